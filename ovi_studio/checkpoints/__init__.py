@@ -1,0 +1,1 @@
+"""Checkpoint files: where they are, how they come here, and how they become models."""

@@ -1,0 +1,169 @@
+"""Which files of a variant are on this machine, and whether they are whole. Reads headers only; imports no torch.
+
+A checkpoint directory of the official code works as it is. A part may also be stored as safetensors under the same
+name (`Wan2.2_VAE.safetensors` for `Wan2.2_VAE.pth`), in shards with an index, or, for the video VAE, text encoder and
+tokenizer, as a clone of a diffusers repository anywhere directly below the checkpoint directory.
+"""
+
+import json
+import os
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ovi_studio.errors import JobError
+from ovi_studio.variants import Part, Variant, find_variant, known_variants
+
+CHECKPOINT_VARIABLE = "OVI_CKPT_DIR"
+_MAX_HEADER = 100_000_000
+"""Bytes; the limit of the safetensors format."""
+
+_DIFFUSERS_PATHS = {
+    Part.VIDEO_VAE: "vae/diffusion_pytorch_model.safetensors",
+    Part.TEXT_ENCODER: "text_encoder/model.safetensors",
+    Part.TOKENIZER: "tokenizer/tokenizer.json",
+}
+
+
+def default_checkpoint_directory() -> Path:
+    """`ckpts/` in the working directory, unless the environment names another place."""
+    return Path(os.environ.get(CHECKPOINT_VARIABLE) or "ckpts")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a part of a variant cannot be used."""
+
+    part: Part
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What of a variant is here: the files of every part that is whole, and what is wrong with the others."""
+
+    variant: Variant
+    directory: Path
+    files: Mapping[Part, tuple[Path, ...]]
+    problems: tuple[Problem, ...]
+
+    @property
+    def complete(self) -> bool:
+        return not self.problems
+
+    @property
+    def download_command(self) -> str:
+        return f"python -m ovi_studio download {self.variant.name} --ckpt-dir {self.directory}"
+
+
+def take_inventory(variant: Variant, checkpoint_directory: Path) -> Inventory:
+    """Look for every part of `variant` and check that its files are whole."""
+    root = variant.root or checkpoint_directory
+    files: dict[Part, tuple[Path, ...]] = {}
+    problems = []
+    for part in variant.files:
+        found = _locate(variant, part, root)
+        broken = next(((path, reason) for path in found if (reason := _damage(path))), None)
+        if not found:
+            problems.append(Problem(part, root / variant.files[part][0].location, "is not there"))
+        elif broken:
+            problems.append(Problem(part, *broken))
+        else:
+            files[part] = found
+    return Inventory(variant, checkpoint_directory, files, tuple(problems))
+
+
+def complete_variants(checkpoint_directory: Path) -> list[Variant]:
+    """The variants that can be used now; published ones first, the embedded one last."""
+    candidates = known_variants(checkpoint_directory).values()
+    return [variant for variant in candidates if take_inventory(variant, checkpoint_directory).complete]
+
+
+def require(variant_name: str, checkpoint_directory: Path) -> Inventory:
+    """The inventory of a complete variant; raises `JobError` that names each bad file and what fetches it."""
+    inventory = take_inventory(find_variant(variant_name, checkpoint_directory), checkpoint_directory)
+    if inventory.complete:
+        return inventory
+    findings = "; ".join(f"{problem.part} {problem.path} {problem.reason}" for problem in inventory.problems)
+    remedy = (
+        f"write the bundle in {inventory.variant.root} again"
+        if inventory.variant.root
+        else f"`{inventory.download_command}` fetches it"
+    )
+    raise JobError(f"Variant {variant_name} is not complete: {findings}; {remedy}.")
+
+
+def _locate(variant: Variant, part: Part, root: Path) -> tuple[Path, ...]:
+    official = [root / file.location for file in variant.files[part]]
+    if all(path.is_file() for path in official):
+        return tuple(official)
+    if len(official) == 1 and (found := _as_safetensors(official[0].with_suffix(".safetensors"))):
+        return found
+    if part in _DIFFUSERS_PATHS:
+        for folder in _folders(root):
+            if found := _as_safetensors(folder / _DIFFUSERS_PATHS[part]):
+                return found
+    return ()
+
+
+def _as_safetensors(path: Path) -> tuple[Path, ...]:
+    """The file itself or the shards that its index lists; empty if neither is there."""
+    if path.is_file():
+        return (path,)
+    index = path.with_name(path.name + ".index.json")
+    if not index.is_file():
+        return ()
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError):
+        return (index,)  # `_damage` then says that this file is unreadable
+    # Only the name counts: an index cannot point outside its own folder.
+    return tuple(index.with_name(Path(name).name) for name in names)
+
+
+def _folders(root: Path) -> Iterator[Path]:
+    yield root
+    if root.is_dir():
+        yield from sorted(path for path in root.iterdir() if path.is_dir())
+
+
+def _damage(path: Path) -> str | None:
+    """What is wrong with a file, as the end of a sentence; None if its size agrees with its own header."""
+    try:
+        if not path.is_file():
+            return "is not there"
+        if path.suffix == ".safetensors":
+            return _safetensors_damage(path)
+        if path.suffix in {".pth", ".pt"}:
+            return _torch_file_damage(path)
+        if path.name.endswith(".index.json"):
+            return "is not an index of safetensors files"
+        return None if path.stat().st_size else "is empty"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+
+
+def _safetensors_damage(path: Path) -> str | None:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or not 2 <= length <= min(_MAX_HEADER, size - 8):
+            return "is no safetensors file (or was cut off in its header)"
+        try:
+            header = json.loads(file.read(length))
+            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+            return "is no safetensors file (its header is unreadable)"
+    expected = 8 + length + max(ends, default=0)
+    return None if size == expected else f"has {size} bytes where its header says {expected}"
+
+
+def _torch_file_damage(path: Path) -> str | None:
+    """Files of `torch.save` are zip archives, whose directory stands at the end; older ones are plain pickles."""
+    with path.open("rb") as file:
+        start = file.read(4)
+    if start.startswith(b"PK"):
+        return None if zipfile.is_zipfile(path) else "was cut off (its zip directory is missing)"
+    return None if start[:1] == b"\x80" else "is no checkpoint file of torch"

@@ -1,0 +1,46 @@
+"""The official size rules: every clip has about its variant's pixel area and sides that are multiples of 32.
+
+32 is the stride of the video VAE (16) times the patch of the transformer (2).
+"""
+
+import math
+
+SIDE = 32
+
+ASPECT_RATIOS = {
+    "16:9": (9, 16),
+    "9:16": (16, 9),
+    "1:1": (1, 1),
+    "4:3": (3, 4),
+    "3:4": (4, 3),
+    "21:9": (9, 21),
+}
+"""Name (width:height, as people write it) -> (height, width) in arbitrary units."""
+
+
+def snap_size(height: int, width: int, area: int) -> tuple[int, int]:
+    """Scale (height, width) to `area` pixels and round each side to a multiple of 32.
+
+    Python's `round` (half to even) is part of the rule: the official code uses it.
+    """
+    scale = math.sqrt(area / (height * width))
+    return _nearest_side(round(height * scale)), _nearest_side(round(width * scale))
+
+
+def _nearest_side(length: int) -> int:
+    return max(SIDE, round(length / SIDE) * SIDE)
+
+
+def picture_size(height: int, width: int, area: int) -> tuple[int, int]:
+    """The clip's (height, width) for a first frame of the given size: nearest to `area`, then to its aspect ratio.
+
+    Candidates are the sizes whose height lies within three units of the ideal one, and the plainly rounded size.
+    """
+    ratio = width / height
+    units = max(1, area // SIDE**2)
+    ideal = max(1, round(math.sqrt(units / ratio)))
+    rows = [max(1, ideal + offset) for offset in range(-3, 4)]
+    scale = math.sqrt(area / (height * width))
+    candidates = [(row * SIDE, max(1, round(row * ratio)) * SIDE) for row in rows]
+    candidates.append((max(SIDE, round(height * scale / SIDE) * SIDE), max(SIDE, round(width * scale / SIDE) * SIDE)))
+    return min(candidates, key=lambda size: (abs(size[0] * size[1] - area), abs(size[1] / size[0] - ratio)))

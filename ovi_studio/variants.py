@@ -1,0 +1,243 @@
+"""The model variants as data: what they make, which files they are made of, and where those come from.
+
+The published variants share every dimension (`models/ovi.json`). A directory with a `bundle.json` is a variant of its
+own, with its own dimensions, in the same layout; the embedded demo model is one. Nothing here imports torch.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ovi_studio.errors import JobError
+from ovi_studio.prompts import AudioTag
+
+FRAME_RATE = 24
+SAMPLE_RATE = 16_000
+FRAMES_PER_LATENT = 4
+"""Time stride of the video VAE; the first latent frame stands for one frame only."""
+SAMPLES_PER_LATENT = 512
+"""Two mel frames of 256 samples."""
+LATENT_STRIDE = 16
+"""Pixels per video latent, in height and width."""
+
+EMBEDDED_BUNDLE = Path(__file__).parent / "demo" / "bundle"
+
+_OVI_5B = "Wan2.2-TI2V-5B"
+
+
+class Part(StrEnum):
+    """The parts that a checkpoint directory holds for a variant."""
+
+    TRANSFORMER = "transformer"
+    TEXT_ENCODER = "text encoder"
+    TOKENIZER = "tokenizer"
+    VIDEO_VAE = "video VAE"
+    AUDIO_VAE = "audio VAE"
+    VOCODER = "vocoder"
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """One file of a repository on the hub and the folder below the checkpoint directory where it belongs."""
+
+    repository: str
+    path: str
+    folder: str
+    size: int
+    """Bytes, rounded; the hub is asked for the exact number before a download."""
+    licence: str
+
+    @property
+    def location(self) -> str:
+        """Path below the checkpoint directory."""
+        return f"{self.folder}/{self.path}"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A model that makes clips of one length at about one pixel area."""
+
+    name: str
+    title: str
+    video_latent_frames: int
+    audio_latent_length: int
+    pixel_area: int
+    default_size: tuple[int, int]
+    """(height, width)"""
+    audio_tag: AudioTag
+    files: Mapping[Part, tuple[HubFile, ...]] = field(repr=False)
+    dimensions: Mapping[str, Any] = field(repr=False)
+    """Of every model, in the shape of the official configuration files."""
+    slg_layer: int = 11
+    root: Path | None = None
+    """Where the files are, if the variant is a bundle; else they are looked for in the checkpoint directory."""
+
+    @property
+    def frames(self) -> int:
+        return (self.video_latent_frames - 1) * FRAMES_PER_LATENT + 1
+
+    @property
+    def samples(self) -> int:
+        return self.audio_latent_length * SAMPLES_PER_LATENT
+
+    @property
+    def seconds(self) -> float:
+        return self.frames / FRAME_RATE
+
+
+def _shared_files() -> dict[Part, tuple[HubFile, ...]]:
+    def wan(path: str, size: int) -> HubFile:
+        return HubFile("Wan-AI/Wan2.2-TI2V-5B", path, _OVI_5B, size, "Apache-2.0")
+
+    def mmaudio(path: str, size: int) -> HubFile:
+        return HubFile("hkchengrex/MMAudio", path, "MMAudio", size, "CC-BY-NC-4.0")
+
+    tokenizer = {"special_tokens_map.json": 6_600, "spiece.model": 4_550_000, "tokenizer.json": 16_800_000}
+    tokenizer["tokenizer_config.json"] = 61_700
+    return {
+        Part.TEXT_ENCODER: (wan("models_t5_umt5-xxl-enc-bf16.pth", 11_361_920_000),),
+        Part.TOKENIZER: tuple(wan(f"google/umt5-xxl/{name}", size) for name, size in tokenizer.items()),
+        Part.VIDEO_VAE: (wan("Wan2.2_VAE.pth", 2_818_840_000),),
+        Part.AUDIO_VAE: (mmaudio("ext_weights/v1-16.pth", 655_000_000),),
+        Part.VOCODER: (mmaudio("ext_weights/best_netG.pt", 429_000_000),),
+    }
+
+
+def _published(
+    name: str,
+    title: str,
+    checkpoint: HubFile,
+    *,
+    latents: tuple[int, int],
+    side: int,
+    default_size: tuple[int, int],
+    tag: AudioTag,
+) -> Variant:
+    return Variant(
+        name=name,
+        title=title,
+        video_latent_frames=latents[0],
+        audio_latent_length=latents[1],
+        pixel_area=side * side,
+        default_size=default_size,
+        audio_tag=tag,
+        files={Part.TRANSFORMER: (checkpoint,), **_shared_files()},
+        dimensions=json.loads((Path(__file__).parent / "models" / "ovi.json").read_text()),
+    )
+
+
+@cache
+def published_variants() -> Mapping[str, Variant]:
+    """Name -> variant, in the order in which they are shown."""
+
+    def ovi(path: str) -> HubFile:
+        return HubFile("chetwinlow1/Ovi", path, "Ovi", 23_318_000_000, "Apache-2.0")
+
+    fp8 = HubFile("rkfg/Ovi-fp8_quantized", "model_fp8_e4m3fn.safetensors", "Ovi", 11_700_000_000, "Apache-2.0")
+    short, long = (31, 157), (61, 314)
+    variants = [
+        _published(
+            "960x960_10s",
+            "960x960, 10 seconds",
+            ovi("model_960x960_10s.safetensors"),
+            latents=long,
+            side=960,
+            default_size=(704, 1280),
+            tag=AudioTag.AUDIO,
+        ),
+        _published(
+            "960x960_5s",
+            "960x960, 5 seconds",
+            ovi("model_960x960.safetensors"),
+            latents=short,
+            side=960,
+            default_size=(704, 1280),
+            tag=AudioTag.AUDIO,
+        ),
+        _published(
+            "720x720_5s",
+            "720x720, 5 seconds",
+            ovi("model.safetensors"),
+            latents=short,
+            side=720,
+            default_size=(512, 992),
+            tag=AudioTag.AUDCAP,
+        ),
+        _published(
+            "720x720_5s_fp8",
+            "720x720, 5 seconds, fp8 file",
+            fp8,
+            latents=short,
+            side=720,
+            default_size=(512, 992),
+            tag=AudioTag.AUDCAP,
+        ),
+    ]
+    return {variant.name: variant for variant in variants}
+
+
+def read_bundle(root: Path) -> Variant:
+    """The variant that `root/bundle.json` describes.
+
+    Raises `JobError` if the file is missing, is no JSON or lacks an entry.
+    """
+    source = root / "bundle.json"
+    try:
+        entries = json.loads(source.read_text(encoding="utf-8"))
+        return Variant(
+            name=entries["name"],
+            title=entries["title"],
+            video_latent_frames=int(entries["video_latent_frames"]),
+            audio_latent_length=int(entries["audio_latent_length"]),
+            pixel_area=int(entries["pixel_area"]),
+            default_size=(int(entries["default_size"][0]), int(entries["default_size"][1])),
+            audio_tag=AudioTag(entries["audio_tag"]),
+            files=_bundle_files(entries["licence"]),
+            dimensions=entries["dimensions"],
+            slg_layer=int(entries["slg_layer"]),
+            root=root,
+        )
+    except OSError as error:
+        raise JobError(f"{source} cannot be read ({error.strerror}); a model bundle needs this file.") from error
+    except (KeyError, ValueError, TypeError, IndexError) as error:
+        raise JobError(f"{source} does not describe a model bundle ({error}); write it again with its tool.") from error
+
+
+def _bundle_files(licence: str) -> dict[Part, tuple[HubFile, ...]]:
+    """A bundle has the published layout, with the 5-second checkpoint's name; it is never downloaded."""
+
+    def local(part: Part, path: str, folder: str) -> tuple[Part, tuple[HubFile, ...]]:
+        return part, (HubFile("", path, folder, 0, licence),)
+
+    return dict(
+        [
+            local(Part.TRANSFORMER, "model.safetensors", "Ovi"),
+            local(Part.TEXT_ENCODER, "models_t5_umt5-xxl-enc-bf16.safetensors", _OVI_5B),
+            local(Part.TOKENIZER, "google/umt5-xxl/tokenizer.json", _OVI_5B),
+            local(Part.VIDEO_VAE, "Wan2.2_VAE.safetensors", _OVI_5B),
+            local(Part.AUDIO_VAE, "ext_weights/v1-16.safetensors", "MMAudio"),
+            local(Part.VOCODER, "ext_weights/best_netG.safetensors", "MMAudio"),
+        ]
+    )
+
+
+def known_variants(checkpoint_directory: Path) -> Mapping[str, Variant]:
+    """Every variant that can be named: published, the checkpoint directory's own bundle, and the embedded one."""
+    variants = dict(published_variants())
+    for root in (checkpoint_directory, EMBEDDED_BUNDLE):
+        if (root / "bundle.json").is_file():
+            bundle = read_bundle(root)
+            variants.setdefault(bundle.name, bundle)
+    return variants
+
+
+def find_variant(name: str, checkpoint_directory: Path) -> Variant:
+    """The variant called `name`; raises `JobError` that lists the names there are."""
+    variants = known_variants(checkpoint_directory)
+    if name not in variants:
+        raise JobError(f"There is no model variant {name!r}; choose one of {', '.join(variants)}.")
+    return variants[name]
