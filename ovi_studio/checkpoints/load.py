@@ -1,0 +1,156 @@
+"""Checkpoint files into models, tensor by tensor.
+
+Models are built without memory (on the meta device) and take their tensors from memory-mapped files, so a file is never
+in memory twice: what stays on the CPU in the file's own dtype is the mapping itself, anything else is converted one
+tensor at a time. Only safetensors files and, with `weights_only=True`, the official `.pth` and `.pt` files are read.
+"""
+
+import pickle
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from diffusers import AutoencoderKLWan
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase, UMT5EncoderModel
+
+from ovi_studio.checkpoints.keys import TEXT_ENCODER_RULES, VIDEO_VAE_RULES, renamed
+from ovi_studio.checkpoints.layout import Inventory
+from ovi_studio.errors import JobError
+from ovi_studio.models.audio_vae import AudioVAE
+from ovi_studio.models.text_encoder import build_text_encoder, load_tokenizer
+from ovi_studio.models.transformer import OviTransformer
+from ovi_studio.models.video_vae import build_video_vae
+from ovi_studio.models.vocoder import Vocoder, fold_weight_norm
+from ovi_studio.variants import Part
+
+M = TypeVar("M", bound=nn.Module)
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Models:
+    """Everything that a variant consists of."""
+
+    transformer: OviTransformer
+    text_encoder: UMT5EncoderModel
+    tokenizer: PreTrainedTokenizerBase
+    video_vae: AutoencoderKLWan
+    audio_vae: AudioVAE
+    vocoder: Vocoder
+
+
+def load_models(inventory: Inventory, device: torch.device, dtype: torch.dtype) -> Models:
+    """All models of a complete inventory, for inference, on `device` in `dtype`.
+
+    Raises `JobError` that names the file if one does not hold the model that it should.
+    """
+
+    def load(part: Part, build: Callable[[], M], adapt: Callable[[Tensors], Tensors]) -> M:
+        return _load(inventory, part, build, adapt, device, dtype)
+
+    sizes = inventory.variant.dimensions
+    return Models(
+        transformer=load(Part.TRANSFORMER, lambda: OviTransformer(**sizes["fusion"]), dict),
+        text_encoder=load(Part.TEXT_ENCODER, lambda: build_text_encoder(sizes["text_encoder"]), text_encoder_tensors),
+        tokenizer=_load_tokenizer(inventory),
+        video_vae=load(Part.VIDEO_VAE, lambda: build_video_vae(sizes["video_vae"]), video_vae_tensors),
+        audio_vae=load(Part.AUDIO_VAE, lambda: AudioVAE(**sizes["audio_codec"]["vae"]), dict).fuse_weight_norm(),
+        vocoder=load(Part.VOCODER, lambda: Vocoder.from_config(sizes["audio_codec"]["vocoder"]), vocoder_tensors),
+    )
+
+
+def text_encoder_tensors(tensors: Mapping[str, Tensor]) -> Tensors:
+    """Official or transformers' names -> transformers', whose model has the token embedding twice."""
+    named = renamed(tensors, TEXT_ENCODER_RULES)
+    if "shared.weight" in named:
+        named["encoder.embed_tokens.weight"] = named["shared.weight"]
+    return named
+
+
+def video_vae_tensors(tensors: Mapping[str, Tensor]) -> Tensors:
+    """Official or diffusers' names -> diffusers'."""
+    return renamed(tensors, VIDEO_VAE_RULES)
+
+
+def vocoder_tensors(tensors: Mapping[str, Any]) -> Tensors:
+    """The official file holds the generator beside training state; weight norm is folded into plain weights."""
+    return fold_weight_norm(tensors.get("generator", tensors))
+
+
+def assign(model: M, tensors: Mapping[str, Tensor]) -> M:
+    """Give a model built on the meta device its tensors; every name and shape must match (else `ValueError`)."""
+    expected = model.state_dict()
+    missing, extra = expected.keys() - tensors.keys(), tensors.keys() - expected.keys()
+    if missing or extra:
+        raise ValueError(f"{len(missing)} tensors missing, {len(extra)} too many, such as {min(missing | extra)}")
+    for name, tensor in tensors.items():
+        if tensor.shape != expected[name].shape:
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)} instead of {tuple(expected[name].shape)}")
+    model.load_state_dict(tensors, strict=True, assign=True)
+    return model.eval().requires_grad_(False)
+
+
+def read_tensors(path: Path) -> Tensors:
+    """The memory-mapped tensors of one file.
+
+    Raises:
+        JobError: the file is damaged, or is a pickle that holds more than tensors.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return dict(_read_safetensors(path))
+        return _read_torch_file(path)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise JobError(f"{path} cannot be read as a checkpoint ({reason}); delete it and download it again.") from error
+
+
+def _read_safetensors(path: Path) -> Iterator[tuple[str, Tensor]]:
+    with safe_open(path, framework="pt", device="cpu") as file:
+        for name in file.keys():  # noqa: SIM118 (this is no mapping)
+            yield name, file.get_tensor(name)
+
+
+def _read_torch_file(path: Path) -> Tensors:
+    with path.open("rb") as file:
+        zipped = file.read(2) == b"PK"
+    # Only the zip format can be memory-mapped; the older one is read whole.
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+
+
+def _load(
+    inventory: Inventory,
+    part: Part,
+    build: Callable[[], M],
+    adapt: Callable[[Tensors], Tensors],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> M:
+    paths = inventory.files[part]
+    stored: Tensors = {}
+    for path in paths:
+        stored |= read_tensors(path)
+    with torch.device("meta"):
+        model = build()
+    try:
+        return assign(model, {name: tensor.to(device, dtype) for name, tensor in adapt(stored).items()})
+    except ValueError as error:
+        raise JobError(
+            f"{paths[0]} is not the {part} of variant {inventory.variant.name} ({error}); "
+            f"replace it: move it away and run `{inventory.download_command}`."
+        ) from error
+
+
+def _load_tokenizer(inventory: Inventory) -> PreTrainedTokenizerBase:
+    paths = inventory.files[Part.TOKENIZER]
+    try:
+        return load_tokenizer(paths)
+    except (ValueError, OSError, KeyError) as error:
+        raise JobError(
+            f"The tokenizer in {paths[0].parent} cannot be read; "
+            f"delete that folder and run `{inventory.download_command}`."
+        ) from error

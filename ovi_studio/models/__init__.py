@@ -1,0 +1,1 @@
+"""The models, each built from its part of a variant's dimensions (`Variant.dimensions`)."""

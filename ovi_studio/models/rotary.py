@@ -1,0 +1,61 @@
+"""Rotary position embeddings of the two towers (Su et al., arXiv 2104.09864), as tables computed once per clip.
+
+Pairs of neighbouring channels turn by position times frequency. Video splits the head's channels into time, height
+and width; audio turns only the time part, at scaled frequencies, and leaves the others as they are. The angles are
+computed in float64 and stored as float32, which reproduces the official float64 rotation at 1e-7.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+_THETA = 10_000.0
+
+
+class RotaryTable(NamedTuple):
+    """Cosines and sines, float32 (tokens, 1, head_dim / 2): they broadcast over batch and heads."""
+
+    cos: Tensor
+    sin: Tensor
+
+
+def video_table(frames: int, height: int, width: int, head_dim: int, device: torch.device) -> RotaryTable:
+    """For a grid of patches, in the order frames, height, width."""
+    time_dim, space_dim = _split(head_dim)
+    angles = [
+        _angles(frames, time_dim, device).view(frames, 1, 1, -1).expand(frames, height, width, -1),
+        _angles(height, space_dim, device).view(1, height, 1, -1).expand(frames, height, width, -1),
+        _angles(width, space_dim, device).view(1, 1, width, -1).expand(frames, height, width, -1),
+    ]
+    return _table(torch.cat(angles, dim=-1).flatten(0, 2))
+
+
+def audio_table(length: int, head_dim: int, scaling: float, device: torch.device) -> RotaryTable:
+    """For `length` audio latents; `scaling` maps their rate to that of the video latents."""
+    time_dim, space_dim = _split(head_dim)
+    still = torch.zeros(length, space_dim, device=device, dtype=torch.float64)
+    return _table(torch.cat([_angles(length, time_dim, device) * scaling, still], dim=-1))
+
+
+def rotate(x: Tensor, table: RotaryTable) -> Tensor:
+    """Turn x (batch, tokens, heads, head_dim) by its positions; float32 inside, the dtype of x outside."""
+    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+    turned = torch.stack([even * table.cos - odd * table.sin, even * table.sin + odd * table.cos], dim=-1)
+    return turned.flatten(-2).to(x.dtype)
+
+
+def _split(head_dim: int) -> tuple[int, int]:
+    """Channels for time, and for height and width each."""
+    space_dim = 2 * (head_dim // 6)
+    return head_dim - 2 * space_dim, space_dim
+
+
+def _angles(length: int, dim: int, device: torch.device) -> Tensor:
+    """float64 (length, dim / 2)"""
+    exponents = torch.arange(0, dim, 2, device=device, dtype=torch.float64) / dim
+    return torch.outer(torch.arange(length, device=device, dtype=torch.float64), _THETA**-exponents)
+
+
+def _table(angles: Tensor) -> RotaryTable:
+    return RotaryTable(angles.cos().float().unsqueeze(1), angles.sin().float().unsqueeze(1))

@@ -1,0 +1,191 @@
+"""The Wan 2.2 video VAE: diffusers' model, with a decoder that needs memory for one tile of a few frames only.
+
+Time: the decoder is causal, so latent frames go through it one by one and each convolution keeps its last two inputs.
+Space: the layers before the up blocks see the whole frame (one of them attends over it), but at latent resolution,
+where that is cheap. The up blocks are convolutions alone, so they run tile by tile on a region that is larger by their
+receptive field; what a block no longer needs of that margin is cropped after it. Tiles therefore agree with the whole
+decode to rounding: nothing is blended and there are no seams.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKLWan
+from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, unpatchify
+from torch import Tensor, nn
+from torch.nn import functional
+
+_CACHED_FRAMES = 2
+"""Inputs that a causal convolution with three taps in time keeps from the past."""
+
+
+def build_video_vae(config: Mapping[str, Any]) -> AutoencoderKLWan:
+    """From the official dimensions (`models/ovi.json`, entry `video_vae`)."""
+    patch = config["patch_size"]
+    return AutoencoderKLWan(
+        base_dim=config["dim"],
+        decoder_base_dim=config["dec_dim"],
+        z_dim=config["z_dim"],
+        dim_mult=list(config["dim_mult"]),
+        num_res_blocks=config["num_res_blocks"],
+        temperal_downsample=list(config["temperal_downsample"]),
+        latents_mean=list(config["latents_mean"]),
+        latents_std=list(config["latents_std"]),
+        is_residual=True,
+        in_channels=3 * patch**2,
+        out_channels=3 * patch**2,
+        patch_size=patch,
+        scale_factor_spatial=patch * 2 ** (len(config["dim_mult"]) - 1),
+    )
+
+
+def encode(vae: AutoencoderKLWan, video: Tensor) -> Tensor:
+    """Normalised latent means of video (batch, 3, frames, height, width) in [-1, 1]."""
+    latents = vae.encode(video.to(vae.dtype)).latent_dist.mode()
+    mean, std = _statistics(vae, latents)
+    return (latents.float() - mean) / std
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A piece of the decoded clip: pixels (3, frames, height, width) in [-1, 1] and where they belong."""
+
+    frames: slice
+    rows: slice
+    columns: slice
+    pixels: Tensor
+
+
+def decode(vae: AutoencoderKLWan, latents: Tensor, tile: int | None = None) -> Iterator[Patch]:
+    """Decode normalised latents (channels, frames, height, width) piece by piece.
+
+    Args:
+        tile: latent pixels along each side of a tile; None decodes whole frames.
+    """
+    features = _whole_frame_layers(vae, latents)
+    for region in _tiles(*latents.shape[2:], tile):
+        yield from _decode_tile(vae, features, region)
+
+
+def decode_whole(vae: AutoencoderKLWan, latents: Tensor, tile: int | None = None) -> Tensor:
+    """All of it at once: (3, frames, height, width) in [-1, 1]; for short or small clips."""
+    patches = list(decode(vae, latents, tile))
+    last = patches[-1]
+    video = last.pixels.new_empty(3, last.frames.stop, last.rows.stop, last.columns.stop)
+    for patch in patches:
+        video[:, patch.frames, patch.rows, patch.columns] = patch.pixels
+    return video
+
+
+def _whole_frame_layers(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
+    """Everything before the up blocks, for all frames: zero padding in time is what an empty cache stands for."""
+    mean, std = _statistics(vae, latents)
+    scaled = (latents.unsqueeze(0).float() * std + mean).to(vae.dtype)
+    decoder = vae.decoder
+    return decoder.mid_block(decoder.conv_in(vae.post_quant_conv(scaled)))
+
+
+@dataclass(frozen=True)
+class _Region:
+    """Part of a frame, in pixels of some resolution."""
+
+    rows: slice
+    columns: slice
+
+    def scaled(self, factor: int) -> "_Region":
+        return _Region(*(slice(side.start * factor, side.stop * factor) for side in (self.rows, self.columns)))
+
+    def widened(self, margin: int, height: int, width: int) -> "_Region":
+        """With a margin on every side that does not leave the frame."""
+        return _Region(
+            *(
+                slice(max(0, side.start - margin), min(size, side.stop + margin))
+                for side, size in ((self.rows, height), (self.columns, width))
+            )
+        )
+
+    def cut_from(self, x: Tensor, whole: "_Region") -> Tensor:
+        """This region of x, which covers `whole`."""
+        top, left = whole.rows.start, whole.columns.start
+        rows = slice(self.rows.start - top, self.rows.stop - top)
+        return x[..., rows, self.columns.start - left : self.columns.stop - left]
+
+
+def _decode_tile(vae: AutoencoderKLWan, features: Tensor, tile: _Region) -> Iterator[Patch]:
+    """Stream the frames of one tile through the up blocks and the last convolution."""
+    decoder = vae.decoder
+    height, width = features.shape[-2:]
+    factors, margins = _resolutions(decoder)
+    regions = [
+        tile.scaled(factor).widened(margin, height * factor, width * factor)
+        for factor, margin in zip(factors, margins, strict=True)
+    ]
+    target = tile.scaled(factors[-1])
+    pixels = tile.scaled(vae.config.scale_factor_spatial)
+    cache: list[Any] = [None] * sum(isinstance(module, WanCausalConv3d) for module in decoder.modules())
+    start = 0
+    for index in range(features.shape[2]):
+        x = regions[0].cut_from(features[:, :, index : index + 1], _Region(slice(0, height), slice(0, width)))
+        position = [0]
+        for block, before, after in zip(decoder.up_blocks, regions, regions[1:], strict=False):
+            x = block(x, feat_cache=cache, feat_idx=position, first_chunk=index == 0)
+            x = after.cut_from(x, before.scaled(_upsampling(block)))
+        x = _cached_convolution(decoder.conv_out, functional.silu(decoder.norm_out(x)), cache, position[0])
+        x = target.cut_from(x, regions[-1])
+        frames = slice(start, start + x.shape[2])
+        start = frames.stop
+        yield Patch(frames, pixels.rows, pixels.columns, unpatchify(x, vae.config.patch_size)[0].clamp(-1, 1))
+
+
+def _resolutions(decoder: nn.Module) -> tuple[list[int], list[int]]:
+    """Before each up block and before the last convolution: pixels per latent pixel, and the margin needed there.
+
+    Going backwards, every 3x3 convolution needs one pixel more and every upsampling half as many.
+    """
+    blocks = list(decoder.up_blocks)
+    factors = [1]
+    for block in blocks:
+        factors.append(factors[-1] * _upsampling(block))
+    margins = [1]
+    for block in reversed(blocks):
+        after_resnets = margins[0] if block.upsampler is None else math.ceil((margins[0] + 1) / 2)
+        margins.insert(0, after_resnets + 2 * len(block.resnets))
+    return factors, margins
+
+
+def _upsampling(block: nn.Module) -> int:
+    return 1 if block.upsampler is None else 2
+
+
+def _cached_convolution(convolution: nn.Module, x: Tensor, cache: list[Any], position: int) -> Tensor:
+    """A causal convolution that continues from the inputs kept in `cache`."""
+    past = cache[position]
+    recent = x[:, :, -_CACHED_FRAMES:]
+    if past is not None and recent.shape[2] < _CACHED_FRAMES:
+        recent = torch.cat([past[:, :, -1:], recent], dim=2)
+    cache[position] = recent
+    return convolution(x, past)
+
+
+def _tiles(height: int, width: int, tile: int | None) -> Iterator[_Region]:
+    """Tiles of nearly equal size, none larger than `tile` on a side."""
+    for rows in _spans(height, tile or height):
+        for columns in _spans(width, tile or width):
+            yield _Region(rows, columns)
+
+
+def _spans(length: int, limit: int) -> list[slice]:
+    count = math.ceil(length / limit)
+    edges = [length * index // count for index in range(count + 1)]
+    return [slice(start, stop) for start, stop in itertools.pairwise(edges)]
+
+
+def _statistics(vae: AutoencoderKLWan, latents: Tensor) -> tuple[Tensor, Tensor]:
+    """Means and standard deviations of the latent channels, float32 (channels, 1, 1, 1)."""
+    values = torch.tensor([vae.config.latents_mean, vae.config.latents_std], dtype=torch.float32)
+    mean, std = values.to(latents.device).view(2, -1, 1, 1, 1)
+    return mean, std

@@ -1,0 +1,230 @@
+"""`Pipeline`: a `ClipSpec` in, a `Clip` out. Text -> conditions -> noise -> latents -> frames and samples."""
+
+import importlib.metadata
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ovi_studio import __version__
+from ovi_studio.checkpoints.hashes import BackgroundHash
+from ovi_studio.checkpoints.layout import Inventory
+from ovi_studio.checkpoints.load import Models, load_models
+from ovi_studio.clip import Clip
+from ovi_studio.conditioning import TextEmbeddings, first_frame_pixels
+from ovi_studio.errors import JobError
+from ovi_studio.models import video_vae
+from ovi_studio.models.attention import choose_backend
+from ovi_studio.models.text_encoder import encode_texts
+from ovi_studio.pictures import Picture, read_picture
+from ovi_studio.prompts import format_prompt
+from ovi_studio.sampling.denoise import Latents, OnStep, Schedule, denoise, draw_noise
+from ovi_studio.sampling.guidance import Guidance
+from ovi_studio.spec import ClipSpec, clip_size
+from ovi_studio.variants import LATENT_STRIDE, Variant
+
+_RECORDED_PACKAGES = ("torch", "diffusers", "transformers", "av")
+_DECODER_BYTES = 3_000_000
+"""Memory that the full-size video decoder needs for each latent pixel of a tile, bfloat16; see docs/performance.md."""
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where and how the models run."""
+
+    device: torch.device
+    dtype: torch.dtype
+    attention: str = "native"
+    compiled: bool = False
+    offloaded: bool = False
+    """Models wait in host memory and are on the device only while they are used."""
+
+    @classmethod
+    def default(cls, **options: Any) -> "Compute":
+        """The first GPU in bfloat16, or the CPU in float32."""
+        if torch.cuda.is_available():
+            return cls(torch.device("cuda"), torch.bfloat16, **options)
+        return cls(torch.device("cpu"), torch.float32, **options)
+
+
+class Pipeline:
+    """The models of one variant, ready to make clips."""
+
+    def __init__(self, variant: Variant, models: Models, compute: Compute, hashes: BackgroundHash | None = None):
+        self.variant = variant
+        self.models = models
+        self.compute = compute
+        self._hashes = hashes
+        models.transformer.set_attention(choose_backend(compute.attention))
+        if compute.compiled:
+            models.transformer.compile_blocks()
+
+    @classmethod
+    def load(cls, inventory: Inventory, compute: Compute | None = None) -> "Pipeline":
+        """Load a complete inventory (`checkpoints.layout.require`); raises `JobError` for a file that is not right."""
+        compute = compute or Compute.default()
+        # The hashes are for the clip's record and are ready long before it is.
+        hashes = BackgroundHash([path for paths in inventory.files.values() for path in paths])
+        home = torch.device("cpu") if compute.offloaded else compute.device
+        return cls(inventory.variant, load_models(inventory, home, compute.dtype), compute, hashes)
+
+    @torch.no_grad()
+    def __call__(self, spec: ClipSpec, on_step: OnStep | None = None) -> Clip:
+        """Make one clip.
+
+        Raises `JobError` if the picture or a setting does not fit, and whatever `on_step` raises.
+        """
+        clock = _Clock(self.compute.device)
+        skip_block = self._skip_block(spec)
+        picture = None if spec.image is None else read_picture(spec.image)
+        with clock.phase("text"):
+            texts = self.embed_texts(spec)
+        with clock.phase("first_frame"):
+            first_frame = None if picture is None else self.encode_first_frame(picture)
+        noise = self.draw_noise(self._latent_size(spec, picture), spec.seed)
+        with clock.phase("denoise"):
+            latents = self.denoise(spec, noise, texts, first_frame, skip_block, on_step)
+        with clock.phase("decode_audio"):
+            samples = self.decode_audio(latents.audio)
+        with clock.phase("decode_video"):
+            frames = self.decode_video(latents.video)
+        return Clip(spec, frames, samples.numpy(), picture, self._record(clock, frames))
+
+    def embed_texts(self, spec: ClipSpec) -> TextEmbeddings:
+        """Prompt and negative prompts through the text encoder."""
+        prompt = format_prompt(spec.prompt, self.variant.audio_tag)
+        texts = [prompt, spec.video_negative_prompt, spec.audio_negative_prompt]
+        models = self.models
+        limit = models.transformer.video_model.text_len
+        with self._in_use(models.text_encoder):
+            return TextEmbeddings(*encode_texts(models.text_encoder, models.tokenizer, texts, limit))
+
+    def encode_first_frame(self, picture: Picture) -> Tensor:
+        """Latents (channels, 1, height, width) of the picture at the clip's size."""
+        pixels = first_frame_pixels(picture.pixels, self.variant.pixel_area)
+        with self._in_use(self.models.video_vae):
+            return video_vae.encode(self.models.video_vae, pixels.unsqueeze(2).to(self.compute.device))[0]
+
+    def draw_noise(self, latent_size: tuple[int, int], seed: int) -> Latents:
+        """For latents of the given (height, width)."""
+        sizes = self.variant.dimensions["fusion"]
+        video_shape = (sizes["video"]["in_dim"], self.variant.video_latent_frames, *latent_size)
+        audio_shape = (self.variant.audio_latent_length, sizes["audio"]["in_dim"])
+        return draw_noise(video_shape, audio_shape, seed, self.compute.device, self.compute.dtype)
+
+    def denoise(
+        self,
+        spec: ClipSpec,
+        noise: Latents,
+        texts: TextEmbeddings,
+        first_frame: Tensor | None = None,
+        skip_block: int | None = None,
+        on_step: OnStep | None = None,
+    ) -> Latents:
+        """The sampling loop with this pipeline's transformer."""
+        transformer = self.models.transformer
+        with self._in_use(transformer):
+            positive, video_negative, audio_negative = (
+                embedding.unsqueeze(0).to(self.compute.device, transformer.dtype)
+                for embedding in (texts.positive, texts.video_negative, texts.audio_negative)
+            )
+            guidance = Guidance(
+                positive=transformer.prepare_text(positive, positive),
+                negative=transformer.prepare_text(video_negative, audio_negative) if spec.guided else None,
+                video_scale=spec.video_guidance,
+                audio_scale=spec.audio_guidance,
+                skip_block=skip_block,
+            )
+            schedule = Schedule(spec.solver, spec.steps, spec.shift)
+            return denoise(transformer, noise, guidance, schedule, first_frame=first_frame, on_step=on_step)
+
+    def decode_audio(self, latents: Tensor) -> Tensor:
+        """Audio latents (length, channels) -> samples (length * 512,), float32 in [-1, 1], on the host."""
+        audio_vae, vocoder = self.models.audio_vae, self.models.vocoder
+        with self._in_use(audio_vae), self._in_use(vocoder):
+            mel = audio_vae.decode(latents.T.unsqueeze(0).to(self.compute.dtype))
+            return vocoder(mel).flatten().float().clamp(-1, 1).cpu()
+
+    def decode_video(self, latents: Tensor) -> np.ndarray:
+        """Video latents (channels, frames, height, width) -> frames, uint8 (T, H, W, 3)."""
+        height, width = (side * LATENT_STRIDE for side in latents.shape[2:])
+        frames = np.empty((self.variant.frames, height, width, 3), np.uint8)
+        with self._in_use(self.models.video_vae):
+            tile = _tile_size(latents.shape[2], latents.shape[3], self.compute.device)
+            for patch in video_vae.decode(self.models.video_vae, latents, tile):
+                frames[patch.frames, patch.rows, patch.columns] = to_bytes(patch.pixels)
+        return frames
+
+    def _latent_size(self, spec: ClipSpec, picture: Picture | None) -> tuple[int, int]:
+        height, width = clip_size(spec, self.variant, None if picture is None else picture.pixels.shape[:2])
+        return height // LATENT_STRIDE, width // LATENT_STRIDE
+
+    def _skip_block(self, spec: ClipSpec) -> int | None:
+        layer = self.variant.slg_layer if spec.slg_layer is None else spec.slg_layer
+        depth = len(self.models.transformer.fusion_blocks)
+        if layer >= depth:
+            raise JobError(f"Skip-layer block {layer} does not exist: {self.variant.name} has blocks 0 to {depth - 1}.")
+        return layer if layer > 0 else None
+
+    def _record(self, clock: "_Clock", frames: np.ndarray) -> dict[str, Any]:
+        digests = self._hashes.result() if self._hashes else {}
+        return {
+            "app": f"Ovi Studio {__version__}",
+            "size": list(frames.shape[1:3]),
+            "checkpoint": {path.name: digest for path, digest in digests.items()},
+            "versions": {name: importlib.metadata.version(name) for name in _RECORDED_PACKAGES},
+            "machine": _machine(self.compute),
+            "seconds": clock.seconds,
+        }
+
+    @contextmanager
+    def _in_use(self, model: nn.Module) -> Iterator[None]:
+        if not self.compute.offloaded:
+            yield
+            return
+        model.to(self.compute.device)
+        try:
+            yield
+        finally:
+            model.to("cpu")
+
+
+class _Clock:
+    """Seconds of each phase; waits for the device between phases, never inside one."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.seconds: dict[str, float] = {}
+        self._device = device
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        self.seconds[name] = round(time.perf_counter() - start, 3)
+
+
+def to_bytes(pixels: Tensor) -> np.ndarray:
+    """(3, T, H, W) in [-1, 1] -> uint8 (T, H, W, 3), cut and not rounded, as in the official code."""
+    return ((pixels.float() + 1) / 2 * 255).to(torch.uint8).permute(1, 2, 3, 0).cpu().numpy()
+
+
+def _tile_size(height: int, width: int, device: torch.device) -> int | None:
+    """Latent pixels a side that fit into half of the free device memory; None for whole frames."""
+    if device.type != "cuda":
+        return None
+    affordable = torch.cuda.mem_get_info(device)[0] / 2 / _DECODER_BYTES
+    return None if height * width <= affordable else max(8, int(affordable**0.5))
+
+
+def _machine(compute: Compute) -> dict[str, Any]:
+    on_gpu = compute.device.type == "cuda"
+    name = torch.cuda.get_device_name(compute.device) if on_gpu else platform.processor() or platform.machine()
+    return {"device": name, "dtype": str(compute.dtype).removeprefix("torch."), "attention": compute.attention}

@@ -1,0 +1,1 @@
+"""From noise to latents: sigma grids, solvers, guidance and the denoising loop."""

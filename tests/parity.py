@@ -1,0 +1,380 @@
+"""Compare every model and rule with reference numbers of the official implementation.
+
+`python tests/parity.py DIR` runs each case that it finds in a folder of the form of `tests/reference`, prints case,
+error, tolerance and verdict, and ends with 1 if one fails. Configurations are read and cases globbed: a folder with
+other sizes, seeds and case names works as well.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ovi_studio.checkpoints.load import Models, assign, text_encoder_tensors, video_vae_tensors, vocoder_tensors
+from ovi_studio.conditioning import TextEmbeddings, first_frame_pixels
+from ovi_studio.models import video_vae
+from ovi_studio.models.audio_vae import AudioVAE
+from ovi_studio.models.text_encoder import build_text_encoder
+from ovi_studio.models.transformer import OviTransformer
+from ovi_studio.models.vocoder import Vocoder
+from ovi_studio.pictures import read_picture
+from ovi_studio.pipeline import Compute, Pipeline
+from ovi_studio.prompts import format_prompt
+from ovi_studio.sampling.solvers import advance, build_scheduler, timesteps
+from ovi_studio.sizes import picture_size, snap_size
+from ovi_studio.spec import ClipSpec
+from ovi_studio.variants import Variant, published_variants
+
+TRANSFORMER_TOLERANCE = 2e-5
+SOLVER_TOLERANCE = 1e-6
+CODEC_TOLERANCE = 5e-6
+AUDIO_TOLERANCE = 2e-5
+PIPELINE_TOLERANCE = 1e-4
+IMAGE_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Case:
+    """One comparison; `error` computes the relative L2 error, or the number of wrong answers where equality counts."""
+
+    name: str
+    tolerance: float
+    error: Callable[[], float]
+
+
+def find_cases(directory: Path) -> Iterator[Case]:
+    """Every case in `directory`, in the order from parts to the whole."""
+    finders = (_host, _image, _fusion, _solvers, _video_vae, _text_encoder, _audio_codec, _pipeline, _key_lists)
+    for find in finders:
+        yield from find(directory)
+
+
+def relative_error(result: Tensor, expected: Tensor) -> float:
+    """Relative L2 error; a wrong shape or a value that is no number is infinitely wrong."""
+    if result.shape != expected.shape or not torch.isfinite(result).all():
+        return float("inf")
+    difference = torch.linalg.vector_norm(result.double() - expected.double())
+    return (difference / torch.linalg.vector_norm(expected.double())).item()
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    with safe_open(path, "pt") as file:
+        return file.metadata() or {}
+
+
+def _filled(model: nn.Module, tensors: dict[str, Tensor]) -> Any:
+    return assign(model, tensors).float()
+
+
+# Host rules: sizes and prompts
+
+
+def _host(directory: Path) -> Iterator[Case]:
+    path = directory / "host.json"
+    if not path.is_file():
+        return
+    groups = _read_json(path)
+    for name, rule in (("snap_size", snap_size), ("image_size", picture_size)):
+        yield Case(f"host/{name}", 0, lambda name=name, rule=rule: _wrong_sizes(groups.get(name, []), rule))
+    yield Case("host/prompt_format", 0, lambda: _wrong_prompts(groups.get("prompt_format", [])))
+
+
+def _wrong_sizes(entries: list[dict[str, Any]], rule: Callable[[int, int, int], tuple[int, int]]) -> int:
+    return sum(list(rule(entry["height"], entry["width"], entry["area"])) != entry["out"] for entry in entries)
+
+
+def _wrong_prompts(entries: list[dict[str, str]]) -> int:
+    variants = published_variants()
+    return sum(
+        format_prompt(entry["prompt"], variants[name].audio_tag) != expected
+        for entry in entries
+        for name, expected in entry.items()
+        if name in variants
+    )
+
+
+def _image(directory: Path) -> Iterator[Case]:
+    for path in sorted(directory.glob("image*.safetensors")):
+        yield Case(path.stem, IMAGE_TOLERANCE, lambda path=path: _image_error(path))
+
+
+def _image_error(path: Path) -> float:
+    case = load_file(path)
+    expected = case["first_frame"]
+    with tempfile.TemporaryDirectory() as folder:
+        # Through a picture file, as a first frame really comes.
+        picture_path = Path(folder) / "picture.png"
+        Image.fromarray(case["image"].numpy()).save(picture_path)
+        pixels = read_picture(picture_path).pixels
+    return relative_error(first_frame_pixels(pixels, expected.shape[2] * expected.shape[3]), expected)
+
+
+# Models
+
+
+def _fusion(directory: Path) -> Iterator[Case]:
+    for path in sorted(directory.glob("fusion.*.safetensors")):
+        if path.name != "fusion.weights.safetensors":
+            yield Case(path.stem, TRANSFORMER_TOLERANCE, lambda path=path: _fusion_error(path))
+
+
+@cache
+def _transformer(directory: Path) -> OviTransformer:
+    model = OviTransformer(**_read_json(directory / "fusion.config.json"))
+    return _filled(model, load_file(directory / "fusion.weights.safetensors"))
+
+
+def _fusion_error(path: Path) -> float:
+    case, metadata = load_file(path), _metadata(path)
+    model = _transformer(path.parent)
+    text = model.prepare_text(case["video_context"].unsqueeze(0), case["audio_context"].unsqueeze(0))
+    skip = int(metadata["slg"])
+    video, audio = model(
+        case["video"].unsqueeze(0),
+        case["audio"].unsqueeze(0),
+        case["timestep"],
+        text,
+        clean_first_frame=metadata["clean"] == "True",
+        skip_block=skip if skip > 0 else None,
+    )
+    return max(relative_error(video[0], case["video_out"]), relative_error(audio[0], case["audio_out"]))
+
+
+def _solvers(directory: Path) -> Iterator[Case]:
+    path = directory / "solvers.safetensors"
+    if not path.is_file():
+        return
+    for name in sorted({key.rpartition(".")[0] for key in load_file(path)}):
+        yield Case(f"solvers/{name}", SOLVER_TOLERANCE, lambda name=name: _solver_error(path, name))
+
+
+def _solver_error(path: Path, name: str) -> float:
+    case = {key.rpartition(".")[2]: tensor for key, tensor in load_file(path).items() if key.startswith(name + ".")}
+    solver, steps, shift = name.split("_")
+    scheduler = build_scheduler(solver, int(steps), float(shift))
+    x = case["init"]
+    for timestep in timesteps(scheduler):
+        velocity = torch.tanh(case["k"] * x) + 0.3 * torch.sin(torch.tensor(3 * timestep / 1000))
+        x = advance(scheduler, velocity, x)
+    grid = max(
+        relative_error(scheduler.sigmas, case["sigmas"]),
+        relative_error(scheduler.timesteps.float(), case["timesteps"].float()),
+    )
+    return max(grid, relative_error(x, case["final"]))
+
+
+def _video_vae(directory: Path) -> Iterator[Case]:
+    path = directory / "video_vae.case.safetensors"
+    if not path.is_file():
+        return
+
+    def compare(key: str, compute: Callable[[Any, dict[str, Tensor]], Tensor]) -> Case:
+        def error() -> float:
+            case = load_file(path)
+            return relative_error(compute(_load_video_vae(directory), case), case[key])
+
+        return Case(f"video_vae/{key}", CODEC_TOLERANCE, error)
+
+    yield compare("encoded", lambda vae, case: video_vae.encode(vae, case["video"]))
+    yield compare("first_frame_encoded", lambda vae, case: video_vae.encode(vae, case["video"][:, :, :1]))
+    yield compare("decoded", lambda vae, case: video_vae.decode_whole(vae, case["latent"][0]).unsqueeze(0))
+
+
+@cache
+def _load_video_vae(directory: Path) -> Any:
+    model = video_vae.build_video_vae(_read_json(directory / "video_vae.config.json"))
+    return _filled(model, video_vae_tensors(load_file(directory / "video_vae.weights.safetensors")))
+
+
+def _text_encoder(directory: Path) -> Iterator[Case]:
+    if (directory / "text_encoder.case.safetensors").is_file():
+        yield Case("text_encoder", CODEC_TOLERANCE, lambda: _text_encoder_error(directory))
+
+
+def _text_encoder_error(directory: Path) -> float:
+    case = load_file(directory / "text_encoder.case.safetensors")
+    model = build_text_encoder(_read_json(directory / "text_encoder.config.json"))
+    _filled(model, text_encoder_tensors(load_file(directory / "text_encoder.weights.safetensors")))
+    result = model(input_ids=case["input_ids"], attention_mask=case["attention_mask"]).last_hidden_state
+    counted = case["attention_mask"].bool()
+    return relative_error(result[counted], case["hidden"][counted])
+
+
+def _audio_codec(directory: Path) -> Iterator[Case]:
+    path = directory / "audio_codec.case.safetensors"
+    if not path.is_file():
+        return
+
+    def compare(key: str, compute: Callable[[AudioVAE, Vocoder, dict[str, Tensor]], Tensor]) -> Case:
+        def error() -> float:
+            case = load_file(path)
+            return relative_error(compute(*_load_audio_codec(directory), case), case[key])
+
+        return Case(f"audio_codec/{key}", AUDIO_TOLERANCE, error)
+
+    yield compare("latent_mean", lambda vae, vocoder, case: vae.encode(case["mel_in"]))
+    yield compare("mel", lambda vae, vocoder, case: vae.decode(case["latent"]))
+    yield compare("waveform", lambda vae, vocoder, case: vocoder(vae.decode(case["latent"])))
+
+
+@cache
+def _load_audio_codec(directory: Path) -> tuple[AudioVAE, Vocoder]:
+    config = _read_json(directory / "audio_codec.config.json")
+    vae = _filled(AudioVAE(**config["vae"]), load_file(directory / "audio_codec.vae.safetensors"))
+    vocoder = Vocoder.from_config(config["vocoder"])
+    _filled(vocoder, vocoder_tensors(load_file(directory / "audio_codec.vocoder.safetensors")))
+    return vae.fuse_weight_norm(), vocoder
+
+
+# The whole pipeline
+
+
+def _pipeline(directory: Path) -> Iterator[Case]:
+    for path in sorted(directory.glob("pipeline.*.safetensors")):
+        yield Case(path.stem, PIPELINE_TOLERANCE, lambda path=path: _pipeline_error(path))
+
+
+def _pipeline_error(path: Path) -> float:
+    """The largest error of noise, latents, frames and samples."""
+    case, metadata = load_file(path), _metadata(path)
+    pipeline = _build_pipeline(path.parent, case)
+    spec = ClipSpec(
+        prompt="embeddings are given",
+        variant=pipeline.variant.name,
+        steps=int(metadata["steps"]),
+        solver=metadata["solver"],
+        shift=float(metadata["shift"]),
+        seed=int(metadata["seed"]),
+        video_guidance=float(metadata["vg"]),
+        audio_guidance=float(metadata["ag"]),
+    )
+    skip = int(metadata["slg"])
+    vae = pipeline.models.video_vae
+    first_frame = video_vae.encode(vae, case["first_frame"].unsqueeze(2))[0] if "first_frame" in case else None
+    texts = TextEmbeddings(case["positive_embeds"], case["video_negative_embeds"], case["audio_negative_embeds"])
+    noise = pipeline.draw_noise(case["initial_video_noise"].shape[2:], spec.seed)
+    latents = pipeline.denoise(spec, noise, texts, first_frame, skip if skip > 0 else None)
+    return max(
+        relative_error(noise.video, case["initial_video_noise"]),
+        relative_error(noise.audio, case["initial_audio_noise"]),
+        relative_error(latents.video.unsqueeze(0), case["video_latents"]),
+        relative_error(latents.audio.T.unsqueeze(0), case["audio_latents"]),
+        relative_error(video_vae.decode_whole(vae, latents.video), case["video"]),
+        relative_error(pipeline.decode_audio(latents.audio), case["audio"]),
+    )
+
+
+def _build_pipeline(directory: Path, case: dict[str, Tensor]) -> Pipeline:
+    audio_vae, vocoder = _load_audio_codec(directory)
+    models = Models(
+        transformer=_transformer(directory),
+        text_encoder=nn.Identity(),
+        tokenizer=SimpleNamespace(),
+        video_vae=_load_video_vae(directory),
+        audio_vae=audio_vae,
+        vocoder=vocoder,
+    )
+    video, audio = case["initial_video_noise"], case["initial_audio_noise"]
+    variant = Variant(
+        name="reference",
+        title="reference",
+        video_latent_frames=video.shape[1],
+        audio_latent_length=audio.shape[0],
+        pixel_area=video.shape[2] * video.shape[3] * 256,
+        default_size=(video.shape[2] * 16, video.shape[3] * 16),
+        audio_tag=published_variants()["960x960_5s"].audio_tag,
+        files={},
+        dimensions={"fusion": _read_json(directory / "fusion.config.json")},
+    )
+    return Pipeline(variant, models, Compute(torch.device("cpu"), torch.float32))
+
+
+# Names and shapes of the real checkpoints
+
+
+def _key_lists(directory: Path) -> Iterator[Case]:
+    sizes = published_variants()["960x960_5s"].dimensions
+    codec = sizes["audio_codec"]
+    builders: dict[str, tuple[Callable[[], nn.Module], Callable[[dict[str, Tensor]], dict[str, Tensor]]]] = {
+        "ovi_fusion": (lambda: OviTransformer(**sizes["fusion"]), dict),
+        "wan2.2_vae": (lambda: video_vae.build_video_vae(sizes["video_vae"]), video_vae_tensors),
+        "umt5_xxl_encoder": (lambda: build_text_encoder(sizes["text_encoder"]), text_encoder_tensors),
+        "mmaudio_vae_16k": (lambda: AudioVAE(**codec["vae"]), dict),
+        "bigvgan_16k": (lambda: Vocoder.from_config(codec["vocoder"]), vocoder_tensors),
+    }
+    for name, (build, adapt) in builders.items():
+        path = directory / "keys" / f"{name}.keys.json"
+        if path.is_file():
+            yield Case(
+                f"keys/{name}", 0, lambda path=path, build=build, adapt=adapt: _key_list_error(path, build, adapt)
+            )
+    statistics = directory / "keys" / "wan2.2_vae.latent_stats.json"
+    if statistics.is_file():
+        yield Case("keys/wan2.2_vae.latent_stats", 0, lambda: _statistics_error(statistics, sizes["video_vae"]))
+
+
+def _key_list_error(
+    path: Path, build: Callable[[], nn.Module], adapt: Callable[[dict[str, Tensor]], dict[str, Tensor]]
+) -> int:
+    """0 if a full-size model takes exactly these tensors; `assign` raises for any other name or shape."""
+    with torch.device("meta"):
+        model = build()
+        assign(model, adapt({name: torch.empty(shape) for name, shape in _read_json(path).items()}))
+    return 0
+
+
+def _statistics_error(path: Path, config: dict[str, Any]) -> int:
+    expected = _read_json(path)
+    return sum(config[name] != expected[name] for name in ("latents_mean", "latents_std"))
+
+
+@torch.no_grad()
+def evaluate(case: Case) -> tuple[float, str]:
+    """Error and verdict; a case that raises has failed."""
+    try:
+        error = case.error()
+    except Exception:
+        traceback.print_exc()
+        return float("inf"), "FAILED"
+    return error, "ok" if error <= case.tolerance else "FAILED"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("directory", type=Path, help="folder with reference numbers")
+    directory = parser.parse_args().directory
+    cases = list(find_cases(directory))
+    if not cases:
+        print(f"There is no reference case in {directory}; name a folder in the form of tests/reference.")
+        return 1
+    failed = 0
+    print(f"{'case':<36} {'error':>10} {'tolerance':>10}  verdict")
+    for case in cases:
+        error, verdict = evaluate(case)
+        failed += verdict != "ok"
+        print(f"{case.name:<36} {error:>10.2e} {case.tolerance:>10.0e}  {verdict}", flush=True)
+    print(f"{len(cases) - failed} of {len(cases)} cases agree with the official implementation")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
