@@ -5,7 +5,7 @@ preset. It is validated once, when it is made; code behind it trusts it. Nothing
 """
 
 import dataclasses
-import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +115,7 @@ def _parse(name: str, value: Any) -> Any:
     try:
         return _PARSERS[name](value)
     except (TypeError, ValueError, OverflowError):
-        raise JobError(f"{value!r} is no value for {name.replace('_', ' ')}.") from None
+        raise JobError(f"{reprlib.repr(value)} is no value for {name.replace('_', ' ')}.") from None
 
 
 def _whole(value: Any) -> int:
@@ -133,6 +133,8 @@ def _number(value: Any) -> float:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError
+    # JSON can carry halves of surrogate pairs, which nothing behind here can store; this raises a ValueError.
+    value.encode()
     return value
 
 
@@ -167,9 +169,8 @@ def _check(condition: bool, sentence: str) -> None:
 
 
 def _check_range(name: str, value: float, low: float, high: float) -> None:
-    # Written so that NaN fails too.
-    in_range = math.isfinite(value) and low <= value <= high
-    _check(in_range, f"The {name} must be between {low} and {high}, not {value}.")
+    # NaN fails every comparison.
+    _check(low <= value <= high, f"The {name} must be between {low} and {high}, not {reprlib.repr(value)}.")
 
 
 def _check_size(height: int, width: int) -> None:

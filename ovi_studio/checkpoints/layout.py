@@ -55,7 +55,8 @@ class Inventory:
 
     @property
     def download_command(self) -> str:
-        return f"python -m ovi_studio download {self.variant.name} --ckpt-dir {self.directory}"
+        directory = f'"{self.directory}"' if " " in str(self.directory) else self.directory
+        return f"python -m ovi_studio download {self.variant.name} --ckpt-dir {directory}"
 
 
 def take_inventory(variant: Variant, checkpoint_directory: Path) -> Inventory:
@@ -65,9 +66,11 @@ def take_inventory(variant: Variant, checkpoint_directory: Path) -> Inventory:
     problems = []
     for part in variant.files:
         found = _locate(variant, part, root)
-        broken = next(((path, reason) for path in found if (reason := _damage(path))), None)
+        broken = next(((path, reason) for path in found if (reason := damage(path))), None)
         if not found:
-            problems.append(Problem(part, root / variant.files[part][0].location, "is not there"))
+            official = [root / file.location for file in variant.files[part]]
+            missing = next((path for path in official if not path.is_file()), official[0])
+            problems.append(Problem(part, missing, "is not there"))
         elif broken:
             problems.append(Problem(part, *broken))
         else:
@@ -117,8 +120,8 @@ def _as_safetensors(path: Path) -> tuple[Path, ...]:
         return ()
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError):
-        return (index,)  # `_damage` then says that this file is unreadable
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return (index,)  # `damage` then says that this file is unreadable
     # Only the name counts: an index cannot point outside its own folder.
     return tuple(index.with_name(Path(name).name) for name in names)
 
@@ -129,11 +132,13 @@ def _folders(root: Path) -> Iterator[Path]:
         yield from sorted(path for path in root.iterdir() if path.is_dir())
 
 
-def _damage(path: Path) -> str | None:
+def damage(path: Path) -> str | None:
     """What is wrong with a file, as the end of a sentence; None if its size agrees with its own header."""
     try:
         if not path.is_file():
             return "is not there"
+        if impostor := _impostor(path):
+            return impostor
         if path.suffix == ".safetensors":
             return _safetensors_damage(path)
         if path.suffix in {".pth", ".pt"}:
@@ -143,6 +148,17 @@ def _damage(path: Path) -> str | None:
         return None if path.stat().st_size else "is empty"
     except OSError as error:
         return f"cannot be read ({error.strerror})"
+
+
+def _impostor(path: Path) -> str | None:
+    """What a git clone without git-lfs, or a download through a login page, leaves in place of a file."""
+    with path.open("rb") as file:
+        start = file.read(40).lower()
+    if start.startswith(b"version https://git-lfs"):
+        return "is a pointer of git-lfs, not the file itself"
+    if start.lstrip().startswith((b"<!doctype", b"<html")):
+        return "is a web page, not a model file"
+    return None
 
 
 def _safetensors_damage(path: Path) -> str | None:

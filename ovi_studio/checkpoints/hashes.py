@@ -1,0 +1,88 @@
+"""SHA-256 of checkpoint files, remembered between runs: a 23 GB file takes a minute to read. Imports no torch.
+
+The memory is one small JSON file in the user's cache folder, keyed by path, size and time of change. Losing it costs
+time and nothing else, so a damaged or unwritable one is ignored.
+"""
+
+import hashlib
+import json
+import os
+import sys
+import threading
+from collections.abc import Iterable
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
+
+CACHE_VARIABLE = "OVI_CACHE_DIR"
+_lock = threading.Lock()
+
+
+def cache_directory() -> Path:
+    """The folder for what can be computed again; `OVI_CACHE_DIR` names another one."""
+    if chosen := os.environ.get(CACHE_VARIABLE):
+        return Path(chosen)
+    variable = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME"
+    return Path(os.environ.get(variable) or Path.home() / ".cache") / "ovi-studio"
+
+
+def file_sha256(path: Path) -> str:
+    """The file's SHA-256 in hex, from memory if its path, size and time of change are as before; raises `OSError`."""
+    key, stamp = _identity(path)
+    match _remembered().get(key):
+        case [*known, str(digest)] if known == stamp:
+            return digest
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if _identity(path) == (key, stamp):  # else the file changed while it was read
+        remember(path, digest)
+    return digest
+
+
+def remember(path: Path, digest: str) -> None:
+    """Keep the SHA-256 of a whole file that was computed elsewhere, for example while it was downloaded."""
+    with suppress(OSError), _lock:
+        key, stamp = _identity(path)
+        entries = {known: entry for known, entry in _remembered().items() if Path(known).is_file()}
+        entries[key] = [*stamp, digest]
+        target = _memory()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f"{target.name}.{os.getpid()}.part")
+        part.write_text(json.dumps(entries, indent=1), encoding="utf-8")
+        part.replace(target)
+
+
+class BackgroundHash:
+    """Reads files in a daemon thread while something else goes on, one after the other as a disk likes it best."""
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self._digests: dict[Path, Future[str]] = {path: Future() for path in paths}
+        threading.Thread(target=self._read, name="hash", daemon=True).start()
+
+    def result(self) -> dict[Path, str]:
+        """SHA-256 of every file in hex; waits for those still being read, raises `OSError` of one that cannot be."""
+        return {path: digest.result() for path, digest in self._digests.items()}
+
+    def _read(self) -> None:
+        for path, digest in self._digests.items():
+            try:
+                digest.set_result(file_sha256(path))
+            except Exception as error:  # whatever it is belongs to the one who asks for the result
+                digest.set_exception(error)
+
+
+def _memory() -> Path:
+    return cache_directory() / "sha256.json"
+
+
+def _identity(path: Path) -> tuple[str, list[int]]:
+    stat = path.stat()
+    return str(path.resolve()), [stat.st_size, stat.st_mtime_ns]
+
+
+def _remembered() -> dict[str, object]:
+    try:
+        entries = json.loads(_memory().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return entries if isinstance(entries, dict) else {}

@@ -1,0 +1,107 @@
+"""First frames: picture files, read within bounds and as the official code's OpenCV would read them.
+
+Alpha is dropped and not blended, 16 bits become 8 by their high byte, the EXIF orientation is applied, and of an
+animation the first frame counts. What could do harm is refused from the file's header, before anything is decoded.
+Nothing here imports torch.
+"""
+
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ovi_studio.errors import JobError
+from ovi_studio.spec import MAX_RATIO
+
+MAX_FILE_SIZE = 50 * 2**20
+"""Bytes."""
+MAX_PIXELS = 50_000_000
+MIN_SIDE = 16
+MAX_SIDE = 16_384
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture file that was read. Compared by identity; `sha256` says whether two are the same."""
+
+    data: bytes
+    """As in the file."""
+    pixels: np.ndarray
+    """uint8 (H, W, 3), RGB, upright."""
+    sha256: str
+    """Of `data`, in hexadecimal."""
+
+
+def read_picture(path: str | Path) -> Picture:
+    """The picture in a PNG, JPEG, WebP, BMP, GIF or TIFF file.
+
+    Raises `JobError` if the file cannot be read, is no such picture, is broken, or is out of the limits above.
+    """
+    path = Path(path)
+    try:
+        if not path.is_file():
+            raise JobError(f"There is no picture {path}; check the path of the first frame.")
+        # One byte more than allowed is enough to tell, however long the file grows meanwhile.
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_SIZE + 1)
+    except OSError as error:
+        raise JobError(f"The picture {path} cannot be read ({error.strerror}); check its path and rights.") from error
+    if len(data) > MAX_FILE_SIZE:
+        raise JobError(f"The picture {path} is larger than {MAX_FILE_SIZE // 2**20} MB; save it smaller.")
+    return decode_picture(data, str(path))
+
+
+def decode_picture(data: bytes, name: str) -> Picture:
+    """The picture in `data`; `name` is what an error calls it. Raises `JobError` as `read_picture` does."""
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            _check_size(*image.size, name)
+            pixels = _rgb(image, name)
+    except JobError:
+        raise
+    except UnidentifiedImageError as error:
+        raise JobError(f"{name} is not a picture of a known kind; use {', '.join(FORMATS)}.") from error
+    except Image.DecompressionBombError as error:
+        raise JobError(_too_many_pixels(name)) from error
+    except Exception as error:
+        # Decoders of broken files raise nearly anything: OSError, SyntaxError, struct.error, IndexError, ...
+        raise JobError(f"The picture {name} is broken or cut off ({error}); save or download it again.") from error
+    return Picture(data, pixels, hashlib.sha256(data).hexdigest())
+
+
+def _check_size(width: int, height: int, name: str) -> None:
+    shorter, longer = sorted((width, height))
+    if width * height > MAX_PIXELS:
+        raise JobError(_too_many_pixels(name))
+    if shorter < MIN_SIDE or longer > MAX_SIDE:
+        raise JobError(
+            f"The picture {name} has {width}x{height} pixels; scale its sides to between {MIN_SIDE} and {MAX_SIDE}."
+        )
+    if longer > MAX_RATIO * shorter:
+        raise JobError(
+            f"The picture {name} is too long and thin ({width}x{height}); cut it so that the longer side is at most "
+            f"{MAX_RATIO:g} times the shorter."
+        )
+
+
+def _too_many_pixels(name: str) -> str:
+    return f"The picture {name} has more than {MAX_PIXELS // 10**6} million pixels; scale it down."
+
+
+def _rgb(image: Image.Image, name: str) -> np.ndarray:
+    """Pixels uint8 (H, W, 3) of an opened file, upright."""
+    ImageOps.exif_transpose(image, in_place=True)
+    if image.mode.startswith("I;16"):
+        # Pillow's own conversion clips at 255 instead of scaling.
+        grey = (np.asarray(image) >> 8).astype(np.uint8)
+        return np.stack([grey] * 3, axis=-1)
+    if image.mode in ("I", "F", "LAB"):
+        raise JobError(f"The picture {name} has a depth or colour space that is not supported; save it as 8-bit RGB.")
+    if image.has_transparency_data:
+        # By way of RGBA the colour below transparent pixels is kept; a palette with alpha needs it too.
+        image = image.convert("RGBA")
+    return np.array(image.convert("RGB"))

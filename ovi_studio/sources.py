@@ -1,0 +1,377 @@
+"""Clips from files that people have: prompt tables (CSV, TSV) and the official code's `inference_fusion.yaml`.
+
+Both are accepted as the official code writes them. One bad row of a table is reported with its line and the others are
+used; a file that is broken as a whole is a `JobError`. A setting that cannot be obeyed is refused, never passed over.
+"""
+
+import csv
+import dataclasses
+import io
+import reprlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ovi_studio.errors import JobError
+from ovi_studio.spec import ClipSpec
+from ovi_studio.variants import find_variant
+
+MAX_TABLE_SIZE = 20 * 2**20
+MAX_CONFIG_SIZE = 2**18
+MAX_CLIPS = 100_000
+"""From one file."""
+
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_OFFICIAL_COLUMNS = {"text_prompt": "prompt", "image_path": "image"}
+_COLUMNS = _OFFICIAL_COLUMNS | {
+    field.name: field.name for field in dataclasses.fields(ClipSpec) if field.name not in _OFFICIAL_COLUMNS.values()
+}
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that makes no clip."""
+
+    line: int
+    """In the file, from 1; where the row begins if it spans several."""
+    reason: str
+    """A sentence that says what to do."""
+
+
+@dataclass(frozen=True)
+class OfficialRun:
+    """What a run of the official code with this configuration would make."""
+
+    checkpoint_directory: Path
+    output_directory: Path
+    specs: tuple[ClipSpec, ...]
+    """In the official order: every prompt with its seeds, then the next prompt."""
+    bad_rows: tuple[BadRow, ...]
+    cpu_offload: bool
+
+
+@dataclass(frozen=True)
+class _Row:
+    line: int
+    cells: Mapping[str, str]
+    """Column name -> text, for every column of the table; a cell that is missing is empty."""
+    problem: str = ""
+
+
+def read_prompt_file(path: str | Path, defaults: Mapping[str, Any]) -> tuple[list[ClipSpec], list[BadRow]]:
+    """The clips of a table, and the rows that make none.
+
+    Columns: `text_prompt`, optionally `image_path` and any other field of `ClipSpec`; columns without a name are left
+    alone. `defaults` (field -> value) fills empty cells, but an empty `image_path` means no picture. Pictures are
+    looked for from the working directory, then from the table's folder. Raises `JobError` if the file as a whole cannot
+    be used.
+    """
+    path = Path(path)
+    return _specs(path, lambda row: [_row_spec(row, path, defaults)])
+
+
+def read_official_config(path: str | Path) -> OfficialRun:
+    """A configuration of the official code, unchanged.
+
+    Its paths are taken from the working directory, as there; a table of prompts also from the file's own folder. Raises
+    `JobError` for unknown settings, wrong types, and settings that this version cannot obey.
+    """
+    path = Path(path)
+    config = _load_config(path)
+    _refuse_unsupported(config, path)
+    find_variant(_variant(config), Path(config["ckpt_dir"]))
+    table = _prompt_table(config["text_prompt"], path)
+    if table is None:
+        specs, bad_rows = _repeat(_config_spec(config, path), config), []
+    else:
+        specs, bad_rows = _specs(table, lambda row: _repeat(_config_row_spec(row, table, config), config))
+    return OfficialRun(
+        checkpoint_directory=Path(config["ckpt_dir"]),
+        output_directory=Path(config["output_dir"]),
+        specs=tuple(specs),
+        bad_rows=tuple(bad_rows),
+        cpu_offload=config["cpu_offload"],
+    )
+
+
+# Tables
+
+
+def _specs(path: Path, make: Callable[[_Row], list[ClipSpec]]) -> tuple[list[ClipSpec], list[BadRow]]:
+    """Apply `make` to every row; rows for which it raises `JobError` are bad."""
+    specs: list[ClipSpec] = []
+    bad_rows: list[BadRow] = []
+    for row in _rows(path):
+        try:
+            if row.problem:
+                raise JobError(row.problem)
+            specs += make(row)
+        except JobError as error:
+            bad_rows.append(BadRow(row.line, str(error)))
+        if len(specs) + len(bad_rows) > MAX_CLIPS:
+            raise JobError(f"{path} makes more than {MAX_CLIPS} clips (line {row.line}); split it.")
+    return specs, bad_rows
+
+
+def _row_spec(row: _Row, table: Path, defaults: Mapping[str, Any], *, with_picture: bool = True) -> ClipSpec:
+    given = {_COLUMNS[column]: text for column, text in row.cells.items() if text.strip()}
+    values = {**defaults, **given}
+    if not with_picture:
+        values["image"] = None
+    elif "image_path" in row.cells:
+        values["image"] = _find_picture(row.cells["image_path"], table.parent)
+    return ClipSpec.from_dict(values)
+
+
+def _rows(path: Path) -> Iterator[_Row]:
+    if path.suffix.lower() not in _DELIMITERS:
+        raise JobError(f"{path} is no table of prompts; its name must end in {' or '.join(_DELIMITERS)}.")
+    text = _read_text(path, MAX_TABLE_SIZE)
+    # Strict: a stray quote would otherwise swallow the rows behind it.
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_DELIMITERS[path.suffix.lower()], strict=True)
+    header: list[str] = []
+    line = 1
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                if header:
+                    yield _row(line, header, cells)
+                else:
+                    header = _header(cells, path, line)
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise JobError(f"{path} is broken in the row at line {line} ({error}); mend its quotation marks.") from error
+    if not header:
+        raise JobError(f"{path} is empty; it needs a first line with the column text_prompt.")
+
+
+def _header(cells: list[str], path: Path, line: int) -> list[str]:
+    columns = [cell.strip() for cell in cells]
+    named = [column for column in columns if column]
+    unknown = [column for column in named if column not in _COLUMNS]
+    if "text_prompt" not in columns:
+        raise JobError(f"{path} has no column text_prompt in line {line}; its first line must name the columns.")
+    if unknown:
+        raise JobError(
+            f"{path} has the unknown column {', '.join(unknown)} in line {line}; remove it or use one of "
+            f"{', '.join(_COLUMNS)}."
+        )
+    if repeated := _repeated(named):
+        raise JobError(f"{path} has the column {', '.join(repeated)} more than once in line {line}; remove one.")
+    return columns
+
+
+def _row(line: int, header: list[str], cells: list[str]) -> _Row:
+    surplus = [cell for cell in cells[len(header) :] if cell.strip()]
+    problem = f"There are {len(cells)} cells for {len(header)} columns; put texts with commas in quotation marks."
+    padded = cells + [""] * (len(header) - len(cells))
+    named = {column: cell for column, cell in zip(header, padded, strict=False) if column}
+    return _Row(line, named, problem if surplus else "")
+
+
+def _read_text(path: Path, limit: int) -> str:
+    """A UTF-8 file of at most `limit` bytes, without its byte-order mark."""
+    try:
+        if not path.is_file():
+            raise JobError(f"There is no file {path}; check the path.")
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise JobError(f"{path} cannot be read ({error.strerror}); check its path and rights.") from error
+    if len(data) > limit:
+        line = data.count(b"\n") + 1
+        raise JobError(f"{path} is larger than {limit / 2**20:g} MB (at line {line}); split it.")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise JobError(f"{path} is not UTF-8 in line {line}; save it as UTF-8.") from error
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise JobError(f"{path} has a NUL character in line {line}; save it as UTF-8 text.")
+    return text
+
+
+def _find_picture(text: str, folder: Path) -> Path | None:
+    """The picture that a cell names; None for an empty one."""
+    if not text.strip():
+        return None
+    picture = _find_file(text.strip(), folder)
+    if picture is None:
+        raise JobError(f"There is no picture {text.strip()}; correct the path, or leave it empty to have none.")
+    return picture
+
+
+def _find_file(text: str, folder: Path) -> Path | None:
+    """The absolute path of an existing file that `text` names from the working directory or else from `folder`."""
+    for base in (Path.cwd(), folder.absolute()):
+        try:
+            if (base / text).is_file():
+                return base / text
+        except (OSError, ValueError):
+            # A prompt may be asked about too: it is too long for a name, or has characters that no name has.
+            continue
+    return None
+
+
+def _repeated(names: Iterable[str]) -> list[str]:
+    return [name for name, count in Counter(names).items() if count > 1]
+
+
+# The official configuration
+
+
+@dataclass(frozen=True)
+class _Setting:
+    kind: str
+    """A key of `_KINDS`."""
+    default: Any = None
+    """What the official code takes if the setting is not there."""
+    required: bool = False
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+_KINDS: Mapping[str, Callable[[Any], bool]] = {
+    "text": lambda value: isinstance(value, str),
+    "true or false": lambda value: isinstance(value, bool),
+    "a whole number": _is_whole,
+    "a number": lambda value: _is_whole(value) or isinstance(value, float),
+    "a list of height and width": lambda value: isinstance(value, list) and [*map(_is_whole, value)] == [True, True],
+}
+_SETTINGS = {
+    "ckpt_dir": _Setting("text", required=True),
+    "output_dir": _Setting("text", "./outputs"),
+    "sample_steps": _Setting("a whole number", 50),
+    "solver_name": _Setting("text", "unipc"),
+    "model_name": _Setting("text", "960x960_5s"),
+    "shift": _Setting("a number", 5.0),
+    "sp_size": _Setting("a whole number", 1),
+    "audio_guidance_scale": _Setting("a number", 3.0),
+    "video_guidance_scale": _Setting("a number", 4.0),
+    "mode": _Setting("text", required=True),
+    "fp8": _Setting("true or false", False),
+    "qint8": _Setting("true or false", False),
+    "cpu_offload": _Setting("true or false", False),
+    "seed": _Setting("a whole number", 100),
+    "video_negative_prompt": _Setting("text", ""),
+    "audio_negative_prompt": _Setting("text", ""),
+    "video_frame_height_width": _Setting("a list of height and width"),
+    "text_prompt": _Setting("text", required=True),
+    "image_path": _Setting("text"),
+    "slg_layer": _Setting("a whole number", 11),
+    "each_example_n_times": _Setting("a whole number", 1),
+    "shard_text_model": _Setting("true or false", False),
+    "use_fsdp": _Setting("true or false", False),
+    # These four mean nothing without use_fsdp or sp_size, which are refused below.
+    "fsdp_sharding_strategy": _Setting("text", "FULL_SHARD"),
+    "fsdp_cpu_offload": _Setting("true or false", False),
+    "use_optimized_comms": _Setting("true or false", False),
+    "use_tensor_cores": _Setting("true or false", False),
+}
+_SHARDING_STRATEGIES = ("FULL_SHARD", "SHARD_GRAD_OP", "NO_SHARD", "HYBRID_SHARD")
+_ONLY_VALUE = {"sp_size": 1, "qint8": False, "use_fsdp": False, "shard_text_model": False}
+"""Settings that this version knows but cannot obey unless they have this value."""
+
+
+def _load_config(path: Path) -> dict[str, Any]:
+    """Every setting with a value of its type; what is missing or null has the official default."""
+    text = _read_text(path, MAX_CONFIG_SIZE)
+    try:
+        # Of a key that is there twice, `safe_load` would take the last.
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        given = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise JobError(f"{path} is no YAML ({reason}); correct it.") from error
+    if not isinstance(given, dict):
+        raise JobError(f"{path} holds no settings; it must consist of lines `name: value`.")
+    if repeated := _repeated(str(key.value) for key, _ in node.value):
+        raise JobError(f"{path} sets {', '.join(repeated)} more than once; remove one.")
+    if unknown := [str(name) for name in given if name not in _SETTINGS]:
+        raise JobError(f"{path} has the unknown setting {', '.join(unknown)}; remove it.")
+    return {name: _setting(name, given.get(name), path) for name in _SETTINGS}
+
+
+def _setting(name: str, value: Any, path: Path) -> Any:
+    setting = _SETTINGS[name]
+    if value is None:
+        if setting.required:
+            raise JobError(f"{path} does not set {name}; add it.")
+        return setting.default
+    if not _KINDS[setting.kind](value):
+        raise JobError(f"{path} sets {name} to {reprlib.repr(value)}; it must be {setting.kind}.")
+    return value
+
+
+def _refuse_unsupported(config: Mapping[str, Any], path: Path) -> None:
+    for name, only in _ONLY_VALUE.items():
+        if config[name] != only:
+            raise JobError(f"{path} sets {name} to {config[name]}, which this version cannot do; set it to {only}.")
+    if config["mode"] == "t2i2v":
+        raise JobError(f"{path} sets mode to t2i2v, but no image generator is built in; give pictures and use i2v.")
+    if config["mode"] not in ("t2v", "i2v"):
+        raise JobError(f"{path} sets mode to {config['mode']!r}; it must be t2v or i2v.")
+    if config["fsdp_sharding_strategy"] not in _SHARDING_STRATEGIES:
+        raise JobError(f"{path} must set fsdp_sharding_strategy to one of {', '.join(_SHARDING_STRATEGIES)}.")
+    if config["fp8"] and config["model_name"] != "720x720_5s":
+        raise JobError(f"{path} sets fp8, which exists for 720x720_5s only; change model_name or set fp8 to False.")
+    if not 1 <= config["each_example_n_times"] <= MAX_CLIPS:
+        raise JobError(f"{path} must set each_example_n_times to a number from 1 to {MAX_CLIPS}.")
+
+
+def _variant(config: Mapping[str, Any]) -> str:
+    return config["model_name"] + ("_fp8" if config["fp8"] else "")
+
+
+def _prompt_table(prompt: str, config_path: Path) -> Path | None:
+    """The table that `text_prompt` names; None if it is the prompt itself."""
+    prompt = prompt.strip()
+    table = _find_file(prompt, config_path.parent)
+    # The official code would make a clip about the file's name.
+    if table is None and prompt.lower().endswith(tuple(_DELIMITERS)):
+        raise JobError(f"There is no table {prompt}; correct text_prompt in {config_path} or go to its folder first.")
+    return table
+
+
+def _config_values(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Field of `ClipSpec` -> value, for everything but prompt and picture."""
+    return {
+        "variant": _variant(config),
+        "size": config["video_frame_height_width"],
+        "steps": config["sample_steps"],
+        "solver": config["solver_name"],
+        "shift": config["shift"],
+        "seed": config["seed"],
+        "video_guidance": config["video_guidance_scale"],
+        "audio_guidance": config["audio_guidance_scale"],
+        "slg_layer": config["slg_layer"],
+        "video_negative_prompt": config["video_negative_prompt"],
+        "audio_negative_prompt": config["audio_negative_prompt"],
+    }
+
+
+def _config_spec(config: Mapping[str, Any], path: Path) -> ClipSpec:
+    """The clip of a configuration whose `text_prompt` is the prompt itself."""
+    values = {**_config_values(config), "prompt": config["text_prompt"].strip()}
+    if config["mode"] == "i2v":
+        values["image"] = _find_picture(config["image_path"] or "", path.parent)
+        if values["image"] is None:
+            raise JobError(f"{path} sets mode to i2v but no image_path; add it or use t2v.")
+    return ClipSpec.from_dict(values)
+
+
+def _config_row_spec(row: _Row, table: Path, config: Mapping[str, Any]) -> ClipSpec:
+    if config["mode"] == "i2v" and not row.cells.get("image_path", "").strip():
+        raise JobError("There is no image_path, which mode i2v needs; add it or use t2v.")
+    return _row_spec(row, table, _config_values(config), with_picture=config["mode"] == "i2v")
+
+
+def _repeat(spec: ClipSpec, config: Mapping[str, Any]) -> list[ClipSpec]:
+    return [dataclasses.replace(spec, seed=spec.seed + index) for index in range(config["each_example_n_times"])]

@@ -1,0 +1,184 @@
+"""A hub for tests: serves a folder tree as `/{repository}/resolve/{revision}/{path}` on 127.0.0.1.
+
+Speaks what a download needs of the hub's protocol: HEAD and GET, ranges, and the headers that name commit, size and
+content. It can break connections, stall, refuse, ignore ranges and lead to another host, and it records what was asked.
+"""
+
+import hashlib
+import re
+import socket
+import struct
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import unquote
+
+COMMIT = "c0ffee" * 6 + "c0ff"
+_CHUNK = 16_384
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request as it arrived; `file` is `repository/path`."""
+
+    method: str
+    file: str
+    range: str | None
+    token: str | None
+    host: str
+
+
+@dataclass
+class Faults:
+    """What goes wrong; everything off."""
+
+    break_after: int = 0
+    """Bytes of an answer after which the connection is closed, as long as there are `breaks` left."""
+    breaks: int = 0
+    reset: bool = False
+    """Break by a reset (as a router does) instead of an orderly end."""
+    stall_after: int = 0
+    """Bytes after which an answer waits for `HubServer.release`."""
+    status: int = 0
+    """Answer everything with this status instead."""
+    status_of: dict[str, int] = field(default_factory=dict)
+    """The same for single files, by `repository/path`."""
+    ignores_ranges: bool = False
+    redirects: bool = False
+    """Send large files from another host name, as the hub does."""
+    corrupts: bool = False
+    """Send other bytes than were announced."""
+    anonymous: bool = False
+    """Leave out the hub's own headers, as a login page does."""
+
+
+class HubServer:
+    """Serves `root / repository / path` while it is entered.
+
+    A `.json` counts as a small file (its ETag is git's hash), everything else as a large one (its ETag is the SHA-256).
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.faults = Faults()
+        self.requests: list[Request] = []
+        self.stalled = threading.Event()
+        """Set when an answer waits."""
+        self.release = threading.Event()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
+        self._server.daemon_threads = True
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def port(self) -> int:
+        return self._server.server_port
+
+    def gets(self) -> list[Request]:
+        """The requests for content, without those that a redirect answered."""
+        return [request for request in self.requests if request.method == "GET"]
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.release.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def _is_large(file: str) -> bool:
+    return not file.endswith(".json")
+
+
+def _git_hash(content: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def _handler_of(hub: HubServer) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_HEAD(self) -> None:
+            self._answer(with_body=False)
+
+        def do_GET(self) -> None:
+            self._answer(with_body=True)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def _answer(self, *, with_body: bool) -> None:
+            address = re.fullmatch(r"(/cdn)?/(.+?)/resolve/[^/]+/(.+)", unquote(self.path))
+            file = f"{address[2]}/{address[3]}" if address else self.path
+            on_cdn = address is not None and address[1] is not None
+            status = hub.faults.status_of.get(file, hub.faults.status)
+            source = hub.root / file
+            redirected = hub.faults.redirects and not on_cdn and _is_large(file)
+            if not (redirected and with_body):
+                asked, token = self.headers.get("Range"), self.headers.get("Authorization")
+                hub.requests.append(Request(self.command, file, asked, token, self.headers["Host"].split(":")[0]))
+            if status or address is None or not source.is_file():
+                self._refuse(status or 404)
+            else:
+                self._serve(source.read_bytes(), with_body=with_body, redirected=redirected)
+
+        def _refuse(self, status: int) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def _serve(self, content: bytes, *, with_body: bool, redirected: bool) -> None:
+            large = _is_large(self.path)
+            etag = hashlib.sha256(content).hexdigest() if large else _git_hash(content)
+            if hub.faults.corrupts:
+                content = content[:-1] + bytes([content[-1] ^ 1])
+            asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+            start = int(asked[1]) if asked and not hub.faults.ignores_ranges else 0
+            self.send_response(302 if redirected else 206 if start else 200)
+            if redirected:
+                self.send_header("Location", f"http://localhost:{hub.port}/cdn{self.path}")
+            if start:
+                self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+            if not hub.faults.anonymous:
+                self.send_header("X-Repo-Commit", COMMIT)
+            if large and not hub.faults.anonymous:
+                self.send_header("X-Linked-Size", str(len(content)))
+                self.send_header("X-Linked-Etag", f'"{etag}"')
+            body = b"" if redirected else content[start:]
+            self.send_header("ETag", f'"{etag}"')
+            self.send_header("Accept-Ranges", "bytes")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if with_body:
+                self._send(body)
+
+        def _send(self, body: bytes) -> None:
+            faults = hub.faults
+            breaking = faults.breaks > 0 and len(body) > faults.break_after
+            end = faults.break_after if breaking else len(body)
+            sent = 0
+            try:
+                while sent < end:
+                    if faults.stall_after and sent >= faults.stall_after and not hub.release.is_set():
+                        hub.stalled.set()
+                        hub.release.wait()
+                    sent += self.connection.send(body[sent : min(sent + _CHUNK, end)])
+            except OSError:  # the client is gone, as some tests want it
+                self.close_connection = True
+                return
+            if breaking:
+                faults.breaks -= 1
+                if faults.reset:
+                    # A linger time of 0 turns the close into a reset; detached, or the server would say goodbye first.
+                    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    socket.close(self.connection.detach())
+                self.close_connection = True
+
+    return Handler
