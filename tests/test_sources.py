@@ -1,0 +1,358 @@
+"""Prompt tables and the official configuration give the clips that the official code would make, or a clear refusal."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ovi_studio import sources
+from ovi_studio.errors import JobError
+from ovi_studio.sources import BadRow, read_official_config, read_prompt_file
+
+DEFAULTS = {"variant": "960x960_5s", "steps": 30, "video_negative_prompt": "blur"}
+
+OFFICIAL = """\
+ckpt_dir: ./ckpts
+output_dir: ./outputs
+sample_steps: 50
+solver_name: unipc
+model_name: "960x960_10s" # ["720x720_5s", "960x960_5s", "960x960_10s"]
+shift: 5.0
+sp_size: 1
+audio_guidance_scale: 3.0
+video_guidance_scale: 4.0
+mode: "i2v" # ["t2v", "i2v", "t2i2v"] all comes with audio
+fp8: False
+cpu_offload: False
+seed: 103
+video_negative_prompt: "jitter, bad hands, blur, distortion"  # Artifacts to avoid in video
+audio_negative_prompt: "robotic, muffled, echo, distorted"    # Artifacts to avoid in audio
+video_frame_height_width: [704, 1280] # only useful if mode = t2v or t2i2v
+text_prompt: example_prompts/prompts.csv
+slg_layer: 11
+each_example_n_times: 2
+"""
+
+
+@pytest.fixture
+def work(tmp_path, monkeypatch) -> Path:
+    """The working directory, with one picture in it and one in the folder of the tables."""
+    (tmp_path / "example_prompts").mkdir()
+    pixels = np.zeros((32, 32, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "here.png")
+    Image.fromarray(pixels).save(tmp_path / "example_prompts" / "there.png")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write_table(work: Path, content: str | bytes, name: str = "prompts.csv") -> Path:
+    path = work / "example_prompts" / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def read(work: Path, content: str | bytes, name: str = "prompts.csv"):
+    return read_prompt_file(write_table(work, content, name), DEFAULTS)
+
+
+# Tables
+
+
+def test_official_table_is_read(work):
+    specs, bad_rows = read(work, 'text_prompt,image_path\n"A man, <S>Hi<E>",here.png\nA dog,\n')
+    assert [spec.prompt for spec in specs] == ["A man, <S>Hi<E>", "A dog"]
+    assert [spec.image for spec in specs] == [work / "here.png", None]
+    assert {(spec.variant, spec.steps, spec.video_negative_prompt) for spec in specs} == {("960x960_5s", 30, "blur")}
+    assert bad_rows == []
+
+
+def test_table_with_prompts_only_is_read(work):
+    assert [spec.prompt for spec in read(work, "text_prompt\na\nb")[0]] == ["a", "b"]
+
+
+def test_tsv_is_read(work):
+    specs, _ = read(work, "text_prompt\timage_path\nA man, smiling\there.png\n", "prompts.TSV")
+    assert (specs[0].prompt, specs[0].image) == ("A man, smiling", work / "here.png")
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_byte_order_mark_and_line_ends_of_every_system_are_accepted(work, line_end, mark):
+    rows = ["text_prompt,seed", "Füße,1", '"two', 'lines",2', "", "b,x"]
+    specs, bad_rows = read(work, mark + line_end.join(rows).encode())
+    assert [(spec.prompt, spec.seed) for spec in specs] == [("Füße", 1), (f"two{line_end}lines", 2)]
+    assert [row.line for row in bad_rows] == [6]
+
+
+def test_further_columns_are_settings_and_empty_cells_leave_the_default(work):
+    specs, bad_rows = read(
+        work,
+        "text_prompt,steps,size,solver,shift,slg_layer,video_negative_prompt,audio_guidance\n"
+        "a,10,704x1280,dpm++,3.5,-1,noise,1\n"
+        "b,,,,,,,\n"
+        "c\n",
+    )
+    assert bad_rows == []
+    first = specs[0]
+    assert (first.steps, first.size, first.solver, first.shift) == (10, (704, 1280), "dpm++", 3.5)
+    assert (first.slg_layer, first.video_negative_prompt, first.audio_guidance) == (-1, "noise", 1.0)
+    for spec in specs[1:]:
+        assert (spec.steps, spec.size, spec.solver, spec.video_negative_prompt) == (30, None, "unipc", "blur")
+
+
+def test_picture_is_looked_for_here_and_then_beside_the_table(work):
+    specs, bad_rows = read(work, "text_prompt,image_path\na,there.png\nb,here.png\n")
+    assert [spec.image for spec in specs] == [work / "example_prompts" / "there.png", work / "here.png"]
+    Image.new("RGB", (32, 32)).save(work / "there.png")
+    specs, _ = read(work, f"text_prompt,image_path\na,there.png\nb,{work / 'here.png'}\n")
+    assert [spec.image for spec in specs] == [work / "there.png", work / "here.png"]
+    assert bad_rows == []
+
+
+def test_empty_image_path_means_none_whatever_the_default(work):
+    path = write_table(work, "text_prompt,image_path\na,\nb, \n")
+    specs, _ = read_prompt_file(path, DEFAULTS | {"image": work / "here.png"})
+    assert [spec.image for spec in specs] == [None, None]
+
+
+def test_bad_rows_are_reported_with_their_line_and_the_others_used(work):
+    content = (
+        "text_prompt,image_path,steps\n"
+        '"first\nin three\nlines",,5\n'
+        "missing,nowhere.png,5\n"
+        "\n"
+        '"also\nbad",,0\n'
+        ",here.png,5\n"
+        "a, man,,5\n"
+        f"long,{'x' * 5000}.png,5\n"
+        "last,,many\n"
+        "good,,7\n"
+    )
+    specs, bad_rows = read(work, content)
+    assert [spec.steps for spec in specs] == [5, 7]
+    assert [row.line for row in bad_rows] == [5, 7, 9, 10, 11, 12]
+    assert bad_rows[0] == BadRow(
+        5, "There is no picture nowhere.png; correct the path, or leave it empty to have none."
+    )
+    assert "steps must be between" in bad_rows[1].reason
+    assert "prompt is empty" in bad_rows[2].reason
+    assert "4 cells for 3 columns" in bad_rows[3].reason
+    assert "no picture" in bad_rows[4].reason
+    assert "steps" in bad_rows[5].reason
+
+
+def test_column_without_a_name_is_left_alone(work):
+    """As table programs and pandas write row numbers and empty columns."""
+    specs, bad_rows = read(work, ",text_prompt,\n0,a,\n1,b,\n")
+    assert [spec.prompt for spec in specs] == ["a", "b"]
+    assert bad_rows == []
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (b"", "is empty"),
+        (b"\n\n", "is empty"),
+        (b"\xef\xbb\xbf", "is empty"),
+        (b"prompt,image_path\na,\n", "no column text_prompt in line 1"),
+        (b"\ntext_prompt,cfg\na,3\n", "unknown column cfg in line 2"),
+        (b"text_prompt,seed,seed\na,3,4\n", "column seed more than once in line 1"),
+        (b'text_prompt\na\n"b" c\nd\n', "at line 3 .*quotation marks"),
+        (b'text_prompt\na\n"never closed\n\n\n', "at line 3 .*quotation marks"),
+        (b"text_prompt\na\nF\xfc\xdfe\n", "not UTF-8 in line 3"),
+        ("text_prompt\na\n".encode("utf-16"), "not UTF-8 in line 1"),
+        (b"text_prompt\na\nb\0c\n", "NUL character in line 3"),
+        (b"text_prompt\na\n" + b"x" * 200_000, "at line 3 .*field limit"),
+    ],
+)
+def test_table_that_is_broken_as_a_whole_is_refused_with_the_line(work, content, match):
+    with pytest.raises(JobError, match=match):
+        read(work, content)
+
+
+def test_table_that_is_too_large_is_refused(work):
+    with pytest.raises(JobError, match=r"larger than 20 MB \(at line 10485756\); split it"):
+        read(work, b"text_prompt\n" + b"a\n" * (10 * 2**20))
+
+
+def test_table_with_too_many_rows_is_refused(work, monkeypatch):
+    monkeypatch.setattr(sources, "MAX_CLIPS", 3)
+    assert len(read(work, "text_prompt\n" + "a\n" * 3)[0]) == 3
+    with pytest.raises(JobError, match=r"more than 3 clips \(line 5\)"):
+        read(work, "text_prompt\n" + "a\n" * 4)
+
+
+def test_missing_table_folder_and_other_file_are_refused(work):
+    (work / "folder.csv").mkdir()
+    for name, match in (
+        ("missing.csv", "There is no file"),
+        ("folder.csv", "There is no file"),
+        ("here.png", "end in"),
+    ):
+        with pytest.raises(JobError, match=match):
+            read_prompt_file(work / name, DEFAULTS)
+
+
+# The official configuration
+
+
+def read_config(work: Path, text: str = OFFICIAL, **changes: str):
+    lines = [line for line in text.splitlines() if line.split(":")[0] not in changes]
+    lines += [f"{name}: {value}" for name, value in changes.items() if value != "absent"]
+    (work / "fusion.yaml").write_text("\n".join(lines), encoding="utf-8")
+    return read_official_config(work / "fusion.yaml")
+
+
+@pytest.fixture
+def table(work) -> Path:
+    return write_table(work, "text_prompt,image_path\na,here.png\nb,\nc,example_prompts/there.png\nd,gone.png\n")
+
+
+def test_official_file_is_read_unchanged(work, table):
+    run = read_config(work)
+    assert (run.checkpoint_directory, run.output_directory) == (Path("ckpts"), Path("outputs"))
+    assert run.cpu_offload is False
+    assert [(spec.prompt, spec.seed) for spec in run.specs] == [("a", 103), ("a", 104), ("c", 103), ("c", 104)]
+    assert [spec.image for spec in run.specs[1:3]] == [work / "here.png", work / "example_prompts" / "there.png"]
+    assert [row.line for row in run.bad_rows] == [3, 5]
+    assert "i2v needs" in run.bad_rows[0].reason
+    assert run.specs[0].to_dict() | {"image": None} == {
+        "prompt": "a",
+        "variant": "960x960_10s",
+        "image": None,
+        "size": [704, 1280],
+        "steps": 50,
+        "solver": "unipc",
+        "shift": 5.0,
+        "seed": 103,
+        "video_guidance": 4.0,
+        "audio_guidance": 3.0,
+        "slg_layer": 11,
+        "video_negative_prompt": "jitter, bad hands, blur, distortion",
+        "audio_negative_prompt": "robotic, muffled, echo, distorted",
+    }
+
+
+def test_t2v_takes_every_row_and_no_picture(work, table):
+    run = read_config(work, mode="t2v", each_example_n_times="1")
+    assert [(spec.prompt, spec.image) for spec in run.specs] == [(prompt, None) for prompt in "abcd"]
+    assert run.bad_rows == ()
+
+
+def test_prompt_may_stand_in_the_file_itself(work):
+    run = read_config(work, mode="t2v", text_prompt="'  A dog barks, <S>Wow<E>. '", seed="7")
+    assert [(spec.prompt, spec.seed) for spec in run.specs] == [
+        ("A dog barks, <S>Wow<E>.", 7),
+        ("A dog barks, <S>Wow<E>.", 8),
+    ]
+
+
+def test_prompt_in_the_file_takes_its_picture_from_there_too(work):
+    assert read_config(work, text_prompt="A dog", image_path="here.png").specs[0].image == work / "here.png"
+    assert read_config(work, text_prompt="A dog", image_path="here.png", mode="t2v").specs[0].image is None
+    with pytest.raises(JobError, match="no image_path"):
+        read_config(work, text_prompt="A dog")
+
+
+def test_long_prompt_is_not_taken_for_a_path(work):
+    assert len(read_config(work, mode="t2v", text_prompt="word " * 700).specs[0].prompt) == 3499
+
+
+def test_what_is_left_out_has_the_official_default(work):
+    run = read_config(work, "ckpt_dir: weights\nmode: t2v\ntext_prompt: A dog\n")
+    (spec,) = run.specs
+    assert run.output_directory == Path("outputs")
+    assert (spec.variant, spec.steps, spec.solver, spec.seed, spec.size) == ("960x960_5s", 50, "unipc", 100, None)
+    assert (spec.shift, spec.video_guidance, spec.audio_guidance, spec.slg_layer) == (5.0, 4.0, 3.0, 11)
+    assert (spec.video_negative_prompt, spec.audio_negative_prompt) == ("", "")
+
+
+def test_fp8_chooses_the_fp8_variant(work, table):
+    assert read_config(work, fp8="true", model_name="720x720_5s").specs[0].variant == "720x720_5s_fp8"
+    with pytest.raises(JobError, match="720x720_5s only"):
+        read_config(work, fp8="true")
+
+
+def test_cpu_offload_is_carried(work, table):
+    assert read_config(work, cpu_offload="true").cpu_offload is True
+
+
+def test_options_without_effect_are_accepted(work, table):
+    for strategy in ("FULL_SHARD", "SHARD_GRAD_OP", "NO_SHARD", "HYBRID_SHARD"):
+        run = read_config(
+            work,
+            use_fsdp="false",
+            qint8="false",
+            shard_text_model="false",
+            fsdp_sharding_strategy=strategy,
+            fsdp_cpu_offload="true",
+            use_optimized_comms="true",
+            use_tensor_cores="true",
+        )
+        assert len(run.specs) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "match"),
+    [
+        ("sp_size", "4", "sp_size to 4, which this version cannot do; set it to 1"),
+        ("qint8", "true", "qint8 to True, which this version cannot do; set it to False"),
+        ("use_fsdp", "true", "use_fsdp"),
+        ("shard_text_model", "true", "shard_text_model"),
+        ("mode", "t2i2v", "use i2v"),
+        ("mode", "v2v", "must be t2v or i2v"),
+        ("mode", "absent", "does not set mode"),
+        ("ckpt_dir", "absent", "does not set ckpt_dir"),
+        ("text_prompt", "null", "does not set text_prompt"),
+        ("text_prompt", "nowhere/prompts.csv", "no table nowhere/prompts.csv"),
+        ("text_prompt", "here.png", "end in .csv or .tsv"),
+        ("text_prompt", "''", "prompt is empty"),
+        ("model_name", "1080x1080_5s", "choose one of 960x960_10s"),
+        ("solver_name", "heun", "choose one of unipc"),
+        ("fsdp_sharding_strategy", "SOME", "one of FULL_SHARD"),
+        ("each_example_n_times", "0", "from 1 to"),
+        ("each_example_n_times", "10000000000", "from 1 to"),
+        ("guidance", "3", "unknown setting guidance"),
+        ("17", "3", "unknown setting 17"),
+        ("seed", "'103'", "seed to '103'; it must be a whole number"),
+        ("seed", "1.5", "seed to 1.5"),
+        ("seed", "true", "seed to True"),
+        ("seed", "-1", "seed must be between"),
+        ("sample_steps", "[1]", "sample_steps to"),
+        ("shift", "big", "shift to 'big'; it must be a number"),
+        ("shift", ".nan", "shift must be between"),
+        ("fp8", "1", "fp8 to 1; it must be true or false"),
+        ("cpu_offload", "'yes'", "cpu_offload"),
+        ("video_frame_height_width", "704x1280", "list of height and width"),
+        ("video_frame_height_width", "[704]", "list of height and width"),
+        ("video_frame_height_width", "[704, '1280']", "list of height and width"),
+        ("video_frame_height_width", "[70400, 1280]", "out of range"),
+        ("video_negative_prompt", "3", "video_negative_prompt to 3; it must be text"),
+        ("text_prompt", "{a: b}", "text_prompt to"),
+    ],
+)
+def test_setting_that_cannot_be_obeyed_is_refused(work, name, value, match):
+    settings = {"mode": "t2v", "text_prompt": "A dog"} | {name: value}
+    with pytest.raises(JobError, match=match):
+        read_config(work, **settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("", "holds no settings"),
+        ("- a\n- b\n", "holds no settings"),
+        ("ckpt_dir: [\n", "is no YAML"),
+        ("ckpt_dir: !!python/object/apply:os.system [ls]\n", "is no YAML"),
+        ("seed: 1\nseed: 2\n", "sets seed more than once"),
+        ("seed: 2024-99-99\n", "is no YAML"),
+        ("? [a, b]\n: 1\n", "is no YAML"),
+        ("a: " + "[" * 1000, "is no YAML"),
+        ("# " + "x" * 2**18, "larger than 0.25 MB"),
+    ],
+)
+def test_file_that_is_no_configuration_is_refused(work, text, match):
+    with pytest.raises(JobError, match=match) as caught:
+        read_config(work, text)
+    assert "\n" not in str(caught.value)
