@@ -1,3 +1,9 @@
 """Ovi Studio: clips with picture and sound from a prompt or a first frame."""
 
+import os
+
 __version__ = "0.1.0"
+
+# Nothing that a person does here is reported to anybody; the libraries read these when they are imported.
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

@@ -1,0 +1,305 @@
+"""`python -m ovi_studio COMMAND`: each command is a few lines over a service.
+
+Imports of services stand inside the commands, because torch takes seconds and `show` or `download` need none of it.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ovi_studio.checkpoints.layout import default_checkpoint_directory
+from ovi_studio.errors import JobError
+from ovi_studio.spec import SOLVERS, ClipSpec, parse_size
+
+if TYPE_CHECKING:
+    from ovi_studio.generate import Failure
+    from ovi_studio.pipeline import Compute
+    from ovi_studio.sampling.denoise import OnStep, Step
+
+INTERRUPTED = 130
+"""Exit status after Ctrl+C, as shells have it."""
+
+_SPEC_OPTIONS = (
+    "image",
+    "variant",
+    "size",
+    "steps",
+    "seed",
+    "solver",
+    "shift",
+    "video_guidance",
+    "audio_guidance",
+    "slg_layer",
+    "video_negative_prompt",
+    "audio_negative_prompt",
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except JobError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped; what was finished is kept, nothing half-written is left.", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m ovi_studio", description="Clips with picture and sound.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    _add_generate(commands)
+
+    show = commands.add_parser("show", help="print the recipe inside a clip")
+    show.add_argument("file", type=Path)
+    show.set_defaults(run=_show)
+
+    download = commands.add_parser("download", help="fetch the missing files of a model variant")
+    download.add_argument("variant")
+    _add_checkpoint_directory(download)
+    download.add_argument("--dry-run", action="store_true", help="only say what would be fetched")
+    download.set_defaults(run=_download)
+
+    doctor = commands.add_parser("doctor", help="say what this machine has, can do and lacks")
+    _add_checkpoint_directory(doctor)
+    doctor.set_defaults(run=_doctor)
+
+    _add_bench(commands)
+    return parser
+
+
+def _add_generate(commands: Any) -> None:
+    parser = commands.add_parser("generate", help="make clips", description="Make clips and write them as mp4 files.")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--prompt", help="speech in <S>...<E>, the audio description in the variant's tag")
+    source.add_argument("--prompts", type=Path, metavar="FILE.csv", help="columns text_prompt, image_path and settings")
+    source.add_argument("--config-file", type=Path, metavar="FILE.yaml", help="the official inference_fusion.yaml")
+    source.add_argument("--from", type=Path, dest="clip", metavar="FILE.mp4", help="make this clip again")
+    parser.add_argument("--image", type=Path, help="first frame")
+    parser.add_argument("--variant", help="model variant (default: the best one that is complete)")
+    parser.add_argument("--size", type=parse_size, metavar="HEIGHTxWIDTH", help="scaled to the variant's pixel area")
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--solver", choices=SOLVERS)
+    parser.add_argument("--shift", type=float)
+    parser.add_argument("--video-guidance", type=float)
+    parser.add_argument("--audio-guidance", type=float)
+    parser.add_argument("--slg-layer", type=int, help="block left out in the negative pass; 0: none")
+    parser.add_argument("--video-negative-prompt")
+    parser.add_argument("--audio-negative-prompt")
+    parser.add_argument("--count", type=int, default=1, help="clips for each prompt, with seeds that follow")
+    parser.add_argument("--out", type=Path, help="folder for the clips (default: outputs)")
+    _add_checkpoint_directory(parser)
+    _add_compute(parser)
+    parser.set_defaults(run=_generate)
+
+
+def _add_bench(commands: Any) -> None:
+    parser = commands.add_parser("bench", help="measure a forward pass of a named shape, or a whole clip")
+    parser.add_argument(
+        "shape", nargs="?", default="small", help="small, demo, 704x704_5s, 960x960_5s, 960x960_10s, clip"
+    )
+    parser.add_argument("--guided", action="store_true", help="with the negative pass, as in a step with guidance")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--variant", help="of the clip")
+    parser.add_argument("--steps", type=int, default=50, help="of the clip")
+    _add_checkpoint_directory(parser)
+    _add_compute(parser)
+    parser.set_defaults(run=_bench)
+
+
+def _add_checkpoint_directory(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--ckpt-dir", type=Path, help="checkpoints (default: $OVI_CKPT_DIR or ckpts)")
+
+
+def _add_compute(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--attention", default="native", help="native, flash2, flash3 or sage")
+    parser.add_argument(
+        "--compile", action="store_true", help="compile the transformer's blocks: slow start, then faster"
+    )
+    parser.add_argument("--cpu-offload", action="store_true", help="keep models in host memory while they are not used")
+
+
+# Commands
+
+
+def _generate(options: argparse.Namespace) -> int:
+    specs, bad_rows, options = _collect(options)
+    for row in bad_rows:
+        print(f"line {row.line}: {row.reason}", file=sys.stderr)
+    if not specs:
+        raise JobError("There is no clip to make.")
+    from ovi_studio.generate import Failure, Generator
+
+    failures = 0
+
+    def report(result: "Path | Failure") -> None:
+        nonlocal failures
+        if isinstance(result, Failure):
+            failures += 1
+            print(f"error: {result.reason}", file=sys.stderr)
+        else:
+            print(result)
+
+    generator = Generator(_checkpoints(options), _compute(options))
+    generator.make_all(specs, options.out or Path("outputs"), lambda _: _progress_bar(), report)
+    return 1 if failures or bad_rows else 0
+
+
+def _collect(options: argparse.Namespace) -> tuple[list[ClipSpec], list[Any], argparse.Namespace]:
+    """The clips to make, the rows that make none, and the options with what a configuration file adds to them."""
+    from ovi_studio.sources import read_official_config, read_prompt_file
+
+    if options.count < 1:
+        raise JobError(f"The count must be 1 or more, not {options.count}.")
+    given = {name: value for name in _SPEC_OPTIONS if (value := getattr(options, name)) is not None}
+    if options.config_file:
+        run = read_official_config(options.config_file)
+        _refuse_settings(given, "the configuration file")
+        options.ckpt_dir = options.ckpt_dir or run.checkpoint_directory
+        options.out = options.out or run.output_directory
+        options.cpu_offload = options.cpu_offload or run.cpu_offload
+        return _repeated(run.specs, options.count), list(run.bad_rows), options
+    if options.clip:
+        from ovi_studio.generate import PICTURES_FOLDER
+        from ovi_studio.media import read_spec
+
+        spec = read_spec(options.clip, (options.out or Path("outputs")) / PICTURES_FOLDER)
+        return _repeated([replace(spec, **given)], options.count), [], options
+    if "variant" not in given:
+        from ovi_studio.generate import default_variant
+
+        given["variant"] = default_variant(_checkpoints(options))
+    if options.prompts:
+        specs, bad_rows = read_prompt_file(options.prompts, given)
+        return _repeated(specs, options.count), bad_rows, options
+    return _repeated([ClipSpec(prompt=options.prompt, **given)], options.count), [], options
+
+
+def _repeated(specs: Sequence[ClipSpec], count: int) -> list[ClipSpec]:
+    return [replace(spec, seed=spec.seed + index) for spec in specs for index in range(count)]
+
+
+def _refuse_settings(given: dict[str, Any], source: str) -> None:
+    if given:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise JobError(f"{names} cannot be combined with {source}, which holds these settings; change them there.")
+
+
+def _show(options: argparse.Namespace) -> int:
+    from ovi_studio.media import read_record
+
+    print(json.dumps(read_record(options.file), indent=2, ensure_ascii=False))
+    return 0
+
+
+def _download(options: argparse.Namespace) -> int:
+    from ovi_studio.checkpoints import download
+    from ovi_studio.variants import find_variant
+
+    directory = _checkpoints(options)
+    plan = download.plan(find_variant(options.variant, directory), directory)
+    print(download.format_plan(plan), flush=True)
+    if options.dry_run or not plan.files:
+        return 0
+
+    def report(progress: download.Progress) -> None:
+        print(f"\r\033[K{download.format_progress(progress)}", end="", file=sys.stderr, flush=True)
+
+    try:
+        download.fetch(plan, report)
+    finally:
+        print(file=sys.stderr)
+    print(f"Variant {options.variant} is complete in {directory}.")
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from ovi_studio import doctor
+
+    print(doctor.format_report(doctor.examine(_checkpoints(options))))
+    return 0
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from ovi_studio import bench
+
+    compute = _compute(options)
+    if options.shape == "clip":
+        return _bench_clip(options, compute)
+    shapes = bench.shapes()
+    if options.shape not in shapes:
+        raise JobError(f"There is no shape {options.shape!r}; choose one of {', '.join(shapes)} or clip.")
+    if options.repeats < 1:
+        raise JobError(f"The number of repeats must be 1 or more, not {options.repeats}.")
+    measurement = bench.measure_forward(shapes[options.shape], compute, options.repeats, guided=options.guided)
+    what = "step with guidance" if options.guided else "forward pass"
+    print(f"{options.shape}, {what}, {compute.dtype} on {compute.device}: {measurement}")
+    return 0
+
+
+def _bench_clip(options: argparse.Namespace, compute: "Compute") -> int:
+    from ovi_studio.bench import peak_memory
+    from ovi_studio.checkpoints.layout import require
+    from ovi_studio.generate import default_variant
+    from ovi_studio.pipeline import Pipeline
+
+    directory = _checkpoints(options)
+    variant = options.variant or default_variant(directory)
+    start = time.perf_counter()
+    pipeline = Pipeline.load(require(variant, directory), compute)
+    loaded = time.perf_counter()
+    spec = ClipSpec(prompt="a red ball bounces on a green floor", variant=variant, steps=options.steps)
+    clip = pipeline(spec, _progress_bar())
+    seconds = {"load": round(loaded - start, 3), **clip.record["seconds"]}
+    phases = ", ".join(f"{name.replace('_', ' ')} {value:.2f} s" for name, value in seconds.items())
+    total = sum(seconds.values())
+    peak = peak_memory(compute.device) / 2**30
+    print(f"{variant}, {options.steps} steps, {compute.dtype} on {compute.device}: {total:.2f} s ({phases}), ", end="")
+    print(f"{seconds['denoise'] / options.steps:.3f} s a step, peak memory {peak:.2f} GiB")
+    return 0
+
+
+# Shared by the commands
+
+
+def _checkpoints(options: argparse.Namespace) -> Path:
+    return options.ckpt_dir or default_checkpoint_directory()
+
+
+def _compute(options: argparse.Namespace) -> "Compute":
+    from ovi_studio.pipeline import Compute
+
+    return Compute.default(attention=options.attention, compiled=options.compile, offloaded=options.cpu_offload)
+
+
+def _progress_bar() -> "OnStep":
+    """A bar in the terminal with seconds a step and the time left."""
+    from tqdm import tqdm
+
+    bar: Any = None
+
+    def on_step(step: "Step") -> None:
+        nonlocal bar
+        if bar is None:
+            # Begins with the first step done, so that loading does not count as one.
+            form = "{percentage:3.0f}%|{bar}| step {n_fmt} of {total_fmt}, {rate_inv_fmt}, {remaining} left"
+            bar = tqdm(total=step.total, initial=1, unit="step", bar_format=form, leave=False)
+        else:
+            bar.update()
+        if step.index == step.total:
+            bar.close()
+
+    return on_step
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""Dimensions of the embedded model, in the shape of the official configuration files (see `models/ovi.json`).
+
+Chosen so that a clip of fifty steps takes well under a minute on two CPU cores and every file stays below 10 MB.
+"""
+
+from typing import Any
+
+_TOWER = {
+    "dim": 128,
+    "ffn_dim": 512,
+    "freq_dim": 128,
+    "num_heads": 2,
+    "num_layers": 6,
+    "text_len": 64,
+    "text_dim": 64,
+    "eps": 1e-6,
+}
+LATENT_CHANNELS = 16
+AUDIO_CHANNELS = 20
+VOCABULARY_SIZE = 512
+
+DIMENSIONS: dict[str, Any] = {
+    "fusion": {
+        "video": {
+            **_TOWER,
+            "model_type": "ti2v",
+            "patch_size": [1, 2, 2],
+            "in_dim": LATENT_CHANNELS,
+            "out_dim": LATENT_CHANNELS,
+        },
+        "audio": {
+            **_TOWER,
+            "model_type": "t2a",
+            "patch_size": [1],
+            "in_dim": AUDIO_CHANNELS,
+            "out_dim": AUDIO_CHANNELS,
+            "temporal_rope_scaling_factor": 0.19676,
+        },
+    },
+    "video_vae": {
+        "dim": 12,
+        "dec_dim": 16,
+        "z_dim": LATENT_CHANNELS,
+        "dim_mult": [1, 2, 4, 4],
+        "num_res_blocks": 1,
+        "temperal_downsample": [False, True, True],
+        "patch_size": 2,
+        "latents_mean": [0.0] * LATENT_CHANNELS,
+        "latents_std": [1.0] * LATENT_CHANNELS,
+    },
+    "text_encoder": {
+        "vocab_size": VOCABULARY_SIZE,
+        "dim": 64,
+        "dim_attn": 64,
+        "dim_ffn": 128,
+        "num_heads": 4,
+        "num_layers": 2,
+        "num_buckets": 32,
+        "shared_pos": False,
+    },
+    "audio_codec": {
+        "vae": {
+            "data_dim": 80,
+            "embed_dim": AUDIO_CHANNELS,
+            "hidden_dim": 32,
+            "ch_mult": [1, 2, 4],
+            "num_res_blocks": 1,
+            "down_layers": [0],
+            "attn_layers": [3],
+        },
+        "vocoder": {
+            "resblock": "1",
+            "num_mels": 80,
+            "upsample_rates": [4, 4, 2, 2, 2, 2],
+            "upsample_kernel_sizes": [8, 8, 4, 4, 4, 4],
+            "upsample_initial_channel": 128,
+            "resblock_kernel_sizes": [3, 7],
+            "resblock_dilation_sizes": [[1, 3, 5], [1, 3, 5]],
+            "activation": "snakebeta",
+            "snake_logscale": True,
+        },
+    },
+}
+
+BUNDLE: dict[str, Any] = {
+    "name": "demo",
+    "title": "Embedded demo, 128x128, 5 seconds",
+    "licence": "Apache-2.0",
+    "audio_tag": "AUDCAP",
+    "video_latent_frames": 31,
+    "audio_latent_length": 157,
+    "pixel_area": 128 * 128,
+    "default_size": [128, 128],
+    "slg_layer": 3,
+    "dimensions": DIMENSIONS,
+}
+"""The content of `bundle.json`."""

@@ -1,0 +1,67 @@
+"""The service behind every way to make clips: specs in, files out, the models loaded once for each variant."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ovi_studio.checkpoints.layout import complete_variants, require
+from ovi_studio.errors import JobError
+from ovi_studio.media import check_writable, write_clip
+from ovi_studio.pipeline import Compute, Pipeline
+from ovi_studio.sampling.denoise import OnStep
+from ovi_studio.spec import ClipSpec
+
+PICTURES_FOLDER = "pictures"
+"""Below the output folder: first frames that came out of mp4 files."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A clip that could not be made; the others go on."""
+
+    spec: ClipSpec
+    reason: str
+
+
+class Generator:
+    """Makes clips with one variant's models in memory at a time."""
+
+    def __init__(self, checkpoint_directory: Path, compute: Compute) -> None:
+        self.checkpoint_directory = checkpoint_directory
+        self.compute = compute
+        self._pipeline: Pipeline | None = None
+
+    def pipeline(self, variant_name: str) -> Pipeline:
+        """The pipeline of a variant, loaded if it is not the one in use; raises `JobError` if it is not complete."""
+        if self._pipeline is None or self._pipeline.variant.name != variant_name:
+            inventory = require(variant_name, self.checkpoint_directory)
+            self._pipeline = None  # two variants do not fit into memory together
+            self._pipeline = Pipeline.load(inventory, self.compute)
+        return self._pipeline
+
+    def make(self, spec: ClipSpec, directory: Path, on_step: OnStep | None = None) -> Path:
+        """Make one clip and write it; returns its path. Raises `JobError`, and whatever `on_step` raises."""
+        check_writable(directory)
+        return write_clip(self.pipeline(spec.variant)(spec, on_step), directory)
+
+    def make_all(
+        self,
+        specs: Iterable[ClipSpec],
+        directory: Path,
+        announce: Callable[[ClipSpec], OnStep | None],
+        on_result: Callable[[Path | Failure], None],
+    ) -> None:
+        """Make clips one after the other; a failed one is passed to `on_result` with its reason."""
+        for spec in specs:
+            try:
+                on_result(self.make(spec, directory, announce(spec)))
+            except JobError as error:
+                on_result(Failure(spec, str(error)))
+
+
+def default_variant(checkpoint_directory: Path) -> str:
+    """The best variant that is complete; the embedded one if no other is."""
+    complete = complete_variants(checkpoint_directory)
+    if not complete:
+        raise JobError("Not even the embedded model is complete; install Ovi Studio again.")
+    return complete[0].name
