@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ovi_studio import __version__
 from ovi_studio.checkpoints.hashes import BackgroundHash
 from ovi_studio.checkpoints.layout import Inventory
 from ovi_studio.checkpoints.load import Models, load_models
@@ -148,7 +147,7 @@ class Pipeline:
         """Audio latents (length, channels) -> samples (length * 512,), float32 in [-1, 1], on the host."""
         audio_vae, vocoder = self.models.audio_vae, self.models.vocoder
         with self._in_use(audio_vae), self._in_use(vocoder):
-            mel = audio_vae.decode(latents.T.unsqueeze(0).to(self.compute.dtype))
+            mel = audio_vae.decode(latents.T.unsqueeze(0).float())
             return vocoder(mel).flatten().float().clamp(-1, 1).cpu()
 
     def decode_video(self, latents: Tensor) -> np.ndarray:
@@ -175,7 +174,6 @@ class Pipeline:
     def _record(self, clock: "_Clock", frames: np.ndarray) -> dict[str, Any]:
         digests = self._hashes.result() if self._hashes else {}
         return {
-            "app": f"Ovi Studio {__version__}",
             "size": list(frames.shape[1:3]),
             "checkpoint": {path.name: digest for path, digest in digests.items()},
             "versions": {name: importlib.metadata.version(name) for name in _RECORDED_PACKAGES},

@@ -82,11 +82,16 @@ def decode_whole(vae: AutoencoderKLWan, latents: Tensor, tile: int | None = None
 
 
 def _whole_frame_layers(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
-    """Everything before the up blocks, for all frames: zero padding in time is what an empty cache stands for."""
+    """Everything before the up blocks, frame by frame."""
     mean, std = _statistics(vae, latents)
     scaled = (latents.unsqueeze(0).float() * std + mean).to(vae.dtype)
     decoder = vae.decoder
-    return decoder.mid_block(decoder.conv_in(vae.post_quant_conv(scaled)))
+    cache = _empty_cache(decoder)
+    features = []
+    for frame in vae.post_quant_conv(scaled).split(1, dim=2):
+        x = _cached_convolution(decoder.conv_in, frame, cache, 0)
+        features.append(decoder.mid_block(x, feat_cache=cache, feat_idx=[1]))
+    return torch.cat(features, dim=2)
 
 
 @dataclass(frozen=True)
@@ -126,7 +131,7 @@ def _decode_tile(vae: AutoencoderKLWan, features: Tensor, tile: _Region) -> Iter
     ]
     target = tile.scaled(factors[-1])
     pixels = tile.scaled(vae.config.scale_factor_spatial)
-    cache: list[Any] = [None] * sum(isinstance(module, WanCausalConv3d) for module in decoder.modules())
+    cache = _empty_cache(decoder)
     start = 0
     for index in range(features.shape[2]):
         x = regions[0].cut_from(features[:, :, index : index + 1], _Region(slice(0, height), slice(0, width)))
@@ -159,6 +164,11 @@ def _resolutions(decoder: nn.Module) -> tuple[list[int], list[int]]:
 
 def _upsampling(block: nn.Module) -> int:
     return 1 if block.upsampler is None else 2
+
+
+def _empty_cache(decoder: nn.Module) -> list[Any]:
+    """A place for the past of every causal convolution, as diffusers' blocks use it."""
+    return [None] * sum(isinstance(module, WanCausalConv3d) for module in decoder.modules())
 
 
 def _cached_convolution(convolution: nn.Module, x: Tensor, cache: list[Any], position: int) -> Tensor:
