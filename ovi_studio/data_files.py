@@ -1,0 +1,83 @@
+"""Small files that people may edit or lose: read within bounds, written so that a power cut leaves the old or the new.
+
+YAML is read with every plain value as text: `16:9` is no number of seconds and `no` is no truth value; whoever reads a
+setting knows its type. Anchors and aliases are refused, so that a small file cannot stand for a large one.
+"""
+
+import os
+import re
+import unicodedata
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ovi_studio.errors import JobError
+from ovi_studio.jobs.paths import folder_errors
+
+MAX_FILE_SIZE = 2**18
+"""Bytes of a YAML file."""
+_MAX_SLUG_LENGTH = 40
+_WINDOWS_DEVICES = re.compile(r"con|prn|aux|nul|(com|lpt)\d")
+
+
+class _Loader(yaml.BaseLoader):
+    """Every scalar is text; no aliases, no repeated keys."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            raise yaml.YAMLError(f"line {event.start_mark.line + 1}: anchors and aliases are not used here")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict[Hashable, Any]:
+        found = super().construct_mapping(node, deep)
+        if len(found) != len(node.value):
+            raise yaml.YAMLError(f"line {node.start_mark.line + 1}: a name stands there twice")
+        return found
+
+
+def read_yaml(path: Path) -> Any:
+    """Dicts, lists and texts; raises `JobError` that names the file."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_SIZE + 1)
+        if len(data) > MAX_FILE_SIZE:
+            raise JobError(f"{path.name} is larger than {MAX_FILE_SIZE // 1024} kB; split it.")
+        return yaml.load(data.decode("utf-8-sig"), _Loader)
+    except OSError as error:
+        raise JobError(f"{path.name} cannot be read ({error.strerror}); check the file and its rights.") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise JobError(f"{path.name} is no YAML ({reason}); correct it.") from error
+
+
+def write_yaml(path: Path, value: Any) -> None:
+    """Replace a YAML file; raises `JobError`, also if it would be too large to be read again."""
+    data = yaml.safe_dump(value, allow_unicode=True, sort_keys=False, width=110).encode()
+    if len(data) > MAX_FILE_SIZE:
+        raise JobError(f"{path.name} would be larger than {MAX_FILE_SIZE // 1024} kB; delete something from it first.")
+    write_atomically(path, data)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace a file by way of `<name>.part`, on the disk when this returns; raises `JobError`."""
+    part = path.with_name(path.name + ".part")
+    with folder_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with part.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def slug(title: str) -> str:
+    """A safe file name of small Latin letters, digits and hyphens; empty if the title has none of them."""
+    plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().lower()
+    found = re.sub(r"[^a-z0-9]+", "-", plain)[:_MAX_SLUG_LENGTH].strip("-")
+    return f"{found}-own" if _WINDOWS_DEVICES.fullmatch(found) else found

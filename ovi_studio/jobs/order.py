@@ -1,0 +1,92 @@
+"""The order of the queue: positions are real numbers, so that a job is moved by writing one row.
+
+Between two neighbours there is room for about fifty halvings; when it is used up, the queue is numbered anew.
+"""
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal
+
+from ovi_studio.errors import JobError
+from ovi_studio.jobs.model import State
+
+Side = Literal["before", "after"]
+
+
+def place(connection: sqlite3.Connection, ids: Sequence[str], anchor: str, side: Side) -> None:
+    """Put queued jobs, in the order given, directly before or after another one; they take its priority."""
+    moving = [job for job in dict.fromkeys(ids) if job != anchor]
+    _require_queued(connection, [anchor, *moving])
+    positions = _free_positions(connection, moving, anchor, side)
+    if positions is None:
+        _renumber(connection)
+        positions = _free_positions(connection, moving, anchor, side)
+    priority = connection.execute("SELECT priority FROM jobs WHERE id = ?", (anchor,)).fetchone()[0]
+    rows = zip(positions or (), moving, strict=True)
+    connection.executemany(
+        "UPDATE jobs SET priority = ?, position = ? WHERE id = ?",
+        [(priority, position, job) for position, job in rows],
+    )
+
+
+def first_waiting(connection: sqlite3.Connection, without: Sequence[str]) -> str | None:
+    """The job that runs next, leaving some out."""
+    row = connection.execute(
+        "SELECT id FROM jobs WHERE state = 'queued' AND id NOT IN (SELECT value FROM json_each(?)) "
+        "ORDER BY priority DESC, position, number LIMIT 1",
+        (json.dumps(list(without)),),
+    ).fetchone()
+    return None if row is None else row["id"]
+
+
+def last_position(connection: sqlite3.Connection) -> float:
+    """A new job has its place behind this one."""
+    return connection.execute("SELECT COALESCE(MAX(position), 0) FROM jobs").fetchone()[0]
+
+
+def spaced(low: float | None, high: float | None, count: int) -> list[float] | None:
+    """`count` numbers in order between two bounds, of which either may be open; None if there is no room."""
+    if low is None and high is None:
+        return [float(index) for index in range(count)]
+    if low is None:
+        return [high - count + index for index in range(count)]
+    if high is None:
+        return [low + 1 + index for index in range(count)]
+    step = (high - low) / (count + 1)
+    numbers = [low + step * (index + 1) for index in range(count)]
+    walls = [low, *numbers, high]
+    return numbers if all(left < right for left, right in pairwise(walls)) else None
+
+
+def _free_positions(
+    connection: sqlite3.Connection, moving: Sequence[str], anchor: str, side: Side
+) -> list[float] | None:
+    at = connection.execute("SELECT priority, position, number FROM jobs WHERE id = ?", (anchor,)).fetchone()
+    compare, direction = ("<", "DESC") if side == "before" else (">", "ASC")
+    neighbour = connection.execute(
+        f"SELECT position FROM jobs WHERE state = 'queued' AND priority = ? AND (position, number) {compare} (?, ?) "
+        f"AND id NOT IN (SELECT value FROM json_each(?)) ORDER BY position {direction}, number {direction} LIMIT 1",
+        (at["priority"], at["position"], at["number"], json.dumps(list(moving))),
+    ).fetchone()
+    beyond = None if neighbour is None else neighbour["position"]
+    bounds = (beyond, at["position"]) if side == "before" else (at["position"], beyond)
+    return spaced(*bounds, len(moving))
+
+
+def _renumber(connection: sqlite3.Connection) -> None:
+    connection.execute(
+        "UPDATE jobs SET position = ranks.rank FROM (SELECT number, ROW_NUMBER() OVER "
+        "(ORDER BY priority DESC, position, number) AS rank FROM jobs WHERE state = 'queued') AS ranks "
+        "WHERE jobs.number = ranks.number"
+    )
+
+
+def _require_queued(connection: sqlite3.Connection, ids: Sequence[str]) -> None:
+    queued = connection.execute(
+        "SELECT COUNT(*) FROM jobs WHERE state = ? AND id IN (SELECT value FROM json_each(?))",
+        (State.QUEUED, json.dumps(list(ids))),
+    ).fetchone()[0]
+    if queued != len(ids):
+        raise JobError("Only jobs that wait can be moved; one of these runs, has ended or was deleted meanwhile.")

@@ -1,0 +1,98 @@
+"""Where the state of a studio lies: beside the folder of its clips, never inside.
+
+The folder of clips is served to browsers, and whatever lies in it can be fetched; the database with every prompt, the
+uploaded pictures and the log must not be. So the clips of `a/outputs` have their state in `a/.studio/outputs`: it is
+found from the output folder alone, lies on the same disk, moves along with the folder around both, and two output
+folders side by side have nothing in common. Where the folder around the clips does not last, as with a volume that is
+mounted at the output folder itself, another place can be given. A network disk will not do: SQLite's write-ahead log
+and the locks need a local one.
+"""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ovi_studio.errors import JobError
+
+STATE_FOLDER = ".studio"
+
+
+@dataclass(frozen=True)
+class StudioPaths:
+    """The folders and files of one studio; all absolute."""
+
+    outputs: Path
+    state: Path
+
+    @classmethod
+    def of(cls, outputs: str | Path, state: str | Path | None = None) -> "StudioPaths":
+        """For an output folder, which need not exist yet; raises `JobError` if there is no place beside it."""
+        # Resolved, so that two names of one folder are one studio.
+        outputs = Path(outputs).resolve()
+        if state is not None:
+            state = Path(state).resolve()
+            if state.is_relative_to(outputs):
+                raise JobError(f"The folder {state} lies in the output folder, where browsers can fetch it; move it.")
+            return cls(outputs, state)
+        if not outputs.name:
+            raise JobError(f"{outputs} is a whole disk; choose a folder on it for the clips.")
+        return cls(outputs, outputs.parent / STATE_FOLDER / outputs.name)
+
+    @property
+    def database(self) -> Path:
+        return self.state / "jobs.db"
+
+    @property
+    def pictures(self) -> Path:
+        return self.state / "pictures"
+
+    @property
+    def previews(self) -> Path:
+        return self.state / "previews"
+
+    @property
+    def owners(self) -> Path:
+        """A lock file for each engine."""
+        return self.state / "owners"
+
+    @property
+    def web_lock(self) -> Path:
+        return self.state / "web.lock"
+
+    @property
+    def log(self) -> Path:
+        return self.state / "engine.log"
+
+    @property
+    def last_words(self) -> Path:
+        """What the engine that runs or ran last wrote to stderr."""
+        return self.state / "engine.stderr"
+
+    def prepare(self) -> None:
+        """Make the folders; raises `JobError` with advice."""
+        with folder_errors(self.state):
+            for folder in (self.pictures, self.previews, self.owners):
+                folder.mkdir(parents=True, exist_ok=True)
+            ignore = self.state / ".gitignore"
+            if not ignore.exists():
+                # Prompts and pictures do not belong into anybody's commits.
+                ignore.write_text("*\n", encoding="utf-8")
+        with folder_errors(self.outputs):
+            self.outputs.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def folder_errors(folder: Path) -> Iterator[None]:
+    """Turn an `OSError` about `folder` into a `JobError` with advice."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            sentence = f"There is no space left in {folder}; free some."
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            sentence = f"The folder {folder} cannot be written; change its rights or choose other folders."
+        else:
+            sentence = f"The folder {folder} cannot be used ({error.strerror}); check the disk or choose another one."
+        raise JobError(sentence) from error

@@ -1,0 +1,90 @@
+"""Between rows of the database and the types of `model`.
+
+File names are stored without their folders: a studio that is moved as a whole finds everything again.
+"""
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from ovi_studio.jobs.model import EngineInfo, EngineState, Job, Phase, Progress, State
+from ovi_studio.jobs.paths import StudioPaths
+from ovi_studio.spec import ClipSpec
+
+JOBS = "SELECT jobs.*, batches.name AS batch_name FROM jobs JOIN batches ON batches.id = jobs.batch"
+
+NO_PROGRESS = (
+    "owner = NULL, phase = NULL, step = NULL, total = NULL, seconds_per_step = NULL, seconds_left = NULL, "
+    "preview = NULL"
+)
+"""What a job loses that does not run any more."""
+
+
+def spec_columns(spec: ClipSpec) -> dict[str, Any]:
+    """The columns that a spec fills; its picture must have been kept (`files.keep_picture`)."""
+    values = spec.to_dict() | {"image": None if spec.image is None else spec.image.name}
+    return {
+        "spec": json.dumps(values, ensure_ascii=False),
+        "variant": spec.variant,
+        "steps": spec.steps,
+        "guided": spec.guided,
+    }
+
+
+def spec_of(row: sqlite3.Row, paths: StudioPaths) -> ClipSpec:
+    """Undo `spec_columns`."""
+    values = json.loads(row["spec"])
+    if values["image"] is not None:
+        # Only the name counts, whatever stands in the file.
+        values["image"] = paths.pictures / Path(values["image"]).name
+    return ClipSpec.from_dict(values)
+
+
+def job_of(row: sqlite3.Row, paths: StudioPaths) -> Job:
+    """A row of `JOBS`."""
+    return Job(
+        id=row["id"],
+        number=row["number"],
+        batch=row["batch"],
+        batch_name=row["batch_name"],
+        state=State(row["state"]),
+        priority=row["priority"],
+        position=row["position"],
+        spec=spec_of(row, paths),
+        attempt=row["attempt"],
+        cancelling=bool(row["cancel"]) and row["state"] == State.RUNNING,
+        progress=_progress_of(row, paths),
+        error=row["error"],
+        clip=None if row["clip"] is None else paths.outputs / Path(row["clip"]).name,
+        created=row["created"],
+        started=row["started"],
+        finished=row["finished"],
+        seconds=row["seconds"],
+    )
+
+
+def engine_of(row: sqlite3.Row) -> EngineInfo:
+    """A row of `engines`."""
+    return EngineInfo(
+        owner=row["owner"],
+        pid=row["pid"],
+        supervised=bool(row["supervised"]),
+        state=EngineState(row["state"]),
+        ready=bool(row["ready"]),
+        variant=row["variant"],
+        stopping=bool(row["stop"]),
+    )
+
+
+def _progress_of(row: sqlite3.Row, paths: StudioPaths) -> Progress | None:
+    if row["phase"] is None:
+        return None
+    return Progress(
+        phase=Phase(row["phase"]),
+        step=row["step"],
+        total=row["total"],
+        seconds_per_step=row["seconds_per_step"],
+        seconds_left=row["seconds_left"],
+        preview=None if row["preview"] is None else paths.previews / Path(row["preview"]).name,
+    )

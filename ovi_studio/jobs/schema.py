@@ -1,0 +1,90 @@
+"""The tables, and how a database of an older version becomes one of this.
+
+A change of `ClipSpec` that specs in old rows do not fulfil needs a migration here, too.
+"""
+
+import sqlite3
+
+from ovi_studio.errors import JobError
+
+SHOWN_ORDER = (
+    "CASE state WHEN 'running' THEN 0 WHEN 'queued' THEN 1 ELSE 2 END, COALESCE(-ended, -priority), position, number"
+)
+"""Running, then waiting in the order in which they will run, then ended with the latest first.
+
+`ended` is a value of the change counter and not a time, so that a clock that is set back does not mix them up.
+"""
+
+_FIRST = (
+    "CREATE TABLE batches (id INTEGER PRIMARY KEY, name TEXT NOT NULL, created REAL NOT NULL)",
+    """
+    CREATE TABLE jobs (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL UNIQUE,
+        batch INTEGER NOT NULL REFERENCES batches (id),
+        state TEXT NOT NULL CHECK (state IN ('queued', 'running', 'done', 'failed', 'cancelled')),
+        priority INTEGER NOT NULL,
+        position REAL NOT NULL,
+        spec TEXT NOT NULL,
+        variant TEXT NOT NULL,
+        steps INTEGER NOT NULL,
+        guided INTEGER NOT NULL,
+        attempt INTEGER NOT NULL DEFAULT 0,
+        cancel INTEGER NOT NULL DEFAULT 0,
+        owner TEXT,
+        phase TEXT, step INTEGER, total INTEGER, seconds_per_step REAL, seconds_left REAL, preview TEXT,
+        error TEXT,
+        clip TEXT,
+        created REAL NOT NULL, started REAL, finished REAL, seconds REAL,
+        ended INTEGER
+    )
+    """,
+    "CREATE INDEX jobs_waiting ON jobs (priority DESC, position, number) WHERE state = 'queued'",
+    "CREATE INDEX jobs_running ON jobs (owner) WHERE state = 'running'",
+    "CREATE INDEX jobs_position ON jobs (position)",
+    "CREATE INDEX jobs_batch ON jobs (batch, state)",
+    f"CREATE INDEX jobs_shown ON jobs ({SHOWN_ORDER})",
+    """
+    CREATE TABLE engines (
+        number INTEGER PRIMARY KEY,
+        owner TEXT NOT NULL UNIQUE,
+        pid INTEGER NOT NULL,
+        supervised INTEGER NOT NULL,
+        state TEXT NOT NULL,
+        variant TEXT,
+        ready INTEGER NOT NULL DEFAULT 0,
+        stop INTEGER NOT NULL DEFAULT 0,
+        ended INTEGER NOT NULL DEFAULT 0
+    )
+    """,
+    "CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE notices (id INTEGER PRIMARY KEY, text TEXT NOT NULL, created REAL NOT NULL)",
+    "CREATE TABLE changes (value INTEGER NOT NULL)",
+    "INSERT INTO changes VALUES (0)",
+)
+
+MIGRATIONS = (_FIRST,)
+"""Statements that lead from version n to n + 1."""
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring a database to this version, in one transaction; raises `JobError` if it is of a newer one."""
+    if _version(connection) == len(MIGRATIONS):
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        version = _version(connection)
+        if version > len(MIGRATIONS):
+            raise JobError("The job database was made by a newer version of Ovi Studio; update Ovi Studio.")
+        for statements in MIGRATIONS[version:]:
+            for statement in statements:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return connection.execute("PRAGMA user_version").fetchone()[0]

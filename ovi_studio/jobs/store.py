@@ -1,0 +1,314 @@
+"""`Store`: the queue as the page, the command line and the API see it.
+
+Every method is one transaction that is on the disk when it returns, and may raise `JobError` with advice. Safe for any
+number of threads and processes. Methods that take several ids leave out those that do not exist or are in a state that
+the method is not about, and return how many were changed: between the look and the click, jobs go on.
+"""
+
+import json
+import secrets
+import sqlite3
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ovi_studio.errors import JobError
+from ovi_studio.jobs.database import Database
+from ovi_studio.jobs.files import keep_picture
+from ovi_studio.jobs.locks import Lock
+from ovi_studio.jobs.model import ENDED, Batch, EngineInfo, Job, State
+from ovi_studio.jobs.order import Side, first_waiting, last_position, place
+from ovi_studio.jobs.paths import StudioPaths, folder_errors
+from ovi_studio.jobs.rows import JOBS, NO_PROGRESS, engine_of, job_of, spec_columns
+from ovi_studio.jobs.schema import SHOWN_ORDER
+from ovi_studio.spec import ClipSpec
+
+MAX_NAME_LENGTH = 200
+"""Characters of a batch's name."""
+PAUSED = "paused"
+"""The setting under which the pause is kept."""
+_AMONG = "id IN (SELECT value FROM json_each(:ids))"
+
+
+class Store:
+    """The queue of one studio."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.paths = database.paths
+
+    @classmethod
+    def open(cls, outputs: str | Path, state: str | Path | None = None) -> "Store":
+        """The queue whose clips go to `outputs`; made if there is none. `state`: see `StudioPaths`."""
+        return cls(Database(StudioPaths.of(outputs, state)))
+
+    # Adding and changing
+
+    def add(self, specs: Iterable[ClipSpec], name: str = "", *, priority: int = 0) -> list[str]:
+        """Queue clips as one batch, all or none; returns the ids of the jobs, in order.
+
+        First frames are copied, so that the files that the specs name may vanish. Without a name the batch is called
+        after its first prompt.
+        """
+        specs = list(specs)
+        if not specs:
+            raise JobError("There is no clip to add; write a prompt.")
+        name = " ".join((name or specs[0].prompt).split())[:MAX_NAME_LENGTH]
+        with self._kept_pictures(specs) as kept, self.database.write() as connection:
+            cursor = connection.execute("INSERT INTO batches (name, created) VALUES (?, ?)", (name, time.time()))
+            rows = [{**spec_columns(spec), "batch": cursor.lastrowid, "priority": priority} for spec in kept]
+            return _insert(connection, rows)
+
+    def duplicate(self, ids: Collection[str]) -> list[str]:
+        """Queue the same clips again, each as a new job at the end in the batch of the old one; returns the new ids."""
+        with self.database.write() as connection:
+            found = connection.execute(
+                f"SELECT batch, priority, spec, variant, steps, guided FROM jobs WHERE {_AMONG} ORDER BY number",
+                _ids(ids),
+            ).fetchall()
+            return _insert(connection, [dict(row) for row in found])
+
+    def edit(self, job_id: str, spec: ClipSpec) -> None:
+        """Change what a waiting job makes; raises `JobError` if it does not wait any more."""
+        with self._kept_pictures([spec]) as (kept,), self.database.write() as connection:
+            changed = connection.execute(
+                "UPDATE jobs SET spec = :spec, variant = :variant, steps = :steps, guided = :guided "
+                "WHERE id = :id AND state = 'queued'",
+                {**spec_columns(kept), "id": job_id},
+            ).rowcount
+        if not changed:
+            raise JobError("Only a job that waits can be changed; duplicate it, or cancel it first.")
+
+    def cancel(self, ids: Collection[str]) -> int:
+        """Cancel jobs: those that wait at once, those that run at their next step."""
+        with self.database.write() as connection:
+            running = connection.execute(f"UPDATE jobs SET cancel = 1 WHERE state = 'running' AND {_AMONG}", _ids(ids))
+            waiting = connection.execute(
+                "UPDATE jobs SET state = 'cancelled', finished = :now, ended = (SELECT value FROM changes) "
+                f"WHERE state = 'queued' AND {_AMONG}",
+                _ids(ids) | {"now": time.time()},
+            )
+            return running.rowcount + waiting.rowcount
+
+    def retry(self, ids: Collection[str]) -> int:
+        """Queue failed and cancelled jobs again, at the end, with all their attempts."""
+        with self.database.write() as connection:
+            found = connection.execute(
+                f"SELECT number FROM jobs WHERE state IN ('failed', 'cancelled') AND {_AMONG} ORDER BY number",
+                _ids(ids),
+            ).fetchall()
+            start = last_position(connection)
+            connection.executemany(
+                f"UPDATE jobs SET state = 'queued', position = ?, attempt = 0, cancel = 0, error = NULL, "
+                f"started = NULL, finished = NULL, seconds = NULL, ended = NULL, {NO_PROGRESS} WHERE number = ?",
+                [(start + offset, row["number"]) for offset, row in enumerate(found, start=1)],
+            )
+            return len(found)
+
+    def set_priority(self, ids: Collection[str], priority: int) -> int:
+        """Waiting jobs of a higher priority run before all those of a lower one."""
+        with self.database.write() as connection:
+            return connection.execute(
+                f"UPDATE jobs SET priority = :priority WHERE state = 'queued' AND {_AMONG}",
+                _ids(ids) | {"priority": priority},
+            ).rowcount
+
+    def move(self, ids: Sequence[str], *, before: str | None = None, after: str | None = None) -> None:
+        """Put waiting jobs, in the order given, directly before or after another; they take its priority.
+
+        Raises `JobError` if one of them does not wait.
+        """
+        if (before is None) == (after is None):
+            raise ValueError("give either before or after")
+        anchor: tuple[str, Side] = (after, "after") if before is None else (before, "before")
+        with self.database.write() as connection:
+            place(connection, ids, *anchor)
+
+    def move_to_front(self, ids: Sequence[str]) -> None:
+        """Let waiting jobs run next, in the order given, with the priority of the one that was first."""
+        with self.database.write() as connection:
+            anchor = first_waiting(connection, without=ids)
+            if anchor is None:
+                # They are all there is: the first of them stays, the others follow it.
+                anchor, ids = ids[0], ids[1:]
+                place(connection, ids, anchor, "after")
+            else:
+                place(connection, ids, anchor, "before")
+
+    def delete(self, ids: Collection[str]) -> int:
+        """Forget jobs that do not run; their clips stay in the library."""
+        return self._forget(f"state <> 'running' AND {_AMONG}", _ids(ids))
+
+    def clear_finished(self, states: Collection[State] = ENDED) -> int:
+        """Forget all jobs that have ended so; their clips stay in the library."""
+        wanted = [state for state in states if state in ENDED]
+        return self._forget("state IN (SELECT value FROM json_each(:states))", {"states": json.dumps(wanted)})
+
+    # Looking
+
+    def get(self, job_id: str) -> Job:
+        """One job; raises `JobError` if there is none."""
+        with self.database.read() as connection:
+            row = connection.execute(f"{JOBS} WHERE jobs.id = ?", (job_id,)).fetchone()
+        if row is None:
+            raise JobError("There is no such job any more; it was deleted.")
+        return job_of(row, self.paths)
+
+    def jobs(
+        self,
+        *,
+        states: Collection[State] | None = None,
+        batch: int | None = None,
+        text: str = "",
+        offset: int = 0,
+        limit: int = 200,
+    ) -> list[Job]:
+        """Jobs that run, then those that wait in the order in which they will run, then the others, the latest first.
+
+        `text` is looked for in prompts and names of batches.
+        """
+        where, values = _filter(states, batch, text)
+        with self.database.read() as connection:
+            rows = connection.execute(
+                f"{JOBS} WHERE {where} ORDER BY {SHOWN_ORDER} LIMIT :limit OFFSET :offset",
+                values | {"limit": limit, "offset": offset},
+            ).fetchall()
+        return [job_of(row, self.paths) for row in rows]
+
+    def ids(self, *, states: Collection[State] | None = None, batch: int | None = None, text: str = "") -> list[str]:
+        """The ids of all jobs that `jobs` would list: to cancel, retry or delete many, or to count them."""
+        where, values = _filter(states, batch, text)
+        query = f"SELECT jobs.id FROM jobs JOIN batches ON batches.id = jobs.batch WHERE {where} ORDER BY {SHOWN_ORDER}"
+        with self.database.read() as connection:
+            return [row["id"] for row in connection.execute(query, values)]
+
+    def counts(self, batch: int | None = None) -> Mapping[State, int]:
+        """How many jobs are in each state."""
+        query = "SELECT state, COUNT(*) FROM jobs WHERE batch = ? GROUP BY state"
+        if batch is None:
+            query = "SELECT state, COUNT(*) FROM jobs WHERE ?1 IS NULL GROUP BY state"
+        with self.database.read() as connection:
+            found = dict(connection.execute(query, (batch,)).fetchall())
+        return {state: found.get(state, 0) for state in State}
+
+    def batches(self, *, offset: int = 0, limit: int = 50) -> list[Batch]:
+        """The batches that have jobs, the latest first."""
+        with self.database.read() as connection:
+            rows = connection.execute(
+                "SELECT batch, name, batches.created, state, COUNT(*) AS jobs FROM jobs "
+                "JOIN batches ON batches.id = jobs.batch WHERE batch IN "
+                "(SELECT id FROM batches ORDER BY id DESC LIMIT ? OFFSET ?) "
+                "GROUP BY batch, state ORDER BY batch DESC",
+                (limit, offset),
+            ).fetchall()
+        counts: dict[int, dict[State, int]] = {}
+        for row in rows:
+            counts.setdefault(row["batch"], dict.fromkeys(State, 0))[State(row["state"])] = row["jobs"]
+        names = {row["batch"]: (row["name"], row["created"]) for row in rows}
+        return [Batch(number, *names[number], counts=found) for number, found in counts.items()]
+
+    def change_counter(self) -> int:
+        """Grows with every change, progress included."""
+        return self.database.change_counter()
+
+    # The queue as a whole
+
+    @property
+    def paused(self) -> bool:
+        """Whether engines begin no job; the one that runs is finished."""
+        return bool(self.database.setting(PAUSED, False))
+
+    def pause(self) -> None:
+        """Let no job begin until `resume`, also not after a restart."""
+        self.database.put_setting(PAUSED, True)
+
+    def resume(self) -> None:
+        """Let jobs begin again."""
+        self.database.put_setting(PAUSED, False)
+
+    def engines(self) -> list[EngineInfo]:
+        """The engines that have not ended, the latest first; one that was killed is listed until it is noticed."""
+        with self.database.read() as connection:
+            rows = connection.execute("SELECT * FROM engines WHERE NOT ended ORDER BY number DESC").fetchall()
+        return [engine_of(row) for row in rows]
+
+    def stop_engine(self, owner: str) -> None:
+        """Ask an engine to end after its current step; its job goes back to the queue."""
+        with self.database.write() as connection:
+            connection.execute("UPDATE engines SET stop = 1 WHERE owner = ?", (owner,))
+
+    def close(self) -> None:
+        """Close the database; the next call opens it again."""
+        self.database.close()
+
+    def _forget(self, where: str, values: dict[str, Any]) -> int:
+        with self.database.write() as connection:
+            count = connection.execute(f"DELETE FROM jobs WHERE {where}", values).rowcount
+            connection.execute("DELETE FROM batches WHERE id NOT IN (SELECT batch FROM jobs)")
+        self._sweep_pictures()
+        return count
+
+    @contextmanager
+    def _kept_pictures(self, specs: Sequence[ClipSpec]) -> Iterator[list[ClipSpec]]:
+        """The specs with copies of their first frames, which nobody sweeps away before the rows name them."""
+        if all(spec.image is None for spec in specs):
+            yield list(specs)
+            return
+        with folder_errors(self.paths.state):
+            lock = Lock.wait(self.paths.state / "pictures.lock", 60)
+        if lock is None:
+            raise JobError(f"Another program keeps {self.paths.pictures} locked; try again.")
+        with lock:
+            kept = {path: keep_picture(path, self.paths.pictures) for path in {spec.image for spec in specs} - {None}}
+            yield [spec if spec.image is None else replace(spec, image=kept[spec.image]) for spec in specs]
+
+    def _sweep_pictures(self) -> None:
+        with folder_errors(self.paths.pictures):
+            lock = Lock.take(self.paths.state / "pictures.lock")
+            if lock is None:
+                return  # somebody is adding pictures; the next time will do
+            with lock:
+                with self.database.read() as connection:
+                    query = "SELECT DISTINCT json_extract(spec, '$.image') FROM jobs"
+                    used = {row[0] for row in connection.execute(query)}
+                for path in self.paths.pictures.iterdir():
+                    if path.name not in used:
+                        path.unlink(missing_ok=True)
+
+
+def _insert(connection: sqlite3.Connection, rows: Sequence[dict[str, Any]]) -> list[str]:
+    start, now = last_position(connection), time.time()
+    full = [
+        row | {"id": secrets.token_hex(5), "position": start + offset, "created": now}
+        for offset, row in enumerate(rows, start=1)
+    ]
+    connection.executemany(
+        "INSERT INTO jobs (id, batch, state, priority, position, spec, variant, steps, guided, created) VALUES "
+        "(:id, :batch, 'queued', :priority, :position, :spec, :variant, :steps, :guided, :created)",
+        full,
+    )
+    return [row["id"] for row in full]
+
+
+def _ids(ids: Collection[str]) -> dict[str, Any]:
+    return {"ids": json.dumps(list(ids))}
+
+
+def _filter(states: Collection[State] | None, batch: int | None, text: str) -> tuple[str, dict[str, Any]]:
+    """A condition over `JOBS` and its values."""
+    terms: list[str] = ["TRUE"]
+    values: dict[str, Any] = {}
+    if states is not None:
+        terms.append("state IN (SELECT value FROM json_each(:states))")
+        values["states"] = json.dumps(list(states))
+    if batch is not None:
+        terms.append("batch = :batch")
+        values["batch"] = batch
+    if text.strip():
+        terms.append(r"(json_extract(spec, '$.prompt') LIKE :text ESCAPE '\' OR batches.name LIKE :text ESCAPE '\')")
+        escaped = "".join(f"\\{letter}" if letter in "\\%_" else letter for letter in text.strip())
+        values["text"] = f"%{escaped}%"
+    return " AND ".join(terms), values

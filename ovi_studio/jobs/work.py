@@ -1,0 +1,163 @@
+"""`Work`: the queue as an engine sees it.
+
+An engine has a name (its owner name in the store) and holds the lock on the file of that name as long as it lives; who
+can take the lock knows that it is dead (`recovery`). Every method may raise `JobError`.
+"""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from ovi_studio.errors import JobError
+from ovi_studio.jobs.database import Database
+from ovi_studio.jobs.files import remove_preview
+from ovi_studio.jobs.locks import Lock
+from ovi_studio.jobs.model import EngineState, Job, Progress, State, Verdict
+from ovi_studio.jobs.paths import folder_errors
+from ovi_studio.jobs.rows import JOBS, NO_PROGRESS, job_of
+
+ENDED_IN_ORDER = 1
+FOUND_DEAD = 2
+"""Values of `engines.ended`; 0 is an engine that lives."""
+_REMEMBERED_ENGINES = 20
+
+
+class Work:
+    """What one engine does with the queue; a context manager that registers it and takes it off again."""
+
+    def __init__(self, database: Database, owner: str, *, supervised: bool = False) -> None:
+        self.database = database
+        self.owner = owner
+        self._supervised = supervised
+        self._lock: Lock | None = None
+
+    def __enter__(self) -> "Work":
+        with folder_errors(self.database.paths.owners):
+            # Who looks whether this engine is dead holds the lock for a moment.
+            self._lock = Lock.wait(self.database.paths.owners / f"{self.owner}.lock", 1)
+        if self._lock is None:
+            raise JobError(f"There is an engine {self.owner} already; let it end, or start one with another name.")
+        self._lock.write(f"{os.getpid()}\n")
+        with self.database.write() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO engines (owner, pid, supervised, state) VALUES (?, ?, ?, ?)",
+                (self.owner, os.getpid(), self._supervised, EngineState.STARTING),
+            )
+            connection.execute(
+                "DELETE FROM engines WHERE ended AND number NOT IN "
+                "(SELECT number FROM engines ORDER BY number DESC LIMIT ?)",
+                (_REMEMBERED_ENGINES,),
+            )
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # After an error the lock alone is let go: somebody will find it free and put the job right.
+        try:
+            if kind is None:
+                with self.database.write() as connection:
+                    connection.execute("UPDATE engines SET ended = ? WHERE owner = ?", (ENDED_IN_ORDER, self.owner))
+        finally:
+            if self._lock is not None:
+                self._lock.release(remove=kind is None)
+
+    def announce(self, state: EngineState, variant: str | None) -> None:
+        """Say what this engine does and which variant is loaded; not `STARTING` means that it is ready."""
+        with self.database.write() as connection:
+            connection.execute(
+                "UPDATE engines SET state = ?, variant = ?, ready = ready OR ? WHERE owner = ?",
+                (state, variant, state is not EngineState.STARTING, self.owner),
+            )
+
+    def stop_asked(self) -> bool:
+        """Whether somebody wants this engine to end."""
+        with self.database.read() as connection:
+            row = connection.execute("SELECT stop FROM engines WHERE owner = ?", (self.owner,)).fetchone()
+        return row is not None and bool(row["stop"])
+
+    def claim(self) -> Job | None:
+        """Take the next job and count the attempt; None if none waits or the queue is paused."""
+        if not self.waiting():
+            return None  # asked twenty thousand times a day, this must not write
+        with self.database.write() as connection:
+            claimed = connection.execute(
+                "UPDATE jobs SET state = 'running', owner = ?, attempt = attempt + 1, cancel = 0, started = ? "
+                "WHERE number = (SELECT number FROM jobs WHERE state = 'queued' "
+                "ORDER BY priority DESC, position, number LIMIT 1) "
+                "AND NOT EXISTS (SELECT 1 FROM settings WHERE key = 'paused' AND value = 'true') RETURNING number",
+                (self.owner, time.time()),
+            ).fetchall()
+            if not claimed:
+                return None
+            row = connection.execute(f"{JOBS} WHERE number = ?", (claimed[0]["number"],)).fetchone()
+            return job_of(row, self.database.paths)
+
+    def waiting(self) -> bool:
+        """Whether there is a job to claim."""
+        with self.database.read() as connection:
+            return bool(
+                connection.execute(
+                    "SELECT EXISTS (SELECT 1 FROM jobs WHERE state = 'queued') "
+                    "AND NOT EXISTS (SELECT 1 FROM settings WHERE key = 'paused' AND value = 'true')"
+                ).fetchone()[0]
+            )
+
+    def report(self, job: Job, progress: Progress) -> Verdict:
+        """Write how far a job is and read, in the same statement, whether to go on."""
+        with self.database.write(durable=False) as connection:
+            rows = connection.execute(
+                "UPDATE jobs SET phase = ?, step = ?, total = ?, seconds_per_step = ?, seconds_left = ?, preview = ? "
+                "WHERE id = ? AND owner = ? AND state = 'running' "
+                "RETURNING cancel, (SELECT stop FROM engines WHERE engines.owner = jobs.owner) AS stop",
+                (
+                    progress.phase,
+                    progress.step,
+                    progress.total,
+                    progress.seconds_per_step,
+                    progress.seconds_left,
+                    None if progress.preview is None else progress.preview.name,
+                    job.id,
+                    self.owner,
+                ),
+            ).fetchall()
+        if not rows:
+            return Verdict.LOST
+        if rows[0]["cancel"]:
+            return Verdict.CANCEL
+        return Verdict.STOP if rows[0]["stop"] else Verdict.CONTINUE
+
+    def finish(self, job: Job, clip: Path, seconds: float) -> bool:
+        """The clip is in the library. This and the next three return whether the job was still this engine's."""
+        return self._end(job, State.DONE, clip=clip.name, seconds=seconds)
+
+    def fail(self, job: Job, reason: str) -> bool:
+        """There is no clip, for a reason that people should read."""
+        return self._end(job, State.FAILED, error=reason)
+
+    def cancelled(self, job: Job) -> bool:
+        """There is no clip, as was asked for."""
+        return self._end(job, State.CANCELLED)
+
+    def release(self, job: Job) -> bool:
+        """Give a job back that is not to blame for it; the attempt does not count."""
+        with self.database.write() as connection:
+            changed = connection.execute(
+                f"UPDATE jobs SET state = CASE cancel WHEN 1 THEN 'cancelled' ELSE 'queued' END, "
+                f"attempt = attempt - 1, started = NULL, {NO_PROGRESS} "
+                f"WHERE id = ? AND owner = ? AND state = 'running'",
+                (job.id, self.owner),
+            ).rowcount
+        remove_preview(self.database.paths, job.id)
+        return bool(changed)
+
+    def _end(self, job: Job, state: State, **columns: Any) -> bool:
+        values = {"clip": None, "error": None, "seconds": None} | columns
+        with self.database.write() as connection:
+            changed = connection.execute(
+                f"UPDATE jobs SET state = :state, clip = :clip, error = :error, seconds = :seconds, finished = :now, "
+                f"ended = (SELECT value FROM changes), {NO_PROGRESS} "
+                f"WHERE id = :id AND owner = :owner AND state = 'running'",
+                values | {"state": state, "now": time.time(), "id": job.id, "owner": self.owner},
+            ).rowcount
+        remove_preview(self.database.paths, job.id)
+        return bool(changed)

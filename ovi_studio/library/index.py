@@ -1,0 +1,225 @@
+"""What is known about the files of the output folder, in a SQLite file of its own. Only a cache: it may be deleted.
+
+A file that is no clip has a row too, so that it is not read again before it changes. Thread-safe. A damaged file is
+begun anew; a full or read-only disk is a `JobError`.
+"""
+
+import json
+import sqlite3
+import threading
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from ovi_studio.errors import JobError
+from ovi_studio.jobs.paths import folder_errors
+from ovi_studio.library.clips import Query, fold
+from ovi_studio.library.probe import Facts
+
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE files (
+    name TEXT PRIMARY KEY,
+    bytes INTEGER NOT NULL,
+    modified INTEGER NOT NULL,
+    poster INTEGER NOT NULL,
+    id TEXT UNIQUE,
+    recipe TEXT, spec TEXT, words TEXT, variant TEXT, pictured INTEGER, height INTEGER, width INTEGER, seconds REAL,
+    favourite INTEGER
+) STRICT;
+CREATE INDEX files_by_time ON files (modified, name);
+"""
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+class Stamp(NamedTuple):
+    """What says that a file is still the one that was read; there are thousands, so no dataclass."""
+
+    bytes: int
+    modified: int
+    """Nanoseconds since 1970."""
+    poster: bool
+    """Whether it has one beside it."""
+
+
+@dataclass(frozen=True)
+class Read:
+    """A file that was read: a clip if it has facts."""
+
+    name: str
+    stamp: Stamp
+    id: str = ""
+    facts: Facts | None = None
+    favourite: bool = False
+
+
+class Index:
+    """The table of files."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.RLock()
+        self._connection: sqlite3.Connection | None = None
+        self.opened = 0
+        """How often the file was opened; another one may have been begun each time."""
+
+    def stamps(self) -> dict[str, Stamp]:
+        """Every file that is known."""
+        with self._open() as connection:
+            rows = connection.execute("SELECT name, bytes, modified, poster FROM files").fetchall()
+        return {name: Stamp(size, modified, bool(poster)) for name, size, modified, poster in rows}
+
+    def update(self, gone: Collection[str], read: Collection[Read], posters: Mapping[str, bool]) -> None:
+        """Forget files, put in what was read, and note which known ones have got or lost their poster."""
+        with self._open() as connection, connection:
+            connection.executemany("DELETE FROM files WHERE name = ?", [(name,) for name in gone])
+            connection.executemany(f"INSERT OR REPLACE INTO files VALUES ({', '.join('?' * 14)})", map(_row, read))
+            changed = [(int(there), name) for name, there in posters.items()]
+            connection.executemany("UPDATE files SET poster = ? WHERE name = ?", changed)
+
+    def discard(self, name: str) -> None:
+        """Remember a file as no clip, until it changes."""
+        with self._open() as connection, connection:
+            connection.execute("UPDATE files SET id = NULL WHERE name = ?", (name,))
+
+    def mark(self, recipes: Collection[str]) -> None:
+        """Make exactly these the favourites."""
+        with self._open() as connection, connection:
+            connection.execute(
+                "UPDATE files SET favourite = recipe IN (SELECT value FROM json_each(:all)) WHERE id IS NOT NULL "
+                "AND favourite != (recipe IN (SELECT value FROM json_each(:all)))",
+                {"all": json.dumps(sorted(recipes))},
+            )
+
+    def find(self, clip: str) -> sqlite3.Row | None:
+        """The row of a clip."""
+        with self._open() as connection:
+            return connection.execute("SELECT * FROM files WHERE id = ?", (clip,)).fetchone()
+
+    def select(self, query: Query) -> tuple[list[sqlite3.Row], int]:
+        """The rows of one page, and how many there are on all."""
+        where, values = _conditions(query)
+        order = "DESC" if query.order == "newest" else "ASC"
+        with self._open() as connection:
+            total = connection.execute(f"SELECT count(*) FROM files WHERE {where}", values).fetchone()[0]
+            rows = connection.execute(
+                f"SELECT * FROM files WHERE {where} ORDER BY modified {order}, name {order} LIMIT ? OFFSET ?",
+                [*values, query.limit, query.offset],
+            ).fetchall()
+        return rows, total
+
+    def variants(self) -> list[str]:
+        """Those that there are clips of."""
+        with self._open() as connection:
+            rows = connection.execute("SELECT DISTINCT variant FROM files WHERE id IS NOT NULL ORDER BY variant")
+            return [row[0] for row in rows]
+
+    def close(self) -> None:
+        """Close the file; the next call opens it again."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                if self._connection is None:
+                    self._connection = self._connect()
+                    self.opened += 1
+                yield self._connection
+            except sqlite3.DatabaseError as error:
+                code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+                if code in _DAMAGED:
+                    self._remove()
+                    raise JobError("The library's index was damaged and is made again; look once more.") from error
+                if isinstance(error, sqlite3.OperationalError):
+                    raise JobError(
+                        f"The library's index {self.path} cannot be used ({error}); check the disk's space and rights."
+                    ) from error
+                raise
+
+    def _connect(self) -> sqlite3.Connection:
+        with folder_errors(self.path.parent):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        connection = _connection(self.path)
+        try:
+            usable = _prepare(connection)
+        except sqlite3.DatabaseError as error:
+            connection.close()
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED:
+                raise
+            usable = False
+        if not usable:
+            connection.close()
+            self._remove()
+            connection = _connection(self.path)
+            _prepare(connection)
+        return connection
+
+    def _remove(self) -> None:
+        self.close()
+        with folder_errors(self.path.parent):
+            for companion in ("", "-wal", "-shm"):
+                self.path.with_name(self.path.name + companion).unlink(missing_ok=True)
+
+
+def _connection(path: Path) -> sqlite3.Connection:
+    # One for all threads; the lock keeps them apart.
+    connection = sqlite3.connect(path, timeout=15, check_same_thread=False)
+    connection.row_factory = sqlite3.Row
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection) -> bool:
+    """Whether the file has, or has got, the tables of this version."""
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version == _VERSION:
+        connection.execute("SELECT * FROM files LIMIT 0")
+        return connection.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok"
+    if version != 0 or connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        return False
+    connection.execute("PRAGMA journal_mode = WAL")
+    # A cache need not wait for the disk.
+    connection.execute("PRAGMA synchronous = NORMAL")
+    with suppress(sqlite3.OperationalError):  # another process was quicker
+        connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
+    if connection.in_transaction:
+        connection.rollback()
+    return True
+
+
+def _row(read: Read) -> tuple[object, ...]:
+    known = (read.name, read.stamp.bytes, read.stamp.modified, int(read.stamp.poster))
+    if read.facts is None:
+        return (*known, *[None] * 10)
+    facts, spec = read.facts, read.facts.spec
+    height, width = facts.size
+    text = json.dumps(spec.to_dict())
+    words = fold(spec.prompt)
+    pictured = int(spec.image is not None)
+    return (
+        *known, read.id, facts.recipe, text, words, spec.variant, pictured, height, width, facts.seconds,
+        int(read.favourite),
+    )  # fmt: skip
+
+
+def _conditions(query: Query) -> tuple[str, list[object]]:
+    clauses: list[str] = ["id IS NOT NULL"]
+    values: list[object] = []
+    for word in query.folded_words:
+        # Not LIKE: its percent signs would be people's own.
+        clauses.append("instr(words, ?) > 0")
+        values.append(word)
+    if query.variant is not None:
+        clauses.append("variant = ?")
+        values.append(query.variant)
+    if query.favourites_only:
+        clauses.append("favourite = 1")
+    if query.with_picture is not None:
+        clauses.append("pictured = ?")
+        values.append(int(query.with_picture))
+    return " AND ".join(clauses), values

@@ -1,0 +1,283 @@
+"""`Library`: the clips of one output folder as the page sees them.
+
+The folder is the truth: a clip is an mp4 directly in it that holds a recipe of this app, whoever put it there. Links
+are no clips, so that an id never leads out of the folder; files of others and broken ones are passed over. Nothing is
+deleted except by `empty_trash`. Thread-safe; every method may raise `JobError` with advice.
+"""
+
+import hashlib
+import json
+import os
+import sqlite3
+import stat
+import threading
+from collections.abc import Collection
+from pathlib import Path
+
+from ovi_studio.data_files import write_atomically
+from ovi_studio.errors import JobError
+from ovi_studio.jobs.paths import StudioPaths, folder_errors
+from ovi_studio.library.clips import LibraryClip, Page, Query, TrashedClip
+from ovi_studio.library.favourites import read_favourites, write_favourites
+from ovi_studio.library.frames import encode, read_frame
+from ovi_studio.library.index import Index, Read, Stamp
+from ovi_studio.library.probe import Unreadable, probe
+from ovi_studio.library.trash import Trash
+from ovi_studio.media import read_spec
+from ovi_studio.spec import ClipSpec
+from ovi_studio.variants import FRAME_RATE
+
+_GONE = "That clip is not in the library any more; look again."
+_POSTER_FRAME = FRAME_RATE // 2
+"""As `media.write_clip` takes it."""
+
+
+class Library:
+    """The clips in the output folder of `paths`; call `refresh` before looking."""
+
+    def __init__(self, paths: StudioPaths) -> None:
+        self.paths = paths
+        self.revision = 0
+        """Grows with every change that was seen or made; a page that knows it need not look again."""
+        self._index = Index(paths.state / "library.db")
+        self._favourites_file = paths.state / "favourites.json"
+        self._trash = Trash(paths.state / "trash", paths.outputs)
+        # One refresh or change at a time; looking needs no lock.
+        self._changing = threading.RLock()
+        self._favourites: set[str] | None = None
+        self._seen: tuple[int, dict[str, Stamp]] | None = None
+        """The folder as the index is known to have it, so that a look at an unchanged one needs no index."""
+
+    # Looking
+
+    def refresh(self) -> bool:
+        """Look at the folder; reads only files that are new or changed. Returns whether anything is different."""
+        with self._changing:
+            favourites = self._marked()
+            found = _scan(self.paths.outputs)
+            if (self._index.opened, found) == self._seen:
+                return False
+            known = self._index.stamps()
+            if found == known:
+                self._seen = self._index.opened, found
+                return False
+            gone = known.keys() - found.keys()
+            fresh = [name for name, stamp in found.items() if not _same_file(stamp, known.get(name))]
+            same = found.keys() - set(fresh)
+            posters = {name: found[name].poster for name in same if found[name].poster != known[name].poster}
+            read = [clip for name in fresh if (clip := self._read(name, found[name], favourites)) is not None]
+            self._index.update(gone, read, posters)
+            self.revision += 1
+            return True
+
+    def search(self, query: Query) -> Page:
+        """One page of what a query finds, as of the last refresh. Posters that are missing are made."""
+        while True:
+            rows, total = self._index.select(query)
+            clips = [self._clip(row) for row in rows]
+            if None not in clips:
+                return Page(tuple(clip for clip in clips if clip is not None), total)
+            # One turned out to be broken and is not listed any more.
+
+    def get(self, clip: str) -> LibraryClip:
+        """A clip by its id."""
+        found = self._clip(self._row(clip))
+        if found is None:
+            raise JobError(_GONE)
+        return found
+
+    def variants(self) -> list[str]:
+        """The names of the variants that there are clips of."""
+        return self._index.variants()
+
+    def path(self, clip: str) -> Path:
+        """The mp4 of a clip: a regular file in the output folder, the one that was listed."""
+        return self._path(self._row(clip))
+
+    # Using
+
+    def settings(self, clip: str) -> ClipSpec:
+        """What to ask for to get a clip again; its first frame is written into the state folder."""
+        return _read_settings(self.path(clip), self.paths.pictures)
+
+    def last_frame(self, clip: str) -> Path:
+        """The exact last frame of a clip as a PNG in the state folder, named by its content."""
+        data = encode(read_frame(self.path(clip)), "PNG")
+        target = self.paths.pictures / f"{hashlib.sha256(data).hexdigest()}.png"
+        if not target.is_file() or target.stat().st_size != len(data):
+            write_atomically(target, data)
+        return target
+
+    def adopt(self, upload: str | Path) -> ClipSpec:
+        """The settings of an mp4 of this app from elsewhere; the file itself is neither kept nor changed."""
+        return _read_settings(Path(upload), self.paths.pictures)
+
+    # Changing
+
+    def set_favourite(self, clips: Collection[str], favourite: bool) -> int:
+        """Mark clips or take the mark away; on the disk when this returns. Returns how many of the clips there are."""
+        with self._changing:
+            rows = [row for clip in clips if (row := self._find(clip)) is not None]
+            recipes = {row["recipe"] for row in rows}
+            marked = self._marked() | recipes if favourite else self._marked() - recipes
+            write_favourites(self._favourites_file, marked)
+            self._favourites = marked
+            self._index.mark(marked)
+            self.revision += 1
+            return len(rows)
+
+    def trash(self, clips: Collection[str]) -> list[str]:
+        """Move clips and their posters to the trash; returns their ids there. Those that are gone are left out."""
+        with self._changing:
+            rows = [row for clip in dict.fromkeys(clips) if (row := self._find(clip)) is not None]
+            trashed = []
+            try:
+                for row in rows:
+                    if _is_listed(self.paths.outputs / row["name"], row):
+                        trashed.append(self._trash.put(self.paths.outputs / row["name"]))
+            finally:
+                self.refresh()
+            return trashed
+
+    def trashed(self) -> list[TrashedClip]:
+        """What is in the trash, the latest first."""
+        return self._trash.clips()
+
+    def restore(self, trashed: Collection[str]) -> int:
+        """Move clips back, under another name if theirs is taken; returns how many."""
+        with self._changing:
+            try:
+                return len([self._trash.restore(clip) for clip in dict.fromkeys(trashed)])
+            finally:
+                self.refresh()
+
+    def empty_trash(self) -> int:
+        """Delete everything in the trash for good; returns how many clips that were."""
+        with self._changing:
+            return self._trash.empty()
+
+    def close(self) -> None:
+        """Close the index."""
+        self._index.close()
+
+    def _marked(self) -> set[str]:
+        if self._favourites is None:
+            self._favourites = read_favourites(self._favourites_file)
+            self._index.mark(self._favourites)
+        return self._favourites
+
+    def _read(self, name: str, stamp: Stamp, favourites: set[str]) -> Read | None:
+        """A row for the index; None if the file could not be read now, so that it is tried again."""
+        try:
+            facts = probe(self.paths.outputs / name)
+        except Unreadable:
+            return None
+        if facts is None:
+            return Read(name, stamp)
+        clip = hashlib.sha256(f"{name}\0{facts.recipe}".encode()).hexdigest()[:32]
+        return Read(name, stamp, clip, facts, facts.recipe in favourites)
+
+    def _find(self, clip: str) -> sqlite3.Row | None:
+        # An id is only ever compared; what is no text of that length is no id.
+        return self._index.find(clip) if isinstance(clip, str) and len(clip) == 32 and clip.isalnum() else None
+
+    def _row(self, clip: str) -> sqlite3.Row:
+        row = self._find(clip)
+        if row is None:
+            raise JobError(_GONE)
+        return row
+
+    def _path(self, row: sqlite3.Row) -> Path:
+        path = self.paths.outputs / row["name"]
+        if not _is_listed(path, row):
+            raise JobError(_GONE)
+        return path
+
+    def _clip(self, row: sqlite3.Row) -> LibraryClip | None:
+        """None if its picture cannot be decoded."""
+        path = self.paths.outputs / row["name"]
+        poster = path.with_suffix(".jpg") if row["poster"] else None
+        if poster is None and _is_listed(path, row):
+            try:
+                data = encode(read_frame(path, _POSTER_FRAME), "JPEG")
+            except JobError:
+                self._index.discard(row["name"])
+                return None
+            poster = self._write_poster(path, data)
+        return LibraryClip(
+            id=row["id"],
+            name=row["name"],
+            spec=ClipSpec.from_dict(json.loads(row["spec"])),
+            size=(row["height"], row["width"]),
+            seconds=row["seconds"],
+            made=row["modified"] / 1e9,
+            poster=poster,
+            favourite=bool(row["favourite"]),
+        )
+
+    def _write_poster(self, path: Path, data: bytes) -> Path | None:
+        """None where nothing can be written or another thing has the name: the clip is shown without a poster."""
+        poster = path.with_suffix(".jpg")
+        if os.path.lexists(poster):
+            return poster if stat.S_ISREG(poster.lstat().st_mode) else None
+        try:
+            write_atomically(poster, data)
+        except JobError:
+            return None
+        self._index.update((), (), {path.name: True})
+        return poster
+
+
+def _scan(folder: Path) -> dict[str, Stamp]:
+    """The mp4 files directly in a folder; a folder that is not there has none."""
+    with folder_errors(folder):
+        try:
+            with os.scandir(folder) as entries:
+                files = {entry.name: entry for entry in entries if entry.name.endswith((".mp4", ".jpg"))}
+        except FileNotFoundError:
+            return {}
+    found = {}
+    for name, entry in files.items():
+        if not name.endswith(".mp4") or not _is_storable(name):
+            continue
+        try:
+            if not entry.is_file(follow_symlinks=False):
+                continue
+            status = entry.stat(follow_symlinks=False)
+        except OSError:
+            continue  # gone since
+        poster = files.get(f"{name[:-4]}.jpg")
+        has_poster = poster is not None and poster.is_file(follow_symlinks=False)
+        found[name] = Stamp(status.st_size, status.st_mtime_ns, has_poster)
+    return found
+
+
+def _is_storable(name: str) -> bool:
+    """Names that are no text cannot be kept or shown; this app writes none."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _same_file(one: Stamp, other: Stamp | None) -> bool:
+    return other is not None and (one.bytes, one.modified) == (other.bytes, other.modified)
+
+
+def _is_listed(path: Path, row: sqlite3.Row) -> bool:
+    """Whether the file is there, is no link, and is the one of the row."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return False
+    same = (status.st_size, status.st_mtime_ns) == (row["bytes"], row["modified"])
+    return stat.S_ISREG(status.st_mode) and same
+
+
+def _read_settings(path: Path, pictures: Path) -> ClipSpec:
+    try:
+        return read_spec(path, pictures)
+    except JobError as error:
+        # Where a clip or an upload lies is nobody's business in a browser.
+        raise JobError(str(error).replace(str(path), path.name)) from error

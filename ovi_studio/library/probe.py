@@ -1,0 +1,118 @@
+"""Whether a file is a clip of this app and how large it is, read from its boxes without decoding anything.
+
+Layout: ISO/IEC 14496-12. A box that reaches beyond the file's end means that the file was cut off, so a clip that is
+still being copied into the folder is not listed until it is whole.
+"""
+
+import hashlib
+import json
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from ovi_studio.errors import JobError
+from ovi_studio.media import read_record
+from ovi_studio.spec import ClipSpec
+
+_MAX_BOXES = 1000
+"""Per level; files of this app have about five."""
+_MAX_MOOV = 256 * 2**20
+"""Bytes; holds the first frame as well."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is in a clip."""
+
+    spec: ClipSpec
+    """Its `image` is only a name."""
+    recipe: str
+    """SHA-256 of everything that the clip says about how it was made."""
+    size: tuple[int, int]
+    """(height, width)"""
+    seconds: float
+
+
+class Unreadable(Exception):
+    """The system refuses the file now; it may be a clip."""
+
+
+def probe(path: Path) -> Facts | None:
+    """What is in the clip at `path`; None if it is broken or not of this app. Raises `Unreadable`."""
+    try:
+        with path.open("rb") as file:
+            measures = _measures(file)
+        if measures is None:
+            return None
+        record = read_record(path)
+        spec = ClipSpec.from_dict(record["spec"])
+    except OSError as error:
+        raise Unreadable(str(error)) from error
+    except JobError as error:
+        if isinstance(error.__cause__, OSError):
+            raise Unreadable(str(error)) from error
+        return None
+    except struct.error:
+        return None
+    recipe = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+    return Facts(spec, recipe, *measures)
+
+
+def _measures(file: BinaryIO) -> tuple[tuple[int, int], float] | None:
+    """((height, width), seconds), or None if this is no whole mp4 with a picture."""
+    end = file.seek(0, os.SEEK_END)
+    top = {kind: (start, stop) for kind, start, stop in _boxes(file, 0, end)}
+    if not {b"ftyp", b"moov", b"mdat"} <= set(top):
+        return None
+    start, stop = top[b"moov"]
+    if stop > end or top[b"mdat"][1] > end or stop - start > _MAX_MOOV:
+        return None
+    inside = list(_boxes(file, start, stop))
+    scale = next((_read(file, first, 32) for kind, first, _ in inside if kind == b"mvhd"), None)
+    for kind, first, last in inside:
+        if kind != b"trak":
+            continue
+        header = next((_read(file, begin, 96) for name, begin, _ in _boxes(file, first, last) if name == b"tkhd"), b"")
+        track = _track(header)
+        if track is not None and scale is not None:
+            size, duration = track
+            return size, duration / max(1, _timescale(scale))
+    return None
+
+
+def _track(header: bytes) -> tuple[tuple[int, int], int] | None:
+    """((height, width), duration) of a track header; None for a track without a picture."""
+    long = header[:1] == b"\x01"
+    duration, fields = struct.unpack_from(">Q", header, 28)[0] if long else struct.unpack_from(">I", header, 20)[0], 12
+    width, height = struct.unpack_from(">II", header, (36 if long else 24) + 40 + fields)
+    # 16.16 fixed point.
+    return ((height >> 16, width >> 16), duration) if height >> 16 and width >> 16 else None
+
+
+def _timescale(header: bytes) -> int:
+    return struct.unpack_from(">I", header, 20 if header[:1] == b"\x01" else 12)[0]
+
+
+def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """(kind, start and end of the content) of the boxes in a range; the end may lie beyond the range."""
+    for _ in range(_MAX_BOXES):
+        if start + 8 > end:
+            return
+        size, kind = struct.unpack(">I4s", _read(file, start, 8))
+        content = start + 8
+        if size == 1:
+            size, content = struct.unpack(">Q", _read(file, content, 8))[0], content + 8
+        elif size == 0:
+            size = end - start
+        if size < content - start:
+            return
+        yield kind, content, start + size
+        start += size
+
+
+def _read(file: BinaryIO, start: int, size: int) -> bytes:
+    file.seek(start)
+    return file.read(size)

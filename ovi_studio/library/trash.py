@@ -1,0 +1,145 @@
+"""The trash: clips that were put away, each with its poster in a folder of its own in the state folder.
+
+So two clips of one name do not meet there. Moving back never replaces a file: the clip gets the next free name, claimed
+with a part file as `media.write_clip` claims its own.
+"""
+
+import contextlib
+import errno
+import itertools
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from ovi_studio.errors import JobError
+from ovi_studio.jobs.files import part
+from ovi_studio.jobs.paths import folder_errors
+from ovi_studio.library.clips import TrashedClip
+from ovi_studio.media import read_record
+
+_ID = re.compile(r"[0-9a-f]{24}")
+
+
+class Trash:
+    """The trash of one studio."""
+
+    def __init__(self, folder: Path, outputs: Path) -> None:
+        self.folder = folder
+        self.outputs = outputs
+
+    def put(self, clip: Path) -> str:
+        """Move a clip and its poster here; returns the id of what is in the trash now. Raises `JobError`."""
+        entry = self.folder / f"{time.time_ns() // 10**6:012x}{secrets.token_hex(6)}"
+        poster = clip.with_suffix(".jpg")
+        with folder_errors(self.folder):
+            entry.mkdir(parents=True)
+            try:
+                # Should this end between the two, the clip is still there and gets a new poster.
+                if poster.is_file() and not poster.is_symlink():
+                    _move(poster, entry / poster.name)
+                _move(clip, entry / clip.name)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    if (entry / poster.name).exists() and not poster.exists():
+                        _move(entry / poster.name, poster)
+                    entry.rmdir()
+                raise
+        return entry.name
+
+    def clips(self) -> list[TrashedClip]:
+        """What is in the trash, the latest first."""
+        found = [_describe(entry, clip) for entry, clip in self._entries()]
+        return sorted(found, key=lambda clip: clip.id, reverse=True)
+
+    def restore(self, trashed: str) -> Path:
+        """Move a clip back, under another name if its own is taken; returns its path. Raises `JobError`."""
+        for entry, clip in self._entries():
+            if entry.name == trashed:
+                with folder_errors(self.outputs):
+                    self.outputs.mkdir(parents=True, exist_ok=True)
+                    return self._move_back(entry, clip)
+        raise JobError("That clip is not in the trash any more; look again.")
+
+    def empty(self) -> int:
+        """Delete everything in the trash for good; returns how many clips that were."""
+        count = 0
+        for entry, _ in self._entries(also_incomplete=True):
+            with folder_errors(self.folder):
+                shutil.rmtree(entry)
+            count += 1
+        return count
+
+    def _move_back(self, entry: Path, clip: Path) -> Path:
+        target = _claim(self.outputs, clip.stem)
+        try:
+            poster = clip.with_suffix(".jpg")
+            # The poster first: who sees the clip finds its poster.
+            if poster.is_file():
+                _move(poster, target.with_suffix(".jpg"))
+            _move(clip, target)
+        finally:
+            part(target).unlink(missing_ok=True)
+        shutil.rmtree(entry, ignore_errors=True)
+        return target
+
+    def _entries(self, also_incomplete: bool = False) -> Iterator[tuple[Path, Path]]:
+        """(folder, its mp4) of everything that this class put here; nothing else is touched."""
+        with folder_errors(self.folder):
+            entries = sorted(self.folder.iterdir()) if self.folder.is_dir() else []
+        for entry in entries:
+            if not _ID.fullmatch(entry.name) or entry.is_symlink() or not entry.is_dir():
+                continue
+            clip = next(iter(sorted(entry.glob("*.mp4"))), None)
+            if clip is not None and clip.is_file() and not clip.is_symlink():
+                yield entry, clip
+            elif also_incomplete:
+                yield entry, entry
+
+
+def _describe(entry: Path, clip: Path) -> TrashedClip:
+    try:
+        prompt = read_record(clip)["spec"].get("prompt")
+    except JobError:
+        prompt = None
+    poster = clip.with_suffix(".jpg")
+    return TrashedClip(
+        id=entry.name,
+        name=clip.name,
+        prompt=prompt if isinstance(prompt, str) else "",
+        poster=poster if poster.is_file() and not poster.is_symlink() else None,
+        trashed=int(entry.name[:12], 16) / 1000,
+    )
+
+
+def _claim(folder: Path, stem: str) -> Path:
+    """A path for an mp4 that nobody has, reserved by an empty part file."""
+    for number in itertools.count(1):
+        path = folder / (f"{stem}.mp4" if number == 1 else f"{stem}_{number}.mp4")
+        try:
+            part(path).touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        if not os.path.lexists(path) and not os.path.lexists(path.with_suffix(".jpg")):
+            return path
+        part(path).unlink(missing_ok=True)
+    raise AssertionError("the numbers never end")
+
+
+def _move(source: Path, target: Path) -> None:
+    """Rename, or copy where the trash lies on another disk; the target appears whole."""
+    try:
+        source.rename(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        copy = part(target).with_name(part(target).name + ".copy")
+        try:
+            shutil.copy2(source, copy)
+            copy.replace(target)
+        finally:
+            copy.unlink(missing_ok=True)
+        source.unlink()

@@ -1,0 +1,208 @@
+"""Presets: named settings for a clip, as YAML files; those that come along in `presets/`, people's own in the state.
+
+    title: Draft
+    description: A quick look
+    badge: fast                      # optional
+    variants: [960x960_5s]           # optional: the only ones that it is for
+    settings: {steps: 20}            # fields of `ClipSpec`, but prompt, image and seed
+
+A file that is wrong is a notice and hides no other. `adapters` is a key of later versions: such a preset says so.
+"""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from ovi_studio.data_files import read_yaml, slug, write_yaml
+from ovi_studio.errors import JobError
+from ovi_studio.jobs.paths import folder_errors
+from ovi_studio.spec import ClipSpec
+
+SHIPPED = Path(__file__).parents[1] / "presets"
+NOT_SETTINGS = ("prompt", "image", "seed")
+"""Fields of a clip that say what is made, not how."""
+MAX_OWN = 500
+_ORDER = ("draft", "balanced", "quality", "demo")
+_KEYS = ("title", "description", "badge", "variants", "settings", "adapters")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Settings with a name."""
+
+    name: str
+    """Of its file, without suffix."""
+    title: str
+    description: str
+    settings: Mapping[str, Any]
+    """Fields of `ClipSpec` with values of their types."""
+    variants: tuple[str, ...] = ()
+    """The only ones that it is for; empty: any."""
+    badge: str = ""
+    own: bool = False
+
+    def fits(self, variant: str) -> bool:
+        """Whether it is for this variant, or brings its own."""
+        return not self.variants or variant in self.variants or "variant" in self.settings
+
+    def apply(self, spec: ClipSpec) -> ClipSpec:
+        """The clip with these settings; raises `JobError` if the preset is not for its variant."""
+        changed = replace(spec, **self.settings)
+        if self.variants and changed.variant not in self.variants:
+            raise JobError(f"The preset {self.title} is only for {', '.join(self.variants)}; choose that model.")
+        return changed
+
+
+@dataclass(frozen=True)
+class PresetList:
+    """Every preset that can be used, and what was wrong with the others."""
+
+    presets: tuple[Preset, ...]
+    notices: tuple[str, ...]
+
+
+class Presets:
+    """The presets of one studio. Thread-safe."""
+
+    def __init__(self, state: Path, shipped: Path = SHIPPED) -> None:
+        self._own = state / "presets"
+        self._shipped = shipped
+        self._lock = threading.Lock()
+
+    def all(self) -> PresetList:
+        """Shipped ones, then people's own by title; read anew each time, so that an edited file counts."""
+        presets: dict[str, Preset] = {}
+        notices = []
+        for own, folder in ((False, self._shipped), (True, self._own)):
+            found = []
+            for path in _files(folder):
+                try:
+                    found.append(_read(path, own))
+                except JobError as error:
+                    notices.append(f"A preset cannot be used. {error}")
+            for preset in sorted(found, key=_place):
+                presets.setdefault(preset.name, preset)
+        return PresetList(tuple(presets.values()), tuple(notices))
+
+    def get(self, name: str) -> Preset:
+        """A preset by its name; raises `JobError`."""
+        for preset in self.all().presets:
+            if preset.name == name:
+                return preset
+        raise JobError("There is no such preset any more; look again.")
+
+    def save(
+        self,
+        title: str,
+        settings: Mapping[str, Any],
+        *,
+        description: str = "",
+        variants: tuple[str, ...] = (),
+        badge: str = "",
+    ) -> Preset:
+        """Keep settings under a title, in place of an own preset of that title; raises `JobError`.
+
+        `settings` may be the dict of a whole spec: what says what is made is left out.
+        """
+        name = slug(title)
+        if not name:
+            raise JobError("A preset needs a title with Latin letters or digits.")
+        kept = {key: value for key, value in settings.items() if key not in NOT_SETTINGS and value is not None}
+        entry: dict[str, Any] = {"title": title, "description": description, "settings": kept}
+        entry |= {"badge": badge} if badge else {}
+        entry |= {"variants": list(variants)} if variants else {}
+        preset = _parse(entry, name, own=True)
+        with self._lock:
+            own = _files(self._own)
+            if any(path.stem == name for path in _files(self._shipped)):
+                raise JobError(f"There is a preset {name!r} that came with Ovi Studio; choose another title.")
+            if len(own) >= MAX_OWN and not any(path.stem == name for path in own):
+                raise JobError(f"There are {MAX_OWN} presets of your own; delete some first.")
+            write_yaml(self._own / f"{name}.yaml", _plain(entry))
+        return preset
+
+    def delete(self, name: str) -> None:
+        """Delete an own preset; raises `JobError` if there is none of that name."""
+        with self._lock, folder_errors(self._own):
+            for path in _files(self._own):
+                if path.stem == name:  # compared, so that no path is built from the name
+                    path.unlink(missing_ok=True)
+                    return
+        raise JobError("Only presets of your own can be deleted, and this is none.")
+
+
+def parse_settings(given: Any, *, forbidden: tuple[str, ...] = NOT_SETTINGS) -> Mapping[str, Any]:
+    """Fields of a clip with values of their types; raises `JobError` for what is no setting or out of its limits."""
+    if not isinstance(given, dict) or not all(isinstance(name, str) for name in given):
+        raise JobError("The settings must be lines `name: value`.")
+    if wrong := [name for name in given if name in forbidden]:
+        raise JobError(f"{', '.join(wrong)} cannot be set here; remove it.")
+    spec = ClipSpec.from_dict({"prompt": "any", "variant": "any", **given})
+    # An empty value is "not given", except for a negative prompt.
+    names = [name for name, value in given.items() if (value is not None and value != "") or "negative" in name]
+    return MappingProxyType({name: getattr(spec, name) for name in names})
+
+
+def parse_text(entry: Mapping[str, Any], key: str, limit: int, *, required: bool = False) -> str:
+    """A text of an entry, white space collapsed; raises `JobError` if it is none, too long, or missing."""
+    value = entry.get(key) or ""
+    if not isinstance(value, str):
+        raise JobError(f"Its {key} must be a text.")
+    value = " ".join(value.split())
+    if len(value) > limit:
+        raise JobError(f"Its {key} has {len(value)} characters; shorten it to {limit}.")
+    if required and not value:
+        raise JobError(f"Its {key} is missing; add it.")
+    return value
+
+
+def _files(folder: Path) -> list[Path]:
+    with folder_errors(folder):
+        return sorted(path for path in folder.glob("*.yaml") if path.is_file())
+
+
+def _read(path: Path, own: bool) -> Preset:
+    entry = read_yaml(path)
+    try:
+        if not isinstance(entry, dict):
+            raise JobError("It must consist of lines `name: value`.")
+        return _parse(entry, path.stem, own)
+    except JobError as error:
+        raise JobError(f"{path.name}: {error}") from error
+
+
+def _parse(entry: dict[str, Any], name: str, own: bool) -> Preset:
+    if "adapters" in entry:
+        raise JobError("It asks for adapters, which this version cannot use yet; update Ovi Studio.")
+    if unknown := [str(key) for key in entry if key not in _KEYS]:
+        raise JobError(f"It has the unknown entry {', '.join(unknown)}; remove it.")
+    variants = entry.get("variants") or []
+    if not isinstance(variants, list) or not all(isinstance(variant, str) for variant in variants):
+        raise JobError("Its variants must be a list of names.")
+    return Preset(
+        name=name,
+        title=parse_text(entry, "title", 60, required=True),
+        description=parse_text(entry, "description", 300),
+        settings=parse_settings(entry.get("settings") or {}),
+        variants=tuple(variants),
+        badge=parse_text(entry, "badge", 20),
+        own=own,
+    )
+
+
+def _place(preset: Preset) -> tuple[int, str]:
+    """Shipped ones from quick to thorough, others by title."""
+    known = not preset.own and preset.name in _ORDER
+    return (_ORDER.index(preset.name) if known else len(_ORDER), preset.title.casefold())
+
+
+def _plain(value: Any) -> Any:
+    """As YAML can hold it: texts, numbers, lists, dicts."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, str | int | float) else str(value)

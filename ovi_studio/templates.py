@@ -1,0 +1,318 @@
+"""Templates: prompts with slots to fill, as YAML files; those that come along, and people's own.
+
+    category: Nature
+    templates:
+      - id: fox-snow
+        title: A fox in the snow
+        description: Shown on the card
+        prompt: A {animal} looks up and says, <S>{line}<E>
+        audio: Wind, soft steps in the snow.
+        aspect_ratio: "16:9"                                   # optional
+        settings: {steps: 30}                                  # optional, fields of `ClipSpec`
+        slots:
+          animal: {label: Animal, default: red fox, suggestions: [grey wolf, lynx]}
+          line: {label: What it says, default: So quiet.}
+
+The audio description is held apart, so that one template serves every variant's tag. Braces that are no slot stay as
+they are: `{red|blue}` is expanded later, as in any prompt. What fills a slot is data: it is put in once and not looked
+at for slots again, white space is collapsed, and Ovi's tags are taken out of it, because they would end a speech or
+begin an audio description. Its braces stay, as if they had been typed into the prompt. An entry or file that is wrong
+is a notice and hides no other.
+"""
+
+import re
+import secrets
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from ovi_studio.data_files import read_yaml, slug, write_yaml
+from ovi_studio.errors import JobError
+from ovi_studio.presets import NOT_SETTINGS, parse_settings, parse_text
+from ovi_studio.prompt_check import Severity, check_prompt, join_prompt
+from ovi_studio.prompts import MAX_PROMPT_LENGTH, AudioTag
+from ovi_studio.sizes import ASPECT_RATIOS
+
+SHIPPED = Path(__file__).parents[1] / "presets" / "templates"
+OWN = "Own"
+"""The category of people's own templates."""
+CATEGORIES = ("Nature", "Urban", "Abstract", "Character")
+MAX_VALUE_LENGTH = 500
+"""Characters that fill a slot."""
+MAX_OWN = 200
+_MAX_SLOTS = 12
+_MAX_SUGGESTIONS = 20
+_SLOT = re.compile(r"\{([a-z][a-z0-9_]*)\}")
+_TAGS = re.compile(r"</?(?:S|E|AUDCAP|ENDAUDCAP)>")
+_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,60}")
+_KEYS = ("id", "title", "description", "prompt", "audio", "aspect_ratio", "settings", "slots")
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place in a template that people fill."""
+
+    name: str
+    label: str
+    default: str
+    suggestions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Template:
+    """A prompt with slots. Made by `parse_template`."""
+
+    id: str
+    """Unique among all templates; own ones begin with `own-`."""
+    category: str
+    title: str
+    description: str
+    prompt: str
+    """With slots; speech is tagged, there is no audio description in it."""
+    audio: str
+    """The audio description, with slots and without a tag."""
+    slots: tuple[Slot, ...] = ()
+    aspect_ratio: str | None = None
+    """A key of `ASPECT_RATIOS`."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of `ClipSpec` with values of their types."""
+
+    @property
+    def own(self) -> bool:
+        return self.category == OWN
+
+    def fill(self, values: Mapping[str, str], tag: AudioTag) -> str:
+        """The prompt for a variant with this tag; an empty or missing value is the slot's default.
+
+        Raises `JobError` for a slot that there is not and for a value or prompt that is too long.
+        """
+        scene, audio = self.fill_parts(values)
+        prompt = join_prompt(scene, audio, tag)
+        if len(prompt) > MAX_PROMPT_LENGTH:
+            raise JobError(f"The prompt would have {len(prompt)} characters; the most is {MAX_PROMPT_LENGTH}.")
+        return prompt
+
+    def fill_parts(self, values: Mapping[str, str]) -> tuple[str, str]:
+        """(scene with speech, audio description without a tag), for an editor that has a field for each."""
+        known = {slot.name: slot.default for slot in self.slots}
+        if unknown := [str(name) for name in values if name not in known]:
+            raise JobError(f"This template has no slot {', '.join(unknown)[:100]}.")
+        filled = {name: clean_value(values.get(name) or "") or default for name, default in known.items()}
+        # One pass: a value that looks like a slot is not filled again.
+        scene, audio = (_SLOT.sub(lambda m: filled.get(m[1], m[0]), text) for text in (self.prompt, self.audio))
+        return scene, audio
+
+
+@dataclass(frozen=True)
+class TemplateList:
+    """Every template that can be used, and what was wrong with the others."""
+
+    templates: tuple[Template, ...]
+    notices: tuple[str, ...]
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """Those that have templates, in the order in which they are shown; people's own come last."""
+        found = dict.fromkeys(template.category for template in self.templates)
+        return tuple(sorted(found, key=lambda name: (name == OWN, _category_place(name))))
+
+
+class Templates:
+    """The templates of one studio. Thread-safe."""
+
+    def __init__(self, state: Path, shipped: Path = SHIPPED) -> None:
+        self._own = state / "templates" / "own.yaml"
+        self._shipped = shipped
+        self._lock = threading.Lock()
+        self._cache: dict[Path, tuple[tuple[int, int], TemplateList]] = {}
+
+    def all(self) -> TemplateList:
+        """Shipped ones by category, then people's own; a file that was edited is read anew."""
+        found: dict[str, Template] = {}
+        notices: list[str] = []
+        paths = sorted(self._shipped.glob("*.yaml"), key=lambda path: _category_place(path.stem.capitalize()))
+        for path in [*paths, self._own]:
+            listed = self._read(path)
+            notices += listed.notices
+            for template in listed.templates:
+                if found.setdefault(template.id, template) is not template:
+                    notices.append(f"{path.name}: the id {template.id} is there twice; change one.")
+        return TemplateList(tuple(found.values()), tuple(notices))
+
+    def get(self, template: str) -> Template:
+        """A template by its id; raises `JobError`."""
+        for found in self.all().templates:
+            if found.id == template:
+                return found
+        raise JobError("There is no such template any more; look again.")
+
+    def add(self, entry: Mapping[str, Any]) -> Template:
+        """Keep an own template; `entry` is as in the file, an id is given to it. Raises `JobError`."""
+        with self._lock:
+            entries = self._own_entries()
+            if len(entries) >= MAX_OWN:
+                raise JobError(f"There are {MAX_OWN} templates of your own; delete some first.")
+            title = entry.get("title")
+            name = f"own-{slug(title) if isinstance(title, str) else ''}-{secrets.token_hex(3)}".replace("--", "-")
+            return self._store(entries, len(entries), {**entry, "id": name})
+
+    def replace(self, template: str, entry: Mapping[str, Any]) -> Template:
+        """Put another entry in the place of an own template; raises `JobError`."""
+        with self._lock:
+            entries = self._own_entries()
+            return self._store(entries, _position(entries, template), {**entry, "id": template})
+
+    def delete(self, template: str) -> None:
+        """Delete an own template; raises `JobError` if there is none of that id."""
+        with self._lock:
+            entries = self._own_entries()
+            del entries[_position(entries, template)]
+            write_yaml(self._own, {"category": OWN, "templates": entries})
+
+    def _own_entries(self) -> list[Any]:
+        """As they are in the file, wrong ones too, so that saving loses nothing; raises `JobError`."""
+        if not self._own.exists():
+            return []
+        content = read_yaml(self._own)
+        entries = content.get("templates") if isinstance(content, dict) else None
+        if not isinstance(entries, list):
+            raise JobError(f"{self._own.name} holds no list of templates; correct or delete it first.")
+        return entries
+
+    def _store(self, entries: list[Any], position: int, entry: dict[str, Any]) -> Template:
+        template = parse_template(entry, OWN)
+        entries[position : position + 1] = [template_entry(template)]
+        write_yaml(self._own, {"category": OWN, "templates": entries})
+        return template
+
+    def _read(self, path: Path) -> TemplateList:
+        try:
+            status = path.stat()
+        except OSError:
+            return TemplateList((), ())
+        stamp = status.st_mtime_ns, status.st_size
+        cached = self._cache.get(path)
+        if cached is None or cached[0] != stamp:
+            cached = stamp, read_templates(path, OWN if path == self._own else None)
+            self._cache[path] = cached
+        return cached[1]
+
+
+def read_templates(path: Path, category: str | None = None) -> TemplateList:
+    """The templates of a file, in its own category unless one is given."""
+    try:
+        content = read_yaml(path)
+        if not isinstance(content, dict) or not isinstance(content.get("templates"), list):
+            raise JobError(f"{path.name} holds no list of templates; correct it.")
+        category = category or parse_text(content, "category", 30, required=True)
+    except JobError as error:
+        return TemplateList((), (f"Templates cannot be used. {error}",))
+    found, notices = [], []
+    for number, entry in enumerate(content["templates"], start=1):
+        try:
+            found.append(parse_template(entry, category))
+        except JobError as error:
+            notices.append(f"A template cannot be used. {path.name}, entry {number}: {error}")
+    return TemplateList(tuple(found), tuple(notices))
+
+
+def parse_template(entry: Any, category: str) -> Template:
+    """A template from a dict of texts as in a file; raises `JobError` that says what is wrong."""
+    if not isinstance(entry, Mapping):
+        raise JobError("It must consist of lines `name: value`.")
+    if unknown := [str(key) for key in entry if key not in _KEYS]:
+        raise JobError(f"It has the unknown entry {', '.join(unknown)[:100]}; remove it.")
+    name = parse_text(entry, "id", 80, required=True)
+    if not _ID.fullmatch(name):
+        raise JobError("Its id must consist of small letters, digits and hyphens.")
+    ratio = parse_text(entry, "aspect_ratio", 20) or None
+    if ratio is not None and ratio not in ASPECT_RATIOS:
+        raise JobError(f"Its aspect ratio must be one of {', '.join(ASPECT_RATIOS)}.")
+    template = Template(
+        id=name,
+        category=category,
+        title=parse_text(entry, "title", 80, required=True),
+        description=parse_text(entry, "description", 300),
+        prompt=parse_text(entry, "prompt", MAX_PROMPT_LENGTH, required=True),
+        audio=parse_text(entry, "audio", MAX_PROMPT_LENGTH),
+        slots=_parse_slots(entry.get("slots") or {}),
+        aspect_ratio=ratio,
+        settings=MappingProxyType(
+            dict(parse_settings(entry.get("settings") or {}, forbidden=(*NOT_SETTINGS, "variant", "size")))
+        ),
+    )
+    _check(template)
+    return template
+
+
+def template_entry(template: Template) -> dict[str, Any]:
+    """A template as it stands in a file; what a form is filled with, and the inverse of `parse_template`."""
+    entry: dict[str, Any] = {"id": template.id, "title": template.title, "description": template.description}
+    entry |= {"prompt": template.prompt, "audio": template.audio}
+    if template.aspect_ratio:
+        entry["aspect_ratio"] = template.aspect_ratio
+    if template.settings:
+        entry["settings"] = dict(template.settings)
+    if template.slots:
+        entry["slots"] = {
+            slot.name: {"label": slot.label, "default": slot.default, "suggestions": list(slot.suggestions)}
+            for slot in template.slots
+        }
+    return entry
+
+
+def clean_value(value: str) -> str:
+    """What people typed into a slot as it goes into the prompt; raises `JobError` if it is too long."""
+    if not isinstance(value, str):
+        raise JobError("A slot is filled with text.")
+    if len(value) > MAX_VALUE_LENGTH:
+        raise JobError(f"A slot holds at most {MAX_VALUE_LENGTH} characters, not {len(value)}.")
+    while (without := _TAGS.sub("", value)) != value:  # `<<S>S>` would be a tag again
+        value = without
+    return " ".join(value.replace("Audio:", "Audio").split())
+
+
+def _parse_slots(given: Any) -> tuple[Slot, ...]:
+    if not isinstance(given, Mapping) or len(given) > _MAX_SLOTS:
+        raise JobError(f"Its slots must be at most {_MAX_SLOTS} lines `name: (label, default, suggestions)`.")
+    slots = []
+    for name, entry in given.items():
+        if not isinstance(name, str) or not _SLOT.fullmatch(f"{{{name}}}"):
+            raise JobError(f"The slot {str(name)[:40]!r} must be named with small letters, digits and underscores.")
+        suggestions = entry.get("suggestions") or [] if isinstance(entry, Mapping) else None
+        if not isinstance(suggestions, list) or not all(isinstance(text, str) for text in suggestions):
+            raise JobError(f"The slot {name} needs a label, a default and, if wanted, a list of suggestions.")
+        if len(suggestions) > _MAX_SUGGESTIONS:
+            raise JobError(f"The slot {name} has more than {_MAX_SUGGESTIONS} suggestions; remove some.")
+        default = clean_value(parse_text(entry, "default", MAX_VALUE_LENGTH, required=True))
+        label = parse_text(entry, "label", 60, required=True)
+        slots.append(Slot(name, label, default, tuple(map(clean_value, suggestions))))
+    return tuple(slots)
+
+
+def _check(template: Template) -> None:
+    declared = {slot.name for slot in template.slots}
+    used = set(_SLOT.findall(f"{template.prompt} {template.audio}"))
+    if missing := sorted(used - declared):
+        raise JobError(f"Its text uses the slot {', '.join(missing)}, which is not described below slots; add it.")
+    if unused := sorted(declared - used):
+        raise JobError(f"The slot {', '.join(unused)} is not used in its text; remove it.")
+    if re.search("AUDCAP>|Audio:", template.prompt) or re.search("AUDCAP>|Audio:|<S>|<E>", template.audio):
+        raise JobError("Its audio description stands apart, under audio and without a tag; its speech under prompt.")
+    for finding in check_prompt(template.fill({}, AudioTag.AUDCAP), AudioTag.AUDCAP):
+        if finding.severity is Severity.ERROR:
+            raise JobError(finding.text)
+
+
+def _position(entries: list[Any], template: str) -> int:
+    for position, entry in enumerate(entries):
+        if isinstance(entry, dict) and entry.get("id") == template:
+            return position
+    raise JobError("Only templates of your own can be changed, and this is none.")
+
+
+def _category_place(name: str) -> tuple[int, str]:
+    return (CATEGORIES.index(name) if name in CATEGORIES else len(CATEGORIES), name.casefold())

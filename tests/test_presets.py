@@ -1,0 +1,114 @@
+"""Presets: settings by name, those that come along and people's own."""
+
+from pathlib import Path
+
+import pytest
+
+from ovi_studio.errors import JobError
+from ovi_studio.presets import Presets
+from ovi_studio.spec import ClipSpec
+from ovi_studio.variants import EMBEDDED_BUNDLE, read_bundle
+
+SPEC = ClipSpec(prompt="A clip", variant="960x960_5s", seed=7, image=Path("first.png"))
+
+
+@pytest.fixture
+def presets(tmp_path: Path) -> Presets:
+    return Presets(tmp_path)
+
+
+def test_draft_balanced_quality_and_demo_come_along(presets):
+    found = presets.all()
+    assert found.notices == ()
+    assert [preset.name for preset in found.presets] == ["draft", "balanced", "quality", "demo"]
+    assert [preset.apply(SPEC).steps for preset in found.presets[:3]] == [20, 30, 50]
+    assert presets.get("draft").badge == "fast"
+    assert all(preset.description and not preset.own for preset in found.presets)
+
+
+def test_quality_is_what_the_official_code_does_by_default(presets):
+    assert presets.get("quality").apply(SPEC) == SPEC
+
+
+def test_demo_is_for_the_embedded_model(presets):
+    name = read_bundle(EMBEDDED_BUNDLE).name
+    assert presets.get("demo").variants == (name,)
+    assert presets.get("demo").apply(SPEC).variant == name
+
+
+def test_a_preset_leaves_prompt_picture_and_seed_alone(presets):
+    changed = presets.get("draft").apply(SPEC)
+    assert (changed.prompt, changed.seed, changed.image) == (SPEC.prompt, SPEC.seed, SPEC.image)
+
+
+def test_a_preset_for_other_variants_is_refused(presets):
+    preset = presets.save("Tall", {"steps": 10}, variants=("720x720_5s",))
+    assert not preset.fits(SPEC.variant)
+    with pytest.raises(JobError, match="720x720_5s"):
+        preset.apply(SPEC)
+
+
+def test_own_presets_are_kept_replaced_and_deleted(tmp_path, presets):
+    saved = presets.save("Meine Füchse!", SPEC.to_dict() | {"size": [512, 992]}, description="So.", badge="mine")
+    again = Presets(tmp_path)
+    assert again.get("meine-fuchse") == saved
+    assert saved.own
+    assert saved.settings["size"] == (512, 992)
+    assert not {"prompt", "seed", "image"} & set(saved.settings)
+    again.save("Meine Füchse!", {"steps": 5})
+    assert presets.get("meine-fuchse").settings == {"steps": 5}
+    presets.delete("meine-fuchse")
+    assert not any(preset.own for preset in again.all().presets)
+    assert list((tmp_path / "presets").iterdir()) == []
+
+
+def test_an_empty_negative_prompt_is_kept(presets):
+    assert presets.save("Bare", {"video_negative_prompt": ""}).apply(SPEC).video_negative_prompt == ""
+    assert presets.get("bare").apply(SPEC).video_negative_prompt == ""
+
+
+@pytest.mark.parametrize("title", ["", "  ", "Draft", "東京", "x" * 100])
+def test_titles_that_cannot_be_kept_are_refused(presets, title):
+    with pytest.raises(JobError, match="title"):
+        presets.save(title, {"steps": 5})
+
+
+@pytest.mark.parametrize("title", ["../../escape", "a/b\\c", "CON", "<script>alert(1)</script>", "\0 null"])
+def test_hostile_titles_stay_in_the_folder(tmp_path, presets, title):
+    presets.save(title, {"steps": 5})
+    (path,) = (path for path in tmp_path.rglob("*") if path.is_file())
+    assert path.parent == tmp_path / "presets"
+    assert path.stem.lower() != "con"
+
+
+@pytest.mark.parametrize("name", ["draft", "", "..", "../presets/draft", "/etc/passwd", "nothing"])
+def test_only_own_presets_can_be_deleted(presets, name):
+    with pytest.raises(JobError, match="own"):
+        presets.delete(name)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("title: A\nadapters: [fast.safetensors]", "cannot use yet"),
+        ("title: A\nsettings: {steps: 0}", "steps"),
+        ("title: A\nsettings: {prompt: x}", "prompt"),
+        ("title: A\nsettings: [1]", "settings"),
+        ("title: A\nwheels: 4", "wheels"),
+        ("settings: {steps: 5}", "title"),
+        ("title: A\nvariants: demo", "variants"),
+        ("title: [x]", "title"),
+        ("- x", "name: value"),
+        ("{", "YAML"),
+        ("a: &a [x]\nb: *a", "anchors"),
+        ("x" * 2**20, "larger"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_a_notice_and_hides_no_other(tmp_path, presets, content, reason):
+    presets.save("Good", {"steps": 5})
+    (tmp_path / "presets" / "bad.yaml").write_text(content)
+    found = presets.all()
+    assert [preset.name for preset in found.presets if preset.own] == ["good"]
+    (notice,) = found.notices
+    assert "bad.yaml" in notice
+    assert reason in notice
