@@ -140,6 +140,7 @@ class Work:
 
     def release(self, job: Job) -> bool:
         """Give a job back that is not to blame for it; the attempt does not count."""
+        remove_preview(self.database.paths, job.id)
         with self.database.write() as connection:
             changed = connection.execute(
                 f"UPDATE jobs SET state = CASE cancel WHEN 1 THEN 'cancelled' ELSE 'queued' END, "
@@ -147,10 +148,11 @@ class Work:
                 f"WHERE id = ? AND owner = ? AND state = 'running'",
                 (job.id, self.owner),
             ).rowcount
-        remove_preview(self.database.paths, job.id)
         return bool(changed)
 
     def _end(self, job: Job, state: State, **columns: Any) -> bool:
+        # Before the transition: who is killed after it leaves nothing.
+        remove_preview(self.database.paths, job.id)
         values = {"clip": None, "error": None, "seconds": None} | columns
         with self.database.write() as connection:
             changed = connection.execute(
@@ -159,5 +161,4 @@ class Work:
                 f"WHERE id = :id AND owner = :owner AND state = 'running'",
                 values | {"state": state, "now": time.time(), "id": job.id, "owner": self.owner},
             ).rowcount
-        remove_preview(self.database.paths, job.id)
         return bool(changed)

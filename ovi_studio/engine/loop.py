@@ -1,0 +1,274 @@
+"""The engine: a process that takes jobs from the store, in the queue's order, and makes their clips.
+
+The models stay loaded until a job needs others. The store is the only channel: progress goes there after every step,
+and whether to go on comes back. What a person can put right fails the job, running out of memory too; anything else
+ends the process with its traceback in the log, and the supervisor starts another. A folder that cannot take the clip is
+not the job's fault: the job stays and the queue is paused with a notice.
+
+Asked to end, by the store or by a signal, it stops after the current step and gives its job back; a clip whose last
+step is done is finished first. One that a supervisor started also ends by itself when nothing waits and no page is
+there any more, so that it does not keep the GPU for nobody.
+"""
+
+import gc
+import logging
+import logging.handlers
+import secrets
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ovi_studio.checkpoints.layout import complete_variants
+from ovi_studio.engine.maker import DEFAULT_MAKER, Maker, MakerOptions, build_maker
+from ovi_studio.engine.preview import Previewer
+from ovi_studio.engine.watch import Watch
+from ovi_studio.errors import JobError, Stopped
+from ovi_studio.jobs.database import Database
+from ovi_studio.jobs.estimates import remember_pace
+from ovi_studio.jobs.files import clip_name
+from ovi_studio.jobs.locks import is_held
+from ovi_studio.jobs.model import EngineState, Job, Phase, Verdict
+from ovi_studio.jobs.paths import StudioPaths
+from ovi_studio.jobs.recovery import recover_dead
+from ovi_studio.jobs.store import PAUSED, Store
+from ovi_studio.jobs.work import Work
+from ovi_studio.media import check_writable, write_clip
+from ovi_studio.spec import ClipSpec
+from ovi_studio.variants import Variant, known_variants
+
+if TYPE_CHECKING:
+    import numpy as np
+
+POLL_SECONDS = 0.25
+PATROL_SECONDS = 5.0
+"""How often an idle engine looks for dead ones."""
+LOG_BYTES = 2 * 2**20
+_RETRY_SECONDS = (1, 5, 30)
+
+log = logging.getLogger(__name__)
+
+
+def run(
+    paths: StudioPaths,
+    options: MakerOptions,
+    *,
+    maker: str = DEFAULT_MAKER,
+    owner: str | None = None,
+    supervised: bool = False,
+) -> None:
+    """Serve the queue until asked to end.
+
+    Args:
+        maker: `module:factory` of what makes the clips.
+        owner: name in the store, unique; drawn unless given.
+        supervised: started by a supervisor, so that the log is all it writes.
+    """
+    paths.prepare()
+    _start_log(paths, to_terminal=not supervised)
+    stop = threading.Event()
+    _obey_signals(stop)
+    try:
+        database = Database(paths)
+        recover_dead(database)
+        with Work(database, owner or f"engine-{secrets.token_hex(4)}", supervised=supervised) as work:
+            if supervised and _has_elder(work):
+                log.info("Another engine serves this queue; this one ends.")
+                return
+            log.info("The engine %s starts.", work.owner)
+            Engine(work, build_maker(maker, options), options, stop, supervised=supervised).serve()
+            log.info("The engine %s ends in order.", work.owner)
+    except Exception:
+        log.exception("The engine ends because of this:")
+        raise
+
+
+class Engine:
+    """Takes jobs and makes them."""
+
+    def __init__(
+        self, work: Work, make: Maker, options: MakerOptions, stop: threading.Event, *, supervised: bool = False
+    ) -> None:
+        self._work = work
+        self._paths = work.database.paths
+        self._make = make
+        self._options = options
+        self._stop = stop
+        self._supervised = supervised
+        self._previewer = Previewer(work.database)
+        self._variant: str | None = None
+        self._said: tuple[EngineState, str | None] | None = None
+        self._patrolled = time.monotonic()
+
+    def serve(self) -> None:
+        """Make clips until asked to end."""
+        while not self._stopping():
+            try:
+                job = self._work.claim()
+                self._say(EngineState.WORKING if job else EngineState.IDLE)
+                if job is None:
+                    if self._unneeded():
+                        return
+                    self._patrol()
+            except JobError as error:
+                log.warning("The queue cannot be used: %s", error)
+                self._stop.wait(_RETRY_SECONDS[1])
+                continue
+            if job is None:
+                self._stop.wait(POLL_SECONDS)
+            else:
+                self._work_on(job)
+
+    def _work_on(self, job: Job) -> None:
+        log.info("Job %d (%s), attempt %d, begins.", job.number, job.id, job.attempt)
+        ending = self._attempt(job)
+        # Only here the exception is gone that held on to the memory that it was about.
+        _free_memory()
+        if not self._persist(ending):
+            log.warning("Job %d was not this engine's any more when it ended.", job.number)
+
+    def _attempt(self, job: Job) -> Callable[[], bool]:
+        """Make the clip; returns the transition to write."""
+        try:
+            # Before minutes of loading and computing.
+            check_writable(self._paths.outputs)
+        except JobError as error:
+            return partial(self._hold, job, str(error))
+        watch = Watch(self._work, job, self._previewer, self._stop.is_set)
+        start = time.monotonic()
+        try:
+            clip = self._make(job.spec, watch)
+            watch.phase(Phase.WRITING)
+            named = replace(clip, record={**clip.record, "job": job.id})
+            path = write_clip(named, self._paths.outputs, clip_name(job.number, job.id, job.spec.prompt))
+        except Stopped:
+            endings = {Verdict.CANCEL: self._work.cancelled, Verdict.STOP: self._work.release}
+            return partial(endings.get(watch.verdict, lambda _: False), job)
+        except JobError as error:
+            log.warning("Job %d failed: %s", job.number, error)
+            return partial(self._work.fail, job, str(error))
+        except Exception as error:
+            if not _is_out_of_memory(error):
+                raise
+            log.warning("Job %d ran out of memory: %s", job.number, error)
+            return partial(self._work.fail, job, self._memory_advice(job.spec))
+        finally:
+            self._variant = job.spec.variant if watch.loaded else None
+        return partial(self._finish, job, path.name, time.monotonic() - start, watch, clip.frames)
+
+    def _finish(self, job: Job, name: str, seconds: float, watch: Watch, frames: "np.ndarray") -> bool:
+        finished = self._work.finish(job, self._paths.outputs / name, seconds)
+        log.info("Job %d is done after %.1f s: %s", job.number, seconds, name)
+        try:
+            if (pace := watch.pace()) is not None:
+                remember_pace(self._work.database, job.spec, pace)
+            if watch.latents is not None:
+                self._previewer.learn(job.spec.variant, watch.latents, frames)
+        except JobError as error:
+            log.warning("What job %d took could not be kept: %s", job.number, error)
+        return finished
+
+    def _hold(self, job: Job, reason: str) -> bool:
+        log.warning("The queue is paused: %s", reason)
+        if not self._work.database.setting(PAUSED, False):
+            self._work.database.put_setting(PAUSED, True)
+            self._work.database.add_notice(f"The queue was paused. {reason} Then resume the queue.")
+        return self._work.release(job)
+
+    def _persist(self, transition: Callable[[], bool]) -> bool:
+        """Write a transition, also if the disk takes it only later."""
+        for delay in _RETRY_SECONDS:
+            try:
+                return transition()
+            except JobError as error:
+                log.warning("A job's end could not be written: %s", error)
+                self._stop.wait(delay)
+        # The last word: if this fails too, the engine ends, and the clip is found in the library by the next one.
+        return transition()
+
+    def _say(self, state: EngineState) -> None:
+        if self._said != (state, self._variant):
+            self._work.announce(state, self._variant)
+            self._said = (state, self._variant)
+
+    def _stopping(self) -> bool:
+        if self._work.database.replaced():
+            raise RuntimeError(f"{self._paths.database} is not the file any more that was opened")
+        return self._stop.is_set() or self._work.stop_asked()
+
+    def _unneeded(self) -> bool:
+        return self._supervised and not is_held(self._paths.web_lock) and not self._work.waiting()
+
+    def _patrol(self) -> None:
+        if time.monotonic() - self._patrolled > PATROL_SECONDS:
+            self._patrolled = time.monotonic()
+            recover_dead(self._work.database, own=self._work.owner)
+
+    def _memory_advice(self, spec: ClipSpec) -> str:
+        sentence = "There is not enough memory for this clip. Close other programs that use the GPU"
+        if not self._options.offloaded:
+            sentence += ", start Ovi Studio with --cpu-offload"
+        smaller = _smaller_variants(spec, self._options)
+        if smaller:
+            return f"{sentence}, or choose a smaller variant: {', '.join(smaller)}."
+        return f"{sentence}, or choose a variant with fewer pixels or fewer seconds."
+
+
+def _has_elder(work: Work) -> bool:
+    """Whether another supervised engine was there first and lives: the page that started it was killed at once."""
+    engines = Store(work.database).engines()
+    elders = engines[[engine.owner for engine in engines].index(work.owner) + 1 :]
+    return any(elder.supervised and is_held(work.database.paths.owners / f"{elder.owner}.lock") for elder in elders)
+
+
+def _smaller_variants(spec: ClipSpec, options: MakerOptions) -> list[str]:
+    def size(variant: Variant) -> int:
+        return variant.pixel_area * variant.video_latent_frames
+
+    asked = known_variants(options.checkpoint_directory).get(spec.variant)
+    if asked is None:
+        return []
+    return [v.name for v in complete_variants(options.checkpoint_directory) if size(v) < size(asked)]
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return isinstance(error, MemoryError)
+    # The allocator for host memory raises a plain RuntimeError.
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+
+
+def _free_memory() -> None:
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _start_log(paths: StudioPaths, *, to_terminal: bool) -> None:
+    file = logging.handlers.RotatingFileHandler(paths.log, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8")
+    handlers: list[logging.Handler] = [file]
+    if to_terminal:
+        handlers.append(logging.StreamHandler())
+    form = logging.Formatter("%(asctime)s %(process)d %(levelname)s %(message)s")
+    root = logging.getLogger()
+    for handler in handlers:
+        handler.setFormatter(form)
+        root.addHandler(handler)
+    logging.getLogger("ovi_studio").setLevel(logging.INFO)
+
+
+def _obey_signals(stop: threading.Event) -> None:
+    def obey(number: int, frame: object) -> None:
+        stop.set()
+        # Who asks a second time does not want to wait for the step.
+        signal.signal(number, signal.SIG_DFL)
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, obey)

@@ -1,0 +1,78 @@
+"""What the engine's loop asks to make clips, and the one that does it with the models. Imports torch only when made.
+
+A maker is a function of a spec and a `Report`; it tells the report what it is doing, and whatever the report raises
+ends the clip. Tests put a maker of their own in its place, by its dotted name.
+"""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ovi_studio.clip import Clip
+from ovi_studio.jobs.model import Phase
+from ovi_studio.spec import ClipSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ovi_studio.sampling.denoise import Step
+
+DEFAULT_MAKER = "ovi_studio.engine.maker:ModelMaker"
+
+
+class Report(Protocol):
+    """Hears what a maker does."""
+
+    def phase(self, phase: Phase) -> None:
+        """Something else than denoising begins."""
+
+    def step(self, index: int, total: int, latents: "Tensor | None" = None) -> None:
+        """A step, from 1 to `total`, is done; the latents of the video are (channels, frames, height, width)."""
+
+
+Maker = Callable[[ClipSpec, Report], Clip]
+
+
+@dataclass(frozen=True)
+class MakerOptions:
+    """What a maker is made with; the same choices as on the command line."""
+
+    checkpoint_directory: Path
+    attention: str = "native"
+    compiled: bool = False
+    offloaded: bool = False
+
+
+class ModelMaker:
+    """Makes clips with the models of one variant at a time, which stay loaded until another one is asked for."""
+
+    def __init__(self, options: MakerOptions) -> None:
+        from ovi_studio.generate import Generator
+        from ovi_studio.pipeline import Compute
+
+        compute = Compute.default(attention=options.attention, compiled=options.compiled, offloaded=options.offloaded)
+        self._generator = Generator(options.checkpoint_directory, compute)
+        self._loaded: str | None = None
+
+    def __call__(self, spec: ClipSpec, report: Report) -> Clip:
+        """Make a clip; raises `JobError`, and whatever `report` raises."""
+        if spec.variant != self._loaded:
+            report.phase(Phase.LOADING)
+            self._loaded = None
+            self._generator.pipeline(spec.variant)
+            self._loaded = spec.variant
+        report.phase(Phase.TEXT)
+
+        def on_step(step: "Step") -> None:
+            report.step(step.index, step.total, step.latents.video)
+
+        return self._generator.pipeline(spec.variant)(spec, on_step)
+
+
+def build_maker(name: str, options: MakerOptions) -> Maker:
+    """The maker that `module:factory` makes."""
+    module, _, attribute = name.partition(":")
+    factory: Any = getattr(importlib.import_module(module), attribute)
+    return factory(options)

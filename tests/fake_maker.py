@@ -1,0 +1,54 @@
+"""A maker without models, for tests of the queue and the engine: it makes small real clips and does what prompts say.
+
+"crash": an error that nobody expects; "die": the process is gone at once; "memory": out of memory; "refuse": a
+`JobError`; "wait": steps that take `STEP_SECONDS`. Everything else is a clip at once.
+"""
+
+import os
+import signal
+import time
+
+import numpy as np
+
+from ovi_studio.clip import Clip
+from ovi_studio.engine.maker import MakerOptions, Report
+from ovi_studio.errors import JobError
+from ovi_studio.jobs.model import Phase
+from ovi_studio.spec import ClipSpec
+
+STEP_SECONDS = 0.05
+NAME = "fake_maker:FakeMaker"
+BROKEN = "fake_maker:broken"
+
+
+class FakeMaker:
+    def __init__(self, options: MakerOptions) -> None:
+        self.loaded: str | None = None
+
+    def __call__(self, spec: ClipSpec, report: Report) -> Clip:
+        if spec.variant != self.loaded:
+            report.phase(Phase.LOADING)
+            self.loaded = spec.variant
+        report.phase(Phase.TEXT)
+        for index in range(1, spec.steps + 1):
+            if "wait" in spec.prompt:
+                time.sleep(STEP_SECONDS)
+            report.step(index, spec.steps)
+            misbehave(spec.prompt)
+        frames = np.full((2, 32, 32, 3), spec.seed % 256, np.uint8)
+        return Clip(spec, frames, np.zeros(1400, np.float32))
+
+
+def misbehave(prompt: str) -> None:
+    if "crash" in prompt:
+        raise RuntimeError("a defect")
+    if "die" in prompt:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if "memory" in prompt:
+        raise MemoryError
+    if "refuse" in prompt:
+        raise JobError("This cannot be done; try something else.")
+
+
+def broken(options: MakerOptions) -> None:
+    raise RuntimeError("no driver")

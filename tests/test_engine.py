@@ -1,0 +1,228 @@
+"""The engine as a real process: jobs in their order, progress, and what ends a job or the engine.
+
+Most tests use a maker without models (`fake_maker`).
+"""
+
+import contextlib
+import io
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from engine_helpers import (
+    assert_done_exactly_once,
+    engine,
+    running,
+    spec,
+    studio,
+    wait_for,
+    wait_until_ended,
+)
+from fake_maker import STEP_SECONDS
+from PIL import Image
+
+from ovi_studio import media
+from ovi_studio.engine.maker import MakerOptions
+from ovi_studio.engine.preview import Previewer
+from ovi_studio.engine.supervisor import engine_command
+from ovi_studio.jobs.estimates import estimate_clip
+from ovi_studio.jobs.model import EngineState, Phase, State
+from ovi_studio.jobs.recovery import living_engines
+from ovi_studio.jobs.store import Store
+from ovi_studio.spec import ClipSpec
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="kills processes as only POSIX can")
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    with studio(tmp_path / "outputs", monkeypatch) as store:
+        yield store
+
+
+# One engine
+
+
+def test_queue_is_made_in_its_order_across_variants(store):
+    ids = store.add([spec(variant=name, seed=seed) for seed, name in enumerate(["a", "b", "a"])])
+    urgent = store.add([spec()], priority=1)
+    with engine(store):
+        wait_until_ended(store)
+    assert_done_exactly_once(store, [*ids, *urgent])
+    assert store.ids() == [*reversed(ids), *urgent]
+    record = media.read_record(store.get(ids[1]).clip)
+    assert ClipSpec.from_dict(record["spec"]) == store.get(ids[1]).spec
+
+
+def test_bad_jobs_fail_with_advice_and_the_engine_lives(store):
+    refused, memory, good = store.add([spec("refuse"), spec("memory"), spec()])
+    with engine(store):
+        wait_until_ended(store)
+        assert [store.get(job).state for job in (refused, memory, good)] == [State.FAILED, State.FAILED, State.DONE]
+        assert len(living_engines(store.database)) == 1
+    assert store.get(refused).error == "This cannot be done; try something else."
+    assert "not enough memory" in store.get(memory).error
+    assert "demo" in store.get(memory).error
+    assert "--cpu-offload" in store.get(memory).error
+
+
+def test_defect_ends_the_engine_with_its_traceback_in_the_log(store):
+    store.add([spec("crash")])
+    with engine(store) as child:
+        assert child.wait(30) == 1
+    assert "RuntimeError: a defect" in store.paths.log.read_text()
+    assert store.counts()[State.RUNNING] == 1
+
+
+def test_running_job_is_cancelled_within_a_step(store):
+    job, after = store.add([spec("wait", steps=1000), spec()])
+    with engine(store):
+        wait_for(lambda: running(store))
+        store.cancel([job])
+        asked = time.monotonic()
+        wait_for(lambda: store.get(job).state is State.CANCELLED)
+        assert time.monotonic() - asked < 10 * STEP_SECONDS
+        wait_until_ended(store)
+    assert_done_exactly_once(store, [after])
+
+
+def test_progress_says_phase_steps_and_time_left(store):
+    store.add([spec("wait", steps=40)])
+    with engine(store):
+        wait_for(lambda: running(store))
+        wait_for(lambda: (job := store.jobs()[0]).progress is None or job.progress.step >= 5)
+        progress = store.jobs()[0].progress
+        assert (progress.phase, progress.total) == (Phase.DENOISING, 40)
+        assert STEP_SECONDS <= progress.seconds_per_step < 6 * STEP_SECONDS
+        left = progress.seconds_per_step * (40 - progress.step)
+        assert progress.seconds_left == pytest.approx(left)
+        (info,) = store.engines()
+        assert (info.state, info.ready) == (EngineState.WORKING, True)
+        wait_until_ended(store)
+    assert STEP_SECONDS * 40 < estimate_clip(store.database, spec("wait", steps=40)) < STEP_SECONDS * 240
+    assert store.jobs()[0].seconds > STEP_SECONDS * 40
+
+
+def test_pause_lets_the_running_job_end_and_begins_no_other(store):
+    first, second = store.add([spec("wait", steps=10), spec()])
+    with engine(store):
+        wait_for(lambda: running(store))
+        store.pause()
+        wait_for(lambda: store.get(first).state is State.DONE)
+        wait_for(lambda: store.engines()[0].state is EngineState.IDLE)
+        time.sleep(0.5)
+        assert store.get(second).state is State.QUEUED
+        store.resume()
+        wait_until_ended(store)
+    assert_done_exactly_once(store, [first, second])
+
+
+@pytest.mark.parametrize("how", ["store", "signal"])
+def test_engine_that_is_asked_to_end_gives_its_job_back(store, how):
+    (job,) = store.add([spec("wait", steps=1000)])
+    with engine(store) as child:
+        wait_for(lambda: running(store))
+        if how == "store":
+            store.stop_engine(store.engines()[0].owner)
+        else:
+            child.send_signal(signal.SIGTERM)
+        assert child.wait(10) == 0
+    assert (store.get(job).state, store.get(job).attempt) == (State.QUEUED, 0)
+    assert store.engines() == []
+    assert list(store.paths.owners.iterdir()) == []
+
+
+def test_output_folder_that_takes_no_clip_pauses_the_queue_and_fails_no_job(store):
+    with engine(store):
+        wait_for(lambda: store.engines() and store.engines()[0].ready)
+        store.paths.outputs.rmdir()
+        store.paths.outputs.write_text("not a folder")
+        ids = store.add([spec(), spec()])
+        wait_for(lambda: store.paused)
+        wait_for(lambda: not store.ids(states=[State.RUNNING]))
+        assert store.ids(states=[State.QUEUED]) == ids
+        assert "choose another one. Then resume the queue" in store.database.notices()[0].text
+        store.paths.outputs.unlink()
+        store.resume()
+        wait_until_ended(store)
+    assert_done_exactly_once(store, ids)
+
+
+def test_two_engines_share_a_queue(store):
+    ids = store.add([spec("wait", seed=seed) for seed in range(10)])
+    with engine(store), engine(store):
+        wait_until_ended(store)
+    assert_done_exactly_once(store, ids)
+
+
+def test_engine_whose_database_was_set_aside_ends(store):
+    with engine(store) as child:
+        wait_for(lambda: store.engines() and store.engines()[0].ready)
+        store.paths.database.rename(store.paths.state / "aside")
+        assert child.wait(10) == 1
+
+
+def test_idle_engine_takes_over_from_one_that_was_killed(store):
+    with engine(store) as first:
+        (job,) = store.add([spec("wait", steps=1000)])
+        wait_for(lambda: running(store))
+        with engine(store):
+            wait_for(lambda: len(store.engines()) == 2)
+            first.kill()
+            first.wait()
+            wait_for(lambda: store.get(job).attempt == 2)
+            store.cancel([job])
+            wait_until_ended(store)
+
+
+def test_tiny_model_makes_a_clip_with_previews_and_learns_from_it(store, tiny_bundle):
+    ids = store.add([spec(variant="tiny", steps=30, seed=seed) for seed in range(2)])
+    previews: set[bytes] = set()
+    options = engine_command(store.paths, MakerOptions(tiny_bundle))
+    child = subprocess.Popen(options, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while store.ids(states=[State.QUEUED, State.RUNNING]):
+            assert time.monotonic() < deadline
+            for job in store.jobs(states=[State.RUNNING]):
+                if job.progress and job.progress.preview:
+                    with contextlib.suppress(FileNotFoundError):
+                        previews.add(job.progress.preview.read_bytes())
+            time.sleep(0.005)
+    finally:
+        child.kill()
+        child.wait()
+    assert_done_exactly_once(store, ids)
+    assert previews
+    assert all(data.startswith(b"\xff\xd8") and data.endswith(b"\xff\xd9") for data in previews)
+    assert np.array(store.database.setting("preview/tiny")).shape == (9, 3)
+    assert store.paths.log.read_text().count("begins") == 2
+
+
+def test_learned_preview_has_the_colours_of_the_clip(store):
+    import torch
+
+    dice = torch.Generator().manual_seed(3)
+    latents = torch.randn(8, 5, 4, 4, generator=dice)
+    mixing = torch.rand(3, 8, generator=dice) * 40
+    colours = (128 + torch.einsum("kc,cthw->thwk", mixing, latents) / 2).clip(0, 255)
+    frames = colours.repeat_interleave(16, 1).repeat_interleave(16, 2).repeat_interleave(4, 0)[3:]
+    previewer = Previewer(store.database)
+    assert previewer.sketch("some", latents)
+    previewer.learn("some", latents, frames.to(torch.uint8).numpy())
+    with Image.open(io.BytesIO(Previewer(store.database).sketch("some", latents))) as picture:
+        shown = np.asarray(picture.resize((4, 4), Image.Resampling.BOX)).astype(float)
+    assert np.abs(shown - colours[2].numpy()).mean() < 25
+
+
+def test_preview_is_drawn_whatever_the_latents_are(store):
+    import torch
+
+    previewer = Previewer(store.database)
+    for value in (0.0, float("nan"), float("inf"), -1e38):
+        assert previewer.sketch("some", torch.full((8, 5, 4, 4), value)).startswith(b"\xff\xd8")

@@ -1,0 +1,192 @@
+"""The durable queue on disks and with files that fail: refused with advice, or kept aside, and nothing is lost."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from job_helpers import SPEC, queued, run_python, specs
+
+from ovi_studio.errors import JobError
+from ovi_studio.jobs import database as database_module
+from ovi_studio.jobs.paths import StudioPaths
+from ovi_studio.jobs.store import Store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with closing(Store.open(tmp_path / "outputs")) as store:
+        yield store
+
+
+# Where things lie
+
+
+def test_state_lies_beside_the_clips_and_never_among_them(tmp_path):
+    paths = StudioPaths.of(tmp_path / "clips")
+    assert paths.database == tmp_path / ".studio" / "clips" / "jobs.db"
+    assert StudioPaths.of(tmp_path / "other").state != paths.state
+    with pytest.raises(JobError, match="browsers can fetch"):
+        StudioPaths.of(tmp_path / "clips", tmp_path / "clips" / "state")
+    with pytest.raises(JobError, match="whole disk"):
+        StudioPaths.of("/")
+    with closing(Store.open(tmp_path / "clips", tmp_path / "elsewhere")) as store:
+        store.add([SPEC])
+    assert list((tmp_path / "clips").iterdir()) == []
+    assert (tmp_path / "elsewhere" / ".gitignore").read_text() == "*\n"
+
+
+def test_two_names_of_one_folder_are_one_studio(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert StudioPaths.of(tmp_path / "link") == StudioPaths.of(tmp_path / "real")
+
+
+# Disks and files that fail
+
+
+def damage_header(path: Path) -> None:
+    path.write_bytes(b"this is no database" * 500)
+
+
+def damage_page(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[4096 * 3 : 4096 * 6] = os.urandom(4096 * 3)
+    path.write_bytes(data)
+
+
+def cut_off(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:6000])
+
+
+@pytest.mark.parametrize("damage", [damage_header, damage_page, cut_off])
+def test_damaged_database_is_kept_aside_and_a_new_one_begun(tmp_path, damage):
+    for number in (1, 2):
+        with closing(Store.open(tmp_path / "outputs")) as store:
+            store.add(specs(100))
+        # The connection that was closed last has moved everything into the file itself.
+        database = store.paths.database
+        damage(database)
+        broken = database.read_bytes()
+        database.with_name("jobs.db-wal").write_bytes(b"rest")
+        with closing(Store.open(tmp_path / "outputs")) as again:
+            assert again.jobs() == []
+            again.add([SPEC])
+            assert f"jobs.db.damaged-{number}" in again.database.notices()[0].text
+        assert database.with_name(f"jobs.db.damaged-{number}").read_bytes() == broken
+        assert database.with_name(f"jobs.db.damaged-{number}-wal").exists()
+
+
+def test_engine_notices_that_its_database_was_set_aside(store):
+    assert not store.database.replaced()
+    store.paths.database.rename(store.paths.state / "aside")
+    assert store.database.replaced()
+
+
+def test_database_of_a_newer_version_is_refused_and_left_alone(store):
+    store.add([SPEC])
+    store.close()
+    with closing(sqlite3.connect(store.paths.database)) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    with pytest.raises(JobError, match="newer version"):
+        Store.open(store.paths.outputs)
+    assert not list(store.paths.state.glob("*.damaged-*"))
+
+
+def test_start_that_was_cut_off_leaves_nothing_that_the_next_one_stumbles_over(tmp_path):
+    paths = StudioPaths.of(tmp_path / "outputs")
+    paths.prepare()
+    paths.database.touch()
+    with closing(Store.open(tmp_path / "outputs")) as store:
+        store.add([SPEC])
+        assert store.database.notices() == []
+    with closing(Store.open(tmp_path / "outputs")) as store:
+        assert len(store.jobs()) == 1
+
+
+def test_full_disk_is_refused_with_advice_and_nothing_is_lost(tmp_path):
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", tmp_path], check=False, capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("a small file system cannot be mounted here")
+    try:
+        store = Store.open(tmp_path / "outputs")
+        kept = store.add(specs(10))
+        with pytest.raises(JobError, match="no space left"):
+            store.add([replace(SPEC, prompt="x" * 4000)] * 1000)
+        assert store.ids() == kept
+        store.close()
+        with closing(Store.open(tmp_path / "outputs")) as again:
+            assert again.ids() == kept
+            again.cancel(kept[:1])
+            assert queued(again) == kept[1:]
+    finally:
+        subprocess.run(["umount", "-l", tmp_path], check=True)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit of file sizes on Windows")
+def test_file_that_may_not_grow_is_refused_with_advice_and_nothing_is_lost(store):
+    kept = store.add(specs(3))
+    code = """
+        import resource
+        store = Store.open(sys.argv[1])
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+        try:
+            store.add([replace(SPEC, prompt="x" * 4000)] * 1000)
+        except JobError as error:
+            print(error)
+        print(len(store.ids()))
+    """
+    output = run_python(code, store.paths.outputs).communicate(timeout=60)[0]
+    assert "check that it has space" in output or "no space left" in output
+    assert output.splitlines()[-1] == "3"
+    assert store.ids() == kept
+
+
+def test_folder_that_cannot_be_made_is_refused_with_advice(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(JobError, match="cannot be"):
+        Store.open(tmp_path / "file" / "outputs")
+
+
+def test_read_only_folder_is_refused_with_advice(store):
+    store.close()
+    folders = [store.paths.state, store.paths.outputs.parent]
+    for folder in folders:
+        folder.chmod(0o500)
+    try:
+        if os.access(store.paths.state, os.W_OK):
+            pytest.skip("rights do not bind this user")
+        with pytest.raises(JobError, match="rights"):
+            Store.open(store.paths.outputs)
+    finally:
+        for folder in folders:
+            folder.chmod(0o700)
+
+
+def test_database_that_somebody_keeps_locked_is_refused_with_advice(store, monkeypatch):
+    store.close()
+    monkeypatch.setattr(database_module, "BUSY_SECONDS", 0.1)
+    with closing(sqlite3.connect(store.paths.database, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(JobError, match="locked"):
+            store.add([SPEC])
+
+
+def test_transaction_that_was_reported_survives_the_death_of_the_process(store):
+    code = """
+        store = Store.open(sys.argv[1])
+        while True:
+            print(store.add([SPEC])[0], flush=True)
+    """
+    child = run_python(code, store.paths.outputs)
+    said = [child.stdout.readline() for _ in range(20)]
+    child.kill()
+    said += child.communicate()[0].splitlines()
+    assert {line.strip() for line in said if len(line.strip()) == 10} <= set(store.ids())
