@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -25,8 +26,15 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ovi_studio.adapters.header import locate, read_header
+from ovi_studio.adapters.manager import AdapterManager
+from ovi_studio.adapters.match import match_header
+from ovi_studio.adapters.names import NameMap
+from ovi_studio.adapters.read import read_adapter
+from ovi_studio.adapters.stack import AdapterUse, Strength
 from ovi_studio.checkpoints.load import Models, assign, text_encoder_tensors, video_vae_tensors, vocoder_tensors
 from ovi_studio.conditioning import TextEmbeddings, first_frame_pixels
+from ovi_studio.errors import JobError
 from ovi_studio.models import video_vae
 from ovi_studio.models.audio_vae import AudioVAE
 from ovi_studio.models.text_encoder import build_text_encoder
@@ -46,6 +54,7 @@ CODEC_TOLERANCE = 5e-6
 AUDIO_TOLERANCE = 2e-5
 PIPELINE_TOLERANCE = 1e-4
 IMAGE_TOLERANCE = 1e-6
+ADAPTER_TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -59,8 +68,8 @@ class Case:
 
 def find_cases(directory: Path) -> Iterator[Case]:
     """Every case in `directory`, in the order from parts to the whole."""
-    finders = (_host, _image, _fusion, _solvers, _video_vae, _text_encoder, _audio_codec, _pipeline, _key_lists)
-    for find in finders:
+    parts = (_host, _image, _fusion, _solvers, _video_vae, _text_encoder, _audio_codec)
+    for find in (*parts, _pipeline, _adapters, _refused_adapters, _key_lists):
         yield from find(directory)
 
 
@@ -308,6 +317,95 @@ def _build_pipeline(directory: Path, case: dict[str, Tensor]) -> Pipeline:
     return Pipeline(variant, models, Compute(torch.device("cpu"), torch.float32))
 
 
+# Adapters
+
+
+def _adapters(directory: Path) -> Iterator[Case]:
+    for expected in sorted((directory / "lora").glob("*.expected.safetensors")):
+        name = expected.name.removesuffix(".expected.safetensors")
+        file = expected.with_name(f"{name}.safetensors")
+        path = file if file.is_file() else file.with_suffix("")
+        yield Case(f"lora/{name}/fused", ADAPTER_TOLERANCE, lambda path=path, to=expected: _fused_error(path, to))
+        yield Case(f"lora/{name}/run_time", ADAPTER_TOLERANCE, lambda path=path, to=expected: _run_time_error(path, to))
+        yield Case(f"lora/{name}/report", 0, lambda path=path, to=expected: _report_error(path, to))
+
+
+def _fresh_transformer(directory: Path) -> OviTransformer:
+    """One that may be changed; the other cases share theirs."""
+    model = OviTransformer(**_read_json(directory / "fusion.config.json"))
+    return _filled(model, load_file(directory / "fusion.weights.safetensors"))
+
+
+def _fused_error(path: Path, expected: Path) -> float:
+    """What the parameters differ by after fusing; infinite if one differs that should not."""
+    model = _fresh_transformer(path.parent.parent)
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    AdapterManager(model, lambda _: path).prepare((AdapterUse(name=path.name),), steps=1)
+    differences = load_file(expected)
+    after = {name: parameter - before[name] for name, parameter in model.named_parameters()}
+    if any(change.any() for name, change in after.items() if name not in differences):
+        return float("inf")
+    return max(relative_error(after[name], difference) for name, difference in differences.items())
+
+
+def _run_time_error(path: Path, expected: Path) -> float:
+    """What a scheduled adapter changes in its first step: layers by what they answer, other parameters by value."""
+    model = _fresh_transformer(path.parent.parent)
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    use = AdapterUse(name=path.name, video=Strength.parse("1;0"), audio=Strength.parse("1;0"))
+    AdapterManager(model, lambda _: path).prepare((use,), steps=2)
+    errors = []
+    for name, difference in load_file(expected).items():
+        owner, _, kind = name.rpartition(".")
+        layer = model.get_submodule(owner)
+        if kind == "weight" and hasattr(layer, "get_base_layer"):
+            unit = torch.eye(layer.in_features)
+            change = (layer(unit) - layer.get_base_layer()(unit)).T
+        else:
+            plain = layer.get_base_layer() if hasattr(layer, "get_base_layer") else layer
+            change = getattr(plain, kind) - before[name]
+        errors.append(relative_error(change, difference))
+    return max(errors)
+
+
+def _report_error(path: Path, expected: Path) -> int:
+    """Tensors of the file that are neither used nor reported as left out, and parameters changed wrongly or not."""
+    names = _name_map(_transformer(path.parent.parent))
+    header = read_header(locate(path).weights)
+    match = match_header(path.name, header, names)
+    used = {tensor for change in match.changes for tensor in change.tensors.values()}
+    left_out = {item.tensor for item in match.report.left_out}
+    silent = bool(left_out) and match.report.warning() is None
+    changed = {change.parameter for change in match.changes}
+    return len(header.tensors.keys() ^ (used | left_out)) + len(changed ^ load_file(expected).keys()) + silent
+
+
+def _refused_adapters(directory: Path) -> Iterator[Case]:
+    for path in sorted((directory / "lora" / "rejected").glob("*")):
+        yield Case(f"lora/rejected/{path.name}", 0, lambda path=path: _refusal_error(path))
+
+
+def _refusal_error(path: Path) -> int:
+    """0 if the file is refused with a sentence, and without a look into a pickle."""
+    names = _name_map(_transformer(path.parent.parent.parent))
+    never = AssertionError("a pickle was opened")
+    with (
+        patch("torch.load", side_effect=never),
+        patch("pickle.load", side_effect=never),
+        patch("pickle.loads", side_effect=never),
+        patch("pickle.Unpickler", side_effect=never),
+    ):
+        try:
+            read_adapter(path, names)
+        except JobError as error:
+            return 0 if str(error).endswith(".") and path.name in str(error) else 1
+    return 1
+
+
+def _name_map(model: nn.Module) -> NameMap:
+    return NameMap({name: tuple(parameter.shape) for name, parameter in model.named_parameters()})
+
+
 # Names and shapes of the real checkpoints
 
 
@@ -367,11 +465,11 @@ def main() -> int:
         print(f"There is no reference case in {directory}; name a folder in the form of tests/reference.")
         return 1
     failed = 0
-    print(f"{'case':<36} {'error':>10} {'tolerance':>10}  verdict")
+    print(f"{'case':<44} {'error':>10} {'tolerance':>10}  verdict")
     for case in cases:
         error, verdict = evaluate(case)
         failed += verdict != "ok"
-        print(f"{case.name:<36} {error:>10.2e} {case.tolerance:>10.0e}  {verdict}", flush=True)
+        print(f"{case.name:<44} {error:>10.2e} {case.tolerance:>10.0e}  {verdict}", flush=True)
     print(f"{len(cases) - failed} of {len(cases)} cases agree with the official implementation")
     return 1 if failed else 0
 

@@ -170,9 +170,9 @@ def _safetensors_damage(path: Path) -> str | None:
         try:
             header = json.loads(file.read(length))
             ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+            expected = 8 + length + max(ends, default=0)
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
             return "is no safetensors file (its header is unreadable)"
-    expected = 8 + length + max(ends, default=0)
     return None if size == expected else f"has {size} bytes where its header says {expected}"
 
 

@@ -1,0 +1,249 @@
+"""The adapters in a folder: found without a restart, described without being loaded. Imports no torch.
+
+Every `.safetensors` file and PEFT folder at any depth is an adapter. Adapters are addressed by an id or by a name that
+is looked up among those found, never by a path from outside, and nothing outside the folder is ever reached through a
+link. A file that is still being copied is not shown until it is whole; a damaged one is shown with what is wrong.
+Only headers are read; hashes are taken in the background and remembered.
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ovi_studio.adapters.describe import Description, describe, find_preview, read_sidecar, sidecar_path
+from ovi_studio.adapters.header import (
+    PEFT_CONFIG,
+    PICKLE_SUFFIXES,
+    AdapterFiles,
+    Header,
+    locate,
+    read_header,
+    read_peft_config,
+)
+from ovi_studio.adapters.match import MatchReport, match_header
+from ovi_studio.adapters.names import NameMap
+from ovi_studio.adapters.stack import combined_sha256
+from ovi_studio.checkpoints.hashes import BackgroundHash, file_sha256
+from ovi_studio.errors import JobError
+
+ADAPTERS_VARIABLE = "OVI_LORA_DIR"
+SETTLE_SECONDS = 10.0
+"""A damaged file that changed less than this ago is taken for one that is still being copied."""
+MAX_ADAPTERS = 10_000
+
+_Stamp = tuple[int, int, int, int]
+"""Size and time of change of the weights and of the PEFT configuration."""
+_NO_STAMP: _Stamp = (0, 0, 0, 0)
+
+
+def default_adapter_directory() -> Path:
+    """`loras/` in the working directory, unless the environment names another place."""
+    return Path(os.environ.get(ADAPTERS_VARIABLE) or "loras")
+
+
+@dataclass(frozen=True)
+class AdapterEntry:
+    """One adapter of the folder."""
+
+    id: str
+    name: str
+    """Path below the folder, with `/`; what a clip's settings call it."""
+    path: Path
+    size: int
+    """Bytes of the weights."""
+    modified: float
+    """Seconds since the epoch."""
+    description: Description
+    preview: Path | None
+    problem: str | None
+    """Why it cannot be used, as a sentence; None if its header is in order."""
+
+    @property
+    def title(self) -> str:
+        return self.description.title or Path(self.name).stem
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What the last look at an adapter found."""
+
+    stamp: _Stamp
+    header: Header | None
+    problem: str | None
+
+
+class AdapterLibrary:
+    """The adapters below one folder, which need not exist yet."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._seen: dict[str, _Seen] = {}
+        self._entries: dict[str, AdapterEntry] = {}
+
+    def scan(self) -> Sequence[AdapterEntry]:
+        """Every adapter that is there now, by name; cheap for those that have not changed."""
+        root = self.directory.resolve()
+        seen: dict[str, _Seen] = {}
+        entries = []
+        for path in _candidates(root):
+            name = path.relative_to(root).as_posix()
+            look = self._look(root, path, self._seen.get(name))
+            if look is None:
+                continue
+            seen[name] = look
+            if not _unfinished(look, self._seen.get(name)):
+                entries.append(_entry(name, path, look))
+        new = [entry for entry in entries if entry.problem is None and self._is_new(entry, seen)]
+        self._seen, self._entries = seen, {entry.id: entry for entry in entries}
+        if new:
+            BackgroundHash([path for entry in new for path in _files(entry.path)])
+        return entries
+
+    def get(self, adapter_id: str) -> AdapterEntry:
+        """The adapter with an id; raises `JobError` if there is none."""
+        if adapter_id not in self._entries:
+            self.scan()
+        if adapter_id not in self._entries:
+            raise JobError("This adapter is no longer there; refresh the list and choose again.")
+        return self._entries[adapter_id]
+
+    def find(self, name: str) -> AdapterEntry:
+        """The adapter that settings call `name`: its path below the folder, or its file name if that is the only one.
+
+        Raises `JobError` if there is none, several, or it cannot be used.
+        """
+        entries = self.scan()
+        wanted = name.removesuffix(".safetensors")
+        exact = [entry for entry in entries if entry.name.removesuffix(".safetensors") == wanted]
+        found = exact or [entry for entry in entries if Path(entry.name).name.removesuffix(".safetensors") == wanted]
+        if not found:
+            raise JobError(f"There is no adapter {name[:200]!r} in {self.directory}; put its file there.")
+        if len(found) > 1:
+            raise JobError(f"Adapter {name!r} could be {' or '.join(entry.name for entry in found[:4])}; say which.")
+        if found[0].problem:
+            raise JobError(f"Adapter {found[0].name} cannot be used: {found[0].problem}")
+        return found[0]
+
+    def path(self, name: str) -> Path:
+        """Where the adapter called `name` is; raises `JobError` as `find` does."""
+        return self.find(name).path
+
+    def sha256(self, entry: AdapterEntry) -> str:
+        """The adapter's hash; waits if it has not been taken yet. Raises `JobError` if the file is gone."""
+        try:
+            digests = [file_sha256(path) for path in _files(entry.path)]
+        except OSError as error:
+            raise JobError(f"Adapter {entry.name} cannot be read ({error.strerror}); refresh the list.") from error
+        return combined_sha256(digests[0], digests[1] if len(digests) > 1 else None)
+
+    def match(self, entry: AdapterEntry, names: NameMap) -> MatchReport:
+        """How well an adapter fits a model, from its header alone; raises `JobError` if it does not fit at all."""
+        seen = self._seen.get(entry.name)
+        if entry.problem or seen is None or seen.header is None:
+            raise JobError(entry.problem or f"Adapter {entry.name} is no longer there; refresh the list.")
+        return match_header(entry.name, seen.header, names).report
+
+    def _look(self, root: Path, path: Path, before: _Seen | None) -> _Seen | None:
+        """None if the adapter vanished meanwhile."""
+        if path.is_symlink() and not path.resolve().is_relative_to(root):
+            return _Seen(_NO_STAMP, None, f"{path.name} is a link to another place; copy the file itself here.")
+        try:
+            files = locate(path)
+            stamp = _stamp(files)
+            # A damaged file is read again each time: what is wrong with it may change while it is copied.
+            if before is not None and before.stamp == stamp and before.problem is None:
+                return before
+            for file in (files.weights, files.config):
+                if file is not None and not file.resolve().is_relative_to(root):
+                    return _Seen(stamp, None, f"{path.name} is a link to another place; copy the file itself here.")
+            if files.config is not None:
+                read_peft_config(files.config)
+            return _Seen(stamp, read_header(files.weights), None)
+        except JobError as error:
+            return _Seen(_stamp_of(path), None, str(error)) if path.exists() else None
+        except OSError:
+            return None
+
+    def _is_new(self, entry: AdapterEntry, seen: dict[str, _Seen]) -> bool:
+        before = self._seen.get(entry.name)
+        return before is None or before.stamp != seen[entry.name].stamp
+
+
+def _candidates(root: Path) -> Iterator[Path]:
+    """PEFT folders and adapter files at any depth, in order of their names; hidden ones are not looked at."""
+    found = 0
+    for folder, subfolders, files in os.walk(root, followlinks=False):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        here = Path(folder)
+        if PEFT_CONFIG in files and here != root:
+            subfolders.clear()
+            candidates = [here]
+        else:
+            suffixes = PICKLE_SUFFIXES | {".safetensors"}
+            candidates = [
+                here / name
+                for name in sorted(files)
+                if not name.startswith(".") and Path(name).suffix.lower() in suffixes
+            ]
+        for path in candidates:
+            # A name that is no text could neither be shown nor stored with a clip.
+            if not path.name.isprintable():
+                continue
+            yield path
+            found += 1
+            if found >= MAX_ADAPTERS:
+                return
+
+
+def _unfinished(look: _Seen, before: _Seen | None) -> bool:
+    """Whether a damaged file is probably still being written."""
+    if look.problem is None or look.stamp == _NO_STAMP:
+        return False
+    growing = before is not None and before.stamp != look.stamp
+    age = time.time() - look.stamp[1] / 1e9
+    return growing or abs(age) < SETTLE_SECONDS
+
+
+def _entry(name: str, path: Path, look: _Seen) -> AdapterEntry:
+    metadata = {} if look.header is None else look.header.metadata
+    preview, sidecar = find_preview(path), sidecar_path(path, ".json")
+    return AdapterEntry(
+        id=hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:16],
+        name=name,
+        path=path,
+        size=look.stamp[0],
+        modified=look.stamp[1] / 1e9,
+        description=describe(metadata, read_sidecar(sidecar) if _beside(sidecar, path) else {}),
+        preview=preview if preview is not None and _beside(preview, path) else None,
+        problem=look.problem,
+    )
+
+
+def _files(path: Path) -> list[Path]:
+    files = locate(path)
+    return [files.weights] if files.config is None else [files.weights, files.config]
+
+
+def _stamp(files: AdapterFiles) -> _Stamp:
+    weights = files.weights.stat()
+    if files.config is None:
+        return weights.st_size, weights.st_mtime_ns, 0, 0
+    config = files.config.stat()
+    return weights.st_size, weights.st_mtime_ns, config.st_size, config.st_mtime_ns
+
+
+def _stamp_of(path: Path) -> _Stamp:
+    """Of something that is no adapter."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return _NO_STAMP
+    return (stat.st_size if path.is_file() else 0), stat.st_mtime_ns, 0, 0
+
+
+def _beside(file: Path, adapter: Path) -> bool:
+    """Whether a file really is where it seems to be, and no link to another place."""
+    return file.resolve().parent == adapter.parent.resolve()

@@ -1,0 +1,153 @@
+"""An adapter file as changes of the model: tensors read, checked and given their scale.
+
+The file is read once, into memory: its hash is that of the very bytes that are used, and a file that somebody cuts
+short meanwhile cannot pull a memory mapping away. Tensors are views of these bytes in the file's own number format.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ovi_studio.adapters.changes import Change, Changes, Decomposed, Difference, Hadamard, Kronecker, LowRank
+from ovi_studio.adapters.header import (
+    AdapterFiles,
+    Header,
+    PeftConfig,
+    TensorInfo,
+    locate,
+    read_header,
+    read_peft_config,
+)
+from ovi_studio.adapters.match import MatchReport, PlannedChange, match_header
+from ovi_studio.adapters.names import NameMap
+from ovi_studio.adapters.stack import combined_sha256
+from ovi_studio.errors import JobError
+
+_DTYPES: Mapping[str, torch.dtype] = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "I64": torch.int64,
+    "I32": torch.int32,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Adapter:
+    """What a file does to the model."""
+
+    path: Path
+    sha256: str
+    changes: Changes
+    report: MatchReport
+
+
+def read_adapter(path: Path, names: NameMap) -> Adapter:
+    """Read a safetensors file or PEFT folder.
+
+    Raises:
+        JobError: with a sentence that says what is wrong with the file and what to do.
+    """
+    files = locate(path)
+    header = read_header(files.weights)
+    config = None if files.config is None else read_peft_config(files.config)
+    match = match_header(path.name, header, names)
+    content, digest = _read_bytes(files, header)
+    tensors = _Tensors(path.name, content, header)
+    if config is not None and config.dora and not any("dora" in change.tensors for change in match.changes):
+        raise JobError(f"{path.name} says that it is a DoRA but holds no magnitudes; save it again.")
+    changes: dict[str, list[Change]] = {}
+    for planned in match.changes:
+        changes.setdefault(planned.parameter, []).append(_build(planned, tensors, config))
+    return Adapter(path, digest, changes, match.report)
+
+
+def _read_bytes(files: AdapterFiles, header: Header) -> tuple[bytearray, str]:
+    """The bytes of the weights file and the hash of the whole adapter."""
+    try:
+        size = files.weights.stat().st_size
+        content = bytearray(size)
+        with files.weights.open("rb") as file:
+            count = file.readinto(content)
+        config = None if files.config is None else files.config.read_bytes()
+    except OSError as error:
+        raise JobError(f"{files.weights} cannot be read ({error.strerror}); check that it is still there.") from error
+    expected = header.data_start + max(info.end for info in header.tensors.values())
+    if count != expected:
+        raise JobError(f"{files.weights.name} changed while it was read; wait until it is copied completely.")
+    return content, combined_sha256(
+        hashlib.sha256(content).hexdigest(), None if config is None else hashlib.sha256(config).hexdigest()
+    )
+
+
+class _Tensors:
+    """The tensors of one file, each checked when it is taken."""
+
+    def __init__(self, file_name: str, content: bytearray, header: Header) -> None:
+        self.file_name = file_name
+        self._header = header
+        self._bytes = torch.frombuffer(content, dtype=torch.uint8)
+
+    def __getitem__(self, key: str) -> Tensor:
+        tensor = self._view(self._header.tensors[key])
+        # Not every number format has `isfinite`; every one converts to float32.
+        if not torch.isfinite(tensor.float()).all():
+            raise JobError(f"{self.file_name} holds values that are no numbers, in {key[:120]}; download it again.")
+        return tensor
+
+    def _view(self, info: TensorInfo) -> Tensor:
+        dtype = _DTYPES[info.dtype]
+        start = self._header.data_start + info.start
+        part = self._bytes[start : self._header.data_start + info.end]
+        # The format asks for aligned tensors; a file that has them elsewhere costs a copy.
+        return (part.clone() if start % dtype.itemsize else part).view(dtype).view(info.shape)
+
+
+def _build(planned: PlannedChange, tensors: _Tensors, config: PeftConfig | None) -> Change:
+    roles = planned.tensors
+    if planned.kind == "diff":
+        role = next(role for role in ("diff", "diff_b", "diff_m", "up_bias") if role in roles)
+        scale = _scale(planned, _rank(tensors, roles), tensors, config) if role == "up_bias" else 1.0
+        return Difference(tensors[roles[role]], scale)
+    # LyCORIS scales a Kronecker product only if one of its factors is itself a product.
+    scale = 1.0 if planned.rank is None else _scale(planned, planned.rank, tensors, config)
+    change = _BUILDERS[planned.kind](roles, tensors, scale)
+    return Decomposed(change, tensors[roles["dora"]]) if "dora" in roles else change
+
+
+def _scale(planned: PlannedChange, rank: int, tensors: _Tensors, config: PeftConfig | None) -> float:
+    if "alpha" in planned.tensors:
+        return tensors[planned.tensors["alpha"]].item() / rank
+    return 1.0 if config is None else config.scale(planned.layer, rank)
+
+
+def _rank(tensors: _Tensors, roles: Mapping[str, str]) -> int:
+    return tensors[roles["down"]].shape[0]
+
+
+def _low_rank(roles: Mapping[str, str], tensors: _Tensors, scale: float) -> LowRank:
+    return LowRank(tensors[roles["down"]], tensors[roles["up"]], scale)
+
+
+def _hadamard(roles: Mapping[str, str], tensors: _Tensors, scale: float) -> Hadamard:
+    pairs = [(tensors[roles[f"hada_w{index}_a"]], tensors[roles[f"hada_w{index}_b"]]) for index in (1, 2)]
+    return Hadamard(pairs[0], pairs[1], scale)
+
+
+def _kronecker(roles: Mapping[str, str], tensors: _Tensors, scale: float) -> Kronecker:
+    def factor(index: int) -> tuple[Tensor, ...]:
+        whole = f"lokr_w{index}"
+        names = [whole] if whole in roles else [f"{whole}_a", f"{whole}_b"]
+        return tuple(tensors[roles[name]] for name in names)
+
+    return Kronecker(factor(1), factor(2), scale)
+
+
+_BUILDERS = {"lora": _low_rank, "loha": _hadamard, "lokr": _kronecker}
