@@ -42,8 +42,11 @@ _SPEC_OPTIONS = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
-    options = _parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
+        if arguments and arguments[0] == "engine":
+            return _engine(arguments[1:])
+        options = _parser().parse_args(arguments)
         return options.run(options)
     except JobError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -73,6 +76,8 @@ def _parser() -> argparse.ArgumentParser:
     doctor.set_defaults(run=_doctor)
 
     _add_bench(commands)
+    # Its options are read by the engine itself, which the page's supervisor starts too.
+    commands.add_parser("engine", help="make the clips of the page's queue, without the page", add_help=False)
     return parser
 
 
@@ -147,7 +152,7 @@ def _generate(options: argparse.Namespace) -> int:
             failures += 1
             print(f"error: {result.reason}", file=sys.stderr)
         else:
-            print(result)
+            print(result, flush=True)
 
     generator = Generator(_checkpoints(options), _compute(options))
     generator.make_all(specs, options.out or Path("outputs"), lambda _: _progress_bar(), report)
@@ -227,6 +232,12 @@ def _doctor(options: argparse.Namespace) -> int:
 
     print(doctor.format_report(doctor.examine(_checkpoints(options))))
     return 0
+
+
+def _engine(arguments: Sequence[str]) -> int:
+    from ovi_studio.engine.__main__ import main as serve
+
+    return serve(arguments)
 
 
 def _bench(options: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from ovi_studio.checkpoints.layout import complete_variants, require
 from ovi_studio.errors import JobError
 from ovi_studio.media import check_writable, write_clip
+from ovi_studio.pictures import read_picture
 from ovi_studio.pipeline import Compute, Pipeline
 from ovi_studio.sampling.denoise import OnStep
 from ovi_studio.spec import ClipSpec
@@ -41,7 +42,10 @@ class Generator:
 
     def make(self, spec: ClipSpec, directory: Path, on_step: OnStep | None = None) -> Path:
         """Make one clip and write it; returns its path. Raises `JobError`, and whatever `on_step` raises."""
+        # Both before models are loaded, which takes minutes.
         check_writable(directory)
+        if spec.image is not None:
+            read_picture(spec.image)
         return write_clip(self.pipeline(spec.variant)(spec, on_step), directory)
 
     def make_all(

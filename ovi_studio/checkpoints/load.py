@@ -9,11 +9,11 @@ import pickle
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from diffusers import AutoencoderKLWan
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase, UMT5EncoderModel
 
@@ -29,6 +29,9 @@ from ovi_studio.variants import Part
 
 M = TypeVar("M", bound=nn.Module)
 Tensors = dict[str, Tensor]
+
+_TENSORS_PER_MAPPING = 16
+"""What was read of a mapping stays in memory as long as the mapping does, so a large file needs several."""
 
 
 @dataclass(frozen=True)
@@ -51,15 +54,16 @@ def load_models(inventory: Inventory, device: torch.device, dtype: torch.dtype) 
     Raises `JobError` that names the file if one does not hold the model that it should.
     """
 
-    def load(
-        part: Part, build: Callable[[], M], adapt: Callable[[Tensors], Tensors], dtype: torch.dtype = dtype
-    ) -> M:
+    def load(part: Part, build: Callable[[], M], adapt: Callable[[Tensors], Tensors], dtype: torch.dtype = dtype) -> M:
         return _load(inventory, part, build, adapt, device, dtype)
 
     sizes = inventory.variant.dimensions
+    text_encoder = load(Part.TEXT_ENCODER, lambda: build_text_encoder(sizes["text_encoder"]), text_encoder_tensors)
+    # Else moving the model to another device would make the one embedding two.
+    text_encoder.tie_weights()
     return Models(
         transformer=load(Part.TRANSFORMER, lambda: OviTransformer(**sizes["fusion"]), dict),
-        text_encoder=load(Part.TEXT_ENCODER, lambda: build_text_encoder(sizes["text_encoder"]), text_encoder_tensors),
+        text_encoder=text_encoder,
         tokenizer=_load_tokenizer(inventory),
         video_vae=load(Part.VIDEO_VAE, lambda: build_video_vae(sizes["video_vae"]), video_vae_tensors),
         audio_vae=load(
@@ -87,9 +91,9 @@ def video_vae_tensors(tensors: Mapping[str, Tensor]) -> Tensors:
     return renamed(tensors, VIDEO_VAE_RULES)
 
 
-def vocoder_tensors(tensors: Mapping[str, Any]) -> Tensors:
-    """The official file holds the generator beside training state; weight norm is folded into plain weights."""
-    return fold_weight_norm(tensors.get("generator", tensors))
+def vocoder_tensors(tensors: Mapping[str, Tensor]) -> Tensors:
+    """Weight norm is folded into plain weights."""
+    return fold_weight_norm(tensors)
 
 
 def assign(model: M, tensors: Mapping[str, Tensor]) -> M:
@@ -105,32 +109,47 @@ def assign(model: M, tensors: Mapping[str, Tensor]) -> M:
     return model.eval().requires_grad_(False)
 
 
-def read_tensors(path: Path) -> Tensors:
-    """The memory-mapped tensors of one file.
+def read_tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
+    """The memory-mapped tensors of one file and their names, one after the other.
 
     Raises:
-        JobError: the file is damaged, or is a pickle that holds more than tensors.
+        JobError: the file is damaged, or holds other things than tensors.
     """
     try:
-        if path.suffix == ".safetensors":
-            return dict(_read_safetensors(path))
-        return _read_torch_file(path)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise JobError(f"{path} cannot be read as a checkpoint ({reason}); delete it and download it again.") from error
+        yield from _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch_file(path)
+    except Exception as error:
+        # Readers of broken files raise nearly anything: SafetensorError, RuntimeError, struct.error, KeyError, ...
+        raise JobError(
+            f"{path} cannot be read as a checkpoint ({_reason(error)}); delete it and download it again."
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, pickle.UnpicklingError):
+        # PyTorch's own sentence advises to let the file run its code.
+        return "it is damaged or holds more than tensors"
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _read_safetensors(path: Path) -> Iterator[tuple[str, Tensor]]:
     with safe_open(path, framework="pt", device="cpu") as file:
-        for name in file.keys():  # noqa: SIM118 (this is no mapping)
-            yield name, file.get_tensor(name)
+        names = list(file.keys())
+    for start in range(0, len(names), _TENSORS_PER_MAPPING):
+        with safe_open(path, framework="pt", device="cpu") as file:
+            for name in names[start : start + _TENSORS_PER_MAPPING]:
+                yield name, file.get_tensor(name)
 
 
-def _read_torch_file(path: Path) -> Tensors:
+def _read_torch_file(path: Path) -> Iterator[tuple[str, Tensor]]:
     with path.open("rb") as file:
         zipped = file.read(2) == b"PK"
     # Only the zip format can be memory-mapped; the older one is read whole.
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    # The official vocoder's file holds the generator beside training state.
+    tensors = content.get("generator", content) if isinstance(content, dict) else None
+    if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
+        raise ValueError("it holds other things than tensors with names")
+    yield from tensors.items()
 
 
 def _load(
@@ -144,11 +163,11 @@ def _load(
     paths = inventory.files[part]
     stored: Tensors = {}
     for path in paths:
-        stored |= read_tensors(path)
+        stored |= {name: tensor.to(device, dtype) for name, tensor in read_tensors(path)}
     with torch.device("meta"):
         model = build()
     try:
-        return assign(model, {name: tensor.to(device, dtype) for name, tensor in adapt(stored).items()})
+        return assign(model, adapt(stored))
     except ValueError as error:
         raise JobError(
             f"{paths[0]} is not the {part} of variant {inventory.variant.name} ({error}); "

@@ -1,4 +1,4 @@
-"""`python -m ovi_studio.engine`: the engine alone, without a page."""
+"""`python -m ovi_studio engine`: the engine alone, without a page."""
 
 import argparse
 import faulthandler
@@ -15,7 +15,7 @@ from ovi_studio.jobs.paths import StudioPaths
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve a queue; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m ovi_studio.engine", description="Make the clips of a queue.")
+    parser = argparse.ArgumentParser(prog="python -m ovi_studio engine", description="Make the clips of a queue.")
     parser.add_argument("--out", type=Path, default=Path("outputs"), help="folder for the clips (default: outputs)")
     parser.add_argument("--state", type=Path, help="folder of the queue (default: .studio/ beside the clips)")
     parser.add_argument("--ckpt-dir", type=Path, default=default_checkpoint_directory(), help="checkpoints")

@@ -66,6 +66,8 @@ class Library:
             same = found.keys() - set(fresh)
             posters = {name: found[name].poster for name in same if found[name].poster != known[name].poster}
             read = [clip for name in fresh if (clip := self._read(name, found[name], favourites)) is not None]
+            # What was seen is no longer what is listed; else a folder that changes back would look unchanged.
+            self._seen = None
             self._index.update(gone, read, posters)
             self.revision += 1
             return True

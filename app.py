@@ -1,0 +1,196 @@
+"""Start Ovi Studio: `python app.py`, then a browser shows the page. Also the entry point of a Hugging Face Space.
+
+`demo` is the page with the default folders, for tools that import it; it is built when it is asked for.
+"""
+
+import argparse
+import errno
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ovi_studio.checkpoints.layout import default_checkpoint_directory
+from ovi_studio.errors import JobError
+from ovi_studio.pictures import MAX_FILE_SIZE
+
+DEFAULT_OUTPUT_DIRECTORY = Path("outputs")
+DEFAULT_PORT = 7860
+LOGIN_VARIABLE = "OVI_STUDIO_LOGIN"
+_EVERYWHERE = "0.0.0.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name != "demo":
+        raise AttributeError(name)
+    from ovi_studio.studio import Studio
+    from ovi_studio.ui.studio_page import build_studio
+
+    return build_studio(Studio.open(DEFAULT_OUTPUT_DIRECTORY))
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line; what it leaves open depends on where this runs."""
+    parser = argparse.ArgumentParser(prog="python app.py", description="Ovi Studio: clips with picture and sound.")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--host",
+        default=_EVERYWHERE if _on_space() else "127.0.0.1",
+        help="address to listen on; another than this machine's own demands a login (default: %(default)s)",
+    )
+    where.add_argument("--listen", action="store_true", help="let other machines in: the same as --host 0.0.0.0")
+    parser.add_argument("--share", action="store_true", help="make a public link too; demands a login")
+    parser.add_argument(
+        "--login",
+        metavar="USER:PASSWORD",
+        default=os.environ.get(LOGIN_VARIABLE),
+        help=f"who may come in (default: the environment's {LOGIN_VARIABLE}, else made and printed if one is needed)",
+    )
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="port to listen on (default: %(default)s)")
+    parser.add_argument(
+        "--ckpt-dir",
+        type=Path,
+        default=default_checkpoint_directory(),
+        help="folder with the checkpoints (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=DEFAULT_OUTPUT_DIRECTORY, help="folder for the clips (default: %(default)s)"
+    )
+    parser.add_argument("--state", type=Path, help="folder of the queue (default: .studio/ beside the clips)")
+    parser.add_argument("--attention", default="native", help="native, flash2, flash3 or sage (default: native)")
+    parser.add_argument("--compile", action="store_true", help="compile the transformer's blocks")
+    parser.add_argument("--cpu-offload", action="store_true", help="keep models in host memory while not used")
+    parser.add_argument(
+        "--open",
+        action=argparse.BooleanOptionalAction,
+        default=_has_screen(),
+        help="open a browser (default: if there is a screen)",
+    )
+    # For tests.
+    parser.add_argument("--maker", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.listen:
+        options.host = _EVERYWHERE
+    if options.login is not None and not all(options.login.partition(":")):
+        parser.error("--login must be USER:PASSWORD, neither of them empty")
+    return options
+
+
+def login_of(options: argparse.Namespace) -> tuple[str, str, bool] | None:
+    """(user, password, whether they were made here); None where everybody who reaches the page may come in.
+
+    A Space is public by its owner's choice; its secrets can hold a login.
+    """
+    if options.login is not None:
+        user, _, password = options.login.partition(":")
+        return user, password, False
+    if options.share or (not _is_own(options.host) and not _on_space()):
+        from ovi_studio.ui.guard import make_password
+
+        return "studio", make_password(), True
+    return None
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serve the page until Ctrl+C."""
+    options = parse_arguments(arguments)
+    # Before the slow imports, so that the answer comes at once.
+    if problem := _port_problem(options.host, options.port):
+        sys.exit(problem)
+    from ovi_studio.engine.maker import DEFAULT_MAKER, MakerOptions
+    from ovi_studio.studio import Studio
+
+    making = MakerOptions(options.ckpt_dir, options.attention, options.compile, options.cpu_offload)
+    try:
+        studio = Studio.open(
+            options.out, options.ckpt_dir, state=options.state, options=making, maker=options.maker or DEFAULT_MAKER
+        )
+        studio.start()
+    except JobError as error:
+        sys.exit(str(error))
+    try:
+        _serve(studio, options)
+    except OSError:
+        # Somebody may have taken the port in the meantime.
+        if problem := _port_problem(options.host, options.port):
+            sys.exit(problem)
+        raise
+    finally:
+        studio.close()
+
+
+def _serve(studio: Any, options: argparse.Namespace) -> None:
+    from ovi_studio.ui.guard import checker, guard
+    from ovi_studio.ui.media_routes import media_routes
+    from ovi_studio.ui.studio_page import build_studio
+    from ovi_studio.ui.theme import launch_options
+
+    login = login_of(options)
+    page = build_studio(studio).queue(max_size=None)
+    # As on Windows; looking a thousand times a second whether there is something to do took 9% of a core (6.31).
+    page._queue.sleep_when_free = 0.05
+    _, url, share_url = page.launch(
+        server_name=options.host,
+        server_port=options.port,
+        inbrowser=options.open,
+        share=options.share,
+        auth=checker(login[0], login[1]) if login else None,
+        app_kwargs={"routes": media_routes(studio), "middleware": [guard()]},
+        quiet=True,
+        prevent_thread_lock=True,
+        max_file_size=MAX_FILE_SIZE,
+        run_history=False,
+        enable_monitoring=False,
+        ssr_mode=False,
+        mcp_server=False,
+        pwa=False,
+        **launch_options(),
+    )
+    print(f"Ovi Studio: {url} (Ctrl+C ends it)", flush=True)
+    if share_url:
+        print(f"For everybody who has the login: {share_url}", flush=True)
+    if login and login[2]:
+        print(f"Login: {login[0]}  Password: {login[1]}  (choose your own with --login USER:PASSWORD)", flush=True)
+    page.block_thread()
+
+
+def _port_problem(host: str, port: int) -> str | None:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        if sys.platform != "win32":
+            # A port that was in use a minute ago counts as free, as it will for the server; on Windows this option
+            # would make a busy one look free.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OverflowError:
+            return f"There is no port {port}; choose one between 1024 and 65535 with --port."
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return (
+                    f"Port {port} is busy: another program uses it, perhaps another Ovi Studio. Choose a free one "
+                    f"with --port, for example --port {port + 1}."
+                )
+            return (
+                f"Ovi Studio cannot listen on {host}:{port} ({error.strerror}); choose others with --host and --port."
+            )
+    return None
+
+
+def _is_own(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def _on_space() -> bool:
+    return "SPACE_ID" in os.environ
+
+
+def _has_screen() -> bool:
+    if _on_space() or "CI" in os.environ or "SSH_CONNECTION" in os.environ:
+        return False
+    return sys.platform in ("win32", "darwin") or bool({"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""The API over `gradio_client`: the same jobs as in the page. `docs/api.md` describes it for people.
+
+Only ids cross it; a picture comes as an upload, a clip goes as a download. A client that leaves ends its own call and
+no job. What a call may weigh is bounded before it is parsed (`guard`).
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from ovi_studio.errors import JobError
+from ovi_studio.jobs.model import ENDED, Job, State
+from ovi_studio.prompts import MAX_PROMPT_LENGTH
+from ovi_studio.studio import Request, SeedMode, Studio
+from ovi_studio.ui.uploads import shown_copy, uploads_only
+
+POLL_SECONDS = 0.25
+MAX_LISTED = 1000
+MAX_IDS = 10_000
+
+
+def build_api(studio: Studio) -> None:
+    """Endpoints `/queue`, `/list`, `/wait`, `/cancel`, `/retry` and `/clip`; call it inside the page's `gr.Blocks`."""
+    calls = ApiCalls(studio)
+    with gr.Column(visible=False):
+        prompt = gr.Textbox("", label="Prompt", max_length=MAX_PROMPT_LENGTH)
+        variant = gr.Textbox("", label="Model variant; empty: the best one here", max_length=100)
+        picture = gr.File(None, label="First frame", type="filepath")
+        uploads_only(picture, "first frame")
+        settings = gr.JSON({}, label="Other fields of a clip, such as steps, seed, size, shift")
+        count = gr.Number(1, label="Seeds for each prompt", precision=0)
+        name = gr.Textbox("", label="Name of the batch", max_length=200)
+        job, jobs = gr.Textbox("", label="Job"), gr.JSON([], label="Jobs")
+        state = gr.Textbox("", label="State: queued, running, done, failed, cancelled; empty: all", max_length=20)
+        offset, limit = gr.Number(0, label="Offset", precision=0), gr.Number(200, label="Limit", precision=0)
+        answer, file = gr.JSON(label="Answer"), gr.File(label="Clip")
+        hidden = [gr.Button() for _ in range(6)]
+        calls.file = file
+    many: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden"}
+    hidden[0].click(calls.queue, [prompt, variant, picture, settings, count, name], answer, api_name="queue", **many)
+    hidden[1].click(calls.list, [state, offset, limit], answer, api_name="list", **many)
+    hidden[2].click(calls.wait, job, answer, api_name="wait", **many)
+    hidden[3].click(calls.cancel, jobs, answer, api_name="cancel", **many)
+    hidden[4].click(calls.retry, jobs, answer, api_name="retry", **many)
+    hidden[5].click(calls.clip, job, file, api_name="clip", **many)
+
+
+class ApiCalls:
+    """What the endpoints do. A `gr.Error` is what a client sees as its exception."""
+
+    def __init__(self, studio: Studio) -> None:
+        self._studio = studio
+        self.file: gr.File | None = None
+
+    def queue(
+        self,
+        prompt: str,
+        variant: str = "",
+        picture: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+        count: float = 1,
+        name: str = "",
+    ) -> dict[str, Any]:
+        """Queue a prompt, which may be a pattern. `settings` are the other fields of a clip; without a seed in them
+        one is drawn for each clip. Returns the ids of the jobs.
+        """
+        try:
+            given = dict(settings or {})
+            if unsuitable := {"prompt", "image", "variant"} & given.keys():
+                raise JobError(f"The settings have {', '.join(sorted(unsuitable))}, which has a parameter of its own.")
+            mode = SeedMode.RANDOM if given.get("seed") in (None, "") else SeedMode.FIXED
+            chosen = variant or next((found.name for found in self._studio.variants()), "")
+            values = {**given, "prompt": prompt, "variant": chosen, "image": picture}
+            specs = self._studio.specs(Request(values, None, mode, int(count or 1)))
+            return {"jobs": self._studio.queue(specs, str(name or ""))}
+        except (JobError, TypeError, ValueError) as error:
+            raise gr.Error(str(error), print_exception=False) from error
+
+    def list(self, state: str = "", offset: float = 0, limit: float = 200) -> list[dict[str, Any]]:
+        """Jobs that run, then those that wait in their order, then the others, the latest first."""
+        try:
+            states = [State(state)] if state else None
+        except ValueError as error:
+            raise gr.Error(f"State {state[:20]!r} is not known.", print_exception=False) from error
+        rows = min(max(0, int(limit or 0)), MAX_LISTED)
+        return [
+            job_facts(job) for job in self._studio.store.jobs(states=states, offset=max(0, int(offset)), limit=rows)
+        ]
+
+    async def wait(self, job: str) -> AsyncIterator[dict[str, Any]]:
+        """How a job is, each time that something changes, until it has ended."""
+        told: dict[str, Any] | None = None
+        while True:
+            # Short enough for the loop: a tenth of a millisecond.
+            facts = job_facts(self._get(job))
+            if facts != told:
+                told = facts
+                yield facts
+            if facts["state"] in ENDED:
+                return
+            await asyncio.sleep(POLL_SECONDS)
+
+    def cancel(self, jobs: Any) -> dict[str, int]:
+        """Cancel jobs by their ids; returns how many."""
+        return {"cancelled": self._studio.store.cancel(_ids(jobs))}
+
+    def retry(self, jobs: Any) -> dict[str, int]:
+        """Queue failed and cancelled jobs again; returns how many."""
+        return {"queued": self._studio.store.retry(_ids(jobs))}
+
+    def clip(self, job: str) -> str:
+        """The clip of a job that is done, as an mp4."""
+        found = self._get(job)
+        path = found.clip
+        if path is None:
+            raise gr.Error(f"The job is {found.state}; there is no clip.", print_exception=False)
+        if path.is_symlink() or not path.is_file():
+            raise gr.Error("The clip was moved or deleted.", print_exception=False)
+        return shown_copy(self.file, path)
+
+    def _get(self, job: str) -> Job:
+        try:
+            return self._studio.store.get(job)
+        except JobError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+
+
+def job_facts(job: Job) -> dict[str, Any]:
+    """A job as clients see it: no path of this machine."""
+    progress = job.progress
+    spec = job.spec.to_dict() | {"image": job.spec.image is not None}
+    return {
+        "id": job.id,
+        "number": job.number,
+        "batch": job.batch_name,
+        "state": str(job.state),
+        "attempt": job.attempt,
+        "phase": str(progress.phase) if progress else None,
+        "step": progress.step if progress else 0,
+        "steps": job.spec.steps,
+        "seconds_left": progress.seconds_left if progress else None,
+        "seconds": job.seconds,
+        "error": job.error,
+        "clip": _name(job.clip),
+        "spec": spec,
+    }
+
+
+def _name(path: Path | None) -> str | None:
+    return None if path is None else path.name
+
+
+def _ids(given: Any) -> list[str]:
+    ids = [given] if isinstance(given, str) else given
+    if not isinstance(ids, list) or len(ids) > MAX_IDS or not all(isinstance(job, str) for job in ids):
+        raise gr.Error("Give the id of a job, or a list of ids.", print_exception=False)
+    return ids

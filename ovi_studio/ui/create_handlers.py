@@ -1,0 +1,319 @@
+"""What happens in the Create tab when somebody does something, or when time passes.
+
+Handlers call `Studio` and put its answers into components. All of them are private: the API is in `api`. A path of a
+client's reaches a handler only as a reference to an upload (`uploads`).
+"""
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from ovi_studio.errors import JobError
+from ovi_studio.jobs.model import ENDED, Job, State
+from ovi_studio.prompt_check import join_prompt, parse_prompt, rows_to_text
+from ovi_studio.prompts import AudioTag
+from ovi_studio.studio import Request, SeedMode, Studio
+from ovi_studio.ui import form_views, job_views, views
+from ovi_studio.ui.create_tab import (
+    CreateForm,
+    build_form,
+    model_choices,
+    queue_button,
+    ratio_options,
+    skip_options,
+    widened,
+)
+
+PRIVATE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+
+
+def build_create(studio: Studio, ticking: gr.Timer, page: gr.Blocks) -> CreateForm:
+    """The tab; returns the form, which other tabs fill."""
+    with gr.Row(elem_id="workspace"):
+        with gr.Column(elem_id="form", min_width=320, scale=5):
+            form, extra = build_form(studio)
+        with gr.Column(elem_id="result", min_width=320, scale=6):
+            stage, clip, recipe = (gr.HTML(elem_id="status"), gr.HTML(elem_id="clip"), gr.HTML(elem_id="recipe"))
+    handlers = CreateHandlers(studio, form)
+    _connect_queue(form, extra, handlers)
+    _connect_fields(form, extra, handlers, page)
+    seen = gr.State((-1, ""))
+    shown = [stage, clip, recipe, extra["cancel"], seen]
+    gr.on([ticking.tick, page.load], handlers.refresh, seen, shown, **PRIVATE)
+    extra["cancel"].click(handlers.cancel, None, None, **PRIVATE)
+    return form
+
+
+def _connect_queue(form: CreateForm, extra: dict[str, Any], handlers: "CreateHandlers") -> None:
+    own = [form.editing, form.ratio, form.seed_mode, form.seed, form.count, form.table, form.batch_name]
+    after = [form.notice, form.seed, form.table, form.editing, form.queue, form.leave]
+    form.queue.click(handlers.queue, [*own, *form.fields.values()], after, **PRIVATE)
+    form.leave.click(handlers.leave, None, [form.notice, form.editing, form.queue, form.leave], **PRIVATE)
+    looked_at = [form.editing, form.table, form.count, form.prompt, form.sound, form.model, form.steps]
+    looked_at += [form.sampling["video_guidance"], form.sampling["audio_guidance"]]
+    gr.on(
+        [component.change for component in looked_at],
+        handlers.inspect,
+        looked_at,
+        [extra["findings"], extra["makes"], form.queue],
+        trigger_mode="always_last",
+        **PRIVATE,
+    )
+    settings = [form.ratio, *form.fields.values()]
+    form.table.change(handlers.look_at_table, [form.table, *settings], extra["table_makes"], **PRIVATE)
+
+
+def _connect_fields(form: CreateForm, extra: dict[str, Any], handlers: "CreateHandlers", page: gr.Blocks) -> None:
+    speech = [extra["who"], extra["said"]]
+    gr.on(
+        [extra["add_speech"].click, extra["said"].submit],
+        handlers.add_speech,
+        [form.prompt, *speech],
+        [form.prompt, *speech],
+        **PRIVATE,
+    )
+    extra["presets"].choose(
+        handlers.apply_preset, list(form.fields.values()), [*form.fields.values(), form.ratio, form.notice], **PRIVATE
+    )
+    page.load(handlers.list_models, form.model, [form.model, extra["only_demo"], extra["presets"]], **PRIVATE)
+    form.model.input(handlers.choose_model, form.model, [form.prompt, form.sampling["slg_layer"]], **PRIVATE)
+    gr.on(
+        [form.model.input, form.first_frame.change],
+        handlers.choose_size,
+        [form.model, form.ratio, form.first_frame],
+        [form.ratio, form.notice],
+        **PRIVATE,
+    )
+    # Who types a seed wants that one.
+    form.seed.input(None, form.seed_mode, form.seed_mode, js="(mode) => mode === 'random' ? 'fixed' : mode")
+
+
+class CreateHandlers:
+    """The functions behind the components of the tab."""
+
+    def __init__(self, studio: Studio, form: CreateForm) -> None:
+        self._studio = studio
+        self._parts = form.fields
+        self._names = list(form.fields)
+
+    def refresh(self, seen: tuple[int, str]) -> Any:
+        """`seen` is the change counter, and the job of the clip, that a page shows already."""
+        store = self._studio.store
+        counter = store.change_counter()
+        if counter == seen[0]:
+            return gr.skip()
+        running = self._studio.current_job()
+        ended = _first(store.jobs(states=ENDED, limit=1))
+        done = ended if ended and ended.state is State.DONE else self._studio.last_job(State.DONE)
+        waiting = store.counts()[State.QUEUED]
+        stage = job_views.stage_html(running, ended, waiting, store.paused, done is not None)
+        clip, recipe = gr.skip(), gr.skip()
+        name = done.id if done else "none"
+        if name != seen[1]:
+            clip, recipe = job_views.clip_html(done), job_views.recipe_html(done, self._known(done))
+        stoppable = running is not None and not running.cancelling
+        return stage, clip, recipe, gr.Button(interactive=stoppable), (counter, name)
+
+    def queue(
+        self,
+        editing: str | None,
+        ratio: str,
+        mode: str,
+        seed: str,
+        count: float | None,
+        table: str | None,
+        name: str,
+        *values: Any,
+    ) -> Any:
+        """Queue what the form asks for, or save the job that is edited; or say why not."""
+        try:
+            request = self._request(values, ratio, mode, seed, count)
+            if editing is not None:
+                spec = self._studio.specs(Request({**request.values, "seed": seed}, ratio, SeedMode.FIXED))
+                if len(spec) > 1:
+                    raise JobError(
+                        "A job is one clip; take the braces and wildcards out, or stop editing and queue it."
+                    )
+                self._studio.store.edit(editing, spec[0])
+                return (
+                    _notice("The job was changed."),
+                    seed,
+                    None,
+                    None,
+                    queue_button(1, False),
+                    gr.Button(visible=False),
+                )
+            if table is not None:
+                specs, bad_rows = self._studio.table_specs(Path(table), request)
+                if not specs:
+                    reason = f" (line {bad_rows[0].line}: {bad_rows[0].reason})" if bad_rows else ""
+                    raise JobError(f"No row of the table makes a clip{reason}; correct it.")
+            else:
+                specs = self._studio.specs(request)
+            ids = self._studio.queue(specs, name)
+        except JobError as error:
+            title = "Not changed" if editing else "Not queued"
+            return views.notice_html(str(error), title), *[gr.skip()] * 5
+        following = _next_seed(mode, seed, count, [spec.seed for spec in specs])
+        return form_views.queued_html(len(ids), name), following, None, None, gr.skip(), gr.Button(visible=False)
+
+    def leave(self) -> Any:
+        """Stop editing a job; it stays as it was."""
+        return "", None, queue_button(1, False), gr.Button(visible=False)
+
+    def cancel(self) -> None:
+        """Stop what is being made."""
+        store = self._studio.store
+        store.cancel(store.ids(states=[State.RUNNING]))
+
+    def inspect(
+        self,
+        editing: str | None,
+        table: str | None,
+        count: float | None,
+        prompt: str,
+        sound: str,
+        model: str | None,
+        steps: float,
+        video_guidance: float,
+        audio_guidance: float,
+    ) -> Any:
+        """What is to be said about the prompt, and what it makes."""
+        variant = self._studio.variant(model) if model else None
+        full = _join(prompt, sound, self._tag(model))
+        findings = form_views.findings_html(full, variant)
+        if table is not None:
+            return findings, "", queue_button(None, editing is not None)
+        if not full.strip() or model is None:
+            return findings, "", queue_button(1, editing is not None)
+        values = {"prompt": full, "variant": model, "steps": steps}
+        values |= {"video_guidance": video_guidance, "audio_guidance": audio_guidance}
+        seeds = max(1, int(count or 1)) if editing is None else 1
+        try:
+            prompts = self._studio.prompts(Request(values))
+            seconds = self._studio.estimate(self._studio.spec(Request(values)))
+        except JobError as error:
+            return findings, views.notice_html(str(error), "This cannot be queued yet"), gr.skip()
+        makes = form_views.makes_html(prompts, seeds, seconds)
+        return findings, makes, queue_button(len(prompts) * seeds, editing is not None)
+
+    def look_at_table(self, table: str | None, ratio: str, *values: Any) -> str:
+        """What an uploaded table makes, before it is queued."""
+        if table is None:
+            return ""
+        try:
+            request = self._request(values, ratio, SeedMode.RANDOM, "", 1)
+            return form_views.table_html(*_count_first(self._studio.table_specs(Path(table), request)))
+        except JobError as error:
+            return views.notice_html(str(error), "This table cannot be used")
+
+    def add_speech(self, prompt: str, who: str, said: str) -> Any:
+        """Put a speaker's row behind the prompt, before the audio description if that stands there."""
+        row = rows_to_text([(who, said)])
+        if not row:
+            return gr.skip()
+        parts = parse_prompt(prompt)
+        if parts.audio:
+            tag = next((tag for tag in AudioTag if tag.value in prompt), AudioTag.AUDIO)
+            return join_prompt(f"{parts.scene} {row}", parts.audio, tag), "", ""
+        return f"{prompt.rstrip()} {row}".strip(), "", ""
+
+    def apply_preset(self, event: gr.EventData, *values: Any) -> Any:
+        """Put a preset's settings into the form and leave the rest."""
+        unchanged = [gr.skip()] * (len(self._names) + 1)
+        try:
+            preset = self._studio.presets.get(str(event._data.get("preset")))
+            chosen = str(preset.settings.get("variant") or values[self._names.index("variant")])
+            if chosen not in [variant.name for variant in self._studio.variants()]:
+                raise JobError(f"The model {chosen} is not here; download it first, the System tab shows how.")
+            if preset.variants and chosen not in preset.variants:
+                raise JobError(f"It is only for {', '.join(preset.variants)}; choose that model first.")
+        except JobError as error:
+            return *unchanged, views.notice_html(str(error), "The preset was not applied")
+        given = preset.settings
+        updates = {
+            name: widened(part, given[name]) if name in given else gr.skip() for name, part in self._parts.items()
+        }
+        variant = self._studio.variant(chosen)
+        if "variant" in preset.settings or "slg_layer" in preset.settings:
+            updates["slg_layer"] = gr.Slider(**skip_options(self._studio, variant, preset.settings.get("slg_layer")))
+        size = preset.settings.get("size")
+        ratio = self._studio.ratio_of(size, chosen) if size else None
+        has_picture = values[self._names.index("image")] is not None
+        changes_ratio = ("variant" in preset.settings or ratio is not None) and not has_picture
+        options = gr.Radio(**ratio_options(self._studio, variant, ratio)) if changes_ratio else gr.skip()
+        return *[updates[name] for name in self._names], options, _notice(f"{preset.title}: settings applied.")
+
+    def choose_model(self, name: str) -> Any:
+        """The prompt's format and the number of blocks are the model's."""
+        variant = self._studio.variant(name)
+        look = {"info": views.prompt_hint(variant), "placeholder": views.prompt_example(variant)}
+        return gr.Textbox(**look), gr.Slider(**skip_options(self._studio, variant))
+
+    def choose_size(self, name: str, ratio: str, picture: str | None) -> Any:
+        """Sizes are the model's, unless a picture decides."""
+        size = None
+        if picture is not None:
+            try:
+                size = self._studio.size_for_picture(Path(picture), name)
+            except JobError as error:
+                return gr.skip(), views.notice_html(str(error), "This picture cannot be the first frame")
+        return gr.Radio(**ratio_options(self._studio, self._studio.variant(name), ratio, size)), gr.skip()
+
+    def list_models(self, chosen: str | None) -> Any:
+        """Those that are complete now, and the presets: a download may have ended since the start."""
+        variants = self._studio.variants()
+        names = [variant.name for variant in variants]
+        value = chosen if chosen in names else next(iter(names), None)
+        found = self._studio.presets.all()
+        cards = form_views.presets_html(found.presets, found.notices)
+        return (
+            gr.Dropdown(model_choices(variants), value=value),
+            views.demo_html(self._studio.download_command()),
+            cards,
+        )
+
+    def _request(self, values: Sequence[Any], ratio: str, mode: str, seed: str, count: float | None) -> Request:
+        form = dict(zip(self._names, values, strict=True))
+        form["prompt"] = _join(form["prompt"] or "", form.pop("sound") or "", self._tag(form["variant"]))
+        # An empty field of a seed that is fixed is drawn like a random one.
+        drawn = mode == SeedMode.RANDOM or not (seed or "").strip()
+        return Request({**form, "seed": seed}, ratio, SeedMode.RANDOM if drawn else SeedMode(mode), int(count or 1))
+
+    def _tag(self, model: str | None) -> Any:
+        return views.tag_of(self._studio.variant(model) if model else None)
+
+    def _known(self, job: Job | None) -> Any:
+        if job is None:
+            return None
+        try:
+            return self._studio.variant(job.spec.variant)
+        except JobError:
+            return None  # made by a model that was removed since
+
+
+def _join(prompt: str, sound: str, tag: Any) -> str:
+    """The prompt as it is queued; one that has no sound of its own field is left exactly as it is."""
+    return join_prompt(prompt, sound, tag) if sound.strip() else prompt
+
+
+def _next_seed(mode: str, seed: str, count: float | None, used: Sequence[int]) -> str:
+    if mode == SeedMode.NEXT and (seed or "").strip():
+        return str(int(seed) + int(count or 1))
+    # One drawn seed is shown, so that it can be used again.
+    return str(used[0]) if used else seed
+
+
+def _notice(sentence: str) -> str:
+    return f'<div class="notice good" role="status"><p>{escape(sentence)}</p></div>'
+
+
+def _first(jobs: Sequence[Job]) -> Job | None:
+    return jobs[0] if jobs else None
+
+
+def _count_first(found: tuple[Sequence[Any], Sequence[Any]]) -> tuple[int, Sequence[Any]]:
+    return len(found[0]), found[1]

@@ -1,0 +1,239 @@
+"""What the page shows about jobs, clips and the engine, as HTML. Everything that a person typed is escaped here.
+
+The strings go into `gr.HTML` as its value and never into a template: Gradio evaluates `${...}` in what a template's
+`{{ }}` have inserted (6.31), so that a prompt could run code in the page.
+"""
+
+import json
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from ovi_studio.engine.supervisor import Condition, Supervision
+from ovi_studio.errors import JobError
+from ovi_studio.jobs.estimates import QueueEstimate
+from ovi_studio.jobs.model import Batch, EngineInfo, EngineState, Job, Notice, Phase, State
+from ovi_studio.media import read_record
+from ovi_studio.ui.media_routes import job_picture_address
+from ovi_studio.ui.views import format_pace, format_seconds, notice_html
+from ovi_studio.variants import Variant
+
+WAVE = """
+  <svg viewBox="0 0 50 32" aria-hidden="true"><path d="M4 14v4M11 9v14M18 4v24M25 11v10M32 7v18M39 12v8M46 15v2"/></svg>
+"""
+STATE_NAMES = {
+    State.QUEUED: "Waiting",
+    State.RUNNING: "Running",
+    State.DONE: "Done",
+    State.FAILED: "Failed",
+    State.CANCELLED: "Cancelled",
+}
+
+
+def progress_words(job: Job) -> tuple[str, str, float | None]:
+    """(what is going on, more about it, fraction that is done) of a running job."""
+    progress = job.progress
+    if job.cancelling:
+        late = progress is not None and progress.phase in (Phase.DECODING, Phase.WRITING)
+        return "Cancelling", "This cannot be interrupted; it ends soon" if late else "Ends with this step", None
+    if progress is None:
+        return "Starting", "", None
+    left = "" if progress.seconds_left is None else f"about {format_seconds(progress.seconds_left)} left"
+    match progress.phase:
+        case Phase.LOADING:
+            return "Loading the model", job.spec.variant, None
+        case Phase.TEXT:
+            return "Reading the prompt", left, None
+        case Phase.DENOISING if progress.step:
+            pace = format_pace(progress.seconds_per_step) if progress.seconds_per_step else ""
+            more = " · ".join(filter(None, [pace, left]))
+            return f"Step {progress.step} of {progress.total}", more, progress.step / max(1, progress.total)
+        case Phase.DENOISING:
+            return "First step", left, 0.0
+        case Phase.DECODING:
+            return "Decoding picture and sound", left, None
+    return "Writing the clip", left, None
+
+
+def bar(fraction: float | None, label: str = "Progress") -> str:
+    """A bar; None: something goes on, nobody knows how far it is."""
+    name = f'role="progressbar" aria-label="{escape(label)}"'
+    if fraction is None:
+        return f'<div class="bar waiting" {name}><i></i></div>'
+    percent = round(100 * fraction)
+    return (
+        f'<div class="bar" {name} aria-valuemin="0" aria-valuemax="100" aria-valuenow="{percent}">'
+        f'<i style="width:{percent}%"></i></div>'
+    )
+
+
+def stage_html(running: Job | None, ended: Job | None, waiting: int, paused: bool, has_clip: bool) -> str:
+    """The panel above the last clip: what is going on, or what became of the job that ended last."""
+    tall = "" if has_clip else " tall"
+    if running is not None:
+        return _working(running, tall)
+    if waiting:
+        more = "The queue is paused; resume it in the Queue tab." if paused else "The engine takes the next one."
+        jobs = "1 clip waits" if waiting == 1 else f"{waiting} clips wait"
+        return (
+            f'<div class="stage{tall}" role="status">{WAVE}<p class="line"><span class="state">{jobs}</span>'
+            f'<span class="left">{more}</span></p></div>'
+        )
+    if ended is not None and ended.state is State.FAILED:
+        return notice_html(ended.error or "", f"Clip {ended.number} could not be made")
+    if ended is not None and ended.state is State.CANCELLED:
+        return f'<div class="stage{tall and " tall idle"}" role="status">{WAVE}<p class="state">Cancelled</p></div>'
+    if has_clip:
+        return ""
+    return (
+        f'<div class="stage tall idle">{WAVE}<p class="state">Your clip appears here</p>'
+        '<p class="hint">Write what it should show and sound like, then press Queue or Ctrl+Enter.</p></div>'
+    )
+
+
+def _working(job: Job, tall: str) -> str:
+    state, left, fraction = progress_words(job)
+    picture, shown = "", ""
+    if job.progress is not None and job.progress.preview is not None:
+        address = escape(job_picture_address(job) or "")
+        picture, shown = f'<img class="preview" src="{address}" alt="Preview of the clip that is being made">', " shown"
+    title = f"Clip {job.number}: {_short(job.spec.prompt, 90)}"
+    return f"""
+<div class="stage working{tall}{shown}">{picture or WAVE}
+  <p class="what">{escape(title)}</p>
+  <p class="line" role="status"><span class="state">{escape(state)}</span><span class="left">{escape(left)}</span></p>
+  {bar(fraction)}
+</div>
+"""
+
+
+def clip_html(job: Job | None) -> str:
+    """The last clip, to be played and saved; its file is asked for by the job's id."""
+    if job is None or job.clip is None:
+        return ""
+    address = f"studio/job/{escape(job.id)}"
+    if not job.clip.is_file():
+        return '<div class="stage"><p class="hint">The last clip was moved or deleted.</p></div>'
+    return (
+        f'<figure class="clip"><video src="{address}/clip.mp4" poster="{address}/poster.jpg" controls loop playsinline '
+        f'preload="metadata" aria-label="Clip {job.number}"></video>'
+        f'<a class="save" href="{address}/clip.mp4?download" download>Save clip {job.number}</a></figure>'
+    )
+
+
+def recipe_html(job: Job | None, variant: Variant | None) -> str:
+    """What a clip was made from, below it."""
+    if job is None or job.clip is None:
+        return ""
+    spec = job.spec
+    rows = {
+        "Seed": str(spec.seed),
+        "Size": _size(job.clip),
+        "Length": f"{variant.seconds:.1f} s" if variant else "",
+        "Model": variant.title if variant else spec.variant,
+        "First frame": "yes" if spec.image else "none",
+        "Steps": f"{spec.steps}, {spec.solver}, shift {spec.shift:g}",
+        "Guidance": f"video {spec.video_guidance:g}, audio {spec.audio_guidance:g}",
+        "Skipped block": _skipped(spec.slg_layer, variant),
+        "Made in": format_seconds(job.seconds),
+        "File": job.clip.name,
+    }
+    items = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in rows.items() if value)
+    return f'<div class="recipe"><p class="prompt">{escape(spec.prompt)}</p><dl>{items}</dl></div>'
+
+
+def engine_html(
+    supervision: Supervision,
+    engine: EngineInfo | None,
+    waiting: int,
+    left: QueueEstimate,
+    running_left: float | None,
+    paused: bool,
+) -> str:
+    """One line about the engine and the queue; a restart is shown with its reason."""
+    kind, words = _engine_words(supervision, engine)
+    queue = _queue_words(waiting, left, running_left)
+    paused_chip = '<span class="chip warn">Paused</span>' if paused else ""
+    reason = ""
+    if supervision.reason and supervision.condition in (Condition.WAITING, Condition.DOWN):
+        lines = escape("\n".join(supervision.last_words))
+        log = f"<details><summary>Last lines of its log</summary><pre>{lines}</pre></details>" if lines else ""
+        reason = f'<div class="reason" role="alert"><p>{escape(supervision.reason)}</p>{log}</div>'
+    return (
+        f'<div class="engine {kind}"><p role="status"><i class="dot"></i><span>{escape(words)}</span>{paused_chip}'
+        f'<span class="sum">{escape(queue)}</span></p>{reason}</div>'
+    )
+
+
+def _engine_words(supervision: Supervision, engine: EngineInfo | None) -> tuple[str, str]:
+    match supervision.condition:
+        case Condition.DOWN:
+            return "down", "The engine is down"
+        case Condition.WAITING:
+            return "warn", "The engine is being restarted"
+        case Condition.STOPPED:
+            return "down", "The engine is not running"
+    if supervision.condition is Condition.STARTING or engine is None or not engine.ready:
+        return "warn", "The engine is starting"
+    if engine.stopping:
+        return "warn", "The engine is ending after this step, to start anew"
+    if engine.state is EngineState.WORKING:
+        return "good", "The engine is at work"
+    return "good", f"The engine is ready, {engine.variant} loaded" if engine.variant else "The engine is ready"
+
+
+def _queue_words(waiting: int, left: QueueEstimate, running_left: float | None) -> str:
+    if not waiting and running_left is None:
+        return "" if not waiting else f"{waiting} waiting"
+    words = [f"{waiting} waiting"] if waiting else []
+    seconds = left.seconds + (running_left or 0)
+    if seconds:
+        more = f", and {left.unmeasured} not measured yet" if left.unmeasured else ""
+        words.append(f"{format_seconds(seconds)} left{more}")
+    elif waiting:
+        words.append("time not measured yet")
+    return " · ".join(words)
+
+
+def notices_html(notices: Sequence[Notice]) -> str:
+    """What people should know until they put it away."""
+    return "".join(
+        f'<div class="told" role="alert"><p>{escape(notice.text)}</p>'
+        f'<button type="button" data-dismiss="{notice.id}" aria-label="Put this notice away">×</button></div>'
+        for notice in notices[:5]
+    )
+
+
+def batch_news(batches: Sequence[Batch]) -> str:
+    """For the page's script, which tells people when a batch is done; shown to nobody."""
+    news = [
+        {
+            "id": batch.id,
+            "name": batch.name[:80],
+            "ended": batch.ended,
+            "done": batch.counts[State.DONE],
+            "failed": batch.counts[State.FAILED],
+        }
+        for batch in batches
+    ]
+    return f'<span id="batch-news" hidden data-batches="{escape(json.dumps(news))}"></span>'
+
+
+def _short(text: str, length: int) -> str:
+    words = " ".join(text.split())
+    return words if len(words) <= length else words[: length - 1].rstrip() + "…"
+
+
+def _skipped(layer: int | None, variant: Variant | None) -> str:
+    if layer is None and variant is None:
+        return ""
+    block = variant.slg_layer if layer is None and variant else layer or 0
+    return str(block) if block > 0 else "none"
+
+
+def _size(clip: Path) -> str:
+    try:
+        height, width = read_record(clip)["size"]
+    except (JobError, KeyError, TypeError, ValueError):
+        return ""
+    return f"{width} × {height}"

@@ -1,0 +1,142 @@
+"""Pictures and clips for the browser, by id: `launch(app_kwargs={"routes": media_routes(studio)})`.
+
+Addresses are relative to the page, so that they hold behind a share link too:
+
+    studio/job/<job>/picture.jpg      what a row of the queue shows: poster, preview or first frame, scaled down
+    studio/job/<job>/preview.jpg      the live preview of a running job
+    studio/job/<job>/clip.mp4         the clip of a job that is done; ?download=1 saves it
+    studio/job/<job>/poster.jpg
+    studio/clip/<clip>/clip.mp4       of the library
+    studio/clip/<clip>/poster.jpg
+
+Ids are only ever looked up; no path is built from them. Where the page has a login, so have these.
+"""
+
+import io
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from PIL import Image
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import Route
+
+from ovi_studio.errors import JobError
+from ovi_studio.jobs.model import Job, State
+from ovi_studio.jobs.paths import StudioPaths
+from ovi_studio.studio import Studio
+
+THUMBNAIL_SIDE = 192
+_FOREVER = "private, max-age=86400, immutable"
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    # Whatever a file turns out to be, a browser that opens it runs nothing.
+    "Content-Security-Policy": "default-src 'none'; media-src 'self'; img-src 'self'; sandbox",
+}
+
+
+def media_routes(studio: Studio) -> list[Route]:
+    """Routes for the application's own server."""
+
+    def route(path: str, answer: Callable[[Studio, Request], Response]) -> Route:
+        def guarded(request: Request) -> Response:
+            if not is_logged_in(request):
+                return Response("Log in first.", 401)
+            try:
+                return answer(studio, request)
+            except (JobError, FileNotFoundError):
+                return Response("That is not here any more.", 404)
+
+        return Route(f"/studio/{path}", guarded, methods=["GET", "HEAD"])
+
+    return [
+        route("job/{id}/picture.jpg", _job_picture),
+        route("job/{id}/preview.jpg", _job_preview),
+        route("job/{id}/clip.mp4", partial(_job_file, suffix=".mp4")),
+        route("job/{id}/poster.jpg", partial(_job_file, suffix=".jpg")),
+        route("clip/{id}/clip.mp4", partial(_library_file, suffix=".mp4")),
+        route("clip/{id}/poster.jpg", partial(_library_file, suffix=".jpg")),
+    ]
+
+
+def is_logged_in(request: Request) -> bool:
+    """Whether the page is open to who asks, by the cookie that Gradio's login sets."""
+    app = request.app
+    if getattr(app, "auth", None) is None:
+        return True
+    names = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
+    return any(request.cookies.get(name) in app.tokens for name in names)
+
+
+def job_picture_address(job: Job) -> str | None:
+    """Where a browser finds the picture of a job; changes with the picture. None if it has none."""
+    if job.state is State.DONE and job.clip is not None:
+        return f"studio/job/{job.id}/picture.jpg?done"
+    if job.progress is not None and job.progress.preview is not None:
+        # Not every step has a new one; the same address lets the browser keep what it has.
+        return f"studio/job/{job.id}/preview.jpg?{_version(job.progress.preview)}"
+    return None if job.spec.image is None else f"studio/job/{job.id}/picture.jpg?frame={job.spec.image.stem[:12]}"
+
+
+def _version(path: Path) -> str:
+    try:
+        return f"{path.stat().st_mtime_ns:x}"
+    except OSError:
+        return "0"
+
+
+def _job_picture(studio: Studio, request: Request) -> Response:
+    job = studio.store.get(request.path_params["id"])
+    preview = job.progress.preview if job.progress else None
+    path = job.poster or preview or job.spec.image
+    if path is None:
+        raise JobError("There is no picture.")
+    return _thumbnail(path, studio.paths)
+
+
+def _job_preview(studio: Studio, request: Request) -> Response:
+    job = studio.store.get(request.path_params["id"])
+    if job.progress is None or job.progress.preview is None:
+        raise JobError("There is no preview.")
+    data = job.progress.preview.read_bytes()
+    return Response(data, media_type="image/jpeg", headers=_HEADERS | {"Cache-Control": _FOREVER})
+
+
+def _job_file(studio: Studio, request: Request, suffix: str) -> Response:
+    job = studio.store.get(request.path_params["id"])
+    if job.clip is None:
+        raise JobError("There is no clip.")
+    return _file(job.clip.with_suffix(suffix), studio.paths, request)
+
+
+def _library_file(studio: Studio, request: Request, suffix: str) -> Response:
+    clip = request.path_params["id"]
+    if suffix == ".mp4":
+        return _file(studio.library.path(clip), studio.paths, request)
+    poster = studio.library.get(clip).poster
+    if poster is None:
+        raise JobError("There is no poster.")
+    return _file(poster, studio.paths, request)
+
+
+def _file(path: Path, paths: StudioPaths, request: Request) -> Response:
+    if path.is_symlink() or not path.is_file() or path.parent != paths.outputs:
+        raise FileNotFoundError
+    kind = "video/mp4" if path.suffix == ".mp4" else "image/jpeg"
+    name = path.name if "download" in request.query_params else None
+    return FileResponse(path, media_type=kind, filename=name, headers=_HEADERS | {"Cache-Control": _FOREVER})
+
+
+def _thumbnail(path: Path, paths: StudioPaths) -> Response:
+    if path.is_symlink() or path.parent not in (paths.outputs, paths.previews, paths.pictures):
+        raise FileNotFoundError
+    try:
+        with Image.open(path) as image:
+            image.draft("RGB", (THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+            image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+            data = io.BytesIO()
+            image.convert("RGB").save(data, "JPEG", quality=80)
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise FileNotFoundError from error
+    return Response(data.getvalue(), media_type="image/jpeg", headers=_HEADERS | {"Cache-Control": _FOREVER})

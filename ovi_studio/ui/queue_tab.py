@@ -1,0 +1,263 @@
+"""The Queue tab: every job, live, to be reordered, changed, stopped and begun again.
+
+All of it comes from the store, so that a reload, a second browser or a phone shows the same. The table is asked for
+only while its tab is open, and is sent only if something changed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from ovi_studio.errors import JobError
+from ovi_studio.jobs.model import ENDED, Batch, State
+from ovi_studio.studio import Studio
+from ovi_studio.ui import job_views, queue_views, views
+from ovi_studio.ui.create_handlers import PRIVATE
+from ovi_studio.ui.create_tab import CreateForm
+
+PAGE_ROWS = 60
+POLL_SECONDS = 1.0
+_TEMPLATE = """
+<ol class="jobs" aria-label="Jobs"></ol><p class="none" hidden></p>
+<div class="pager" hidden><button type="button" data-page="-1">Earlier</button><span class="place"></span>
+<button type="button" data-page="1">Later</button></div>
+"""
+_ALL = "all"
+_FILTERS: dict[str, tuple[State, ...] | None] = {
+    _ALL: None,
+    "waiting": (State.QUEUED, State.RUNNING),
+    "done": (State.DONE,),
+    "failed": (State.FAILED, State.CANCELLED),
+}
+_FILTER_NAMES = [("All", _ALL), ("Waiting", "waiting"), ("Done", "done"), ("Failed", "failed")]
+
+Seen = tuple[int, tuple[Any, ...], tuple[Any, ...]]
+"""Change counter, what was looked at, and the batches that were listed."""
+
+
+@dataclass(frozen=True)
+class QueueTab:
+    """The components that belong together."""
+
+    summary: gr.HTML
+    table: gr.HTML
+    batch: gr.Dropdown
+    which: gr.Radio
+    text: gr.Textbox
+    pause: gr.Button
+    cancel: gr.Button
+    retry: gr.Button
+    clear: gr.Button
+    notice: gr.HTML
+    page: gr.State
+    seen: gr.State
+
+    @property
+    def view(self) -> list[gr.components.Component]:
+        """What decides which jobs are shown."""
+        return [self.seen, self.batch, self.which, self.text, self.page]
+
+    @property
+    def shown(self) -> list[gr.components.Component]:
+        """What a refresh updates."""
+        return [self.summary, self.table, self.batch, self.pause, self.cancel, self.retry, self.clear, self.seen]
+
+
+def build_queue(studio: Studio, form: CreateForm, tabs: gr.Tabs, page: gr.Blocks) -> gr.Timer:
+    """The tab; returns the timer that shall run while the tab is open."""
+    tab = _build()
+    handlers = QueueHandlers(studio, form)
+    ticking = gr.Timer(POLL_SECONDS, active=False)
+    # Whoever is on the page when it loads may be on this tab: a reload keeps none, but a second look costs nothing.
+    gr.on([ticking.tick, page.load], handlers.refresh, tab.view, tab.shown, **PRIVATE)
+    gr.on(
+        [tab.batch.input, tab.which.input, tab.text.input],
+        handlers.look_again,
+        tab.view,
+        [*tab.shown, tab.page],
+        trigger_mode="always_last",
+        **PRIVATE,
+    )
+    after = [*tab.shown, tab.page, tab.notice]
+    tab.table.act(handlers.act, tab.view, [*after, *form.outputs, tabs], **PRIVATE)
+    for button, handler in (
+        (tab.pause, handlers.pause),
+        (tab.cancel, handlers.cancel_waiting),
+        (tab.retry, handlers.retry_failed),
+        (tab.clear, handlers.clear),
+    ):
+        button.click(handler, tab.view, after, **PRIVATE)
+    return ticking
+
+
+def _build() -> QueueTab:
+    with gr.Row(elem_id="queue-top"):
+        with gr.Column(scale=4, min_width=280):
+            summary = gr.HTML(elem_id="queue-summary")
+        with gr.Row(elem_id="queue-buttons", scale=3):
+            pause = gr.Button("Pause", elem_id="pause", size="md", min_width=80)
+            cancel = gr.Button("Cancel all", elem_id="cancel-all", size="md", min_width=100)
+            retry = gr.Button("Retry failed", elem_id="retry-all", size="md", min_width=120)
+            clear = gr.Button("Clear finished", elem_id="clear", size="md", min_width=140)
+    with gr.Row(elem_id="queue-filter"):
+        which = gr.Radio(_FILTER_NAMES, value=_ALL, label="Show", elem_id="queue-which", min_width=260)
+        batch = gr.Dropdown([("All batches", 0)], value=0, label="Batch", elem_id="queue-batch", min_width=200)
+        text = gr.Textbox(
+            "", label="Search", placeholder="in prompts and names", max_length=200, max_lines=1, min_width=160
+        )
+    notice = gr.HTML(elem_id="queue-notice")
+    script = (Path(__file__).parent / "queue.js").read_text(encoding="utf-8")
+    table = gr.HTML({}, html_template=_TEMPLATE, js_on_load=script, elem_id="queue", apply_default_css=False)
+    return QueueTab(
+        summary, table, batch, which, text, pause, cancel, retry, clear, notice, gr.State(0), gr.State((-1, (), ()))
+    )
+
+
+class QueueHandlers:
+    """What happens in the tab."""
+
+    def __init__(self, studio: Studio, form: CreateForm) -> None:
+        self._studio = studio
+        self._store = studio.store
+        self._form = form
+
+    def refresh(self, seen: Seen, batch: int | None, which: str, text: str, page: int) -> Any:
+        """Updates for `QueueTab.shown`; nothing if nothing changed."""
+        counter = self._store.change_counter()
+        view = (batch or 0, which, text, page)
+        if (counter, view) == seen[:2]:
+            return gr.skip()
+        return self._shown(counter, view, seen[2])
+
+    def look_again(self, seen: Seen, batch: int | None, which: str, text: str, page: int) -> Any:
+        """Another filter begins at the first page."""
+        view = (batch or 0, which, text, 0)
+        return *self._shown(self._store.change_counter(), view, seen[2]), 0
+
+    def act(self, event: gr.EventData, seen: Seen, batch: int | None, which: str, text: str, page: int) -> Any:
+        """Something in a row or below the table was used."""
+        data = event._data if isinstance(event._data, dict) else {}
+        action, job = str(data.get("action")), str(data.get("job"))
+        filled, selected = [gr.skip()] * len(self._form.outputs), gr.skip()
+        notice = ""
+        try:
+            if action == "page":
+                page = max(0, page + (1 if data.get("step") == 1 else -1))
+            elif action == "edit":
+                filled, selected = self._edit(job), gr.Tabs(selected="create")
+            else:
+                self._change(action, job, data)
+        except JobError as error:
+            notice = views.notice_html(str(error), "That did not work")
+        return *self._after(seen, batch, which, text, page, notice), *filled, selected
+
+    def pause(self, seen: Seen, batch: int | None, which: str, text: str, page: int) -> Any:
+        """Pause the queue, or let it go on."""
+        (self._store.resume if self._store.paused else self._store.pause)()
+        return self._after(seen, batch, which, text, page)
+
+    def cancel_waiting(self, seen: Seen, batch: int | None, which: str, text: str, page: int) -> Any:
+        """Cancel everything that waits or runs, of one batch if one is looked at."""
+        count = self._store.cancel(self._store.ids(states=[State.QUEUED, State.RUNNING], batch=batch or None))
+        return self._after(seen, batch, which, text, page, _said(count, "cancelled"))
+
+    def retry_failed(self, seen: Seen, batch: int | None, which: str, text: str, page: int) -> Any:
+        """Queue again what failed."""
+        count = self._store.retry(self._store.ids(states=[State.FAILED], batch=batch or None))
+        return self._after(seen, batch, which, text, page, _said(count, "queued again"))
+
+    def clear(self, seen: Seen, batch: int | None, which: str, text: str, page: int) -> Any:
+        """Forget what has ended; the clips stay in the library."""
+        if batch:
+            count = self._store.delete(self._store.ids(states=ENDED, batch=batch))
+        else:
+            count = self._store.clear_finished()
+        notice = _said(count, "taken off the list; the clips stay in the library")
+        return self._after(seen, batch, which, text, page, notice)
+
+    def _after(self, seen: Seen, batch: int | None, which: str, text: str, page: int, notice: str = "") -> list[Any]:
+        view = (batch or 0, which, text, page)
+        return [*self._shown(self._store.change_counter(), view, seen[2]), page, notice]
+
+    def _shown(self, counter: int, view: tuple[Any, ...], listed: tuple[Any, ...]) -> list[Any]:
+        number, which, text, page = view
+        states = _FILTERS.get(which)
+        batches = self._store.batches(limit=100)
+        batch = next((found for found in batches if found.id == number), None)
+        total = len(self._store.ids(states=states, batch=number or None, text=text))
+        offset = min(page, max(0, (total - 1) // PAGE_ROWS)) * PAGE_ROWS
+        jobs = self._store.jobs(states=states, batch=number or None, text=text, offset=offset, limit=PAGE_ROWS)
+        counts = self._store.counts(number or None)
+        choices = _choices(batches)
+        return [
+            queue_views.summary_html(counts, batch, None if number else self._seconds_left()),
+            queue_views.table_value(jobs, total, offset),
+            gr.skip() if choices == listed else gr.Dropdown(list(choices), value=number if batch else 0),
+            gr.Button(
+                "Resume" if self._store.paused else "Pause", variant="primary" if self._store.paused else "secondary"
+            ),
+            gr.Button(interactive=bool(counts[State.QUEUED] or counts[State.RUNNING])),
+            gr.Button(interactive=bool(counts[State.FAILED])),
+            gr.Button(interactive=any(counts[state] for state in ENDED)),
+            (counter, view, choices),
+        ]
+
+    def _seconds_left(self) -> float:
+        running = self._studio.current_job()
+        left = running.progress.seconds_left if running and running.progress else None
+        return self._studio.estimate_queue().seconds + (left or 0)
+
+    def _edit(self, job: str) -> list[Any]:
+        found = self._store.get(job)
+        if found.state is not State.QUEUED:
+            raise JobError("Only a job that waits can be changed; duplicate it, or cancel it first.")
+        notice = f'<div class="notice good" role="status"><p>You are changing clip {found.number}.</p></div>'
+        return self._form.fill(found.spec, editing=found.id, notice=notice)
+
+    def _change(self, action: str, job: str, data: dict[str, Any]) -> None:
+        match action:
+            case "cancel":
+                self._store.cancel([job])
+            case "retry":
+                self._store.retry([job])
+            case "duplicate":
+                self._store.duplicate([job])
+            case "delete":
+                self._store.delete([job])
+            case "first":
+                self._store.move_to_front([job])
+            case "move":
+                side = "before" if data.get("side") == "before" else "after"
+                self._store.move([job], **{side: str(data.get("anchor"))})
+
+
+def _choices(batches: Sequence[Batch]) -> tuple[tuple[str, int], ...]:
+    return ("All batches", 0), *((queue_views.batch_label(batch), batch.id) for batch in batches)
+
+
+def _said(count: int, what: str) -> str:
+    jobs = "1 job was" if count == 1 else f"{count} jobs were"
+    return f'<div class="notice good" role="status"><p>{jobs} {what}.</p></div>'
+
+
+def engine_line(studio: Studio) -> str:
+    """The line about the engine and the queue that stands above all tabs, with what people should know."""
+    store = studio.store
+    engines = store.engines()
+    running = studio.current_job()
+    running_left = None
+    if running is not None:
+        running_left = (running.progress.seconds_left if running.progress else None) or 0.0
+    waiting = store.counts()[State.QUEUED]
+    line = job_views.engine_html(
+        studio.supervisor.status(),
+        engines[0] if engines else None,
+        waiting,
+        studio.estimate_queue(),
+        running_left,
+        store.paused,
+    )
+    return line + job_views.notices_html(store.database.notices()) + job_views.batch_news(store.batches(limit=20))

@@ -1,0 +1,134 @@
+"""The rows of the queue as HTML. Everything that a person typed is escaped here.
+
+The rows reach the browser as the value of a `gr.HTML` whose template does not contain the value: `queue.js` puts them
+into the page, and replaces only those that changed, so that a long table stays quick and keeps the focus.
+"""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from ovi_studio.jobs.model import Batch, Job, State
+from ovi_studio.ui.job_views import STATE_NAMES, bar, progress_words
+from ovi_studio.ui.media_routes import job_picture_address
+from ovi_studio.ui.views import format_seconds
+
+_ICONS = {
+    "first": ("Run next", "M5 4h14M12 20V8M6 13l6-6 6 6"),
+    "up": ("Move up", "M12 19V6M6 11l6-6 6 6"),
+    "down": ("Move down", "M12 5v13M6 13l6 6 6-6"),
+    "edit": ("Edit", "M4 20h4L19 9l-4-4L4 16zM13 7l4 4"),
+    "duplicate": ("Duplicate", "M9 9h11v11H9zM15 9V4H4v11h5"),
+    "retry": ("Retry", "M4 12a8 8 0 1 1 2.5 5.8M4 12V6M4 12h6"),
+    "cancel": ("Cancel", "M6 6l12 12M18 6L6 18"),
+    "delete": ("Delete", "M5 7h14M10 7V4h4v3M7 7l1 13h8l1-13"),
+}
+_ACTIONS = {
+    State.QUEUED: ("first", "up", "down", "edit", "duplicate", "cancel", "delete"),
+    State.RUNNING: ("duplicate", "cancel"),
+    State.DONE: ("duplicate", "delete"),
+    State.FAILED: ("retry", "duplicate", "delete"),
+    State.CANCELLED: ("retry", "duplicate", "delete"),
+}
+_SHOWN_PROMPT = 400
+"""Characters of a prompt in a row; two lines of it are seen."""
+
+
+def table_value(jobs: Sequence[Job], total: int, offset: int) -> dict[str, Any]:
+    """What `queue.js` is given."""
+    rows = [{"id": job.id, "queued": job.state is State.QUEUED, "html": row_html(job)} for job in jobs]
+    last = offset + len(jobs)
+    place = "" if total <= len(jobs) else f"{offset + 1} to {last} of {total}"
+    return {"rows": rows, "place": place, "back": offset > 0, "on": last < total, "empty": _EMPTY if not total else ""}
+
+
+_EMPTY = "Nothing here. What you queue in the Create tab appears in this list and stays in it, also after a restart."
+
+
+def row_html(job: Job) -> str:
+    """What stands in a row."""
+    state, detail, progress = _state(job)
+    buttons = "".join(_button(action, job) for action in _ACTIONS[job.state] if not _is_late(action, job))
+    grip = (
+        '<span class="grip" aria-hidden="true">⠿</span>' if job.state is State.QUEUED else '<span class="grip"></span>'
+    )
+    facts = [job.spec.variant, f"{job.spec.steps} steps", f"seed {job.spec.seed}"]
+    facts += [f"attempt {job.attempt}"] if job.attempt > 1 else []
+    batch = (
+        ""
+        if job.batch_name == _collapsed(job.spec.prompt)[:200]
+        else f"<span>{escape(_short(job.batch_name, 48))}</span>"
+    )
+    prompt = escape(_collapsed(job.spec.prompt)[:_SHOWN_PROMPT])
+    detail = f'<span class="detail">{escape(detail)}</span>'
+    return (
+        f"{grip}{_picture(job)}"
+        f'<div class="about"><p class="prompt"><b>{job.number}</b>{prompt}</p>'
+        f'<p class="facts">{batch}<span>{escape(" · ".join(facts))}</span></p></div>'
+        f'<div class="how {job.state}"><p><span class="chip">{state}</span>{detail}</p>'
+        f'{progress}</div><div class="actions">{buttons}</div>'
+    )
+
+
+def _state(job: Job) -> tuple[str, str, str]:
+    if job.state is State.RUNNING:
+        what, more, fraction = progress_words(job)
+        return STATE_NAMES[job.state], " · ".join(filter(None, [what, more])), bar(fraction, f"Clip {job.number}")
+    if job.state is State.FAILED:
+        return STATE_NAMES[job.state], job.error or "", ""
+    if job.state is State.DONE and job.seconds is not None:
+        return STATE_NAMES[job.state], f"in {format_seconds(job.seconds)}", ""
+    return STATE_NAMES[job.state], "", ""
+
+
+def _picture(job: Job) -> str:
+    address = job_picture_address(job)
+    image = f'<img src="{escape(address)}" alt="" loading="lazy" decoding="async">' if address else ""
+    if job.state is State.DONE and job.clip is not None:
+        link = f"studio/job/{escape(job.id)}/clip.mp4"
+        label = f"Play clip {job.number}"
+        return f'<a class="thumb" href="{link}" target="_blank" rel="noopener" aria-label="{label}">{image}</a>'
+    return f'<span class="thumb">{image}</span>'
+
+
+def _is_late(action: str, job: Job) -> bool:
+    return action == "cancel" and job.cancelling
+
+
+def _button(action: str, job: Job) -> str:
+    name, path = _ICONS[action]
+    return (
+        f'<button type="button" data-action="{action}" title="{name}" aria-label="{name}: clip {job.number}">'
+        f'<svg viewBox="0 0 24 24" aria-hidden="true"><path d="{path}"/></svg></button>'
+    )
+
+
+def summary_html(counts: Mapping[State, int], batch: Batch | None, seconds_left: float | None) -> str:
+    """The numbers above the table: of all jobs, or of the batch that is looked at."""
+    total = sum(counts.values())
+    ended = total - counts[State.QUEUED] - counts[State.RUNNING]
+    if not total:
+        return ""
+    words = [f"{ended} of {total} ended"]
+    words += [f"{counts[State.FAILED]} failed"] if counts[State.FAILED] else []
+    words += [f"{counts[State.CANCELLED]} cancelled"] if counts[State.CANCELLED] else []
+    words += [f"about {format_seconds(seconds_left)} left"] if seconds_left else []
+    name = escape(_short(batch.name, 80)) if batch else "All jobs"
+    return (
+        f'<div class="summary"><p><strong>{name}</strong><span>{escape(" · ".join(words))}</span></p>'
+        f"{bar(ended / total, 'All of these')}</div>"
+    )
+
+
+def batch_label(batch: Batch) -> str:
+    """For the dropdown."""
+    ended = batch.total - batch.counts[State.QUEUED] - batch.counts[State.RUNNING]
+    return f"{_short(batch.name, 48)} ({ended}/{batch.total})"
+
+
+def _short(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _collapsed(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,24 @@
+// Buttons of the models, and copying of commands. `element` and `trigger` are Gradio's.
+element.addEventListener("click", async (event) => {
+  const target = event.target.closest("button[data-act]");
+  if (!target) return;
+  if (target.dataset.act === "download") trigger("download", { name: target.dataset.name });
+  if (target.dataset.act === "stop") trigger("stop", {});
+  if (target.dataset.act === "copy") {
+    const code = target.parentElement.querySelector("code");
+    getSelection().selectAllChildren(code);
+    try {
+      await navigator.clipboard.writeText(code.textContent);
+      target.textContent = "Copied";
+    } catch {
+      // Without https a browser keeps the clipboard to itself; the command is selected.
+      target.textContent = "Press Ctrl+C";
+    }
+  }
+});
+
+// Only a page that is looked at asks for news.
+const place = element.closest("[role=tabpanel]") ?? element;
+new IntersectionObserver((entries) => {
+  trigger(entries[entries.length - 1].isIntersecting ? "shown" : "hidden");
+}).observe(place);

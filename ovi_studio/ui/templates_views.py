@@ -1,0 +1,81 @@
+"""What the Templates tab shows, as HTML, and its notation for slots, a line each. What people wrote is escaped."""
+
+import re
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from ovi_studio.templates import Slot, Template
+
+_SLOT = re.compile(r"\{([a-z][a-z0-9_]*)\}")
+
+
+def cards_html(templates: Sequence[Template], chosen: str) -> str:
+    """The templates of a category as cards."""
+    if not templates:
+        return (
+            '<div class="nothing" role="status"><p>Nothing of your own yet. Write a template with New template, or '
+            "start one from the prompt under Create.</p></div>"
+        )
+    cards = "".join(
+        f'<li><button type="button" class="template" data-act="choose" data-id="{escape(template.id)}" '
+        f'aria-pressed="{"true" if template.id == chosen else "false"}"><span class="category">'
+        f"{escape(template.category)}</span><strong>{escape(template.title)}</strong>"
+        f'<span class="about">{escape(template.description)}</span></button></li>'
+        for template in templates
+    )
+    return f'<ul class="templates" aria-label="Templates">{cards}</ul>'
+
+
+def slots_html(template: Template) -> str:
+    """Fields for the slots with their suggestions, and the button that uses the template."""
+    fields = "".join(_field(number, slot) for number, slot in enumerate(template.slots))
+    about = f'<p class="about">{escape(template.description)}</p>' if template.description else ""
+    return (
+        f'<form class="slots" data-id="{escape(template.id)}" onsubmit="return false"><h2>{escape(template.title)}</h2>'
+        f'{about}{fields}<button type="button" class="main-action" data-act="use">Use this template</button></form>'
+    )
+
+
+def prompt_html(prompt: str) -> str:
+    """The prompt as it would be used now."""
+    return (
+        '<div class="recipe filled"><h3>The prompt</h3><p class="prompt" tabindex="0" role="region" '
+        f'aria-label="Filled prompt" aria-live="polite">{escape(prompt)}</p></div>'
+    )
+
+
+def slot_lines(slots: Sequence[Slot]) -> str:
+    """`animal: red fox | grey wolf`, a line a slot: what is taken if nobody writes anything, then suggestions."""
+    return "\n".join(f"{slot.name}: {' | '.join((slot.default, *slot.suggestions))}" for slot in slots)
+
+
+def parse_slot_lines(text: str, prompt: str, known: Sequence[Slot] = ()) -> dict[str, Any]:
+    """The inverse, as in a template's file; a slot of the prompt without a line is filled with its own name."""
+    labels = {slot.name: slot.label for slot in known}
+    slots: dict[str, Any] = {}
+    for line in filter(str.strip, text.splitlines()):
+        name, _, rest = line.partition(":")
+        default, *suggestions = [choice.strip() for choice in rest.split("|") if choice.strip()] or [""]
+        slots[name.strip()] = {"default": default, "suggestions": suggestions}
+    for name in _SLOT.findall(prompt):
+        slots.setdefault(name, {"default": "", "suggestions": []})
+    for name, entry in slots.items():
+        words = name.replace("_", " ")
+        entry["label"] = labels.get(name) or words.capitalize()
+        entry["default"] = entry["default"] or words
+    return slots
+
+
+def _field(number: int, slot: Slot) -> str:
+    field = f"slot-{number}"
+    chips = "".join(
+        f'<button type="button" class="chip" data-act="suggest" data-field="{field}">{escape(text)}</button>'
+        for text in (slot.default, *slot.suggestions)
+    )
+    return (
+        f'<div class="slot"><label for="{field}">{escape(slot.label)}</label>'
+        f'<input id="{field}" type="text" data-slot="{escape(slot.name)}" value="{escape(slot.default)}" '
+        f'maxlength="500" autocomplete="off"><div class="chips" role="group" '
+        f'aria-label="Suggestions: {escape(slot.label)}">{chips}</div></div>'
+    )

@@ -1,0 +1,145 @@
+"""What every test may have: no network, a cache of its own, and a model that is as small as a model can be."""
+
+import copy
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TOWER = {
+    "dim": 32,
+    "ffn_dim": 64,
+    "freq_dim": 16,
+    "num_heads": 2,
+    "num_layers": 2,
+    "text_len": 16,
+    "text_dim": 16,
+    "eps": 1e-6,
+}
+CHANNELS = 8
+
+DIMENSIONS: dict[str, Any] = {
+    "fusion": {
+        "video": {**TOWER, "model_type": "ti2v", "patch_size": [1, 2, 2], "in_dim": CHANNELS, "out_dim": CHANNELS},
+        "audio": {
+            **TOWER,
+            "model_type": "t2a",
+            "patch_size": [1],
+            "in_dim": 20,
+            "out_dim": 20,
+            "temporal_rope_scaling_factor": 0.19676,
+        },
+    },
+    "video_vae": {
+        "dim": 4,
+        "dec_dim": 4,
+        "z_dim": CHANNELS,
+        "dim_mult": [1, 2, 4, 4],
+        "num_res_blocks": 1,
+        "temperal_downsample": [False, True, True],
+        "patch_size": 2,
+        "latents_mean": [0.1 * channel for channel in range(CHANNELS)],
+        "latents_std": [0.5 + 0.1 * channel for channel in range(CHANNELS)],
+    },
+    "text_encoder": {
+        "vocab_size": 300,
+        "dim": 16,
+        "dim_attn": 16,
+        "dim_ffn": 32,
+        "num_heads": 2,
+        "num_layers": 2,
+        "num_buckets": 32,
+        "shared_pos": False,
+    },
+    "audio_codec": {
+        "vae": {
+            "data_dim": 80,
+            "embed_dim": 20,
+            "hidden_dim": 8,
+            "ch_mult": [1, 2, 4],
+            "num_res_blocks": 1,
+            "down_layers": [0],
+            "attn_layers": [3],
+        },
+        "vocoder": {
+            "resblock": "1",
+            "num_mels": 80,
+            "upsample_rates": [4, 4, 2, 2, 2, 2],
+            "upsample_kernel_sizes": [8, 8, 4, 4, 4, 4],
+            "upsample_initial_channel": 64,
+            "resblock_kernel_sizes": [3],
+            "resblock_dilation_sizes": [[1, 3, 5]],
+            "activation": "snakebeta",
+            "snake_logscale": True,
+        },
+    },
+}
+
+BUNDLE: dict[str, Any] = {
+    "name": "tiny",
+    "title": "Tiny, 64x64, 17 frames",
+    "licence": "Apache-2.0",
+    "audio_tag": "AUDCAP",
+    "video_latent_frames": 5,
+    "audio_latent_length": 22,
+    "pixel_area": 64 * 64,
+    "default_size": [64, 64],
+    "slg_layer": 1,
+    "dimensions": DIMENSIONS,
+}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    cache = tempfile.TemporaryDirectory(prefix="ovi-test-cache-", ignore_cleanup_errors=True)
+    config.add_cleanup(cache.cleanup)
+    # Before anything imports these libraries, and for every process that a test starts.
+    os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "OVI_CACHE_DIR": cache.name}
+    # Models this small gain nothing from threads, and wait for each other's on a machine that is busy.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True)
+def _online_for_a_hub_on_this_machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "hub" in request.fixturenames:
+        import huggingface_hub
+
+        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+
+
+@pytest.fixture
+def tiny_dimensions() -> dict[str, Any]:
+    """Of every model in `tiny_bundle`; the test may change them."""
+    return copy.deepcopy(DIMENSIONS)
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the variant `tiny`, complete and untrained, in float32; not to be changed."""
+    import torch
+
+    from ovi_studio.demo.bundle_writer import build_models, write_bundle
+
+    directory = tmp_path_factory.mktemp("tiny_bundle")
+    write_bundle(BUNDLE, build_models(DIMENSIONS), directory, torch.float32)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def tiny_pipeline(tiny_bundle: Path) -> Any:
+    """The pipeline of `tiny_bundle` on the CPU in float32."""
+    import torch
+
+    from ovi_studio.checkpoints.layout import require
+    from ovi_studio.pipeline import Compute, Pipeline
+
+    return Pipeline.load(require("tiny", tiny_bundle), Compute(torch.device("cpu"), torch.float32))
+
+
+@pytest.fixture
+def python_environment() -> dict[str, str]:
+    """For a process that imports this package from whatever folder it runs in."""
+    paths = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}

@@ -1,0 +1,393 @@
+"""The commands as a person gives them: files and sentences, exit statuses, and nothing left over."""
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ovi_studio.__main__ import main
+from ovi_studio.media import read_frames, read_record, read_samples
+
+PROMPT = "a red ball bounces <AUDCAP>a deep thump<ENDAUDCAP>"
+PATIENCE = 300
+"""Seconds for a process that takes ten when the machine has nothing else to do."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a command left: its exit status and the lines that it printed."""
+
+    status: int
+    out: list[str]
+    err: str
+
+    @property
+    def paths(self) -> list[Path]:
+        return [Path(line) for line in self.out]
+
+    @property
+    def complaints(self) -> list[str]:
+        """What stderr says beside progress bars, which overwrite themselves within a line."""
+        parts = re.split(r"[\r\n]", self.err)
+        return [part for part in parts if part.strip() and not re.search(r"step \d+ of \d+", part)]
+
+
+Run = Callable[..., Ended]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command in this process, in an empty folder."""
+    monkeypatch.delenv("OVI_CKPT_DIR", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+    def command(*arguments: object) -> Ended:
+        capsys.readouterr()
+        status = main([str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        return Ended(status, printed.out.splitlines(), printed.err)
+
+    return command
+
+
+@pytest.fixture
+def generate(run: Run, tiny_bundle: Path) -> Run:
+    """Makes clips with the tiny model and two steps, into the folder `out`."""
+
+    def command(*arguments: object) -> Ended:
+        return run("generate", "--ckpt-dir", tiny_bundle, "--out", "out", *arguments)
+
+    return command
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "ball.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (100, 160, 3), np.uint8)).save(path)
+    return path
+
+
+def files_below(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def assert_same_clip(one: Path, other: Path) -> None:
+    assert np.array_equal(read_frames(one), read_frames(other))
+    assert np.array_equal(read_samples(one), read_samples(other))
+
+
+# Making clips
+
+
+def test_a_prompt_becomes_an_mp4_and_a_poster_in_a_process_of_its_own(
+    tmp_path: Path, tiny_bundle: Path, python_environment: dict[str, str]
+) -> None:
+    command = [sys.executable, "-m", "ovi_studio", "generate", "--prompt", PROMPT, "--steps", "2"]
+    done = subprocess.run(
+        command,
+        env=python_environment | {"OVI_CKPT_DIR": str(tiny_bundle)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 0, done.stderr
+    (path,) = (tmp_path / line for line in done.stdout.splitlines())
+    assert files_below(tmp_path) == [path.with_suffix(".jpg"), path]
+    assert path.parent == tmp_path / "outputs"
+    assert read_frames(path).shape == (17, 64, 64, 3)
+    assert "Traceback" not in done.stderr
+
+
+def test_settings_reach_the_clip_and_show_prints_them(generate: Run, run: Run, picture: Path) -> None:
+    settings = {"steps": 1, "seed": 5, "solver": "euler", "shift": 3.5, "video_guidance": 2.0, "audio_guidance": 1.0}
+    settings |= {"slg_layer": 0, "video_negative_prompt": "blur", "audio_negative_prompt": "", "variant": "tiny"}
+    options = [text for name, value in settings.items() for text in (f"--{name.replace('_', '-')}", value)]
+    made = generate("--prompt", PROMPT, "--image", picture, "--size", "64x96", *options)
+    assert made.status == 0
+    shown = run("show", *made.paths)
+    assert shown.status == 0
+    record = json.loads("\n".join(shown.out))
+    assert record["spec"] == settings | {"prompt": PROMPT, "image": "ball.png", "size": [64, 96]}
+    assert record["app"] == "Ovi Studio"
+
+
+def test_the_best_complete_variant_is_taken_unless_one_is_named(generate: Run) -> None:
+    (path,) = generate("--prompt", PROMPT, "--steps", 1).paths
+    assert read_record(path)["spec"]["variant"] == "tiny"
+
+
+def test_a_count_makes_clips_with_seeds_that_follow(generate: Run) -> None:
+    made = generate("--prompt", PROMPT, "--steps", 1, "--seed", 40, "--count", 3)
+    assert made.status == 0
+    assert [read_record(path)["spec"]["seed"] for path in made.paths] == [40, 41, 42]
+    assert len(set(made.paths)) == 3
+
+
+def test_a_clip_is_made_again_bit_for_bit(generate: Run) -> None:
+    options = ("--steps", 2, "--seed", 11, "--solver", "dpm++", "--size", "64x96", "--audio-guidance", 2.5)
+    (first,) = generate("--prompt", PROMPT, *options).paths
+    (again,) = generate("--from", first).paths
+    assert again != first
+    assert_same_clip(again, first)
+    (other,) = generate("--from", first, "--seed", 12).paths
+    assert not np.array_equal(read_frames(other), read_frames(first))
+
+
+def test_a_clip_from_a_picture_is_made_again_when_the_picture_is_gone(generate: Run, picture: Path) -> None:
+    (first,) = generate("--prompt", PROMPT, "--steps", 2, "--image", picture).paths
+    assert read_frames(first).shape[1:3] == (64, 96)
+    picture.unlink()
+    (again,) = generate("--from", first).paths
+    assert_same_clip(again, first)
+    # And what was made again holds everything, too.
+    shutil.rmtree("out/pictures")
+    (third,) = generate("--from", again).paths
+    assert_same_clip(third, first)
+
+
+# From files
+
+
+def test_a_bad_row_is_reported_with_its_line_and_the_others_are_made(
+    generate: Run, tmp_path: Path, picture: Path
+) -> None:
+    table = tmp_path / "prompts.csv"
+    rows = ["text_prompt,image_path,seed,steps", f"{PROMPT},,1,1", f"{PROMPT},gone.png,2,1", f"{PROMPT},ball.png,3,1"]
+    table.write_text("\n".join(rows) + "\n")
+    made = generate("--prompts", table)
+    assert made.status == 1
+    assert made.complaints == [
+        "line 3: There is no picture gone.png; correct the path, or leave it empty to have none."
+    ]
+    assert [read_record(path)["spec"]["seed"] for path in made.paths] == [1, 3]
+    assert [read_frames(path).shape[1:3] for path in made.paths] == [(64, 64), (64, 96)]
+
+
+def test_a_row_that_fails_later_does_not_stop_the_others(generate: Run, tmp_path: Path) -> None:
+    table = tmp_path / "prompts.csv"
+    table.write_text(f"text_prompt,slg_layer\n{PROMPT},7\n{PROMPT},1\n")
+    made = generate("--prompts", table, "--steps", 1)
+    assert made.status == 1
+    assert made.complaints == ["error: Skip-layer block 7 does not exist: tiny has blocks 0 to 1."]
+    assert len(made.paths) == 1
+
+
+def official_config(bundle: Path, **changes: object) -> str:
+    settings = {
+        "ckpt_dir": str(bundle),
+        "output_dir": "from_config",
+        "sample_steps": 1,
+        "solver_name": "euler",
+        "model_name": "tiny",
+        "shift": 5.0,
+        "sp_size": 1,
+        "audio_guidance_scale": 3.0,
+        "video_guidance_scale": 4.0,
+        "mode": "t2v",
+        "fp8": False,
+        "cpu_offload": False,
+        "seed": 103,
+        "video_negative_prompt": "jitter",
+        "audio_negative_prompt": "robotic",
+        "video_frame_height_width": [64, 64],
+        "text_prompt": PROMPT,
+        "slg_layer": 1,
+        "each_example_n_times": 2,
+    }
+    # JSON is YAML.
+    return "\n".join(f"{name}: {json.dumps(value)}" for name, value in (settings | changes).items())
+
+
+def test_an_official_configuration_makes_its_clips_where_it_says(run: Run, tmp_path: Path, tiny_bundle: Path) -> None:
+    config = tmp_path / "inference_fusion.yaml"
+    config.write_text(official_config(tiny_bundle))
+    made = run("generate", "--config-file", config)
+    assert (made.status, made.complaints) == (0, [])
+    assert {path.parent for path in made.paths} == {Path("from_config")}
+    specs = [read_record(path)["spec"] for path in made.paths]
+    assert [(spec["seed"], spec["solver"], spec["variant"]) for spec in specs] == [
+        (103, "euler", "tiny"),
+        (104, "euler", "tiny"),
+    ]
+
+
+def test_settings_beside_a_configuration_are_refused(run: Run, tmp_path: Path, tiny_bundle: Path) -> None:
+    config = tmp_path / "inference_fusion.yaml"
+    config.write_text(official_config(tiny_bundle))
+    ended = run("generate", "--config-file", config, "--steps", 3)
+    assert ended.status == 1
+    assert ended.complaints[0].startswith("error: --steps cannot be combined with the configuration file")
+    assert files_below(tmp_path) == [config]
+
+
+# Refusals: one sentence, status 1, nothing written
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--variant", "1080p"], r"There is no model variant '1080p'; choose one of .*, tiny, demo\."),
+        (["--size", "big"], r"Size 'big' is not HEIGHTxWIDTH, for example 704x1280\."),
+        (["--size", "10x1000"], r"Size 10x1000 is too long and thin"),
+        (["--steps", "0"], r"The steps must be between 1 and 1000, not 0\."),
+        (["--seed", "-1"], r"The seed must be between 0 and"),
+        (["--count", "0"], r"The count must be 1 or more, not 0\."),
+        (["--prompt", ""], r"The prompt is empty; write what the clip should show and sound like\."),
+        (["--image", "gone.png"], r".*gone\.png"),
+        (["--slg-layer", "9"], r"Skip-layer block 9 does not exist: tiny has blocks 0 to 1\."),
+        (["--attention", "magic"], r"There is no attention called 'magic'; choose one of native"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_done_is_refused_in_one_line(
+    generate: Run, tmp_path: Path, options: list[str], sentence: str
+) -> None:
+    prompt = [] if "--prompt" in options else ["--prompt", PROMPT]
+    ended = generate(*prompt, *options)
+    assert ended.status == 1
+    assert ended.out == []
+    (line,) = ended.complaints
+    assert re.match(f"error: {sentence}", line)
+    assert files_below(tmp_path) == []
+
+
+def test_missing_checkpoints_are_named_with_the_command_that_fetches_them(run: Run, tmp_path: Path) -> None:
+    ended = run("generate", "--prompt", PROMPT, "--variant", "960x960_5s", "--ckpt-dir", tmp_path / "ckpts")
+    assert ended.status == 1
+    (line,) = ended.complaints
+    assert line.startswith("error: Variant 960x960_5s is not complete: ")
+    for name in ("model_960x960.safetensors", "Wan2.2_VAE.pth", "models_t5_umt5-xxl-enc-bf16.pth", "v1-16.pth"):
+        assert f"{name} is not there" in line
+    assert f"`python -m ovi_studio download 960x960_5s --ckpt-dir {tmp_path / 'ckpts'}` fetches it" in line
+    assert files_below(tmp_path) == []
+
+
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_an_output_folder_that_cannot_be_is_refused_before_a_clip_is_made(
+    run: Run, tmp_path: Path, tiny_bundle: Path, place: str
+) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    ended = run("generate", "--prompt", PROMPT, "--ckpt-dir", tiny_bundle, "--out", place, "--steps", 1000)
+    assert ended.status == 1
+    assert ended.complaints == [f"error: The output folder {place} is or lies below a file; choose another one."]
+    assert files_below(tmp_path) == [tmp_path / "file"]
+
+
+def test_a_file_that_is_no_clip_is_refused(generate: Run, run: Run, tmp_path: Path) -> None:
+    stranger = tmp_path / "stranger.mp4"
+    stranger.write_bytes(b"\0\0\0\x08ftyp")
+    for ended in (run("show", stranger), generate("--from", stranger), run("show", tmp_path / "gone.mp4")):
+        assert ended.status == 1
+        assert ended.complaints[0].startswith("error: ")
+        assert len(ended.complaints) == 1
+    assert files_below(tmp_path) == [stranger]
+
+
+@pytest.mark.parametrize("command", ["generate", "download", "bench"])
+def test_a_broken_bundle_is_one_sentence(run: Run, tmp_path: Path, command: str) -> None:
+    (tmp_path / "ckpts").mkdir()
+    (tmp_path / "ckpts" / "bundle.json").write_text("{}")
+    arguments = {"generate": ["--prompt", PROMPT], "download": ["960x960_5s"], "bench": ["clip"]}
+    ended = run(command, *arguments[command], "--ckpt-dir", tmp_path / "ckpts")
+    assert ended.status == 1
+    (line,) = ended.complaints
+    assert line.startswith(f"error: {tmp_path / 'ckpts' / 'bundle.json'} does not describe a model bundle")
+
+
+def test_two_sources_of_clips_are_a_mistake_in_the_command(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run("generate", "--prompt", PROMPT, "--prompts", "table.csv")
+    assert ended.value.code == 2
+    assert "not allowed with" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a process cannot be sent Ctrl+C alone")
+def test_ctrl_c_keeps_what_is_finished_and_leaves_nothing_of_the_rest(
+    tmp_path: Path, tiny_bundle: Path, python_environment: dict[str, str]
+) -> None:
+    table = tmp_path / "prompts.csv"
+    table.write_text("text_prompt,steps\nfirst,1\nsecond,1000\nthird,1\n")
+    child = subprocess.Popen(
+        [sys.executable, "-m", "ovi_studio", "generate", "--prompts", table.name, "--ckpt-dir", str(tiny_bundle)],
+        env=python_environment,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # A shell makes what it starts in the background deaf to Ctrl+C, and with it this process and its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    with child:
+        deadline = threading.Timer(PATIENCE, child.kill)
+        deadline.start()
+        first = child.stdout.readline()  # a path is printed when its clip is there, not at the end
+        seen = b""
+        while b" of 1000" not in seen and (more := child.stderr.read1()):
+            seen += more
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate()
+        deadline.cancel()
+    ended = Ended(child.returncode, out.decode().splitlines(), (seen + err).decode())
+    assert (ended.status, ended.out) == (130, []), ended.err
+    assert ended.complaints == ["Stopped; what was finished is kept, nothing half-written is left."]
+    path = tmp_path / first.decode().strip()
+    assert files_below(tmp_path / "outputs") == [path.with_suffix(".jpg"), path]
+    assert read_record(path)["spec"]["prompt"] == "first"
+
+
+# The other commands
+
+
+def test_doctor_reports_and_ends_well(run: Run, tiny_bundle: Path) -> None:
+    ended = run("doctor", "--ckpt-dir", tiny_bundle)
+    assert ended.status == 0
+    assert any(line.endswith(f"tiny is complete in {tiny_bundle}") for line in ended.out)
+    assert ended.out[-1].endswith("found.")
+
+
+@pytest.mark.parametrize(("options", "what"), [([], "forward pass"), (["--guided"], "step with guidance")])
+def test_bench_measures_a_forward_pass(run: Run, options: list[str], what: str) -> None:
+    ended = run("bench", "demo", "--repeats", 1, *options)
+    assert ended.status == 0
+    (line,) = ended.out
+    number = r"\d+\.\d+"
+    figures = rf"{number} s \(median of 1, fastest {number} s\), {number} TFLOP/s, peak memory {number} GiB"
+    assert re.fullmatch(rf"demo, {what}, torch\.\w+ on \w+: {figures}", line)
+
+
+def test_bench_measures_a_whole_clip(run: Run, tiny_bundle: Path, tmp_path: Path) -> None:
+    ended = run("bench", "clip", "--steps", 1, "--ckpt-dir", tiny_bundle)
+    assert ended.status == 0
+    (line,) = ended.out
+    assert line.startswith("tiny, 1 steps, torch.")
+    assert "decode video" in line
+    assert files_below(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("bench", "huge"), "There is no shape 'huge'; choose one of small, demo"),
+        (("bench", "demo", "--repeats", 0), "The number of repeats must be 1 or more, not 0."),
+        (("bench", "clip", "--steps", 0), "The steps must be between 1 and 1000, not 0."),
+        (("download", "1080p"), "There is no model variant '1080p'; choose one of 960x960_10s"),
+    ],
+)
+def test_a_command_with_a_wrong_value_ends_with_a_sentence(
+    run: Run, tmp_path: Path, arguments: tuple[object, ...], sentence: str
+) -> None:
+    ended = run(*arguments)
+    assert (ended.status, ended.out) == (1, [])
+    (line,) = ended.complaints
+    assert line.startswith(f"error: {sentence}")
+    assert files_below(tmp_path) == []

@@ -1,0 +1,229 @@
+"""The way from noise to latents: how often the model is asked, what steers it, and what can end it."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from ovi_studio.errors import Stopped
+from ovi_studio.models.transformer import OviTransformer
+from ovi_studio.sampling.denoise import Latents, Schedule, Step, denoise, draw_noise
+from ovi_studio.sampling.guidance import Guidance, guided_velocity
+from ovi_studio.sampling.solvers import advance, build_scheduler, timesteps
+from ovi_studio.spec import SOLVERS, Solver
+
+VIDEO, AUDIO = (8, 3, 4, 4), (11, 20)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def model(tiny_dimensions: dict[str, Any]) -> OviTransformer:
+    torch.manual_seed(0)
+    return OviTransformer(**tiny_dimensions["fusion"]).eval().requires_grad_(False)
+
+
+@pytest.fixture
+def passes(model: OviTransformer) -> list[dict[str, Any]]:
+    """The arguments of every forward pass, as they come."""
+    seen: list[dict[str, Any]] = []
+    names = ("video", "audio", "timestep", "text")
+
+    def note(_: Any, inputs: tuple[Any, ...], options: dict[str, Any]) -> None:
+        seen.append(dict(zip(names, inputs, strict=True)) | options)
+
+    model.register_forward_pre_hook(note, with_kwargs=True)
+    return seen
+
+
+def random(*size: int, seed: int) -> Tensor:
+    return torch.randn(size, generator=torch.Generator().manual_seed(seed))
+
+
+def guidance(model: OviTransformer, video: float = 4.0, audio: float = 3.0, skip: int | None = 1) -> Guidance:
+    positive, video_negative, audio_negative = (random(1, 5, 16, seed=seed) for seed in (1, 2, 3))
+    guided = video != 1 or audio != 1
+    return Guidance(
+        positive=model.prepare_text(positive, positive),
+        negative=model.prepare_text(video_negative, audio_negative) if guided else None,
+        video_scale=video,
+        audio_scale=audio,
+        skip_block=skip,
+    )
+
+
+def noise(seed: int = 5) -> Latents:
+    return draw_noise(VIDEO, AUDIO, seed, CPU, torch.float32)
+
+
+def first_frame() -> Tensor:
+    return random(8, 1, 4, 4, seed=9)
+
+
+# Noise
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_each_stream_is_drawn_from_a_generator_of_its_own_with_the_seed(dtype: torch.dtype) -> None:
+    drawn = draw_noise(VIDEO, AUDIO, 103, CPU, dtype)
+    for latents, shape in ((drawn.video, VIDEO), (drawn.audio, AUDIO)):
+        expected = torch.randn(shape, generator=torch.Generator().manual_seed(103), dtype=dtype)
+        assert torch.equal(latents, expected.float())
+        assert latents.dtype == torch.float32
+
+
+def test_drawing_noise_leaves_the_global_generator_alone() -> None:
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    noise()
+    assert torch.equal(torch.rand(3), expected)
+
+
+# Guidance
+
+
+def velocity(model: OviTransformer, steering: Guidance) -> tuple[Tensor, Tensor]:
+    start = noise()
+    timestep = torch.tensor([600.0])
+    return guided_velocity(
+        model, start.video.unsqueeze(0), start.audio.unsqueeze(0), timestep, steering, clean_first_frame=False
+    )
+
+
+def test_each_tower_moves_away_from_the_negative_pass_by_its_own_scale(model: OviTransformer) -> None:
+    steering = guidance(model, video=4.0, audio=3.0)
+    start, timestep = noise(), torch.tensor([600.0])
+    inputs = start.video.unsqueeze(0), start.audio.unsqueeze(0), timestep
+    towards = model(*inputs, steering.positive)
+    away = model(*inputs, steering.negative, skip_block=1)
+    result = velocity(model, steering)
+    torch.testing.assert_close(result[0], away[0] + 4 * (towards[0] - away[0]), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(result[1], away[1] + 3 * (towards[1] - away[1]), rtol=1e-4, atol=1e-5)
+
+
+def test_a_tower_with_scale_1_follows_the_positive_pass_alone(model: OviTransformer) -> None:
+    positive = velocity(model, guidance(model, video=1, audio=1))
+    only_audio = velocity(model, guidance(model, video=1, audio=3))
+    assert torch.equal(only_audio[0], positive[0])
+    assert not torch.allclose(only_audio[1], positive[1], atol=1e-3)
+    only_video = velocity(model, guidance(model, video=4, audio=1))
+    assert torch.equal(only_video[1], positive[1])
+    assert not torch.allclose(only_video[0], positive[0], atol=1e-3)
+
+
+def test_a_tower_with_scale_0_follows_the_negative_pass_alone(model: OviTransformer) -> None:
+    steering = guidance(model, video=0, audio=0)
+    start = noise()
+    inputs = start.video.unsqueeze(0), start.audio.unsqueeze(0), torch.tensor([600.0])
+    away = model(*inputs, steering.negative, skip_block=1)
+    for result, expected in zip(velocity(model, steering), away, strict=True):
+        assert torch.equal(result, expected)
+
+
+def test_a_block_is_left_out_in_the_negative_pass_only(model: OviTransformer, passes: list[dict[str, Any]]) -> None:
+    steering = guidance(model, skip=1)
+    velocity(model, steering)
+    assert [(entry["text"], entry.get("skip_block")) for entry in passes] == [
+        (steering.positive, None),
+        (steering.negative, 1),
+    ]
+
+
+# The loop
+
+
+@pytest.mark.parametrize(("video", "audio", "count"), [(1.0, 1.0, 1), (1.0, 3.0, 2), (4.0, 1.0, 2), (4.0, 3.0, 2)])
+def test_a_step_computes_the_negative_pass_only_if_it_changes_something(
+    model: OviTransformer, passes: list[dict[str, Any]], video: float, audio: float, count: int
+) -> None:
+    denoise(model, noise(), guidance(model, video, audio), Schedule("unipc", 3, 5.0))
+    assert len(passes) == 3 * count
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_any_number_of_steps_gives_numbers(model: OviTransformer, solver: Solver, steps: int) -> None:
+    result = denoise(model, noise(), guidance(model), Schedule(solver, steps, 5.0))
+    assert result.video.shape == VIDEO
+    assert result.audio.shape == AUDIO
+    assert result.video.isfinite().all()
+    assert result.audio.isfinite().all()
+    assert not torch.allclose(result.video, noise().video)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("steps", [1, 2, 7, 50])
+def test_a_solver_reaches_the_end_of_a_straight_way_in_any_number_of_steps(solver: Solver, steps: int) -> None:
+    start, end = random(1, 100, seed=1), random(1, 100, seed=2)
+    scheduler = build_scheduler(solver, steps, 5.0)
+    latents = start
+    for _ in timesteps(scheduler):
+        latents = advance(scheduler, start - end, latents)
+    # The official UniPC grid does not begin at pure noise, which leaves 0.0002 of it.
+    torch.testing.assert_close(latents, end, rtol=0, atol=2e-3)
+
+
+def test_the_model_is_asked_at_the_solvers_timesteps_from_noise_to_clean(
+    model: OviTransformer, passes: list[dict[str, Any]]
+) -> None:
+    denoise(model, noise(), guidance(model, 1, 1), Schedule("euler", 4, 5.0))
+    asked = [entry["timestep"].item() for entry in passes]
+    assert asked == pytest.approx(timesteps(build_scheduler("euler", 4, 5.0)))
+    assert asked == sorted(asked, reverse=True)
+
+
+def test_both_streams_keep_their_float32_between_steps_of_a_bfloat16_model(model: OviTransformer) -> None:
+    model = torch.nn.Module.to(model, torch.bfloat16)
+    seen: list[Step] = []
+    text = model.prepare_text(*(random(1, 5, 16, seed=seed).bfloat16() for seed in (1, 2)))
+    denoise(model, noise(), Guidance(text, None, 1, 1, None), Schedule("euler", 2, 5.0), on_step=seen.append)
+    video = seen[0].latents.video
+    assert video.dtype == torch.float32
+    assert not torch.equal(video, video.bfloat16().float())
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_the_first_frame_stands_before_every_step_and_at_the_end(
+    model: OviTransformer, passes: list[dict[str, Any]], solver: Solver
+) -> None:
+    given = first_frame()
+    result = denoise(model, noise(), guidance(model), Schedule(solver, 3, 5.0), first_frame=given)
+    assert torch.equal(result.video[:, :1], given)
+    assert not torch.allclose(result.video[:, 1:2], given, atol=1e-2)
+    assert len(passes) == 6
+    for entry in passes:
+        assert torch.equal(entry["video"][0, :, :1], given)
+        assert entry["clean_first_frame"] is True
+
+
+def test_without_a_first_frame_none_is_said_to_be_clean(model: OviTransformer, passes: list[dict[str, Any]]) -> None:
+    denoise(model, noise(), guidance(model), Schedule("unipc", 2, 5.0))
+    assert [entry["clean_first_frame"] for entry in passes] == [False] * 4
+
+
+def test_the_noise_is_not_overwritten(model: OviTransformer) -> None:
+    start = noise()
+    denoise(model, start, guidance(model), Schedule("unipc", 2, 5.0), first_frame=first_frame())
+    assert torch.equal(start.video, noise().video)
+    assert torch.equal(start.audio, noise().audio)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_every_step_is_reported_once_with_its_latents(model: OviTransformer, solver: Solver) -> None:
+    seen: list[Step] = []
+    result = denoise(model, noise(), guidance(model), Schedule(solver, 4, 5.0), on_step=seen.append)
+    assert [(step.index, step.total) for step in seen] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert torch.equal(seen[-1].latents.video, result.video)
+    assert torch.equal(seen[-1].latents.audio, result.audio)
+    assert not torch.equal(seen[-2].latents.video, result.video)
+
+
+def test_a_report_that_raises_ends_the_run_at_once(model: OviTransformer, passes: list[dict[str, Any]]) -> None:
+    def stop(step: Step) -> None:
+        if step.index == 2:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        denoise(model, noise(), guidance(model), Schedule("unipc", 50, 5.0), on_step=stop)
+    assert len(passes) == 2 * 2

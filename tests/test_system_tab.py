@@ -1,0 +1,195 @@
+"""The System tab in a real browser, and its downloads from a hub on this machine."""
+
+import json
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+from hub_server import HubServer
+from tab_server import (
+    ACCESSIBILITY,
+    HOSTILE,
+    fits_width,
+    is_unharmed,
+    needs_browser,
+    open_browser,
+    open_tab,
+    serve_tab,
+)
+
+from ovi_studio.checkpoints import download
+from ovi_studio.checkpoints.background import Downloads, Phase
+from ovi_studio.checkpoints.layout import take_inventory
+from ovi_studio.doctor import Finding, Report, State
+from ovi_studio.errors import JobError
+from ovi_studio.studio import Studio
+from ovi_studio.ui import system_views as views
+from ovi_studio.ui.system_tab import build_system
+from ovi_studio.variants import published_variants
+
+NAME = "720x720_5s"
+LARGE = 4_000_000
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+    folder = tmp_path_factory.mktemp("system")
+    studio = Studio.open(folder / "outputs", folder / "ckpts")
+    studio.paths.log.write_text("".join(f"line {number} {HOSTILE}\n" for number in range(300)), encoding="utf-8")
+    yield studio
+    studio.close()
+
+
+@pytest.fixture(scope="module")
+def url(studio: Studio) -> Iterator[str]:
+    with serve_tab(studio, "System", build_system) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def browser(url: str) -> Iterator[Any]:
+    with open_browser() as browser:
+        yield browser
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """Has every file of one published variant, small but of the right form."""
+    for files in published_variants()[NAME].files.values():
+        for file in files:
+            path = tmp_path / file.repository / file.path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write(path)
+    monkeypatch.setattr(download, "RETRY_WAITS", (0.0,))
+    monkeypatch.setattr(download, "MARGIN", 0)
+    monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_TELEMETRY", True)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    huggingface_hub.close_session()
+    with HubServer(tmp_path) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        yield server
+    huggingface_hub.close_session()
+
+
+def _write(path: Path) -> None:
+    if path.suffix == ".safetensors":
+        header = json.dumps({"weight": {"dtype": "U8", "shape": [LARGE], "data_offsets": [0, LARGE]}}).encode()
+        path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(LARGE))
+    elif path.suffix in (".pth", ".pt"):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("data.pkl", b"x" * 1000)
+    else:
+        path.write_text('{"a": 1}', encoding="utf-8")
+
+
+@pytest.mark.slow
+@needs_browser
+def test_findings_log_engine_and_places_are_shown_as_text(browser: Any, url: str, studio: Studio) -> None:
+    page = open_tab(browser, url, "System")
+    page.wait_for_selector("#doctor .findings", timeout=120_000)
+    log = page.locator("#engine-log pre").inner_text()
+    assert "line 299 <script>" in log
+    assert len(log.splitlines()) == 200
+    assert str(studio.paths.outputs) in page.locator("#places").inner_text()
+    assert page.locator("#engine-state .badge").inner_text()
+    assert page.locator("#usage .bar").count() == 3
+    assert page.locator(".model").count() == len(published_variants())
+    assert "CC-BY-NC-4.0" in page.locator("#models").inner_text()
+    assert page.evaluate(ACCESSIBILITY, "#system") == []
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert fits_width(page)
+    assert is_unharmed(page)
+    page.close()
+
+
+@pytest.mark.slow
+@needs_browser
+def test_a_download_shows_its_progress_on_every_page_and_completes(
+    browser: Any, url: str, studio: Studio, hub: HubServer
+) -> None:
+    hub.faults.stall_after = LARGE // 2
+    page = open_tab(browser, url, "System")
+    page.get_by_role("button", name=f"Download: {NAME}", exact=True).click()
+    model = page.locator(f"[data-model='{NAME}']")
+    model.get_by_text("of 4.0 MB").wait_for()
+    # The others wait: there is one download at a time.
+    assert page.get_by_role("button", name="Download: 960x960_5s").is_disabled()
+    page.reload()
+    page.get_by_role("tab", name="System").click()
+    model.get_by_text("Downloading").wait_for()
+    model.get_by_role("button", name="Cancel").click()
+    model.get_by_text("Cancelling").wait_for()
+    hub.release.set()
+    model.get_by_role("button", name="Resume").wait_for()
+    assert not take_inventory(published_variants()[NAME], studio.checkpoint_directory).complete
+    model.get_by_role("button", name="Resume").click()
+    model.get_by_text("Complete").wait_for()
+    assert take_inventory(published_variants()[NAME], studio.checkpoint_directory).complete
+    assert any(request.range for request in hub.gets())
+    page.close()
+
+
+@needs_browser
+def test_a_download_that_fails_says_what_to_do(browser: Any, url: str, hub: HubServer) -> None:
+    hub.faults.status = 403
+    page = open_tab(browser, url, "System")
+    page.get_by_role("button", name="Download: 960x960_5s", exact=True).click()
+    notice = page.locator("#models .notice")
+    notice.wait_for()
+    assert "accept its terms" in notice.inner_text()
+    assert "press Download again" in notice.inner_text()
+    page.close()
+
+
+def test_a_second_download_and_an_unknown_model_are_refused(tmp_path: Path) -> None:
+    hold = threading.Event()
+
+    def find(*_: Any) -> Any:
+        hold.wait(30)
+        raise JobError("No network.")
+
+    downloads = Downloads(tmp_path, find=find)
+    with pytest.raises(JobError, match="no such model"):
+        downloads.start("../../etc")
+    downloads.start(NAME)
+    with pytest.raises(JobError, match="is being downloaded"):
+        downloads.start("960x960_5s")
+    hold.set()
+    _wait(downloads, Phase.FAILED)
+    assert downloads.state().reason == "No network."
+    downloads.start("960x960_5s")
+    _wait(downloads, Phase.FAILED)
+
+
+def test_an_unexpected_error_ends_a_download_with_a_sentence(tmp_path: Path) -> None:
+    def find(*_: Any) -> Any:
+        raise RuntimeError("a defect")
+
+    downloads = Downloads(tmp_path, find=find)
+    downloads.start(NAME)
+    _wait(downloads, Phase.FAILED)
+    assert "RuntimeError" in downloads.state().reason
+
+
+def test_a_command_can_be_copied_and_nothing_is_html() -> None:
+    findings = (
+        Finding("Models", State.NOTE, HOSTILE, "`python -m ovi_studio download x` fetches what is missing"),
+        Finding("Attention", State.NOTE, "none", "build it from the folder `hopper`"),
+    )
+    shown = views.report_html(Report(findings)) + views.log_html([HOSTILE]) + views.places_html({"x": Path(HOSTILE)})
+    assert "<script" not in shown
+    assert "<code>python -m ovi_studio download x</code>" in shown
+    assert "<code>hopper" not in shown
+
+
+def _wait(downloads: Downloads, phase: Phase) -> None:
+    deadline = time.monotonic() + 20
+    while downloads.state().phase is not phase:
+        assert time.monotonic() < deadline, downloads.state()
+        time.sleep(0.01)

@@ -1,0 +1,159 @@
+"""The Templates tab in a real browser."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tab_server import (
+    ACCESSIBILITY,
+    HOSTILE,
+    fits_width,
+    is_unharmed,
+    needs_browser,
+    open_browser,
+    open_tab,
+    serve_tab,
+)
+
+from ovi_studio.studio import Studio
+from ovi_studio.templates import Slot
+from ovi_studio.ui import templates_views as views
+from ovi_studio.ui.templates_tab import build_templates
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+    studio = Studio.open(tmp_path_factory.mktemp("templates") / "outputs", tmp_path_factory.mktemp("ckpts"))
+    yield studio
+    studio.close()
+
+
+@pytest.fixture(scope="module")
+def url(studio: Studio) -> Iterator[str]:
+    with serve_tab(studio, "Templates", build_templates) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def browser(url: str) -> Iterator[Any]:
+    with open_browser() as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(browser: Any, url: str) -> Iterator[Any]:
+    page = open_tab(browser, url, "Templates")
+    page.wait_for_selector("#template-cards .template")
+    yield page
+    assert is_unharmed(page)
+    page.close()
+
+
+def choose(page: Any, title: str) -> None:
+    page.locator(".template", has_text=title).click()
+    page.locator(".slots h2", has_text=title).wait_for()
+
+
+@needs_browser
+def test_every_category_has_cards(page: Any) -> None:
+    for category in ("Nature", "Urban", "Abstract", "Character"):
+        page.get_by_label(category, exact=True).check()
+        page.wait_for_function(
+            "name => [...document.querySelectorAll('.template .category')].every(e => e.innerText === name)",
+            arg=category,
+        )
+        assert page.locator(".template").count() >= 4
+
+
+@needs_browser
+def test_what_is_written_into_a_slot_appears_in_the_prompt_and_goes_to_the_form(page: Any, studio: Studio) -> None:
+    template = next(one for one in studio.templates.all().templates if one.slots and one.aspect_ratio)
+    choose(page, template.title)
+    field = page.locator("[data-slot]").first
+    field.fill(f"zebra {HOSTILE}")
+    page.locator("#template-prompt .prompt", has_text="zebra <script>").wait_for()
+    # The latest counts, also if the button is pressed at once.
+    field.fill("okapi")
+    page.get_by_role("button", name="Use this template").click()
+    page.wait_for_selector("#form-prompt textarea:visible")
+    prompt = page.input_value("#form-prompt textarea")
+    assert "okapi" in prompt
+    assert "Audio:" in prompt
+    assert page.get_by_label(template.aspect_ratio, exact=True).is_checked()
+
+
+@needs_browser
+def test_a_suggestion_fills_its_slot(page: Any, studio: Studio) -> None:
+    template = next(one for one in studio.templates.all().templates if one.slots and one.slots[0].suggestions)
+    choose(page, template.title)
+    suggestion = template.slots[0].suggestions[0]
+    page.get_by_role("button", name=suggestion, exact=True).click()
+    assert page.locator("[data-slot]").first.input_value() == suggestion
+    page.locator("#template-prompt .prompt", has_text=suggestion).wait_for()
+    other = next(one for one in studio.templates.all().templates if one.slots and one.id != template.id)
+    choose(page, other.title)
+    assert page.locator("[data-slot]").first.input_value() == other.slots[0].default
+
+
+@needs_browser
+def test_own_templates_are_added_from_the_form_changed_and_deleted(page: Any, studio: Studio) -> None:
+    page.get_by_role("tab", name="Create").click()
+    page.fill("#form-prompt textarea", "A {animal} says, <S>{line}<E> Audio: wind")
+    page.get_by_role("tab", name="Templates").click()
+    page.get_by_role("button", name="New template").click()
+    page.get_by_role("button", name="Take the prompt from Create").click()
+    page.wait_for_function("[...document.querySelectorAll('#template-editor textarea')].some(e => e.value === 'wind')")
+    page.get_by_label("Title").fill(f"Mine {HOSTILE}"[:80])
+    page.get_by_label("What fills the slots").fill("animal: owl | fox")
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.locator(".slots h2", has_text="Mine <script>").wait_for()
+    (own,) = [one for one in studio.templates.all().templates if one.own]
+    assert own.audio == "wind"
+    assert own.slots == (Slot("animal", "Animal", "owl", ("fox",)), Slot("line", "Line", "line"))
+
+    page.get_by_role("button", name="Change", exact=True).click()
+    page.wait_for_selector("text=Change the template")
+    page.get_by_label("Title").fill("Changed")
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.locator(".slots h2", has_text="Changed").wait_for()
+    page.get_by_role("button", name="Delete template").click()
+    page.get_by_role("button", name="Keep it").click()
+    page.get_by_role("button", name="Delete template").click()
+    page.get_by_role("button", name="Delete for good").click()
+    page.wait_for_selector("text=Nothing of your own yet")
+    assert not [one for one in studio.templates.all().templates if one.own]
+
+
+@needs_browser
+def test_a_template_that_is_wrong_is_refused_with_a_sentence(page: Any) -> None:
+    page.get_by_role("button", name="New template").click()
+    page.get_by_label("Title").fill("Wrong")
+    page.get_by_label("Prompt with slots").fill("A cat says, <S>hello")
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.wait_for_selector("text=This cannot be done")
+
+
+@needs_browser
+def test_phone_and_accessibility(browser: Any, url: str) -> None:
+    page = open_tab(browser, url, "Templates", (390, 844))
+    page.locator(".template").first.click()
+    page.wait_for_selector(".slots")
+    assert fits_width(page)
+    assert page.evaluate(ACCESSIBILITY, "#templates") == []
+    page.get_by_role("button", name="New template").click()
+    page.get_by_label("Title").wait_for()
+    assert fits_width(page)
+    assert page.evaluate(ACCESSIBILITY, "#templates") == []
+    page.close()
+
+
+def test_slots_as_lines_and_back() -> None:
+    slots = (Slot("animal", "Which animal", "owl", ("fox",)), Slot("line", "Line", "So: quiet"))
+    text = views.slot_lines(slots)
+    assert text == "animal: owl | fox\nline: So: quiet"
+    parsed = views.parse_slot_lines(text, "{animal} {line} {mood}", slots)
+    assert parsed == {
+        "animal": {"label": "Which animal", "default": "owl", "suggestions": ["fox"]},
+        "line": {"label": "Line", "default": "So: quiet", "suggestions": []},
+        "mood": {"label": "Mood", "default": "mood", "suggestions": []},
+    }
