@@ -213,7 +213,7 @@ class Studio:
     # What is shown
 
     def current_job(self) -> Job | None:
-        """What a page shows as going on: the job that runs, or the latest that ended otherwise than done."""
+        """The job that runs, if one does."""
         running = self.store.jobs(states=[State.RUNNING], limit=1)
         return running[0] if running else None
 

@@ -267,11 +267,12 @@ class CreateHandlers:
         """Those that are complete now, and the presets: a download may have ended since the start."""
         variants = self._studio.variants()
         names = [variant.name for variant in variants]
-        value = chosen if chosen in names else next(iter(names), None)
+        # A choice that stands is not sent back: somebody may have made another while this was on its way.
+        choice = {} if chosen in names else {"value": next(iter(names), None)}
         found = self._studio.presets.all()
         cards = form_views.presets_html(found.presets, found.notices)
         return (
-            gr.Dropdown(model_choices(variants), value=value),
+            gr.Dropdown(choices=model_choices(variants), **choice),
             views.demo_html(self._studio.download_command()),
             cards,
         )

@@ -183,8 +183,6 @@ def _engine_words(supervision: Supervision, engine: EngineInfo | None) -> tuple[
 
 
 def _queue_words(waiting: int, left: QueueEstimate, running_left: float | None) -> str:
-    if not waiting and running_left is None:
-        return "" if not waiting else f"{waiting} waiting"
     words = [f"{waiting} waiting"] if waiting else []
     seconds = left.seconds + (running_left or 0)
     if seconds:

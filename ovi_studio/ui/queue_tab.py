@@ -74,7 +74,7 @@ def build_queue(studio: Studio, form: CreateForm, tabs: gr.Tabs, page: gr.Blocks
     # Whoever is on the page when it loads may be on this tab: a reload keeps none, but a second look costs nothing.
     gr.on([ticking.tick, page.load], handlers.refresh, tab.view, tab.shown, **PRIVATE)
     gr.on(
-        [tab.batch.input, tab.which.input, tab.text.input],
+        [tab.batch.input, tab.which.input, tab.text.change],
         handlers.look_again,
         tab.view,
         [*tab.shown, tab.page],
