@@ -99,3 +99,5 @@ def _write_weights(model: nn.Module, path: Path, dtype: torch.dtype) -> None:
         max_shard_size=SHARD_SIZE,
         metadata={"format": "pt"},
     )
+    for file in path.parent.glob(f"{path.stem}*.safetensors"):
+        file.chmod(0o644)  # safetensors writes files that only their owner may read
