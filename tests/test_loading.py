@@ -107,19 +107,21 @@ def official(tmp_path: Path, converted: Path) -> Path:
     return directory
 
 
-def outputs(models: Models) -> Iterator[Tensor]:
+@torch.no_grad()
+def outputs(models: Models) -> list[Tensor]:
     """What every model makes of fixed inputs."""
 
     def random(*size: int) -> Tensor:
         return torch.randn(size, generator=torch.Generator().manual_seed(0))
 
-    with torch.no_grad():
-        text = models.transformer.prepare_text(random(1, 5, 32), random(1, 5, 32))
-        yield from models.transformer(random(1, 8, 2, 4, 4), random(1, 9, 20), torch.tensor([500.0]), text)
-        yield models.text_encoder(input_ids=torch.arange(12).view(2, 6)).last_hidden_state
-        yield encode(models.video_vae, random(1, 3, 1, 32, 32).clamp(-1, 1))
-        yield decode_whole(models.video_vae, random(8, 2, 2, 2))
-        yield models.vocoder(models.audio_vae.decode(random(1, 20, 6)))
+    text = models.transformer.prepare_text(random(1, 5, 32), random(1, 5, 32))
+    return [
+        *models.transformer(random(1, 8, 2, 4, 4), random(1, 9, 20), torch.tensor([500.0]), text),
+        models.text_encoder(input_ids=torch.arange(12).view(2, 6)).last_hidden_state,
+        encode(models.video_vae, random(1, 3, 1, 32, 32).clamp(-1, 1)),
+        decode_whole(models.video_vae, random(8, 2, 2, 2)),
+        models.vocoder(models.audio_vae.decode(random(1, 20, 6))),
+    ]
 
 
 def test_official_files_give_the_same_models_as_safetensors(official: Path, converted: Path) -> None:
