@@ -76,7 +76,7 @@ class SelfAttention(nn.Module):
         query, key, value = _side_by_side(x, self.q, self.k, self.v)
         query = rotate(self.heads(self.norm_q(query)), rotary)
         key = rotate(self.heads(self.norm_k(key)), rotary)
-        return self.o(attention(query, key, self.heads(value), self.backend).flatten(2))
+        return _linear(self.o, attention(query, key, self.heads(value), self.backend).flatten(2))
 
     def heads(self, x: Tensor) -> Tensor:
         """(batch, tokens, dim) -> (batch, tokens, heads, head_dim)"""
@@ -103,12 +103,12 @@ class CrossAttention(SelfAttention):
     def forward(  # type: ignore[override]
         self, x: Tensor, rotary: RotaryTable, text: KeyValue, other: Tensor, other_rotary: RotaryTable
     ) -> Tensor:
-        query = self.heads(self.norm_q(self.q(x)))
+        query = self.heads(self.norm_q(_linear(self.q, x)))
         from_text = attention(query, text.key, text.value, self.backend)
         key, value = _side_by_side(self.pre_attn_norm_fusion(other), self.k_fusion, self.v_fusion)
         key = rotate(self.heads(self.norm_k_fusion(key)), other_rotary)
         from_other = attention(rotate(query, rotary), key, self.heads(value), self.backend)
-        return self.o((from_text + from_other).flatten(2))
+        return _linear(self.o, (from_text + from_other).flatten(2))
 
 
 class BlockModulation(nn.Module):
@@ -151,7 +151,9 @@ class TowerBlock(nn.Module):
     ) -> Tensor:
         *_, shift, scale, gate = modulation
         x = x + self.cross_attn(self.norm3(x), rotary, text, other, other_rotary)
-        return _gated(x, self.ffn(_modulated(self.norm2(x), shift, scale)), gate)
+        widen, activate, narrow = self.ffn
+        hidden = activate(_linear(widen, _modulated(self.norm2(x), shift, scale)))
+        return _gated(x, _linear(narrow, hidden), gate)
 
 
 class FusionBlock(nn.Module):
@@ -402,7 +404,18 @@ def _side_by_side(x: Tensor, *layers: nn.Module) -> Sequence[Tensor]:
     if any(type(layer) is not nn.Linear for layer in layers):
         return [layer(x) for layer in layers]
     weight = torch.cat([layer.weight for layer in layers])
-    return functional.linear(x, weight, torch.cat([layer.bias for layer in layers])).chunk(len(layers), dim=-1)
+    return _product(x, weight, torch.cat([layer.bias for layer in layers])).chunk(len(layers), dim=-1)
+
+
+def _linear(layer: nn.Module, x: Tensor) -> Tensor:
+    return _product(x, layer.weight, layer.bias) if type(layer) is nn.Linear else layer(x)
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """A linear layer; compiled for a CPU, the bias joins the operations that follow instead of a pass of its own."""
+    if torch.compiler.is_compiling() and x.device.type == "cpu":
+        return x @ weight.T + bias
+    return functional.linear(x, weight, bias)
 
 
 def _modulated(x: Tensor, shift: Modulation, scale: Modulation) -> Tensor:
