@@ -1,0 +1,280 @@
+"""Scenes: short clips with sound and a caption, drawn by a formula, that the embedded model learns and judges measure.
+
+An object of one colour and shape moves over one of four backgrounds, with a sound that belongs to what is seen. All
+that varies without being named in the caption is small (where it stands, how large it is, when it starts), so that a
+small model can learn it. Combinations of colour, shape and motion in `is_held_out` are never trained on.
+
+Nothing here imports torch.
+"""
+
+import hashlib
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from ovi_studio.variants import FRAME_RATE, SAMPLE_RATE
+
+SIDE = 96
+"""Pixels, height and width."""
+FRAMES = 73
+SAMPLES = 95 * 512
+FLOOR = 0.82
+"""Height of the floor's edge, as a part of the frame from its top."""
+RADIUS = 0.19
+"""Of the object, as a part of the frame; with jitter it covers a third to two fifths of the frame."""
+BOUNCE_PERIOD = 0.96
+CIRCLE_PERIOD = 1.5
+PHASE_JITTER = 0.08
+"""Seconds. If picture and sound did not know of each other, a quarter of the impacts would be further apart."""
+LOW_PITCH, HIGH_PITCH = 220.0, 880.0
+FOLLOWING_PITCH = (300.0, 1200.0)
+"""Hertz at the floor and at the top."""
+_TOP = 0.04
+_HELD_OUT = 0.2
+
+
+class Colour(StrEnum):
+    RED = "red"
+    ORANGE = "orange"
+    YELLOW = "yellow"
+    GREEN = "green"
+    CYAN = "cyan"
+    BLUE = "blue"
+    PURPLE = "purple"
+    PINK = "pink"
+
+
+class Shape(StrEnum):
+    BALL = "ball"
+    SQUARE = "square"
+    TRIANGLE = "triangle"
+    RING = "ring"
+
+
+class Background(StrEnum):
+    GREEN_FLOOR = "green floor"
+    WOODEN_FLOOR = "wooden floor"
+    STONE_FLOOR = "stone floor"
+    NIGHT = "night"
+
+
+class Motion(StrEnum):
+    STILL = "still"
+    RIGHT = "left to right"
+    LEFT = "right to left"
+    RISE = "rise"
+    BOUNCE = "bounce"
+    CIRCLE = "circle"
+
+
+class Sound(StrEnum):
+    IMPACT = "impact"
+    LOW_TONE = "low tone"
+    HIGH_TONE = "high tone"
+    FOLLOWING_TONE = "following tone"
+    WIND = "wind"
+    SILENCE = "silence"
+
+
+RGB = {
+    Colour.RED: (220, 40, 40),
+    Colour.ORANGE: (245, 140, 25),
+    Colour.YELLOW: (245, 220, 50),
+    Colour.GREEN: (45, 190, 70),
+    Colour.CYAN: (50, 205, 220),
+    Colour.BLUE: (45, 90, 225),
+    Colour.PURPLE: (140, 60, 190),
+    Colour.PINK: (250, 135, 185),
+}
+WALL_AND_FLOOR = {
+    Background.GREEN_FLOOR: ((206, 211, 216), (84, 128, 90)),
+    Background.WOODEN_FLOOR: ((238, 224, 200), (140, 100, 66)),
+    Background.STONE_FLOOR: ((140, 146, 152), (92, 94, 98)),
+    Background.NIGHT: ((24, 28, 52), (52, 52, 62)),
+}
+_TONES = (Sound.LOW_TONE, Sound.HIGH_TONE, Sound.WIND, Sound.SILENCE)
+_FOLLOWING = (Sound.FOLLOWING_TONE, Sound.FOLLOWING_TONE, Sound.WIND, Sound.SILENCE)
+SOUNDS_OF = {
+    Motion.STILL: _TONES,
+    Motion.RIGHT: _TONES,
+    Motion.LEFT: _TONES,
+    Motion.RISE: _FOLLOWING,
+    Motion.CIRCLE: _FOLLOWING,
+    Motion.BOUNCE: (Sound.IMPACT,),
+}
+"""What can be heard with each motion; a sound that is there twice is drawn twice as often."""
+_FOOT = {Shape.BALL: 1.0, Shape.SQUARE: 0.89, Shape.TRIANGLE: 0.85, Shape.RING: 1.05}
+"""From the object's centre to its lowest point, in radii."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is seen and heard; the last three are small and stand in no caption."""
+
+    colour: Colour
+    shape: Shape
+    background: Background
+    motion: Motion
+    sound: Sound
+    offset: float = 0.0
+    """To the side, as a part of the frame."""
+    scale: float = 1.0
+    phase: float = 0.0
+    """Seconds by which a periodic motion is late."""
+    seed: int = 0
+    """Of the noise in wind and impacts."""
+
+
+def draw_scene(random: np.random.Generator, *, held_out: bool = False) -> Scene:
+    """A random scene; only held-out combinations, or only others."""
+    while True:
+        motion = _pick(random, Motion)
+        scene = Scene(
+            colour=_pick(random, Colour),
+            shape=_pick(random, Shape),
+            background=_pick(random, Background),
+            motion=motion,
+            sound=_pick(random, SOUNDS_OF[motion]),
+            offset=float(random.uniform(-0.05, 0.05)),
+            scale=float(random.uniform(0.93, 1.07)),
+            phase=float(random.uniform(-PHASE_JITTER, PHASE_JITTER)),
+            seed=int(random.integers(2**31)),
+        )
+        if is_held_out(scene) == held_out:
+            return scene
+
+
+def is_held_out(scene: Scene) -> bool:
+    """Whether this combination of colour, shape and motion is kept out of training."""
+    text = f"{scene.colour}/{scene.shape}/{scene.motion}"
+    return hashlib.sha256(text.encode()).digest()[0] < 256 * _HELD_OUT
+
+
+def path(scene: Scene) -> np.ndarray:
+    """Centre (x, y) of the object in each frame, as parts of the frame: (FRAMES, 2)."""
+    time = np.arange(FRAMES) / FRAME_RATE
+    progress = time / time[-1]
+    radius = RADIUS * scene.scale
+    rest = FLOOR - radius * _FOOT[scene.shape]
+    x = np.full(FRAMES, 0.5 + scene.offset)
+    y = np.full(FRAMES, rest)
+    match scene.motion:
+        case Motion.RIGHT:
+            x = 0.24 + 0.52 * progress + scene.offset
+        case Motion.LEFT:
+            x = 0.76 - 0.52 * progress + scene.offset
+        case Motion.RISE:
+            y = rest + (radius + _TOP - rest) * progress
+        case Motion.BOUNCE:
+            y = rest - (rest - radius - _TOP) * _bounce_height(time - scene.phase)
+        case Motion.CIRCLE:
+            angle = 2 * math.pi * (time - scene.phase) / CIRCLE_PERIOD
+            x, y = x + 0.2 * np.sin(angle), 0.46 - 0.2 * np.cos(angle)
+    return np.stack([x, y], axis=1)
+
+
+def impacts(scene: Scene) -> np.ndarray:
+    """Seconds at which a bouncing object meets the floor; empty for other motions."""
+    if scene.motion is not Motion.BOUNCE:
+        return np.empty(0)
+    times = BOUNCE_PERIOD * (0.5 + np.arange(math.ceil(FRAMES / FRAME_RATE / BOUNCE_PERIOD) + 1)) + scene.phase
+    return times[times < SAMPLES / SAMPLE_RATE - 0.05]
+
+
+def render(scene: Scene) -> np.ndarray:
+    """Frames, uint8 (FRAMES, SIDE, SIDE, 3)."""
+    wall, floor = (np.array(colour, np.float32) for colour in WALL_AND_FLOOR[scene.background])
+    grid = (np.arange(SIDE, dtype=np.float32) + 0.5) / SIDE
+    below = np.clip((grid - FLOOR) * SIDE + 0.5, 0, 1)[:, None, None]
+    background = np.broadcast_to(wall + (floor - wall) * below, (SIDE, SIDE, 3))
+    centres = path(scene).astype(np.float32)
+    dx = grid[None, None, :] - centres[:, 0, None, None]
+    dy = grid[None, :, None] - centres[:, 1, None, None]
+    coverage = np.clip(0.5 - SIDE * _distance(scene.shape, dx, dy, RADIUS * scene.scale), 0, 1)[..., None]
+    colour = np.array(RGB[scene.colour], np.float32)
+    return np.rint(background + (colour - background) * coverage).astype(np.uint8)
+
+
+def synthesise(scene: Scene) -> np.ndarray:
+    """Samples, float32 (SAMPLES,) in [-1, 1]."""
+    random = np.random.default_rng(scene.seed)
+    time = np.arange(SAMPLES) / SAMPLE_RATE
+    match scene.sound:
+        case Sound.IMPACT:
+            sound = _impacts(scene, time, random)
+        case Sound.LOW_TONE:
+            sound = _tone(np.full(SAMPLES, LOW_PITCH))
+        case Sound.HIGH_TONE:
+            sound = _tone(np.full(SAMPLES, HIGH_PITCH))
+        case Sound.FOLLOWING_TONE:
+            sound = _tone(following_pitch(scene, time))
+        case Sound.WIND:
+            sound = _wind(time, random)
+        case Sound.SILENCE:
+            sound = np.zeros(SAMPLES)
+    return (sound * _fade(time)).astype(np.float32)
+
+
+def following_pitch(scene: Scene, time: np.ndarray) -> np.ndarray:
+    """Hertz at each of the times, by the object's height."""
+    height = (FLOOR - path(scene)[:, 1]) / FLOOR
+    low, high = FOLLOWING_PITCH
+    return low * (high / low) ** np.interp(time, np.arange(FRAMES) / FRAME_RATE, np.clip(height, 0, 1))
+
+
+def _pick(random: np.random.Generator, choices: object) -> object:
+    options = list(choices)
+    return options[random.integers(len(options))]
+
+
+def _bounce_height(time: np.ndarray) -> np.ndarray:
+    """0 at the floor, 1 at the top; a parabola between two contacts, at the top when time is 0."""
+    from_top = (time / BOUNCE_PERIOD + 0.5) % 1 - 0.5
+    return 1 - (2 * from_top) ** 2
+
+
+def _distance(shape: Shape, dx: np.ndarray, dy: np.ndarray, radius: float) -> np.ndarray:
+    """From the outline, negative inside, as a part of the frame."""
+    match shape:
+        case Shape.BALL:
+            return np.hypot(dx, dy) - radius
+        case Shape.SQUARE:
+            return np.maximum(np.abs(dx), np.abs(dy)) - _FOOT[shape] * radius
+        case Shape.TRIANGLE:
+            half_width, height, apex = 1.05 * radius, 1.9 * radius, 1.05 * radius
+            slope = (height * np.abs(dx) - half_width * (dy + apex)) / math.hypot(height, half_width)
+            return np.maximum(slope, dy - _FOOT[shape] * radius)
+        case Shape.RING:
+            distance = np.hypot(dx, dy)
+            return np.maximum(distance - _FOOT[shape] * radius, 0.5 * radius - distance)
+
+
+def _tone(pitch: np.ndarray) -> np.ndarray:
+    phase = 2 * math.pi * np.cumsum(pitch) / SAMPLE_RATE
+    return 0.3 * (np.sin(phase) + 0.3 * np.sin(2 * phase) + 0.1 * np.sin(3 * phase))
+
+
+def _impacts(scene: Scene, time: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """A thump and a click that die away within a tenth of a second."""
+    sound = np.zeros(SAMPLES)
+    for moment in impacts(scene):
+        since = time - moment
+        after = np.where(since >= 0, since, np.inf)
+        sound += 0.7 * np.exp(-after / 0.04) * np.sin(2 * math.pi * 140 * np.where(since >= 0, since, 0))
+        sound += 0.3 * np.exp(-after / 0.012) * random.uniform(-1, 1, SAMPLES)
+    return np.clip(sound, -1, 1)
+
+
+def _wind(time: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    spectrum = np.fft.rfft(random.standard_normal(SAMPLES))
+    frequency = np.fft.rfftfreq(SAMPLES, 1 / SAMPLE_RATE)
+    noise = np.fft.irfft(spectrum / (1 + (frequency / 600) ** 2), SAMPLES)
+    swell = 1 + 0.3 * np.sin(2 * math.pi * (time / 2.5 + random.uniform()))
+    return 0.12 * swell * noise / noise.std()
+
+
+def _fade(time: np.ndarray) -> np.ndarray:
+    """Up and down within 20 ms, so that nothing clicks at the ends."""
+    return np.clip(np.minimum(time, time[-1] - time) / 0.02, 0, 1)
