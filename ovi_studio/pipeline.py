@@ -3,7 +3,7 @@
 import importlib.metadata
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +31,11 @@ from ovi_studio.variants import LATENT_STRIDE, Variant
 _RECORDED_PACKAGES = ("torch", "diffusers", "transformers", "av")
 _DECODER_BYTES = 3_000_000
 """Memory that the full-size video decoder needs for each latent pixel of a tile, bfloat16; see docs/performance.md."""
+
+
+OnDecoded = Callable[[float], None]
+"""Called with the fraction of the frames that is decoded, after every latent frame of every tile; an exception that it
+raises ends the run and reaches the caller unchanged."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +79,10 @@ class Pipeline:
         return cls(inventory.variant, load_models(inventory, home, compute.dtype), compute, hashes)
 
     @torch.no_grad()
-    def __call__(self, spec: ClipSpec, on_step: OnStep | None = None) -> Clip:
+    def __call__(self, spec: ClipSpec, on_step: OnStep | None = None, on_decoded: OnDecoded | None = None) -> Clip:
         """Make one clip.
 
-        Raises `JobError` if the picture or a setting does not fit, and whatever `on_step` raises.
+        Raises `JobError` if the picture or a setting does not fit, and whatever `on_step` and `on_decoded` raise.
         """
         clock = _Clock(self.compute.device)
         skip_block = self._skip_block(spec)
@@ -92,7 +97,7 @@ class Pipeline:
         with clock.phase("decode_audio"):
             samples = self.decode_audio(latents.audio)
         with clock.phase("decode_video"):
-            frames = self.decode_video(latents.video)
+            frames = self.decode_video(latents.video, on_decoded)
         return Clip(spec, frames, samples.numpy(), picture, self._record(clock, frames))
 
     def embed_texts(self, spec: ClipSpec) -> TextEmbeddings:
@@ -150,14 +155,19 @@ class Pipeline:
             mel = audio_vae.decode(latents.T.unsqueeze(0).float())
             return vocoder(mel).flatten().float().clamp(-1, 1).cpu()
 
-    def decode_video(self, latents: Tensor) -> np.ndarray:
+    def decode_video(self, latents: Tensor, on_decoded: OnDecoded | None = None) -> np.ndarray:
         """Video latents (channels, frames, height, width) -> frames, uint8 (T, H, W, 3)."""
         height, width = (side * LATENT_STRIDE for side in latents.shape[2:])
         frames = np.empty((self.variant.frames, height, width, 3), np.uint8)
+        decoded = 0
         with self._in_use(self.models.video_vae):
             tile = _tile_size(latents.shape[2], latents.shape[3], self.compute.device)
             for patch in video_vae.decode(self.models.video_vae, latents, tile):
-                frames[patch.frames, patch.rows, patch.columns] = to_bytes(patch.pixels)
+                pixels = to_bytes(patch.pixels)
+                frames[patch.frames, patch.rows, patch.columns] = pixels
+                decoded += pixels.size
+                if on_decoded is not None:
+                    on_decoded(decoded / frames.size)
         return frames
 
     def _latent_size(self, spec: ClipSpec, picture: Picture | None) -> tuple[int, int]:

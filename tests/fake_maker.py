@@ -1,7 +1,8 @@
 """A maker without models, for tests of the queue and the engine: it makes small real clips and does what prompts say.
 
 "crash": an error that nobody expects; "die": the process is gone at once; "memory": out of memory; "refuse": a
-`JobError`; "wait": steps that take `STEP_SECONDS`. Everything else is a clip at once.
+`JobError`; "wait": steps that take `STEP_SECONDS`; "decode": as many pieces to decode as there are steps, each of which
+takes that long. Everything else is a clip at once.
 """
 
 import os
@@ -35,6 +36,10 @@ class FakeMaker:
                 time.sleep(STEP_SECONDS)
             report.step(index, spec.steps)
             misbehave(spec.prompt)
+        if "decode" in spec.prompt:
+            for index in range(1, spec.steps + 1):
+                time.sleep(STEP_SECONDS)
+                report.decoded(index / spec.steps)
         frames = np.full((2, 32, 32, 3), spec.seed % 256, np.uint8)
         return Clip(spec, frames, np.zeros(1400, np.float32))
 

@@ -91,6 +91,30 @@ def test_running_job_is_cancelled_within_a_step(store):
     assert_done_exactly_once(store, [after])
 
 
+def test_running_job_is_cancelled_within_a_decoded_piece(store):
+    job, after = store.add([spec("decode", steps=1000), spec()])
+    with engine(store):
+        wait_for(lambda: (progress := store.get(job).progress) and progress.part and progress.part > 0.003)
+        progress = store.get(job).progress
+        assert (progress.phase, progress.step, progress.total) == (Phase.DECODING, 1000, 1000)
+        assert progress.seconds_left > 500 * STEP_SECONDS
+        store.cancel([job])
+        asked = time.monotonic()
+        wait_for(lambda: store.get(job).state is State.CANCELLED)
+        assert time.monotonic() - asked < 10 * STEP_SECONDS
+        wait_until_ended(store)
+    assert_done_exactly_once(store, [after])
+
+
+def test_clip_that_is_being_decoded_is_finished_before_the_engine_ends(store):
+    (job,) = store.add([spec("decode", steps=30)])
+    with engine(store) as child:
+        wait_for(lambda: (progress := store.get(job).progress) and progress.part)
+        store.stop_engine(store.engines()[0].owner)
+        assert child.wait(20) == 0
+    assert_done_exactly_once(store, [job])
+
+
 def test_progress_says_phase_steps_and_time_left(store):
     store.add([spec("wait", steps=40)])
     with engine(store):

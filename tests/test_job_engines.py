@@ -37,7 +37,7 @@ def test_progress_is_what_was_reported(store):
     store.add([SPEC])
     with Work(store.database, "worker") as work:
         job = work.claim()
-        progress = replace(STEP, preview=store.paths.previews / "x.jpg")
+        progress = replace(STEP, part=0.25, preview=store.paths.previews / "x.jpg")
         work.report(job, progress)
         assert store.get(job.id).progress == progress
         work.finish(job, store.paths.outputs / "x.mp4", 12.5)

@@ -10,12 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from job_helpers import SPEC, queued, run_python, specs
+from job_helpers import SPEC, STEP, queued, run_python, specs
 
 from ovi_studio.errors import JobError
 from ovi_studio.jobs import database as database_module
 from ovi_studio.jobs.paths import StudioPaths
+from ovi_studio.jobs.rows import spec_columns
+from ovi_studio.jobs.schema import MIGRATIONS
 from ovi_studio.jobs.store import Store
+from ovi_studio.jobs.work import Work
 
 
 @pytest.fixture
@@ -96,6 +99,25 @@ def test_database_of_a_newer_version_is_refused_and_left_alone(store):
     with pytest.raises(JobError, match="newer version"):
         Store.open(store.paths.outputs)
     assert not list(store.paths.state.glob("*.damaged-*"))
+
+
+def test_database_of_an_older_version_is_brought_up_to_date_with_its_jobs(tmp_path):
+    paths = StudioPaths.of(tmp_path / "outputs")
+    paths.prepare()
+    with closing(sqlite3.connect(paths.database, isolation_level=None)) as connection:
+        for statement in MIGRATIONS[0]:
+            connection.execute(statement)
+        connection.execute("PRAGMA user_version = 1")
+        connection.execute("INSERT INTO batches VALUES (1, 'old', 0)")
+        columns = {**spec_columns(SPEC), "id": "old", "batch": 1, "state": "queued", "priority": 0, "position": 1}
+        names = ", ".join(columns)
+        places = ", ".join(f":{name}" for name in columns)
+        connection.execute(f"INSERT INTO jobs ({names}, created) VALUES ({places}, 0)", columns)
+    with closing(Store.open(tmp_path / "outputs")) as store, Work(store.database, "worker") as work:
+        job = work.claim()
+        assert (job.id, job.spec) == ("old", SPEC)
+        work.report(job, replace(STEP, part=0.5))
+        assert store.get("old").progress.part == 0.5
 
 
 def test_start_that_was_cut_off_leaves_nothing_that_the_next_one_stumbles_over(tmp_path):

@@ -178,6 +178,25 @@ def test_a_stopped_run_ends_and_the_next_one_is_as_ever(tiny_pipeline: Pipeline)
     assert same(tiny_pipeline(SPEC), expected)
 
 
+def test_decoding_tells_how_far_it_is_and_ends_with_the_piece_at_which_it_is_stopped(tiny_pipeline: Pipeline) -> None:
+    expected = tiny_pipeline(SPEC)
+    fractions: list[float] = []
+    assert same(tiny_pipeline(SPEC, on_decoded=fractions.append), expected)
+    assert fractions == sorted(set(fractions))
+    assert len(fractions) >= 5, "one for each latent frame"
+    assert fractions[-1] == 1
+
+    def stop(fraction: float) -> None:
+        fractions.append(fraction)
+        raise Stopped
+
+    fractions.clear()
+    with pytest.raises(Stopped):
+        tiny_pipeline(SPEC, on_decoded=stop)
+    assert len(fractions) == 1
+    assert same(tiny_pipeline(SPEC), expected)
+
+
 # Refusals
 
 

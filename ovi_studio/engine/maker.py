@@ -31,6 +31,9 @@ class Report(Protocol):
     def step(self, index: int, total: int, latents: "Tensor | None" = None) -> None:
         """A step, from 1 to `total`, is done; the latents of the video are (channels, frames, height, width)."""
 
+    def decoded(self, fraction: float) -> None:
+        """So much of the picture is decoded."""
+
 
 Maker = Callable[[ClipSpec, Report], Clip]
 
@@ -68,7 +71,7 @@ class ModelMaker:
         def on_step(step: "Step") -> None:
             report.step(step.index, step.total, step.latents.video)
 
-        return self._generator.pipeline(spec.variant)(spec, on_step)
+        return self._generator.pipeline(spec.variant)(spec, on_step, report.decoded)
 
 
 def build_maker(name: str, options: MakerOptions) -> Maker:

@@ -42,6 +42,7 @@ class Watch:
         self._phase = Phase.LOADING
         self._preview: Path | None = None
         self._step, self._total = 0, job.spec.steps
+        self._part: float | None = None
         self._begun: dict[Phase, float] = {}
         self._step_times: list[float] = []
 
@@ -52,7 +53,7 @@ class Watch:
 
     def phase(self, phase: Phase) -> None:
         """See `Report`."""
-        self._phase = phase
+        self._phase, self._part = phase, None
         self._begun[phase] = time.monotonic()
         self._tell()
 
@@ -65,6 +66,11 @@ class Watch:
         self._tell()
         if index == total:
             self.phase(Phase.DECODING)
+
+    def decoded(self, fraction: float) -> None:
+        """See `Report`."""
+        self._part = fraction
+        self._tell()
 
     def pace(self) -> Pace | None:
         """What the phases took, once the clip is written."""
@@ -83,7 +89,7 @@ class Watch:
             raise RuntimeError(f"{self._work.database.paths.database} is not the file any more that was opened")
         pace = self._seconds_per_step(RECENT_STEPS)
         left = self._seconds_left(pace)
-        progress = Progress(self._phase, self._step, self._total, pace, left, self._preview)
+        progress = Progress(self._phase, self._step, self._total, pace, left, self._part, self._preview)
         try:
             verdict = self._work.report(self._job, progress)
         except JobError as error:
@@ -109,6 +115,9 @@ class Watch:
 
     def _seconds_left(self, pace: float | None) -> float | None:
         known = self._known
+        if self._phase is Phase.DECODING and self._part:
+            taken = time.monotonic() - self._begun[Phase.DECODING]
+            return taken * (1 / self._part - 1) + (known.write if known else 0)
         if self._phase is Phase.DENOISING and pace is not None:
             return pace * (self._total - self._step) + (known.decode + known.write if known else 0)
         if known is None:

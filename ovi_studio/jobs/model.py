@@ -62,6 +62,8 @@ class Progress:
     """Median of the recent steps."""
     seconds_left: float | None = None
     """Until the clip is written; None as long as nothing was measured."""
+    part: float | None = None
+    """Fraction of the phase that is done, in a phase that has no steps and can tell."""
     preview: Path | None = None
     """A JPEG that is replaced every few steps; gone when the job ends."""
 

@@ -16,7 +16,7 @@ JOBS = "SELECT jobs.*, batches.name AS batch_name FROM jobs JOIN batches ON batc
 
 NO_PROGRESS = (
     "owner = NULL, phase = NULL, step = NULL, total = NULL, seconds_per_step = NULL, seconds_left = NULL, "
-    "preview = NULL"
+    "part = NULL, preview = NULL"
 )
 """What a job loses that does not run any more."""
 
@@ -86,5 +86,6 @@ def _progress_of(row: sqlite3.Row, paths: StudioPaths) -> Progress | None:
         total=row["total"],
         seconds_per_step=row["seconds_per_step"],
         seconds_left=row["seconds_left"],
+        part=row["part"],
         preview=None if row["preview"] is None else paths.previews / Path(row["preview"]).name,
     )

@@ -63,7 +63,9 @@ _FIRST = (
     "INSERT INTO changes VALUES (0)",
 )
 
-MIGRATIONS = (_FIRST,)
+_PARTS = ("ALTER TABLE jobs ADD COLUMN part REAL",)
+
+MIGRATIONS = (_FIRST, _PARTS)
 """Statements that lead from version n to n + 1."""
 
 

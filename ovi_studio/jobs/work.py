@@ -106,7 +106,8 @@ class Work:
         """Write how far a job is and read, in the same statement, whether to go on."""
         with self.database.write(durable=False) as connection:
             rows = connection.execute(
-                "UPDATE jobs SET phase = ?, step = ?, total = ?, seconds_per_step = ?, seconds_left = ?, preview = ? "
+                "UPDATE jobs SET phase = ?, step = ?, total = ?, seconds_per_step = ?, seconds_left = ?, part = ?, "
+                "preview = ? "
                 "WHERE id = ? AND owner = ? AND state = 'running' "
                 "RETURNING cancel, (SELECT stop FROM engines WHERE engines.owner = jobs.owner) AS stop",
                 (
@@ -115,6 +116,7 @@ class Work:
                     progress.total,
                     progress.seconds_per_step,
                     progress.seconds_left,
+                    progress.part,
                     None if progress.preview is None else progress.preview.name,
                     job.id,
                     self.owner,

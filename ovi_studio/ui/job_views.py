@@ -34,8 +34,8 @@ def progress_words(job: Job) -> tuple[str, str, float | None]:
     """(what is going on, more about it, fraction that is done) of a running job."""
     progress = job.progress
     if job.cancelling:
-        late = progress is not None and progress.phase in (Phase.DECODING, Phase.WRITING)
-        return "Cancelling", "This cannot be interrupted; it ends soon" if late else "Ends with this step", None
+        late = progress is not None and progress.phase is Phase.WRITING
+        return "Cancelling", "This cannot be interrupted; it ends soon" if late else "Ends in a moment", None
     if progress is None:
         return "Starting", "", None
     left = "" if progress.seconds_left is None else f"about {format_seconds(progress.seconds_left)} left"
@@ -51,7 +51,7 @@ def progress_words(job: Job) -> tuple[str, str, float | None]:
         case Phase.DENOISING:
             return "First step", left, 0.0
         case Phase.DECODING:
-            return "Decoding picture and sound", left, None
+            return "Decoding picture and sound", left, progress.part
     return "Writing the clip", left, None
 
 
