@@ -1,19 +1,14 @@
-"""Single frames of a clip, converted as `media.read_frames` does but without holding all of them (a clip of ten seconds
-has 650 MB of them)."""
+"""Single frames of a clip, without holding all of them: a clip of ten seconds has 650 MB."""
 
 import io
 from pathlib import Path
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from PIL import Image
 
 from ovi_studio.errors import JobError
-
-_INTERPOLATION = (
-    Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT | Interpolation.FULL_CHR_H_INT
-)
+from ovi_studio.media import to_rgb
 
 
 def read_frame(path: Path, index: int | None = None) -> np.ndarray:
@@ -31,17 +26,7 @@ def read_frame(path: Path, index: int | None = None) -> np.ndarray:
                     break
             if found is None:
                 raise ValueError("no frame")
-            return (
-                VideoReformatter()
-                .reformat(
-                    found,
-                    format="rgb24",
-                    src_colorspace=Colorspace.ITU709,
-                    src_color_range=ColorRange.MPEG,
-                    interpolation=_INTERPOLATION,
-                )
-                .to_ndarray()
-            )
+            return to_rgb(found)
     # Without a stream it is an IndexError, without a frame a ValueError.
     except (av.FFmpegError, OSError, IndexError, ValueError) as error:
         raise JobError(f"{path.name} cannot be decoded; the file is broken. Make the clip again.") from error

@@ -1,24 +1,22 @@
 """Whether a file is a clip of this app and how large it is, read from its boxes without decoding anything.
 
-Layout: ISO/IEC 14496-12. A box that reaches beyond the file's end means that the file was cut off, so a clip that is
+A box that reaches beyond the file's end means that the file was cut off, so a clip that is
 still being copied into the folder is not listed until it is whole.
 """
 
 import hashlib
 import json
-import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from ovi_studio.boxes import Box, boxes, file_box, read
 from ovi_studio.errors import JobError
 from ovi_studio.media import read_record
 from ovi_studio.spec import ClipSpec
 
-_MAX_BOXES = 1000
-"""Per level; files of this app have about five."""
 _MAX_MOOV = 256 * 2**20
 """Bytes; holds the first frame as well."""
 
@@ -63,24 +61,27 @@ def probe(path: Path) -> Facts | None:
 
 def _measures(file: BinaryIO) -> tuple[tuple[int, int], float] | None:
     """((height, width), seconds), or None if this is no whole mp4 with a picture."""
-    end = file.seek(0, os.SEEK_END)
-    top = {kind: (start, stop) for kind, start, stop in _boxes(file, 0, end)}
+    whole = file_box(file)
+    top = {box.kind: box for box in boxes(file, whole)}
     if not {b"ftyp", b"moov", b"mdat"} <= set(top):
         return None
-    start, stop = top[b"moov"]
-    if stop > end or top[b"mdat"][1] > end or stop - start > _MAX_MOOV:
+    index = top[b"moov"]
+    if index.end > whole.end or top[b"mdat"].end > whole.end or index.size > _MAX_MOOV:
         return None
-    inside = list(_boxes(file, start, stop))
-    scale = next((_read(file, first, 32) for kind, first, _ in inside if kind == b"mvhd"), None)
-    for kind, first, last in inside:
-        if kind != b"trak":
-            continue
-        header = next((_read(file, begin, 96) for name, begin, _ in _boxes(file, first, last) if name == b"tkhd"), b"")
-        track = _track(header)
-        if track is not None and scale is not None:
-            size, duration = track
-            return size, duration / max(1, _timescale(scale))
+    inside = list(boxes(file, index))
+    scale = _head(file, inside, b"mvhd", 32)
+    for box in inside:
+        if box.kind == b"trak" and scale is not None:
+            track = _track(_head(file, boxes(file, box), b"tkhd", 96) or b"")
+            if track is not None:
+                size, duration = track
+                return size, duration / max(1, _timescale(scale))
     return None
+
+
+def _head(file: BinaryIO, among: Iterable[Box], kind: bytes, size: int) -> bytes | None:
+    """The first bytes of a box of this kind."""
+    return next((read(file, box.start, size) for box in among if box.kind == kind), None)
 
 
 def _track(header: bytes) -> tuple[tuple[int, int], int] | None:
@@ -94,25 +95,3 @@ def _track(header: bytes) -> tuple[tuple[int, int], int] | None:
 
 def _timescale(header: bytes) -> int:
     return struct.unpack_from(">I", header, 20 if header[:1] == b"\x01" else 12)[0]
-
-
-def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """(kind, start and end of the content) of the boxes in a range; the end may lie beyond the range."""
-    for _ in range(_MAX_BOXES):
-        if start + 8 > end:
-            return
-        size, kind = struct.unpack(">I4s", _read(file, start, 8))
-        content = start + 8
-        if size == 1:
-            size, content = struct.unpack(">Q", _read(file, content, 8))[0], content + 8
-        elif size == 0:
-            size = end - start
-        if size < content - start:
-            return
-        yield kind, content, start + size
-        start += size
-
-
-def _read(file: BinaryIO, start: int, size: int) -> bytes:
-    file.seek(start)
-    return file.read(size)
