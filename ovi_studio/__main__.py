@@ -76,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.set_defaults(run=_doctor)
 
     _add_bench(commands)
+    _add_plan(commands)
     # Its options are read by the engine itself, which the page's supervisor starts too.
     commands.add_parser("engine", help="make the clips of the page's queue, without the page", add_help=False)
     return parser
@@ -119,6 +120,15 @@ def _add_bench(commands: Any) -> None:
     _add_checkpoint_directory(parser)
     _add_compute(parser)
     parser.set_defaults(run=_bench)
+
+
+def _add_plan(commands: Any) -> None:
+    from ovi_studio.parallel.command import add_options
+
+    parser = commands.add_parser("plan", help="say how several GPUs would make a clip, and what it would cost")
+    add_options(parser)
+    _add_checkpoint_directory(parser)
+    parser.set_defaults(run=_plan)
 
 
 def _add_checkpoint_directory(parser: argparse.ArgumentParser) -> None:
@@ -232,6 +242,12 @@ def _doctor(options: argparse.Namespace) -> int:
 
     print(doctor.format_report(doctor.examine(_checkpoints(options))))
     return 0
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from ovi_studio.parallel import command
+
+    return command.run(options, _checkpoints(options))
 
 
 def _engine(arguments: Sequence[str]) -> int:

@@ -22,12 +22,15 @@ from packaging.version import Version
 from ovi_studio.checkpoints.download import MARGIN, MissingFile, format_bytes, free_space, missing_files
 from ovi_studio.checkpoints.layout import Inventory, take_inventory
 from ovi_studio.errors import JobError
+from ovi_studio.parallel.plan import Demand, Gpus, Wish, choose
+from ovi_studio.parallel.words import describe, title
 from ovi_studio.variants import Part, Variant, known_variants, published_variants
 
 LIBRARIES = ("diffusers", "transformers", "accelerate", "peft", "gradio", "av")
 CODECS = ("libx264", "aac")
 _INSTALL = "pip install -r requirements.txt"
 _GIB = 2**30
+_GPUS = "What these GPUs can do together"
 
 _WORKING_MEMORY = 6 * _GIB
 """Beside the weights, estimated: 54,900 tokens at the widest layer (1.6 GB), with their queries, keys and values."""
@@ -121,6 +124,7 @@ def examine(checkpoint_directory: Path, output_directory: Path = Path("outputs")
     inventories = [take_inventory(variant, checkpoint_directory) for variant in variants]
     findings += _model_findings(inventories)
     findings += _ability_findings(inventories, torch.gpus, memory.total)
+    findings += _plan_findings(inventories, torch.gpus)
     return Report(tuple(findings))
 
 
@@ -343,6 +347,22 @@ def _ability(variant: Variant, gpus: Sequence[Gpu], memory: int) -> tuple[bool, 
     if largest >= _STREAMED_MEMORY:
         return True, "should fit one GPU, streamed from host memory"
     return False, f"needs a GPU of at least {_gib(_STREAMED_MEMORY)}"
+
+
+def _plan_findings(inventories: Sequence[Inventory], gpus: Sequence[Gpu]) -> Iterator[Finding]:
+    """How several GPUs would make clips of the best variant that is complete; without any, of the best there is."""
+    published = sorted((one for one in inventories if one.variant.root is None), key=lambda one: not one.complete)
+    if len(gpus) < 2 or not published:
+        return
+    variant = published[0].variant
+    available = Gpus.named(len(gpus), min(gpu.total for gpu in gpus), gpus[0].name)
+    for wish, name in ((Wish.LATENCY, "a clip sooner"), (Wish.THROUGHPUT, "the queue sooner")):
+        try:
+            plan = choose(Demand.of(variant), available, wish)
+        except JobError as error:
+            yield Finding(_GPUS, State.NOTE, f"{variant.name}, {name}: {error}")
+            continue
+        yield Finding(_GPUS, State.OK, f"{variant.name}, {name}: {title(plan)}. {' '.join(describe(plan))}")
 
 
 def _version(package: str) -> str | None:

@@ -252,6 +252,17 @@ def test_what_fits_follows_from_the_gpus_and_the_memory(
     assert sentence in found[0].text
 
 
+def test_several_gpus_are_told_what_they_can_do_together(machine: Machine) -> None:
+    machine.has_variant("720x720_5s")
+    machine.has_torch(*[RTX_3090] * 4)
+    sooner = machine.finding("720x720_5s, a clip sooner: guidance parallel x sequence parallel")
+    assert sooner.state is State.OK
+    assert "Predicted:" in sooner.text
+    assert machine.finding("720x720_5s, the queue sooner: one clip a GPU").state is State.OK
+    machine.has_torch(RTX_3090)
+    assert not [finding for finding in machine.report().findings if "a clip sooner" in finding.text]
+
+
 def test_a_broken_bundle_hides_nothing_else(machine: Machine) -> None:
     machine.has_variant("720x720_5s")
     (machine.ckpts / "bundle.json").write_text("{")

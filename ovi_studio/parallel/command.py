@@ -1,0 +1,44 @@
+"""`python -m ovi_studio plan`: what several GPUs would do, for GPUs that need not be here. Imports no torch."""
+
+import argparse
+from pathlib import Path
+
+from ovi_studio.errors import JobError
+from ovi_studio.parallel.plan import GIB, LINKS, WEIGHT_BYTES, Demand, Gpus, Wish, choose
+from ovi_studio.parallel.words import describe, format_gpus, title
+from ovi_studio.sizes import snap_size
+from ovi_studio.spec import parse_size
+from ovi_studio.variants import find_variant
+
+_HEADINGS = {Wish.LATENCY: "This clip sooner", Wish.THROUGHPUT: "The queue sooner"}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    parser.add_argument("--gpus", type=int, required=True, help="how many GPUs")
+    parser.add_argument("--vram", type=float, default=24, help="GB of memory of each (default: %(default)s)")
+    parser.add_argument("--link", choices=LINKS, default="pcie4", help="between them (default: %(default)s)")
+    parser.add_argument("--tflops", type=float, default=71, help="rated in bf16 (default: %(default)s, an RTX 3090)")
+    parser.add_argument("--variant", default="960x960_5s", help="model variant (default: %(default)s)")
+    parser.add_argument("--size", type=parse_size, metavar="HEIGHTxWIDTH", help="(default: the variant's own)")
+    parser.add_argument("--weights", choices=WEIGHT_BYTES, default="bf16", help="(default: %(default)s)")
+    parser.add_argument("--no-guidance", action="store_true", help="one pass a step, as with lightning adapters")
+    parser.add_argument("--wish", choices=[*Wish], help="what is to be done sooner (default: both are shown)")
+
+
+def run(options: argparse.Namespace, checkpoints: Path) -> int:
+    """Print the plan for each wish; returns the exit status."""
+    if options.vram <= 0 or options.tflops <= 0:
+        raise JobError("Memory and operations of the GPUs must be more than nothing.")
+    variant = find_variant(options.variant, checkpoints)
+    size = snap_size(*(options.size or variant.default_size), variant.pixel_area)
+    demand = Demand.of(variant, size, guided=not options.no_guidance, weights=options.weights)
+    gpus = Gpus(options.gpus, options.vram * GIB, LINKS[options.link], options.tflops * 1e12)
+    plans = {wish: choose(demand, gpus, wish) for wish in ([Wish(options.wish)] if options.wish else Wish)}
+    guidance = "without guidance" if options.no_guidance else "with guidance"
+    print(f"{variant.name}, {size[0]}x{size[1]}, {guidance}, on {format_gpus(next(iter(plans.values())))}")
+    for wish, plan in plans.items():
+        print(f"\n{_HEADINGS[wish]}: {title(plan)}")
+        for sentence in describe(plan):
+            print(f"  {sentence}")
+    return 0
