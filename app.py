@@ -58,6 +58,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument(
         "--out", type=Path, default=DEFAULT_OUTPUT_DIRECTORY, help="folder for the clips (default: %(default)s)"
     )
+    parser.add_argument("--lora-dir", type=Path, help="folder with LoRA files (default: $OVI_LORA_DIR or loras)")
     parser.add_argument("--state", type=Path, help="folder of the queue (default: .studio/ beside the clips)")
     parser.add_argument("--attention", default="native", help="native, flash2, flash3 or sage (default: native)")
     parser.add_argument("--compile", action="store_true", help="compile the transformer's blocks")
@@ -102,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from ovi_studio.engine.maker import DEFAULT_MAKER, MakerOptions
     from ovi_studio.studio import Studio
 
-    making = MakerOptions(options.ckpt_dir, options.attention, options.compile, options.cpu_offload)
+    making = MakerOptions(options.ckpt_dir, options.attention, options.compile, options.cpu_offload, options.lora_dir)
     try:
         studio = Studio.open(
             options.out, options.ckpt_dir, state=options.state, options=making, maker=options.maker or DEFAULT_MAKER

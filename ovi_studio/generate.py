@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ovi_studio.adapters.library import AdapterLibrary, default_adapter_directory
 from ovi_studio.checkpoints.layout import complete_variants, require
 from ovi_studio.errors import JobError
 from ovi_studio.media import check_writable, write_clip
@@ -25,11 +26,16 @@ class Failure:
 
 
 class Generator:
-    """Makes clips with one variant's models in memory at a time."""
+    """Makes clips with one variant's models in memory at a time.
 
-    def __init__(self, checkpoint_directory: Path, compute: Compute) -> None:
+    Args:
+        adapter_directory: None is the default one (see `adapters.library`).
+    """
+
+    def __init__(self, checkpoint_directory: Path, compute: Compute, adapter_directory: Path | None = None) -> None:
         self.checkpoint_directory = checkpoint_directory
         self.compute = compute
+        self.adapters = AdapterLibrary(adapter_directory or default_adapter_directory())
         self._pipeline: Pipeline | None = None
 
     def pipeline(self, variant_name: str) -> Pipeline:
@@ -37,15 +43,18 @@ class Generator:
         if self._pipeline is None or self._pipeline.variant.name != variant_name:
             inventory = require(variant_name, self.checkpoint_directory)
             self._pipeline = None  # two variants do not fit into memory together
-            self._pipeline = Pipeline.load(inventory, self.compute)
+            self._pipeline = Pipeline.load(inventory, self.compute, self.adapters.path)
         return self._pipeline
 
     def make(self, spec: ClipSpec, directory: Path, on_step: OnStep | None = None) -> Path:
         """Make one clip and write it; returns its path. Raises `JobError`, and whatever `on_step` raises."""
-        # Both before models are loaded, which takes minutes.
+        # Before models are loaded, which takes minutes.
         check_writable(directory)
         if spec.image is not None:
             read_picture(spec.image)
+        for use in spec.stack:
+            if not use.zero:
+                self.adapters.find(use.name)
         return write_clip(self.pipeline(spec.variant)(spec, on_step), directory)
 
     def make_all(

@@ -6,12 +6,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ovi_studio.adapters.library import AdapterLibrary, default_adapter_directory
+from ovi_studio.adapters.manager import AdapterManager
 from ovi_studio.checkpoints.hashes import BackgroundHash
 from ovi_studio.checkpoints.layout import Inventory
 from ovi_studio.checkpoints.load import Models, load_models
@@ -58,35 +61,59 @@ class Compute:
 
 
 class Pipeline:
-    """The models of one variant, ready to make clips."""
+    """The models of one variant, ready to make clips.
 
-    def __init__(self, variant: Variant, models: Models, compute: Compute, hashes: BackgroundHash | None = None):
+    Args:
+        hashes: of the checkpoint files, for the clip's record.
+        find_adapter: the path of the adapter that has a name; None looks into the default folder.
+    """
+
+    def __init__(
+        self,
+        variant: Variant,
+        models: Models,
+        compute: Compute,
+        hashes: BackgroundHash | None = None,
+        find_adapter: Callable[[str], Path] | None = None,
+    ) -> None:
         self.variant = variant
         self.models = models
         self.compute = compute
         self._hashes = hashes
+        self.adapters = AdapterManager(
+            models.transformer, find_adapter or AdapterLibrary(default_adapter_directory()).path
+        )
         models.transformer.set_attention(choose_backend(compute.attention))
         if compute.compiled:
             models.transformer.compile_blocks()
 
     @classmethod
-    def load(cls, inventory: Inventory, compute: Compute | None = None) -> "Pipeline":
+    def load(
+        cls,
+        inventory: Inventory,
+        compute: Compute | None = None,
+        find_adapter: Callable[[str], Path] | None = None,
+    ) -> "Pipeline":
         """Load a complete inventory (`checkpoints.layout.require`); raises `JobError` for a file that is not right."""
         compute = compute or Compute.default()
         # The hashes are for the clip's record and are ready long before it is.
         hashes = BackgroundHash([path for paths in inventory.files.values() for path in paths])
         home = torch.device("cpu") if compute.offloaded else compute.device
-        return cls(inventory.variant, load_models(inventory, home, compute.dtype), compute, hashes)
+        return cls(inventory.variant, load_models(inventory, home, compute.dtype), compute, hashes, find_adapter)
 
     @torch.no_grad()
     def __call__(self, spec: ClipSpec, on_step: OnStep | None = None, on_decoded: OnDecoded | None = None) -> Clip:
-        """Make one clip.
+        """Make one clip; its spec names the hash of every adapter.
 
-        Raises `JobError` if the picture or a setting does not fit, and whatever `on_step` and `on_decoded` raise.
+        Raises `JobError` if the picture, an adapter or a setting does not fit, and whatever `on_step` and `on_decoded`
+        raise.
         """
         clock = _Clock(self.compute.device)
         skip_block = self._skip_block(spec)
         picture = None if spec.image is None else read_picture(spec.image)
+        with clock.phase("adapters"):
+            # They change the layers that text is projected with, so they come first.
+            prepared = self.adapters.prepare(spec.stack, spec.steps)
         with clock.phase("text"):
             texts = self.embed_texts(spec)
         with clock.phase("first_frame"):
@@ -98,7 +125,9 @@ class Pipeline:
             samples = self.decode_audio(latents.audio)
         with clock.phase("decode_video"):
             frames = self.decode_video(latents.video, on_decoded)
-        return Clip(spec, frames, samples.numpy(), picture, self._record(clock, frames))
+        record = self._record(clock, frames)
+        record["adapters"] = {name: report.summary() for name, report in prepared.reports.items()}
+        return Clip(spec.with_stack(prepared.stack), frames, samples.numpy(), picture, record)
 
     def embed_texts(self, spec: ClipSpec) -> TextEmbeddings:
         """Prompt and negative prompts through the text encoder."""
@@ -131,22 +160,29 @@ class Pipeline:
         skip_block: int | None = None,
         on_step: OnStep | None = None,
     ) -> Latents:
-        """The sampling loop with this pipeline's transformer."""
+        """The sampling loop with this pipeline's transformer and the adapters that it was given last."""
         transformer = self.models.transformer
         with self._in_use(transformer):
             positive, video_negative, audio_negative = (
                 embedding.unsqueeze(0).to(self.compute.device, transformer.dtype)
                 for embedding in (texts.positive, texts.video_negative, texts.audio_negative)
             )
-            guidance = Guidance(
-                positive=transformer.prepare_text(positive, positive),
-                negative=transformer.prepare_text(video_negative, audio_negative) if spec.guided else None,
-                video_scale=spec.video_guidance,
-                audio_scale=spec.audio_guidance,
-                skip_block=skip_block,
-            )
-            schedule = Schedule(spec.solver, spec.steps, spec.shift)
-            return denoise(transformer, noise, guidance, schedule, first_frame=first_frame, on_step=on_step)
+
+            def guidance() -> Guidance:
+                return Guidance(
+                    positive=transformer.prepare_text(positive, positive),
+                    negative=transformer.prepare_text(video_negative, audio_negative) if spec.guided else None,
+                    video_scale=spec.video_guidance,
+                    audio_scale=spec.audio_guidance,
+                    skip_block=skip_block,
+                )
+
+            def before_step(index: int) -> Guidance | None:
+                return guidance() if self.adapters.set_step(index) else None
+
+            schedule = Schedule(spec.solver, spec.steps, spec.shift, spec.timesteps, spec.seed)
+            hooks = {"on_step": on_step, "before_step": before_step}
+            return denoise(transformer, noise, guidance(), schedule, first_frame=first_frame, **hooks)
 
     def decode_audio(self, latents: Tensor) -> Tensor:
         """Audio latents (length, channels) -> samples (length * 512,), float32 in [-1, 1], on the host."""

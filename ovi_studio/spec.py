@@ -5,24 +5,27 @@ preset. It is validated once, when it is made; code behind it trusts it. Nothing
 """
 
 import dataclasses
+import itertools
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from ovi_studio.adapters.stack import Stack, parse_stack, stack_to_json
 from ovi_studio.errors import JobError
 from ovi_studio.prompts import MAX_PROMPT_LENGTH
 from ovi_studio.sizes import picture_size, snap_size
 from ovi_studio.variants import Variant
 
-Solver = Literal["unipc", "euler", "dpm++"]
+Solver = Literal["unipc", "euler", "dpm++", "restart"]
 SOLVERS: tuple[Solver, ...] = get_args(Solver)
 
 MAX_STEPS = 1000
 MAX_SEED = 2**63 - 1
 MAX_GUIDANCE = 100.0
 MAX_SHIFT = 100.0
+MAX_TIMESTEP = 1000.0
 MAX_SIDE = 8192
 """Pixels; sizes are scaled to the variant's area anyway, so only their ratio matters."""
 MAX_RATIO = 16.0
@@ -45,7 +48,9 @@ class ClipSpec:
     steps: int = 50
     solver: Solver = "unipc"
     shift: float = 5.0
-    """Moves the sigma grid towards noise; larger for larger clips."""
+    """Moves the sigma grid towards noise; larger for larger clips. Explicit timesteps are not moved."""
+    timesteps: tuple[float, ...] | None = None
+    """Where the model is asked, from noise (1000) to clean; None: the solver's own grid of `steps`."""
     seed: int = 100
     video_guidance: float = 4.0
     audio_guidance: float = 3.0
@@ -53,6 +58,10 @@ class ClipSpec:
     """Block left out in the negative pass (skip-layer guidance); 0 or less: none; None: the variant's own."""
     video_negative_prompt: str = DEFAULT_VIDEO_NEGATIVE_PROMPT
     audio_negative_prompt: str = DEFAULT_AUDIO_NEGATIVE_PROMPT
+    accelerators: Stack = ()
+    """Adapters that belong to the way of sampling, such as those of a lightning preset."""
+    adapters: Stack = ()
+    """Adapters of style and content, which stay when the way of sampling is changed."""
 
     def __post_init__(self) -> None:
         _check_prompts(self)
@@ -64,17 +73,37 @@ class ClipSpec:
         _check_range("audio guidance", self.audio_guidance, 0, MAX_GUIDANCE)
         if self.size is not None:
             _check_size(*self.size)
+        if self.timesteps is not None:
+            _check_timesteps(self.timesteps, self.steps)
+        _check_stacks(self.accelerators, self.adapters)
 
     @property
     def guided(self) -> bool:
         """Whether a negative pass changes anything."""
         return self.video_guidance != 1 or self.audio_guidance != 1
 
+    @property
+    def stack(self) -> Stack:
+        """All adapters; both kinds act alike."""
+        return self.accelerators + self.adapters
+
+    def with_settings(self, settings: Mapping[str, Any]) -> "ClipSpec":
+        """The same clip with other settings (see `merge_settings`); raises `JobError`."""
+        return ClipSpec.from_dict(merge_settings(self.to_dict(), settings))
+
+    def with_stack(self, stack: Stack) -> "ClipSpec":
+        """The same clip with this in place of `stack`, which has as many adapters."""
+        count = len(self.accelerators)
+        return dataclasses.replace(self, accelerators=stack[:count], adapters=stack[count:])
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, every field present."""
-        values = dataclasses.asdict(self)
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         values["image"] = None if self.image is None else str(self.image)
-        values["size"] = None if self.size is None else list(self.size)
+        for name in ("size", "timesteps"):
+            values[name] = None if values[name] is None else list(values[name])
+        for name in ADAPTER_LISTS:
+            values[name] = stack_to_json(values[name])
         return values
 
     @classmethod
@@ -91,7 +120,36 @@ class ClipSpec:
         missing = [name for name in ("prompt", "variant") if name not in given]
         _check("prompt" not in missing, "The prompt is empty; write what the clip should show and sound like.")
         _check(not missing, "No model variant is named; give one, for example 960x960_5s.")
-        return cls(**{name: _parse(name, value) for name, value in given.items()})
+        parsed = {name: _parse(name, value) for name, value in given.items()}
+        if parsed.get("timesteps") is not None:
+            parsed.setdefault("steps", len(parsed["timesteps"]))
+        return cls(**parsed)
+
+
+def merge_settings(base: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a clip, `given` ones in place of those of `base`.
+
+    A number of steps and explicit timesteps say the same thing in two ways, so that who gives one drops the other.
+    """
+    kept = dict(base)
+    for name, other in (("steps", "timesteps"), ("timesteps", "steps")):
+        if given.get(name) not in (None, "") and given.get(other) in (None, ""):
+            kept.pop(other, None)
+    return kept | dict(given)
+
+
+def parse_timesteps(text: str) -> tuple[float, ...] | None:
+    """`1000,750,500,250` as numbers, None for an empty text; raises `JobError`."""
+    try:
+        numbers = tuple(float(number) for number in text.replace(";", ",").split(",")) if text.strip() else ()
+    except ValueError:
+        raise JobError(f"{reprlib.repr(text)} are no timesteps; write numbers such as 1000,750,500,250.") from None
+    return numbers or None
+
+
+def format_timesteps(timesteps: tuple[float, ...] | None) -> str:
+    """The inverse of `parse_timesteps`."""
+    return ",".join(f"{timestep:.12g}" for timestep in timesteps or ())
 
 
 def clip_size(spec: ClipSpec, variant: Variant, picture: tuple[int, int] | None = None) -> tuple[int, int]:
@@ -145,6 +203,12 @@ def _pair(value: Any) -> tuple[int, int]:
     return _whole(height), _whole(width)
 
 
+def _timesteps(value: Any) -> tuple[float, ...] | None:
+    if isinstance(value, str):
+        return parse_timesteps(value)
+    return tuple(_number(number) for number in value) or None
+
+
 _PARSERS = {
     "prompt": _text,
     "variant": _text,
@@ -153,13 +217,17 @@ _PARSERS = {
     "steps": _whole,
     "solver": _text,
     "shift": _number,
+    "timesteps": _timesteps,
     "seed": _whole,
     "video_guidance": _number,
     "audio_guidance": _number,
     "slg_layer": _whole,
     "video_negative_prompt": _text,
     "audio_negative_prompt": _text,
+    "accelerators": parse_stack,
+    "adapters": parse_stack,
 }
+ADAPTER_LISTS = ("accelerators", "adapters")
 _NEGATIVE_PROMPTS = ("video_negative_prompt", "audio_negative_prompt")
 
 
@@ -182,6 +250,24 @@ def _check_size(height: int, width: int) -> None:
         max(height, width) <= MAX_RATIO * min(height, width),
         f"Size {height}x{width} is too long and thin; the longer side may be {MAX_RATIO:g} times the shorter.",
     )
+
+
+def _check_timesteps(timesteps: tuple[float, ...], steps: int) -> None:
+    _check(
+        all(0 < timestep <= MAX_TIMESTEP for timestep in timesteps)
+        and all(later < earlier for earlier, later in itertools.pairwise(timesteps)),
+        f"The timesteps must fall from at most {MAX_TIMESTEP:g} towards 0, for example 1000,750,500,250; they are "
+        f"{reprlib.repr(format_timesteps(timesteps))}.",
+    )
+    _check(
+        len(timesteps) == steps,
+        f"There are {len(timesteps)} timesteps but {steps} steps; give only one of the two.",
+    )
+
+
+def _check_stacks(accelerators: Stack, adapters: Stack) -> None:
+    # Over both lists: the same file twice would act with the sum of its strengths.
+    parse_stack(accelerators + adapters)
 
 
 def _check_prompts(spec: ClipSpec) -> None:

@@ -121,7 +121,9 @@ def test_a_pipeline_loaded_again_gives_the_same_clip(tiny_pipeline: Pipeline, ti
         {"prompt": "a blue square"},
         {"steps": 3},
         {"solver": "euler"},
+        {"solver": "restart"},
         {"shift": 3.0},
+        {"timesteps": (1000.0, 400.0)},
         {"video_guidance": 6.0},
         {"audio_guidance": 5.0},
         {"slg_layer": 0},
@@ -238,7 +240,7 @@ def test_the_record_says_how_the_clip_was_made(tiny_pipeline: Pipeline, tiny_bun
     assert record["versions"].keys() >= {"diffusers", "transformers", "av"}
     assert record["machine"]["dtype"] == "float32"
     assert record["machine"]["attention"] == "native"
-    assert record["seconds"].keys() == {"text", "first_frame", "denoise", "decode_audio", "decode_video"}
+    assert record["seconds"].keys() == {"adapters", "text", "first_frame", "denoise", "decode_audio", "decode_video"}
     assert min(record["seconds"].values()) >= 0
     assert record["seconds"]["denoise"] > 0
 

@@ -14,6 +14,8 @@ from ovi_studio.sampling.solvers import advance, build_scheduler, timesteps
 from ovi_studio.spec import SOLVERS, Solver
 
 VIDEO, AUDIO = (8, 3, 4, 4), (11, 20)
+NOISELESS = [solver for solver in SOLVERS if solver != "restart"]
+"""Those that follow one way from the noise they are given."""
 CPU = torch.device("cpu")
 
 
@@ -152,7 +154,7 @@ def test_any_number_of_steps_gives_numbers(model: OviTransformer, solver: Solver
     assert not torch.allclose(result.video, noise().video)
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", NOISELESS)
 @pytest.mark.parametrize("steps", [1, 2, 7, 50])
 def test_a_solver_reaches_the_end_of_a_straight_way_in_any_number_of_steps(solver: Solver, steps: int) -> None:
     start, end = random(1, 100, seed=1), random(1, 100, seed=2)
@@ -164,6 +166,74 @@ def test_a_solver_reaches_the_end_of_a_straight_way_in_any_number_of_steps(solve
     torch.testing.assert_close(latents, end, rtol=0, atol=2e-3)
 
 
+TIMESTEPS = (1000.0, 750.0, 500.0, 250.0)
+
+
+@pytest.mark.parametrize("solver", NOISELESS)
+def test_explicit_timesteps_reach_the_end_of_a_straight_way(solver: Solver) -> None:
+    start, end = random(1, 100, seed=1), random(1, 100, seed=2)
+    # A shift would move the grid; explicit timesteps stay where they are.
+    scheduler = build_scheduler(solver, 4, 5.0, TIMESTEPS)
+    assert list(timesteps(scheduler)) == list(TIMESTEPS)
+    latents = start
+    for timestep in timesteps(scheduler):
+        sigma = timestep / 1000
+        torch.testing.assert_close(latents, sigma * start + (1 - sigma) * end, rtol=0, atol=5e-3)
+        latents = advance(scheduler, start - end, latents)
+    torch.testing.assert_close(latents, end, rtol=0, atol=5e-3)
+
+
+def test_restart_predicts_the_clean_latents_and_adds_fresh_noise() -> None:
+    fresh = iter([random(1, 10, seed=20 + index) for index in range(3)])
+    added: list[Tensor] = []
+    scheduler = build_scheduler("restart", 4, 1.0, TIMESTEPS, lambda _: added.append(next(fresh)) or added[-1])
+    latents, velocity = random(1, 10, seed=1), random(1, 10, seed=2)
+    for index, sigma in enumerate([1.0, 0.75, 0.5, 0.25]):
+        clean = latents - sigma * velocity
+        latents = advance(scheduler, velocity, latents)
+        following = [0.75, 0.5, 0.25, 0.0][index]
+        expected = (1 - following) * clean + (following * added[index] if following else 0)
+        torch.testing.assert_close(latents, expected, rtol=1e-5, atol=1e-5)
+    assert len(added) == 3
+
+
+def test_restart_is_reproducible_and_draws_other_noise_for_each_stream_seed_and_step(model: OviTransformer) -> None:
+    for name, parameter in model.named_parameters():
+        if ".head.head." in name:
+            parameter.zero_()  # the velocity is zero: a step is (1 - sigma) * latents + sigma * noise
+
+    def drawn(seed: int) -> list[Tensor]:
+        steps: list[Latents] = [noise()]
+        schedule = Schedule("restart", 4, 1.0, TIMESTEPS, seed)
+        denoise(model, noise(), guidance(model, 1, 1), schedule, on_step=lambda step: steps.append(step.latents))
+        sigmas = (0.75, 0.5, 0.25)
+        found = []
+        for before, after, sigma in zip(steps, steps[1:], sigmas, strict=False):
+            found += [
+                (getattr(after, name) - (1 - sigma) * getattr(before, name)) / sigma for name in ("video", "audio")
+            ]
+        return found
+
+    first = drawn(7)
+    assert all(torch.equal(one, other) for one, other in zip(first, drawn(7), strict=True))
+    everything = [noise(7).video, noise(7).audio, noise(8).video, noise(8).audio, *first, *drawn(8)]
+    for index, one in enumerate(everything):
+        assert one.std().item() == pytest.approx(1, abs=0.15)
+        for other in everything[index + 1 :]:
+            count = min(one.numel(), other.numel())
+            # The official initial noise of both streams begins alike, which is as it must be.
+            if index < 4 and other is everything[index ^ 1]:
+                continue
+            assert not torch.allclose(one.flatten()[:count], other.flatten()[:count], atol=0.1)
+
+
+def test_what_is_done_before_a_step_can_steer_it_anew(model: OviTransformer, passes: list[dict[str, Any]]) -> None:
+    first, second = guidance(model, 1, 1), guidance(model, 1, 1)
+    denoise(model, noise(), first, Schedule("euler", 3, 5.0), before_step=lambda index: second if index == 1 else None)
+    assert [entry["text"] is first.positive for entry in passes] == [True, False, False]
+    assert all(entry["text"] is second.positive for entry in passes[1:])
+
+
 def test_the_model_is_asked_at_the_solvers_timesteps_from_noise_to_clean(
     model: OviTransformer, passes: list[dict[str, Any]]
 ) -> None:
@@ -173,7 +243,7 @@ def test_the_model_is_asked_at_the_solvers_timesteps_from_noise_to_clean(
     assert asked == sorted(asked, reverse=True)
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", NOISELESS)
 def test_latents_are_not_rounded_to_the_models_dtype_between_steps(model: OviTransformer, solver: Solver) -> None:
     model = torch.nn.Module.to(model, torch.bfloat16)
     for name, parameter in model.named_parameters():

@@ -19,13 +19,17 @@ FULL = MINIMAL | {
     "steps": 4,
     "solver": "dpm++",
     "shift": 3.5,
+    "timesteps": [1000.0, 937.5, 500.0, 250.0],
     "seed": MAX_SEED,
     "video_guidance": 1.0,
     "audio_guidance": 0.0,
     "slg_layer": -1,
     "video_negative_prompt": "",
     "audio_negative_prompt": "hum",
+    "accelerators": [{"name": "fast.safetensors", "sha256": None, "video": "1", "audio": "0"}],
+    "adapters": [{"name": "film.safetensors", "sha256": "a" * 64, "video": "0.8", "audio": "1;0.5,0"}],
 }
+TEXTS = {"size": "704x1280", "timesteps": "1000, 937.5;500,250"}
 
 
 def spec(**changes) -> ClipSpec:
@@ -44,7 +48,8 @@ def test_every_field_is_written():
 
 
 def test_text_of_a_table_is_converted():
-    texts = FULL | {name: str(value) for name, value in FULL.items() if name != "size"} | {"size": "704x1280"}
+    texts = {name: str(value) for name, value in FULL.items()} | TEXTS
+    texts |= {name: json.dumps(FULL[name]) for name in ("accelerators", "adapters")}
     assert ClipSpec.from_dict(texts) == ClipSpec.from_dict(FULL)
 
 
@@ -62,13 +67,24 @@ def test_empty_text_means_the_default_but_a_negative_prompt_may_be_empty():
         ("video_guidance", [0, 100, "4"], [-0.1, 100.1, "-inf", "four", True, [4]]),
         ("audio_guidance", [0, 100, "4"], [-0.1, 100.1, "-inf", "four", True, [4]]),
         ("slg_layer", [-1, 0, 29, "11"], ["eleven", 1.5, True, [1]]),
-        ("solver", ["unipc", "euler", "dpm++"], ["ddim", "UniPC", 3, ["unipc"]]),
+        ("solver", ["unipc", "euler", "dpm++", "restart"], ["ddim", "UniPC", 3, ["unipc"]]),
         (
             "size",
             [[64, 96], (704, 1280), "704x1280", "704*1280", "704X1280"],
             [[0, 64], [64], [1, 2, 3], "64", 64, "-1x5"],
         ),
         ("size", [[8192, 512]], [[8193, 1024], [8192, 511], "1x17", [64.5, 64], [True, True], {"a": 1, "b": 2}, "x"]),
+        (
+            "timesteps",
+            [[1000, 500], "1000,750,500,250", "999.5", [], "", None],
+            ["1000;", "fast", [0], "500,500", "250,500", "1001", "nan", [True], 5, {"a": 1}, "5," * 1000 + "5"],
+        ),
+        (
+            "adapters",
+            [[], "", "[]", None, [{"name": "a", "video": 1, "audio": "1;0"}], '[{"name": "a"}]'],
+            ["a", 5, {"name": "a"}, [{"name": "a"}, {"name": "a"}], [{"name": "a", "video": "loud"}], [{}], [3]],
+        ),
+        ("accelerators", [[{"name": "a"}]], [[{"name": "a", "weight": 1}], [{"name": "a", "sha256": "b"}], "{"]),
         ("image", ["a.png", Path("a.png")], [3, ["a.png"], {"a": "b"}]),
         ("prompt", ["x" * 4000], ["", " \n", "x" * 4001, 3, ["a"], None, "half a pair \ud83d"]),
         ("video_negative_prompt", ["", "x" * 4000], ["x" * 4001, 3, "\udc00"]),
@@ -90,6 +106,39 @@ def test_limits_hold_however_a_spec_is_made():
         dataclasses.replace(spec(), steps=0)
     with pytest.raises(JobError, match="seed"):
         ClipSpec(**MINIMAL, seed=-1)
+
+
+def test_a_spec_with_adapters_is_hashable_and_equal_to_its_like():
+    made = ClipSpec.from_dict(FULL)
+    assert {made: 1}[ClipSpec.from_dict(FULL)] == 1
+    assert made.stack == made.accelerators + made.adapters
+    assert made.with_stack(made.stack) == made
+
+
+def test_one_adapter_is_not_in_both_lists():
+    with pytest.raises(JobError, match="listed twice"):
+        spec(accelerators=[{"name": "a"}], adapters=[{"name": "a"}])
+
+
+def test_timesteps_bring_their_number_of_steps():
+    assert spec(timesteps="1000,500").steps == 2
+    assert spec(timesteps="1000,500", steps=2).timesteps == (1000, 500)
+    with pytest.raises(JobError, match="2 timesteps but 50 steps"):
+        spec(timesteps="1000,500", steps=50)
+
+
+def test_steps_and_timesteps_replace_each_other():
+    explicit = spec(timesteps="1000,500")
+    assert explicit.with_settings({"shift": 3}).timesteps == (1000, 500)
+    assert explicit.with_settings({"steps": 20}) == spec(steps=20)
+    assert spec(steps=20).with_settings({"timesteps": [1000, 500]}) == explicit
+    assert explicit.with_settings({"steps": 2, "timesteps": (900, 100)}).timesteps == (900, 100)
+
+
+def test_changing_one_list_of_adapters_keeps_the_other():
+    made = ClipSpec.from_dict(FULL)
+    assert made.with_settings({"accelerators": ()}).adapters == made.adapters
+    assert made.with_settings({"adapters": []}).accelerators == made.accelerators
 
 
 def test_unknown_setting_is_named_and_the_known_ones_are_listed():

@@ -19,6 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("outputs"), help="folder for the clips (default: outputs)")
     parser.add_argument("--state", type=Path, help="folder of the queue (default: .studio/ beside the clips)")
     parser.add_argument("--ckpt-dir", type=Path, default=default_checkpoint_directory(), help="checkpoints")
+    parser.add_argument("--lora-dir", type=Path, help="LoRA files (default: $OVI_LORA_DIR or loras)")
     parser.add_argument("--attention", default="native", help="native, flash2, flash3 or sage")
     parser.add_argument("--compile", action="store_true", help="compile the transformer's blocks")
     parser.add_argument("--cpu-offload", action="store_true", help="keep models in host memory while not used")
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         run(
             StudioPaths.of(options.out, options.state),
-            MakerOptions(options.ckpt_dir, options.attention, options.compile, options.cpu_offload),
+            MakerOptions(options.ckpt_dir, options.attention, options.compile, options.cpu_offload, options.lora_dir),
             maker=options.maker,
             owner=options.owner,
             supervised=options.supervised,

@@ -46,6 +46,8 @@ class MakerOptions:
     attention: str = "native"
     compiled: bool = False
     offloaded: bool = False
+    adapter_directory: Path | None = None
+    """None is the default one (see `adapters.library`)."""
 
 
 class ModelMaker:
@@ -56,7 +58,7 @@ class ModelMaker:
         from ovi_studio.pipeline import Compute
 
         compute = Compute.default(attention=options.attention, compiled=options.compiled, offloaded=options.offloaded)
-        self._generator = Generator(options.checkpoint_directory, compute)
+        self._generator = Generator(options.checkpoint_directory, compute, options.adapter_directory)
         self._loaded: str | None = None
 
     def __call__(self, spec: ClipSpec, report: Report) -> Clip:

@@ -77,6 +77,8 @@ def engine_command(paths: StudioPaths, options: MakerOptions, maker: str = DEFAU
     command = [sys.executable, "-m", "ovi_studio.engine", "--out", str(paths.outputs), "--state", str(paths.state)]
     command += ["--ckpt-dir", str(options.checkpoint_directory.absolute()), "--attention", options.attention]
     command += ["--compile"] * options.compiled + ["--cpu-offload"] * options.offloaded
+    if options.adapter_directory is not None:
+        command += ["--lora-dir", str(options.adapter_directory.absolute())]
     return [*command, "--maker", maker]
 
 

@@ -1,5 +1,6 @@
 """The denoising loop: noise and conditions in, latents out, one callback a step."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from ovi_studio.models.transformer import OviTransformer
 from ovi_studio.sampling.guidance import Guidance, guided_velocity
-from ovi_studio.sampling.solvers import advance, build_scheduler, timesteps
+from ovi_studio.sampling.solvers import Scheduler, advance, build_scheduler, timesteps
 from ovi_studio.spec import Solver
 
 
@@ -35,6 +36,9 @@ class Step:
 OnStep = Callable[[Step], None]
 """Called after every step; an exception that it raises ends the run and reaches the caller unchanged."""
 
+BeforeStep = Callable[[int], Guidance | None]
+"""Called before every step with its index from 0; guidance that it returns steers from there on."""
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -43,6 +47,10 @@ class Schedule:
     solver: Solver
     steps: int
     shift: float
+    timesteps: tuple[float, ...] | None = None
+    """Explicit ones, as many as steps; the shift then means nothing."""
+    seed: int = 0
+    """Of the noise that the restart solver adds."""
 
 
 def draw_noise(
@@ -65,6 +73,7 @@ def denoise(
     *,
     first_frame: Tensor | None = None,
     on_step: OnStep | None = None,
+    before_step: BeforeStep | None = None,
 ) -> Latents:
     """Walk from noise to latents.
 
@@ -74,9 +83,11 @@ def denoise(
     Args:
         first_frame: its latents (channels, 1, height, width); they stand in frame 0 before every step and at the end.
     """
-    video_solver, audio_solver = (build_scheduler(schedule.solver, schedule.steps, schedule.shift) for _ in range(2))
+    video_solver, audio_solver = (_build(schedule, stream, noise.video.device) for stream in ("video", "audio"))
     video, audio = noise.video.unsqueeze(0), noise.audio.unsqueeze(0)
     for index, timestep in enumerate(timesteps(video_solver), start=1):
+        if before_step is not None:
+            guidance = before_step(index - 1) or guidance
         video = _with_first_frame(video, first_frame)
         velocity, audio_velocity = guided_velocity(
             model,
@@ -91,6 +102,17 @@ def denoise(
         if on_step is not None:
             on_step(Step(index, schedule.steps, Latents(video[0], audio[0])))
     return Latents(_with_first_frame(video, first_frame)[0], audio[0])
+
+
+def _build(schedule: Schedule, stream: str, device: torch.device) -> Scheduler:
+    # Neither stream may draw the noise again that it began with, nor that of a clip with the next seed.
+    digest = hashlib.sha256(f"{stream} {schedule.seed}".encode()).digest()
+    generator = torch.Generator(device).manual_seed(int.from_bytes(digest[:8]) >> 1)
+
+    def noise(latents: Tensor) -> Tensor:
+        return torch.randn(latents.shape, generator=generator, device=device, dtype=latents.dtype)
+
+    return build_scheduler(schedule.solver, schedule.steps, schedule.shift, schedule.timesteps, noise)
 
 
 def _with_first_frame(video: Tensor, first_frame: Tensor | None) -> Tensor:

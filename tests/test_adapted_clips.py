@@ -1,0 +1,201 @@
+"""Adapters on the way of a clip: from its spec through the model to the recipe in its file, and back."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from adapter_helpers import TEXT, write_adapter
+
+from ovi_studio.adapters import manager as manager_module
+from ovi_studio.adapters.stack import AdapterUse, Strength
+from ovi_studio.checkpoints.layout import require
+from ovi_studio.clip import Clip
+from ovi_studio.errors import JobError
+from ovi_studio.generate import Generator
+from ovi_studio.media import read_record, read_spec
+from ovi_studio.pipeline import Compute, Pipeline
+from ovi_studio.sampling.denoise import Step
+from ovi_studio.spec import ClipSpec
+
+SPEC = ClipSpec(prompt="a red ball <AUDCAP>thump<ENDAUDCAP>", variant="tiny", steps=2, seed=7)
+CPU = Compute(torch.device("cpu"), torch.float32)
+
+
+@pytest.fixture
+def loras(tmp_path: Path) -> Path:
+    write_adapter(tmp_path / "loras" / "style.safetensors", seed=1)
+    write_adapter(tmp_path / "loras" / "fast.safetensors", seed=2)
+    write_adapter(tmp_path / "loras" / "text.safetensors", TEXT, seed=3, size=3)
+    return tmp_path / "loras"
+
+
+@pytest.fixture
+def generator(tiny_bundle: Path, loras: Path) -> Generator:
+    return Generator(tiny_bundle, CPU, loras)
+
+
+def use(name: str, video: str = "1", audio: str | None = None, sha256: str | None = None) -> AdapterUse:
+    strengths = {"video": Strength.parse(video), "audio": Strength.parse(video if audio is None else audio)}
+    return AdapterUse(name=name, sha256=sha256, **strengths)
+
+
+def adapted(*uses: AdapterUse, accelerators: tuple[AdapterUse, ...] = (), **changes: object) -> ClipSpec:
+    stacks = {"adapters": uses, "accelerators": accelerators}
+    return SPEC.with_settings(changes).with_settings(stacks)
+
+
+def same(one: Clip, other: Clip) -> bool:
+    return np.array_equal(one.frames, other.frames) and np.array_equal(one.samples, other.samples)
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_adapters_of_both_kinds_change_the_clip_and_leave_no_trace(generator: Generator) -> None:
+    pipeline = generator.pipeline("tiny")
+    plain = pipeline(SPEC)
+    style = pipeline(adapted(use("style")))
+    both = pipeline(adapted(use("style"), accelerators=(use("fast"),)))
+    assert not same(plain, style)
+    assert not same(style, both)
+    assert same(pipeline(SPEC), plain)
+
+
+def test_the_two_kinds_act_alike(generator: Generator) -> None:
+    pipeline = generator.pipeline("tiny")
+    assert same(pipeline(adapted(use("fast"))), pipeline(adapted(accelerators=(use("fast"),))))
+
+
+def test_each_tower_has_its_own_strength(generator: Generator) -> None:
+    pipeline = generator.pipeline("tiny")
+    clips = [pipeline(adapted(use("style", video, audio))) for video, audio in (("1", "1"), ("1", "0"), ("0", "1"))]
+    assert not any(same(one, other) for one in clips for other in clips if one is not other)
+
+
+def test_the_next_clip_with_the_same_adapters_reads_no_file(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+    original = manager_module.read_adapter
+    monkeypatch.setattr(manager_module, "read_adapter", lambda path, names: read.append(path) or original(path, names))
+    pipeline = generator.pipeline("tiny")
+    first = pipeline(adapted(use("style")))
+    assert same(pipeline(adapted(use("style"))), first)
+    pipeline(adapted(use("style"), seed=8))
+    assert [path.name for path in read] == ["style.safetensors"]
+
+
+def test_a_schedule_takes_effect_in_its_steps(generator: Generator) -> None:
+    """Half the steps with an adapter are those steps of a clip with it, then those of one without."""
+    seen: dict[str, list[torch.Tensor]] = {}
+    pipeline = generator.pipeline("tiny")
+    for strength in ("0", "1", "0;1"):
+        steps: list[torch.Tensor] = []
+        spec = adapted(use("style", strength), steps=4, solver="euler")
+        pipeline(spec, lambda step, steps=steps: steps.append(step.latents.video.clone()))
+        seen[strength] = steps
+    assert torch.equal(seen["0;1"][1], seen["0"][1])
+    assert not torch.allclose(seen["0;1"][2], seen["0"][2])
+    assert not torch.allclose(seen["0;1"][3], seen["1"][3])
+
+
+def test_text_is_prepared_again_when_the_layers_that_project_it_change(generator: Generator) -> None:
+    """The adapter changes only a layer whose result is computed once for all steps."""
+    pipeline = generator.pipeline("tiny")
+    latents: dict[str, torch.Tensor] = {}
+    prepared: list[int] = []
+    transformer = pipeline.models.transformer
+    original = transformer.prepare_text
+    for strength in ("0", "0;1"):
+
+        def keep(step: Step, strength: str = strength) -> None:
+            latents[strength] = step.latents.video.clone()
+
+        transformer.prepare_text = lambda *texts: prepared.append(1) or original(*texts)
+        try:
+            pipeline(adapted(use("text", strength), steps=4), keep)
+        finally:
+            del transformer.prepare_text
+    assert len(prepared) == 2 + 4
+    assert not torch.allclose(latents["0"], latents["0;1"])
+
+
+def test_a_clip_names_the_hash_of_every_adapter_and_can_be_made_again(
+    generator: Generator, loras: Path, tmp_path: Path
+) -> None:
+    spec = adapted(use("style", "0.8", "0"), accelerators=(use("fast", "1;0"),))
+    path = generator.make(spec, tmp_path / "out")
+    again = read_spec(path, tmp_path / "pictures")
+    assert [entry.sha256 for entry in again.stack] == [
+        sha256(loras / f"{name}.safetensors") for name in ("fast", "style")
+    ]
+    assert again.accelerators[0].video == Strength.parse("1;0")
+    assert str(again.adapters[0].video) == "0.8"
+    assert read_record(path)["adapters"]["style"].startswith("4 of 4 layers matched")
+    pipeline = generator.pipeline("tiny")
+    assert same(pipeline(again), pipeline(spec))
+
+
+def test_another_file_of_the_same_name_is_refused_with_both_hashes(
+    generator: Generator, loras: Path, tmp_path: Path
+) -> None:
+    file = loras / "style.safetensors"
+    again = read_spec(generator.make(adapted(use("style")), tmp_path / "out"), tmp_path)
+    before = sha256(file)
+    write_adapter(file, seed=9)
+    with pytest.raises(JobError) as refusal:
+        generator.make(again, tmp_path / "out")
+    assert before in str(refusal.value)
+    assert sha256(file) in str(refusal.value)
+    # Without the hash, whatever has the name is taken.
+    generator.make(adapted(use("style")), tmp_path / "out")
+
+
+def test_an_adapter_that_is_not_there_is_refused_before_models_are_loaded(
+    generator: Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pipeline, "load", lambda *_: pytest.fail("the models were loaded"))
+    with pytest.raises(JobError, match="no adapter 'gone'"):
+        generator.make(adapted(use("gone")), tmp_path / "out")
+
+
+def test_a_clip_that_is_stopped_in_the_middle_of_a_schedule_spoils_no_other(generator: Generator) -> None:
+    pipeline = generator.pipeline("tiny")
+    spec = adapted(use("style", "0;1"), use("text", "1,0.5"), steps=4)
+    expected = pipeline(spec)
+
+    def stop(step: Step) -> None:
+        if step.index == 3:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        pipeline(spec, stop)
+    assert same(pipeline(spec), expected)
+
+
+def test_a_pipeline_looks_into_the_folder_of_the_environment(
+    tiny_bundle: Path, loras: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OVI_LORA_DIR", str(loras))
+    pipeline = Pipeline.load(require("tiny", tiny_bundle), CPU)
+    assert not same(pipeline(adapted(use("style"))), pipeline(SPEC))
+
+
+@pytest.mark.parametrize("solver", ["restart", "euler", "unipc", "dpm++"])
+def test_explicit_timesteps_with_both_scales_one_are_one_pass_each(generator: Generator, solver: str) -> None:
+    spec = adapted(
+        accelerators=(use("fast"),), timesteps="1000,937.5,833.3,625", solver=solver, video_guidance=1, audio_guidance=1
+    )
+    pipeline = generator.pipeline("tiny")
+    asked: list[float] = []
+    handle = pipeline.models.transformer.register_forward_pre_hook(lambda _, inputs: asked.append(inputs[2].item()))
+    try:
+        clip = pipeline(spec)
+    finally:
+        handle.remove()
+    assert asked == pytest.approx([1000, 937.5, 833.3, 625])
+    assert same(pipeline(spec), clip)
+    assert not same(pipeline(spec.with_settings({"seed": 8})), clip)
