@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from ovi_studio.errors import JobError
-from ovi_studio.spec import ClipSpec
+from ovi_studio.spec import ClipSpec, merge_settings
 from ovi_studio.variants import find_variant
 
 MAX_TABLE_SIZE = 20 * 2**20
@@ -119,7 +119,7 @@ def _specs(path: Path, make: Callable[[_Row], list[ClipSpec]]) -> tuple[list[Cli
 
 def _row_spec(row: _Row, table: Path, defaults: Mapping[str, Any], *, with_picture: bool = True) -> ClipSpec:
     given = {_COLUMNS[column]: text for column, text in row.cells.items() if text.strip()}
-    values = {**defaults, **given}
+    values = merge_settings(defaults, given)
     if not with_picture:
         values["image"] = None
     elif "image_path" in row.cells:

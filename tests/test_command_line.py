@@ -119,7 +119,8 @@ def test_settings_reach_the_clip_and_show_prints_them(generate: Run, run: Run, p
     shown = run("show", *made.paths)
     assert shown.status == 0
     record = json.loads("\n".join(shown.out))
-    assert record["spec"] == settings | {"prompt": PROMPT, "image": "ball.png", "size": [64, 96]}
+    rest = {"timesteps": None, "accelerators": [], "adapters": []}
+    assert record["spec"] == settings | {"prompt": PROMPT, "image": "ball.png", "size": [64, 96]} | rest
     assert record["app"] == "Ovi Studio"
 
 

@@ -101,6 +101,15 @@ def test_further_columns_are_settings_and_empty_cells_leave_the_default(work):
         assert (spec.steps, spec.size, spec.solver, spec.video_negative_prompt) == (30, None, "unipc", "blur")
 
 
+def test_a_row_has_its_own_timesteps_and_adapters_in_place_of_the_defaults(work):
+    specs, _ = read(
+        work, 'text_prompt,timesteps,adapters\na,"1000,500","[{""name"": ""film"", ""audio"": ""0""}]"\nb,,\n'
+    )
+    assert (specs[0].timesteps, specs[0].steps) == ((1000, 500), 2)
+    assert [str(use.audio) for use in specs[0].adapters] == ["0"]
+    assert (specs[1].timesteps, specs[1].steps, specs[1].adapters) == (None, 30, ())
+
+
 def test_picture_is_looked_for_here_and_then_beside_the_table(work):
     specs, bad_rows = read(work, "text_prompt,image_path\na,there.png\nb,here.png\n")
     assert [spec.image for spec in specs] == [work / "example_prompts" / "there.png", work / "here.png"]
@@ -231,6 +240,9 @@ def test_official_file_is_read_unchanged(work, table):
         "slg_layer": 11,
         "video_negative_prompt": "jitter, bad hands, blur, distortion",
         "audio_negative_prompt": "robotic, muffled, echo, distorted",
+        "timesteps": None,
+        "accelerators": [],
+        "adapters": [],
     }
 
 
