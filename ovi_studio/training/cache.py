@@ -1,0 +1,124 @@
+"""Latents and text embeddings on disk: one safetensors file a clip, memory-mapped when a batch needs it.
+
+A file holds `video` (channels, frames, height, width), `audio` (length, channels) and `text.0`, `text.1`, ... (tokens,
+dim), one for each caption, in any floating-point format. A file appears under its name when it is whole.
+"""
+
+import functools
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from ovi_studio.errors import JobError
+from ovi_studio.training.flow import Batch
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One clip, encoded."""
+
+    video: Tensor
+    """Latents (channels, frames, height, width)."""
+    audio: Tensor
+    """Latents (length, channels)."""
+    texts: Sequence[Tensor]
+    """Embedding (tokens, dim) of each caption; a batch takes one at random."""
+
+
+def write_sample(folder: Path, name: str, sample: Sample, metadata: Mapping[str, str] | None = None) -> Path:
+    """Write `<name>.safetensors`, replacing one of that name; returns its path."""
+    if not sample.texts:
+        raise ValueError("a sample needs at least one caption")
+    tensors = {"video": sample.video, "audio": sample.audio}
+    tensors |= {f"text.{index}": text for index, text in enumerate(sample.texts)}
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.safetensors"
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        # A slice would drag its whole storage into the file.
+        save_file({key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}, part, metadata)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+class LatentDataset:
+    """The samples in a folder, in the order of their names; all have the same shapes.
+
+    Raises `JobError` if there is none, one cannot be read, or one has another shape than the first.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.paths = sorted(folder.glob("*.safetensors"))
+        if not self.paths:
+            raise JobError(f"There is no encoded clip in {folder}; encode clips first.")
+        self._captions = [self._examine(path) for path in self.paths]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @functools.cached_property
+    def shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Of the latents of video and audio."""
+        with safe_open(self.paths[0], framework="pt") as file:
+            video, audio = (tuple(file.get_slice(name).get_shape()) for name in ("video", "audio"))
+        return video, audio
+
+    def batch(self, indices: Sequence[int], generator: torch.Generator) -> Batch:
+        """These samples, each with one of its captions."""
+        draws = torch.rand(len(indices), generator=generator).tolist()
+        samples = [self._read(index, draw) for index, draw in zip(indices, draws, strict=True)]
+        videos, audios, texts = zip(*samples, strict=True)
+        return Batch(torch.stack(videos), torch.stack(audios), pad_sequence(list(texts), batch_first=True))
+
+    def _read(self, index: int, draw: float) -> tuple[Tensor, Tensor, Tensor]:
+        caption = int(draw * self._captions[index])
+        with safe_open(self.paths[index], framework="pt") as file:
+            video, audio, text = (file.get_tensor(name).float() for name in ("video", "audio", f"text.{caption}"))
+        return video, audio, text
+
+    def _examine(self, path: Path) -> int:
+        """How many captions a file has."""
+        try:
+            with safe_open(path, framework="pt") as file:
+                names = set(file.keys())
+                captions = len(names - {"video", "audio"})
+                if not {"video", "audio", "text.0"} <= names or f"text.{captions - 1}" not in names:
+                    raise JobError(f"{path} is no encoded clip; delete it and encode the clip again.")
+                shapes = tuple(tuple(file.get_slice(name).get_shape()) for name in ("video", "audio"))
+        except (OSError, SafetensorError) as error:
+            raise JobError(f"{path} is damaged ({error}); delete it and encode the clip again.") from error
+        if shapes != self.shapes:
+            raise JobError(f"{path} has latents of {shapes}, others have {self.shapes}; encode all clips at one size.")
+        return captions
+
+
+class Order:
+    """The endless sequence of sample indices: every epoch is another permutation, decided by the seed alone."""
+
+    def __init__(self, count: int, seed: int) -> None:
+        self._count = count
+        self._permutation = functools.lru_cache(maxsize=2)(self._permute)
+        self._seed = seed
+
+    def __getitem__(self, span: slice) -> list[int]:
+        places = (divmod(position, self._count) for position in range(span.start, span.stop))
+        return [self._permutation(epoch)[offset] for epoch, offset in places]
+
+    def _permute(self, epoch: int) -> list[int]:
+        return torch.randperm(self._count, generator=generator_for(self._seed, "order", epoch)).tolist()
+
+
+def generator_for(*key: object) -> torch.Generator:
+    """A generator on the host whose state is decided by the key, the same in every process and on every machine."""
+    digest = hashlib.sha256(repr(key).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)

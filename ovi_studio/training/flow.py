@@ -1,0 +1,135 @@
+"""The flow-matching loss of both towers (rectified flow, arXiv 2209.03003; logit-normal sigmas, arXiv 2403.03206).
+
+x = (1 - sigma) * clean + sigma * noise, and the velocity to predict is noise - clean: what the solvers in `sampling`
+subtract on their way down. Both towers share one sigma, as they share one timestep when a clip is made. What is drawn
+comes from the generator that is passed in, so a step can be repeated exactly.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ovi_studio.models.transformer import OviTransformer
+from ovi_studio.sampling.solvers import TRAIN_TIMESTEPS
+from ovi_studio.training.settings import FlowSettings
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Clean samples on the host."""
+
+    video: Tensor
+    """Latents (batch, channels, frames, height, width)."""
+    audio: Tensor
+    """Latents (batch, length, channels)."""
+    text: Tensor
+    """Embeddings (batch, tokens, dim), zero behind the end of each text."""
+
+    def __len__(self) -> int:
+        return self.video.shape[0]
+
+
+@dataclass(frozen=True)
+class Unconditional:
+    """What the towers see instead of a caption: the embeddings (tokens, dim) of the negative prompts."""
+
+    video: Tensor
+    audio: Tensor
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Mean squared errors of the velocities, scalars."""
+
+    video: Tensor
+    audio: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        return self.video + self.audio
+
+
+class VelocityModel(nn.Module):
+    """The transformer from embeddings to velocities in one call, which is what Accelerate wraps."""
+
+    def __init__(self, transformer: OviTransformer) -> None:
+        super().__init__()
+        self.transformer = transformer
+
+    def forward(
+        self,
+        video: Tensor,
+        audio: Tensor,
+        timestep: Tensor,
+        video_text: Tensor,
+        audio_text: Tensor,
+        *,
+        clean_first_frame: bool,
+    ) -> tuple[Tensor, Tensor]:
+        text = self.transformer.prepare_text(video_text, audio_text)
+        return self.transformer(video, audio, timestep, text, clean_first_frame=clean_first_frame)
+
+
+Predict = Callable[..., tuple[Tensor, Tensor]]
+"""A `VelocityModel`, wrapped or not."""
+
+
+def flow_loss(
+    predict: Predict,
+    batch: Batch,
+    unconditional: Unconditional,
+    settings: FlowSettings,
+    generator: torch.Generator,
+    device: torch.device,
+) -> Losses:
+    """Losses of one batch; its noise, sigmas and conditions are drawn from `generator`, on the host."""
+    size = len(batch)
+    sigma = draw_sigmas(size, settings, generator).to(device)
+    # A batch has one shape of modulation, so all of its samples have a first frame or none has.
+    clean_first_frame = bool(torch.rand((), generator=generator) < settings.first_frame)
+    dropped = torch.rand(size, generator=generator) < settings.caption_dropout
+    video_text, audio_text = (
+        with_dropout(batch.text, text, dropped).to(device) for text in (unconditional.video, unconditional.audio)
+    )
+    video, audio = (clean.to(device, torch.float32) for clean in (batch.video, batch.audio))
+    video_noise, audio_noise = (
+        torch.randn(clean.shape, generator=generator).to(device) for clean in (batch.video, batch.audio)
+    )
+    noisy = torch.lerp(video, video_noise, sigma.view(-1, 1, 1, 1, 1))
+    if clean_first_frame:
+        noisy[:, :, :1] = video[:, :, :1]
+    velocity, audio_velocity = predict(
+        noisy,
+        torch.lerp(audio, audio_noise, sigma.view(-1, 1, 1)),
+        sigma * TRAIN_TIMESTEPS,
+        video_text,
+        audio_text,
+        clean_first_frame=clean_first_frame,
+    )
+    start = 1 if clean_first_frame else 0
+    target = (video_noise - video)[:, :, start:]
+    return Losses(
+        functional.mse_loss(velocity[:, :, start:].float(), target),
+        functional.mse_loss(audio_velocity.float(), audio_noise - audio),
+    )
+
+
+def draw_sigmas(count: int, settings: FlowSettings, generator: torch.Generator) -> Tensor:
+    """(count,) in (0, 1), shifted towards noise as in `sampling.solvers.shifted`."""
+    if settings.sigmas == "uniform":
+        sigma = torch.rand(count, generator=generator)
+    else:
+        sigma = torch.randn(count, generator=generator).sigmoid()
+    return settings.shift * sigma / (1 + (settings.shift - 1) * sigma)
+
+
+def with_dropout(text: Tensor, replacement: Tensor, dropped: Tensor) -> Tensor:
+    """text (batch, tokens, dim) with the replacement (tokens, dim) where `dropped` (batch,); zero-padded alike."""
+    length = max(text.shape[1], replacement.shape[0])
+    text, replacement = (
+        functional.pad(part, (0, 0, 0, length - part.shape[-2])) for part in (text, replacement.to(text))
+    )
+    return torch.where(dropped.view(-1, 1, 1), replacement, text)

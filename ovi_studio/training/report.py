@@ -1,0 +1,116 @@
+"""What a run says about itself: a line now and then, `log.jsonl` with every entry, `loss.png` with the curves."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+LOG = "log.jsonl"
+PLOT = "loss.png"
+_PLOT_SIZE = (900, 420)
+_MARGIN = 48
+_COLOURS = {"video": (40, 90, 200), "audio": (210, 110, 30)}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands; losses and rates are means since the entry before."""
+
+    step: int
+    elapsed: float
+    """Seconds of training, those before an interruption included."""
+    remaining: float
+    video: float
+    audio: float
+    gradient: float
+    rate: float
+    """What the learning rates are multiplied by."""
+    step_seconds: float
+    samples_per_second: float
+
+    def line(self) -> str:
+        return (
+            f"step {self.step}: video {self.video:.4f}, audio {self.audio:.4f}, gradient {self.gradient:.2f}, "
+            f"{self.step_seconds:.3f} s a step, {self.samples_per_second:.1f} samples/s, "
+            f"{_clock(self.elapsed)} done, {_clock(self.remaining)} left"
+        )
+
+
+def append_log(folder: Path, progress: Progress) -> None:
+    """One entry more in the log."""
+    with (folder / LOG).open("a", encoding="utf-8") as log:
+        log.write(json.dumps({name: _rounded(value) for name, value in asdict(progress).items()}) + "\n")
+
+
+def cut_log(folder: Path, step: int) -> None:
+    """Forget entries after a step: what followed was lost and is done again."""
+    if (folder / LOG).is_file():
+        kept = [json.dumps(entry) + "\n" for entry in read_log(folder) if entry["step"] <= step]
+        part = folder / f"{LOG}.part"
+        part.write_text("".join(kept), encoding="utf-8")
+        part.replace(folder / LOG)
+
+
+def read_log(folder: Path) -> list[dict[str, float]]:
+    """Every entry; a last line that was cut off by a crash is left out."""
+    entries = []
+    for line in (folder / LOG).read_text(encoding="utf-8").splitlines():
+        try:
+            entries.append(json.loads(line))
+        except ValueError:
+            continue
+    return entries
+
+
+def plot_losses(folder: Path) -> None:
+    """Draw both losses over the steps, smoothed and raw, on logarithmic heights."""
+    entries = read_log(folder) if (folder / LOG).is_file() else []
+    if len(entries) < 2:
+        return
+    image = Image.new("RGB", _PLOT_SIZE, "white")
+    draw = ImageDraw.Draw(image)
+    steps = [entry["step"] for entry in entries]
+    curves = {name: [max(entry[name], 1e-6) for entry in entries] for name in _COLOURS}
+    values = [value for curve in curves.values() for value in curve]
+    low, high = math.log(min(values) * 0.95), math.log(max(values) * 1.05)
+    width, height = (side - 2 * _MARGIN for side in _PLOT_SIZE)
+
+    def place(step: float, value: float) -> tuple[float, float]:
+        across = (step - steps[0]) / max(1, steps[-1] - steps[0])
+        return _MARGIN + across * width, _MARGIN + height * (high - math.log(value)) / (high - low)
+
+    for tick in range(5):
+        value = math.exp(low + (high - low) * tick / 4)
+        y = place(steps[0], value)[1]
+        draw.line([(_MARGIN, y), (_MARGIN + width, y)], fill=(225, 225, 225))
+        draw.text((4, y - 6), f"{value:.3g}", fill="black")
+    for place_of_name, (name, curve) in enumerate(curves.items()):
+        colour = _COLOURS[name]
+        pale = tuple(200 + level // 5 for level in colour)
+        draw.line([place(*point) for point in zip(steps, curve, strict=True)], fill=pale)
+        draw.line([place(*point) for point in zip(steps, _smooth(curve), strict=True)], fill=colour, width=2)
+        draw.text((_MARGIN + 80 * place_of_name, 16), f"{name} loss", fill=colour)
+    draw.text((_MARGIN, _PLOT_SIZE[1] - 30), f"steps {steps[0]:.0f} to {steps[-1]:.0f}", fill="black")
+    part = folder / f"{PLOT}.part"
+    image.save(part, "PNG")
+    part.replace(folder / PLOT)
+
+
+def _smooth(curve: Sequence[float]) -> list[float]:
+    """Means over windows that are a twentieth of the curve wide on each side."""
+    reach = max(1, len(curve) // 40)
+    windows = [curve[max(0, index - reach) : index + reach + 1] for index in range(len(curve))]
+    return [sum(window) / len(window) for window in windows]
+
+
+def _rounded(value: float) -> float:
+    return value if isinstance(value, int) else float(f"{value:.6g}")
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(max(0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"

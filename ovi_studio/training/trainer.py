@@ -1,0 +1,313 @@
+"""The training loop, over Accelerate: flow matching of whatever in the transformer requires a gradient.
+
+What a step draws (samples, captions, noise, sigmas, conditions) is decided by the seed and the step's number alone. So
+a run that was killed and started again ends with the same weights as one that was not; with a time budget the number of
+steps differs, the order does not. SIGTERM and Ctrl+C end a run after the step at hand and a checkpoint.
+"""
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ovi_studio.errors import JobError
+from ovi_studio.models.transformer import OviTransformer
+from ovi_studio.training.average import MovingAverage
+from ovi_studio.training.cache import LatentDataset, Order, generator_for
+from ovi_studio.training.flow import Losses, Unconditional, VelocityModel, flow_loss
+from ovi_studio.training.optimizers import build_optimizers, rate_factor
+from ovi_studio.training.report import Progress, append_log, cut_log, plot_losses
+from ovi_studio.training.settings import TrainSettings
+
+CHECKPOINT = "checkpoint.pt"
+EMA = "ema.safetensors"
+
+Export = Callable[[Mapping[str, Tensor], Path], None]
+"""Writes the averaged weights, under the names of the transformer's parameters, to a file."""
+OnProgress = Callable[[Progress], None]
+LossOf = Callable[[nn.Module, int], Losses]
+"""Losses of the wrapped `VelocityModel` in the forward pass with this number, counted over the whole run."""
+
+
+def train(
+    transformer: OviTransformer,
+    dataset: LatentDataset,
+    unconditional: tuple[Tensor, Tensor] | Unconditional,
+    settings: TrainSettings,
+    folder: Path,
+    *,
+    export: Export | None = None,
+    on_progress: OnProgress | None = None,
+) -> None:
+    """Train the transformer in place on encoded clips; a run that is found in `folder` is continued.
+
+    Args:
+        unconditional: embeddings (tokens, dim) of the video tower's and the audio tower's negative prompt.
+        folder: takes `checkpoint.pt`, `ema.safetensors` (the result; new at every checkpoint), `log.jsonl`, `loss.png`.
+        export: writes the result; without it, the averaged weights under their official names.
+        on_progress: called every `log_seconds`; without it a line is printed.
+
+    Raises:
+        JobError: the run in `folder` cannot be continued with these parameters.
+    """
+    if not isinstance(unconditional, Unconditional):
+        unconditional = Unconditional(*unconditional)
+    order = Order(len(dataset), settings.seed)
+
+    def loss_of(accelerator: Accelerator, predict: nn.Module, index: int) -> Losses:
+        place = index * accelerator.num_processes + accelerator.process_index
+        generator = generator_for(settings.seed, place)
+        chosen = order[place * settings.batch_size : (place + 1) * settings.batch_size]
+        batch = dataset.batch(chosen, generator)
+        return flow_loss(predict, batch, unconditional, settings.flow, generator, accelerator.device)
+
+    run_training(transformer, loss_of, settings, folder, export=export, on_progress=on_progress)
+
+
+def run_training(
+    transformer: OviTransformer,
+    loss_of: Callable[[Accelerator, nn.Module, int], Losses],
+    settings: TrainSettings,
+    folder: Path,
+    *,
+    export: Export | None = None,
+    on_progress: OnProgress | None = None,
+) -> None:
+    """The loop of `train` with any loss.
+
+    Args:
+        loss_of: losses of the wrapped `VelocityModel` in the forward pass with this number, counted over the whole
+            run; all that it draws must follow from that number.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    accelerator = Accelerator(mixed_precision=settings.precision, cpu=not torch.cuda.is_available())
+    with _prepared_blocks(transformer, settings):
+        run = _Run(accelerator, transformer, settings, folder, export or save_weights)
+        run.resume()
+        with _stop_requests() as stopping:
+            run.work(partial(loss_of, accelerator), on_progress or _print, stopping)
+
+
+def save_weights(weights: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors to a safetensors file that appears when it is whole."""
+    part = path.with_name(f"{path.name}.part")
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, part, {"format": "pt"})
+    part.replace(path)
+
+
+class _Run:
+    """A training run and where it stands."""
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        transformer: OviTransformer,
+        settings: TrainSettings,
+        folder: Path,
+        export: Export,
+    ) -> None:
+        self.accelerator = accelerator
+        self.settings = settings
+        self.folder = folder
+        self.export = export
+        self.step = 0
+        self.elapsed = 0.0
+        self.parameters = {name: each for name, each in transformer.named_parameters() if each.requires_grad}
+        if not self.parameters:
+            raise ValueError("nothing in the transformer requires a gradient")
+        chosen = build_optimizers(self.parameters, settings)
+        self.rates = [rate for _, rate in chosen]
+        prepared = accelerator.prepare(VelocityModel(transformer), *(optimizer for optimizer, _ in chosen))
+        self.model, self.optimizers = prepared[0].train(), prepared[1:]
+        self.average = MovingAverage(self.parameters, settings.ema)
+
+    def work(self, loss_of: LossOf, on_progress: OnProgress, stopping: threading.Event) -> None:
+        """Steps until the end of the budget or a wish to stop."""
+        window = _Window(self)
+        saved = self.elapsed
+        clock = time.monotonic() - self.elapsed
+        while not self.finished and not stopping.is_set():
+            losses, gradient = self.advance(loss_of)
+            self.elapsed = time.monotonic() - clock
+            window.add(losses, gradient)
+            if self.elapsed - window.elapsed >= self.settings.log_seconds:
+                window = self.report(window, on_progress)
+            if self.elapsed - saved >= 60 * self.settings.checkpoint_minutes:
+                saved = self.elapsed
+                self.save()
+        if window.steps:
+            self.report(window, on_progress)
+        self.save()
+
+    @property
+    def progress(self) -> float:
+        """Part of the run that is done."""
+        if self.settings.steps is not None:
+            return min(1.0, self.step / self.settings.steps)
+        return min(1.0, self.elapsed / (60 * self.settings.minutes))
+
+    @property
+    def finished(self) -> bool:
+        return self.progress >= 1
+
+    def advance(self, loss_of: LossOf) -> tuple[list[Losses], Tensor]:
+        """One step; returns what it lost and the norm of its gradient."""
+        factor = rate_factor(self.step, self.progress, self.settings)
+        for optimizer, rate in zip(self.optimizers, self.rates, strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * factor
+        passes = self.settings.accumulation
+        losses = []
+        for index in range(self.step * passes, (self.step + 1) * passes):
+            losses.append(loss_of(self.model, index))
+            self.accelerator.backward(losses[-1].total / passes)
+        gradient = self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        self.average.update(self.step)
+        return losses, gradient
+
+    def report(self, window: "_Window", on_progress: OnProgress) -> "_Window":
+        """Say what happened in a window, and open the next one."""
+        progress = window.summary()
+        if self.accelerator.is_main_process:
+            append_log(self.folder, progress)
+            on_progress(progress)
+        # A run that has left the numbers never comes back, and its checkpoint would be lost with it.
+        if not math.isfinite(progress.video + progress.audio + progress.gradient):
+            raise ArithmeticError(f"the loss is no number any more at step {self.step}; lower the learning rate")
+        return _Window(self)
+
+    def save(self) -> None:
+        """Write the checkpoint and the result, each whole or not at all."""
+        if not self.accelerator.is_main_process:
+            return
+        state = {
+            "parameters": {name: parameter.detach() for name, parameter in self.parameters.items()},
+            "average": self.average.tensors,
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "step": self.step,
+            "elapsed": self.elapsed,
+        }
+        part = self.folder / f"{CHECKPOINT}.part"
+        torch.save(state, part)
+        part.replace(self.folder / CHECKPOINT)
+        self.export(self.average.tensors if self.settings.ema else state["parameters"], self.folder / EMA)
+        plot_losses(self.folder)
+
+    def resume(self) -> None:
+        """Go on from the checkpoint in the folder, if there is one."""
+        path = self.folder / CHECKPOINT
+        if not path.is_file():
+            return
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        _check_same(path, self.parameters, state["parameters"])
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(state["parameters"][name])
+                self.average.tensors[name].copy_(state["average"][name])
+        for optimizer, own in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(own)
+        self.step, self.elapsed = state["step"], state["elapsed"]
+        if self.accelerator.is_main_process:
+            cut_log(self.folder, self.step)
+
+
+class _Window:
+    """Sums since the last report; nothing is read from the device before it is reported."""
+
+    def __init__(self, run: _Run) -> None:
+        self._run = run
+        self._start = run.step
+        self.elapsed = run.elapsed
+        self._sums: Tensor | None = None
+
+    @property
+    def steps(self) -> int:
+        return self._run.step - self._start
+
+    def add(self, losses: list[Losses], gradient: Tensor) -> None:
+        video, audio = (torch.stack([getattr(loss, name) for loss in losses]).mean() for name in ("video", "audio"))
+        values = torch.stack([video.detach(), audio.detach(), gradient.detach().to(video)])
+        self._sums = values if self._sums is None else self._sums + values
+
+    def summary(self) -> Progress:
+        run, settings = self._run, self._run.settings
+        seconds = run.elapsed - self.elapsed
+        video, audio, gradient = (self._sums / self.steps).tolist()
+        samples = self.steps * settings.batch_size * settings.accumulation * run.accelerator.num_processes
+        if settings.minutes is not None:
+            remaining = 60 * settings.minutes - run.elapsed
+        else:
+            remaining = (settings.steps - run.step) * seconds / self.steps
+        return Progress(
+            step=run.step,
+            elapsed=run.elapsed,
+            remaining=max(0.0, remaining),
+            video=video,
+            audio=audio,
+            gradient=gradient,
+            rate=rate_factor(run.step, run.progress, settings),
+            step_seconds=seconds / self.steps,
+            samples_per_second=samples / max(seconds, 1e-9),
+        )
+
+
+@contextmanager
+def _prepared_blocks(transformer: OviTransformer, settings: TrainSettings) -> Iterator[None]:
+    """Blocks that are computed again in the backward pass, or compiled; plain ones again afterwards."""
+    if settings.gradient_checkpointing:
+        for block in transformer.fusion_blocks:
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+    if settings.compiled:
+        transformer.compile_blocks()
+    try:
+        yield
+    finally:
+        for block in transformer.fusion_blocks:
+            block.__dict__.pop("forward", None)
+            block._compiled_call_impl = None
+
+
+@contextmanager
+def _stop_requests() -> Iterator[threading.Event]:
+    """An event that SIGTERM and Ctrl+C set; the second one ends the process as it always does."""
+    stopping = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopping
+        return
+    before = {kind: signal.getsignal(kind) for kind in (signal.SIGTERM, signal.SIGINT)}
+
+    def request(kind: int, frame: object) -> None:
+        stopping.set()
+        signal.signal(kind, before[kind])
+
+    for kind in before:
+        signal.signal(kind, request)
+    try:
+        yield stopping
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+
+
+def _check_same(path: Path, parameters: Mapping[str, Tensor], stored: Mapping[str, Tensor]) -> None:
+    same = parameters.keys() == stored.keys()
+    if not same or any(parameters[name].shape != tensor.shape for name, tensor in stored.items()):
+        raise JobError(f"{path.parent} holds a run that trains other parameters; choose another folder or delete it.")
+
+
+def _print(progress: Progress) -> None:
+    print(progress.line(), flush=True)
