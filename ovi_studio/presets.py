@@ -5,27 +5,41 @@
     badge: fast                      # optional
     variants: [960x960_5s]           # optional: the only ones that it is for
     settings: {steps: 20}            # fields of `ClipSpec`, but prompt, image and seed
+    adapters:                        # optional
+      - name: lightning/fast.safetensors    # its place below the adapter folder
+        role: accelerator                   # or style
+        video: 1                            # strengths; 1 unless given
+        audio: 0
+        sha256: ...                         # optional: no other file of this name will do
+        source: {repository: someone/models, path: fast.safetensors, licence: Apache-2.0, size: 660874456}
 
-A file that is wrong is a notice and hides no other. `adapters` is a key of later versions: such a preset says so.
+An accelerator belongs to the way of sampling, so a preset always decides about it: its own, or none. Adapters of style
+stay as they are unless the preset has some itself. A source offers the download of an adapter that is missing.
+
+A file that is wrong is a notice and hides no other.
 """
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from ovi_studio.adapters.sources import AdapterSource, parse_source
+from ovi_studio.adapters.stack import AdapterUse, Stack, parse_stack
 from ovi_studio.data_files import read_yaml, slug, write_yaml
 from ovi_studio.errors import JobError
 from ovi_studio.jobs.paths import folder_errors
-from ovi_studio.spec import ClipSpec
+from ovi_studio.spec import ADAPTER_LISTS, ClipSpec
 
 SHIPPED = Path(__file__).parents[1] / "presets"
 NOT_SETTINGS = ("prompt", "image", "seed")
 """Fields of a clip that say what is made, not how."""
 MAX_OWN = 500
-_ORDER = ("draft", "balanced", "quality", "demo")
+ROLES = {"accelerator": "accelerators", "style": "adapters"}
+"""What an adapter is for -> the field of `ClipSpec` that it goes into."""
+_ORDER = ("draft", "balanced", "quality", "lightning-5s", "lightning-10s", "turbo", "demo", "demo-lightning")
 _KEYS = ("title", "description", "badge", "variants", "settings", "adapters")
 
 
@@ -38,7 +52,9 @@ class Preset:
     title: str
     description: str
     settings: Mapping[str, Any]
-    """Fields of `ClipSpec` with values of their types."""
+    """Fields of `ClipSpec` with values of their types; always accelerators, and adapters only if it has some."""
+    sources: Mapping[str, AdapterSource] = field(default_factory=dict)
+    """Where its adapters can be had, by their names."""
     variants: tuple[str, ...] = ()
     """The only ones that it is for; empty: any."""
     badge: str = ""
@@ -48,9 +64,14 @@ class Preset:
         """Whether it is for this variant, or brings its own."""
         return not self.variants or variant in self.variants or "variant" in self.settings
 
+    @property
+    def stack(self) -> Stack:
+        """Every adapter that it brings."""
+        return self.settings["accelerators"] + self.settings.get("adapters", ())
+
     def apply(self, spec: ClipSpec) -> ClipSpec:
         """The clip with these settings; raises `JobError` if the preset is not for its variant."""
-        changed = replace(spec, **self.settings)
+        changed = spec.with_settings(self.settings)
         if self.variants and changed.variant not in self.variants:
             raise JobError(f"The preset {self.title} is only for {', '.join(self.variants)}; choose that model.")
         return changed
@@ -110,8 +131,16 @@ class Presets:
         name = slug(title)
         if not name:
             raise JobError("A preset needs a title with Latin letters or digits.")
-        kept = {key: value for key, value in settings.items() if key not in NOT_SETTINGS and value is not None}
+        lists = {role: parse_stack(settings.get(name)) for role, name in ROLES.items()}
+        kept = {
+            key: value
+            for key, value in settings.items()
+            if key not in (*NOT_SETTINGS, *ADAPTER_LISTS) and value is not None
+        }
         entry: dict[str, Any] = {"title": title, "description": description, "settings": kept}
+        known = {name: source for preset in self.all().presets for name, source in preset.sources.items()}
+        if adapters := [_adapter_entry(use, role, known) for role, uses in lists.items() for use in uses]:
+            entry["adapters"] = adapters
         entry |= {"badge": badge} if badge else {}
         entry |= {"variants": list(variants)} if variants else {}
         preset = _parse(entry, name, own=True)
@@ -134,7 +163,7 @@ class Presets:
         raise JobError("Only presets of your own can be deleted, and this is none.")
 
 
-def parse_settings(given: Any, *, forbidden: tuple[str, ...] = NOT_SETTINGS) -> Mapping[str, Any]:
+def parse_settings(given: Any, *, forbidden: tuple[str, ...] = (*NOT_SETTINGS, *ADAPTER_LISTS)) -> Mapping[str, Any]:
     """Fields of a clip with values of their types; raises `JobError` for what is no setting or out of its limits."""
     if not isinstance(given, dict) or not all(isinstance(name, str) for name in given):
         raise JobError("The settings must be lines `name: value`.")
@@ -143,6 +172,8 @@ def parse_settings(given: Any, *, forbidden: tuple[str, ...] = NOT_SETTINGS) -> 
     spec = ClipSpec.from_dict({"prompt": "any", "variant": "any", **given})
     # An empty value is "not given", except for a negative prompt.
     names = [name for name, value in given.items() if (value is not None and value != "") or "negative" in name]
+    if "timesteps" in names and "steps" not in names:
+        names.append("steps")
     return MappingProxyType({name: getattr(spec, name) for name in names})
 
 
@@ -175,22 +206,51 @@ def _read(path: Path, own: bool) -> Preset:
 
 
 def _parse(entry: dict[str, Any], name: str, own: bool) -> Preset:
-    if "adapters" in entry:
-        raise JobError("It asks for adapters, which this version cannot use yet; update Ovi Studio.")
     if unknown := [str(key) for key in entry if key not in _KEYS]:
         raise JobError(f"It has the unknown entry {', '.join(unknown)}; remove it.")
     variants = entry.get("variants") or []
     if not isinstance(variants, list) or not all(isinstance(variant, str) for variant in variants):
         raise JobError("Its variants must be a list of names.")
+    settings = parse_settings(entry.get("settings") or {})
+    stacks, sources = _parse_adapters(entry.get("adapters") or [])
     return Preset(
         name=name,
         title=parse_text(entry, "title", 60, required=True),
         description=parse_text(entry, "description", 300),
-        settings=parse_settings(entry.get("settings") or {}),
+        settings=MappingProxyType({**settings, **stacks}),
+        sources=MappingProxyType(sources),
         variants=tuple(variants),
         badge=parse_text(entry, "badge", 20),
         own=own,
     )
+
+
+def _parse_adapters(given: Any) -> tuple[dict[str, Stack], dict[str, AdapterSource]]:
+    """The lists that a preset decides about, and where their adapters can be had."""
+    if not isinstance(given, list) or not all(isinstance(entry, Mapping) for entry in given):
+        raise JobError("Its adapters must be a list of entries with name, role, video and audio.")
+    lists: dict[str, list[AdapterUse]] = {name: [] for name in ROLES.values()}
+    sources = {}
+    for entry in given:
+        values = dict(entry)
+        role, source = values.pop("role", "style"), values.pop("source", None)
+        if role not in ROLES:
+            raise JobError(f"The role of an adapter must be {' or '.join(ROLES)}.")
+        use = AdapterUse.from_dict(values)
+        lists[ROLES[role]].append(use)
+        if source is not None:
+            sources[use.name] = parse_source(source, use.name)
+    # Over both, so that none is there twice.
+    parse_stack([use for uses in lists.values() for use in uses])
+    stacks = {name: tuple(uses) for name, uses in lists.items() if uses}
+    return {"accelerators": (), **stacks}, sources
+
+
+def _adapter_entry(use: AdapterUse, role: str, sources: Mapping[str, AdapterSource]) -> dict[str, Any]:
+    """A use as it stands in a preset's file."""
+    values = {name: value for name, value in use.to_dict().items() if value is not None}
+    source = {"source": sources[use.name].to_dict()} if use.name in sources else {}
+    return {**values, "role": role, **source}
 
 
 def _place(preset: Preset) -> tuple[int, str]:

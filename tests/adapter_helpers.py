@@ -15,14 +15,20 @@ TEXT = ("video_model.blocks.0.cross_attn.k",)
 
 
 def write_adapter(
-    path: Path, layers: Iterable[str] = QUERIES, *, seed: int = 1, sidecar: dict | None = None, size: float = 0.5
+    path: Path,
+    layers: Iterable[str] = QUERIES,
+    *,
+    seed: int = 1,
+    sidecar: dict | None = None,
+    size: float = 0.5,
+    rank: int = 4,
 ) -> Path:
     """A low-rank adapter with random values, large enough to be seen in a clip."""
     draw = np.random.default_rng(seed)
     tensors = {}
     for layer in layers:
-        tensors[f"{layer}.lora_A.weight"] = draw.standard_normal((4, DIM)).astype(np.float32)
-        tensors[f"{layer}.lora_B.weight"] = (size * draw.standard_normal((DIM, 4))).astype(np.float32)
+        tensors[f"{layer}.lora_A.weight"] = draw.standard_normal((rank, DIM)).astype(np.float32)
+        tensors[f"{layer}.lora_B.weight"] = (size * draw.standard_normal((DIM, rank))).astype(np.float32)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, path)
     if sidecar is not None:

@@ -17,7 +17,7 @@ import huggingface_hub
 import pytest
 from hub_server import HubServer
 
-from ovi_studio.checkpoints import download, hashes
+from ovi_studio.checkpoints import download, hashes, meter
 from ovi_studio.checkpoints.layout import take_inventory
 from ovi_studio.errors import JobError
 from ovi_studio.variants import HubFile, Part, Variant, published_variants
@@ -73,7 +73,7 @@ def no_proxy() -> Iterator[None]:
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     fill_hub(tmp_path / "hub")
     monkeypatch.setattr(download, "RETRY_WAITS", (0.0, 0.0))
-    monkeypatch.setattr(download, "REPORT_INTERVAL", 0.0)
+    monkeypatch.setattr(meter, "REPORT_INTERVAL", 0.0)
     # Otherwise huggingface_hub asks its own endpoint, as it was at import, for the programs that it wants to recognise.
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_TELEMETRY", True)
     monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")

@@ -1,9 +1,12 @@
 """Presets: settings by name, those that come along and people's own."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from ovi_studio.adapters.stack import parse_stack
 from ovi_studio.errors import JobError
 from ovi_studio.presets import Presets
 from ovi_studio.spec import ClipSpec
@@ -12,15 +15,21 @@ from ovi_studio.variants import EMBEDDED_BUNDLE, read_bundle
 SPEC = ClipSpec(prompt="A clip", variant="960x960_5s", seed=7, image=Path("first.png"))
 
 
+def _with_source(name="a.safetensors", **changes):
+    source = {"repository": "some/one", "path": "a.safetensors", "licence": "MIT"} | changes
+    return json.dumps({"title": "A", "adapters": [{"name": name, "source": source}]})
+
+
 @pytest.fixture
 def presets(tmp_path: Path) -> Presets:
     return Presets(tmp_path)
 
 
-def test_draft_balanced_quality_and_demo_come_along(presets):
+def test_presets_come_along_from_quick_looks_to_the_embedded_model(presets):
     found = presets.all()
     assert found.notices == ()
-    assert [preset.name for preset in found.presets] == ["draft", "balanced", "quality", "demo"]
+    names = ["draft", "balanced", "quality", "lightning-5s", "lightning-10s", "turbo", "demo", "demo-lightning"]
+    assert [preset.name for preset in found.presets] == names
     assert [preset.apply(SPEC).steps for preset in found.presets[:3]] == [20, 30, 50]
     assert presets.get("draft").badge == "fast"
     assert all(preset.description and not preset.own for preset in found.presets)
@@ -34,6 +43,48 @@ def test_demo_is_for_the_embedded_model(presets):
     name = read_bundle(EMBEDDED_BUNDLE).name
     assert presets.get("demo").variants == (name,)
     assert presets.get("demo").apply(SPEC).variant == name
+
+
+@pytest.mark.parametrize(
+    ("name", "variant", "asked"),
+    [("lightning-5s", "960x960_5s", (6, "unipc", 6)), ("lightning-10s", "960x960_10s", (10, "unipc", 6))],
+)
+def test_lightning_is_one_pass_a_step_with_an_adapter_of_the_picture(presets, name, variant, asked):
+    spec = presets.get(name).apply(replace(SPEC, variant=variant))
+    assert (spec.steps, spec.solver, spec.shift) == asked
+    assert not spec.guided
+    (use,) = spec.accelerators
+    assert (str(use.video), str(use.audio)) == ("1", "0")
+    source = presets.get(name).sources[use.name]
+    assert source.repository == "Kijai/WanVideo_comfy"
+    assert (source.size, source.licence) == (660_874_456, "Apache-2.0")
+    assert Path(use.name).name == Path(source.path).name
+
+
+def test_turbo_has_four_timesteps_of_its_own_and_says_its_licence(presets):
+    preset = presets.get("turbo")
+    spec = preset.apply(SPEC)
+    assert (spec.timesteps, spec.steps) == ((1000, 750, 500, 250), 4)
+    assert not spec.guided
+    assert "NC" in preset.sources[spec.accelerators[0].name].licence
+    assert presets.get("draft").apply(spec).timesteps is None
+
+
+def test_accelerators_go_with_the_preset_and_styles_stay(presets):
+    style = parse_stack([{"name": "film", "video": "0.8"}])
+    fast = presets.get("lightning-5s").apply(replace(SPEC, adapters=style))
+    assert fast.adapters == style
+    slow = presets.get("quality").apply(fast)
+    assert slow == replace(SPEC, adapters=style)
+
+
+def test_a_preset_of_ones_own_keeps_its_adapters_and_where_they_can_be_had(tmp_path, presets):
+    fast = presets.get("lightning-5s").apply(replace(SPEC, adapters=parse_stack([{"name": "film", "video": "1;0"}])))
+    presets.save("Fast film", fast.to_dict())
+    again = Presets(tmp_path).get("fast-film")
+    assert again.apply(replace(SPEC, adapters=parse_stack([{"name": "other"}]))) == fast
+    assert again.sources == presets.get("lightning-5s").sources
+    assert Presets(tmp_path).all().notices == ()
 
 
 def test_a_preset_leaves_prompt_picture_and_seed_alone(presets):
@@ -56,7 +107,7 @@ def test_own_presets_are_kept_replaced_and_deleted(tmp_path, presets):
     assert saved.settings["size"] == (512, 992)
     assert not {"prompt", "seed", "image"} & set(saved.settings)
     again.save("Meine Füchse!", {"steps": 5})
-    assert presets.get("meine-fuchse").settings == {"steps": 5}
+    assert presets.get("meine-fuchse").settings == {"steps": 5, "accelerators": ()}
     presets.delete("meine-fuchse")
     assert not any(preset.own for preset in again.all().presets)
     assert list((tmp_path / "presets").iterdir()) == []
@@ -90,7 +141,17 @@ def test_only_own_presets_can_be_deleted(presets, name):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("title: A\nadapters: [fast.safetensors]", "cannot use yet"),
+        ("title: A\nadapters: [fast.safetensors]", "list of entries"),
+        ("title: A\nadapters: [{name: a, role: magic}]", "role"),
+        ("title: A\nadapters: [{name: a}, {name: a, role: accelerator}]", "twice"),
+        ("title: A\nadapters: [{name: a, video: loud}]", "strength"),
+        ("title: A\nadapters: [{name: a.safetensors, source: {path: a.safetensors}}]", "needs repository"),
+        (_with_source(path="../a.safetensors"), "plain path"),
+        (_with_source(repository="a"), "plain path"),
+        (_with_source("../../a.safetensors"), "plain path"),
+        (_with_source("a.pt"), "plain path"),
+        (_with_source(size="big"), "size"),
+        (_with_source(sha256="0"), "sha256"),
         ("title: A\nsettings: {steps: 0}", "steps"),
         ("title: A\nsettings: {prompt: x}", "prompt"),
         ("title: A\nsettings: [1]", "settings"),

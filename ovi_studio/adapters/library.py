@@ -8,6 +8,7 @@ Only headers are read; hashes are taken in the background and remembered.
 
 import hashlib
 import os
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -76,15 +77,20 @@ class _Seen:
 
 
 class AdapterLibrary:
-    """The adapters below one folder, which need not exist yet."""
+    """The adapters below one folder, which need not exist yet. Thread-safe."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self._lock = threading.Lock()
         self._seen: dict[str, _Seen] = {}
         self._entries: dict[str, AdapterEntry] = {}
 
     def scan(self) -> Sequence[AdapterEntry]:
         """Every adapter that is there now, by name; cheap for those that have not changed."""
+        with self._lock:
+            return self._scan()
+
+    def _scan(self) -> Sequence[AdapterEntry]:
         root = self.directory.resolve()
         seen: dict[str, _Seen] = {}
         entries = []

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from ovi_studio.checkpoints.download import DownloadPlan, Progress, fetch, plan
-from ovi_studio.checkpoints.layout import Inventory
 from ovi_studio.errors import JobError, Stopped
 from ovi_studio.variants import Variant, published_variants
 
@@ -36,6 +35,7 @@ class DownloadState:
 
     phase: Phase = Phase.NONE
     variant: str = ""
+    """What is downloaded, as it was begun: a variant, or a preset's adapters."""
     progress: Progress | None = None
     reason: str = ""
     """Why it failed: a sentence."""
@@ -49,14 +49,14 @@ class DownloadState:
 
 
 class Downloads:
-    """Brings published variants into one checkpoint directory. Thread-safe."""
+    """Brings published variants, or other files of the hub, into one directory. Thread-safe."""
 
     def __init__(
         self,
         directory: Path,
         *,
         find: Callable[[Variant, Path], DownloadPlan] = plan,
-        bring: Callable[[DownloadPlan, Callable[[Progress], None]], Inventory] = fetch,
+        bring: Callable[[DownloadPlan, Callable[[Progress], None]], object] = fetch,
     ) -> None:
         self.directory = directory
         self._find = find
@@ -73,11 +73,15 @@ class Downloads:
         variant = published_variants().get(name)
         if variant is None:
             raise JobError("There is no such model to download; look again.")
+        self.begin(name, lambda: self._find(variant, self.directory))
+
+    def begin(self, name: str, find: Callable[[], DownloadPlan]) -> None:
+        """Begin a download under a name for people; raises `JobError` if another one is going on."""
         with self._lock:
             if self._state.busy:
                 raise JobError(f"{self._state.variant} is being downloaded; wait for it or cancel it first.")
             self._state = DownloadState(Phase.ASKING, name, revision=self._state.revision + 1)
-        threading.Thread(target=self._run, args=(variant,), name="download", daemon=True).start()
+        threading.Thread(target=self._run, args=(name, find), name="download", daemon=True).start()
 
     def cancel(self) -> None:
         """Let the download end; what has arrived stays."""
@@ -85,9 +89,9 @@ class Downloads:
             if self._state.busy:
                 self._change(cancelling=True)
 
-    def _run(self, variant: Variant) -> None:
+    def _run(self, name: str, find: Callable[[], DownloadPlan]) -> None:
         try:
-            wanted = self._find(variant, self.directory)
+            wanted = find()
             self._report(Progress("", wanted.already, wanted.total, 0.0))
             self._bring(wanted, self._report)
             self._end(Phase.DONE)
@@ -97,7 +101,7 @@ class Downloads:
             self._end(Phase.FAILED, str(error).replace("repeat the command", "press Download again"))
         except Exception as error:
             # Whatever it is, the page must not wait for ever.
-            logging.getLogger(__name__).exception("The download of %s failed", variant.name)
+            logging.getLogger(__name__).exception("The download of %s failed", name)
             self._end(Phase.FAILED, f"The download ended unexpectedly ({type(error).__name__}); press Download again.")
 
     def _report(self, progress: Progress) -> None:

@@ -14,8 +14,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from huggingface_hub.utils import WeakFileLock, build_hf_headers, hf_raise_for_s
 
 from ovi_studio.checkpoints.hashes import remember
 from ovi_studio.checkpoints.layout import Inventory, damage, take_inventory
+from ovi_studio.checkpoints.meter import Meter, Progress
 from ovi_studio.errors import JobError
 from ovi_studio.variants import HubFile, Variant
 
@@ -34,10 +34,6 @@ MARGIN = 1_000_000_000
 """Bytes that a download leaves free on the disk."""
 RETRY_WAITS = (1.0, 2.0, 5.0, 10.0, 20.0)
 """Seconds before each further attempt; they start anew whenever bytes have arrived."""
-REPORT_INTERVAL = 0.2
-"""Seconds between two reports of progress, at least."""
-_SPEED_WINDOW = 5.0
-"""Seconds over which the speed is taken."""
 _TRANSIENT = {408, 429, 500, 502, 503, 504}
 _SHA256_LENGTH = 64
 """The hub's ETag of a large file is its SHA-256 in hex; that of a small one is git's own hash."""
@@ -75,7 +71,8 @@ class PlannedFile:
 class DownloadPlan:
     """What `fetch` will do; sizes in bytes."""
 
-    variant: Variant
+    variant: Variant | None
+    """None: files that belong to no variant."""
     directory: Path
     files: tuple[PlannedFile, ...]
     free: int
@@ -88,16 +85,6 @@ class DownloadPlan:
     @property
     def already(self) -> int:
         return sum(file.already for file in self.files)
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a download stands; `done` counts what was here before, `speed` is bytes a second over the last seconds."""
-
-    file: str
-    done: int
-    total: int
-    speed: float
 
 
 def missing_files(inventory: Inventory) -> tuple[MissingFile, ...]:
@@ -122,12 +109,26 @@ def plan(variant: Variant, checkpoint_directory: Path) -> DownloadPlan:
     inventory = take_inventory(variant, checkpoint_directory)
     if variant.root is not None:
         _insist(inventory)
-    files = tuple(_ask(missing) for missing in missing_files(inventory))
-    return DownloadPlan(variant, checkpoint_directory, files, free_space(checkpoint_directory))
+    return plan_files(missing_files(inventory), checkpoint_directory, variant)
+
+
+def plan_files(missing: Sequence[MissingFile], directory: Path, variant: Variant | None = None) -> DownloadPlan:
+    """Ask the hub for the sizes of files that belong below a directory; raises `JobError` as `plan` does."""
+    return DownloadPlan(variant, directory, tuple(map(_ask, missing)), free_space(directory))
 
 
 def fetch(plan: DownloadPlan, report: Callable[[Progress], None]) -> Inventory:
-    """Download the plan's files and return the inventory, which then is complete.
+    """Download a variant's files and return the inventory, which then is complete; raises `JobError`."""
+    if plan.variant is None:
+        raise ValueError("the plan is for no variant")
+    fetch_files(plan, report)
+    inventory = take_inventory(plan.variant, plan.directory)
+    _insist(inventory)
+    return inventory
+
+
+def fetch_files(plan: DownloadPlan, report: Callable[[Progress], None]) -> None:
+    """Download the plan's files.
 
     `report` is called some times a second in this thread. An exception that it raises ends the download and passes
     through; what has arrived by then stays for the next time.
@@ -139,25 +140,26 @@ def fetch(plan: DownloadPlan, report: Callable[[Progress], None]) -> Inventory:
         _refuse_full_disks(plan)
         with _alone_in(plan.directory):
             _fetch_all(plan, report)
-    inventory = take_inventory(plan.variant, plan.directory)
-    _insist(inventory)
-    return inventory
 
 
 def format_plan(plan: DownloadPlan) -> str:
     """For a terminal: a line a file with its size, repository and licence, then the sum."""
+    if plan.variant is None:
+        return "\n".join(_lines(plan))
     name = plan.variant.name
     if plan.variant.root is not None:
         return f"Variant {name} is complete in {plan.variant.root}; it is never downloaded."
     if not plan.files:
         return f"Variant {name} is complete in {plan.directory}; nothing is downloaded."
-    lines = [
-        f"{format_bytes(file.size):>9}  {file.source.location}  ({file.source.repository}, {file.source.licence})"
-        for file in plan.files
-    ]
+    return "\n".join(_lines(plan))
+
+
+def _lines(plan: DownloadPlan) -> Iterator[str]:
+    for file in plan.files:
+        name = file.target.relative_to(plan.directory).as_posix()
+        yield f"{format_bytes(file.size):>9}  {name}  ({file.source.repository}, {file.source.licence})"
     resumed = f", of which {format_bytes(plan.already)} are here already" if plan.already else ""
-    lines.append(f"{format_bytes(plan.total):>9}  in all{resumed}; {format_bytes(plan.free)} free in {plan.directory}")
-    return "\n".join(lines)
+    yield f"{format_bytes(plan.total):>9}  in all{resumed}; {format_bytes(plan.free)} free in {plan.directory}"
 
 
 def format_progress(progress: Progress) -> str:
@@ -273,15 +275,20 @@ def _alone_in(directory: Path) -> Iterator[None]:
 
 
 def _fetch_all(plan: DownloadPlan, report: Callable[[Progress], None]) -> None:
-    meter = _Meter(plan, report)
+    meter = Meter(report, plan.total, sum(_size(file.part) for file in plan.files))
     for file in plan.files:
-        meter.begin(file)
+        meter.begin(_shown_name(file), _size(file.part))
         if damage(file.target):  # else somebody brought it since the plan was made
             _fetch_file(file, meter)
-        meter.end(file)
+        meter.end(file.size)
 
 
-def _fetch_file(file: PlannedFile, meter: "_Meter") -> None:
+def _shown_name(file: PlannedFile) -> str:
+    # What belongs to no variant has no folder of the official layout.
+    return file.source.location if file.source.folder else file.target.name
+
+
+def _fetch_file(file: PlannedFile, meter: Meter) -> None:
     with _writing(file.target):
         file.target.parent.mkdir(parents=True, exist_ok=True)
         for other in file.target.parent.glob("*.part"):
@@ -369,7 +376,7 @@ def _explain(error: Exception | None, source: HubFile) -> JobError:
 class _Part:
     """The growing file and its SHA-256 so far."""
 
-    def __init__(self, file: PlannedFile, meter: "_Meter") -> None:
+    def __init__(self, file: PlannedFile, meter: Meter) -> None:
         self._path = file.part
         self._meter = meter
         with _writing(self._path):
@@ -403,42 +410,3 @@ class _Part:
         with _writing(self._path), self._file:
             self._file.flush()
             os.fsync(self._file.fileno())
-
-
-class _Meter:
-    """Adds up what arrives, over all files, and reports it."""
-
-    def __init__(self, plan: DownloadPlan, report: Callable[[Progress], None]) -> None:
-        self._report = report
-        self._total = plan.total
-        self._done = sum(_size(file.part) for file in plan.files)
-        self._before = 0
-        self._file = ""
-        self._reported = 0.0
-        self._arrived: deque[tuple[float, int]] = deque()
-
-    def begin(self, file: PlannedFile) -> None:
-        self._file = file.source.location
-        self._before = self._done - _size(file.part)
-        self._send(time.monotonic())
-
-    def add(self, count: int) -> None:
-        now = time.monotonic()
-        self._done += count
-        self._arrived.append((now, count))
-        if now - self._reported >= REPORT_INTERVAL:
-            self._send(now)
-
-    def end(self, file: PlannedFile) -> None:
-        self._done = self._before + file.size
-        self._send(time.monotonic())
-
-    def _send(self, now: float) -> None:
-        while self._arrived and now - self._arrived[0][0] > _SPEED_WINDOW:
-            self._arrived.popleft()
-        # The first entry marks where the window begins, so its own bytes do not count.
-        begin, first = self._arrived[0] if self._arrived else (now, 0)
-        amount = sum(count for _, count in self._arrived) - first
-        speed = amount / (now - begin) if now > begin else 0.0
-        self._reported = now
-        self._report(Progress(self._file, self._done, self._total, max(speed, 0.0)))
