@@ -168,7 +168,7 @@ def path(scene: Scene) -> np.ndarray:
         case Motion.RISE:
             y = rest + (radius + _TOP - rest) * progress
         case Motion.BOUNCE:
-            y = rest - (rest - radius - _TOP) * _bounce_height(time - scene.phase)
+            y = rest - (rest - radius - _TOP) * bounce_height(time - scene.phase)
         case Motion.CIRCLE:
             angle = 2 * math.pi * (time - scene.phase) / CIRCLE_PERIOD
             x, y = x + 0.2 * np.sin(angle), 0.46 - 0.2 * np.cos(angle)
@@ -192,7 +192,7 @@ def render(scene: Scene) -> np.ndarray:
     centres = path(scene).astype(np.float32)
     dx = grid[None, None, :] - centres[:, 0, None, None]
     dy = grid[None, :, None] - centres[:, 1, None, None]
-    coverage = np.clip(0.5 - SIDE * _distance(scene.shape, dx, dy, RADIUS * scene.scale), 0, 1)[..., None]
+    coverage = np.clip(0.5 - SIDE * distance(scene.shape, dx, dy, RADIUS * scene.scale), 0, 1)[..., None]
     colour = np.array(RGB[scene.colour], np.float32)
     return np.rint(background + (colour - background) * coverage).astype(np.uint8)
 
@@ -229,14 +229,14 @@ def _pick(random: np.random.Generator, choices: object) -> object:
     return options[random.integers(len(options))]
 
 
-def _bounce_height(time: np.ndarray) -> np.ndarray:
+def bounce_height(time: np.ndarray) -> np.ndarray:
     """0 at the floor, 1 at the top; a parabola between two contacts, at the top when time is 0."""
     from_top = (time / BOUNCE_PERIOD + 0.5) % 1 - 0.5
     return 1 - (2 * from_top) ** 2
 
 
-def _distance(shape: Shape, dx: np.ndarray, dy: np.ndarray, radius: float) -> np.ndarray:
-    """From the outline, negative inside, as a part of the frame."""
+def distance(shape: Shape, dx: np.ndarray, dy: np.ndarray, radius: float) -> np.ndarray:
+    """From the outline of a shape at (0, 0), negative inside; all lengths in the same unit."""
     match shape:
         case Shape.BALL:
             return np.hypot(dx, dy) - radius
