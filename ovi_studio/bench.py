@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ovi_studio.demo.dimensions import DIMENSIONS
 from ovi_studio.models.attention import choose_backend
-from ovi_studio.models.transformer import OviTransformer
+from ovi_studio.models.transformer import OviTransformer, Pass
 from ovi_studio.pipeline import Compute
 from ovi_studio.variants import published_variants
 
@@ -122,9 +122,9 @@ def _inputs(model: OviTransformer, shape: Shape, device: torch.device, dtype: to
 
 
 def _run(model: OviTransformer, inputs: tuple[Any, ...], guided: bool) -> None:
-    model(*inputs)
-    if guided:
-        model(*inputs, skip_block=len(model.fusion_blocks) // 3)
+    *latents, text = inputs
+    passes = [Pass(text), Pass(text, skip_block=len(model.fusion_blocks) // 3)]
+    model.velocities(*latents, passes if guided else passes[:1])
 
 
 def _count(model: OviTransformer, inputs: tuple[Any, ...], guided: bool) -> int:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ovi_studio.errors import Stopped
-from ovi_studio.models.transformer import OviTransformer
+from ovi_studio.models.transformer import OviTransformer, Pass
 from ovi_studio.sampling.denoise import Latents, Schedule, Step, denoise, draw_noise
 from ovi_studio.sampling.guidance import Guidance, guided_velocity
 from ovi_studio.sampling.solvers import advance, build_scheduler, timesteps
@@ -26,15 +26,16 @@ def model(tiny_dimensions: dict[str, Any]) -> OviTransformer:
 
 
 @pytest.fixture
-def passes(model: OviTransformer) -> list[dict[str, Any]]:
-    """The arguments of every forward pass, as they come."""
+def calls(model: OviTransformer, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What the model is asked in every step, as it comes."""
     seen: list[dict[str, Any]] = []
-    names = ("video", "audio", "timestep", "text")
+    velocities = model.velocities
 
-    def note(_: Any, inputs: tuple[Any, ...], options: dict[str, Any]) -> None:
-        seen.append(dict(zip(names, inputs, strict=True)) | options)
+    def watched(*inputs: Any, **options: Any) -> Any:
+        seen.append(dict(zip(("video", "audio", "timestep", "passes"), inputs, strict=True)) | options)
+        return velocities(*inputs, **options)
 
-    model.register_forward_pre_hook(note, with_kwargs=True)
+    monkeypatch.setattr(model, "velocities", watched)
     return seen
 
 
@@ -123,13 +124,20 @@ def test_a_tower_with_scale_0_follows_the_negative_pass_alone(model: OviTransfor
         assert torch.equal(result, expected)
 
 
-def test_a_block_is_left_out_in_the_negative_pass_only(model: OviTransformer, passes: list[dict[str, Any]]) -> None:
+def test_a_block_is_left_out_in_the_negative_pass_only(model: OviTransformer, calls: list[dict[str, Any]]) -> None:
     steering = guidance(model, skip=1)
     velocity(model, steering)
-    assert [(entry["text"], entry.get("skip_block")) for entry in passes] == [
-        (steering.positive, None),
-        (steering.negative, 1),
-    ]
+    assert [call["passes"] for call in calls] == [[Pass(steering.positive), Pass(steering.negative, 1)]]
+
+
+def test_both_passes_go_from_block_to_block_together(model: OviTransformer) -> None:
+    served: list[int] = []
+    for block in model.fusion_blocks:
+        block.register_forward_pre_hook(lambda _, inputs: served.append(len(inputs[0])))
+    velocity(model, guidance(model, skip=1))
+    expected = [2] * len(model.fusion_blocks)
+    expected[1] = 1
+    assert served == expected
 
 
 # The loop
@@ -137,10 +145,10 @@ def test_a_block_is_left_out_in_the_negative_pass_only(model: OviTransformer, pa
 
 @pytest.mark.parametrize(("video", "audio", "count"), [(1.0, 1.0, 1), (1.0, 3.0, 2), (4.0, 1.0, 2), (4.0, 3.0, 2)])
 def test_a_step_computes_the_negative_pass_only_if_it_changes_something(
-    model: OviTransformer, passes: list[dict[str, Any]], video: float, audio: float, count: int
+    model: OviTransformer, calls: list[dict[str, Any]], video: float, audio: float, count: int
 ) -> None:
     denoise(model, noise(), guidance(model, video, audio), Schedule("unipc", 3, 5.0))
-    assert len(passes) == 3 * count
+    assert [len(call["passes"]) for call in calls] == [count] * 3
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -227,18 +235,17 @@ def test_restart_is_reproducible_and_draws_other_noise_for_each_stream_seed_and_
             assert not torch.allclose(one.flatten()[:count], other.flatten()[:count], atol=0.1)
 
 
-def test_what_is_done_before_a_step_can_steer_it_anew(model: OviTransformer, passes: list[dict[str, Any]]) -> None:
+def test_what_is_done_before_a_step_can_steer_it_anew(model: OviTransformer, calls: list[dict[str, Any]]) -> None:
     first, second = guidance(model, 1, 1), guidance(model, 1, 1)
     denoise(model, noise(), first, Schedule("euler", 3, 5.0), before_step=lambda index: second if index == 1 else None)
-    assert [entry["text"] is first.positive for entry in passes] == [True, False, False]
-    assert all(entry["text"] is second.positive for entry in passes[1:])
+    assert [call["passes"][0].text for call in calls] == [first.positive, second.positive, second.positive]
 
 
 def test_the_model_is_asked_at_the_solvers_timesteps_from_noise_to_clean(
-    model: OviTransformer, passes: list[dict[str, Any]]
+    model: OviTransformer, calls: list[dict[str, Any]]
 ) -> None:
     denoise(model, noise(), guidance(model, 1, 1), Schedule("euler", 4, 5.0))
-    asked = [entry["timestep"].item() for entry in passes]
+    asked = [entry["timestep"].item() for entry in calls]
     assert asked == pytest.approx(timesteps(build_scheduler("euler", 4, 5.0)))
     assert asked == sorted(asked, reverse=True)
 
@@ -257,21 +264,21 @@ def test_latents_are_not_rounded_to_the_models_dtype_between_steps(model: OviTra
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_the_first_frame_stands_before_every_step_and_at_the_end(
-    model: OviTransformer, passes: list[dict[str, Any]], solver: Solver
+    model: OviTransformer, calls: list[dict[str, Any]], solver: Solver
 ) -> None:
     given = first_frame()
     result = denoise(model, noise(), guidance(model), Schedule(solver, 3, 5.0), first_frame=given)
     assert torch.equal(result.video[:, :1], given)
     assert not torch.allclose(result.video[:, 1:2], given, atol=1e-2)
-    assert len(passes) == 6
-    for entry in passes:
+    assert len(calls) == 3
+    for entry in calls:
         assert torch.equal(entry["video"][0, :, :1], given)
         assert entry["clean_first_frame"] is True
 
 
-def test_without_a_first_frame_none_is_said_to_be_clean(model: OviTransformer, passes: list[dict[str, Any]]) -> None:
+def test_without_a_first_frame_none_is_said_to_be_clean(model: OviTransformer, calls: list[dict[str, Any]]) -> None:
     denoise(model, noise(), guidance(model), Schedule("unipc", 2, 5.0))
-    assert [entry["clean_first_frame"] for entry in passes] == [False] * 4
+    assert [entry["clean_first_frame"] for entry in calls] == [False] * 2
 
 
 def test_the_noise_is_not_overwritten(model: OviTransformer) -> None:
@@ -291,11 +298,11 @@ def test_every_step_is_reported_once_with_its_latents(model: OviTransformer, sol
     assert not torch.equal(seen[-2].latents.video, result.video)
 
 
-def test_a_report_that_raises_ends_the_run_at_once(model: OviTransformer, passes: list[dict[str, Any]]) -> None:
+def test_a_report_that_raises_ends_the_run_at_once(model: OviTransformer, calls: list[dict[str, Any]]) -> None:
     def stop(step: Step) -> None:
         if step.index == 2:
             raise Stopped
 
     with pytest.raises(Stopped):
         denoise(model, noise(), guidance(model), Schedule("unipc", 50, 5.0), on_step=stop)
-    assert len(passes) == 2 * 2
+    assert len(calls) == 2

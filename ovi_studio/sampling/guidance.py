@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ovi_studio.models.transformer import OviTransformer, TextContext
+from ovi_studio.models.transformer import OviTransformer, Pass, TextContext
 
 
 @dataclass(frozen=True)
@@ -33,18 +33,14 @@ def guided_velocity(
     clean_first_frame: bool,
 ) -> tuple[Tensor, Tensor]:
     """Velocities of video (batch, channels, frames, height, width) and audio (batch, length, channels)."""
-    towards = model(video, audio, timestep, guidance.positive, clean_first_frame=clean_first_frame)
-    if guidance.negative is None:
+    passes = [Pass(guidance.positive)]
+    if guidance.negative is not None:
+        passes.append(Pass(guidance.negative, guidance.skip_block))
+    towards, *away = model.velocities(video, audio, timestep, passes, clean_first_frame=clean_first_frame)
+    if not away:
         return towards
-    away = model(
-        video,
-        audio,
-        timestep,
-        guidance.negative,
-        clean_first_frame=clean_first_frame,
-        skip_block=guidance.skip_block,
-    )
+    (video_away, audio_away), (video_towards, audio_towards) = away[0], towards
     return (
-        torch.lerp(away[0].float(), towards[0].float(), guidance.video_scale),
-        torch.lerp(away[1].float(), towards[1].float(), guidance.audio_scale),
+        torch.lerp(video_away.float(), video_towards.float(), guidance.video_scale),
+        torch.lerp(audio_away.float(), audio_towards.float(), guidance.audio_scale),
     )
