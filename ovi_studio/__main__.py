@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ovi_studio.checkpoints.layout import default_checkpoint_directory
 from ovi_studio.errors import JobError
 from ovi_studio.spec import SOLVERS, ClipSpec, parse_size
+from ovi_studio.training.distil_command import add_parser as add_distil
 
 if TYPE_CHECKING:
     from ovi_studio.generate import Failure
@@ -77,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_bench(commands)
     _add_plan(commands)
+    add_distil(commands)
     # Its options are read by the engine itself, which the page's supervisor starts too.
     commands.add_parser("engine", help="make the clips of the page's queue, without the page", add_help=False)
     return parser

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -90,6 +91,8 @@ def run_training(
             run; all that it draws must follow from that number.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    # One process may train twice; Accelerate would keep the first one's precision.
+    AcceleratorState._reset_state()
     accelerator = Accelerator(mixed_precision=settings.precision, cpu=not torch.cuda.is_available())
     with _prepared_blocks(transformer, settings):
         run = _Run(accelerator, transformer, settings, folder, export or save_weights)

@@ -1,0 +1,180 @@
+"""`python -m ovi_studio distil`: a lightning adapter for a variant, from nothing but prompts."""
+
+import argparse
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from ovi_studio.checkpoints.layout import default_checkpoint_directory
+from ovi_studio.errors import JobError
+from ovi_studio.spec import format_timesteps, parse_timesteps
+from ovi_studio.variants import Part
+
+HELD_OUT = 16
+"""Trajectories that are not trained on, to measure by; at most a fifth of all."""
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "distil",
+        help="train a lightning adapter: few steps, one pass each",
+        description="The model with guidance and many steps is the teacher; the same model with an adapter learns to "
+        "follow it in few steps of one pass. First trajectories are computed, then the adapter is trained on them.",
+    )
+    parser.add_argument("--variant", required=True)
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.safetensors")
+    parser.add_argument("--prompts", type=Path, metavar="FILE.txt", help="one a line (default for demo: its captions)")
+    parser.add_argument("--trajectories", type=int, default=400, help="one for each prompt, in turns (default: 400)")
+    parser.add_argument("--timesteps", default="1000,937.5,833.3333,625", help="of the student")
+    parser.add_argument("--teacher-steps", type=int, default=48)
+    parser.add_argument("--shift", type=float, default=5.0)
+    parser.add_argument("--video-guidance", type=float, default=4.0)
+    parser.add_argument("--audio-guidance", type=float, default=3.0)
+    parser.add_argument("--rank", type=int, default=32)
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--minutes", type=float, help="of training, after the trajectories (default: 6)")
+    length.add_argument("--steps", type=int)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--learning-rate", type=float)
+    parser.add_argument("--licence", default="")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--part", metavar="I/N", help="only compute trajectories, this process's share of N")
+    parser.add_argument("--work", type=Path, help="trajectories and checkpoints (default: outputs/training/NAME)")
+    parser.add_argument("--ckpt-dir", type=Path, help="checkpoints (default: $OVI_CKPT_DIR or ckpts)")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Compute trajectories, train on them, write the adapter, and say how near it comes to its teacher."""
+    if options.out.suffix != ".safetensors":
+        raise JobError("An adapter's file name ends in .safetensors.")
+    if options.trajectories < 5:
+        raise JobError("Ask for at least 5 trajectories; some hundreds are needed for a good adapter.")
+    part = _parse_part(options.part)
+
+    from ovi_studio.training.prepare import Studio, claim
+    from ovi_studio.training.trajectories import Teacher, write_trajectories
+
+    studio = Studio.load(options.variant, options.ckpt_dir or default_checkpoint_directory())
+    layer = studio.variant.slg_layer
+    teacher = Teacher(
+        timesteps=parse_timesteps(options.timesteps) or (),
+        steps=options.teacher_steps,
+        shift=options.shift,
+        video_guidance=options.video_guidance,
+        audio_guidance=options.audio_guidance,
+        skip_block=layer if layer > 0 else None,
+    )
+    prompts = _prompts(options)
+    work = options.work or Path("outputs") / "training" / options.out.stem
+    claim(
+        work / "trajectories",
+        dataclasses.asdict(teacher)
+        | {"model": studio.digest(Part.TRANSFORMER, Part.TEXT_ENCODER), "seed": options.seed}
+        | {"prompts": hashlib.sha256("\n".join(prompts).encode()).hexdigest()},
+    )
+    texts = studio.embed(prompts)
+    transformer = studio.models.transformer.to(studio.device)
+    write_trajectories(
+        transformer,
+        teacher,
+        texts,
+        studio.unconditional(),
+        studio.latent_shapes,
+        work / "trajectories",
+        seed=options.seed,
+        part=part,
+        on_done=_progress("trajectory"),
+    )
+    if options.part is None:
+        _train(options, studio, teacher, work)
+    return 0
+
+
+def _train(options: argparse.Namespace, studio, teacher, work: Path) -> None:  # type: ignore[no-untyped-def]
+    from ovi_studio.training.distil import distil, gap
+    from ovi_studio.training.lora import LoraCard, LoraSettings, add_lora, save_lora
+    from ovi_studio.training.settings import TrainSettings
+    from ovi_studio.training.trajectories import TrajectoryDataset
+
+    transformer, sigmas = studio.models.transformer, teacher.sigmas
+    ways = TrajectoryDataset(work / "trajectories", len(sigmas))
+    kept = min(HELD_OUT, len(ways) // 5)
+    held_out = ways.batch(range(len(ways) - kept, len(ways)))
+    ways.paths = ways.paths[:-kept]
+    before = gap(transformer, held_out, sigmas)
+    lora = LoraSettings(rank=options.rank)
+    add_lora(transformer, lora, options.seed)
+    settings = TrainSettings(
+        steps=options.steps,
+        minutes=None if options.steps else options.minutes or 6.0,
+        batch_size=options.batch_size,
+        learning_rate=options.learning_rate or studio.default_rate,
+        precision=studio.precision,
+        checkpoint_minutes=1.0,
+        seed=options.seed,
+    )
+    steps, timesteps = len(teacher.timesteps), format_timesteps(teacher.timesteps)
+    card = LoraCard(
+        title=options.out.stem,
+        base_model=studio.variant.name,
+        licence=options.licence,
+        description=f"{steps} steps of one pass: solver euler, timesteps {timesteps}, both guidance scales 1.",
+        settings=dataclasses.asdict(teacher) | {"trajectories": len(ways), **dataclasses.asdict(settings)},
+    )
+    distil(
+        transformer, ways, sigmas, settings, work / "run",
+        export=lambda weights, _: save_lora(weights, options.out, lora, card),
+    )  # fmt: skip
+    after = gap(transformer, held_out, sigmas)
+    print(f"Distance from the teacher on {kept} trajectories that were not trained on, mean squared:")
+    for tower, old, new in zip(("video", "audio"), before, after, strict=True):
+        print(f"  {tower}: {old:.4f} with {steps} passes of the model, {new:.4f} with the adapter")
+    print(f"Wrote {options.out}: use it with solver euler, timesteps {timesteps} and both guidance scales 1.")
+    (work / "gap.json").write_text(json.dumps({"before": before, "after": after}), encoding="utf-8")
+
+
+def _prompts(options: argparse.Namespace) -> list[str]:
+    from ovi_studio.training.prepare import read_prompts
+
+    if options.prompts is not None:
+        prompts = read_prompts(options.prompts)
+        return [prompts[index % len(prompts)] for index in range(options.trajectories)]
+    if options.variant != "demo":
+        raise JobError("Name a text file with prompts, one a line: --prompts FILE.txt.")
+    return _demo_captions(options.trajectories, options.seed)
+
+
+def _demo_captions(count: int, seed: int) -> list[str]:
+    import numpy as np
+
+    from ovi_studio.demo.captions import caption
+    from ovi_studio.demo.scenes import draw_scene
+
+    random = np.random.default_rng(seed)
+    return [caption(draw_scene(random), random) for _ in range(count)]
+
+
+def _parse_part(text: str | None) -> tuple[int, int]:
+    which, _, of = (text or "1/1").partition("/")
+    if not (which.isdecimal() and of.isdecimal() and 1 <= int(which) <= int(of)):
+        raise JobError(f"Part {text!r} is not I/N, for example 1/2 in one process and 2/2 in another.")
+    return int(which), int(of)
+
+
+def _progress(what: str) -> Callable[[int, int], None]:
+    """A bar on the terminal."""
+    from tqdm import tqdm
+
+    bar: list[tqdm] = []
+
+    def on_done(done: int, of: int) -> None:
+        if not bar:
+            bar.append(tqdm(total=of, unit=what))
+        bar[0].update(done - bar[0].n)
+        if done == of:
+            bar[0].close()
+
+    return on_done

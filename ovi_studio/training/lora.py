@@ -1,0 +1,153 @@
+"""A LoRA (arXiv 2106.09685) of chosen layers in both towers: put in through PEFT, written as an adapter file.
+
+The file has official layer names with their tower (`video_model.blocks.0.self_attn.q.lora_A.weight`), which the adapter
+library and the trainers of Ovi's field read. Alpha is a part of the tensors, so a reader needs no scale.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import Linear as LoraLinear
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ovi_studio import __version__
+from ovi_studio.errors import JobError
+from ovi_studio.models.transformer import OviTransformer
+
+Layers = Literal["attention", "fusion", "ffn"]
+LAYERS: tuple[Layers, ...] = get_args(Layers)
+TOWERS = ("video", "audio")
+_NAMES: Mapping[Layers, str] = {
+    "attention": r"self_attn\.[qkvo]|cross_attn\.[qkvo]",
+    "fusion": r"cross_attn\.(k_fusion|v_fusion)",
+    "ffn": r"ffn\.[02]",
+}
+_ADAPTER = "default"
+MAX_RANK = 512
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoraSettings:
+    """What is put beside the layers. Raises `JobError` when a value is out of its limits."""
+
+    rank: int = 16
+    alpha: float | None = None
+    """The change is scaled by alpha / rank; None: by 1."""
+    layers: Sequence[Layers] = LAYERS
+    towers: Sequence[str] = TOWERS
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.rank <= MAX_RANK:
+            raise JobError(f"The rank must be between 1 and {MAX_RANK}, not {self.rank}.")
+        if self.alpha is not None and not 0 < self.alpha <= 10_000:
+            raise JobError(f"Alpha must be above 0 and at most 10000, not {self.alpha}.")
+        for name, chosen, known in (("layers", self.layers, LAYERS), ("towers", self.towers, TOWERS)):
+            if not chosen or not set(chosen) <= set(known):
+                raise JobError(f"Choose {name} among {', '.join(known)}, not {', '.join(chosen) or 'none'}.")
+
+    @property
+    def scale(self) -> float:
+        return 1.0 if self.alpha is None else self.alpha / self.rank
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraCard:
+    """What people will read about the file."""
+
+    title: str
+    base_model: str
+    trigger_words: Sequence[str] = ()
+    licence: str = ""
+    description: str = ""
+    clips: int = 0
+    settings: Mapping[str, object] | None = None
+    """How it was trained, as plain JSON values."""
+
+
+def add_lora(transformer: OviTransformer, settings: LoraSettings, seed: int = 0) -> None:
+    """Freeze the transformer and put trainable float32 layers of low rank beside the chosen ones; they begin at 0."""
+    transformer.requires_grad_(False)
+    layers = chosen_layers(transformer, settings)
+    # The base model's own format does not decide that of what is trained.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        config = LoraConfig(
+            r=settings.rank, lora_alpha=settings.scale * settings.rank, target_modules=layers, bias="none"
+        )
+        inject_adapter_in_model(config, transformer, adapter_name=_ADAPTER)
+    del transformer.peft_config
+    for name, parameter in transformer.named_parameters():
+        if ".lora_" in name:
+            parameter.data = parameter.data.float()
+            parameter.requires_grad_(True)
+
+
+def remove_lora(transformer: OviTransformer) -> None:
+    """Put the plain layers back; the transformer stays frozen."""
+    for name, module in list(transformer.named_modules()):
+        if isinstance(module, LoraLinear):
+            owner, _, attribute = name.rpartition(".")
+            setattr(transformer.get_submodule(owner), attribute, module.get_base_layer())
+
+
+def chosen_layers(transformer: OviTransformer, settings: LoraSettings) -> list[str]:
+    """Official names of the linear layers that settings mean."""
+    towers, layers = "|".join(settings.towers), "|".join(_NAMES[kind] for kind in settings.layers)
+    pattern = re.compile(rf"({towers})_model\.blocks\.\d+\.({layers})")
+    return [
+        name
+        for name, module in transformer.named_modules()
+        if isinstance(module, nn.Linear) and pattern.fullmatch(name)
+    ]
+
+
+def save_lora(weights: Mapping[str, Tensor], path: Path, settings: LoraSettings, card: LoraCard) -> None:
+    """Write the trained layers as an adapter file, which appears when it is whole.
+
+    Args:
+        weights: under the names of the transformer's parameters, as `add_lora` made them.
+    """
+    tensors = {}
+    for name, tensor in weights.items():
+        # `lora_B.default.weight` changes the output: it carries the scale.
+        scale = settings.scale if ".lora_B." in name else 1.0
+        tensors[name.replace(f".{_ADAPTER}.", ".")] = (tensor.detach().float().cpu() * scale).contiguous()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    try:
+        save_file(tensors, part, _metadata(settings, card))
+        part.chmod(0o644)  # safetensors writes files that only their owner may read
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _metadata(settings: LoraSettings, card: LoraCard) -> dict[str, str]:
+    """In the words that managers of adapter files know: `modelspec.*` (Stability AI's), `ss_*` (kohya's)."""
+    values = {
+        "format": "pt",
+        "modelspec.sai_model_spec": "1.0.1",
+        "modelspec.architecture": "ovi/lora",
+        "modelspec.implementation": f"Ovi Studio {__version__}",
+        "modelspec.title": card.title,
+        "modelspec.description": card.description,
+        "modelspec.license": card.licence,
+        "modelspec.trigger_phrase": ", ".join(card.trigger_words),
+        "modelspec.date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "ss_base_model_version": card.base_model,
+        "ss_network_dim": str(settings.rank),
+        "ss_network_alpha": f"{settings.scale * settings.rank:g}",
+        "ss_num_train_images": str(card.clips) if card.clips else "",
+        "ovi_studio.layers": ", ".join(settings.layers),
+        "ovi_studio.towers": ", ".join(settings.towers),
+        "ovi_studio.settings": json.dumps(card.settings) if card.settings else "",
+    }
+    return {name: value for name, value in values.items() if value}

@@ -1,0 +1,120 @@
+"""What every training command starts with: the models of a variant, embeddings of texts, and a folder to work in."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ovi_studio.checkpoints.hashes import file_sha256
+from ovi_studio.checkpoints.layout import Inventory, require
+from ovi_studio.checkpoints.load import Models, load_models
+from ovi_studio.errors import JobError
+from ovi_studio.models.text_encoder import encode_texts
+from ovi_studio.prompts import MAX_PROMPT_LENGTH, format_prompt
+from ovi_studio.spec import DEFAULT_AUDIO_NEGATIVE_PROMPT, DEFAULT_VIDEO_NEGATIVE_PROMPT
+from ovi_studio.training.flow import Unconditional
+from ovi_studio.variants import LATENT_STRIDE, Part, Variant
+
+_PUBLISHED_RATE, _PUBLISHED_WIDTH = 1e-4, 3072
+_TEXTS_AT_ONCE = 32
+
+
+@dataclass(frozen=True)
+class Studio:
+    """A variant's models for training, on the device."""
+
+    inventory: Inventory
+    models: Models
+    device: torch.device
+
+    @classmethod
+    def load(cls, variant_name: str, checkpoint_directory: Path) -> "Studio":
+        """On the GPU in bfloat16 or the CPU in float32; raises `JobError` if the variant is not complete."""
+        inventory = require(variant_name, checkpoint_directory)
+        on_gpu = torch.cuda.is_available()
+        # Parts wait in host memory: text encoder and codecs are used before the transformer is trained.
+        models = load_models(inventory, torch.device("cpu"), torch.bfloat16 if on_gpu else torch.float32)
+        return cls(inventory, models, torch.device("cuda" if on_gpu else "cpu"))
+
+    @property
+    def variant(self) -> Variant:
+        return self.inventory.variant
+
+    @property
+    def precision(self) -> str:
+        """What products are computed in."""
+        return "bf16" if self.device.type == "cuda" else "no"
+
+    @property
+    def latent_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Of video (channels, frames, height, width) and audio (length, channels) at the variant's own size."""
+        sizes = self.variant.dimensions["fusion"]
+        side = tuple(length // LATENT_STRIDE for length in self.variant.default_size)
+        video = (sizes["video"]["in_dim"], self.variant.video_latent_frames, *side)
+        return video, (self.variant.audio_latent_length, sizes["audio"]["in_dim"])
+
+    @property
+    def default_rate(self) -> float:
+        """AdamW's for adapters: 1e-4 at the published width, in inverse proportion to width (arXiv 2203.03466)."""
+        return _PUBLISHED_RATE * _PUBLISHED_WIDTH / self.variant.dimensions["fusion"]["video"]["dim"]
+
+    @torch.no_grad()
+    def embed(self, texts: Sequence[str]) -> list[Tensor]:
+        """Embeddings (tokens, dim) of prompts, with the variant's audio tag, on the host."""
+        encoder = self.models.text_encoder.to(self.device)
+        limit = self.variant.dimensions["fusion"]["video"]["text_len"]
+        written = [format_prompt(text, self.variant.audio_tag) for text in texts]
+        embeddings: list[Tensor] = []
+        for start in range(0, len(written), _TEXTS_AT_ONCE):
+            some = encode_texts(encoder, self.models.tokenizer, written[start : start + _TEXTS_AT_ONCE], limit)
+            embeddings += [embedding.cpu().clone() for embedding in some]
+        encoder.to("cpu")
+        return embeddings
+
+    def unconditional(self) -> Unconditional:
+        """Embeddings of the default negative prompts, which the negative pass sees when clips are made."""
+        return Unconditional(*self.embed([DEFAULT_VIDEO_NEGATIVE_PROMPT, DEFAULT_AUDIO_NEGATIVE_PROMPT]))
+
+    def digest(self, *parts: Part) -> str:
+        """Of the files that hold these parts of the variant."""
+        digests = [file_sha256(path) for part in parts for path in self.inventory.files[part]]
+        return hashlib.sha256(" ".join(digests).encode()).hexdigest()[:16]
+
+
+def read_prompts(path: Path) -> list[str]:
+    """One prompt a line; raises `JobError` if there is none or one is too long."""
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise JobError(
+            f"{path} cannot be read as text ({error}); choose a text file with one prompt a line."
+        ) from error
+    prompts = [line for line in lines if line]
+    if not prompts:
+        raise JobError(f"{path} holds no prompt; write one a line.")
+    long = next((number for number, prompt in enumerate(prompts, start=1) if len(prompt) > MAX_PROMPT_LENGTH), None)
+    if long is not None:
+        raise JobError(f"Prompt {long} of {path} has more than {MAX_PROMPT_LENGTH} characters; shorten it.")
+    return prompts
+
+
+def claim(folder: Path, values: Mapping[str, object]) -> None:
+    """Note in a folder what its content was made with; raises `JobError` if it was made with something else."""
+    note = folder / "made_with.json"
+    wanted = json.loads(json.dumps(values))
+    if not note.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        part = note.with_name(f"{note.name}.part")
+        part.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
+        part.replace(note)
+        return
+    found = json.loads(note.read_text(encoding="utf-8"))
+    if found != wanted:
+        changed = [name for name in {**found, **wanted} if found.get(name) != wanted.get(name)]
+        raise JobError(
+            f"{folder} was made with other settings ({', '.join(changed)}); choose another --work or delete it."
+        )
