@@ -12,9 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ovi_studio.adapters.stack import parse_use
 from ovi_studio.checkpoints.layout import default_checkpoint_directory
 from ovi_studio.errors import JobError
-from ovi_studio.spec import SOLVERS, ClipSpec, parse_size
+from ovi_studio.spec import SOLVERS, ClipSpec, merge_settings, parse_size, parse_timesteps
 from ovi_studio.training.distil_command import add_parser as add_distil
 
 if TYPE_CHECKING:
@@ -38,7 +39,10 @@ _SPEC_OPTIONS = (
     "slg_layer",
     "video_negative_prompt",
     "audio_negative_prompt",
+    "timesteps",
+    "adapters",
 )
+_OPTION_NAMES = {"adapters": "--lora"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,11 +70,18 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("file", type=Path)
     show.set_defaults(run=_show)
 
-    download = commands.add_parser("download", help="fetch the missing files of a model variant")
-    download.add_argument("variant")
+    download = commands.add_parser("download", help="fetch the missing files of a model variant or preset")
+    download.add_argument("name", help="a model variant, or a preset whose LoRA files are missing")
     _add_checkpoint_directory(download)
+    _add_adapter_directory(download)
     download.add_argument("--dry-run", action="store_true", help="only say what would be fetched")
     download.set_defaults(run=_download)
+
+    loras = commands.add_parser("loras", help="list the LoRA files and how well they fit the model")
+    loras.add_argument("--variant", default="960x960_5s", help="model to match with (default: %(default)s)")
+    _add_checkpoint_directory(loras)
+    _add_adapter_directory(loras)
+    loras.set_defaults(run=_loras)
 
     doctor = commands.add_parser("doctor", help="say what this machine has, can do and lacks")
     _add_checkpoint_directory(doctor)
@@ -98,6 +109,18 @@ def _add_generate(commands: Any) -> None:
     parser.add_argument("--seed", type=int)
     parser.add_argument("--solver", choices=SOLVERS)
     parser.add_argument("--shift", type=float)
+    parser.add_argument(
+        "--timesteps", type=parse_timesteps, metavar="T,T,...", help="in place of --steps, such as 1000,750,500,250"
+    )
+    parser.add_argument(
+        "--lora",
+        action="append",
+        type=parse_use,
+        dest="adapters",
+        metavar="NAME[=VIDEO[:AUDIO]]",
+        help="LoRA file with its strengths, such as film=0.8:0; may be repeated",
+    )
+    parser.add_argument("--preset", help="settings by name, such as draft or lightning-5s; other options replace them")
     parser.add_argument("--video-guidance", type=float)
     parser.add_argument("--audio-guidance", type=float)
     parser.add_argument("--slg-layer", type=int, help="block left out in the negative pass; 0: none")
@@ -106,6 +129,7 @@ def _add_generate(commands: Any) -> None:
     parser.add_argument("--count", type=int, default=1, help="clips for each prompt, with seeds that follow")
     parser.add_argument("--out", type=Path, help="folder for the clips (default: outputs)")
     _add_checkpoint_directory(parser)
+    _add_adapter_directory(parser)
     _add_compute(parser)
     parser.set_defaults(run=_generate)
 
@@ -137,6 +161,10 @@ def _add_checkpoint_directory(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ckpt-dir", type=Path, help="checkpoints (default: $OVI_CKPT_DIR or ckpts)")
 
 
+def _add_adapter_directory(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--lora-dir", type=Path, help="LoRA files (default: $OVI_LORA_DIR or loras)")
+
+
 def _add_compute(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--attention", default="native", help="native, flash2, flash3 or sage")
     parser.add_argument(
@@ -166,13 +194,14 @@ def _generate(options: argparse.Namespace) -> int:
         else:
             print(result, flush=True)
 
-    generator = Generator(_checkpoints(options), _compute(options))
+    generator = Generator(_checkpoints(options), _compute(options), options.lora_dir)
     generator.make_all(specs, options.out or Path("outputs"), lambda _: _progress_bar(), report)
     return 1 if failures or bad_rows else 0
 
 
 def _collect(options: argparse.Namespace) -> tuple[list[ClipSpec], list[Any], argparse.Namespace]:
     """The clips to make, the rows that make none, and the options with what a configuration file adds to them."""
+    from ovi_studio import adapter_commands
     from ovi_studio.sources import read_official_config, read_prompt_file
 
     if options.count < 1:
@@ -180,25 +209,29 @@ def _collect(options: argparse.Namespace) -> tuple[list[ClipSpec], list[Any], ar
     given = {name: value for name in _SPEC_OPTIONS if (value := getattr(options, name)) is not None}
     if options.config_file:
         run = read_official_config(options.config_file)
-        _refuse_settings(given, "the configuration file")
+        _refuse_settings(given | ({"preset": options.preset} if options.preset else {}), "the configuration file")
         options.ckpt_dir = options.ckpt_dir or run.checkpoint_directory
         options.out = options.out or run.output_directory
         options.cpu_offload = options.cpu_offload or run.cpu_offload
         return _repeated(run.specs, options.count), list(run.bad_rows), options
+    preset = adapter_commands.chosen_preset(options.preset, options.lora_dir, options.out)
+    given = merge_settings(preset.settings if preset else {}, given)
     if options.clip:
         from ovi_studio.generate import PICTURES_FOLDER
         from ovi_studio.media import read_spec
 
         spec = read_spec(options.clip, (options.out or Path("outputs")) / PICTURES_FOLDER)
-        return _repeated([replace(spec, **given)], options.count), [], options
-    if "variant" not in given:
-        from ovi_studio.generate import default_variant
-
-        given["variant"] = default_variant(_checkpoints(options))
-    if options.prompts:
-        specs, bad_rows = read_prompt_file(options.prompts, given)
-        return _repeated(specs, options.count), bad_rows, options
-    return _repeated([ClipSpec(prompt=options.prompt, **given)], options.count), [], options
+        specs, bad_rows = [spec.with_settings(given)], []
+    else:
+        if "variant" not in given:
+            given["variant"] = adapter_commands.chosen_variant(preset, _checkpoints(options))
+        if options.prompts:
+            specs, bad_rows = read_prompt_file(options.prompts, given)
+        else:
+            specs, bad_rows = [ClipSpec.from_dict({**given, "prompt": options.prompt})], []
+    for spec in specs if preset else ():
+        preset.check(spec.variant)
+    return _repeated(specs, options.count), bad_rows, options
 
 
 def _repeated(specs: Sequence[ClipSpec], count: int) -> list[ClipSpec]:
@@ -207,7 +240,7 @@ def _repeated(specs: Sequence[ClipSpec], count: int) -> list[ClipSpec]:
 
 def _refuse_settings(given: dict[str, Any], source: str) -> None:
     if given:
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        names = ", ".join(_OPTION_NAMES.get(name, f"--{name.replace('_', '-')}") for name in given)
         raise JobError(f"{names} cannot be combined with {source}, which holds these settings; change them there.")
 
 
@@ -219,11 +252,16 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _download(options: argparse.Namespace) -> int:
+    from ovi_studio import adapter_commands
     from ovi_studio.checkpoints import download
-    from ovi_studio.variants import find_variant
+    from ovi_studio.variants import known_variants
 
     directory = _checkpoints(options)
-    plan = download.plan(find_variant(options.variant, directory), directory)
+    variant = known_variants(directory).get(options.name)
+    if variant is None:
+        plan = adapter_commands.plan_download(options.name, options.lora_dir, directory)
+    else:
+        plan = download.plan(variant, directory)
     print(download.format_plan(plan), flush=True)
     if options.dry_run or not plan.files:
         return 0
@@ -231,11 +269,19 @@ def _download(options: argparse.Namespace) -> int:
     def report(progress: download.Progress) -> None:
         print(f"\r\033[K{download.format_progress(progress)}", end="", file=sys.stderr, flush=True)
 
+    fetch = download.fetch if variant else adapter_commands.fetch_adapters
     try:
-        download.fetch(plan, report)
+        fetch(plan, report)
     finally:
         print(file=sys.stderr)
-    print(f"Variant {options.variant} is complete in {directory}.")
+    print(f"{'Variant' if variant else 'Preset'} {options.name} is complete in {plan.directory}.")
+    return 0
+
+
+def _loras(options: argparse.Namespace) -> int:
+    from ovi_studio import adapter_commands
+
+    print(adapter_commands.library_report(options.lora_dir, options.variant, _checkpoints(options)))
     return 0
 
 
@@ -277,8 +323,7 @@ def _bench(options: argparse.Namespace) -> int:
 
 def _bench_clip(options: argparse.Namespace, compute: "Compute") -> int:
     from ovi_studio.bench import peak_memory
-    from ovi_studio.checkpoints.layout import require
-    from ovi_studio.generate import default_variant
+    from ovi_studio.checkpoints.layout import default_variant, require
     from ovi_studio.pipeline import Pipeline
 
     directory = _checkpoints(options)

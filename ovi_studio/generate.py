@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ovi_studio.adapters.library import AdapterLibrary, default_adapter_directory
-from ovi_studio.checkpoints.layout import complete_variants, require
+from ovi_studio.checkpoints.layout import require
 from ovi_studio.errors import JobError
 from ovi_studio.media import check_writable, write_clip
 from ovi_studio.pictures import read_picture
@@ -70,11 +70,3 @@ class Generator:
                 on_result(self.make(spec, directory, announce(spec)))
             except JobError as error:
                 on_result(Failure(spec, str(error)))
-
-
-def default_variant(checkpoint_directory: Path) -> str:
-    """The best variant that is complete; the embedded one if no other is."""
-    complete = complete_variants(checkpoint_directory)
-    if not complete:
-        raise JobError("Not even the embedded model is complete; install Ovi Studio again.")
-    return complete[0].name

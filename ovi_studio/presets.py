@@ -69,11 +69,15 @@ class Preset:
         """Every adapter that it brings."""
         return self.settings["accelerators"] + self.settings.get("adapters", ())
 
+    def check(self, variant: str) -> None:
+        """Raise `JobError` if the preset is not for this variant."""
+        if self.variants and variant not in self.variants:
+            raise JobError(f"The preset {self.title} is only for {', '.join(self.variants)}; choose that model.")
+
     def apply(self, spec: ClipSpec) -> ClipSpec:
         """The clip with these settings; raises `JobError` if the preset is not for its variant."""
         changed = spec.with_settings(self.settings)
-        if self.variants and changed.variant not in self.variants:
-            raise JobError(f"The preset {self.title} is only for {', '.join(self.variants)}; choose that model.")
+        self.check(changed.variant)
         return changed
 
 
@@ -113,7 +117,11 @@ class Presets:
         for preset in self.all().presets:
             if preset.name == name:
                 return preset
-        raise JobError("There is no such preset any more; look again.")
+        raise JobError(f"There is no preset {name[:60]!r}; those that there are: {', '.join(self.names())}.")
+
+    def names(self) -> list[str]:
+        """Of all presets, as `get` takes them."""
+        return [preset.name for preset in self.all().presets]
 
     def save(
         self,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ovi_studio.adapters.stack import Stack, parse_stack, stack_to_json
+from ovi_studio.adapters.tags import read_tags
 from ovi_studio.errors import JobError
 from ovi_studio.prompts import MAX_PROMPT_LENGTH
 from ovi_studio.sizes import picture_size, snap_size
@@ -91,6 +92,11 @@ class ClipSpec:
         """The same clip with other settings (see `merge_settings`); raises `JobError`."""
         return ClipSpec.from_dict(merge_settings(self.to_dict(), settings))
 
+    def with_prompt(self, prompt: str) -> "ClipSpec":
+        """The same clip with another prompt, whose tags add adapters to its own; raises `JobError`."""
+        text, tagged = read_tags(prompt)
+        return dataclasses.replace(self, prompt=text, adapters=self.adapters + tagged)
+
     def with_stack(self, stack: Stack) -> "ClipSpec":
         """The same clip with this in place of `stack`, which has as many adapters."""
         count = len(self.accelerators)
@@ -110,6 +116,8 @@ class ClipSpec:
     def from_dict(cls, values: Mapping[str, Any]) -> "ClipSpec":
         """From JSON, a form or a row of text: strings are converted, empty ones mean "not given".
 
+        Tags in the prompt such as `<lora:film:0.8>` become adapters (`adapters.tags`).
+
         Raises `JobError` for unknown names and for values that are not of their field's type.
         """
         unknown = sorted(set(values) - set(_PARSERS))
@@ -123,6 +131,8 @@ class ClipSpec:
         parsed = {name: _parse(name, value) for name, value in given.items()}
         if parsed.get("timesteps") is not None:
             parsed.setdefault("steps", len(parsed["timesteps"]))
+        parsed["prompt"], tagged = read_tags(parsed["prompt"])
+        parsed["adapters"] = parsed.get("adapters", ()) + tagged
         return cls(**parsed)
 
 

@@ -7,12 +7,17 @@ belongs to none of these is a method here. Thread-safe; methods may raise `JobEr
 import csv
 import io
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from ovi_studio.adapters.library import AdapterLibrary, default_adapter_directory
+from ovi_studio.adapters.model_names import model_names
+from ovi_studio.adapters.sources import Shortage, fetch_adapters, plan_adapters, shortage
+from ovi_studio.adapters.stack import AdapterUse
+from ovi_studio.checkpoints.background import Downloads
 from ovi_studio.checkpoints.layout import complete_variants, default_checkpoint_directory, take_inventory
 from ovi_studio.engine.maker import DEFAULT_MAKER, MakerOptions
 from ovi_studio.engine.supervisor import Supervisor, engine_command
@@ -24,7 +29,7 @@ from ovi_studio.jobs.paths import StudioPaths
 from ovi_studio.jobs.store import Store
 from ovi_studio.library import Library
 from ovi_studio.pictures import MAX_FILE_SIZE, Picture, decode_picture
-from ovi_studio.presets import Presets
+from ovi_studio.presets import Preset, Presets
 from ovi_studio.sizes import ASPECT_RATIOS, picture_size, snap_size
 from ovi_studio.sources import MAX_TABLE_SIZE, BadRow, read_prompt_file
 from ovi_studio.spec import ClipSpec
@@ -37,6 +42,8 @@ SEED_RANGE = 2**31
 """Random seeds are below it: short enough to be read out."""
 SUGGESTED_VARIANT = "960x960_5s"
 MAX_CLIPS_AT_ONCE = 10_000
+_ANY_PROMPT = "any"
+"""Stands for each of a request's prompts while the rest of it is checked."""
 
 
 class SeedMode(StrEnum):
@@ -64,7 +71,14 @@ class Request:
 class Studio:
     """Everything that the tabs call."""
 
-    def __init__(self, store: Store, library: Library, supervisor: Supervisor, checkpoint_directory: Path) -> None:
+    def __init__(
+        self,
+        store: Store,
+        library: Library,
+        supervisor: Supervisor,
+        checkpoint_directory: Path,
+        adapter_directory: Path | None = None,
+    ) -> None:
         self.store = store
         self.paths: StudioPaths = store.paths
         self.library = library
@@ -72,6 +86,8 @@ class Studio:
         self.checkpoint_directory = checkpoint_directory
         self.templates = Templates(self.paths.state)
         self.presets = Presets(self.paths.state)
+        self.adapters = AdapterLibrary(adapter_directory or default_adapter_directory())
+        self.adapter_downloads = Downloads(self.adapters.directory, bring=fetch_adapters)
 
     @classmethod
     def open(
@@ -85,9 +101,10 @@ class Studio:
     ) -> "Studio":
         """The studio whose clips go to `outputs`; `start` lets its engine work. `maker` is for tests."""
         directory = checkpoint_directory or default_checkpoint_directory()
+        options = options or MakerOptions(directory)
         store = Store.open(outputs, state)
-        command = engine_command(store.paths, options or MakerOptions(directory), maker)
-        return cls(store, Library(store.paths), Supervisor(store, command), directory)
+        supervisor = Supervisor(store, engine_command(store.paths, options, maker))
+        return cls(store, Library(store.paths), supervisor, directory, options.adapter_directory)
 
     def start(self) -> None:
         """Begin to look after the engine; raises `JobError` if another web process serves this studio."""
@@ -143,6 +160,20 @@ class Studio:
         height, width = read_upload(picture).pixels.shape[:2]
         return picture_size(height, width, self.variant(variant_name).pixel_area)
 
+    # Presets and adapters
+
+    def shortage(self, preset: Preset) -> Shortage | None:
+        """What keeps a preset's adapters from being used; None if nothing does."""
+        return shortage(preset.stack, preset.sources, self.adapters)
+
+    def download_adapters(self, preset_name: str) -> None:
+        """Begin to fetch the adapters that a preset lacks; raises `JobError` if that cannot be."""
+        preset = self.presets.get(preset_name)
+        missing = self.shortage(preset)
+        if missing is None or not missing.sources:
+            raise JobError(f"There is nothing to download for the preset {preset.title}.")
+        self.adapter_downloads.begin(preset.title, lambda: plan_adapters(missing.sources, self.adapters))
+
     # From a request to jobs
 
     def prompts(self, request: Request) -> list[str]:
@@ -155,8 +186,10 @@ class Studio:
         seeds = draw_seeds(request)
         if len(prompts) * len(seeds) > MAX_CLIPS_AT_ONCE:
             raise JobError(f"That makes {len(prompts) * len(seeds)} clips; the most at once is {MAX_CLIPS_AT_ONCE}.")
-        base = self.spec(request)
-        return [replace(base, prompt=prompt, seed=seed) for prompt in prompts for seed in seeds]
+        base = self.spec(replace(request, values={**request.values, "prompt": _ANY_PROMPT}))
+        # Each prompt has tags of its own, also when they come from different alternatives of one pattern.
+        tagged = [base.with_prompt(prompt) for prompt in prompts]
+        return [replace(spec, seed=seed) for spec in tagged for seed in seeds]
 
     def spec(self, request: Request) -> ClipSpec:
         """The request as one clip, its prompt not expanded and its seed not drawn."""
@@ -193,12 +226,24 @@ class Studio:
         return specs, bad_rows
 
     def queue(self, specs: Sequence[ClipSpec], name: str = "") -> list[str]:
-        """Add clips as one batch; returns the ids of the jobs. Raises `JobError` if a model is not complete."""
+        """Add clips as one batch; returns the ids of the jobs.
+
+        Raises `JobError` if a model is not complete, or an adapter is not here or does not fit.
+        """
         complete = {variant.name for variant in self.variants()}
         for missing in {spec.variant for spec in specs} - complete:
             self.variant(missing)  # an unknown one has a sentence of its own
             raise JobError(f"The model {missing} is not complete; download it first, the System tab shows how.")
+        for variant in {spec.variant for spec in specs}:
+            self.check_adapters({use for spec in specs if spec.variant == variant for use in spec.stack}, variant)
         return self.store.add(specs, name)
+
+    def check_adapters(self, uses: Iterable[AdapterUse], variant_name: str) -> None:
+        """Raise `JobError` for an adapter that is not here, or of which nothing fits the model."""
+        names = model_names(self.variant(variant_name))
+        for use in uses:
+            if not use.zero:
+                self.adapters.match(self.adapters.find(use.name), names)
 
     # What it costs
 

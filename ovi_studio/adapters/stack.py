@@ -137,6 +137,15 @@ def parse_stack(value: Any) -> Stack:
     return uses
 
 
+def parse_use(text: str) -> AdapterUse:
+    """`NAME`, `NAME=0.8` or `NAME=0.8:0.2` (video, audio), as on a command line; raises `JobError`."""
+    name, equals, strengths = text.rpartition("=")
+    if not equals:
+        return AdapterUse.from_dict({"name": text})
+    video, colon, audio = strengths.partition(":")
+    return AdapterUse.from_dict({"name": name, "video": video, "audio": audio if colon else video})
+
+
 def stack_to_json(stack: Iterable[AdapterUse]) -> list[dict[str, Any]]:
     """Plain JSON values that `parse_stack` takes."""
     return [use.to_dict() for use in stack]

@@ -145,7 +145,7 @@ def fetch_files(plan: DownloadPlan, report: Callable[[Progress], None]) -> None:
 def format_plan(plan: DownloadPlan) -> str:
     """For a terminal: a line a file with its size, repository and licence, then the sum."""
     if plan.variant is None:
-        return "\n".join(_lines(plan))
+        return "\n".join(_lines(plan)) if plan.files else f"Nothing is missing in {plan.directory}."
     name = plan.variant.name
     if plan.variant.root is not None:
         return f"Variant {name} is complete in {plan.variant.root}; it is never downloaded."

@@ -98,6 +98,14 @@ def require(variant_name: str, checkpoint_directory: Path) -> Inventory:
     raise JobError(f"Variant {variant_name} is not complete: {findings}; {remedy}.")
 
 
+def default_variant(checkpoint_directory: Path) -> str:
+    """The best variant that is complete; the embedded one if no other is."""
+    complete = complete_variants(checkpoint_directory)
+    if not complete:
+        raise JobError("Not even the embedded model is complete; install Ovi Studio again.")
+    return complete[0].name
+
+
 def _locate(variant: Variant, part: Part, root: Path) -> tuple[Path, ...]:
     official = [root / file.location for file in variant.files[part]]
     if all(path.is_file() for path in official):

@@ -1,0 +1,65 @@
+"""How well the adapters of a folder fit a model, for the page's badges and for a terminal. Imports no torch."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ovi_studio.adapters.library import AdapterEntry, AdapterLibrary
+from ovi_studio.adapters.match import MatchReport
+from ovi_studio.adapters.names import NameMap
+from ovi_studio.checkpoints.download import format_bytes
+from ovi_studio.errors import JobError
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Whether an adapter can be used with a model: its report, or the reason why not."""
+
+    report: MatchReport | None
+    problem: str = ""
+
+    @property
+    def usable(self) -> bool:
+        return self.report is not None
+
+    @property
+    def badge(self) -> str:
+        """`312 of 312 layers matched`, or that it cannot be used."""
+        if self.report is None:
+            return "cannot be used"
+        return f"{self.report.matched} of {self.report.layers} layers matched"
+
+    @property
+    def details(self) -> str:
+        """What the badge does not say: the towers and what is left out, or the reason."""
+        if self.report is None:
+            return self.problem
+        towers = ", ".join(f"{tower} {match.layers} of {match.of}" for tower, match in self.report.towers.items())
+        kinds = ", ".join(self.report.kinds)
+        ranks = f", rank {', '.join(map(str, self.report.ranks))}" if self.report.ranks else ""
+        return " ".join(filter(None, [f"{kinds}{ranks}; {towers}.", self.report.warning()]))
+
+
+def fit(entry: AdapterEntry, library: AdapterLibrary, names: NameMap) -> Fit:
+    """How an adapter fits the model with these names, from its header."""
+    try:
+        return Fit(library.match(entry, names))
+    except JobError as error:
+        return Fit(None, str(error))
+
+
+def format_library(library: AdapterLibrary, names: NameMap) -> str:
+    """For a terminal: a few lines an adapter."""
+    entries = library.scan()
+    if not entries:
+        return f"There are no adapters in {library.directory}; put .safetensors files or PEFT folders there."
+    return "\n".join(line for entry in entries for line in _lines(entry, fit(entry, library, names)))
+
+
+def _lines(entry: AdapterEntry, found: Fit) -> Iterator[str]:
+    about = entry.description
+    yield f"{entry.name}  ({format_bytes(entry.size)}): {found.badge}"
+    yield f"    {found.details}"
+    facts = {"title": about.title, "base model": about.base_model, "licence": about.licence}
+    facts["trigger words"] = ", ".join(about.trigger_words)
+    if told := "; ".join(f"{name}: {value}" for name, value in facts.items() if value):
+        yield f"    {told}"

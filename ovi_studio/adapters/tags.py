@@ -1,0 +1,51 @@
+"""Adapters that are written into a prompt: `<lora:film:0.8>`, `<lora:film:video=0.8:audio=1;0>`. Imports no torch.
+
+A tag is an instruction and no part of the picture: it is taken out of the text. Strengths are those of `stack`; a
+tower that is not named has strength 1, as in every other form of an adapter.
+"""
+
+import re
+
+from ovi_studio.adapters.stack import AdapterUse, Stack
+from ovi_studio.errors import JobError
+
+_TAG = re.compile(r"<lora:([^<>]*)>", re.IGNORECASE)
+_OPEN = re.compile(r"<lora\b[^<>]{0,60}>?", re.IGNORECASE)
+_FORM = "write <lora:name:0.8> or <lora:name:video=0.8:audio=0.2>"
+
+
+def read_tags(prompt: str) -> tuple[str, Stack]:
+    """The prompt without its tags, and the adapters that they name, in their order.
+
+    Raises `JobError` that shows the tag that is wrong.
+    """
+    uses = tuple(_use(match[0], match[1]) for match in _TAG.finditer(prompt))
+    text = prompt
+    if uses:
+        # A tag that stood between words leaves one space there.
+        text = re.sub(r"[ \t]*\x00[ \t]*", " ", _TAG.sub("\x00", prompt)).strip()
+    if left := _OPEN.search(text):
+        raise JobError(f"The tag {left[0]!r} is not closed or has no name; {_FORM}.")
+    return text, uses
+
+
+def _use(tag: str, content: str) -> AdapterUse:
+    name, *parts = (part.strip() for part in content.split(":"))
+    try:
+        return AdapterUse.from_dict({"name": name, **_strengths(parts)})
+    except JobError as error:
+        raise JobError(f"The tag {tag[:100]} is wrong: {error} ({_FORM})") from error
+
+
+def _strengths(parts: list[str]) -> dict[str, str]:
+    if not parts:
+        return {}
+    if len(parts) == 1 and "=" not in parts[0]:
+        return {"video": parts[0], "audio": parts[0]}
+    found: dict[str, str] = {}
+    for part in parts:
+        tower, equals, strength = (piece.strip() for piece in part.partition("="))
+        if not equals or tower not in ("video", "audio") or tower in found:
+            raise JobError(f"{part[:40]!r} is no strength of video or audio.")
+        found[tower] = strength
+    return found
