@@ -1,8 +1,12 @@
-"""`python -m ovi_studio.demo`: make the embedded model."""
+"""`python -m ovi_studio.demo`: make the embedded model, and measure how well it does what prompts say."""
 
 import argparse
+import functools
+import sys
+from dataclasses import replace
 from pathlib import Path
 
+from ovi_studio.errors import JobError
 from ovi_studio.variants import EMBEDDED_BUNDLE
 
 
@@ -12,15 +16,106 @@ def main() -> None:
     make = commands.add_parser("make", help="write the bundle with untrained weights")
     make.add_argument("directory", type=Path, nargs="?", default=EMBEDDED_BUNDLE)
     make.add_argument("--seed", type=int, default=0)
+    make.set_defaults(run=_make)
+    _add_measuring(commands)
     arguments = parser.parse_args()
+    try:
+        arguments.run(arguments)
+    except JobError as error:
+        sys.exit(f"error: {error}")
 
+
+def _add_measuring(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    scenes = commands.add_parser("scenes", help="write scenes as clips with captions, a folder to train on")
+    scenes.add_argument("directory", type=Path)
+    scenes.add_argument("--count", type=int, default=20)
+    scenes.add_argument("--seed", type=int, default=0)
+    scenes.add_argument("--only", default="", help="for example colour=red,shape=ball")
+    scenes.add_argument("--held-out", action="store_true", help="only combinations that are never trained on")
+    scenes.set_defaults(run=_scenes)
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="make clips of fixed prompts, judge them and print the table",
+        description="Goes on where it was when it is started again. Several processes can share the work: start each "
+        "with another --part, the same --out and OMP_NUM_THREADS=1; the last one prints the whole table.",
+    )
+    evaluate.add_argument("--setting", choices=("quality", "lightning", "picture", "all"), default="quality")
+    evaluate.add_argument(
+        "--set", action="append", type=_change, default=[], metavar="NAME=VALUE", help="change it: --set steps=20"
+    )
+    evaluate.add_argument("--prompts", type=int, default=200)
+    evaluate.add_argument("--seeds", type=int, default=3)
+    evaluate.add_argument("--part", type=_part, default=(1, 1), metavar="I/N", help="make only this part of the clips")
+    evaluate.add_argument("--bundle", type=Path, default=EMBEDDED_BUNDLE)
+    evaluate.add_argument("--out", type=Path, default=Path("evaluation.jsonl"), help="one JSON line a clip")
+    evaluate.add_argument("--clips", type=Path, help="folder for the clips as mp4; none are kept without it")
+    evaluate.set_defaults(run=_evaluate)
+    codecs = commands.add_parser("codecs", help="measure what the codecs keep of scenes")
+    codecs.add_argument("--scenes", type=int, default=20)
+    codecs.add_argument("--bundle", type=Path, default=EMBEDDED_BUNDLE)
+    codecs.set_defaults(run=_codecs)
+
+
+def _make(options: argparse.Namespace) -> None:
     import torch
 
     from ovi_studio.demo.bundle_writer import build_models, write_bundle
     from ovi_studio.demo.dimensions import BUNDLE, DIMENSIONS
 
-    write_bundle(BUNDLE, build_models(DIMENSIONS, arguments.seed), arguments.directory, torch.bfloat16)
-    print(f"Wrote the bundle {arguments.directory}.")
+    write_bundle(BUNDLE, build_models(DIMENSIONS, options.seed), options.directory, torch.bfloat16)
+    print(f"Wrote the bundle {options.directory}.")
+
+
+def _scenes(options: argparse.Namespace) -> None:
+    from ovi_studio.demo.scene_files import parse_only, write_scenes
+
+    only = parse_only(options.only)
+    paths = list(write_scenes(options.directory, options.count, options.seed, only, held_out=options.held_out))
+    print(f"Wrote {len(paths)} clips with captions to {options.directory}.")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from ovi_studio.demo import evaluate, scores
+
+    changes = dict(options.set)
+    known = evaluate.settings()
+    chosen = list(known.values()) if options.setting == "all" else [known[options.setting]]
+    wanted = evaluate.tasks(options.prompts, options.seeds, options.part)
+    whole = evaluate.tasks(options.prompts, options.seeds)
+    pipeline = functools.cache(lambda: evaluate.load(options.bundle))
+    rows = []
+    for setting in chosen:
+        changed = replace(setting, fields={**setting.fields, **changes})
+        evaluation = evaluate.Evaluation(options.bundle, changed, options.out)
+        evaluation.run(wanted, pipeline, clips=options.clips, on_row=_say)
+        rows += evaluation.rows(whole)
+    print(scores.table(rows))
+
+
+def _say(row: dict) -> None:
+    wrong = [name for name in ("colour", "shape", "background", "motion", "sound") if not row[name]]
+    verdict = f"wrong: {', '.join(wrong)}" if wrong else "right"
+    print(f"{row['setting']}, prompt {row['prompt']}, seed {row['seed']}: {verdict} ({row['seconds']} s)", flush=True)
+
+
+def _codecs(options: argparse.Namespace) -> None:
+    from ovi_studio.demo import codec_check, evaluate, scores
+
+    rows = list(codec_check.check_codecs(evaluate.load(options.bundle), options.scenes))
+    print(codec_check.summary(rows))
+    print(scores.table(rows))
+
+
+def _change(text: str) -> tuple[str, str]:
+    name, value = text.split("=", 1)
+    return name, value
+
+
+def _part(text: str) -> tuple[int, int]:
+    part, parts = (int(number) for number in text.split("/"))
+    if not 1 <= part <= parts:
+        raise ValueError
+    return part, parts
 
 
 if __name__ == "__main__":

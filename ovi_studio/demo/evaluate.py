@@ -1,0 +1,240 @@
+"""Make clips of fixed prompts with a bundle, judge them, and write one JSON line for each.
+
+The same prompt and seed always make the same clip, so a run that was cut off goes on where it was, and several
+processes can share the work: each takes a part of the prompts and adds lines to one file. A line counts only for the
+very weights, adapters and settings that it was made with. Tables come from `demo.scores`.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ovi_studio.adapters.library import AdapterLibrary, default_adapter_directory
+from ovi_studio.checkpoints.hashes import file_sha256
+from ovi_studio.checkpoints.layout import Inventory, require
+from ovi_studio.clip import Clip
+from ovi_studio.demo.captions import caption
+from ovi_studio.demo.judges import Measurement, judge, keeps_first_frame, measure
+from ovi_studio.demo.scenes import Motion, Scene, draw_scene, render
+from ovi_studio.media import write_clip
+from ovi_studio.pipeline import Compute, Pipeline
+from ovi_studio.presets import SHIPPED, Presets
+from ovi_studio.spec import ClipSpec
+from ovi_studio.variants import read_bundle
+
+PROMPTS = 200
+SEEDS = 3
+_SEED = 20_260
+"""Of the prompts; far from the seeds of scenes that are trained on."""
+
+Row = dict[str, Any]
+"""One line of the file: a clip, its verdict and what was measured."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A way to make the clips that are judged."""
+
+    name: str
+    fields: Mapping[str, Any]
+    """Of `ClipSpec`."""
+    from_picture: bool = False
+    """Whether the scene's first frame is given."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One of the fixed prompts."""
+
+    index: int
+    scene: Scene
+    text: str
+    held_out: bool
+
+
+@dataclass(frozen=True)
+class Task:
+    """One clip to be made."""
+
+    prompt: Prompt
+    seed: int
+
+    @property
+    def key(self) -> tuple[int, int]:
+        return self.prompt.index, self.seed
+
+
+def settings() -> dict[str, Setting]:
+    """The settings of the published table, from the presets that people use."""
+    presets = Presets(state=SHIPPED)  # where nobody's own presets are
+    quality, lightning = (dict(presets.get(name).settings) for name in ("quality", "demo-lightning"))
+    found = [Setting("quality", quality), Setting("lightning", lightning), Setting("picture", quality, True)]
+    return {setting.name: setting for setting in found}
+
+
+def prompts(count: int = PROMPTS) -> list[Prompt]:
+    """The first prompts of an endless fixed list: every second one is held out, motions take turns."""
+    return [_prompt(index) for index in range(count)]
+
+
+def tasks(count: int = PROMPTS, seeds: int = SEEDS, part: tuple[int, int] = (1, 1)) -> list[Task]:
+    """What is to be made: all prompts with their first seed, then with the next; or the `part` I of N of that."""
+    whole = [Task(prompt, 1000 * turn + prompt.index) for turn in range(seeds) for prompt in prompts(count)]
+    number, parts = part
+    return whole[number - 1 :: parts]
+
+
+def load(bundle: Path) -> Pipeline:
+    """The pipeline of a bundle; raises `JobError` if it is not complete."""
+    return Pipeline.load(_inventory(bundle), Compute.default())
+
+
+class Evaluation:
+    """The clips of one bundle with one setting, and the file that keeps their rows.
+
+    Args:
+        results: may hold rows of other bundles and settings; it need not exist yet.
+
+    Raises `JobError` if the bundle or an adapter is not complete.
+    """
+
+    def __init__(self, bundle: Path, setting: Setting, results: Path) -> None:
+        self.setting = setting
+        self._results = results
+        self._inventory = _inventory(bundle)
+        self._base = _base_spec(self._inventory.variant.name, setting)
+        self.fingerprint = _fingerprint(self._inventory, bundle, setting, self._base)
+
+    def rows(self, wanted: list[Task]) -> list[Row]:
+        """Those of the wanted clips that were made already, in their order."""
+        done = {(row["prompt"], row["seed"]): row for row in _read(self._results) if self._is_ours(row)}
+        return [done[task.key] for task in wanted if task.key in done]
+
+    def run(
+        self,
+        wanted: list[Task],
+        pipeline: Callable[[], Pipeline],
+        *,
+        clips: Path | None = None,
+        on_row: Callable[[Row], None] | None = None,
+    ) -> list[Row]:
+        """Make and judge the clips that are missing; returns the rows of all wanted ones.
+
+        Args:
+            pipeline: called if there is anything to be made.
+            clips: a folder for the clips as mp4; None keeps none.
+        """
+        done = {(row["prompt"], row["seed"]) for row in self.rows(wanted)}
+        for task in wanted:
+            if task.key not in done:
+                row = self._make(pipeline(), task, clips)
+                _append(self._results, row)
+                if on_row is not None:
+                    on_row(row)
+        return self.rows(wanted)
+
+    def _is_ours(self, row: Row) -> bool:
+        return row.get("fingerprint") == self.fingerprint
+
+    def _make(self, pipeline: Pipeline, task: Task, clips: Path | None) -> Row:
+        prompt, scene = task.prompt, task.prompt.scene
+        first_frame = render(scene)[0]
+        clip, seconds = self._clip(pipeline, task, first_frame)
+        if clips is not None:
+            write_clip(clip, clips, f"{self.setting.name}_{prompt.index:03d}_{task.seed}")
+        measured = measure(clip.frames, clip.samples)
+        row = {"setting": self.setting.name, "fingerprint": self.fingerprint}
+        row |= {"prompt": prompt.index, "seed": task.seed, "held_out": prompt.held_out, "text": prompt.text}
+        row |= {"scene": asdict(scene), "seconds": round(seconds, 2), **verdict_row(measured, scene)}
+        if self.setting.from_picture:
+            row["kept"] = keeps_first_frame(measured, first_frame, scene)
+        return row
+
+    def _clip(self, pipeline: Pipeline, task: Task, first_frame: np.ndarray) -> tuple[Clip, float]:
+        spec = replace(self._base, prompt=task.prompt.text, seed=task.seed)
+        with tempfile.TemporaryDirectory(prefix="ovi-evaluate-") as folder:
+            if self.setting.from_picture:
+                picture = Path(folder) / "first_frame.png"
+                Image.fromarray(first_frame).save(picture)
+                spec = replace(spec, image=picture)
+            start = time.perf_counter()
+            clip = pipeline(spec)
+            return clip, time.perf_counter() - start
+
+
+def _read(results: Path) -> Iterator[Row]:
+    """The rows of a file, which need not exist; a line that was cut off when a run was killed is left out."""
+    if not results.exists():
+        return
+    with results.open(encoding="utf-8") as file:
+        for line in file:
+            try:
+                yield json.loads(line)
+            except ValueError:
+                continue
+
+
+def verdict_row(measured: Measurement, scene: Scene) -> Row:
+    """Verdict and measurement as JSON values; frames without an object are not listed."""
+    return {
+        **asdict(judge(measured, scene)),
+        "measured": {
+            **{name: getattr(measured, name) for name in ("colour", "shape", "background", "motion", "sound")},
+            "pitch": None if measured.pitch is None else round(measured.pitch, 1),
+            "presence": round(measured.presence, 3),
+            "visible_impacts": measured.visible_impacts.round(3).tolist(),
+            "audible_impacts": measured.audible_impacts.round(3).tolist(),
+        },
+    }
+
+
+def _prompt(index: int) -> Prompt:
+    random = np.random.default_rng([_SEED, index])
+    held_out = index % 2 == 1
+    motion = list(Motion)[index // 2 % len(Motion)]
+    while (scene := draw_scene(random, held_out=held_out)).motion is not motion:
+        pass
+    return Prompt(index, scene, caption(scene, random, complete=True), held_out)
+
+
+def _inventory(bundle: Path) -> Inventory:
+    return require(read_bundle(bundle).name, bundle)
+
+
+def _base_spec(variant: str, setting: Setting) -> ClipSpec:
+    return ClipSpec(prompt="any", variant=variant).with_settings({**setting.fields, "variant": variant})
+
+
+def _fingerprint(inventory: Inventory, bundle: Path, setting: Setting, spec: ClipSpec) -> str:
+    """Changes when anything does that decides what the clips look like."""
+    library = AdapterLibrary(default_adapter_directory())
+    files = [path for paths in inventory.files.values() for path in paths]
+    known = {
+        "files": sorted(file_sha256(path) for path in [*files, bundle / "bundle.json"]),
+        "adapters": [library.sha256(library.find(use.name)) for use in spec.stack],
+        "spec": spec.to_dict(),
+        "from_picture": setting.from_picture,
+    }
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _append(results: Path, row: Row) -> None:
+    """One write of whole lines, so that processes that share a file do not mix theirs."""
+    results.parent.mkdir(parents=True, exist_ok=True)
+    line = json.dumps(row) + "\n"
+    if results.exists() and results.stat().st_size and not results.read_bytes().endswith(b"\n"):
+        line = "\n" + line
+    descriptor = os.open(results, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        os.write(descriptor, line.encode())
+    finally:
+        os.close(descriptor)

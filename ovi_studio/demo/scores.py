@@ -1,0 +1,66 @@
+"""Rows of an evaluation as the table of `docs/demo-model.md`. Nothing here imports torch."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+QUESTIONS = ("colour", "shape", "background", "motion", "sound", "impacts")
+"""What is scored; impacts in scenes that have some only."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Parts of the clips that are right, 0 to 1; None where no clip was asked."""
+
+    clips: int
+    colour: float | None
+    shape: float | None
+    background: float | None
+    motion: float | None
+    sound: float | None
+    impacts: float | None
+    """Of the impacts, seen and heard within 80 ms."""
+    kept: float | None
+    """The object keeps colour and place of the first frame."""
+    seconds: float | None
+    """A clip, mean."""
+
+
+def score(rows: Iterable[Mapping[str, Any]]) -> Scores:
+    """The scores of rows as `demo.evaluate` writes them."""
+    rows = list(rows)
+    names = (*QUESTIONS, "kept", "seconds")
+    answers = {name: [row[name] for row in rows if row.get(name) is not None] for name in names}
+    return Scores(len(rows), **{name: fmean(values) if values else None for name, values in answers.items()})
+
+
+def table(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Markdown: for each setting one line with all clips, one with trained and one with held-out combinations."""
+    rows = list(rows)
+    kinds: dict[str, Callable[[Mapping[str, Any]], bool]] = {
+        "all": lambda row: True,
+        "trained on": lambda row: not row["held_out"],
+        "held out": lambda row: row["held_out"],
+    }
+    lines = [
+        "| setting | combinations | clips | colour | shape | background | motion | sound | impacts within 80 ms "
+        "| keeps colour and place | seconds a clip |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for setting in dict.fromkeys(row["setting"] for row in rows):
+        for kind, belongs in kinds.items():
+            scores = score(row for row in rows if row["setting"] == setting and belongs(row))
+            if scores.clips:
+                lines.append(_line(setting, kind, scores))
+    return "\n".join(lines)
+
+
+def _line(setting: str, kind: str, scores: Scores) -> str:
+    parts = [_percent(getattr(scores, name)) for name in (*QUESTIONS, "kept")]
+    seconds = "" if scores.seconds is None else f"{scores.seconds:.1f}"
+    return f"| {' | '.join([setting, kind, str(scores.clips), *parts, seconds])} |"
+
+
+def _percent(part: float | None) -> str:
+    return "" if part is None else f"{100 * part:.1f}%"

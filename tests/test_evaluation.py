@@ -1,0 +1,157 @@
+"""The evaluation: fixed prompts, rows that survive a killed run, tables, scenes as files, codecs there and back."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ovi_studio.demo import codec_check, scores
+from ovi_studio.demo.evaluate import Evaluation, Setting, prompts, settings, tasks, verdict_row
+from ovi_studio.demo.judges import Verdict, judge, measure, measure_clip
+from ovi_studio.demo.scene_files import draw_scenes, parse_only, write_scenes
+from ovi_studio.demo.scenes import Colour, Motion, Shape, Sound, is_held_out, render, synthesise
+from ovi_studio.errors import JobError
+from ovi_studio.media import read_record
+
+FAST = Setting("fast", {"steps": 1, "video_guidance": 1, "audio_guidance": 1})
+
+
+def row(**values: Any) -> dict[str, Any]:
+    right = dict.fromkeys(("colour", "shape", "background", "motion", "sound"), True)
+    return {"setting": "quality", "held_out": False, "impacts": None, "seconds": 2.0, **right, **values}
+
+
+def test_prompts_are_fixed_half_of_them_held_out_and_every_motion_alike() -> None:
+    fixed = prompts(200)
+    assert [prompt.text for prompt in fixed[:20]] == [prompt.text for prompt in prompts(20)]
+    assert all(is_held_out(prompt.scene) == prompt.held_out for prompt in fixed)
+    assert sum(prompt.held_out for prompt in fixed) == 100
+    for motion in Motion:
+        assert sum(prompt.scene.motion is motion for prompt in fixed) in (32, 34)
+    assert all("<AUDCAP>" in prompt.text for prompt in fixed), "a caption without sound could not be judged"
+    assert len({prompt.text for prompt in fixed}) > 190
+
+
+def test_parts_share_the_clips_without_overlap() -> None:
+    whole = tasks(10, 3)
+    parts = [tasks(10, 3, (number, 4)) for number in (1, 2, 3, 4)]
+    assert sorted(task.key for part in parts for task in part) == sorted(task.key for task in whole)
+    assert len({task.key for task in whole}) == 30
+
+
+def test_settings_are_those_of_the_presets() -> None:
+    known = settings()
+    assert known["quality"].fields["steps"] == 50
+    assert known["lightning"].fields["steps"] == 4
+    assert known["lightning"].fields["video_guidance"] == 1
+    assert known["picture"].from_picture
+
+
+def test_a_run_goes_on_where_it_was_cut_off(tiny_bundle: Path, tiny_pipeline: Any, tmp_path: Path) -> None:
+    results = tmp_path / "rows.jsonl"
+    evaluation = Evaluation(tiny_bundle, FAST, results)
+    made: list[dict[str, Any]] = []
+    wanted = tasks(3, 1)
+    first = evaluation.run(wanted[:2], lambda: tiny_pipeline, on_row=made.append)
+    assert len(made) == len(first) == 2
+    with results.open("a") as file:
+        file.write('{"setting": "fast", "promp')  # as a run leaves it that is killed while it writes
+    second = Evaluation(tiny_bundle, FAST, results).run(wanted, lambda: tiny_pipeline, on_row=made.append)
+    assert len(made) == 3
+    assert second[:2] == first
+    assert [row["prompt"] for row in second] == [0, 1, 2]
+    assert json.loads(results.read_text().splitlines()[-1]) == second[2]
+
+    def load() -> Any:
+        raise AssertionError("nothing is left to be made")
+
+    assert Evaluation(tiny_bundle, FAST, results).run(wanted, load) == second
+
+
+def test_rows_of_other_settings_do_not_count(tiny_bundle: Path, tiny_pipeline: Any, tmp_path: Path) -> None:
+    results = tmp_path / "rows.jsonl"
+    Evaluation(tiny_bundle, FAST, results).run(tasks(1, 1), lambda: tiny_pipeline)
+    other = Evaluation(tiny_bundle, Setting("fast", {**FAST.fields, "shift": 3.0}), results)
+    assert other.rows(tasks(1, 1)) == []
+
+
+def test_an_untrained_model_is_wrong(tiny_bundle: Path, tiny_pipeline: Any, tmp_path: Path) -> None:
+    [made] = Evaluation(tiny_bundle, FAST, tmp_path / "rows.jsonl").run(tasks(1, 1), lambda: tiny_pipeline)
+    assert not any(made[question] for question in ("colour", "shape", "motion"))
+
+
+def test_clips_from_a_picture_are_asked_for_its_place_and_keep_the_picture(
+    tiny_bundle: Path, tiny_pipeline: Any, tmp_path: Path
+) -> None:
+    setting = Setting("picture", FAST.fields, from_picture=True)
+    evaluation = Evaluation(tiny_bundle, setting, tmp_path / "rows.jsonl")
+    [made] = evaluation.run(tasks(1, 1), lambda: tiny_pipeline, clips=tmp_path / "clips")
+    assert made["kept"] is False
+    [clip] = (tmp_path / "clips").glob("*.mp4")
+    assert read_record(clip)["picture"]["name"] == "first_frame.png"
+
+
+def test_tables_have_a_line_for_all_trained_and_held_out_clips() -> None:
+    rows = [row(), row(held_out=True, colour=False, impacts=1 / 3), row(impacts=1.0), row(setting="lightning")]
+    lines = scores.table(rows).splitlines()
+    assert lines[2] == "| quality | all | 3 | 66.7% | 100.0% | 100.0% | 100.0% | 100.0% | 66.7% |  | 2.0 |"
+    assert lines[3].startswith("| quality | trained on | 2 | 100.0% |")
+    assert lines[4].startswith("| quality | held out | 1 | 0.0% |")
+    assert lines[5].startswith("| lightning | all | 1 |")
+    assert scores.score([]).colour is None
+
+
+def test_codecs_are_measured_there_and_back(tiny_pipeline: Any) -> None:
+    [checked] = codec_check.check_codecs(tiny_pipeline, 1)
+    assert 0 < checked["worst_psnr"] <= checked["psnr"] < 20, "an untrained VAE gives nothing back"
+    assert checked["mel_distance"] > 0.5
+    assert "dB" in codec_check.summary([checked])
+
+
+def test_scenes_are_written_as_clips_with_captions_that_judges_confirm(tmp_path: Path) -> None:
+    only = parse_only("colour=red, motion=bounce")
+    paths = list(write_scenes(tmp_path, 3, only=only))
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".mp4"] * 3 + [".txt"] * 3
+    for path, (scene, text) in zip(paths, draw_scenes(3, only=only), strict=True):
+        assert path.with_suffix(".txt").read_text() == text + "\n"
+        verdict = judge(measure_clip(path), scene)
+        assert (scene.colour, scene.motion) == (Colour.RED, Motion.BOUNCE)
+        assert verdict == Verdict(True, True, True, True, True, impacts=1.0)
+
+
+def test_scenes_are_held_out_ones_or_others() -> None:
+    assert all(is_held_out(scene) for scene, _ in draw_scenes(5, held_out=True))
+    assert not any(is_held_out(scene) for scene, _ in draw_scenes(5))
+
+
+@pytest.mark.parametrize("text", ["colour=mauve", "size=2", "colour", "motion=still,sound=impact"])
+def test_scenes_that_do_not_exist_are_refused_with_advice(text: str) -> None:
+    with pytest.raises(JobError, match=r"choose|leave"):
+        list(draw_scenes(1, only=parse_only(text)))
+
+
+def test_the_command_writes_scenes_and_explains_mistakes(tmp_path: Path, python_environment: dict[str, str]) -> None:
+    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+        line = [sys.executable, "-m", "ovi_studio.demo", "scenes", *arguments]
+        return subprocess.run(line, capture_output=True, text=True, env=python_environment, check=False, cwd=tmp_path)
+
+    assert command("clips", "--count", "1", "--only", "shape=ring").returncode == 0
+    assert len(list((tmp_path / "clips").glob("*.mp4"))) == 1
+    refused = command("clips", "--only", "shape=star")
+    assert refused.returncode == 1
+    assert "There is no shape 'star'" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_real_scenes_of_the_fixed_prompts_would_score_fully() -> None:
+    rows = [
+        row(**verdict_row(measure(render(prompt.scene), synthesise(prompt.scene)), prompt.scene))
+        for prompt in prompts(12)
+    ]
+    found = scores.score(rows)
+    assert all(getattr(found, question) == 1 for question in scores.QUESTIONS)
+    assert {prompt.scene.sound for prompt in prompts(60)} == set(Sound)
+    assert {prompt.scene.shape for prompt in prompts(60)} == set(Shape)
