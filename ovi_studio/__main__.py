@@ -16,6 +16,7 @@ from ovi_studio.adapters.stack import parse_use
 from ovi_studio.checkpoints.layout import default_checkpoint_directory
 from ovi_studio.errors import JobError
 from ovi_studio.spec import SOLVERS, ClipSpec, merge_settings, parse_size, parse_timesteps
+from ovi_studio.training.command import add_parsers as add_training
 from ovi_studio.training.distil_command import add_parser as add_distil
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_bench(commands)
     _add_plan(commands)
+    add_training(commands)
     add_distil(commands)
     # Its options are read by the engine itself, which the page's supervisor starts too.
     commands.add_parser("engine", help="make the clips of the page's queue, without the page", add_help=False)

@@ -7,7 +7,7 @@ dim), one for each caption, in any floating-point format. A file appears under i
 import functools
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,11 +54,17 @@ def write_sample(folder: Path, name: str, sample: Sample, metadata: Mapping[str,
 class LatentDataset:
     """The samples in a folder, in the order of their names; all have the same shapes.
 
+    Args:
+        names: of those to take; None takes all.
+
     Raises `JobError` if there is none, one cannot be read, or one has another shape than the first.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.paths = sorted(folder.glob("*.safetensors"))
+    def __init__(self, folder: Path, names: Iterable[str] | None = None) -> None:
+        if names is None:
+            self.paths = sorted(folder.glob("*.safetensors"))
+        else:
+            self.paths = [folder / f"{name}.safetensors" for name in sorted(set(names))]
         if not self.paths:
             raise JobError(f"There is no encoded clip in {folder}; encode clips first.")
         self._captions = [self._examine(path) for path in self.paths]

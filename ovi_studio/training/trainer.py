@@ -36,6 +36,7 @@ EMA = "ema.safetensors"
 Export = Callable[[Mapping[str, Tensor], Path], None]
 """Writes the averaged weights, under the names of the transformer's parameters, to a file."""
 OnProgress = Callable[[Progress], None]
+OnCheckpoint = Callable[[int], None]
 LossOf = Callable[[nn.Module, int], Losses]
 """Losses of the wrapped `VelocityModel` in the forward pass with this number, counted over the whole run."""
 
@@ -49,6 +50,7 @@ def train(
     *,
     export: Export | None = None,
     on_progress: OnProgress | None = None,
+    on_checkpoint: OnCheckpoint | None = None,
 ) -> None:
     """Train the transformer in place on encoded clips; a run that is found in `folder` is continued.
 
@@ -57,6 +59,7 @@ def train(
         folder: takes `checkpoint.pt`, `ema.safetensors` (the result; new at every checkpoint), `log.jsonl`, `loss.png`.
         export: writes the result; without it, the averaged weights under their official names.
         on_progress: called every `log_seconds`; without it a line is printed.
+        on_checkpoint: called with the step after every checkpoint; its time is not counted as training.
 
     Raises:
         JobError: the run in `folder` cannot be continued with these parameters.
@@ -72,7 +75,9 @@ def train(
         batch = dataset.batch(chosen, generator)
         return flow_loss(predict, batch, unconditional, settings.flow, generator, accelerator.device)
 
-    run_training(transformer, loss_of, settings, folder, export=export, on_progress=on_progress)
+    run_training(
+        transformer, loss_of, settings, folder, export=export, on_progress=on_progress, on_checkpoint=on_checkpoint
+    )
 
 
 def run_training(
@@ -83,6 +88,7 @@ def run_training(
     *,
     export: Export | None = None,
     on_progress: OnProgress | None = None,
+    on_checkpoint: OnCheckpoint | None = None,
 ) -> None:
     """The loop of `train` with any loss.
 
@@ -98,7 +104,7 @@ def run_training(
         run = _Run(accelerator, transformer, settings, folder, export or save_weights)
         run.resume()
         with _stop_requests() as stopping:
-            run.work(partial(loss_of, accelerator), on_progress or _print, stopping)
+            run.work(partial(loss_of, accelerator), on_progress or _print, on_checkpoint, stopping)
 
 
 def save_weights(weights: Mapping[str, Tensor], path: Path) -> None:
@@ -134,7 +140,13 @@ class _Run:
         self.model, self.optimizers = prepared[0].train(), prepared[1:]
         self.average = MovingAverage(self.parameters, settings.ema)
 
-    def work(self, loss_of: LossOf, on_progress: OnProgress, stopping: threading.Event) -> None:
+    def work(
+        self,
+        loss_of: LossOf,
+        on_progress: OnProgress,
+        on_checkpoint: OnCheckpoint | None,
+        stopping: threading.Event,
+    ) -> None:
         """Steps until the end of the budget or a wish to stop."""
         window = _Window(self)
         saved = self.elapsed
@@ -146,11 +158,16 @@ class _Run:
             if self.elapsed - window.elapsed >= self.settings.log_seconds:
                 window = self.report(window, on_progress)
             if self.elapsed - saved >= 60 * self.settings.checkpoint_minutes:
-                saved = self.elapsed
                 self.save()
+                if on_checkpoint is not None and self.accelerator.is_main_process:
+                    on_checkpoint(self.step)
+                saved = self.elapsed
+                clock = time.monotonic() - self.elapsed
         if window.steps:
             self.report(window, on_progress)
         self.save()
+        if on_checkpoint is not None and self.accelerator.is_main_process:
+            on_checkpoint(self.step)
 
     @property
     def progress(self) -> float:

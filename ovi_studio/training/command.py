@@ -1,0 +1,203 @@
+"""`python -m ovi_studio train-lora` and `train`: from a folder of clips to an adapter, or to whole new weights."""
+
+import argparse
+import dataclasses
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ovi_studio.checkpoints.layout import default_checkpoint_directory
+from ovi_studio.errors import JobError
+from ovi_studio.spec import ClipSpec, parse_size
+from ovi_studio.training.settings import FlowSettings, TrainSettings
+
+if TYPE_CHECKING:
+    from ovi_studio.training.cache import LatentDataset
+    from ovi_studio.training.prepare import Studio
+
+_LAYERS = ("attention", "fusion", "ffn")
+_TOWERS = ("video", "audio")
+DEFAULT_MINUTES = 60.0
+
+
+def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    lora = commands.add_parser(
+        "train-lora",
+        help="train an adapter on a folder of clips",
+        description="Each clip needs a .txt of the same name with its caption (more lines are more captions). Clips "
+        "are encoded once; training then goes on until its time is over. SIGTERM or Ctrl+C end it in order.",
+    )
+    _add_shared(lora)
+    lora.add_argument("--rank", type=int, default=16)
+    lora.add_argument("--alpha", type=float, help="the change is scaled by alpha / rank (default: by 1)")
+    lora.add_argument("--layers", nargs="+", choices=_LAYERS, default=list(_LAYERS))
+    lora.add_argument("--towers", nargs="+", choices=_TOWERS, default=list(_TOWERS))
+    lora.add_argument("--title", help="for people (default: the file's name)")
+    lora.add_argument("--licence", default="", help="that you give the adapter")
+    lora.set_defaults(run=_train_lora)
+
+    whole = commands.add_parser(
+        "train",
+        help="train all weights of a variant on a folder of clips",
+        description="As train-lora, but of every weight; writes the transformer's weights under their official names.",
+    )
+    _add_shared(whole)
+    whole.add_argument("--muon", type=float, metavar="RATE", help="learning rate of Muon for the blocks' matrices")
+    whole.set_defaults(run=_train_whole)
+
+
+def _add_shared(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="DIR", help="clips and captions")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.safetensors")
+    parser.add_argument("--variant", required=True)
+    parser.add_argument("--trigger", default="", help="words put in front of captions that do not hold them")
+    parser.add_argument("--size", type=parse_size, metavar="HEIGHTxWIDTH", help="scaled to the variant's pixel area")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--minutes", type=float, help=f"of training (default: {DEFAULT_MINUTES:g})")
+    length.add_argument("--steps", type=int)
+    parser.add_argument("--batch-size", type=int, default=1)
+    parser.add_argument("--accumulation", type=int, default=1, help="forward passes a step")
+    parser.add_argument("--learning-rate", type=float, help="of AdamW (default: by the model's width)")
+    parser.add_argument("--shift", type=float, default=5.0, help="of the noise levels, as when clips are made")
+    parser.add_argument("--first-frame", type=float, default=0.1, help="part of the batches with a given first frame")
+    parser.add_argument("--caption-dropout", type=float, default=0.1)
+    parser.add_argument("--gradient-checkpointing", action="store_true", help="less memory, a third slower")
+    parser.add_argument("--compile", action="store_true", help="compile the blocks: slow start, then faster")
+    parser.add_argument("--sample-prompt", action="append", default=[], help="make this clip at every checkpoint")
+    parser.add_argument("--sample-steps", type=int, default=20)
+    parser.add_argument("--checkpoint-minutes", type=float, default=10.0)
+    parser.add_argument("--encode-only", action="store_true", help="only encode the clips, then stop")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in the work folder")
+    parser.add_argument("--work", type=Path, help="encoded clips, checkpoints (default: outputs/training/NAME)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--ckpt-dir", type=Path, help="checkpoints (default: $OVI_CKPT_DIR or ckpts)")
+
+
+def _train_lora(options: argparse.Namespace) -> int:
+    from ovi_studio.training.lora import LoraCard, LoraSettings, add_lora, save_lora
+
+    lora = LoraSettings(
+        rank=options.rank, alpha=options.alpha, layers=tuple(options.layers), towers=tuple(options.towers)
+    )
+
+    def start(studio: "Studio", dataset: "LatentDataset", settings: TrainSettings) -> Callable[..., None]:
+        add_lora(studio.models.transformer, lora, settings.seed)
+        card = LoraCard(
+            title=options.title or options.out.stem,
+            base_model=studio.variant.name,
+            trigger_words=(options.trigger,) if options.trigger else (),
+            licence=options.licence,
+            description=f"Trained on {len(dataset)} clips.",
+            clips=len(dataset),
+            settings=dataclasses.asdict(settings),
+        )
+        return lambda weights, _: save_lora(weights, options.out, lora, card)
+
+    return _run(options, start, rate=1.0)
+
+
+def _train_whole(options: argparse.Namespace) -> int:
+    from ovi_studio.training.trainer import save_weights
+
+    def start(studio: "Studio", dataset: "LatentDataset", settings: TrainSettings) -> Callable[..., None]:
+        studio.models.transformer.float().requires_grad_(True)
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        return lambda weights, _: save_weights(weights, options.out)
+
+    # Whole weights need smaller steps than an adapter that begins at nothing.
+    return _run(options, start, rate=0.1)
+
+
+def _run(options: argparse.Namespace, start: Callable[..., Callable[..., None]], rate: float) -> int:
+    """Encode, train, write; `start` makes the transformer trainable and returns what writes the result."""
+    if options.out.suffix != ".safetensors":
+        raise JobError("The result's file name ends in .safetensors.")
+    work = options.work or Path("outputs") / "training" / options.out.stem
+
+    from ovi_studio.training.cache import LatentDataset
+    from ovi_studio.training.prepare import Studio
+    from ovi_studio.training.trainer import CHECKPOINT, train
+
+    if (work / "run" / CHECKPOINT).is_file() and not options.resume:
+        raise JobError(f"{work} holds a run already; go on with --resume, choose another --work, or delete it.")
+    studio = Studio.load(options.variant, options.ckpt_dir or default_checkpoint_directory())
+    names = _encode(options, studio, work / "clips")
+    if options.encode_only:
+        return 0
+    settings = _settings(options, studio, rate)
+    dataset = LatentDataset(work / "clips", names)
+    unconditional = studio.unconditional()
+    export = start(studio, dataset, settings)
+    studio.models.transformer.to(studio.device)
+    train(
+        studio.models.transformer,
+        dataset,
+        unconditional,
+        settings,
+        work / "run",
+        export=export,
+        on_checkpoint=_sampler(options, studio, work / "samples") if options.sample_prompt else None,
+    )
+    print(f"Wrote {options.out}.")
+    return 0
+
+
+def _encode(options: argparse.Namespace, studio: "Studio", cache: Path) -> list[str]:
+    """Names of the samples; says which clips are left out and why."""
+    from tqdm import tqdm
+
+    from ovi_studio.sizes import snap_size
+    from ovi_studio.training.clips import encode_folder
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not cache.is_dir():
+        raise JobError("Encode the clips in one process first: the same command with --encode-only.")
+    size = snap_size(*(options.size or studio.variant.default_size), studio.variant.pixel_area)
+    with tqdm(unit="clip", disable=None) as bar:
+
+        def on_done(done: int, of: int) -> None:
+            bar.total = of
+            bar.update(done - bar.n)
+
+        encoded = encode_folder(options.folder, cache, studio, size, options.trigger, on_done)
+    for skipped in encoded.skipped:
+        print(f"left out: {skipped.reason}")
+    print(f"{len(encoded.names)} clips, {encoded.reused} of them encoded before, {len(encoded.skipped)} left out.")
+    return list(encoded.names)
+
+
+def _settings(options: argparse.Namespace, studio: "Studio", rate: float) -> TrainSettings:
+    return TrainSettings(
+        steps=options.steps,
+        minutes=None if options.steps is not None else options.minutes or DEFAULT_MINUTES,
+        batch_size=options.batch_size,
+        accumulation=options.accumulation,
+        learning_rate=options.learning_rate or rate * studio.default_rate,
+        muon_learning_rate=getattr(options, "muon", None),
+        flow=FlowSettings(
+            shift=options.shift, first_frame=options.first_frame, caption_dropout=options.caption_dropout
+        ),
+        precision=studio.precision,
+        gradient_checkpointing=options.gradient_checkpointing,
+        compiled=options.compile,
+        checkpoint_minutes=options.checkpoint_minutes,
+        seed=options.seed,
+    )
+
+
+def _sampler(options: argparse.Namespace, studio: "Studio", folder: Path) -> Callable[[int], None]:
+    """Makes the sample prompts' clips with the weights as they are; steps stand in the files' names."""
+    from ovi_studio.media import write_clip
+    from ovi_studio.pipeline import Compute, Pipeline
+
+    def sample(step: int) -> None:
+        transformer = studio.models.transformer
+        compute = Compute(studio.device, transformer.dtype, offloaded=studio.device.type == "cuda")
+        pipeline = Pipeline(studio.variant, studio.models, compute)
+        for number, prompt in enumerate(options.sample_prompt):
+            wanted: dict[str, Any] = {"prompt": prompt, "variant": studio.variant.name, "steps": options.sample_steps}
+            clip = pipeline(ClipSpec(**wanted, seed=options.seed))
+            print(f"sample: {write_clip(clip, folder, f'step_{step:06}_{number}')}", flush=True)
+        transformer.to(studio.device).train()
+
+    return sample
