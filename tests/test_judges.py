@@ -11,7 +11,20 @@ import pytest
 
 from ovi_studio.clip import Clip
 from ovi_studio.demo.judges import Measurement, Verdict, judge, keeps_first_frame, measure, measure_clip
-from ovi_studio.demo.scenes import SAMPLES, Colour, Motion, Scene, Shape, Sound, draw_scene, impacts, render, synthesise
+from ovi_studio.demo.scenes import (
+    HIGH_PITCH,
+    LOW_PITCH,
+    SAMPLES,
+    Colour,
+    Motion,
+    Scene,
+    Shape,
+    Sound,
+    draw_scene,
+    impacts,
+    render,
+    synthesise,
+)
 from ovi_studio.media import write_clip
 from ovi_studio.spec import ClipSpec
 from ovi_studio.variants import FRAME_RATE, SAMPLE_RATE
@@ -116,7 +129,7 @@ def test_larger_and_wider_pictures_are_scored_alike() -> None:
 
 
 def test_pitches_are_measured_within_a_twentieth_of_a_semitone() -> None:
-    for sound, pitch in ((Sound.LOW_TONE, 220), (Sound.HIGH_TONE, 880)):
+    for sound, pitch in ((Sound.LOW_TONE, LOW_PITCH), (Sound.HIGH_TONE, HIGH_PITCH)):
         scene = next(scenes(1, sound=sound))
         assert abs(12 * np.log2(measure(render(scene), synthesise(scene)).pitch / pitch)) < 0.05
 
@@ -292,6 +305,13 @@ def test_a_tone_of_another_pitch_or_of_half_the_length_is_wrong() -> None:
         assert_wrong(scene, render(scene), higher, "sound")
         samples[SAMPLES // 2 :] = 0
         assert_wrong(scene, render(scene), samples, "sound")
+
+
+def test_notes_without_order_are_no_gliding_tone() -> None:
+    random = np.random.default_rng(0)
+    for scene in scenes(2, sound=Sound.FOLLOWING_TONE):
+        pieces = synthesise(scene).reshape(19, -1)
+        assert_wrong(scene, render(scene), random.permutation(pieces).ravel(), "sound")
 
 
 def test_hiss_is_no_wind() -> None:

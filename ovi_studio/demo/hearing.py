@@ -31,6 +31,8 @@ _MIN_TONAL = 0.6
 _PITCHES = (100.0, 3000.0)
 _STEADY = 3.0
 """Semitones within which a steady tone stays."""
+_LEAP = 5.0
+"""Semitones from one moment to the next that no gliding tone makes; one that goes in small steps is gliding."""
 _WIND_TOP = 2000.0
 """Hertz below which most of the wind is."""
 
@@ -147,7 +149,7 @@ def _kind_of_tone(pitches: np.ndarray) -> Noise | None:
         return Noise.STEADY_TONE
     # A tone that glides has nearly the same pitch a moment later; a sequence of notes has not.
     jumps = np.abs(semitones(heard[1:], heard[:-1]))
-    return Noise.GLIDING_TONE if np.percentile(jumps, 90) < _STEADY else None
+    return Noise.GLIDING_TONE if np.percentile(jumps, 90) < _LEAP else None
 
 
 def _is_wind(power: np.ndarray, tonal: np.ndarray) -> bool:
