@@ -14,6 +14,7 @@ from typing import Any
 
 from ovi_studio.checkpoints.layout import default_checkpoint_directory
 from ovi_studio.errors import JobError
+from ovi_studio.parallel.launch import add_options, sharding_wish
 from ovi_studio.pictures import MAX_FILE_SIZE
 
 DEFAULT_OUTPUT_DIRECTORY = Path("outputs")
@@ -63,6 +64,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--attention", default="native", help="native, flash2, flash3 or sage (default: native)")
     parser.add_argument("--compile", action="store_true", help="compile the transformer's blocks")
     parser.add_argument("--cpu-offload", action="store_true", help="keep models in host memory while not used")
+    add_options(parser)
     parser.add_argument(
         "--open",
         action=argparse.BooleanOptionalAction,
@@ -103,8 +105,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from ovi_studio.engine.maker import DEFAULT_MAKER, MakerOptions
     from ovi_studio.studio import Studio
 
-    making = MakerOptions(options.ckpt_dir, options.attention, options.compile, options.cpu_offload, options.lora_dir)
     try:
+        making = MakerOptions(
+            options.ckpt_dir,
+            options.attention,
+            options.compile,
+            options.cpu_offload,
+            options.lora_dir,
+            options.gpus,
+            sharding_wish(options),
+        )
         studio = Studio.open(
             options.out, options.ckpt_dir, state=options.state, options=making, maker=options.maker or DEFAULT_MAKER
         )

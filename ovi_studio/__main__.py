@@ -7,7 +7,8 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,14 +16,19 @@ from typing import TYPE_CHECKING, Any
 from ovi_studio.adapters.stack import parse_use
 from ovi_studio.checkpoints.layout import default_checkpoint_directory
 from ovi_studio.errors import JobError
+from ovi_studio.parallel import command as plan_command
+from ovi_studio.parallel import launch
+from ovi_studio.parallel.ranks import join_ranks, launched
 from ovi_studio.spec import SOLVERS, ClipSpec, merge_settings, parse_size, parse_timesteps
 from ovi_studio.training.command import add_parsers as add_training
 from ovi_studio.training.distil_command import add_parser as add_distil
 
 if TYPE_CHECKING:
-    from ovi_studio.generate import Failure
+    from ovi_studio.engine.maker import ModelMaker
+    from ovi_studio.generate import Failure, Generator
     from ovi_studio.pipeline import Compute
     from ovi_studio.sampling.denoise import OnStep, Step
+    from ovi_studio.sources import OfficialRun
 
 INTERRUPTED = 130
 """Exit status after Ctrl+C, as shells have it."""
@@ -53,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if arguments and arguments[0] == "engine":
             return _engine(arguments[1:])
         options = _parser().parse_args(arguments)
+        options.arguments = list(arguments)
         return options.run(options)
     except JobError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -133,7 +140,8 @@ def _add_generate(commands: Any) -> None:
     _add_checkpoint_directory(parser)
     _add_adapter_directory(parser)
     _add_compute(parser)
-    parser.set_defaults(run=_generate)
+    launch.add_options(parser)
+    parser.set_defaults(run=_generate, tf32=False)
 
 
 def _add_bench(commands: Any) -> None:
@@ -151,10 +159,8 @@ def _add_bench(commands: Any) -> None:
 
 
 def _add_plan(commands: Any) -> None:
-    from ovi_studio.parallel.command import add_options
-
     parser = commands.add_parser("plan", help="say how several GPUs would make a clip, and what it would cost")
-    add_options(parser)
+    plan_command.add_options(parser)
     _add_checkpoint_directory(parser)
     parser.set_defaults(run=_plan)
 
@@ -179,12 +185,16 @@ def _add_compute(parser: argparse.ArgumentParser) -> None:
 
 
 def _generate(options: argparse.Namespace) -> int:
+    if launched() and not join_ranks().leads:
+        return _follow(options)
     specs, bad_rows, options = _collect(options)
+    launch.launch_if_several(options.gpus, "ovi_studio", options.arguments)
+    _use_tensor_cores(options)
     for row in bad_rows:
         print(f"line {row.line}: {row.reason}", file=sys.stderr)
     if not specs:
         raise JobError("There is no clip to make.")
-    from ovi_studio.generate import Failure, Generator
+    from ovi_studio.generate import Failure
 
     failures = 0
 
@@ -196,9 +206,63 @@ def _generate(options: argparse.Namespace) -> int:
         else:
             print(result, flush=True)
 
-    generator = Generator(_checkpoints(options), _compute(options), options.lora_dir)
-    generator.make_all(specs, options.out or Path("outputs"), lambda _: _progress_bar(), report)
+    with _generator(options) as generator:
+        generator.make_all(specs, options.out or Path("outputs"), lambda _: _progress_bar(), report)
     return 1 if failures or bad_rows else 0
+
+
+@contextmanager
+def _generator(options: argparse.Namespace) -> "Iterator[Generator]":
+    """Makes the clips in this process, or leads others that make them too."""
+    from ovi_studio.generate import Generator
+
+    if not launched():
+        yield Generator(_checkpoints(options), _compute(options), options.lora_dir)
+        return
+    from ovi_studio.parallel.lead import StepReport, lead
+
+    maker = lead(_maker(options))
+    yield Generator(
+        _checkpoints(options),
+        _compute(options),
+        options.lora_dir,
+        make=lambda spec, on_step: maker(spec, StepReport(on_step)),
+    )
+    maker.close()
+
+
+def _follow(options: argparse.Namespace) -> int:
+    from ovi_studio.parallel.lead import follow
+    from ovi_studio.sources import read_official_config
+
+    if options.config_file:
+        _adopt(read_official_config(options.config_file), options)
+    _use_tensor_cores(options)
+    follow(_maker(options))
+    return 0
+
+
+def _use_tensor_cores(options: argparse.Namespace) -> None:
+    """For layers in float32, such as the audio codec's; layers in bf16 use them anyway."""
+    if options.tf32:
+        import torch
+
+        torch.set_float32_matmul_precision("high")
+
+
+def _maker(options: argparse.Namespace) -> "ModelMaker":
+    from ovi_studio.engine.maker import MakerOptions, ModelMaker
+
+    return ModelMaker(
+        MakerOptions(
+            _checkpoints(options),
+            options.attention,
+            options.compile,
+            options.cpu_offload,
+            options.lora_dir,
+            sharding=launch.sharding_wish(options),
+        )
+    )
 
 
 def _collect(options: argparse.Namespace) -> tuple[list[ClipSpec], list[Any], argparse.Namespace]:
@@ -212,9 +276,7 @@ def _collect(options: argparse.Namespace) -> tuple[list[ClipSpec], list[Any], ar
     if options.config_file:
         run = read_official_config(options.config_file)
         _refuse_settings(given | ({"preset": options.preset} if options.preset else {}), "the configuration file")
-        options.ckpt_dir = options.ckpt_dir or run.checkpoint_directory
-        options.out = options.out or run.output_directory
-        options.cpu_offload = options.cpu_offload or run.cpu_offload
+        _adopt(run, options)
         return _repeated(run.specs, options.count), list(run.bad_rows), options
     preset = adapter_commands.chosen_preset(options.preset, options.lora_dir, options.out)
     given = merge_settings(preset.settings if preset else {}, given)
@@ -234,6 +296,17 @@ def _collect(options: argparse.Namespace) -> tuple[list[ClipSpec], list[Any], ar
     for spec in specs if preset else ():
         preset.check(spec.variant)
     return _repeated(specs, options.count), bad_rows, options
+
+
+def _adopt(run: "OfficialRun", options: argparse.Namespace) -> None:
+    """What a configuration file decides unless the command does."""
+    options.ckpt_dir = options.ckpt_dir or run.checkpoint_directory
+    options.out = options.out or run.output_directory
+    options.cpu_offload = options.cpu_offload or run.cpu_offload
+    options.gpus = options.gpus or run.gpus
+    options.fsdp_strategy = options.fsdp_strategy or run.sharding.strategy
+    options.fsdp_offload = options.fsdp_offload or run.sharding.offloaded
+    options.tf32 = run.tensor_cores
 
 
 def _repeated(specs: Sequence[ClipSpec], count: int) -> list[ClipSpec]:
@@ -295,9 +368,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from ovi_studio.parallel import command
-
-    return command.run(options, _checkpoints(options))
+    return plan_command.run(options, _checkpoints(options))
 
 
 def _engine(arguments: Sequence[str]) -> int:

@@ -22,8 +22,8 @@ from packaging.version import Version
 from ovi_studio.checkpoints.download import MARGIN, MissingFile, format_bytes, free_space, missing_files
 from ovi_studio.checkpoints.layout import Inventory, take_inventory
 from ovi_studio.errors import JobError
+from ovi_studio.parallel import words
 from ovi_studio.parallel.plan import Demand, Gpus, Wish, choose
-from ovi_studio.parallel.words import describe, title
 from ovi_studio.variants import Part, Variant, known_variants, published_variants
 
 LIBRARIES = ("diffusers", "transformers", "accelerate", "peft", "gradio", "av")
@@ -362,7 +362,7 @@ def _plan_findings(inventories: Sequence[Inventory], gpus: Sequence[Gpu]) -> Ite
         except JobError as error:
             yield Finding(_GPUS, State.NOTE, f"{variant.name}, {name}: {error}")
             continue
-        yield Finding(_GPUS, State.OK, f"{variant.name}, {name}: {title(plan)}. {' '.join(describe(plan))}")
+        yield Finding(_GPUS, State.OK, f"{variant.name}, {name}: {words.title(plan)}. {' '.join(words.describe(plan))}")
 
 
 def _version(package: str) -> str | None:

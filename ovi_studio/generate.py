@@ -6,8 +6,10 @@ from pathlib import Path
 
 from ovi_studio.adapters.library import AdapterLibrary, default_adapter_directory
 from ovi_studio.checkpoints.layout import require
+from ovi_studio.clip import Clip
 from ovi_studio.errors import JobError
 from ovi_studio.media import check_writable, write_clip
+from ovi_studio.parallel.ranks import ALONE, Ranks
 from ovi_studio.pictures import read_picture
 from ovi_studio.pipeline import Compute, Pipeline
 from ovi_studio.sampling.denoise import OnStep
@@ -30,12 +32,24 @@ class Generator:
 
     Args:
         adapter_directory: None is the default one (see `adapters.library`).
+        ranks: those that make each clip together with this process.
+        make: makes the clips in place of `pipeline`: the leader of several ranks.
     """
 
-    def __init__(self, checkpoint_directory: Path, compute: Compute, adapter_directory: Path | None = None) -> None:
+    def __init__(
+        self,
+        checkpoint_directory: Path,
+        compute: Compute,
+        adapter_directory: Path | None = None,
+        *,
+        ranks: Ranks = ALONE,
+        make: Callable[[ClipSpec, OnStep | None], Clip] | None = None,
+    ) -> None:
         self.checkpoint_directory = checkpoint_directory
         self.compute = compute
         self.adapters = AdapterLibrary(adapter_directory or default_adapter_directory())
+        self._ranks = ranks
+        self._make = make or (lambda spec, on_step: self.pipeline(spec.variant)(spec, on_step))
         self._pipeline: Pipeline | None = None
 
     def pipeline(self, variant_name: str) -> Pipeline:
@@ -43,7 +57,7 @@ class Generator:
         if self._pipeline is None or self._pipeline.variant.name != variant_name:
             inventory = require(variant_name, self.checkpoint_directory)
             self._pipeline = None  # two variants do not fit into memory together
-            self._pipeline = Pipeline.load(inventory, self.compute, self.adapters.path)
+            self._pipeline = Pipeline.load(inventory, self.compute, self.adapters.path, self._ranks)
         return self._pipeline
 
     def make(self, spec: ClipSpec, directory: Path, on_step: OnStep | None = None) -> Path:
@@ -55,7 +69,7 @@ class Generator:
         for use in spec.stack:
             if not use.zero:
                 self.adapters.find(use.name)
-        return write_clip(self.pipeline(spec.variant)(spec, on_step), directory)
+        return write_clip(self._make(spec, on_step), directory)
 
     def make_all(
         self,

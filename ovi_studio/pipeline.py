@@ -1,6 +1,7 @@
 """`Pipeline`: a `ClipSpec` in, a `Clip` out. Text -> conditions -> noise -> latents -> frames and samples."""
 
 import importlib.metadata
+import math
 import platform
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,11 @@ from ovi_studio.errors import JobError
 from ovi_studio.models import video_vae
 from ovi_studio.models.attention import choose_backend
 from ovi_studio.models.text_encoder import encode_texts
+from ovi_studio.parallel.decode import decode_pieces
+from ovi_studio.parallel.layout import HERE, Layout
+from ovi_studio.parallel.plan import PLANNED, ShardingWish
+from ovi_studio.parallel.ranks import ALONE, Ranks
+from ovi_studio.parallel.shards import is_sharded, let_go
 from ovi_studio.pictures import Picture, read_picture
 from ovi_studio.prompts import format_prompt
 from ovi_studio.sampling.denoise import Latents, OnStep, Schedule, denoise, draw_noise
@@ -51,6 +57,8 @@ class Compute:
     compiled: bool = False
     offloaded: bool = False
     """Models wait in host memory and are on the device only while they are used."""
+    sharding: ShardingWish = PLANNED
+    """How the weights lie on several ranks."""
 
     @classmethod
     def default(cls, **options: Any) -> "Compute":
@@ -66,6 +74,8 @@ class Pipeline:
     Args:
         hashes: of the checkpoint files, for the clip's record.
         find_adapter: the path of the adapter that has a name; None looks into the default folder.
+        ranks: those that make each clip together, every one with a pipeline that is called in the same way; the clip is
+            whole on the leader only.
     """
 
     def __init__(
@@ -75,8 +85,10 @@ class Pipeline:
         compute: Compute,
         hashes: BackgroundHash | None = None,
         find_adapter: Callable[[str], Path] | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.variant = variant
+        self.ranks = ranks
         self.models = models
         self.compute = compute
         self._hashes = hashes
@@ -93,13 +105,20 @@ class Pipeline:
         inventory: Inventory,
         compute: Compute | None = None,
         find_adapter: Callable[[str], Path] | None = None,
+        ranks: Ranks = ALONE,
     ) -> "Pipeline":
         """Load a complete inventory (`checkpoints.layout.require`); raises `JobError` for a file that is not right."""
         compute = compute or Compute.default()
         # The hashes are for the clip's record and are ready long before it is.
-        hashes = BackgroundHash([path for paths in inventory.files.values() for path in paths])
+        hashes = BackgroundHash([path for paths in inventory.files.values() for path in paths]) if ranks.leads else None
         home = torch.device("cpu") if compute.offloaded else compute.device
-        return cls(inventory.variant, load_models(inventory, home, compute.dtype), compute, hashes, find_adapter)
+        if ranks.count > 1:
+            from ovi_studio.parallel.sharding import load_shared  # imports Accelerate, which one process does not need
+
+            models = load_shared(inventory, home, compute.dtype, compute.sharding, ranks)
+        else:
+            models = load_models(inventory, home, compute.dtype)
+        return cls(inventory.variant, models, compute, hashes, find_adapter, ranks)
 
     @torch.no_grad()
     def __call__(self, spec: ClipSpec, on_step: OnStep | None = None, on_decoded: OnDecoded | None = None) -> Clip:
@@ -109,9 +128,11 @@ class Pipeline:
         raise.
         """
         clock = _Clock(self.compute.device)
-        skip_block = self._skip_block(spec)
-        picture = None if spec.image is None else read_picture(spec.image)
-        with clock.phase("adapters"):
+        with self.ranks.agreed():
+            skip_block = self._skip_block(spec)
+            picture = None if spec.image is None else read_picture(spec.image)
+            layout = self._layout(spec, picture)
+        with clock.phase("adapters"), self.ranks.agreed():
             # They change the layers that text is projected with, so they come first.
             prepared = self.adapters.prepare(spec.stack, spec.steps)
         with clock.phase("text"):
@@ -119,8 +140,9 @@ class Pipeline:
         with clock.phase("first_frame"):
             first_frame = None if picture is None else self.encode_first_frame(picture)
         noise = self.draw_noise(self._latent_size(spec, picture), spec.seed)
+        noise, texts, first_frame = self._as_on_the_leader(noise, texts, first_frame)
         with clock.phase("denoise"):
-            latents = self.denoise(spec, noise, texts, first_frame, skip_block, on_step)
+            latents = self.denoise(spec, noise, texts, first_frame, skip_block, on_step, layout)
         with clock.phase("decode_audio"):
             samples = self.decode_audio(latents.audio)
         with clock.phase("decode_video"):
@@ -159,6 +181,7 @@ class Pipeline:
         first_frame: Tensor | None = None,
         skip_block: int | None = None,
         on_step: OnStep | None = None,
+        layout: Layout = HERE,
     ) -> Latents:
         """The sampling loop with this pipeline's transformer and the adapters that it was given last."""
         transformer = self.models.transformer
@@ -182,10 +205,17 @@ class Pipeline:
 
             schedule = Schedule(spec.solver, spec.steps, spec.shift, spec.timesteps, spec.seed)
             hooks = {"on_step": on_step, "before_step": before_step}
-            return denoise(transformer, noise, guidance(), schedule, first_frame=first_frame, **hooks)
+            try:
+                return denoise(
+                    transformer, noise, guidance(), schedule, first_frame=first_frame, layout=layout, **hooks
+                )
+            finally:
+                let_go(transformer)  # decoding needs the memory
 
     def decode_audio(self, latents: Tensor) -> Tensor:
         """Audio latents (length, channels) -> samples (length * 512,), float32 in [-1, 1], on the host."""
+        if not self.ranks.leads:
+            return torch.empty(0)
         audio_vae, vocoder = self.models.audio_vae, self.models.vocoder
         with self._in_use(audio_vae), self._in_use(vocoder):
             mel = audio_vae.decode(latents.T.unsqueeze(0).float())
@@ -197,11 +227,11 @@ class Pipeline:
         frames = np.empty((self.variant.frames, height, width, 3), np.uint8)
         decoded = 0
         with self._in_use(self.models.video_vae):
-            tile = _tile_size(latents.shape[2], latents.shape[3], self.compute.device)
-            for patch in video_vae.decode(self.models.video_vae, latents, tile):
-                pixels = to_bytes(patch.pixels)
-                frames[patch.frames, patch.rows, patch.columns] = pixels
-                decoded += pixels.size
+            tile = self._tile_size(*latents.shape[2:])
+            for pieces in decode_pieces(self.models.video_vae, latents, tile, self.ranks):
+                for piece in pieces:
+                    frames[piece.frames, piece.rows, piece.columns] = piece.pixels
+                    decoded += piece.pixels.size
                 if on_decoded is not None:
                     on_decoded(decoded / frames.size)
         return frames
@@ -209,6 +239,29 @@ class Pipeline:
     def _latent_size(self, spec: ClipSpec, picture: Picture | None) -> tuple[int, int]:
         height, width = clip_size(spec, self.variant, None if picture is None else picture.pixels.shape[:2])
         return height // LATENT_STRIDE, width // LATENT_STRIDE
+
+    def _as_on_the_leader(
+        self, noise: Latents, texts: TextEmbeddings, first_frame: Tensor | None
+    ) -> tuple[Latents, TextEmbeddings, Tensor | None]:
+        """GPUs may round differently, and ranks that begin apart would stay apart."""
+        embeddings = (texts.positive, texts.video_negative, texts.audio_negative)
+        given = [] if first_frame is None else [first_frame]
+        video, audio, positive, video_negative, audio_negative, *frames = self.ranks.same(
+            noise.video, noise.audio, *embeddings, *given
+        )
+        texts = TextEmbeddings(positive, video_negative, audio_negative)
+        return Latents(video, audio), texts, frames[0] if frames else None
+
+    def _layout(self, spec: ClipSpec, picture: Picture | None) -> Layout:
+        height, width = self._latent_size(spec, picture)
+        tower = self.variant.dimensions["fusion"]["video"]
+        tokens = self.variant.video_latent_frames * height * width // math.prod(tower["patch_size"])
+        return self.ranks.layout(tower["num_heads"], tokens, guided=spec.guided)
+
+    def _tile_size(self, height: int, width: int) -> int | None:
+        """Latent pixels a side that fit on every rank; None for whole frames."""
+        sides = [side for side in self.ranks.everybody(_tile_size(height, width, self.compute.device)) if side]
+        return min(sides, default=None)
 
     def _skip_block(self, spec: ClipSpec) -> int | None:
         layer = self.variant.slg_layer if spec.slg_layer is None else spec.slg_layer
@@ -229,7 +282,7 @@ class Pipeline:
 
     @contextmanager
     def _in_use(self, model: nn.Module) -> Iterator[None]:
-        if not self.compute.offloaded:
+        if not self.compute.offloaded or is_sharded(model):
             yield
             return
         model.to(self.compute.device)
@@ -253,11 +306,6 @@ class _Clock:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         self.seconds[name] = round(time.perf_counter() - start, 3)
-
-
-def to_bytes(pixels: Tensor) -> np.ndarray:
-    """(3, T, H, W) in [-1, 1] -> uint8 (T, H, W, 3), cut and not rounded, as in the official code."""
-    return ((pixels.float() + 1) / 2 * 255).to(torch.uint8).permute(1, 2, 3, 0).cpu().numpy()
 
 
 def _tile_size(height: int, width: int, device: torch.device) -> int | None:

@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from ovi_studio.errors import JobError
+from ovi_studio.parallel.plan import MAX_GPUS, PLANNED, ShardingWish, Strategy
 from ovi_studio.spec import ClipSpec, merge_settings
 from ovi_studio.variants import find_variant
 
@@ -52,6 +53,12 @@ class OfficialRun:
     """In the official order: every prompt with its seeds, then the next prompt."""
     bad_rows: tuple[BadRow, ...]
     cpu_offload: bool
+    gpus: int | None
+    """That make a clip together; None: all."""
+    sharding: ShardingWish
+    """How the weights lie on them."""
+    tensor_cores: bool
+    """Also for layers in float32, which then compute in TF32; bf16 always uses them."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,9 @@ def read_official_config(path: str | Path) -> OfficialRun:
         specs=tuple(specs),
         bad_rows=tuple(bad_rows),
         cpu_offload=config["cpu_offload"],
+        gpus=None if config["use_fsdp"] and config["sp_size"] == 1 else config["sp_size"],
+        sharding=_sharding(config),
+        tensor_cores=config["use_tensor_cores"],
     )
 
 
@@ -269,14 +279,13 @@ _SETTINGS = {
     "each_example_n_times": _Setting("a whole number", 1),
     "shard_text_model": _Setting("true or false", False),
     "use_fsdp": _Setting("true or false", False),
-    # These four mean nothing without use_fsdp or sp_size, which are refused below.
     "fsdp_sharding_strategy": _Setting("text", "FULL_SHARD"),
     "fsdp_cpu_offload": _Setting("true or false", False),
+    # Tokens are always exchanged in the cheapest way there is here, so there is nothing to turn on or off.
     "use_optimized_comms": _Setting("true or false", False),
     "use_tensor_cores": _Setting("true or false", False),
 }
-_SHARDING_STRATEGIES = ("FULL_SHARD", "SHARD_GRAD_OP", "NO_SHARD", "HYBRID_SHARD")
-_ONLY_VALUE = {"sp_size": 1, "qint8": False, "use_fsdp": False, "shard_text_model": False}
+_ONLY_VALUE = {"qint8": False}
 """Settings that this version knows but cannot obey unless they have this value."""
 
 
@@ -318,12 +327,23 @@ def _refuse_unsupported(config: Mapping[str, Any], path: Path) -> None:
         raise JobError(f"{path} sets mode to t2i2v, but no image generator is built in; give pictures and use i2v.")
     if config["mode"] not in ("t2v", "i2v"):
         raise JobError(f"{path} sets mode to {config['mode']!r}; it must be t2v or i2v.")
-    if config["fsdp_sharding_strategy"] not in _SHARDING_STRATEGIES:
-        raise JobError(f"{path} must set fsdp_sharding_strategy to one of {', '.join(_SHARDING_STRATEGIES)}.")
+    if config["fsdp_sharding_strategy"] not in [*Strategy]:
+        raise JobError(f"{path} must set fsdp_sharding_strategy to one of {', '.join(Strategy)}.")
+    if not 1 <= config["sp_size"] <= MAX_GPUS:
+        raise JobError(f"{path} must set sp_size to the number of GPUs that share a clip, from 1 to {MAX_GPUS}.")
+    if config["shard_text_model"] and not config["use_fsdp"]:
+        raise JobError(f"{path} sets shard_text_model, which is a part of use_fsdp here; set that too, or neither.")
     if config["fp8"] and config["model_name"] != "720x720_5s":
         raise JobError(f"{path} sets fp8, which exists for 720x720_5s only; change model_name or set fp8 to False.")
     if not 1 <= config["each_example_n_times"] <= MAX_CLIPS:
         raise JobError(f"{path} must set each_example_n_times to a number from 1 to {MAX_CLIPS}.")
+
+
+def _sharding(config: Mapping[str, Any]) -> ShardingWish:
+    """Without FSDP every GPU holds all weights, as in the official code; with it the text encoder is sharded too."""
+    if not config["use_fsdp"]:
+        return ShardingWish(Strategy.NO_SHARD) if config["sp_size"] > 1 else PLANNED
+    return ShardingWish(Strategy(config["fsdp_sharding_strategy"]), offloaded=config["fsdp_cpu_offload"])
 
 
 def _variant(config: Mapping[str, Any]) -> str:

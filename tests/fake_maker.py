@@ -2,7 +2,8 @@
 
 "crash": an error that nobody expects; "die": the process is gone at once; "memory": out of memory; "refuse": a
 `JobError`; "wait": steps that take `STEP_SECONDS`; "decode": as many pieces to decode as there are steps, each of which
-takes that long. Everything else is a clip at once.
+takes that long; "on rank 1": all of that on this rank alone, for which the others wait. Everything else is a clip at
+once.
 """
 
 import os
@@ -45,6 +46,12 @@ class FakeMaker:
 
 
 def misbehave(prompt: str) -> None:
+    if "on rank" in prompt and f"on rank {os.environ.get('RANK')}" not in prompt:
+        # What the others do while one is in trouble: they wait for it in a collective.
+        import torch.distributed as dist
+
+        dist.barrier()
+        return
     if "crash" in prompt:
         raise RuntimeError("a defect")
     if "die" in prompt:

@@ -147,7 +147,8 @@ def test_without_guidance_there_is_one_pass_a_step(
     tiny_pipeline: Pipeline, video: float, audio: float, expected: int
 ) -> None:
     passes: list[int] = []
-    handle = tiny_pipeline.models.transformer.register_forward_hook(lambda *_: passes.append(1))
+    block = tiny_pipeline.models.transformer.fusion_blocks[0]
+    handle = block.register_forward_hook(lambda _, inputs, __: passes.extend(1 for _ in inputs[0]))
     try:
         tiny_pipeline(with_(steps=3, video_guidance=video, audio_guidance=audio))
     finally:

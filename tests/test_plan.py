@@ -11,7 +11,7 @@ from ovi_studio.__main__ import main
 from ovi_studio.errors import JobError
 from ovi_studio.models.transformer import OviTransformer
 from ovi_studio.parallel.arithmetic import TowerSizes
-from ovi_studio.parallel.plan import GIB, LINKS, Demand, Gpus, Strategy, Wish, choose, layout_for
+from ovi_studio.parallel.plan import GIB, LINKS, Demand, Gpus, Strategy, Wish, choose, layout_for, sharing_counts
 from ovi_studio.parallel.words import describe, title
 from ovi_studio.variants import published_variants
 
@@ -92,15 +92,22 @@ def test_what_fits_nowhere_is_refused_with_advice():
 
 @pytest.mark.parametrize(
     ("ranks", "heads", "guided", "expected"),
-    [(2, 24, True, (2, 1)), (2, 24, False, (1, 2)), (3, 24, True, (1, 3)), (8, 24, True, (2, 4)), (4, 2, True, (2, 2))],
+    [
+        (2, 24, True, (2, 1)),
+        (2, 24, False, (1, 2)),
+        (3, 24, True, (1, 3)),
+        (8, 24, True, (2, 4)),
+        (4, 2, True, (2, 2)),
+        (4, 2, False, (1, 2)),  # two ranks compute what two others do
+        (5, 24, False, (1, 1)),
+    ],
 )
-def test_a_clip_uses_all_ranks_that_are_there(ranks, heads, guided, expected):
+def test_a_clip_uses_the_ranks_that_are_there(ranks, heads, guided, expected):
     assert layout_for(ranks, heads, guided=guided) == expected
 
 
-def test_ranks_that_the_heads_cannot_be_shared_by_are_refused_with_numbers_that_can():
-    with pytest.raises(JobError, match=r"5 GPUs cannot share the model's 24 attention heads evenly; use 1, 2, 3, 4"):
-        layout_for(5, 24, guided=False)
+def test_all_of_some_numbers_of_gpus_can_share_a_clip():
+    assert sharing_counts(8, 24) == [1, 2, 3, 4, 6, 8]
 
 
 # The arithmetic against the real model
@@ -135,7 +142,7 @@ def test_ranks_share_the_operations_of_video_and_each_has_those_of_audio():
 @pytest.mark.parametrize(("tokens", "audio"), [(15_004, 157), (27_900, 157), (54_900, 314)])
 def test_exchanged_bytes_are_half_of_the_official_ones_and_less_with_guidance(tokens, audio):
     """Of one pass: video's half, and little for audio. Of a guided step on the same GPUs: at most 0.46."""
-    for ranks, most in ((2, 0.5001), (4, 0.506), (8, 0.518)):
+    for ranks, most in ((2, 0.5004), (4, 0.506), (8, 0.518)):
         official = FULL.exchanged_officially(tokens, audio, ranks, 2)
         assert FULL.exchanged(tokens, audio, ranks, 2) <= most * official
         assert FULL.exchanged(tokens, audio, ranks // 2, 2) <= 0.46 * 2 * official

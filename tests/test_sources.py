@@ -8,6 +8,7 @@ from PIL import Image
 
 from ovi_studio import sources
 from ovi_studio.errors import JobError
+from ovi_studio.parallel.plan import ShardingWish, Strategy
 from ovi_studio.sources import BadRow, read_official_config, read_prompt_file
 
 DEFAULTS = {"variant": "960x960_5s", "steps": 30, "video_negative_prompt": "blur"}
@@ -290,6 +291,20 @@ def test_cpu_offload_is_carried(work, table):
     assert read_config(work, cpu_offload="true").cpu_offload is True
 
 
+def test_options_of_several_gpus_mean_what_they_say(work, table):
+    assert (run := read_config(work)).gpus == 1
+    assert run.sharding == ShardingWish()
+    run = read_config(work, sp_size="4")
+    assert (run.gpus, run.sharding) == (4, ShardingWish(Strategy.NO_SHARD))
+    for strategy in Strategy:
+        settings = {"use_fsdp": "true", "fsdp_sharding_strategy": strategy, "fsdp_cpu_offload": "true"}
+        run = read_config(work, **settings, shard_text_model="true", use_tensor_cores="true", sp_size="2")
+        assert (run.gpus, run.sharding) == (2, ShardingWish(strategy, offloaded=True))
+        assert run.tensor_cores
+        # FSDP without a number of GPUs: all of them.
+        assert read_config(work, **settings).gpus is None
+
+
 def test_options_without_effect_are_accepted(work, table):
     for strategy in ("FULL_SHARD", "SHARD_GRAD_OP", "NO_SHARD", "HYBRID_SHARD"):
         run = read_config(
@@ -308,10 +323,9 @@ def test_options_without_effect_are_accepted(work, table):
 @pytest.mark.parametrize(
     ("name", "value", "match"),
     [
-        ("sp_size", "4", "sp_size to 4, which this version cannot do; set it to 1"),
+        ("sp_size", "0", "sp_size to the number of GPUs that share a clip, from 1"),
         ("qint8", "true", "qint8 to True, which this version cannot do; set it to False"),
-        ("use_fsdp", "true", "use_fsdp"),
-        ("shard_text_model", "true", "shard_text_model"),
+        ("shard_text_model", "true", "set that too, or neither"),
         ("mode", "t2i2v", "use i2v"),
         ("mode", "v2v", "must be t2v or i2v"),
         ("mode", "absent", "does not set mode"),

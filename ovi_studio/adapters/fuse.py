@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ovi_studio.adapters.changes import Change
 from ovi_studio.errors import JobError
+from ovi_studio.parallel.shards import local_part, part_of, whole, write
 
 Weighted = Sequence[tuple[Change, float]]
 """Changes of one parameter, each with its strength."""
@@ -23,7 +24,8 @@ class WeightFuser:
     """Writes changes into parameters and takes them back.
 
     Args:
-        parameters: the model's parameters under their official names, whole (before any sharding).
+        parameters: the model's parameters under their official names. They may be sharded over ranks, which then all
+            write the same, while nothing is gathered.
         pristine: gives a parameter's stored value again, as the model was loaded from it; None keeps copies of what is
             touched.
     """
@@ -64,7 +66,7 @@ class WeightFuser:
     def restore(self, names: Iterable[str]) -> None:
         """Give these parameters their pristine values back, bit by bit; untouched ones are not even read."""
         for name in self._touched & set(names):
-            self._parameters[name].data.copy_(self._pristine_value(name))
+            local_part(self._parameters[name].data).copy_(self._pristine_part(name))
             self._touched.discard(name)
             self._copies.pop(name, None)
 
@@ -78,25 +80,28 @@ class WeightFuser:
                 "load the model without quantisation to use it."
             )
         target = self._parameters[name].data
-        weight = self._pristine_value(name).to(target.device)
+        kept = self._pristine_part(name)
+        weight = whole(target, kept.to(local_part(target).device))
         total = scratch.like(weight).copy_(weight)
         for change, strength in weighted:
             change.add_to(total, weight, strength)
         if self._pristine is None and name not in self._copies:
-            self._copies[name] = target.to("cpu", copy=True)
+            self._copies[name] = kept.to("cpu", copy=True)
         self._touched.add(name)
-        target.copy_(total)
+        written = write(target, total)
         # The extremes of anything that is no number are none either: a third of the time of asking every value.
-        if not all(math.isfinite(extreme) for extreme in target.aminmax()):
+        if not all(math.isfinite(extreme) for extreme in written.aminmax()):
             raise JobError(f"The adapters together turn {name} into values that are no numbers; lower their strengths.")
 
-    def _pristine_value(self, name: str) -> Tensor:
+    def _pristine_part(self, name: str) -> Tensor:
+        """This rank's part of the pristine weight."""
+        parameter = self._parameters[name].data
         if name not in self._touched:
-            return self._parameters[name].data
+            return local_part(parameter)
         if self._pristine is None:
             return self._copies[name]
         # What the model computes with is the stored value in the model's own number format.
-        return self._pristine[name].to(self._parameters[name].dtype)
+        return part_of(parameter, self._pristine[name].to(parameter.dtype))
 
 
 class _Scratch:

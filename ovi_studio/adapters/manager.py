@@ -26,6 +26,7 @@ from ovi_studio.adapters.runtime import Beside, RuntimeAdapters
 from ovi_studio.adapters.stack import AdapterUse, Stack, combined_sha256
 from ovi_studio.checkpoints.hashes import file_sha256
 from ovi_studio.errors import JobError
+from ovi_studio.parallel.shards import let_go
 
 WEAK = 0.05
 """Below it, a fused change in a 16-bit format is mostly rounded away: 69% of it at 0.01."""
@@ -63,7 +64,8 @@ class AdapterManager:
     """The adapters of one transformer.
 
     Args:
-        transformer: loaded, whole, and with no other adapters in it.
+        transformer: loaded, whole or sharded over ranks, and with no other adapters in it. On several ranks each has a
+            manager, and all are asked the same in the same order.
         find: path of the adapter that has a name; raises `JobError` if there is none.
         pristine: gives pristine weights again (see `WeightFuser`).
         shapes: official shapes, if the weights are quantised and no longer say.
@@ -118,6 +120,7 @@ class AdapterManager:
         if _at(self._key, before) == _at(self._key, step):
             return False
         try:
+            let_go(self._transformer)
             self._fuser.write(self._weighted(self._scheduled, step))
         except BaseException:
             self.clear()
@@ -129,6 +132,7 @@ class AdapterManager:
         """Make the model as if no adapter had ever been used."""
         self._key, self._has_schedule, self._scheduled, self._reports = (), False, {}, {}
         self._step = 0
+        let_go(self._transformer)
         self._runtime.remove()
         self._fuser.restore(self._fuser.touched)
 
@@ -139,6 +143,7 @@ class AdapterManager:
         adapters = {use.name: self._read(paths[use.name], hashes[use.name]) for use in uses}
         plan = self._plan(uses, adapters, steps)
         try:
+            let_go(self._transformer)
             self._runtime.remove()
             self._fuser.restore(self._fuser.touched - plan.fused.keys())
             self._fuser.write(self._weighted(plan.fused, 0))

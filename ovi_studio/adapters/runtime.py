@@ -15,6 +15,7 @@ from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 
 from ovi_studio.adapters.changes import LowRank
+from ovi_studio.parallel.shards import home
 
 _CONSTANT = "constant"
 
@@ -107,7 +108,7 @@ class RuntimeAdapters:
         group = _Group(name, strengths, torch.ones((), dtype=torch.float32), [])
         for layer_name, (down, up) in factors.items():
             layer = self._model.get_submodule(layer_name)
-            device = next(iter([*layer.get_base_layer().parameters(), *layer.get_base_layer().buffers()])).device
+            device = home(next(iter([*layer.get_base_layer().parameters(), *layer.get_base_layer().buffers()])))
             layer.lora_A[name].weight = nn.Parameter(down.to(device, dtype), requires_grad=False)
             layer.lora_B[name].weight = nn.Parameter(up.to(device, dtype), requires_grad=False)
             layer.scaling[name] = group.scale

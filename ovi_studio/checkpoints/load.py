@@ -46,8 +46,12 @@ class Models:
     vocoder: Vocoder
 
 
-def load_models(inventory: Inventory, device: torch.device, dtype: torch.dtype) -> Models:
+def load_models(
+    inventory: Inventory, device: torch.device, dtype: torch.dtype, places: Mapping[Part, torch.device] | None = None
+) -> Models:
     """All models of a complete inventory, for inference, on `device` in `dtype`.
+
+    `places` has other devices for single parts; on the meta device a part is built without its tensors being read.
 
     The audio codec is small and always float32: in bfloat16 its waveform is off by 5% (docs/performance.md).
 
@@ -55,7 +59,7 @@ def load_models(inventory: Inventory, device: torch.device, dtype: torch.dtype) 
     """
 
     def load(part: Part, build: Callable[[], M], adapt: Callable[[Tensors], Tensors], dtype: torch.dtype = dtype) -> M:
-        return _load(inventory, part, build, adapt, device, dtype)
+        return _load(inventory, part, build, adapt, (places or {}).get(part, device), dtype)
 
     sizes = inventory.variant.dimensions
     text_encoder = load(Part.TEXT_ENCODER, lambda: build_text_encoder(sizes["text_encoder"]), text_encoder_tensors)
@@ -160,6 +164,9 @@ def _load(
     device: torch.device,
     dtype: torch.dtype,
 ) -> M:
+    if device.type == "meta":
+        with device:
+            return nn.Module.to(build(), dtype).eval().requires_grad_(False)
     paths = inventory.files[part]
     stored: Tensors = {}
     for path in paths:

@@ -11,6 +11,7 @@ from ovi_studio.engine.loop import run
 from ovi_studio.engine.maker import DEFAULT_MAKER, MakerOptions
 from ovi_studio.errors import JobError
 from ovi_studio.jobs.paths import StudioPaths
+from ovi_studio.parallel.launch import add_options, launch_if_several, sharding_wish
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,16 +24,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--attention", default="native", help="native, flash2, flash3 or sage")
     parser.add_argument("--compile", action="store_true", help="compile the transformer's blocks")
     parser.add_argument("--cpu-offload", action="store_true", help="keep models in host memory while not used")
+    add_options(parser)
     # For the supervisor and for tests.
     parser.add_argument("--owner", help=argparse.SUPPRESS)
     parser.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--maker", default=DEFAULT_MAKER, help=argparse.SUPPRESS)
+    arguments = sys.argv[1:] if arguments is None else arguments
     options = parser.parse_args(arguments)
     faulthandler.enable()
     try:
+        launch_if_several(options.gpus, "ovi_studio.engine", arguments)
         run(
             StudioPaths.of(options.out, options.state),
-            MakerOptions(options.ckpt_dir, options.attention, options.compile, options.cpu_offload, options.lora_dir),
+            MakerOptions(
+                options.ckpt_dir,
+                options.attention,
+                options.compile,
+                options.cpu_offload,
+                options.lora_dir,
+                options.gpus,
+                sharding_wish(options),
+            ),
             maker=options.maker,
             owner=options.owner,
             supervised=options.supervised,

@@ -27,7 +27,7 @@ from ovi_studio.checkpoints.layout import complete_variants
 from ovi_studio.engine.maker import DEFAULT_MAKER, Maker, MakerOptions, build_maker
 from ovi_studio.engine.preview import Previewer
 from ovi_studio.engine.watch import Watch
-from ovi_studio.errors import JobError, Stopped
+from ovi_studio.errors import JobError, Stopped, is_out_of_memory
 from ovi_studio.jobs.database import Database
 from ovi_studio.jobs.estimates import remember_pace
 from ovi_studio.jobs.files import clip_name
@@ -38,6 +38,8 @@ from ovi_studio.jobs.recovery import recover_dead
 from ovi_studio.jobs.store import PAUSED, Store
 from ovi_studio.jobs.work import Work
 from ovi_studio.media import check_writable, write_clip
+from ovi_studio.parallel.lead import Leading, follow, lead
+from ovi_studio.parallel.ranks import join_ranks, launched
 from ovi_studio.spec import ClipSpec
 from ovi_studio.variants import Variant, known_variants
 
@@ -68,6 +70,9 @@ def run(
         owner: name in the store, unique; drawn unless given.
         supervised: started by a supervisor, so that the log is all it writes.
     """
+    if launched() and not join_ranks().leads:
+        follow(build_maker(maker, options))
+        return
     paths.prepare()
     _start_log(paths, to_terminal=not supervised)
     stop = threading.Event()
@@ -80,7 +85,11 @@ def run(
                 log.info("Another engine serves this queue; this one ends.")
                 return
             log.info("The engine %s starts.", work.owner)
-            Engine(work, build_maker(maker, options), options, stop, supervised=supervised).serve()
+            make = build_maker(maker, options)
+            make = lead(make) if launched() else make
+            Engine(work, make, options, stop, supervised=supervised).serve()
+            if isinstance(make, Leading):
+                make.close()
             log.info("The engine %s ends in order.", work.owner)
     except Exception:
         log.exception("The engine ends because of this:")
@@ -103,6 +112,9 @@ class Engine:
         self._variant: str | None = None
         self._said: tuple[EngineState, str | None] | None = None
         self._patrolled = time.monotonic()
+        self._job: Job | None = None
+        if isinstance(make, Leading):
+            make.on_loss(self._lose_rank)
 
     def serve(self) -> None:
         """Make clips until asked to end."""
@@ -125,11 +137,21 @@ class Engine:
 
     def _work_on(self, job: Job) -> None:
         log.info("Job %d (%s), attempt %d, begins.", job.number, job.id, job.attempt)
+        self._job = job
         ending = self._attempt(job)
+        self._job = None
         # Only here the exception is gone that held on to the memory that it was about.
         _free_memory()
         if not self._persist(ending):
             log.warning("Job %d was not this engine's any more when it ended.", job.number)
+        if isinstance(self._make, Leading) and not self._make.in_step:
+            raise RuntimeError("The ranks are out of step after this error; the engine has to start anew.")
+
+    def _lose_rank(self, lacked_memory: bool) -> None:
+        """A rank is gone, and this process goes in a moment; the job would be tried again as it is."""
+        job = self._job
+        if lacked_memory and job is not None:
+            self._work.fail(job, self._memory_advice(job.spec))
 
     def _attempt(self, job: Job) -> Callable[[], bool]:
         """Make the clip; returns the transition to write."""
@@ -152,7 +174,7 @@ class Engine:
             log.warning("Job %d failed: %s", job.number, error)
             return partial(self._work.fail, job, str(error))
         except Exception as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             log.warning("Job %d ran out of memory: %s", job.number, error)
             return partial(self._work.fail, job, self._memory_advice(job.spec))
@@ -233,14 +255,6 @@ def _smaller_variants(spec: ClipSpec, options: MakerOptions) -> list[str]:
     if asked is None:
         return []
     return [v.name for v in complete_variants(options.checkpoint_directory) if size(v) < size(asked)]
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    torch = sys.modules.get("torch")
-    if torch is None:
-        return isinstance(error, MemoryError)
-    # The allocator for host memory raises a plain RuntimeError.
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def _free_memory() -> None:

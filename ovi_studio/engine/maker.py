@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ovi_studio.clip import Clip
 from ovi_studio.jobs.model import Phase
+from ovi_studio.parallel.plan import PLANNED, ShardingWish
+from ovi_studio.parallel.ranks import join_ranks
 from ovi_studio.spec import ClipSpec
 
 if TYPE_CHECKING:
@@ -48,6 +50,10 @@ class MakerOptions:
     offloaded: bool = False
     adapter_directory: Path | None = None
     """None is the default one (see `adapters.library`)."""
+    gpus: int | None = None
+    """That make a clip together; None: as many as there are and can share one."""
+    sharding: ShardingWish = PLANNED
+    """How the weights lie on them."""
 
 
 class ModelMaker:
@@ -57,8 +63,15 @@ class ModelMaker:
         from ovi_studio.generate import Generator
         from ovi_studio.pipeline import Compute
 
-        compute = Compute.default(attention=options.attention, compiled=options.compiled, offloaded=options.offloaded)
-        self._generator = Generator(options.checkpoint_directory, compute, options.adapter_directory)
+        compute = Compute.default(
+            attention=options.attention,
+            compiled=options.compiled,
+            offloaded=options.offloaded,
+            sharding=options.sharding,
+        )
+        self._generator = Generator(
+            options.checkpoint_directory, compute, options.adapter_directory, ranks=join_ranks()
+        )
         self._loaded: str | None = None
 
     def __call__(self, spec: ClipSpec, report: Report) -> Clip:

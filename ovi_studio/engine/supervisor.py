@@ -37,6 +37,7 @@ from ovi_studio.jobs.paths import StudioPaths, folder_errors
 from ovi_studio.jobs.recovery import living_engines, recover_dead
 from ovi_studio.jobs.store import Store
 from ovi_studio.jobs.work import ENDED_IN_ORDER
+from ovi_studio.parallel.launch import wish_arguments
 
 BACK_OFF_SECONDS = (1.0, 5.0, 30.0)
 MAX_MISFIRES = 3
@@ -79,6 +80,7 @@ def engine_command(paths: StudioPaths, options: MakerOptions, maker: str = DEFAU
     command += ["--compile"] * options.compiled + ["--cpu-offload"] * options.offloaded
     if options.adapter_directory is not None:
         command += ["--lora-dir", str(options.adapter_directory.absolute())]
+    command += wish_arguments(options.sharding, options.gpus)
     return [*command, "--maker", maker]
 
 

@@ -3,6 +3,9 @@
 In it each tower attends to itself, then with one query to the text and to the other tower's tokens, then goes through
 its feed-forward layers. All tokens share one timestep, except that those of a clean first frame have timestep 0: there
 are one or two rows of modulation, not one per token.
+
+Attention is begun by one call and ended by calling what that returns: tokens may have to travel between ranks
+(`models.split`), and meanwhile the other tower works.
 """
 
 from collections.abc import Sequence
@@ -15,6 +18,7 @@ from torch.nn import functional
 
 from ovi_studio.models.attention import attention
 from ovi_studio.models.rotary import RotaryTable, rotate
+from ovi_studio.models.split import WHOLE, Pending, Whole
 
 
 class KeyValue(NamedTuple):
@@ -39,6 +43,8 @@ class Stream(NamedTuple):
     """(batch, tokens, dim)"""
     modulation: Modulation
     rotary: RotaryTable
+    split: Whole = WHOLE
+    """Where the tokens are."""
 
 
 class SelfAttention(nn.Module):
@@ -55,11 +61,17 @@ class SelfAttention(nn.Module):
         self.norm_k = nn.RMSNorm(dim, eps=eps)
         self.backend = AttentionBackendName.NATIVE
 
-    def forward(self, x: Tensor, rotary: RotaryTable) -> Tensor:
+    def forward(self, x: Tensor, rotary: RotaryTable, split: Whole) -> Pending[Tensor]:
         query, key, value = _side_by_side(x, self.q, self.k, self.v)
         query = rotate(self.heads(self.norm_q(query)), rotary)
         key = rotate(self.heads(self.norm_k(key)), rotary)
-        return _linear(self.o, attention(query, key, self.heads(value), self.backend).flatten(2))
+        arrive = split.to_heads((query, key, self.heads(value)))
+
+        def finish() -> Tensor:
+            result = split.to_tokens(attention(*arrive(), self.backend))
+            return _linear(self.o, result.flatten(2))
+
+        return finish
 
     def heads(self, x: Tensor) -> Tensor:
         """(batch, tokens, dim) -> (batch, tokens, heads, head_dim)"""
@@ -84,14 +96,14 @@ class CrossAttention(SelfAttention):
         return KeyValue(self.heads(self.norm_k(self.k(context))), self.heads(self.v(context)))
 
     def forward(  # type: ignore[override]
-        self, x: Tensor, rotary: RotaryTable, text: KeyValue, other: Tensor, other_rotary: RotaryTable
-    ) -> Tensor:
+        self, x: Tensor, rotary: RotaryTable, text: KeyValue, other: Stream
+    ) -> Pending[Tensor]:
         query = self.heads(self.norm_q(_linear(self.q, x)))
+        key, value = _side_by_side(self.pre_attn_norm_fusion(other.tokens), self.k_fusion, self.v_fusion)
+        key = rotate(self.heads(self.norm_k_fusion(key)), other.rotary)
+        from_other = other.split.attend(rotate(query, rotary), key, self.heads(value), self.backend)
         from_text = attention(query, text.key, text.value, self.backend)
-        key, value = _side_by_side(self.pre_attn_norm_fusion(other), self.k_fusion, self.v_fusion)
-        key = rotate(self.heads(self.norm_k_fusion(key)), other_rotary)
-        from_other = attention(rotate(query, rotary), key, self.heads(value), self.backend)
-        return _linear(self.o, (from_text + from_other).flatten(2))
+        return lambda: _linear(self.o, (from_text + from_other()).flatten(2))
 
 
 class BlockModulation(nn.Module):
@@ -119,24 +131,24 @@ class TowerBlock(nn.Module):
         self.ffn = nn.Sequential(nn.Linear(dim, ffn_dim), nn.GELU(approximate="tanh"), nn.Linear(ffn_dim, dim))
         self.modulation = BlockModulation(dim)
 
-    def attend_to_itself(self, x: Tensor, modulation: Sequence[Modulation], rotary: RotaryTable) -> Tensor:
+    def attend_to_itself(self, own: Stream, modulation: Sequence[Modulation]) -> Pending[Tensor]:
         shift, scale, gate, *_ = modulation
-        return _gated(x, self.self_attn(modulated(self.norm1(x), shift, scale), rotary), gate)
+        attended = self.self_attn(modulated(self.norm1(own.tokens), shift, scale), own.rotary, own.split)
+        return lambda: _gated(own.tokens, attended(), gate)
 
     def attend_to_others(
-        self,
-        x: Tensor,
-        modulation: Sequence[Modulation],
-        rotary: RotaryTable,
-        text: KeyValue,
-        other: Tensor,
-        other_rotary: RotaryTable,
-    ) -> Tensor:
+        self, own: Stream, modulation: Sequence[Modulation], text: KeyValue, other: Stream
+    ) -> Pending[Tensor]:
         *_, shift, scale, gate = modulation
-        x = x + self.cross_attn(self.norm3(x), rotary, text, other, other_rotary)
-        widen, activate, narrow = self.ffn
-        hidden = activate(_linear(widen, modulated(self.norm2(x), shift, scale)))
-        return _gated(x, _linear(narrow, hidden), gate)
+        attended = self.cross_attn(self.norm3(own.tokens), own.rotary, text, other)
+
+        def finish() -> Tensor:
+            x = own.tokens + attended()
+            widen, activate, narrow = self.ffn
+            hidden = activate(_linear(widen, modulated(self.norm2(x), shift, scale)))
+            return _gated(x, _linear(narrow, hidden), gate)
+
+        return finish
 
 
 class Visit(NamedTuple):
@@ -178,12 +190,14 @@ class FusionBlock(nn.Module):
         """One visit. Each tower attends to what the other was before its own cross-attention."""
         video_modulation = self.video.modulation(video.modulation)
         audio_modulation = self.audio.modulation(audio.modulation)
-        x = self.video.attend_to_itself(video.tokens, video_modulation, video.rotary)
-        y = self.audio.attend_to_itself(audio.tokens, audio_modulation, audio.rotary)
-        return (
-            self.video.attend_to_others(x, video_modulation, video.rotary, video_text, y, audio.rotary),
-            self.audio.attend_to_others(y, audio_modulation, audio.rotary, audio_text, x, video.rotary),
-        )
+        # What a call begins is under way while the next one computes.
+        x = self.video.attend_to_itself(video, video_modulation)
+        y = self.audio.attend_to_itself(audio, audio_modulation)
+        audio = audio._replace(tokens=y())
+        video = video._replace(tokens=x())
+        y = self.audio.attend_to_others(audio, audio_modulation, audio_text, video)
+        x = self.video.attend_to_others(video, video_modulation, video_text, audio)
+        return x(), y()
 
 
 def _side_by_side(x: Tensor, *layers: nn.Module) -> Sequence[Tensor]:

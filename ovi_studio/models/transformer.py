@@ -33,6 +33,7 @@ from ovi_studio.models.fusion_block import (
     modulated,
 )
 from ovi_studio.models.rotary import RotaryTable, audio_table, video_table
+from ovi_studio.models.split import WHOLE, Whole
 
 
 class TextContext(NamedTuple):
@@ -222,6 +223,7 @@ class OviTransformer(ModelMixin, ConfigMixin):
         passes: Sequence[Pass],
         *,
         clean_first_frame: bool = False,
+        split: Whole = WHOLE,
     ) -> list[tuple[Tensor, Tensor]]:
         """Predicted velocities of every pass, in the shapes of the latents.
 
@@ -233,6 +235,7 @@ class OviTransformer(ModelMixin, ConfigMixin):
             timestep: (batch,), from 0 (clean) to 1000 (noise).
             passes: their texts are from `prepare_text`.
             clean_first_frame: the first latent frame is given, not noisy; its tokens have timestep 0.
+            split: the ranks that share the video tokens; each gives the whole latents and gets whole velocities.
         """
         tokens, grid = self.video_model.patchify(video)
         audio_tokens = self.audio_model.patch_embedding(audio)
@@ -242,16 +245,16 @@ class OviTransformer(ModelMixin, ConfigMixin):
         video_time, video_rows = self.video_model.embed_time(steps)
         audio_time, audio_rows = self.audio_model.embed_time(timestep.unsqueeze(1))
 
+        rows = Modulation(*split.share_rows(video_rows, boundary))
         start = (
-            Stream(tokens, Modulation(video_rows, boundary), rotary[0]),
+            Stream(split.share(tokens), rows, split.share_table(rotary[0]), split),
             Stream(audio_tokens, Modulation(audio_rows, 0), rotary[1]),
         )
         del tokens, audio_tokens
+        time = Modulation(*split.share_rows(video_time, boundary))
         return [
             (
-                self.video_model.unpatchify(
-                    self.video_model.head(video_tokens, Modulation(video_time, boundary)), grid
-                ),
+                self.video_model.unpatchify(split.join(self.video_model.head(video_tokens, time)), grid),
                 self.audio_model.head(audio_tokens, Modulation(audio_time, 0)),
             )
             for video_tokens, audio_tokens in self._through_blocks(*start, passes)

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, unpatchify
@@ -66,9 +67,15 @@ def decode(vae: AutoencoderKLWan, latents: Tensor, tile: int | None = None) -> I
     Args:
         tile: latent pixels along each side of a tile; None decodes whole frames.
     """
-    features = _whole_frame_layers(vae, latents)
-    for region in _tiles(*latents.shape[2:], tile):
-        yield from _decode_tile(vae, features, region)
+    features = whole_frame_layers(vae, latents)
+    height, width = latents.shape[2:]
+    for region in cut(height, width, math.ceil(height / (tile or height)), math.ceil(width / (tile or width))):
+        yield from decode_tile(vae, features, region)
+
+
+def to_bytes(pixels: Tensor) -> np.ndarray:
+    """(3, T, H, W) in [-1, 1] -> uint8 (T, H, W, 3), cut and not rounded, as in the official code."""
+    return ((pixels.float() + 1) / 2 * 255).to(torch.uint8).permute(1, 2, 3, 0).cpu().numpy()
 
 
 def decode_whole(vae: AutoencoderKLWan, latents: Tensor, tile: int | None = None) -> Tensor:
@@ -81,8 +88,8 @@ def decode_whole(vae: AutoencoderKLWan, latents: Tensor, tile: int | None = None
     return video
 
 
-def _whole_frame_layers(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
-    """Everything before the up blocks, frame by frame."""
+def whole_frame_layers(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
+    """Everything before the up blocks, frame by frame: features (1, channels, frames, height, width)."""
     mean, std = _statistics(vae, latents)
     scaled = (latents.unsqueeze(0).float() * std + mean).to(vae.dtype)
     decoder = vae.decoder
@@ -95,33 +102,33 @@ def _whole_frame_layers(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Region:
+class Region:
     """Part of a frame, in pixels of some resolution."""
 
     rows: slice
     columns: slice
 
-    def scaled(self, factor: int) -> "_Region":
-        return _Region(*(slice(side.start * factor, side.stop * factor) for side in (self.rows, self.columns)))
+    def scaled(self, factor: int) -> "Region":
+        return Region(*(slice(side.start * factor, side.stop * factor) for side in (self.rows, self.columns)))
 
-    def widened(self, margin: int, height: int, width: int) -> "_Region":
+    def widened(self, margin: int, height: int, width: int) -> "Region":
         """With a margin on every side that does not leave the frame."""
-        return _Region(
+        return Region(
             *(
                 slice(max(0, side.start - margin), min(size, side.stop + margin))
                 for side, size in ((self.rows, height), (self.columns, width))
             )
         )
 
-    def cut_from(self, x: Tensor, whole: "_Region") -> Tensor:
+    def cut_from(self, x: Tensor, whole: "Region") -> Tensor:
         """This region of x, which covers `whole`."""
         top, left = whole.rows.start, whole.columns.start
         rows = slice(self.rows.start - top, self.rows.stop - top)
         return x[..., rows, self.columns.start - left : self.columns.stop - left]
 
 
-def _decode_tile(vae: AutoencoderKLWan, features: Tensor, tile: _Region) -> Iterator[Patch]:
-    """Stream the frames of one tile through the up blocks and the last convolution."""
+def decode_tile(vae: AutoencoderKLWan, features: Tensor, tile: Region) -> Iterator[Patch]:
+    """Stream the frames of one tile through the up blocks and the last convolution; a piece for every latent frame."""
     decoder = vae.decoder
     height, width = features.shape[-2:]
     factors, margins = _resolutions(decoder)
@@ -134,7 +141,7 @@ def _decode_tile(vae: AutoencoderKLWan, features: Tensor, tile: _Region) -> Iter
     cache = _empty_cache(decoder)
     start = 0
     for index in range(features.shape[2]):
-        x = regions[0].cut_from(features[:, :, index : index + 1], _Region(slice(0, height), slice(0, width)))
+        x = regions[0].cut_from(features[:, :, index : index + 1], Region(slice(0, height), slice(0, width)))
         position = [0]
         for block, before, after in zip(decoder.up_blocks, regions, regions[1:], strict=False):
             x = block(x, feat_cache=cache, feat_idx=position, first_chunk=index == 0)
@@ -181,15 +188,12 @@ def _cached_convolution(convolution: nn.Module, x: Tensor, cache: list[Any], pos
     return convolution(x, past)
 
 
-def _tiles(height: int, width: int, tile: int | None) -> Iterator[_Region]:
-    """Tiles of nearly equal size, none larger than `tile` on a side."""
-    for rows in _spans(height, tile or height):
-        for columns in _spans(width, tile or width):
-            yield _Region(rows, columns)
+def cut(height: int, width: int, rows: int, columns: int) -> list[Region]:
+    """A frame in rows x columns tiles of nearly equal size."""
+    return [Region(down, across) for down in _spans(height, rows) for across in _spans(width, columns)]
 
 
-def _spans(length: int, limit: int) -> list[slice]:
-    count = math.ceil(length / limit)
+def _spans(length: int, count: int) -> list[slice]:
     edges = [length * index // count for index in range(count + 1)]
     return [slice(start, stop) for start, stop in itertools.pairwise(edges)]
 

@@ -22,6 +22,9 @@ class TowerSizes:
     layers: int
     heads: int
     text_tokens: int
+    video_width: int
+    """Numbers that a video token's velocity has."""
+    audio_width: int
     block_parameters: int
     """Of one fusion block: both towers' halves."""
     other_parameters: int
@@ -38,6 +41,8 @@ class TowerSizes:
             layers=video["num_layers"],
             heads=video["num_heads"],
             text_tokens=video["text_len"],
+            video_width=math.prod(video["patch_size"]) * video["out_dim"],
+            audio_width=math.prod(audio["patch_size"]) * audio["out_dim"],
             # ten d x d layers with their biases, two norms for queries and keys each, norm3 and the norm between the
             # towers with weight and bias, the feed-forward layers, six rows of modulation
             block_parameters=2 * (10 * (d * d + d) + 5 * d + 4 * d + 2 * d * f + f + d + 6 * d),
@@ -64,20 +69,26 @@ class TowerSizes:
         """Bytes that a rank sends in a forward pass whose video tokens are shared by `ranks`.
 
         A block exchanges queries, keys and values, then the result of attention; audio's partial results are added
-        up (a ring: twice the tensor, less its own share), and their log-sum-exps go to everybody.
+        up (a ring: twice the tensor, less its own share), and their log-sum-exps go to everybody. At the end so do the
+        velocities of its tokens.
         """
         if ranks == 1:
             return 0
-        share = math.ceil(video_tokens / ranks) * self.dim * item
-        video = 4 * share * (ranks - 1) // ranks
+        share = math.ceil(video_tokens / ranks)
+        video = 4 * share * self.dim * item * (ranks - 1) // ranks
         merge = 2 * audio_tokens * self.dim * item * (ranks - 1) // ranks
         log_sums = audio_tokens * self.heads * LOG_SUM_BYTES * (ranks - 1)
-        return self.layers * (video + merge + log_sums)
+        return self.layers * (video + merge + log_sums) + share * self.video_width * item * (ranks - 1)
 
     def exchanged_officially(self, video_tokens: int, audio_tokens: int, ranks: int, item: int) -> int:
         """The same for the official code: eight exchanges a block and tower, of tokens split in both towers."""
-        tokens = math.ceil(video_tokens / ranks) + math.ceil(audio_tokens / ranks)
-        return self.layers * 8 * tokens * self.dim * item * (ranks - 1) // ranks
+        video, audio = math.ceil(video_tokens / ranks), math.ceil(audio_tokens / ranks)
+        blocks = self.layers * 8 * (video + audio) * self.dim * item * (ranks - 1) // ranks
+        return blocks + (video * self.video_width + audio * self.audio_width) * item * (ranks - 1)
+
+    def velocity_bytes(self, video_tokens: int, audio_tokens: int, item: int) -> int:
+        """Of the result of one pass, which goes round among all ranks once a step."""
+        return (video_tokens * self.video_width + audio_tokens * self.audio_width) * item
 
     def gathered(self, blocks: int, ranks: int, item: float) -> float:
         """Bytes that a rank receives when it gathers the weights of `blocks` sharded over `ranks`."""

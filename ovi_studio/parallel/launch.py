@@ -4,17 +4,20 @@ The process that was asked becomes the launcher, which starts one process a GPU 
 others by the environment (`ranks`). Without a GPU the ranks share the CPU, which is good for tests alone.
 """
 
+import argparse
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from ovi_studio.errors import JobError
-from ovi_studio.parallel.plan import MAX_GPUS
+from ovi_studio.parallel.plan import MAX_GPUS, ShardingWish, Strategy, sharing_counts
+from ovi_studio.parallel.ranks import launched
 
 CONFIG = Path(__file__).parent / "accelerate.yaml"
+PUBLISHED_HEADS = 24
+"""Attention heads of every published variant, which ranks share."""
 
 
 def launch_command(ranks: int, module: str, arguments: Sequence[str]) -> list[str]:
@@ -25,19 +28,68 @@ def launch_command(ranks: int, module: str, arguments: Sequence[str]) -> list[st
     return [*launcher, *arguments]
 
 
-def launch(ranks: int, module: str, arguments: Sequence[str]) -> NoReturn:
-    """Become the launcher; raises `JobError` where several ranks cannot be."""
-    if not 2 <= ranks <= MAX_GPUS:
-        raise JobError(f"The number of GPUs for a clip must be between 1 and {MAX_GPUS}, not {ranks}.")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of every command that makes clips."""
+    parser.add_argument("--gpus", type=int, help="GPUs that make a clip together (default: all that can share one)")
+    parser.add_argument(
+        "--fsdp-strategy",
+        type=str.upper,
+        choices=[*Strategy],
+        help="how the weights lie on several GPUs (default: by the plan, see docs/parallel.md)",
+    )
+    parser.add_argument(
+        "--resident-blocks", type=int, help="blocks that stay gathered on each GPU (default: what fits)"
+    )
+    parser.add_argument("--fsdp-offload", action="store_true", help="let each GPU's share wait in host memory")
+
+
+def sharding_wish(options: argparse.Namespace) -> ShardingWish:
+    """What the options say about the weights; raises `JobError` for what cannot be."""
+    if options.resident_blocks is not None and options.resident_blocks < 0:
+        raise JobError(f"The number of resident blocks must be 0 or more, not {options.resident_blocks}.")
+    strategy = None if options.fsdp_strategy is None else Strategy(options.fsdp_strategy)
+    return ShardingWish(strategy, options.resident_blocks, options.fsdp_offload)
+
+
+def wish_arguments(wish: ShardingWish, gpus: int | None) -> list[str]:
+    """The same as arguments again."""
+    arguments = [] if gpus is None else ["--gpus", str(gpus)]
+    arguments += [] if wish.strategy is None else ["--fsdp-strategy", wish.strategy]
+    arguments += [] if wish.resident_blocks is None else ["--resident-blocks", str(wish.resident_blocks)]
+    return arguments + ["--fsdp-offload"] * wish.offloaded
+
+
+def launch_if_several(gpus: int | None, module: str, arguments: Sequence[str]) -> None:
+    """Become the launcher of several ranks, if a clip is to be made by several; returns if not, and in the ranks.
+
+    Args:
+        gpus: None for as many as there are and can share a clip.
+
+    Raises `JobError` for a number that cannot be.
+    """
+    if launched():
+        return
+    if gpus is None:
+        gpus = automatic_ranks()
+    elif gpus not in sharing_counts(MAX_GPUS, PUBLISHED_HEADS):
+        counts = ", ".join(map(str, sharing_counts(max(gpus, 8), PUBLISHED_HEADS)))
+        raise JobError(f"{gpus} GPUs cannot share a clip evenly; use one of {counts}.")
+    if gpus == 1:
+        return
     if sys.platform == "win32":
         raise JobError(
             "On Windows a clip can use one GPU only, since NCCL is not there; use --gpus 1, or WSL for several."
         )
-    command = launch_command(ranks, module, arguments)
+    command = launch_command(gpus, module, arguments)
     sys.stdout.flush()
     sys.stderr.flush()
     # The same process id, so that whoever started this process can still end it.
     os.execv(command[0], command)
+
+
+def automatic_ranks() -> int:
+    """As many GPUs as there are and can share a clip; 1 without any."""
+    return 1 if sys.platform == "win32" else max(sharing_counts(gpu_count(), PUBLISHED_HEADS), default=1)
 
 
 def gpu_count() -> int:

@@ -75,6 +75,20 @@ class Strategy(StrEnum):
 
 
 @dataclass(frozen=True)
+class ShardingWish:
+    """What a person decides about the weights on several ranks; what is None is decided by the plan."""
+
+    strategy: Strategy | None = None
+    resident_blocks: int | None = None
+    """With a strategy that shards and lets go: how many blocks stay gathered all the same."""
+    offloaded: bool = False
+    """Shards wait in host memory."""
+
+
+PLANNED = ShardingWish()
+
+
+@dataclass(frozen=True)
 class Gpus:
     """Equal GPUs of one machine; of unequal ones the smallest counts."""
 
@@ -194,14 +208,17 @@ def choose(demand: Demand, gpus: Gpus, wish: Wish = Wish.LATENCY) -> Plan:
 
 
 def layout_for(ranks: int, heads: int, *, guided: bool) -> tuple[int, int]:
-    """(halves, ranks that share the tokens) of a clip on all of `ranks`; raises `JobError` if they cannot share it."""
+    """(halves, ranks that share the tokens) of a clip on these ranks.
+
+    Ranks that cannot share it, such as three of a model with two heads, compute the same as others do.
+    """
     halves = 2 if guided and ranks % 2 == 0 else 1
-    if heads % (ranks // halves) == 0:
-        return halves, ranks // halves
-    usable = [count for count in range(1, ranks) if heads % count == 0]
-    raise JobError(
-        f"{ranks} GPUs cannot share the model's {heads} attention heads evenly; use {', '.join(map(str, usable))}."
-    )
+    return halves, max(count for count in range(1, ranks + 1) if ranks // halves % count == 0 == heads % count)
+
+
+def sharing_counts(gpus: int, heads: int) -> list[int]:
+    """The numbers of GPUs, up to `gpus`, all of which can share every clip of a model."""
+    return [count for count in range(1, gpus + 1) if heads % count == 0]
 
 
 def plan_layout(demand: Demand, gpus: Gpus, clips: int, halves: int, sequence: int) -> Plan | None:
@@ -267,7 +284,10 @@ def _predict(
     # The negative pass leaves one block out; beside each other the positive one decides.
     both = 2 - 1 / sizes.layers
     passes = both if demand.guided and halves == 1 else 1
-    exchanged = passes * sizes.exchanged(demand.video_tokens, demand.audio_tokens, sequence, ACTIVATION_BYTES)
+    clip = (demand.video_tokens, demand.audio_tokens)
+    exchanged = passes * sizes.exchanged(*clip, sequence, ACTIVATION_BYTES)
+    if ranks > 1:
+        exchanged += demand.passes * sizes.velocity_bytes(*clip, ACTIVATION_BYTES)
     travelling = sizes.layers - budget.resident
     item = WEIGHT_BYTES[demand.weights]
     gathered = sizes.gathered(travelling, ranks, item)

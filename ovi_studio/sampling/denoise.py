@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ovi_studio.models.transformer import OviTransformer
+from ovi_studio.parallel.layout import HERE, Layout
 from ovi_studio.sampling.guidance import Guidance, guided_velocity
 from ovi_studio.sampling.solvers import Scheduler, advance, build_scheduler, timesteps
 from ovi_studio.spec import Solver
@@ -74,6 +75,7 @@ def denoise(
     first_frame: Tensor | None = None,
     on_step: OnStep | None = None,
     before_step: BeforeStep | None = None,
+    layout: Layout = HERE,
 ) -> Latents:
     """Walk from noise to latents.
 
@@ -82,6 +84,7 @@ def denoise(
 
     Args:
         first_frame: its latents (channels, 1, height, width); they stand in frame 0 before every step and at the end.
+        layout: how the passes lie on the ranks.
     """
     video_solver, audio_solver = (_build(schedule, stream, noise.video.device) for stream in ("video", "audio"))
     video, audio = noise.video.unsqueeze(0), noise.audio.unsqueeze(0)
@@ -96,6 +99,7 @@ def denoise(
             torch.full((1,), timestep, device=video.device, dtype=torch.float32),
             guidance,
             clean_first_frame=first_frame is not None,
+            layout=layout,
         )
         video = advance(video_solver, velocity.float(), video)
         audio = advance(audio_solver, audio_velocity.float(), audio)

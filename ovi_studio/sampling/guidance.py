@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ovi_studio.models.transformer import OviTransformer, Pass, TextContext
+from ovi_studio.parallel.layout import HERE, Layout
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,18 @@ def guided_velocity(
     guidance: Guidance,
     *,
     clean_first_frame: bool,
+    layout: Layout = HERE,
 ) -> tuple[Tensor, Tensor]:
-    """Velocities of video (batch, channels, frames, height, width) and audio (batch, length, channels)."""
+    """Velocities of video (batch, channels, frames, height, width) and audio (batch, length, channels).
+
+    On several ranks all bring the same latents, and get the same velocities.
+    """
     passes = [Pass(guidance.positive)]
     if guidance.negative is not None:
         passes.append(Pass(guidance.negative, guidance.skip_block))
-    towards, *away = model.velocities(video, audio, timestep, passes, clean_first_frame=clean_first_frame)
+    clip = {"clean_first_frame": clean_first_frame, "split": layout.split}
+    own = model.velocities(video, audio, timestep, layout.own(passes), **clip)
+    towards, *away = layout.hand_round(own, len(passes))
     if not away:
         return towards
     (video_away, audio_away), (video_towards, audio_towards) = away[0], towards

@@ -1,0 +1,67 @@
+"""The video decoder on several ranks: tiles over space are shared out, each streams over time, the leader collects.
+
+Tiles are exact (`models.video_vae`), so it does not matter how many there are or who decodes them. The layers that see
+the whole frame are computed by every rank; they are a hundredth of the work.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from diffusers import AutoencoderKLWan
+from torch import Tensor
+
+from ovi_studio.models.video_vae import Patch, cut, decode_tile, to_bytes, whole_frame_layers
+from ovi_studio.parallel.ranks import Ranks
+
+_MARGIN = 2
+"""Latent pixels that a tile computes beyond each side, weighted by what the layers cost; estimated."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece of the clip: uint8 (frames, height, width, 3) and where it belongs."""
+
+    frames: slice
+    rows: slice
+    columns: slice
+    pixels: np.ndarray
+
+
+def decode_pieces(vae: AutoencoderKLWan, latents: Tensor, tile: int | None, ranks: Ranks) -> Iterator[list[Piece]]:
+    """Decode normalised latents (channels, frames, height, width), each rank a latent frame of a tile at a time.
+
+    Every rank gets as many lists, and the leader gets all pieces in them.
+
+    Args:
+        tile: the most latent pixels along each side of a tile, the same on all ranks; None for no limit.
+    """
+    features = whole_frame_layers(vae, latents)
+    height, width = latents.shape[2:]
+    tiles = cut(height, width, *grid(height, width, tile, ranks.count))
+    for first in range(0, len(tiles), ranks.count):
+        batch = tiles[first : first + ranks.count]
+        own = decode_tile(vae, features, batch[ranks.index]) if ranks.index < len(batch) else None
+        for _ in range(latents.shape[1]):
+            piece = None if own is None else _piece(next(own))
+            yield [found for found in ranks.collect(piece) if found is not None]
+
+
+def grid(height: int, width: int, limit: int | None, ranks: int) -> tuple[int, int]:
+    """The (rows, columns) of tiles, none larger than `limit`, that `ranks` decode soonest."""
+
+    def seconds(shape: tuple[int, int]) -> tuple[int, int]:
+        rows, columns = shape
+        rounds = math.ceil(rows * columns / ranks)
+        area = (math.ceil(height / rows) + 2 * _MARGIN) * (math.ceil(width / columns) + 2 * _MARGIN)
+        return rounds * area, rows * columns
+
+    least = [math.ceil(side / (limit or side)) for side in (height, width)]
+    most = [min(side, most + ranks) for side, most in zip((height, width), least, strict=True)]
+    return min(itertools.product(range(least[0], most[0] + 1), range(least[1], most[1] + 1)), key=seconds)
+
+
+def _piece(patch: Patch) -> Piece:
+    return Piece(patch.frames, patch.rows, patch.columns, to_bytes(patch.pixels))

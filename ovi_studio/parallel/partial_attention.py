@@ -1,0 +1,35 @@
+"""Attention to a part of the keys, with what is needed to put the parts together: the log-sum-exp of the scores.
+
+softmax over all keys = sum of the parts' results, each weighted by exp(its log-sum - the log-sum of all).
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+_FLASH_TYPES = (torch.float16, torch.bfloat16)
+
+
+def attention_with_log_sum(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """Result (batch, queries, heads, width) and log-sum-exp, float32 (batch, queries, heads), of some keys.
+
+    Without any keys the result is 0 and the log-sum -inf, which gives it no weight.
+    """
+    if key.shape[1] == 0:
+        log_sum = query.new_full(query.shape[:3], -math.inf, dtype=torch.float32)
+        return torch.zeros_like(query), log_sum
+    heads_first = (x.transpose(1, 2) for x in (query, key, value))
+    result, log_sum = _kernel(*heads_first)
+    return result.transpose(1, 2), log_sum.float().transpose(1, 2).contiguous()
+
+
+def _kernel(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """PyTorch's own kernels return the log-sum as well, though its public function drops it."""
+    if query.device.type == "cpu":
+        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value)
+    if query.device.type == "cuda" and query.dtype in _FLASH_TYPES:
+        return torch.ops.aten._scaled_dot_product_flash_attention(query, key, value)[:2]
+    scores = query.float() @ key.float().transpose(-1, -2) / math.sqrt(query.shape[-1])
+    log_sum = scores.logsumexp(dim=-1)
+    return ((scores - log_sum.unsqueeze(-1)).exp() @ value.float()).to(query.dtype), log_sum

@@ -1,0 +1,117 @@
+"""Sequence parallel: the video tokens of one pass shared by several ranks (Ulysses, arXiv 2309.14509, made for Ovi).
+
+Only video is split; its few hundred audio tokens are on every rank. Hence of the six attentions of a block four are
+local: those to text, that of video to audio, and audio's own. What travels:
+
+- video's self-attention: queries, keys and values in one exchange, from some tokens with all heads to all tokens with
+  some heads, and the result back;
+- audio's attention to video: every rank attends to its own tokens, and the partial results are weighted by their
+  log-sum-exp and added up.
+
+Tokens are padded to a multiple of the ranks; padding never becomes a key and is cut off at the end, so it changes
+nothing. Buffers are kept from block to block. Nothing here waits for the device.
+"""
+
+import math
+from functools import cached_property
+
+import torch
+import torch.distributed as dist
+from diffusers.models.attention_dispatch import AttentionBackendName
+from torch import Tensor
+from torch.nn import functional
+
+from ovi_studio.models.rotary import RotaryTable
+from ovi_studio.models.split import Heads, Pending, Whole
+from ovi_studio.parallel.partial_attention import attention_with_log_sum
+
+
+class SequenceParallel(Whole):
+    """This rank's part of the video tokens of one clip.
+
+    Args:
+        group: the ranks that share them, in the order of their tokens.
+        tokens: how many the whole clip has.
+    """
+
+    def __init__(self, group: dist.ProcessGroup, tokens: int) -> None:
+        self._group = group
+        self._ranks = dist.get_world_size(group)
+        self._tokens = tokens
+        self._share = math.ceil(tokens / self._ranks)
+        self._first = dist.get_rank(group) * self._share
+        self._buffers: dict[tuple[str, torch.Size, torch.dtype], Tensor] = {}
+
+    @cached_property
+    def own(self) -> int:
+        """This rank's tokens without padding; none, if there are fewer tokens than ranks."""
+        return max(0, min(self._share, self._tokens - self._first))
+
+    def share(self, tokens: Tensor) -> Tensor:
+        part = tokens[:, self._first : self._first + self.own]
+        return functional.pad(part, (0, 0, 0, self._share - self.own))
+
+    def share_table(self, table: RotaryTable) -> RotaryTable:
+        padding = (0, 0, 0, 0, 0, self._share - self.own)
+        parts = (values[self._first : self._first + self.own] for values in table)
+        return RotaryTable(*(functional.pad(part, padding) for part in parts))
+
+    def share_rows(self, rows: Tensor, boundary: int) -> tuple[Tensor, int]:
+        before = min(max(0, boundary - self._first), self._share)
+        if before == 0:
+            return rows[:, -1:], 0
+        return (rows[:, :1], 0) if before == self._share else (rows, before)
+
+    def join(self, tokens: Tensor) -> Tensor:
+        gathered = tokens.new_empty(self._ranks, *tokens.shape)
+        dist.all_gather_into_tensor(gathered.flatten(0, 1), tokens.contiguous(), group=self._group)
+        return gathered.transpose(0, 1).flatten(1, 2)[:, : self._tokens]
+
+    @torch.compiler.disable
+    def to_heads(self, heads: Heads) -> Pending[Heads]:
+        batch, share, count, width = heads[0].shape
+        shape = torch.Size((self._ranks, len(heads), batch, share, count // self._ranks, width))
+        outgoing, incoming = (self._buffer(name, shape, heads[0]) for name in ("heads out", "heads in"))
+        for index, x in enumerate(heads):
+            outgoing[:, index] = x.unflatten(2, (self._ranks, -1)).permute(2, 0, 1, 3, 4)
+        work = dist.all_to_all_single(incoming, outgoing, group=self._group, async_op=True)
+
+        def arrive() -> Heads:
+            work.wait()
+            # ranks, which of the three, batch, tokens, heads, width -> the ranks' tokens behind each other
+            query, key, value = incoming.permute(1, 2, 0, 3, 4, 5).flatten(2, 3)[:, :, : self._tokens].unbind()
+            return query, key, value
+
+        return arrive
+
+    @torch.compiler.disable
+    def to_tokens(self, x: Tensor) -> Tensor:
+        batch, _, count, width = x.shape
+        shape = torch.Size((self._ranks, batch, self._share, count, width))
+        outgoing, incoming = (self._buffer(name, shape, x) for name in ("tokens out", "tokens in"))
+        padded = functional.pad(x, (0, 0, 0, 0, 0, self._ranks * self._share - self._tokens))
+        outgoing.copy_(padded.unflatten(1, (self._ranks, self._share)).transpose(0, 1))
+        dist.all_to_all_single(incoming, outgoing, group=self._group)
+        # ranks, batch, tokens, heads, width -> the ranks' heads beside each other
+        return incoming.permute(1, 2, 0, 3, 4).flatten(2, 3)
+
+    @torch.compiler.disable
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, backend: AttentionBackendName) -> Pending[Tensor]:
+        partial, log_sum = attention_with_log_sum(query, key[:, : self.own], value[:, : self.own])
+        log_sums = self._buffer("log sums", torch.Size((self._ranks, *log_sum.shape)), log_sum)
+        dist.all_gather_into_tensor(log_sums.flatten(0, 1), log_sum, group=self._group)
+        weighted = partial * (log_sum - log_sums.logsumexp(dim=0)).exp().unsqueeze(-1)
+        total = weighted.to(query.dtype)
+        work = dist.all_reduce(total, group=self._group, async_op=True)
+
+        def arrive() -> Tensor:
+            work.wait()
+            return total
+
+        return arrive
+
+    def _buffer(self, name: str, shape: torch.Size, like: Tensor) -> Tensor:
+        key = (name, shape, like.dtype)
+        if key not in self._buffers:
+            self._buffers[key] = torch.empty(shape, dtype=like.dtype, device=like.device)
+        return self._buffers[key]

@@ -1,0 +1,64 @@
+"""Single weights that may be sharded over the ranks, read and written as if they were whole; others as they are."""
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+
+def local_part(tensor: Tensor) -> Tensor:
+    """What of it this rank has; writing to it writes to the weight."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def whole(tensor: Tensor, part: Tensor | None = None) -> Tensor:
+    """All of a weight, on the device; every rank must ask for it.
+
+    Args:
+        part: other values in place of this rank's part of them.
+    """
+    part = local_part(tensor) if part is None else part
+    if not isinstance(tensor, DTensor):
+        return part
+    moved = DTensor.from_local(
+        part.to(home(tensor)),
+        tensor.device_mesh,
+        tensor.placements,
+        run_check=False,
+        shape=tensor.shape,
+        stride=tensor.stride(),
+    )
+    return moved.full_tensor()
+
+
+def part_of(tensor: Tensor, values: Tensor) -> Tensor:
+    """This rank's part of whole values for a weight."""
+    if not isinstance(tensor, DTensor):
+        return values
+    # Without a source everybody cuts its own part out of what it has.
+    return distribute_tensor(values, tensor.device_mesh, tensor.placements, src_data_rank=None).to_local()
+
+
+def write(target: Tensor, values: Tensor) -> Tensor:
+    """Give a weight whole values, which every rank has; returns them in the weight's number format."""
+    if not isinstance(target, DTensor):
+        return target.copy_(values)
+    rounded = values.to(target.dtype)
+    target.to_local().copy_(part_of(target, rounded))
+    return rounded
+
+
+def home(tensor: Tensor) -> torch.device:
+    """Where a weight is used, which is not where it waits if it is offloaded."""
+    return torch.device(tensor.device_mesh.device_type) if isinstance(tensor, DTensor) else tensor.device
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether this rank has a part of it only."""
+    return hasattr(model, "reshard")
+
+
+def let_go(model: nn.Module) -> None:
+    """Free what is gathered of a sharded model: until it is gathered again it can be written, and takes no memory."""
+    for module in model.modules():
+        if hasattr(module, "reshard"):
+            module.reshard()

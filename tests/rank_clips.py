@@ -1,0 +1,115 @@
+"""Run on several ranks: whole clips of the tiny bundle against one process, and the decoder shared out.
+
+Arguments: the JSON file to write, the bundle, a picture.
+"""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ovi_studio.checkpoints.layout import require
+from ovi_studio.clip import Clip
+from ovi_studio.errors import JobError
+from ovi_studio.models.video_vae import decode_whole
+from ovi_studio.parallel.decode import decode_pieces
+from ovi_studio.parallel.plan import ShardingWish, Strategy
+from ovi_studio.parallel.ranks import Ranks, join_ranks
+from ovi_studio.pipeline import Compute, Pipeline
+from ovi_studio.spec import ClipSpec
+
+SPEC = ClipSpec(prompt="a red ball bounces <AUDCAP>a deep thump<ENDAUDCAP>", variant="tiny", steps=3, seed=7)
+
+
+def make(pipeline: Pipeline, spec: ClipSpec) -> tuple[Clip, list[torch.Tensor]]:
+    """The clip and the latents of its last step."""
+    latents: list[torch.Tensor] = []
+
+    def keep(step: Any) -> None:
+        latents[:] = [step.latents.video, step.latents.audio]
+
+    return pipeline(spec, keep), latents
+
+
+def clips(ranks: Ranks, bundle: Path, picture: Path) -> dict[str, Any]:
+    specs = {
+        "text": SPEC,
+        "picture": dataclasses.replace(SPEC, image=picture),
+        "one pass": dataclasses.replace(SPEC, video_guidance=1, audio_guidance=1),
+    }
+    inventory = require("tiny", bundle)
+    plain = Pipeline.load(inventory, Compute(torch.device("cpu"), torch.float32))
+    expected = {name: make(plain, spec) for name, spec in specs.items()}
+    found = {}
+    for strategy in (Strategy.FULL_SHARD, Strategy.NO_SHARD):
+        compute = Compute(torch.device("cpu"), torch.float32, sharding=ShardingWish(strategy, 1))
+        pipeline = Pipeline.load(inventory, compute, ranks=ranks)
+        for name, spec in specs.items():
+            clip, latents = make(pipeline, spec)
+            own = max((a - b).abs().max().item() for a, b in zip(latents, expected[name][1], strict=True))
+            answer: dict[str, Any] = {"latents": max(ranks.everybody(own))}
+            if ranks.leads:
+                frames = clip.frames.astype(int) - expected[name][0].frames
+                answer["pixels"] = [int(abs(frames).max()), float((frames != 0).mean())]
+                answer["samples"] = float(np.abs(clip.samples - expected[name][0].samples).max())
+                answer["hashes"] = len(clip.record["checkpoint"])
+            found[f"{strategy}, {name}"] = answer
+    return found
+
+
+def refusals(ranks: Ranks, bundle: Path, picture: Path) -> list[str]:
+    """An error of one rank is everybody's, and the next clip works."""
+    compute = Compute(torch.device("cpu"), torch.float32, sharding=ShardingWish(Strategy.FULL_SHARD))
+    pipeline = Pipeline.load(require("tiny", bundle), compute, ranks=ranks)
+    gone = picture.with_name("gone.png")
+    said = []
+    # Only the last rank has the picture that is not there.
+    image = gone if ranks.index == ranks.count - 1 else picture
+    for spec in (dataclasses.replace(SPEC, image=image), dataclasses.replace(SPEC, slg_layer=9)):
+        try:
+            pipeline(spec)
+        except JobError as error:
+            said.append(str(error))
+    pipeline(SPEC)
+    assert all(other == said for other in ranks.everybody(said))
+    return said
+
+
+@torch.no_grad()
+def decoding(ranks: Ranks, bundle: Path) -> dict[str, Any]:
+    vae = Pipeline.load(require("tiny", bundle), Compute(torch.device("cpu"), torch.float32)).models.video_vae
+    found = {}
+    for height, width, tile in ((11, 13, None), (11, 13, 4), (2, 3, None), (1, 1, None)):
+        latents = torch.randn(8, 3, height, width, generator=torch.Generator().manual_seed(1))
+        whole = decode_whole(vae, latents)
+        frames = np.zeros((whole.shape[1], *whole.shape[2:], 3), int)
+        shares = [0] * ranks.count
+        for pieces in decode_pieces(vae, latents, tile, ranks):
+            for rank, piece in enumerate(pieces):
+                frames[piece.frames, piece.rows, piece.columns] = piece.pixels
+                shares[rank] += piece.pixels.size
+        if ranks.leads:
+            expected = ((whole + 1) / 2 * 255).permute(1, 2, 3, 0).numpy()
+            found[f"{height}x{width}, {tile}"] = [float(np.abs(frames + 0.5 - expected).max()), shares]
+    return found
+
+
+def main() -> None:
+    ranks = join_ranks()
+    bundle, picture = map(Path, sys.argv[2:4])
+    answer = {
+        "clips": clips(ranks, bundle, picture),
+        "refusals": refusals(ranks, bundle, picture),
+        "decoding": decoding(ranks, bundle),
+    }
+    if ranks.leads:
+        Path(sys.argv[1]).write_text(json.dumps(answer))
+    ranks.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""Run on several ranks: every layout of a step against one process, on a model with odd numbers of tokens.
+
+Writes a JSON file with, for each case, the largest difference between any rank's result and that of one process, and
+what travelled and what lies where.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from rank_helpers import counted_traffic
+from test_adapters import AUDIO, DIFFERENCES, DORA, LORA, build_model, reference_file, use
+from torch import Tensor
+
+from ovi_studio.adapters.manager import AdapterManager
+from ovi_studio.models.transformer import OviTransformer
+from ovi_studio.parallel.plan import Strategy
+from ovi_studio.parallel.ranks import Ranks, join_ranks
+from ovi_studio.parallel.sharding import Sharding, shard_transformer
+from ovi_studio.parallel.shards import let_go, local_part
+from ovi_studio.sampling.guidance import Guidance, guided_velocity
+
+SHAPES = {"45 tokens": (3, 6, 10), "24 tokens": (2, 6, 8), "2 tokens": (1, 2, 4)}
+AUDIO_LENGTH = 11
+STACKS = {
+    "fused": ([use(LORA), use(AUDIO, 0.7), use(DORA, 0.3), use(DIFFERENCES, 0.5)], 2),
+    "at run time": ([use(LORA, "0.2;1"), use(AUDIO, "1;0.1")], 4),
+    "fused again": ([use(LORA, 0.4)], 2),
+    "none": ([], 2),
+}
+Velocities = tuple[Tensor, Tensor]
+
+
+def random(*size: int, seed: int) -> Tensor:
+    return torch.randn(size, generator=torch.Generator().manual_seed(seed))
+
+
+def guidance(model: OviTransformer, *, guided: bool, skip: int | None) -> Guidance:
+    texts = [random(1, 7, 32, seed=3), random(1, 5, 32, seed=4), random(1, 9, 32, seed=5)]
+    negative = model.prepare_text(texts[1], texts[2]) if guided else None
+    return Guidance(model.prepare_text(texts[0], texts[0]), negative, 4.0, 3.0, skip)
+
+
+def step(model: OviTransformer, shape: tuple[int, int, int], ranks: Ranks, **case: Any) -> Velocities:
+    """One step; in one process if `ranks` is alone."""
+    frames, height, width = shape
+    clean = case.pop("clean")
+    given = guidance(model, **case)
+    layout = ranks.layout(4, frames * height * width // 4, guided=given.negative is not None)
+    latents = random(1, 8, *shape, seed=1), random(1, AUDIO_LENGTH, 20, seed=2)
+    return guided_velocity(model, *latents, torch.tensor([500.0]), given, clean_first_frame=clean, layout=layout)
+
+
+def difference(ranks: Ranks, one: Velocities, other: Velocities) -> float:
+    """The largest on any rank; infinite if two ranks differ from each other at all."""
+    own = max((a - b).abs().max().item() for a, b in zip(one, other, strict=True))
+    sums = ranks.everybody([x.double().sum().item() for x in one])
+    return max(ranks.everybody(own)) if all(found == sums[0] for found in sums) else float("inf")
+
+
+def cases() -> Iterator[tuple[str, dict[str, Any]]]:
+    for guided, skip in ((True, 1), (True, None), (False, None)):
+        for clean in (False, True):
+            name = f"{'guided' if guided else 'one pass'}{', skip' if skip else ''}{', first frame' if clean else ''}"
+            yield name, {"guided": guided, "skip": skip, "clean": clean}
+
+
+def shard(ranks: Ranks, sharding: Sharding, model: OviTransformer | None = None) -> OviTransformer:
+    """A model that the leader alone has before."""
+    model = model or build_model()
+    if sharding.shards:
+        if not ranks.leads:
+            model = model.to("meta")
+        shard_transformer(model, sharding)
+    return model
+
+
+@torch.no_grad()
+def layouts(ranks: Ranks) -> dict[str, float]:
+    alone = Ranks()
+    plain = build_model()
+    strategies = {
+        "FULL_SHARD": Sharding(Strategy.FULL_SHARD),
+        "FULL_SHARD, 1 resident": Sharding(Strategy.FULL_SHARD, resident_blocks=1),
+        "FULL_SHARD, offloaded": Sharding(Strategy.FULL_SHARD, offloaded=True),
+        "SHARD_GRAD_OP": Sharding(Strategy.SHARD_GRAD_OP),
+        "NO_SHARD": Sharding(Strategy.NO_SHARD),
+    }
+    if ranks.count == 4:
+        strategies["HYBRID_SHARD"] = Sharding(Strategy.HYBRID_SHARD, resident_blocks=1)
+    found = {}
+    for strategy, sharding in strategies.items():
+        model = shard(ranks, sharding)
+        for tokens, shape in SHAPES.items() if strategy == "FULL_SHARD" else [("45 tokens", SHAPES["45 tokens"])]:
+            for name, case in cases():
+                expected = step(plain, shape, alone, **case)
+                found[f"{strategy}, {tokens}, {name}"] = difference(ranks, step(model, shape, ranks, **case), expected)
+    return found
+
+
+@torch.no_grad()
+def adapters(ranks: Ranks) -> dict[str, float]:
+    """Stacks one after the other on a model that is sharded already, against the same in one process."""
+    plain, model = build_model(), shard(ranks, Sharding(Strategy.FULL_SHARD, resident_blocks=1))
+    managers = AdapterManager(plain, reference_file), AdapterManager(model, reference_file)
+    found = {}
+    for name, (stack, steps) in STACKS.items():
+        for manager in managers:
+            manager.prepare(tuple(stack), steps)
+        for index in range(steps):
+            for manager in managers:
+                manager.set_step(index)
+            case = {"guided": True, "skip": 1, "clean": False}
+            results = step(model, SHAPES["45 tokens"], ranks, **case), step(plain, SHAPES["45 tokens"], Ranks(), **case)
+            found[f"{name}, step {index}"] = difference(ranks, *results)
+    return found
+
+
+@torch.no_grad()
+def traffic(ranks: Ranks) -> dict[str, Any]:
+    """What travels in a step, after one that does not count."""
+    found = {}
+    for resident in (0, 1):
+        model = shard(ranks, Sharding(Strategy.FULL_SHARD, resident_blocks=resident))
+        for guided in (True, False):
+            shape = SHAPES["45 tokens"]
+            case = {"guided": guided, "skip": None}
+            given, layout = guidance(model, **case), ranks.layout(4, 45, guided=guided)
+            latents = random(1, 8, *shape, seed=1), random(1, AUDIO_LENGTH, 20, seed=2)
+            inputs = (model, *latents, torch.tensor([500.0]), given)
+            guided_velocity(*inputs, clean_first_frame=False, layout=layout)
+            with counted_traffic() as counted:
+                guided_velocity(*inputs, clean_first_frame=False, layout=layout)
+            found[f"{resident} resident, {'guided' if guided else 'one pass'}"] = counted.bytes | {
+                f"calls {name}": calls for name, calls in counted.calls.items()
+            }
+    return found
+
+
+@torch.no_grad()
+def memory(ranks: Ranks) -> dict[str, list[int]]:
+    """Numbers of parameters that a rank holds between two steps: its shares, and what stays gathered."""
+    found = {}
+    for resident in (0, 1, 3):
+        model = shard(ranks, Sharding(Strategy.FULL_SHARD, resident_blocks=resident))
+        shares = sum(local_part(parameter).numel() for parameter in model.parameters())
+        step(model, SHAPES["24 tokens"], ranks, guided=True, skip=None, clean=False)
+        gathered = [
+            sum(parameter.numel() for parameter in block.parameters() if type(parameter) is torch.nn.Parameter)
+            for block in model.fusion_blocks
+        ]
+        let_go(model)
+        after = sum(local_part(parameter).numel() for parameter in model.parameters())
+        found[str(resident)] = [shares, sum(gathered), sum(size > 0 for size in gathered), after]
+    return found
+
+
+def main() -> None:
+    ranks = join_ranks()
+    answer = {part.__name__: part(ranks) for part in (layouts, adapters, traffic, memory)}
+    sizes = ranks.everybody(answer["memory"])
+    if ranks.leads:
+        answer["memory"] = sizes
+        Path(sys.argv[1]).write_text(json.dumps(answer))
+    ranks.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Several ranks, really several processes, give what one process gives; what travels and what lies where."""
+
+from typing import Any
+
+import pytest
+from rank_helpers import on_ranks
+from test_adapters import build_model
+
+from ovi_studio.parallel.arithmetic import TowerSizes
+
+pytestmark = pytest.mark.slow
+TOKENS, AUDIO_LENGTH, FLOAT = 45, 11, 4
+
+
+@pytest.fixture(scope="module", params=[2, 4], ids=["2 ranks", "4 ranks"])
+def ranks(request: pytest.FixtureRequest) -> int:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def found(ranks: int, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return on_ranks(ranks, "rank_layouts", str(tmp_path_factory.mktemp("ranks") / "answer.json"))
+
+
+@pytest.fixture(scope="module")
+def sizes() -> TowerSizes:
+    config = build_model().config
+    return TowerSizes.of({"fusion": {"video": config["video"], "audio": config["audio"]}})
+
+
+def test_every_layout_and_strategy_equals_one_process_on_every_rank(found: dict[str, Any], ranks: int) -> None:
+    assert len(found["layouts"]) == (3 + 4 + (ranks == 4)) * 6
+    assert {name: error for name, error in found["layouts"].items() if not error < 1e-5} == {}
+
+
+def test_adapters_on_shards_equal_one_process_fused_and_at_run_time(found: dict[str, Any]) -> None:
+    assert len(found["adapters"]) == 10
+    assert {name: error for name, error in found["adapters"].items() if not error < 1e-5} == {}
+
+
+def test_exchanged_bytes_are_those_of_the_plan(found: dict[str, Any], ranks: int, sizes: TowerSizes) -> None:
+    for resident in (0, 1):
+        for guided, sharers in ((True, ranks // 2), (False, ranks)):
+            counted = found["traffic"][f"{resident} resident, {'guided' if guided else 'one pass'}"]
+            expected = sizes.exchanged(TOKENS, AUDIO_LENGTH, sharers, FLOAT)
+            assert counted.get("exchanged", 0) == expected
+            handed = (2 if guided else 1) * sizes.velocity_bytes(TOKENS, AUDIO_LENGTH, FLOAT)
+            assert counted["handed round"] == handed
+            if sharers > 1:
+                # Two exchanges a block, one addition with its log-sums, and the velocities at the end.
+                assert counted["calls exchanged"] == 4 * sizes.layers + 1
+
+
+def test_blocks_are_gathered_once_a_step_and_residents_not_at_all(
+    found: dict[str, Any], ranks: int, sizes: TowerSizes
+) -> None:
+    for resident in (0, 1):
+        for passes in ("guided", "one pass"):
+            counted = found["traffic"][f"{resident} resident, {passes}"]
+            travelling = sizes.layers - resident
+            assert counted["calls gathered"] == travelling
+            # Parameters whose rows do not divide evenly are padded.
+            exact = sizes.gathered(travelling, ranks, FLOAT)
+            assert exact <= counted["gathered"] <= 1.02 * exact
+
+
+def test_a_rank_holds_its_share_and_the_resident_budget(found: dict[str, Any], ranks: int, sizes: TowerSizes) -> None:
+    for resident in (0, 1, 3):
+        shares = [memory[str(resident)][0] for memory in found["memory"]]
+        assert sum(shares) == sizes.parameters
+        assert max(shares) <= 1.02 * sizes.parameters / ranks
+        for memory in found["memory"]:
+            _, gathered, blocks, after = memory[str(resident)]
+            assert (gathered, blocks) == (resident * sizes.block_parameters, resident)
+            assert after == memory[str(resident)][0]
