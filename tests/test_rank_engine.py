@@ -70,7 +70,7 @@ def gone(processes: list[psutil.Process]) -> bool:
 
 def test_two_ranks_work_through_a_queue_as_one_engine_and_end_in_order(store: Store) -> None:
     first, cancelled, refused, last = store.add(
-        [spec(), spec("wait", steps=100_000), spec("refuse"), spec("wait", steps=5)]
+        [spec(), spec("wait", steps=1000), spec("refuse"), spec("wait", steps=5)]
     )
     with subprocess.Popen(on_two_ranks(store), stderr=subprocess.PIPE, text=True) as engine:
         try:
@@ -118,7 +118,7 @@ def test_a_rank_without_memory_fails_the_job_with_advice_and_the_next_is_made(st
 
 
 def test_ranks_end_when_their_launcher_is_killed(store: Store) -> None:
-    store.add([spec("wait", steps=100_000)])
+    store.add([spec("wait", steps=1000)])
     with subprocess.Popen(on_two_ranks(store), stderr=subprocess.DEVNULL) as engine:
         wait_for(lambda: running(store), STARTING)
         processes = ranks_of(engine.pid)
