@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ovi_studio.errors import JobError
 from ovi_studio.models.transformer import OviTransformer
+from ovi_studio.parallel.launch import launch_command
 from ovi_studio.sampling.denoise import Latents, Schedule, denoise
 from ovi_studio.sampling.guidance import Guidance
 from ovi_studio.training.cache import LatentDataset, Order, Sample, generator_for, write_sample
@@ -304,3 +305,32 @@ def test_damaged_and_odd_files_are_named(tmp_path: Path) -> None:
     write_sample(tmp_path, "b", replace(other, audio=other.audio[:-1]))
     with pytest.raises(JobError, match=r"b\.safetensors has latents of"):
         LatentDataset(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["whole", "lora"])
+def test_two_ranks_with_half_of_the_weights_each_train_the_same(
+    dataset: LatentDataset, tmp_path: Path, python_environment: dict[str, str], kind: str
+) -> None:
+    """FSDP over gloo, killed by its end and continued, against one process that takes both ranks' batches in turn."""
+    import training_ranks
+
+    cache, tests = tmp_path / "cache", str(Path(__file__).parent)
+    environment = python_environment | {"PYTHONPATH": os.pathsep.join([tests, python_environment["PYTHONPATH"]])}
+    for steps in (2, 4):
+        command = launch_command(2, "training_ranks", [str(cache), str(tmp_path / "ranks"), str(steps), kind])
+        ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=580)
+        assert ended.returncode == 0, ended.stderr[-3000:]
+    training_ranks.run(cache, tmp_path / "one", kind, replace(training_ranks.SHARDED, accumulation=2))
+    ranks, one = (load_file(tmp_path / name / EMA) for name in ("ranks", "one"))
+    assert ranks.keys() == one.keys()
+    assert all(torch.allclose(ranks[name], one[name], atol=1e-4) for name in one)
+    start = build().state_dict() if kind == "whole" else {name: torch.zeros_like(one[name]) for name in one}
+    assert any(not torch.allclose(one[name], start[name], atol=1e-3) for name in one)
+    logs = [read_log(tmp_path / name) for name in ("ranks", "one")]
+    assert [entry["step"] for entry in logs[0]] == [1, 2, 3, 4]
+
+
+def test_muon_is_refused_where_matrices_are_divided() -> None:
+    with pytest.raises(JobError, match="whole matrices"):
+        replace(SETTINGS, sharded=True)

@@ -3,12 +3,14 @@
 import argparse
 import dataclasses
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ovi_studio.checkpoints.layout import default_checkpoint_directory
 from ovi_studio.errors import JobError
+from ovi_studio.parallel.launch import launch
 from ovi_studio.spec import ClipSpec, parse_size
 from ovi_studio.training.settings import FlowSettings, TrainSettings
 
@@ -64,6 +66,7 @@ def _add_shared(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--caption-dropout", type=float, default=0.1)
     parser.add_argument("--gradient-checkpointing", action="store_true", help="less memory, a third slower")
     parser.add_argument("--compile", action="store_true", help="compile the blocks: slow start, then faster")
+    parser.add_argument("--gpus", type=int, default=1, help="divide weights and state over several (FSDP)")
     parser.add_argument("--sample-prompt", action="append", default=[], help="make this clip at every checkpoint")
     parser.add_argument("--sample-steps", type=int, default=20)
     parser.add_argument("--checkpoint-minutes", type=float, default=10.0)
@@ -121,15 +124,19 @@ def _run(options: argparse.Namespace, start: Callable[..., Callable[..., None]],
 
     if (work / "run" / CHECKPOINT).is_file() and not options.resume:
         raise JobError(f"{work} holds a run already; go on with --resume, choose another --work, or delete it.")
+    if options.gpus > 1 and options.sample_prompt:
+        raise JobError("Sample clips cannot be made while the model is divided over several GPUs; leave them out.")
     studio = Studio.load(options.variant, options.ckpt_dir or default_checkpoint_directory())
     names = _encode(options, studio, work / "clips")
     if options.encode_only:
         return 0
+    if options.gpus > 1 and not is_rank():
+        # The same command again, on every rank; what is encoded is there by then.
+        launch(options.gpus, "ovi_studio", sys.argv[1:])
     settings = _settings(options, studio, rate)
     dataset = LatentDataset(work / "clips", names)
     unconditional = studio.unconditional()
     export = start(studio, dataset, settings)
-    studio.models.transformer.to(studio.device)
     train(
         studio.models.transformer,
         dataset,
@@ -139,7 +146,8 @@ def _run(options: argparse.Namespace, start: Callable[..., Callable[..., None]],
         export=export,
         on_checkpoint=_sampler(options, studio, work / "samples") if options.sample_prompt else None,
     )
-    print(f"Wrote {options.out}.")
+    if is_leader():
+        print(f"Wrote {options.out}.")
     return 0
 
 
@@ -150,20 +158,30 @@ def _encode(options: argparse.Namespace, studio: "Studio", cache: Path) -> list[
     from ovi_studio.sizes import snap_size
     from ovi_studio.training.clips import encode_folder
 
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not cache.is_dir():
-        raise JobError("Encode the clips in one process first: the same command with --encode-only.")
     size = snap_size(*(options.size or studio.variant.default_size), studio.variant.pixel_area)
-    with tqdm(unit="clip", disable=None) as bar:
+    with tqdm(unit="clip", disable=None if is_leader() else True) as bar:
 
         def on_done(done: int, of: int) -> None:
             bar.total = of
             bar.update(done - bar.n)
 
         encoded = encode_folder(options.folder, cache, studio, size, options.trigger, on_done)
+    if not is_leader():
+        return list(encoded.names)
     for skipped in encoded.skipped:
         print(f"left out: {skipped.reason}")
     print(f"{len(encoded.names)} clips, {encoded.reused} of them encoded before, {len(encoded.skipped)} left out.")
     return list(encoded.names)
+
+
+def is_rank() -> bool:
+    """Whether this process is one of several that train together."""
+    return "RANK" in os.environ
+
+
+def is_leader() -> bool:
+    """Whether this process speaks for all of them."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _settings(options: argparse.Namespace, studio: "Studio", rate: float) -> TrainSettings:
@@ -180,6 +198,7 @@ def _settings(options: argparse.Namespace, studio: "Studio", rate: float) -> Tra
         precision=studio.precision,
         gradient_checkpointing=options.gradient_checkpointing,
         compiled=options.compile,
+        sharded=options.gpus > 1,
         checkpoint_minutes=options.checkpoint_minutes,
         seed=options.seed,
     )

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,10 @@ class Studio:
         """On the GPU in bfloat16 or the CPU in float32; raises `JobError` if the variant is not complete."""
         inventory = require(variant_name, checkpoint_directory)
         on_gpu = torch.cuda.is_available()
+        if on_gpu and (rank := os.environ.get("LOCAL_RANK")):
+            torch.cuda.set_device(int(rank))
+        # Gradients near zero fall into the range of denormal numbers, with which a CPU computes many times slower.
+        torch.set_flush_denormal(True)
         # Parts wait in host memory: text encoder and codecs are used before the transformer is trained.
         models = load_models(inventory, torch.device("cpu"), torch.bfloat16 if on_gpu else torch.float32)
         return cls(inventory, models, torch.device("cuda" if on_gpu else "cpu"))

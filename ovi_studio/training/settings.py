@@ -58,6 +58,8 @@ class TrainSettings:
     gradient_checkpointing: bool = False
     """Compute each block again in the backward pass: a third slower, and memory for one block only."""
     compiled: bool = False
+    sharded: bool = False
+    """Divide weights and state over the processes instead of having them whole in each; not with Muon."""
     checkpoint_minutes: float = 5.0
     log_seconds: float = 10.0
     seed: int = 0
@@ -65,6 +67,8 @@ class TrainSettings:
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.minutes is None):
             raise JobError("Say how long to train: either a number of steps or a number of minutes.")
+        if self.sharded and self.muon_learning_rate:
+            raise JobError("Muon needs whole matrices, which a sharded model does not have; use AdamW alone.")
         _check_range("number of steps", 1 if self.steps is None else self.steps, 1, 10**9)
         _check_range("number of minutes", 1 if self.minutes is None else self.minutes, 0.01, 10**6)
         _check_range("batch size", self.batch_size, 1, 4096)

@@ -6,13 +6,13 @@ steps differs, the order does not. SIGTERM and Ctrl+C end a run after the step a
 """
 
 import math
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -29,6 +29,8 @@ from ovi_studio.training.flow import Losses, Unconditional, VelocityModel, flow_
 from ovi_studio.training.optimizers import build_optimizers, rate_factor
 from ovi_studio.training.report import Progress, append_log, cut_log, plot_losses
 from ovi_studio.training.settings import TrainSettings
+from ovi_studio.training.sharding import gathered, load_optimizer, shard, shared_like, whole
+from ovi_studio.training.stopping import stop_requests
 
 CHECKPOINT = "checkpoint.pt"
 EMA = "ema.safetensors"
@@ -103,7 +105,7 @@ def run_training(
     with _prepared_blocks(transformer, settings):
         run = _Run(accelerator, transformer, settings, folder, export or save_weights)
         run.resume()
-        with _stop_requests() as stopping:
+        with stop_requests() as stopping:
             run.work(partial(loss_of, accelerator), on_progress or _print, on_checkpoint, stopping)
 
 
@@ -131,13 +133,13 @@ class _Run:
         self.export = export
         self.step = 0
         self.elapsed = 0.0
+        model = VelocityModel(transformer).train()
+        self.model = shard(accelerator, model) if settings.sharded else accelerator.prepare(model)
+        # Only now: sharding puts other parameters in their place.
         self.parameters = {name: each for name, each in transformer.named_parameters() if each.requires_grad}
         if not self.parameters:
             raise ValueError("nothing in the transformer requires a gradient")
-        chosen = build_optimizers(self.parameters, settings)
-        self.rates = [rate for _, rate in chosen]
-        prepared = accelerator.prepare(VelocityModel(transformer), *(optimizer for optimizer, _ in chosen))
-        self.model, self.optimizers = prepared[0].train(), prepared[1:]
+        self.optimizers, self.rates = zip(*build_optimizers(self.parameters, settings), strict=True)
         self.average = MovingAverage(self.parameters, settings.ema)
 
     def work(
@@ -151,23 +153,28 @@ class _Run:
         window = _Window(self)
         saved = self.elapsed
         clock = time.monotonic() - self.elapsed
-        while not self.finished and not stopping.is_set():
+        stop = False
+        while not self.finished and not stop:
             losses, gradient = self.advance(loss_of)
-            self.elapsed = time.monotonic() - clock
+            self.elapsed, stop = self.agree(time.monotonic() - clock, stopping.is_set())
             window.add(losses, gradient)
             if self.elapsed - window.elapsed >= self.settings.log_seconds:
                 window = self.report(window, on_progress)
             if self.elapsed - saved >= 60 * self.settings.checkpoint_minutes:
-                self.save()
-                if on_checkpoint is not None and self.accelerator.is_main_process:
-                    on_checkpoint(self.step)
+                self.save(on_checkpoint)
                 saved = self.elapsed
                 clock = time.monotonic() - self.elapsed
         if window.steps:
             self.report(window, on_progress)
-        self.save()
-        if on_checkpoint is not None and self.accelerator.is_main_process:
-            on_checkpoint(self.step)
+        self.save(on_checkpoint)
+
+    def agree(self, elapsed: float, stop: bool) -> tuple[float, bool]:
+        """The same time and the same wish to stop in every process, since all must take the same steps."""
+        if self.accelerator.num_processes == 1:
+            return elapsed, stop
+        values = torch.tensor([elapsed / self.accelerator.num_processes, float(stop)], device=self.accelerator.device)
+        elapsed, wishes = self.accelerator.reduce(values, "sum").tolist()
+        return elapsed, wishes > 0
 
     @property
     def progress(self) -> float:
@@ -189,15 +196,16 @@ class _Run:
         passes = self.settings.accumulation
         losses = []
         for index in range(self.step * passes, (self.step + 1) * passes):
-            losses.append(loss_of(self.model, index))
+            with self.accelerator.autocast():
+                losses.append(loss_of(self.model, index))
             self.accelerator.backward(losses[-1].total / passes)
-        gradient = self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+        gradient = nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.clip)
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self.step += 1
         self.average.update(self.step)
-        return losses, gradient
+        return losses, gathered(gradient)
 
     def report(self, window: "_Window", on_progress: OnProgress) -> "_Window":
         """Say what happened in a window, and open the next one."""
@@ -210,21 +218,28 @@ class _Run:
             raise ArithmeticError(f"the loss is no number any more at step {self.step}; lower the learning rate")
         return _Window(self)
 
-    def save(self) -> None:
+    def save(self, on_checkpoint: OnCheckpoint | None = None) -> None:
         """Write the checkpoint and the result, each whole or not at all."""
-        if not self.accelerator.is_main_process:
-            return
-        state = {
-            "parameters": {name: parameter.detach() for name, parameter in self.parameters.items()},
-            "average": self.average.tensors,
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "step": self.step,
-            "elapsed": self.elapsed,
-        }
+        state = whole(
+            {
+                "parameters": self.parameters,
+                "average": self.average.tensors,
+                "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+                "step": self.step,
+                "elapsed": self.elapsed,
+            }
+        )
+        if self.accelerator.is_main_process:
+            self._write(state)
+            if on_checkpoint is not None:
+                on_checkpoint(self.step)
+        self.accelerator.wait_for_everyone()
+
+    def _write(self, state: dict[str, Any]) -> None:
         part = self.folder / f"{CHECKPOINT}.part"
         torch.save(state, part)
         part.replace(self.folder / CHECKPOINT)
-        self.export(self.average.tensors if self.settings.ema else state["parameters"], self.folder / EMA)
+        self.export(state["average" if self.settings.ema else "parameters"], self.folder / EMA)
         plot_losses(self.folder)
 
     def resume(self) -> None:
@@ -236,10 +251,11 @@ class _Run:
         _check_same(path, self.parameters, state["parameters"])
         with torch.no_grad():
             for name, parameter in self.parameters.items():
-                parameter.copy_(state["parameters"][name])
-                self.average.tensors[name].copy_(state["average"][name])
+                parameter.copy_(shared_like(state["parameters"][name], parameter))
+                average = self.average.tensors[name]
+                average.copy_(shared_like(state["average"][name], average))
         for optimizer, own in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(own)
+            load_optimizer(optimizer, own)
         self.step, self.elapsed = state["step"], state["elapsed"]
         if self.accelerator.is_main_process:
             cut_log(self.folder, self.step)
@@ -266,7 +282,7 @@ class _Window:
     def summary(self) -> Progress:
         run, settings = self._run, self._run.settings
         seconds = run.elapsed - self.elapsed
-        video, audio, gradient = (self._sums / self.steps).tolist()
+        video, audio, gradient = run.accelerator.reduce(self._sums / self.steps, "mean").tolist()
         samples = self.steps * settings.batch_size * settings.accumulation * run.accelerator.num_processes
         if settings.minutes is not None:
             remaining = 60 * settings.minutes - run.elapsed
@@ -299,28 +315,6 @@ def _prepared_blocks(transformer: OviTransformer, settings: TrainSettings) -> It
         for block in transformer.fusion_blocks:
             block.__dict__.pop("forward", None)
             block._compiled_call_impl = None
-
-
-@contextmanager
-def _stop_requests() -> Iterator[threading.Event]:
-    """An event that SIGTERM and Ctrl+C set; the second one ends the process as it always does."""
-    stopping = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stopping
-        return
-    before = {kind: signal.getsignal(kind) for kind in (signal.SIGTERM, signal.SIGINT)}
-
-    def request(kind: int, frame: object) -> None:
-        stopping.set()
-        signal.signal(kind, before[kind])
-
-    for kind in before:
-        signal.signal(kind, request)
-    try:
-        yield stopping
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
 
 
 def _check_same(path: Path, parameters: Mapping[str, Tensor], stored: Mapping[str, Tensor]) -> None:
