@@ -3,14 +3,14 @@
 import argparse
 import dataclasses
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ovi_studio.checkpoints.layout import default_checkpoint_directory
 from ovi_studio.errors import JobError
-from ovi_studio.parallel.launch import launch
+from ovi_studio.parallel.launch import launch_if_several
+from ovi_studio.parallel.ranks import launched
 from ovi_studio.spec import ClipSpec, parse_size
 from ovi_studio.training.settings import FlowSettings, TrainSettings
 
@@ -130,9 +130,8 @@ def _run(options: argparse.Namespace, start: Callable[..., Callable[..., None]],
     names = _encode(options, studio, work / "clips")
     if options.encode_only:
         return 0
-    if options.gpus > 1 and not is_rank():
-        # The same command again, on every rank; what is encoded is there by then.
-        launch(options.gpus, "ovi_studio", sys.argv[1:])
+    # The same command again, on every rank; what is encoded is there by then.
+    launch_if_several(options.gpus, "ovi_studio", options.arguments)
     settings = _settings(options, studio, rate)
     dataset = LatentDataset(work / "clips", names)
     unconditional = studio.unconditional()
@@ -174,14 +173,9 @@ def _encode(options: argparse.Namespace, studio: "Studio", cache: Path) -> list[
     return list(encoded.names)
 
 
-def is_rank() -> bool:
-    """Whether this process is one of several that train together."""
-    return "RANK" in os.environ
-
-
 def is_leader() -> bool:
     """Whether this process speaks for all of them."""
-    return os.environ.get("RANK", "0") == "0"
+    return not launched() or os.environ.get("RANK") == "0"
 
 
 def _settings(options: argparse.Namespace, studio: "Studio", rate: float) -> TrainSettings:
