@@ -89,7 +89,7 @@ def test_jobs_are_filtered_counted_and_cut_into_pages(store):
     )
     other = store.add([SPEC], "Fleet of Cars")
     store.cancel(ids[:3])
-    assert len(store.jobs(text="RED car")) == 5
+    assert len(store.jobs(text="RED car")) == store.count(text="RED car") == 5
     assert set(store.ids(text="100%")) == set(ids)
     assert store.ids(text="fleet of") == other
     assert store.ids(text="c_r") == []
@@ -381,6 +381,7 @@ def test_ten_thousand_jobs_are_no_burden(store):
     assert median_ms(lambda: store.jobs(offset=9000), 11) < 100
     assert median_ms(lambda: store.jobs(states=[State.DONE]), 11) < 100
     assert median_ms(store.counts, 11) < 50
+    assert median_ms(store.count, 11) < 50
     assert median_ms(store.batches, 11) < 50
     assert median_ms(lambda: store.jobs(text="nothing like it"), 5) < 200
     assert median_ms(store.change_counter, 31) < 1

@@ -179,19 +179,25 @@ class Store:
         return [job_of(row, self.paths) for row in rows]
 
     def ids(self, *, states: Collection[State] | None = None, batch: int | None = None, text: str = "") -> list[str]:
-        """The ids of all jobs that `jobs` would list: to cancel, retry or delete many, or to count them."""
+        """The ids of all jobs that `jobs` would list: to cancel, retry or delete many."""
         where, values = _filter(states, batch, text)
         query = f"SELECT jobs.id FROM jobs JOIN batches ON batches.id = jobs.batch WHERE {where} ORDER BY {SHOWN_ORDER}"
         with self.database.read() as connection:
             return [row["id"] for row in connection.execute(query, values)]
 
+    def count(self, *, states: Collection[State] | None = None, batch: int | None = None, text: str = "") -> int:
+        """How many jobs `jobs` would list without a limit."""
+        where, values = _filter(states, batch, text)
+        query = f"SELECT COUNT(*) FROM jobs JOIN batches ON batches.id = jobs.batch WHERE {where}"
+        with self.database.read() as connection:
+            return connection.execute(query, values).fetchone()[0]
+
     def counts(self, batch: int | None = None) -> Mapping[State, int]:
         """How many jobs are in each state."""
-        query = "SELECT state, COUNT(*) FROM jobs WHERE batch = ? GROUP BY state"
-        if batch is None:
-            query = "SELECT state, COUNT(*) FROM jobs WHERE ?1 IS NULL GROUP BY state"
+        only = "" if batch is None else "WHERE batch = :batch"
+        query = f"SELECT state, COUNT(*) FROM jobs {only} GROUP BY state"
         with self.database.read() as connection:
-            found = dict(connection.execute(query, (batch,)).fetchall())
+            found = dict(connection.execute(query, {"batch": batch}).fetchall())
         return {state: found.get(state, 0) for state in State}
 
     def batches(self, *, offset: int = 0, limit: int = 50) -> list[Batch]:
