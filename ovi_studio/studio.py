@@ -44,6 +44,7 @@ SUGGESTED_VARIANT = "960x960_5s"
 MAX_CLIPS_AT_ONCE = 10_000
 _ANY_PROMPT = "any"
 """Stands for each of a request's prompts while the rest of it is checked."""
+MAX_PRIORITY = 100
 
 
 class SeedMode(StrEnum):
@@ -71,22 +72,17 @@ class Request:
 class Studio:
     """Everything that the tabs call."""
 
-    def __init__(
-        self,
-        store: Store,
-        library: Library,
-        supervisor: Supervisor,
-        checkpoint_directory: Path,
-        adapter_directory: Path | None = None,
-    ) -> None:
+    def __init__(self, store: Store, library: Library, supervisor: Supervisor, options: MakerOptions) -> None:
         self.store = store
         self.paths: StudioPaths = store.paths
         self.library = library
         self.supervisor = supervisor
-        self.checkpoint_directory = checkpoint_directory
+        self.options = options
+        """What the command line gave the engine."""
+        self.checkpoint_directory = options.checkpoint_directory
         self.templates = Templates(self.paths.state)
         self.presets = Presets(self.paths.state)
-        self.adapters = AdapterLibrary(adapter_directory or default_adapter_directory())
+        self.adapters = AdapterLibrary(options.adapter_directory or default_adapter_directory())
         self.adapter_downloads = Downloads(self.adapters.directory, bring=fetch_adapters)
 
     @classmethod
@@ -100,11 +96,10 @@ class Studio:
         maker: str = DEFAULT_MAKER,
     ) -> "Studio":
         """The studio whose clips go to `outputs`; `start` lets its engine work. `maker` is for tests."""
-        directory = checkpoint_directory or default_checkpoint_directory()
-        options = options or MakerOptions(directory)
+        options = options or MakerOptions(checkpoint_directory or default_checkpoint_directory())
         store = Store.open(outputs, state)
         supervisor = Supervisor(store, engine_command(store.paths, options, maker))
-        return cls(store, Library(store.paths), supervisor, directory, options.adapter_directory)
+        return cls(store, Library(store.paths), supervisor, options)
 
     def start(self) -> None:
         """Begin to look after the engine; raises `JobError` if another web process serves this studio."""
@@ -225,18 +220,20 @@ class Studio:
             )
         return specs, bad_rows
 
-    def queue(self, specs: Sequence[ClipSpec], name: str = "") -> list[str]:
-        """Add clips as one batch; returns the ids of the jobs.
+    def queue(self, specs: Sequence[ClipSpec], name: str = "", *, priority: int = 0) -> list[str]:
+        """Add clips as one batch; returns the ids of the jobs. Those of a higher priority run first.
 
         Raises `JobError` if a model is not complete, or an adapter is not here or does not fit.
         """
+        if abs(priority) > MAX_PRIORITY:
+            raise JobError(f"The priority must lie between {-MAX_PRIORITY} and {MAX_PRIORITY}, not {priority}.")
         complete = {variant.name for variant in self.variants()}
         for missing in {spec.variant for spec in specs} - complete:
             self.variant(missing)  # an unknown one has a sentence of its own
             raise JobError(f"The model {missing} is not complete; download it first, the System tab shows how.")
         for variant in {spec.variant for spec in specs}:
             self.check_adapters({use for spec in specs if spec.variant == variant for use in spec.stack}, variant)
-        return self.store.add(specs, name)
+        return self.store.add(specs, name, priority=priority)
 
     def check_adapters(self, uses: Iterable[AdapterUse], variant_name: str) -> None:
         """Raise `JobError` for an adapter that is not here, or of which nothing fits the model."""

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 from ovi_studio.checkpoints.layout import complete_variants
 from ovi_studio.engine.maker import DEFAULT_MAKER, Maker, MakerOptions, build_maker
 from ovi_studio.engine.preview import Previewer
+from ovi_studio.engine.settings import read_settings
 from ovi_studio.engine.watch import Watch
 from ovi_studio.errors import JobError, Stopped, is_out_of_memory
 from ovi_studio.jobs.database import Database
@@ -80,6 +81,7 @@ def run(
     try:
         database = Database(paths)
         recover_dead(database)
+        options = read_settings(database).added_to(options)
         with Work(database, owner or f"engine-{secrets.token_hex(4)}", supervised=supervised) as work:
             if supervised and _has_elder(work):
                 log.info("Another engine serves this queue; this one ends.")

@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ovi_studio.engine.settings import read_settings
 from ovi_studio.errors import JobError, Stopped
 from ovi_studio.jobs.estimates import Pace, recall_pace
 from ovi_studio.jobs.files import part, preview_path
@@ -39,6 +40,7 @@ class Watch:
         self._previewer = previewer
         self._stopping = stopping
         self._known = recall_pace(work.database, job.spec)
+        self._previews = read_settings(work.database).previews
         self._phase = Phase.LOADING
         self._preview: Path | None = None
         self._step, self._total = 0, job.spec.steps
@@ -61,7 +63,7 @@ class Watch:
         """See `Report`."""
         self._phase, self._step, self._total, self.latents = Phase.DENOISING, index, total, latents
         self._step_times.append(time.monotonic())
-        if latents is not None and index < total and index % max(1, -(-total // PREVIEWS)) == 0:
+        if self._previews and latents is not None and index < total and index % max(1, -(-total // PREVIEWS)) == 0:
             self._draw(latents)
         self._tell()
         if index == total:

@@ -4,8 +4,10 @@ Everything that is shown is the server's, so every page shows the same, also aft
 """
 
 import logging
+import math
 import shutil
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,15 +19,19 @@ from ovi_studio.checkpoints.background import Downloads, DownloadState
 from ovi_studio.checkpoints.download import missing_files
 from ovi_studio.checkpoints.layout import take_inventory
 from ovi_studio.doctor import Finding, Report, State, examine
+from ovi_studio.engine.maker import MakerOptions
 from ovi_studio.engine.supervisor import Supervisor, tail
 from ovi_studio.errors import JobError
+from ovi_studio.gpu_memory import gpu_memory
 from ovi_studio.jobs.paths import StudioPaths
 from ovi_studio.jobs.store import Store
 from ovi_studio.ui import system_views as views
+from ovi_studio.ui.settings_panel import build_settings
 from ovi_studio.ui.views import notice_html
 from ovi_studio.variants import published_variants
 
 REFRESH_SECONDS = 1
+GPU_SECONDS = 5
 LOG_LINES = 200
 _SCRIPT = (Path(__file__).parent / "system.js").read_text(encoding="utf-8")
 _PRIVATE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
@@ -38,6 +44,7 @@ class Shelf(Protocol):
     checkpoint_directory: Path
     store: Store
     supervisor: Supervisor
+    options: MakerOptions
 
 
 def build_system(studio: Shelf, *_: object) -> None:
@@ -97,6 +104,7 @@ class _Handlers:
         self._report: Report | None = None
         self._examining: threading.Thread | None = None
         self._stocked: tuple[Any, list[views.Stock]] = (None, [])
+        self._gpus_asked, self._gpu_usage = -math.inf, {}
         self._lock = threading.Lock()
 
     def refresh(self, seen: tuple[str, ...]) -> Any:
@@ -153,7 +161,7 @@ class _Handlers:
 
     def _usage(self) -> str:
         memory = psutil.virtual_memory()
-        usage = {"Host memory": (memory.total - memory.available, memory.total)}
+        usage = {**self._gpus(), "Host memory": (memory.total - memory.available, memory.total)}
         for name, folder in (("Disk of the clips", self._studio.paths.outputs), ("Disk of the checkpoints", None)):
             folder = folder or self._studio.checkpoint_directory.absolute()
             place = next((one for one in (folder, *folder.parents) if one.is_dir()), None)
@@ -161,6 +169,14 @@ class _Handlers:
                 disk = shutil.disk_usage(place)
                 usage[name] = disk.total - disk.free, disk.total
         return views.usage_html(usage)
+
+    def _gpus(self) -> dict[str, tuple[int, int]]:
+        """Asked for at most every few seconds, however many pages look: it starts a program."""
+        with self._lock:
+            now = time.monotonic()
+            if now - self._gpus_asked > GPU_SECONDS:
+                self._gpus_asked, self._gpu_usage = now, gpu_memory()
+            return self._gpu_usage
 
     def _findings(self) -> str:
         report = self._report
@@ -203,6 +219,8 @@ def _build_parts(studio: Shelf) -> _Parts:
                 gr.HTML("<h2>Engine</h2>")
                 found["restart"] = gr.Button("Restart the engine", size="sm", min_width=140, scale=0)
             found["engine"] = gr.HTML(elem_id="engine-state", apply_default_css=False)
+            gr.HTML("<h2>Settings</h2>")
+            build_settings(studio, found["models"].shown)
             gr.HTML("<h2>Memory and disks</h2>")
             found["usage"] = gr.HTML(elem_id="usage", apply_default_css=False)
             gr.HTML("<h2>Places</h2>")

@@ -1,0 +1,66 @@
+"""`EngineSettings`: what people choose for the engine on the page; kept in the store and read when an engine starts.
+
+The command line comes first: what it switches on cannot be switched off here. Imports no torch.
+"""
+
+from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
+
+from ovi_studio.engine.maker import MakerOptions
+from ovi_studio.errors import JobError
+from ovi_studio.jobs.database import Database
+
+NATIVE = "native"
+_PACKAGES = {NATIVE: "torch", "flash2": "flash_attn", "flash3": "flash_attn_interface", "sage": "sageattention"}
+"""Name of an attention -> the module that it needs."""
+_KEY = "engine"
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """See the fields of the same names in `MakerOptions`."""
+
+    attention: str = NATIVE
+    compiled: bool = False
+    offloaded: bool = False
+    previews: bool = True
+    """Small pictures of a clip while it is made."""
+
+    def __post_init__(self) -> None:
+        """Raises `JobError` for an attention that cannot be used here."""
+        if self.attention not in attentions():
+            raise JobError(
+                f"There is no attention {str(self.attention)[:20]!r} here; choose one of {', '.join(attentions())}."
+            )
+
+    def added_to(self, options: MakerOptions) -> MakerOptions:
+        """The options of a command line with what was chosen on the page."""
+        return replace(
+            options,
+            attention=self.attention if options.attention == NATIVE else options.attention,
+            compiled=options.compiled or self.compiled,
+            offloaded=options.offloaded or self.offloaded,
+        )
+
+
+def attentions() -> list[str]:
+    """Those whose package is installed; PyTorch's own is the first."""
+    return [name for name, package in _PACKAGES.items() if find_spec(package) is not None]
+
+
+def read_settings(database: Database) -> EngineSettings:
+    """What was kept; the defaults if nothing was, or if it cannot be used any more."""
+    kept = database.setting(_KEY)
+    if not isinstance(kept, dict):
+        return EngineSettings()
+    known = {name: kept[name] for name in asdict(EngineSettings()) if name in kept}
+    try:
+        return EngineSettings(**known)
+    except JobError:
+        # A package was removed since.
+        return EngineSettings(**known | {"attention": NATIVE})
+
+
+def keep_settings(database: Database, settings: EngineSettings) -> None:
+    """For the next engine that starts."""
+    database.put_setting(_KEY, asdict(settings))

@@ -1,0 +1,76 @@
+"""The settings in the System tab: what the engine is started with. Saved for everybody, and over restarts."""
+
+from typing import Any, Protocol
+
+import gradio as gr
+
+from ovi_studio.engine.maker import MakerOptions
+from ovi_studio.engine.settings import EngineSettings, attentions, keep_settings, read_settings
+from ovi_studio.engine.supervisor import Supervisor
+from ovi_studio.errors import JobError
+from ovi_studio.jobs.store import Store
+from ovi_studio.ui.views import notice_html
+
+_NAMES = {
+    "native": "PyTorch's own",
+    "flash2": "flash-attn 2",
+    "flash3": "flash-attn 3",
+    "sage": "SageAttention",
+}
+_GIVEN = "Fixed by the command line."
+_PRIVATE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+
+
+class Shelf(Protocol):
+    """The part of `Studio` that this panel uses."""
+
+    store: Store
+    supervisor: Supervisor
+    options: MakerOptions
+
+
+def build_settings(studio: Shelf, shown: Any) -> None:
+    """The panel; `shown` is the event listener of the tab's coming into view."""
+    given = studio.options
+    with gr.Column(elem_id="settings"):
+        attention = gr.Dropdown(
+            [(_NAMES[name], name) for name in attentions()],
+            label="Attention",
+            info=_GIVEN if given.attention != "native" else "Others appear here once their package is installed.",
+            interactive=given.attention == "native",
+            filterable=False,
+            elem_id="setting-attention",
+        )
+        compiled = gr.Checkbox(
+            label="Compile the transformer",
+            info=_GIVEN if given.compiled else "The first clip of each size takes longer, the others less.",
+            interactive=not given.compiled,
+        )
+        offloaded = gr.Checkbox(
+            label="Keep models in host memory while they are not used",
+            info=_GIVEN if given.offloaded else "Needs less of the GPU's memory and a little more time.",
+            interactive=not given.offloaded,
+        )
+        previews = gr.Checkbox(label="Live preview", info="A small picture of a clip every few steps.")
+        save = gr.Button("Save and restart the engine", elem_id="save-settings", size="md")
+        notice = gr.HTML(elem_classes="fleeting")
+    fields = [attention, compiled, offloaded, previews]
+
+    def look() -> Any:
+        kept = read_settings(studio.store.database)
+        options = kept.added_to(given)
+        return options.attention, options.compiled, options.offloaded, kept.previews
+
+    def keep(attention: str, compiled: bool, offloaded: bool, previews: bool) -> str:
+        try:
+            keep_settings(studio.store.database, EngineSettings(attention, compiled, offloaded, previews))
+        except JobError as error:
+            return notice_html(str(error), "Not saved")
+        studio.supervisor.restart()
+        return (
+            '<div class="notice good" role="status"><p>Saved. The engine starts anew after its current step; a job '
+            "that runs begins again.</p></div>"
+        )
+
+    shown(look, None, fields, **_PRIVATE)
+    save.click(keep, fields, notice, **_PRIVATE)

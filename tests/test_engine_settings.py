@@ -1,0 +1,72 @@
+"""What people choose for the engine on the page: kept, added to the command line, and used by the next engine."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import needs_browser, show, wait_for
+from engine_helpers import engine, spec, studio, wait_until_ended
+from page_helpers import open_page
+from studio_app import Application
+
+from ovi_studio.engine.maker import MakerOptions
+from ovi_studio.engine.settings import EngineSettings, attentions, keep_settings, read_settings
+from ovi_studio.errors import JobError
+from ovi_studio.jobs.paths import StudioPaths
+from ovi_studio.jobs.store import Store
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    with studio(tmp_path / "outputs", monkeypatch) as store:
+        yield store
+
+
+def test_settings_are_kept_and_the_command_line_comes_first(store: Store) -> None:
+    assert read_settings(store.database) == EngineSettings()
+    keep_settings(store.database, EngineSettings(offloaded=True, previews=False))
+    kept = read_settings(store.database)
+    assert (kept.offloaded, kept.compiled, kept.previews) == (True, False, False)
+    options = kept.added_to(MakerOptions(Path("x"), attention="flash2", compiled=True))
+    assert options == MakerOptions(Path("x"), attention="flash2", compiled=True, offloaded=True)
+
+
+def test_an_attention_that_is_not_installed_is_refused_and_one_that_was_removed_is_forgotten(store: Store) -> None:
+    assert attentions()[0] == "native"
+    with pytest.raises(JobError, match="no attention 'nonsense' here"):
+        EngineSettings(attention="nonsense")
+    store.database.put_setting("engine", {"attention": "nonsense", "offloaded": True, "of a later version": 1})
+    assert read_settings(store.database) == EngineSettings(offloaded=True)
+
+
+def test_an_engine_starts_with_what_was_chosen(store: Store) -> None:
+    keep_settings(store.database, EngineSettings(offloaded=True))
+    store.add([spec()])
+    with engine(store):
+        wait_until_ended(store)
+    assert "offloaded=True" in store.paths.log.read_text()
+
+
+@needs_browser
+@pytest.mark.slow
+def test_saved_settings_restart_the_engine_and_are_shown_after_a_reload(
+    application: Application, chromium: Any
+) -> None:
+    log = StudioPaths.of(application.outputs).log
+    page = open_page(application, chromium)
+    show(page, "System")
+    offload = page.get_by_label("Keep models in host memory while they are not used")
+    offload.wait_for()
+    assert not offload.is_checked()
+    offload.check()
+    page.click("#save-settings")
+    page.wait_for_selector("text=Saved. The engine starts anew")
+    wait_for(lambda: "offloaded=True" in log.read_text(), 120)
+    page.reload()
+    show(page, "System")
+    page.wait_for_function(
+        "[...document.querySelectorAll('#settings label')].some("
+        "(label) => label.innerText.includes('host memory') && label.querySelector('input')?.checked)"
+    )
+    page.close()

@@ -1,0 +1,36 @@
+"""Memory of GPUs, from a program in the place of `nvidia-smi`: no machine of these tests has one."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from ovi_studio.gpu_memory import gpu_memory
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="stands in for a program with a shell script")
+
+
+def stand_in(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = folder / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/bin:/usr/bin")
+
+
+def test_every_gpu_has_its_name_and_bytes(tmp_path, monkeypatch):
+    lines = "0, NVIDIA GeForce RTX 3090, 1024, 24576\\n1, NVIDIA GeForce RTX 3090, 0, 24576"
+    stand_in(tmp_path, f'test "$2" = "--format=csv,noheader,nounits" && printf "{lines}"', monkeypatch)
+    assert gpu_memory() == {
+        "GPU 0: GeForce RTX 3090": (2**30, 24 * 2**30),
+        "GPU 1: GeForce RTX 3090": (0, 24 * 2**30),
+    }
+
+
+@pytest.mark.parametrize(
+    "script", ["echo 'No devices were found'; exit 6", "echo '0, Some GPU, [N/A], [N/A]'", "echo x"]
+)
+def test_nobody_who_can_say_it_is_no_error(tmp_path, monkeypatch, script):
+    stand_in(tmp_path, script, monkeypatch)
+    assert gpu_memory() == {}
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing here"))
+    assert gpu_memory() == {}
