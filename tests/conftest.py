@@ -3,6 +3,7 @@
 import copy
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -143,3 +144,59 @@ def python_environment() -> dict[str, str]:
     """For a process that imports this package from whatever folder it runs in."""
     paths = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """The browser; pages are opened with `browser.new_page`."""
+    from browser import open_browser
+
+    with open_browser() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """`app.py` in a process of its own; tests that use it leave no job that waits or runs (see `client`)."""
+    from studio_app import running
+
+    with running(tmp_path_factory.mktemp("application") / "outputs") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def tab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The tab that the module names in `TAB` (title and builder), on a server and with a studio of its own."""
+    from tab_server import serve_tab
+
+    folder = tmp_path_factory.mktemp("tab")
+    with serve_tab(folder / "outputs", folder / "checkpoints", *request.module.TAB) as found:
+        yield found
+
+
+@pytest.fixture
+def client(application: Any) -> Iterator[Any]:
+    """To line up jobs over the API; the queue is empty before and after the test."""
+    from contextlib import closing
+
+    from browser import wait_for
+
+    from ovi_studio.jobs.store import Store
+
+    with closing(Store.open(application.outputs)) as store:
+        store.clear_finished()
+        yield application.client()
+        store.cancel(store.ids())
+        store.resume()
+        wait_for(lambda: not store.ids(states=["running"]), 120)
+        store.clear_finished()
+
+
+@pytest.fixture
+def page(application: Any, chromium: Any, client: Any) -> Iterator[Any]:
+    """The whole page in a browser."""
+    from page_helpers import open_page
+
+    page = open_page(application, chromium)
+    yield page
+    page.close()

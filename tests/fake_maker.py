@@ -1,11 +1,12 @@
 """A maker without models, for tests of the queue and the engine: it makes small real clips and does what prompts say.
 
 "crash": an error that nobody expects; "die": the process is gone at once; "memory": out of memory; "refuse": a
-`JobError`; "wait": steps that take `STEP_SECONDS`; "decode": as many pieces to decode as there are steps, each of which
-takes that long; "on rank 1": all of that on this rank alone, for which the others wait. Everything else is a clip at
-once.
+`JobError`; "wait": steps that take `STEP_SECONDS`, and with "slowly" ten times that; "decode": as many pieces to decode
+as there are steps, each of which takes `STEP_SECONDS`; "on rank 1": all of that on this rank alone, for which the others
+wait. Everything else is a clip at once.
 """
 
+import logging
 import os
 import signal
 import time
@@ -26,6 +27,7 @@ BROKEN = "fake_maker:broken"
 class FakeMaker:
     def __init__(self, options: MakerOptions) -> None:
         self.loaded: str | None = None
+        logging.getLogger("ovi_studio").info("The maker was made with %s", options)
 
     def __call__(self, spec: ClipSpec, report: Report) -> Clip:
         if spec.variant != self.loaded:
@@ -34,7 +36,7 @@ class FakeMaker:
         report.phase(Phase.TEXT)
         for index in range(1, spec.steps + 1):
             if "wait" in spec.prompt:
-                time.sleep(STEP_SECONDS)
+                time.sleep(STEP_SECONDS * (10 if "slowly" in spec.prompt else 1))
             report.step(index, spec.steps)
             misbehave(spec.prompt)
         if "decode" in spec.prompt:

@@ -1,14 +1,14 @@
 """One tab of the page on a server of its own, with real services and a form of plain boxes, for browser tests."""
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
+from browser import DESKTOP, new_page, show
 
 import ovi_studio.ui  # noqa: F401  (before gradio: without telemetry)
 from ovi_studio import media
@@ -16,50 +16,6 @@ from ovi_studio.clip import Clip
 from ovi_studio.pictures import Picture
 from ovi_studio.spec import ClipSpec
 from ovi_studio.studio import Studio
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-QUIET = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-QUIET += " --disable-component-update --disable-sync --autoplay-policy=no-user-gesture-required"
-HOSTILE = "<script>window.pwned=1</script><img src=x onerror=window.pwned=2> ${window.pwned=3} {{value}} \"' `x`"
-PATIENCE_MS = 30_000
-
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium or Chrome on this machine")
-
-ACCESSIBILITY = """(root) => {
-  const faults = [];
-  const seen = (e) => e.checkVisibility({ opacityProperty: true, visibilityProperty: true });
-  const channels = (text) => (text.match(/[\\d.]+/g) ?? []).map(Number);
-  const linear = (v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-  const light = (c) => c.slice(0, 3).map((v) => linear(v / 255))
-    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-  const ground = (e) => {
-    for (let at = e; at; at = at.parentElement) {
-      const c = channels(getComputedStyle(at).backgroundColor);
-      if (c.length === 3 || c[3] > 0.8) return c;
-    }
-    return [14, 15, 19];
-  };
-  for (const e of document.querySelector(root).querySelectorAll("*")) {
-    if (!seen(e) || e.closest("[disabled]")) continue;
-    if (e.matches("button, input, textarea, select, a[href], video")) {
-      const label = e.labels?.length ? [...e.labels].map((l) => l.innerText).join("") : "";
-      const name = e.getAttribute("aria-label") || e.getAttribute("aria-labelledby") || label || e.innerText || e.title;
-      if (!name?.trim() && e.type !== "file") faults.push("no name: " + e.outerHTML.slice(0, 120));
-    }
-    if (e.matches("img:not([alt])")) faults.push("no alt: " + e.outerHTML.slice(0, 120));
-    const text = [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
-    if (text && !e.closest("svg")) {
-      const [a, b] = [light(channels(getComputedStyle(e).color)), light(ground(e))].sort((x, y) => y - x);
-      if ((a + 0.05) / (b + 0.05) < 4.5) faults.push("contrast: " + e.outerHTML.slice(0, 120));
-    }
-  }
-  const ids = [...document.querySelectorAll("[id]")].map((e) => e.id);
-  for (const id of new Set(ids)) {
-    if (id.startsWith("slot-") && ids.filter((x) => x === id).length > 1) faults.push("twice: " + id);
-  }
-  return faults;
-}"""
-"""What an axe check would find first: names of everything that can be used, pictures without text, contrast (AA)."""
 
 
 class PlainForm:
@@ -85,14 +41,32 @@ class PlainForm:
         return [spec.prompt, str(spec.seed), str(spec.image or ""), gr.skip()]
 
 
+@dataclass(frozen=True)
+class Tab:
+    """A tab that is served."""
+
+    studio: Studio
+    title: str
+    url: str
+
+    def open(self, chromium: Any, size: tuple[int, int] = DESKTOP) -> Any:
+        """A new page that shows the tab."""
+        page = new_page(chromium, self.url, size)
+        show(page, self.title)
+        return page
+
+
 @contextmanager
-def serve_tab(studio: Studio, title: str, build: Callable[[Studio, PlainForm, Any], None]) -> Iterator[str]:
-    """Serve a page with the form and this tab; gives its address."""
+def serve_tab(
+    outputs: Path, checkpoints: Path, title: str, build: Callable[[Studio, PlainForm, Any], None]
+) -> Iterator[Tab]:
+    """Serve a page with the form and this tab."""
     import gradio as gr
 
     from ovi_studio.ui.media_routes import media_routes
     from ovi_studio.ui.theme import launch_options
 
+    studio = Studio.open(outputs, checkpoints)
     with gr.Blocks(title=title, analytics_enabled=False, fill_width=True) as page, gr.Tabs() as tabs:
         with gr.Tab("Create", id="create"):
             form = PlainForm()
@@ -100,49 +74,20 @@ def serve_tab(studio: Studio, title: str, build: Callable[[Studio, PlainForm, An
             build(studio, form, tabs)
     page.queue(max_size=None)
     page._queue.sleep_when_free = 0.05
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NO_PROXY", "127.0.0.1,localhost")
-        _, url, _ = page.launch(
-            server_name="127.0.0.1",
-            server_port=None,
-            quiet=True,
-            prevent_thread_lock=True,
-            run_history=False,
-            enable_monitoring=False,
-            ssr_mode=False,
-            app_kwargs={"routes": media_routes(studio)},
-            **launch_options(),
-        )
-        yield url
-        page.close(verbose=False)
-
-
-@contextmanager
-def open_browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET.split())
-        yield browser
-        browser.close()
-
-
-def open_tab(browser: Any, url: str, title: str, size: tuple[int, int] = (1440, 900)) -> Any:
-    """A new page that shows the tab."""
-    page = browser.new_page(viewport={"width": size[0], "height": size[1]})
-    page.set_default_timeout(PATIENCE_MS)
-    page.goto(url)
-    page.get_by_role("tab", name=title).click()
-    return page
-
-
-def is_unharmed(page: Any) -> bool:
-    """Whether nothing that a person wrote has run."""
-    return page.evaluate("window.pwned === undefined")
-
-
-def fits_width(page: Any) -> bool:
-    return page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    _, url, _ = page.launch(
+        server_name="127.0.0.1",
+        server_port=None,
+        quiet=True,
+        prevent_thread_lock=True,
+        run_history=False,
+        enable_monitoring=False,
+        ssr_mode=False,
+        app_kwargs={"routes": media_routes(studio)},
+        **launch_options(),
+    )
+    yield Tab(studio, title, url)
+    page.close(verbose=False)
+    studio.close()
 
 
 def make_clip(outputs: Path, prompt: str, *, first: Picture | None = None, made: int = 0, **settings: Any) -> Path:

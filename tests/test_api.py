@@ -5,27 +5,19 @@ import re
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from browser import wait_for
 from PIL import Image
-from studio_app import Application, wait_for
+from studio_app import Application
 
 from ovi_studio.media import read_record
 
 DOCS = Path(__file__).parents[1] / "docs" / "api.md"
 HOSTILE = "<script>alert(1)</script> ../../etc/passwd \\{\\}"
-
-
-@pytest.fixture(scope="module")
-def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Application]:
-    folder = tmp_path_factory.mktemp("api")
-    application = Application(folder / "outputs", folder / "checkpoints")
-    yield application
-    application.end()
 
 
 @pytest.fixture(scope="module")

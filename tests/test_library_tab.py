@@ -8,18 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from browser import HOSTILE, PHONE, fits_width, is_unharmed, needs_browser
 from PIL import Image
-from tab_server import (
-    ACCESSIBILITY,
-    HOSTILE,
-    fits_width,
-    is_unharmed,
-    make_clip,
-    needs_browser,
-    open_browser,
-    open_tab,
-    serve_tab,
-)
+from tab_server import Tab, make_clip
 
 from ovi_studio.errors import JobError
 from ovi_studio.library import LibraryClip, Query, TrashedClip
@@ -31,24 +22,12 @@ from ovi_studio.ui import library_views as views
 from ovi_studio.ui.library_handlers import PAGE_SIZE, LibraryHandlers
 from ovi_studio.ui.library_tab import build_library
 
-
-@pytest.fixture(scope="module")
-def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
-    studio = Studio.open(tmp_path_factory.mktemp("library") / "outputs", tmp_path_factory.mktemp("ckpts"))
-    yield studio
-    studio.close()
+TAB = ("Library", build_library)
 
 
-@pytest.fixture(scope="module")
-def url(studio: Studio) -> Iterator[str]:
-    with serve_tab(studio, "Library", build_library) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def browser(url: str) -> Iterator[Any]:
-    with open_browser() as browser:
-        yield browser
+@pytest.fixture
+def studio(tab: Tab) -> Studio:
+    return tab.studio
 
 
 @pytest.fixture
@@ -76,8 +55,8 @@ def look(studio: Studio) -> None:
 
 
 @pytest.fixture
-def page(browser: Any, url: str, clips: Path) -> Iterator[Any]:
-    page = open_tab(browser, url, "Library")
+def page(tab: Tab, chromium: Any, clips: Path) -> Iterator[Any]:
+    page = tab.open(chromium)
     page.wait_for_selector("#wall .card")
     yield page
     assert is_unharmed(page)
@@ -112,7 +91,7 @@ def test_a_poster_plays_on_click_and_the_settings_are_readable(page: Any) -> Non
 
 
 @needs_browser
-def test_search_filters_and_order(page: Any, browser: Any) -> None:
+def test_search_filters_and_order(page: Any) -> None:
     assert "fox" in page.locator("#wall .card").first.inner_text()
     page.get_by_label("Search prompts").fill("DAWN harbour")
     count(page, 1)
@@ -223,22 +202,13 @@ def test_pages(page: Any, clips: Path) -> None:
 
 
 @needs_browser
-def test_a_phone_shows_it_without_scrolling_sideways(browser: Any, url: str, clips: Path) -> None:
-    page = open_tab(browser, url, "Library", (390, 844))
+def test_a_phone_shows_it_without_scrolling_sideways(tab: Tab, chromium: Any, clips: Path) -> None:
+    page = tab.open(chromium, PHONE)
     play(page, "fox")
     assert fits_width(page)
     assert page.locator("#viewer video").bounding_box()["y"] < 844
     assert is_unharmed(page)
     page.close()
-
-
-@needs_browser
-def test_everything_has_a_name_and_can_be_read(page: Any) -> None:
-    play(page, "fox")
-    card(page, "harbour").get_by_role("checkbox").check()
-    page.get_by_text("1 clip selected").wait_for()
-    page.mouse.move(0, 0)
-    assert page.evaluate(ACCESSIBILITY, "#library") == []
 
 
 @pytest.mark.parametrize("bad", ["../../etc/passwd", "..%2f..%2fsecret", "", "a" * 32, None, 7, ["x"], {"id": "x"}])

@@ -10,7 +10,7 @@ from http.cookiejar import CookieJar
 from pathlib import Path
 
 import pytest
-from studio_app import APP, Application
+from studio_app import APP, Application, running
 
 import app
 from ovi_studio.ui.guard import FREE_ATTEMPTS, LONGEST_WAIT, LoginLimit, checker, make_password
@@ -18,10 +18,8 @@ from ovi_studio.ui.guard import FREE_ATTEMPTS, LONGEST_WAIT, LoginLimit, checker
 
 @pytest.fixture(scope="module")
 def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Application]:
-    folder = tmp_path_factory.mktemp("shared")
-    application = Application(folder / "outputs", folder / "checkpoints", "--login", "studio:right horse")
-    yield application
-    application.end()
+    with running(tmp_path_factory.mktemp("shared") / "outputs", "--login", "studio:right horse") as found:
+        yield found
 
 
 def log_in(application: Application, password: str, opener: urllib.request.OpenerDirector | None = None) -> int:

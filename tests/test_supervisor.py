@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from engine_helpers import (
+    TESTS,
     assert_done_exactly_once,
     command,
     end,
@@ -173,6 +174,31 @@ def test_last_lines_of_a_log_can_be_read_in_any_state(tmp_path):
     assert tail(tmp_path / "missing") == ()
     (tmp_path / "log").write_bytes(b"x" * 100_000 + b"\nlast \xff but one\nlast\n")
     assert tail(tmp_path / "log", 2) == ("last \ufffd but one", "last")
+
+
+# A clock that is set back
+
+
+def test_clock_that_is_set_back_by_a_day_and_forward_by_a_year_loses_nothing(store, tmp_path, monkeypatch):
+    """In the web process and the engine, in the middle of jobs, with a kill after each change."""
+    clock = tmp_path / "clock"
+    clock.write_text("0")
+    monkeypatch.setenv("OVI_TEST_CLOCK", str(clock))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS / "clock"), os.environ["PYTHONPATH"]]))
+    web = start_web(store)
+    try:
+        ids = store.add([spec("wait", seed=seed, steps=8) for seed in range(8)])
+        for seconds in (-86_400, 365 * 86_400, -3 * 86_400):
+            wait_for(lambda: running(store))
+            clock.write_text(str(seconds))
+            kill_engines(store)
+        finish(store, ids)
+    finally:
+        end(web)
+    assert_done_exactly_once(store, ids)
+    jobs = [store.get(job) for job in ids]
+    assert min(job.finished - job.created for job in jobs) < -2 * 86_400, "the clock was not set back"
+    assert max(job.seconds for job in jobs) < 60, "a duration went by the clock"
 
 
 # Faults at random moments

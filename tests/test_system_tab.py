@@ -10,17 +10,9 @@ from typing import Any
 
 import huggingface_hub
 import pytest
+from browser import HOSTILE, PHONE, fits_width, is_unharmed, needs_browser, show
 from hub_server import HubServer
-from tab_server import (
-    ACCESSIBILITY,
-    HOSTILE,
-    fits_width,
-    is_unharmed,
-    needs_browser,
-    open_browser,
-    open_tab,
-    serve_tab,
-)
+from tab_server import Tab
 
 from ovi_studio.checkpoints import download
 from ovi_studio.checkpoints.background import Downloads, Phase
@@ -36,25 +28,12 @@ NAME = "720x720_5s"
 LARGE = 4_000_000
 
 
-@pytest.fixture(scope="module")
-def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
-    folder = tmp_path_factory.mktemp("system")
-    studio = Studio.open(folder / "outputs", folder / "ckpts")
-    studio.paths.log.write_text("".join(f"line {number} {HOSTILE}\n" for number in range(300)), encoding="utf-8")
-    yield studio
-    studio.close()
+TAB = ("System", build_system)
 
 
-@pytest.fixture(scope="module")
-def url(studio: Studio) -> Iterator[str]:
-    with serve_tab(studio, "System", build_system) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def browser(url: str) -> Iterator[Any]:
-    with open_browser() as browser:
-        yield browser
+@pytest.fixture
+def studio(tab: Tab) -> Studio:
+    return tab.studio
 
 
 @pytest.fixture
@@ -90,8 +69,9 @@ def _write(path: Path) -> None:
 
 @pytest.mark.slow
 @needs_browser
-def test_findings_log_engine_and_places_are_shown_as_text(browser: Any, url: str, studio: Studio) -> None:
-    page = open_tab(browser, url, "System")
+def test_findings_log_engine_and_places_are_shown_as_text(tab: Tab, chromium: Any, studio: Studio) -> None:
+    studio.paths.log.write_text("".join(f"line {number} {HOSTILE}\n" for number in range(300)), encoding="utf-8")
+    page = tab.open(chromium)
     page.wait_for_selector("#doctor .findings", timeout=120_000)
     log = page.locator("#engine-log pre").inner_text()
     assert "line 299 <script>" in log
@@ -101,8 +81,7 @@ def test_findings_log_engine_and_places_are_shown_as_text(browser: Any, url: str
     assert page.locator("#usage .bar").count() == 3
     assert page.locator(".model").count() == len(published_variants())
     assert "CC-BY-NC-4.0" in page.locator("#models").inner_text()
-    assert page.evaluate(ACCESSIBILITY, "#system") == []
-    page.set_viewport_size({"width": 390, "height": 844})
+    page.set_viewport_size(dict(zip(("width", "height"), PHONE, strict=True)))
     assert fits_width(page)
     assert is_unharmed(page)
     page.close()
@@ -111,17 +90,17 @@ def test_findings_log_engine_and_places_are_shown_as_text(browser: Any, url: str
 @pytest.mark.slow
 @needs_browser
 def test_a_download_shows_its_progress_on_every_page_and_completes(
-    browser: Any, url: str, studio: Studio, hub: HubServer
+    tab: Tab, chromium: Any, studio: Studio, hub: HubServer
 ) -> None:
     hub.faults.stall_after = LARGE // 2
-    page = open_tab(browser, url, "System")
+    page = tab.open(chromium)
     page.get_by_role("button", name=f"Download: {NAME}", exact=True).click()
     model = page.locator(f"[data-model='{NAME}']")
     model.get_by_text("of 4.0 MB").wait_for()
     # The others wait: there is one download at a time.
     assert page.get_by_role("button", name="Download: 960x960_5s").is_disabled()
     page.reload()
-    page.get_by_role("tab", name="System").click()
+    show(page, "System")
     model.get_by_text("Downloading").wait_for()
     model.get_by_role("button", name="Cancel").click()
     model.get_by_text("Cancelling").wait_for()
@@ -136,9 +115,9 @@ def test_a_download_shows_its_progress_on_every_page_and_completes(
 
 
 @needs_browser
-def test_a_download_that_fails_says_what_to_do(browser: Any, url: str, hub: HubServer) -> None:
+def test_a_download_that_fails_says_what_to_do(tab: Tab, chromium: Any, hub: HubServer) -> None:
     hub.faults.status = 403
-    page = open_tab(browser, url, "System")
+    page = tab.open(chromium)
     page.get_by_role("button", name="Download: 960x960_5s", exact=True).click()
     notice = page.locator("#models .notice")
     notice.wait_for()

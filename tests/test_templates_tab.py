@@ -4,45 +4,25 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tab_server import (
-    ACCESSIBILITY,
-    HOSTILE,
-    fits_width,
-    is_unharmed,
-    needs_browser,
-    open_browser,
-    open_tab,
-    serve_tab,
-)
+from browser import HOSTILE, PHONE, fits_width, is_unharmed, needs_browser
+from tab_server import Tab
 
 from ovi_studio.studio import Studio
 from ovi_studio.templates import Slot
 from ovi_studio.ui import templates_views as views
 from ovi_studio.ui.templates_tab import build_templates
 
-
-@pytest.fixture(scope="module")
-def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
-    studio = Studio.open(tmp_path_factory.mktemp("templates") / "outputs", tmp_path_factory.mktemp("ckpts"))
-    yield studio
-    studio.close()
-
-
-@pytest.fixture(scope="module")
-def url(studio: Studio) -> Iterator[str]:
-    with serve_tab(studio, "Templates", build_templates) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def browser(url: str) -> Iterator[Any]:
-    with open_browser() as browser:
-        yield browser
+TAB = ("Templates", build_templates)
 
 
 @pytest.fixture
-def page(browser: Any, url: str) -> Iterator[Any]:
-    page = open_tab(browser, url, "Templates")
+def studio(tab: Tab) -> Studio:
+    return tab.studio
+
+
+@pytest.fixture
+def page(tab: Tab, chromium: Any) -> Iterator[Any]:
+    page = tab.open(chromium)
     page.wait_for_selector("#template-cards .template")
     yield page
     assert is_unharmed(page)
@@ -134,16 +114,14 @@ def test_a_template_that_is_wrong_is_refused_with_a_sentence(page: Any) -> None:
 
 
 @needs_browser
-def test_phone_and_accessibility(browser: Any, url: str) -> None:
-    page = open_tab(browser, url, "Templates", (390, 844))
+def test_a_phone_shows_it_without_scrolling_sideways(tab: Tab, chromium: Any) -> None:
+    page = tab.open(chromium, PHONE)
     page.locator(".template").first.click()
     page.wait_for_selector(".slots")
     assert fits_width(page)
-    assert page.evaluate(ACCESSIBILITY, "#templates") == []
     page.get_by_role("button", name="New template").click()
     page.get_by_label("Title").wait_for()
     assert fits_width(page)
-    assert page.evaluate(ACCESSIBILITY, "#templates") == []
     page.close()
 
 

@@ -1,0 +1,74 @@
+"""A real browser for the tests of the page: Chromium by way of Playwright, and axe to check what it shows."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+_QUIET = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+_QUIET += " --disable-component-update --disable-sync --autoplay-policy=no-user-gesture-required"
+DESKTOP, PHONE = (1440, 900), (390, 844)
+PATIENCE = 90
+"""Seconds for whatever a page waits for, on a machine that is busy."""
+HOSTILE = "<script>window.pwned=1</script><img src=x onerror=window.pwned=2> ${window.pwned=3} {{value}} \"' `x`"
+
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium or Chrome on this machine")
+
+
+@contextmanager
+def open_browser() -> Iterator[Any]:
+    """Chromium until the block ends."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_QUIET.split())
+        yield browser
+        browser.close()
+
+
+def new_page(browser: Any, url: str, size: tuple[int, int] = DESKTOP, **options: Any) -> Any:
+    """A page of this (width, height), in a profile of its own, that waits as long as a busy machine needs."""
+    page = browser.new_page(viewport={"width": size[0], "height": size[1]}, **options)
+    page.set_default_timeout(PATIENCE * 1000)
+    page.goto(url)
+    return page
+
+
+def show(page: Any, tab: str) -> None:
+    """Go to a tab of the page by its title."""
+    page.get_by_role("tab", name=tab, exact=True).click()
+    page.locator(f"[role=tab][aria-selected=true]:text-is('{tab}')").wait_for()
+
+
+def is_unharmed(page: Any) -> bool:
+    """Whether nothing of `HOSTILE` has run."""
+    return page.evaluate("window.pwned === undefined")
+
+
+def fits_width(page: Any) -> bool:
+    """Whether nothing has to be scrolled sideways."""
+    return page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def accessibility_faults(page: Any) -> list[str]:
+    """What axe finds wrong with the page as it is shown now, one line each; every rule counts."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    # A box that moves or fades has other colours for a moment.
+    page.mouse.move(0, 0)
+    page.wait_for_timeout(500)
+    found = Axe().run(page).response["violations"]
+    return [f"{fault['id']}: {node['html'][:160]}" for fault in found for node in fault["nodes"]]
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 30) -> Any:
+    """What the condition returns once that is true."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+    return found

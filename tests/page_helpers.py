@@ -1,0 +1,41 @@
+"""What the tests of the whole page do with it, and with its queue over the API."""
+
+from typing import Any
+
+from browser import DESKTOP, new_page
+from studio_app import Application
+
+LONG = "please wait, this takes long"
+
+
+def open_page(application: Application, chromium: Any, size: tuple[int, int] = DESKTOP) -> Any:
+    page = new_page(chromium, application.url, size)
+    page.wait_for_selector("#generate")
+    page.wait_for_selector("#status .stage, #clip video, #status .notice")
+    return page
+
+
+def set_number(page: Any, label: str, value: int) -> None:
+    field = page.get_by_label(label).first
+    field.fill(str(value))
+    field.press("Tab")
+
+
+def set_steps(page: Any, steps: int) -> None:
+    set_number(page, "number input for Steps", steps)
+
+
+def line_up(client: Any, *prompts: str, steps: int = 200) -> list[str]:
+    return [client.predict(p, settings={"steps": steps}, api_name="/queue")["jobs"][0] for p in prompts]
+
+
+def state(client: Any, job: str) -> str:
+    return next(found["state"] for found in client.predict(api_name="/list") if found["id"] == job)
+
+
+def shown_jobs(page: Any) -> list[str]:
+    return page.eval_on_selector_all(".job", "rows => rows.map(row => row.dataset.id)")
+
+
+def newest(client: Any) -> dict[str, Any]:
+    return max(client.predict(api_name="/list"), key=lambda job: job["number"])

@@ -1,0 +1,88 @@
+"""What a page tells when a batch is done: a toast always, a sound and a notification if somebody wants them."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from browser import DESKTOP, needs_browser, new_page
+from page_helpers import LONG
+from studio_app import Application
+
+pytestmark = [needs_browser, pytest.mark.slow]
+
+LISTEN = """
+window.tones = 0;
+window.told = [];
+const start = OscillatorNode.prototype.start;
+OscillatorNode.prototype.start = function (...when) { window.tones += 1; return start.apply(this, when); };
+window.Notification = new Proxy(window.Notification, {
+  construct(kind, [title, options]) { window.told.push(`${title}: ${options.body}`); return new kind(title, options); },
+});
+"""
+
+
+@pytest.fixture
+def page(application: Application, chromium: Any, client: Any) -> Iterator[Any]:
+    """Writes down what it tells; its profile allows notifications."""
+    page = new_page(chromium, "about:blank", DESKTOP, permissions=["notifications"])
+    page.add_init_script(LISTEN)
+    page.goto(application.url)
+    page.wait_for_selector("#batch-news", state="attached")
+    yield page
+    page.close()
+
+
+def make(client: Any, name: str, prompt: str = LONG, steps: int = 40, count: int = 1) -> None:
+    client.predict(prompt, settings={"steps": steps}, count=count, name=name, api_name="/queue")
+
+
+def toast(page: Any, text: str) -> Any:
+    return page.locator("#toasts p", has_text=text)
+
+
+def test_a_toast_says_what_became_of_a_batch_and_nothing_is_heard_unasked(page: Any, client: Any) -> None:
+    make(client, "<b>Evening</b>", steps=20, count=2)
+    toast(page, "Done: <b>Evening</b> (2 made)").wait_for()
+    assert page.evaluate("[tones, told.length]") == [0, 0]
+    make(client, "Refused", "refuse this", steps=1)
+    toast(page, "Done: Refused (0 made, 1 failed)").wait_for()
+    toast(page, "Evening").wait_for(state="detached")
+
+
+def test_a_batch_that_is_done_between_two_looks_is_told_as_well_and_an_old_one_is_not(page: Any, client: Any) -> None:
+    make(client, "Quick", "a clip", steps=1)
+    toast(page, "Done: Quick (1 made)").wait_for()
+    page.reload()
+    page.wait_for_selector("#batch-news", state="attached")
+    page.wait_for_timeout(2500)
+    assert toast(page, "Quick").count() == 0
+
+
+def test_who_wants_it_hears_a_sound_and_gets_a_notification_also_after_a_reload(page: Any, client: Any) -> None:
+    bell = page.get_by_role("button", name="Tell me when done")
+    assert bell.get_attribute("aria-pressed") == "false"
+    bell.click()
+    page.wait_for_selector("#bell[aria-pressed=true]")
+    # It plays what it will sound like.
+    page.wait_for_function("tones === 2")
+    page.reload()
+    page.wait_for_selector("#bell[aria-pressed=true]")
+    page.wait_for_selector("#batch-news", state="attached")
+    make(client, "Night")
+    toast(page, "Done: Night (1 made)").wait_for()
+    page.wait_for_function("tones === 2 && told.length === 1")
+    assert page.evaluate("told") == ["Ovi Studio: Done: Night (1 made)"]
+    bell.click()
+    page.wait_for_selector("#bell[aria-pressed=false]")
+    make(client, "Morning")
+    toast(page, "Done: Morning (1 made)").wait_for()
+    assert page.evaluate("[tones, told.length]") == [2, 1]
+
+
+def test_a_batch_that_somebody_cancelled_is_no_news(page: Any, client: Any) -> None:
+    make(client, "Not wanted", steps=1000)
+    page.wait_for_selector("#status >> text=/Step \\d+ of 1000/")
+    page.click("#cancel:not([disabled])")
+    page.wait_for_selector("#status >> text=Cancelled")
+    page.wait_for_timeout(2500)
+    assert toast(page, "Not wanted").count() == 0

@@ -1,0 +1,196 @@
+"""The Create tab in a real browser against the real application; its engine is real, its models mostly are not."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from browser import needs_browser, show, wait_for
+from page_helpers import LONG, line_up, newest, set_number, set_steps, state
+from PIL import Image
+from studio_app import Application
+
+from ovi_studio.media import read_record
+from ovi_studio.sizes import snap_size
+
+HOSTILE = "a red ball <script>window.pwned=1</script><img src=x onerror=window.pwned=2> $\\{window.pwned=3\\} `x`"
+HOSTILE_SHOWN = HOSTILE.replace("\\", "")
+
+
+@needs_browser
+@pytest.mark.slow
+def test_a_clip_from_a_prompt_is_shown_and_the_prompt_stays_text(
+    page: Any, application: Application, client: Any
+) -> None:
+    page.fill("#prompt textarea", HOSTILE)
+    page.get_by_label("Sound", exact=True).fill("a thud")
+    set_steps(page, 2)
+    page.wait_for_selector("#makes >> text=Makes 1 clip")
+    page.click("#generate")
+    page.wait_for_selector("#notice >> text=1 clip is in the queue")
+    job = newest(client)
+    page.wait_for_selector(f"#clip video[src*='{job['id']}']")
+    full = f"{HOSTILE_SHOWN} <AUDCAP>a thud<ENDAUDCAP>"
+    assert page.inner_text("#recipe .prompt") == full
+    show(page, "Queue")
+    page.wait_for_selector(f".job[data-id='{job['id']}'] >> text=Done")
+    assert HOSTILE_SHOWN in page.inner_text(f".job[data-id='{job['id']}']")
+    assert page.evaluate("window.pwned") is None
+    (clip,) = application.outputs.glob(f"*{job['id']}*.mp4")
+    spec = read_record(clip)["spec"]
+    assert (spec["prompt"], spec["steps"], spec["variant"]) == (full, 2, "demo")
+    assert str(spec["seed"]) in page.inner_text(f".job[data-id='{job['id']}']")
+
+
+@needs_browser
+@pytest.mark.slow
+def test_a_first_frame_decides_the_size_and_goes_into_the_job(page: Any, client: Any, tmp_path: Path) -> None:
+    Image.fromarray(np.full((200, 100, 3), 128, np.uint8)).save(tmp_path / "a picture.png")
+    page.fill("#prompt textarea", "the picture moves")
+    set_steps(page, 1)
+    page.set_input_files("#first-frame input[type=file]", str(tmp_path / "a picture.png"))
+    page.wait_for_selector("text=The first frame decides the size: 96 × 192")
+    assert page.is_disabled("#ratio input >> nth=0")
+    page.click("#generate")
+    page.wait_for_selector("#notice >> text=1 clip is in the queue")
+    assert newest(client)["spec"]["image"] is True
+    page.click("#first-frame button[aria-label='Remove Image']")
+    page.wait_for_selector("text=Every choice has about the same number of pixels")
+
+
+@needs_browser
+@pytest.mark.slow
+def test_a_picture_that_is_pasted_is_the_first_frame(page: Any, client: Any) -> None:
+    page.evaluate("""async () => {
+        const canvas = new OffscreenCanvas(200, 100);
+        canvas.getContext("2d").fillRect(0, 0, 200, 100);
+        const clipboardData = new DataTransfer();
+        clipboardData.items.add(new File([await canvas.convertToBlob()], "pasted.png", { type: "image/png" }));
+        const paste = new ClipboardEvent("paste", { clipboardData, bubbles: true, cancelable: true });
+        document.querySelector("#prompt textarea").dispatchEvent(paste);
+    }""")
+    page.wait_for_selector("text=The first frame decides the size: 192 × 96")
+
+
+@needs_browser
+@pytest.mark.slow
+def test_the_cost_is_estimated_from_clips_that_were_made_here(page: Any, client: Any) -> None:
+    (job,) = line_up(client, "wait", steps=20)
+    wait_for(lambda: state(client, job) == "done", 120)
+    page.fill("#prompt textarea", "A {red|blue} ball.")
+    set_steps(page, 400)
+    # A step takes a twentieth of a second.
+    page.wait_for_selector("#makes >> text=/About \\d+ (s|min).* each/")
+    shown = page.inner_text("#makes")
+    assert shown.startswith("Makes 2 clips")
+    assert "About 0 s" not in shown
+
+
+@needs_browser
+@pytest.mark.slow
+def test_a_batch_that_is_to_run_before_others_does(page: Any, client: Any) -> None:
+    running, waiting = line_up(client, LONG, "in its order " + LONG)
+    page.click("text=Many clips at once")
+    page.click("#priority label:has-text('Before others')")
+    page.fill("#prompt textarea", "urgent " + LONG)
+    page.click("#generate")
+    page.wait_for_selector("#notice >> text=1 clip is in the queue")
+    urgent = newest(client)
+    assert urgent["priority"] == 1
+    assert [job["id"] for job in client.predict(api_name="/list")] == [running, urgent["id"], waiting]
+    show(page, "Queue")
+    page.wait_for_selector(f".job[data-id='{urgent['id']}'] >> text=before others")
+
+
+@needs_browser
+@pytest.mark.slow
+def test_patterns_ratio_seed_speech_and_presets(page: Any, client: Any) -> None:
+    page.click("[data-preset=demo]")
+    page.wait_for_selector("#notice >> text=settings applied")
+    assert page.get_by_label("number input for Steps").input_value() == "20"
+    set_steps(page, 1)
+    page.fill("#prompt textarea", "A {red|blue} view.")
+    page.get_by_label("Who speaks").fill("The man says")
+    page.get_by_label("What they say").fill("One two three four five six seven eight nine ten.")
+    page.click("#add-speech")
+    page.wait_for_selector("#findings >> text=10 words in 5 s, 2.0 a second")
+    said = "A {red|blue} view. The man says, <S>One two three four five six seven eight nine ten.<E>"
+    assert page.input_value("#prompt textarea") == said
+    page.click("#ratio label:has-text('16:9')")
+    page.click("#seed-mode label:has-text('Next')")
+    page.get_by_label("Number", exact=True).fill("4711")
+    set_number(page, "Seeds for each prompt", 3)
+    page.wait_for_selector("#generate >> text=Queue 6 clips")
+    page.locator("#prompt textarea").press("Control+Enter")
+    page.wait_for_selector("#notice >> text=6 clips are in the queue")
+    wait_for(lambda: page.get_by_label("Number", exact=True).input_value() == "4714")
+    jobs = sorted(client.predict(api_name="/list"), key=lambda job: job["number"])[-6:]
+    assert [job["spec"]["seed"] for job in jobs] == [4711, 4712, 4713] * 2
+    assert {tuple(job["spec"]["size"]) for job in jobs} == {snap_size(9, 16, 128 * 128)}
+    assert [job["spec"]["prompt"][:6] for job in jobs] == ["A red "] * 3 + ["A blue"] * 3
+
+
+@needs_browser
+@pytest.mark.slow
+def test_what_cannot_be_queued_is_refused_with_a_sentence(page: Any, tmp_path: Path) -> None:
+    page.click("#generate")
+    page.wait_for_selector("#notice >> text=The prompt is empty")
+    page.fill("#prompt textarea", "A man says, <S>Hello")
+    page.wait_for_selector("#findings >> text=This speech is not closed")
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"\x89PNG\r\n\x1a\n and then nothing")
+    page.set_input_files("#first-frame input[type=file]", str(broken))
+    page.wait_for_selector("#notice >> text=This picture cannot be the first frame")
+    page.click("#generate")
+    page.wait_for_selector("#notice >> text=Not queued")
+    assert "broken.png" in page.inner_text("#notice")
+    assert "/" not in page.inner_text("#notice"), "where the upload lies is nobody's business"
+
+
+@needs_browser
+@pytest.mark.slow
+def test_a_table_is_queued_as_a_batch_and_may_name_no_picture(page: Any, client: Any, tmp_path: Path) -> None:
+    page.click("text=Many clips at once")
+    (tmp_path / "bad.csv").write_text("text_prompt,image_path\na,/etc/hostname\n")
+    page.set_input_files("#table input[type=file]", str(tmp_path / "bad.csv"))
+    page.wait_for_selector("#table-makes >> text=Line 2 names a picture")
+    page.click("#table button[aria-label='Remove this file'], #table button[aria-label='Clear']")
+    (tmp_path / "good.csv").write_text("text_prompt,steps\na <b>table</b>,1\nanother,2\nbad,x\n")
+    page.set_input_files("#table input[type=file]", str(tmp_path / "good.csv"))
+    page.wait_for_selector("#table-makes >> text=The table makes 2 clips")
+    page.fill("#batch-name input, #batch-name textarea", "An <i>evening</i>")
+    page.click("#generate")
+    page.wait_for_selector("#notice >> text=2 clips are in the queue as “An <i>evening</i>”")
+    assert newest(client)["batch"] == "An <i>evening</i>"
+
+
+@needs_browser
+@pytest.mark.slow
+def test_progress_survives_a_reload_and_cancel_ends_it(page: Any, client: Any) -> None:
+    page.fill("#prompt textarea", LONG)
+    set_steps(page, 100)
+    page.locator("#prompt textarea").press("Control+Enter")
+    page.wait_for_selector("#status >> text=/Step \\d+ of 100/")
+    page.reload()
+    page.wait_for_selector("#status >> text=/Step \\d+ of 100/")
+    page.click("#cancel:not([disabled])")
+    page.wait_for_selector("#status >> text=Cancelled")
+    assert newest(client)["state"] == "cancelled"
+
+
+@needs_browser
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no signals on Windows")
+def test_an_engine_that_dies_is_restarted_and_the_page_says_so(
+    page: Any, client: Any, application: Application
+) -> None:
+    (job,) = line_up(client, LONG, steps=100)
+    page.wait_for_selector("#status >> text=/Step \\d+ of 100/")
+    os.kill(psutil.Process(application.process.pid).children()[0].pid, signal.SIGKILL)
+    page.wait_for_selector("#news >> text=/ended unexpectedly .SIGKILL/")
+    page.wait_for_selector("#status >> text=/Step \\d+ of 100/")
+    assert state(client, job) == "running"

@@ -1,0 +1,117 @@
+"""The page as a whole: how it starts, what it costs, and that it needs nothing from elsewhere."""
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from browser import needs_browser, new_page
+from page_helpers import open_page, set_steps
+from studio_app import APP, Application, running
+
+
+@needs_browser
+def test_the_page_is_seen_soon_and_idles_quietly(tmp_path: Path, chromium: Any) -> None:
+    started = time.monotonic()
+    with running(tmp_path / "outputs") as application:
+        page = new_page(chromium, application.url)
+        page.wait_for_selector("#generate:visible")
+        seen = time.monotonic() - started
+        process = psutil.Process(application.process.pid)
+        worked = processor_time(process)
+        print(
+            f"\nthe page answered after {application.seconds_to_start:.1f} s and was seen after {seen:.1f} s, of which "
+            f"the web process worked {worked:.1f} s"
+        )
+        # The clock says little where other things run too.
+        assert worked < 5
+        page.close()
+        time.sleep(2)
+        before = processor_time(process)
+        time.sleep(5)
+        share = (processor_time(process) - before) / 5
+        memory = process.memory_info().rss / 2**20
+        print(f"the web process has {memory:.0f} MB and takes {100 * share:.1f}% of a core")
+        assert memory < 300
+        assert share < 0.1
+
+
+def processor_time(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return times.user + times.system
+
+
+def test_the_web_process_imports_no_torch(tmp_path: Path, python_environment: dict[str, str]) -> None:
+    code = "import sys, app; app.demo; sys.exit('torch' in sys.modules)"
+    assert (
+        subprocess.run([sys.executable, "-c", code], env=python_environment, cwd=tmp_path, check=False).returncode == 0
+    )
+
+
+def test_a_busy_port_is_named_with_the_option_that_changes_it(
+    application: Application, python_environment: dict[str, str], tmp_path: Path
+) -> None:
+    command = [sys.executable, str(APP), "--port", str(application.port), "--no-open", "--out", str(tmp_path / "out")]
+    ended = subprocess.run(command, env=python_environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert f"Port {application.port} is busy" in ended.stderr
+    assert "--port" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("variables", "host", "opens"),
+    [
+        ({"SPACE_ID": "somebody/ovi"}, "0.0.0.0", False),
+        ({"CI": "true", "DISPLAY": ":0"}, "127.0.0.1", False),
+        ({"SSH_CONNECTION": "1", "DISPLAY": ":0"}, "127.0.0.1", False),
+        ({"DISPLAY": ":0"}, "127.0.0.1", True),
+    ],
+)
+def test_where_it_listens_and_whether_a_browser_opens_depends_on_where_it_runs(
+    variables: dict[str, str], host: str, opens: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import app
+
+    for name in ("SPACE_ID", "CI", "SSH_CONNECTION", "DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    options = app.parse_arguments([])
+    assert (options.host, options.open, options.port) == (host, opens, 7860)
+
+
+@needs_browser
+def test_the_page_is_dark_and_needs_nothing_from_elsewhere(application: Application, chromium: Any) -> None:
+    page = chromium.new_page(color_scheme="light")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(application.url)
+    page.wait_for_selector("#generate")
+    colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert max(map(int, re.findall(r"\d+", colour)[:3])) < 40
+    # Gradio's own page names a script for embedding pages; ours adds nothing.
+    foreign = [url for url in asked if not url.startswith((application.url, "data:", "blob:"))]
+    assert all("cdnjs.cloudflare.com" in url for url in foreign), foreign
+    page.close()
+
+
+@needs_browser
+@pytest.mark.slow
+def test_a_clip_of_the_demo_model_shows_previews_and_plays(tmp_path: Path, chromium: Any, tiny_bundle: Path) -> None:
+    application = Application(tmp_path / "outputs", tiny_bundle, maker=None)
+    try:
+        page = open_page(application, chromium)
+        page.fill("#prompt textarea", "a red ball")
+        set_steps(page, 30)
+        page.click("#generate")
+        page.wait_for_selector("#status img.preview, #clip video")
+        page.wait_for_selector("#clip video")
+        page.evaluate("document.querySelector('#clip video').play()")
+        page.wait_for_function("document.querySelector('#clip video').currentTime > 0")
+        page.close()
+    finally:
+        application.end()

@@ -1,0 +1,91 @@
+"""What the page asks of its services, and what it shows as HTML, without a browser."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ovi_studio.engine.supervisor import Condition, Supervision
+from ovi_studio.errors import JobError
+from ovi_studio.jobs.estimates import QueueEstimate
+from ovi_studio.jobs.model import Job, Notice, State
+from ovi_studio.sizes import snap_size
+from ovi_studio.spec import ClipSpec
+from ovi_studio.studio import Request, SeedMode, Studio
+from ovi_studio.ui import form_views, job_views, queue_views, views
+from ovi_studio.ui.create_tab import split_prompt
+from ovi_studio.variants import published_variants
+
+
+@pytest.fixture
+def studio(tmp_path: Path) -> Iterator[Studio]:
+    studio = Studio.open(tmp_path / "outputs", tmp_path / "checkpoints")
+    yield studio
+    studio.close()
+
+
+@pytest.mark.parametrize("name", published_variants())
+def test_the_default_size_is_among_the_sizes_and_sizes_stay_when_scaled_again(name: str, studio: Studio) -> None:
+    variant = published_variants()[name]
+    sizes = studio.sizes(name)
+    assert sizes[studio.default_ratio(name)] == variant.default_size
+    assert all(snap_size(*size, variant.pixel_area) == size for size in sizes.values())
+    assert all(studio.ratio_of(size, name) == ratio for ratio, size in sizes.items())
+
+
+def test_who_has_only_the_demo_model_is_told_how_to_get_a_real_one(studio: Studio) -> None:
+    assert [variant.name for variant in studio.variants()] == ["demo"]
+    command = f"python -m ovi_studio download 960x960_5s --ckpt-dir {studio.checkpoint_directory}"
+    assert studio.download_command() == command
+
+
+def test_a_request_becomes_clips(studio: Studio) -> None:
+    values = {"prompt": "a {b|c}", "variant": "demo", "seed": "7"}
+    specs = studio.specs(Request(values, "1:1", SeedMode.NEXT, 2))
+    assert [(spec.prompt, spec.seed) for spec in specs] == [("a b", 7), ("a b", 8), ("a c", 7), ("a c", 8)]
+    assert len({spec.seed for spec in studio.specs(Request(values, count=5))}) == 5
+    with pytest.raises(JobError, match="Aspect ratio '5:4' is not known"):
+        studio.specs(Request(values, "5:4"))
+    with pytest.raises(JobError, match="is no seed"):
+        studio.specs(Request(values | {"seed": "-1"}, "1:1", SeedMode.FIXED))
+    with pytest.raises(JobError, match="is not complete"):
+        studio.queue([ClipSpec(prompt="a", variant="960x960_5s")])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "fields"),
+    [
+        ("a dog <AUDCAP>barks<ENDAUDCAP>", ("a dog", "barks")),
+        ("a dog Audio: barks", ("a dog", "barks")),
+        ("a  dog\n<AUDCAP> barks <ENDAUDCAP>", ("a  dog\n<AUDCAP> barks <ENDAUDCAP>", "")),
+        ("<AUDCAP>barks<ENDAUDCAP> a dog", ("<AUDCAP>barks<ENDAUDCAP> a dog", "")),
+        ("a dog", ("a dog", "")),
+    ],
+)
+def test_a_prompt_is_split_only_where_it_can_be_joined_again(prompt: str, fields: tuple[str, str]) -> None:
+    assert split_prompt(prompt) == fields
+
+
+def test_what_people_typed_and_what_failed_is_escaped(tmp_path: Path) -> None:
+    spec = ClipSpec(prompt="<tb>", variant="<tv>")
+    values = {"id": "1", "number": 1, "batch": 1, "batch_name": "<ti>", "priority": 0, "position": 1, "spec": spec}
+    values |= {"attempt": 1, "cancelling": False, "progress": None, "clip": None}
+    values |= {"created": 0, "started": None, "finished": None, "seconds": 1}
+    failed = Job(**values, state=State.FAILED, error="<ts>")
+    done = Job(**values | {"clip": tmp_path / "<tu>.mp4"}, state=State.DONE, error=None)
+    shown = queue_views.row_html(failed) + queue_views.row_html(done) + job_views.recipe_html(done, None)
+    shown += job_views.stage_html(failed, None, 0, False, False) + job_views.stage_html(None, failed, 0, False, False)
+    shown += views.demo_html("<tq>") + job_views.notices_html([Notice(1, "<tp1>", 0)])
+    down = Supervision(Condition.DOWN, "<tr>", ("<tw>",))
+    shown += job_views.engine_html(down, None, 1, QueueEstimate(1, 0), None, True) + job_views.trouble_html(down)
+    shown += form_views.makes_html(["<tm>", "<tn>"], 1, None) + form_views.queued_html(1, "<tx>")
+    for tag in ("<tb>", "<ti>", "<tu>", "<ts>", "<tp1>", "<tq>", "<tv>", "<tr>", "<tw>", "<tm>", "<tn>", "<tx>"):
+        assert tag not in shown
+        assert tag.replace("<", "&lt;").replace(">", "&gt;") in shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.2, "0 s"), (59.4, "59 s"), (60, "1 min"), (80, "1 min 20 s"), (7500, "2 h 5 min")]
+)
+def test_times_read_as_people_say_them(seconds: float, text: str) -> None:
+    assert views.format_seconds(seconds) == text
