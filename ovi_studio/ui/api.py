@@ -33,6 +33,7 @@ def build_api(studio: Studio) -> None:
         settings = gr.JSON({}, label="Other fields of a clip, such as steps, seed, size, shift")
         count = gr.Number(1, label="Seeds for each prompt", precision=0)
         name = gr.Textbox("", label="Name of the batch", max_length=200)
+        priority = gr.Number(0, label="Priority; higher ones run first", precision=0)
         job, jobs = gr.Textbox("", label="Job"), gr.JSON([], label="Jobs")
         state = gr.Textbox("", label="State: queued, running, done, failed, cancelled; empty: all", max_length=20)
         offset, limit = gr.Number(0, label="Offset", precision=0), gr.Number(200, label="Limit", precision=0)
@@ -40,7 +41,9 @@ def build_api(studio: Studio) -> None:
         hidden = [gr.Button() for _ in range(6)]
         calls.file = file
     many: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden"}
-    hidden[0].click(calls.queue, [prompt, variant, picture, settings, count, name], answer, api_name="queue", **many)
+    hidden[0].click(
+        calls.queue, [prompt, variant, picture, settings, count, name, priority], answer, api_name="queue", **many
+    )
     hidden[1].click(calls.list, [state, offset, limit], answer, api_name="list", **many)
     hidden[2].click(calls.wait, job, answer, api_name="wait", **many)
     hidden[3].click(calls.cancel, jobs, answer, api_name="cancel", **many)
@@ -63,6 +66,7 @@ class ApiCalls:
         settings: Mapping[str, Any] | None = None,
         count: float = 1,
         name: str = "",
+        priority: float = 0,
     ) -> dict[str, Any]:
         """Queue a prompt, which may be a pattern. `settings` are the other fields of a clip; without a seed in them
         one is drawn for each clip. Returns the ids of the jobs.
@@ -75,8 +79,8 @@ class ApiCalls:
             chosen = variant or next((found.name for found in self._studio.variants()), "")
             values = {**given, "prompt": prompt, "variant": chosen, "image": picture}
             specs = self._studio.specs(Request(values, None, mode, int(count or 1)))
-            return {"jobs": self._studio.queue(specs, str(name or ""))}
-        except (JobError, TypeError, ValueError) as error:
+            return {"jobs": self._studio.queue(specs, str(name or ""), priority=int(priority or 0))}
+        except (JobError, TypeError, ValueError, OverflowError) as error:
             raise gr.Error(str(error), print_exception=False) from error
 
     def list(self, state: str = "", offset: float = 0, limit: float = 200) -> list[dict[str, Any]]:
@@ -137,6 +141,7 @@ def job_facts(job: Job) -> dict[str, Any]:
         "number": job.number,
         "batch": job.batch_name,
         "state": str(job.state),
+        "priority": job.priority,
         "attempt": job.attempt,
         "phase": str(progress.phase) if progress else None,
         "step": progress.step if progress else 0,

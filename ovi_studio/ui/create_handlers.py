@@ -26,12 +26,13 @@ from ovi_studio.ui.create_tab import (
     skip_options,
     widened,
 )
+from ovi_studio.ui.live import LivePart
 
 PRIVATE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
 
-def build_create(studio: Studio, ticking: gr.Timer, page: gr.Blocks) -> CreateForm:
-    """The tab; returns the form, which other tabs fill."""
+def build_create(studio: Studio, page: gr.Blocks) -> tuple[CreateForm, LivePart]:
+    """The tab; returns the form, which other tabs fill, and what shows the clip that is made."""
     with gr.Row(elem_id="workspace"):
         with gr.Column(elem_id="form", min_width=320, scale=5):
             form, extra = build_form(studio)
@@ -40,15 +41,13 @@ def build_create(studio: Studio, ticking: gr.Timer, page: gr.Blocks) -> CreateFo
     handlers = CreateHandlers(studio, form)
     _connect_queue(form, extra, handlers)
     _connect_fields(form, extra, handlers, page)
-    seen = gr.State((-1, ""))
-    shown = [stage, clip, recipe, extra["cancel"], seen]
-    gr.on([ticking.tick, page.load], handlers.refresh, seen, shown, **PRIVATE)
     extra["cancel"].click(handlers.cancel, None, None, **PRIVATE)
-    return form
+    return form, LivePart(handlers.refresh, [stage, clip, recipe, extra["cancel"]], gr.State((-1, "")))
 
 
 def _connect_queue(form: CreateForm, extra: dict[str, Any], handlers: "CreateHandlers") -> None:
     own = [form.editing, form.ratio, form.seed_mode, form.seed, form.count, form.table, form.batch_name]
+    own += [form.priority]
     after = [form.notice, form.seed, form.table, form.editing, form.queue, form.leave]
     form.queue.click(handlers.queue, [*own, *form.fields.values()], after, **PRIVATE)
     form.leave.click(handlers.leave, None, [form.notice, form.editing, form.queue, form.leave], **PRIVATE)
@@ -104,7 +103,7 @@ class CreateHandlers:
         store = self._studio.store
         counter = store.change_counter()
         if counter == seen[0]:
-            return gr.skip()
+            return None
         running = self._studio.current_job()
         ended = _first(store.jobs(states=ENDED, limit=1))
         done = ended if ended and ended.state is State.DONE else self._studio.last_job(State.DONE)
@@ -126,6 +125,7 @@ class CreateHandlers:
         count: float | None,
         table: str | None,
         name: str,
+        priority: int,
         *values: Any,
     ) -> Any:
         """Queue what the form asks for, or save the job that is edited; or say why not."""
@@ -153,7 +153,7 @@ class CreateHandlers:
                     raise JobError(f"No row of the table makes a clip{reason}; correct it.")
             else:
                 specs = self._studio.specs(request)
-            ids = self._studio.queue(specs, name)
+            ids = self._studio.queue(specs, name, priority=int(priority or 0))
         except JobError as error:
             title = "Not changed" if editing else "Not queued"
             return views.notice_html(str(error), title), *[gr.skip()] * 5

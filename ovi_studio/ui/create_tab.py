@@ -20,6 +20,7 @@ from ovi_studio.variants import Variant
 
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(ClipSpec)}
 SEED_CHOICES = [("Random", SeedMode.RANDOM), ("Fixed", SeedMode.FIXED), ("Next", SeedMode.NEXT)]
+PRIORITY_CHOICES = [("Before others", 1), ("In order", 0), ("After others", -1)]
 _CARDS_SCRIPT = """
 element.addEventListener("click", (event) => {
   const card = event.target.closest("[data-preset]");
@@ -45,6 +46,7 @@ class CreateForm:
     sampling: dict[str, gr.components.Component]
     table: gr.File
     batch_name: gr.Textbox
+    priority: gr.Radio
     notice: gr.HTML
     editing: gr.State
     """The id of the waiting job that is being changed, or None."""
@@ -160,7 +162,9 @@ def build_form(studio: Studio) -> tuple[CreateForm, dict[str, Any]]:
             steps = gr.Slider(1, 100, DEFAULTS["steps"], step=1, label="Steps")
     ratio = gr.Radio(label="Aspect ratio", elem_id="ratio", **ratio_options(studio, best))
     with gr.Row(elem_id="seeds"):
-        seed_mode = gr.Radio(SEED_CHOICES, value=SeedMode.RANDOM, label="Seed", elem_id="seed-mode", scale=3)
+        seed_mode = gr.Radio(
+            SEED_CHOICES, value=SeedMode.RANDOM, label="Seed", elem_id="seed-mode", elem_classes="segments", scale=3
+        )
         seed = gr.Textbox("", label="Number", placeholder="drawn", max_length=19, max_lines=1, min_width=120, scale=2)
         count = gr.Number(
             1, label="Seeds for each prompt", precision=0, minimum=1, maximum=1000, min_width=120, scale=2
@@ -168,7 +172,7 @@ def build_form(studio: Studio) -> tuple[CreateForm, dict[str, Any]]:
     with gr.Accordion("Guidance and sampling", open=False, elem_id="sampling"):
         sampling = _build_sampling(studio, best)
     with gr.Accordion("Many clips at once: a table, a name", open=False, elem_id="batch"):
-        table, batch_name = _build_batch(extra)
+        table, batch_name, priority = _build_batch(extra)
     with gr.Column(elem_id="actions"):
         notice = gr.HTML(elem_id="notice")
         extra["makes"] = gr.HTML(elem_id="makes")
@@ -181,6 +185,7 @@ def build_form(studio: Studio) -> tuple[CreateForm, dict[str, Any]]:
         number.preprocess = _as_given
     editing = gr.State(None)
     own = (prompt, sound, first_frame, model, steps, ratio, seed_mode, seed, count, sampling, table, batch_name)
+    own = (*own, priority)
     return CreateForm(studio, *own, notice, editing, queue, leave), extra
 
 
@@ -203,7 +208,7 @@ def _build_prompt(best: Variant | None, extra: dict[str, Any]) -> tuple[gr.Textb
         extra["who"] = gr.Textbox(
             "",
             label="Who speaks",
-            placeholder="The man says quietly",
+            placeholder="The man says",
             max_length=200,
             max_lines=1,
             min_width=150,
@@ -268,8 +273,9 @@ def _build_sampling(studio: Studio, best: Variant | None) -> dict[str, gr.compon
     return settings
 
 
-def _build_batch(extra: dict[str, Any]) -> tuple[gr.File, gr.Textbox]:
+def _build_batch(extra: dict[str, Any]) -> tuple[gr.File, gr.Textbox, gr.Radio]:
     batch_name = gr.Textbox("", label="Name of the batch (optional)", max_length=200, max_lines=1, elem_id="batch-name")
+    priority = gr.Radio(PRIORITY_CHOICES, value=0, label="Turn", elem_id="priority", elem_classes="segments")
     table = gr.File(
         label="Table of prompts: CSV or TSV with a column text_prompt, queued instead of the prompt above",
         file_types=[".csv", ".tsv"],
@@ -279,7 +285,7 @@ def _build_batch(extra: dict[str, Any]) -> tuple[gr.File, gr.Textbox]:
     )
     uploads_only(table, "table")
     extra["table_makes"] = gr.HTML(elem_id="table-makes")
-    return table, batch_name
+    return table, batch_name, priority
 
 
 def model_choices(variants: list[Variant]) -> list[tuple[str, str]]:

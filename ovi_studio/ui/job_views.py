@@ -150,19 +150,23 @@ def engine_html(
     running_left: float | None,
     paused: bool,
 ) -> str:
-    """One line about the engine and the queue; a restart is shown with its reason."""
+    """One line about the engine and the queue."""
     kind, words = _engine_words(supervision, engine)
     queue = _queue_words(waiting, left, running_left)
     paused_chip = '<span class="chip warn">Paused</span>' if paused else ""
-    reason = ""
-    if supervision.reason and supervision.condition in (Condition.WAITING, Condition.DOWN):
-        lines = escape("\n".join(supervision.last_words))
-        log = f"<details><summary>Last lines of its log</summary><pre>{lines}</pre></details>" if lines else ""
-        reason = f'<div class="reason" role="alert"><p>{escape(supervision.reason)}</p>{log}</div>'
     return (
         f'<div class="engine {kind}"><p role="status"><i class="dot"></i><span>{escape(words)}</span>{paused_chip}'
-        f'<span class="sum">{escape(queue)}</span></p>{reason}</div>'
+        f'<span class="sum">{escape(queue)}</span></p></div>'
     )
+
+
+def trouble_html(supervision: Supervision) -> str:
+    """Why the engine is not running, if it is not."""
+    if not supervision.reason or supervision.condition not in (Condition.WAITING, Condition.DOWN):
+        return ""
+    lines = escape("\n".join(supervision.last_words))
+    log = f"<details><summary>Last lines of its log</summary><pre>{lines}</pre></details>" if lines else ""
+    return f'<div class="trouble" role="alert"><p>{escape(supervision.reason)}</p>{log}</div>'
 
 
 def _engine_words(supervision: Supervision, engine: EngineInfo | None) -> tuple[str, str]:

@@ -144,6 +144,7 @@ def _build_filters() -> dict[str, Any]:
             label="Show",
             min_width=210,
             elem_id="library-place",
+            elem_classes="segments",
         ),
     }
 

@@ -8,6 +8,7 @@ Addresses are relative to the page, so that they hold behind a share link too:
     studio/job/<job>/poster.jpg
     studio/clip/<clip>/clip.mp4       of the library
     studio/clip/<clip>/poster.jpg
+    studio/pulse                      a text that changes with everything that a page shows (`live`)
 
 Ids are only ever looked up; no path is built from them. Where the page has a login, so have these.
 """
@@ -26,6 +27,7 @@ from ovi_studio.errors import JobError
 from ovi_studio.jobs.model import Job, State
 from ovi_studio.jobs.paths import StudioPaths
 from ovi_studio.studio import Studio
+from ovi_studio.ui.live import pulse_of
 
 THUMBNAIL_SIDE = 192
 _FOREVER = "private, max-age=86400, immutable"
@@ -51,6 +53,7 @@ def media_routes(studio: Studio) -> list[Route]:
         return Route(f"/studio/{path}", guarded, methods=["GET", "HEAD"])
 
     return [
+        route("pulse", _pulse),
         route("job/{id}/picture.jpg", _job_picture),
         route("job/{id}/preview.jpg", _job_preview),
         route("job/{id}/clip.mp4", partial(_job_file, suffix=".mp4")),
@@ -77,6 +80,10 @@ def job_picture_address(job: Job) -> str | None:
         # Not every step has a new one; the same address lets the browser keep what it has.
         return f"studio/job/{job.id}/preview.jpg?{_version(job.progress.preview)}"
     return None if job.spec.image is None else f"studio/job/{job.id}/picture.jpg?frame={job.spec.image.stem[:12]}"
+
+
+def _pulse(studio: Studio, request: Request) -> Response:
+    return Response(pulse_of(studio), media_type="text/plain", headers=_HEADERS | {"Cache-Control": "no-store"})
 
 
 def _version(path: Path) -> str:

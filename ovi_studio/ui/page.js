@@ -14,6 +14,39 @@
     }
   });
 
+  // The address names the tab, so that a reload stays there and the browser's own buttons go back and forth.
+  const tabs = () => [...document.querySelectorAll("#tabs [role=tab]")];
+  const shownTab = () => tabs().find((tab) => tab.getAttribute("aria-selected") === "true");
+  const goToAddress = () => tabs().find((tab) => `#${tab.dataset.tabId}` === location.hash)?.click();
+  let shown = shownTab();
+  const keepAddress = () => {
+    const tab = shownTab();
+    if (!tab || tab === shown) return;
+    shown = tab;
+    // Each tab begins at its top.
+    scrollTo(0, 0);
+    const address = `#${tab.dataset.tabId}`;
+    if (address !== (location.hash || "#create")) history.pushState(null, "", address);
+  };
+  const list = document.querySelector("#tabs [role=tablist]");
+  if (list) {
+    goToAddress();
+    new MutationObserver(keepAddress).observe(list, { subtree: true, attributeFilter: ["aria-selected"] });
+    addEventListener("popstate", () => (location.hash ? goToAddress() : tabs()[0].click()));
+  }
+
+  // A picture that is pasted anywhere on the Create tab is its first frame.
+  document.addEventListener("paste", (event) => {
+    const picture = [...(event.clipboardData?.files ?? [])].find((file) => file.type.startsWith("image/"));
+    const input = document.querySelector("#first-frame input[type=file]");
+    if (!picture || !input || !document.querySelector("#generate")?.offsetParent) return;
+    event.preventDefault();
+    const files = new DataTransfer();
+    files.items.add(picture);
+    input.files = files.files;
+    input.dispatchEvent(new Event("change", { bubbles: true }));
+  });
+
   // On a narrow screen the result is far below the button.
   document.addEventListener("click", (event) => {
     if (event.target.closest?.("#generate") && matchMedia("(max-width: 900px)").matches) {
@@ -65,24 +98,36 @@
     setTimeout(() => note.remove(), 8000);
   }
 
-  // A batch that was seen at work and is not any more is news.
+  // A batch is news that was seen at work and is not any more, or that came and went between two looks.
   const busy = new Set();
+  let newest = null;
+  const isNews = (batch) => {
+    if (batch.ended) return busy.delete(batch.id) || batch.id > newest;
+    busy.add(batch.id);
+    return false;
+  };
+
+  function tell(batch) {
+    // Who cancelled it knows.
+    if (!batch.done && !batch.failed) return;
+    const failed = batch.failed ? `, ${batch.failed} failed` : "";
+    const text = `Done: ${batch.name} (${batch.done} made${failed})`;
+    toast(text);
+    if (!wanted()) return;
+    chime(0.08);
+    if ("Notification" in window && Notification.permission === "granted") {
+      new Notification("Ovi Studio", { body: text });
+    }
+  }
+
   setInterval(() => {
     if (bell() && bell().getAttribute("aria-pressed") !== String(wanted())) showBell();
-    const batches = JSON.parse(document.querySelector("#batch-news")?.dataset.batches ?? "[]");
-    for (const batch of batches) {
-      if (!batch.ended) busy.add(batch.id);
-      else if (busy.delete(batch.id)) {
-        const failed = batch.failed ? `, ${batch.failed} failed` : "";
-        const text = `Done: ${batch.name} (${batch.done} made${failed})`;
-        toast(text);
-        if (wanted()) {
-          chime(0.08);
-          if ("Notification" in window && Notification.permission === "granted") {
-            new Notification("Ovi Studio", { body: text });
-          }
-        }
-      }
-    }
+    const listed = document.querySelector("#batch-news")?.dataset.batches;
+    if (!listed) return;
+    const batches = JSON.parse(listed);
+    const latest = Math.max(0, ...batches.map((batch) => batch.id));
+    newest ??= latest;
+    batches.filter(isNews).forEach(tell);
+    newest = Math.max(newest, latest);
   }, 1000);
 }

@@ -14,16 +14,21 @@ import gradio as gr
 from ovi_studio.errors import JobError
 from ovi_studio.jobs.model import ENDED, Batch, State
 from ovi_studio.studio import Studio
-from ovi_studio.ui import job_views, queue_views, views
+from ovi_studio.ui import queue_views, views
 from ovi_studio.ui.create_handlers import PRIVATE
 from ovi_studio.ui.create_tab import CreateForm
 
 PAGE_ROWS = 60
-POLL_SECONDS = 1.0
 _TEMPLATE = """
 <ol class="jobs" aria-label="Jobs"></ol><p class="none" hidden></p>
 <div class="pager" hidden><button type="button" data-page="-1">Earlier</button><span class="place"></span>
 <button type="button" data-page="1">Later</button></div>
+"""
+_BATCHES_SCRIPT = """
+element.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-batch]");
+  if (button) trigger("choose", { batch: Number(button.dataset.batch) });
+});
 """
 _ALL = "all"
 _FILTERS: dict[str, tuple[State, ...] | None] = {
@@ -66,13 +71,12 @@ class QueueTab:
         return [self.summary, self.table, self.batch, self.pause, self.cancel, self.retry, self.clear, self.seen]
 
 
-def build_queue(studio: Studio, form: CreateForm, tabs: gr.Tabs, page: gr.Blocks) -> gr.Timer:
-    """The tab; returns the timer that shall run while the tab is open."""
+def build_queue(studio: Studio, form: CreateForm, tabs: gr.Tabs, page: gr.Blocks, pulse: gr.HTML) -> None:
+    """The tab; its table follows the event `table` of the pulse."""
     tab = _build()
     handlers = QueueHandlers(studio, form)
-    ticking = gr.Timer(POLL_SECONDS, active=False)
-    # Whoever is on the page when it loads may be on this tab: a reload keeps none, but a second look costs nothing.
-    gr.on([ticking.tick, page.load], handlers.refresh, tab.view, tab.shown, **PRIVATE)
+    for event in (pulse.table, page.load):
+        event(handlers.refresh, tab.view, tab.shown, trigger_mode="always_last", **PRIVATE)
     gr.on(
         [tab.batch.input, tab.which.input, tab.text.change],
         handlers.look_again,
@@ -81,6 +85,7 @@ def build_queue(studio: Studio, form: CreateForm, tabs: gr.Tabs, page: gr.Blocks
         trigger_mode="always_last",
         **PRIVATE,
     )
+    tab.summary.choose(handlers.choose_batch, tab.view, [*tab.shown, tab.page], **PRIVATE)
     after = [*tab.shown, tab.page, tab.notice]
     tab.table.act(handlers.act, tab.view, [*after, *form.outputs, tabs], **PRIVATE)
     for button, handler in (
@@ -90,20 +95,21 @@ def build_queue(studio: Studio, form: CreateForm, tabs: gr.Tabs, page: gr.Blocks
         (tab.clear, handlers.clear),
     ):
         button.click(handler, tab.view, after, **PRIVATE)
-    return ticking
 
 
 def _build() -> QueueTab:
     with gr.Row(elem_id="queue-top"):
         with gr.Column(scale=4, min_width=280):
-            summary = gr.HTML(elem_id="queue-summary")
+            summary = gr.HTML(elem_id="queue-summary", js_on_load=_BATCHES_SCRIPT)
         with gr.Row(elem_id="queue-buttons", scale=3):
             pause = gr.Button("Pause", elem_id="pause", size="md", min_width=80)
             cancel = gr.Button("Cancel all", elem_id="cancel-all", size="md", min_width=100)
             retry = gr.Button("Retry failed", elem_id="retry-all", size="md", min_width=120)
             clear = gr.Button("Clear finished", elem_id="clear", size="md", min_width=140)
     with gr.Row(elem_id="queue-filter"):
-        which = gr.Radio(_FILTER_NAMES, value=_ALL, label="Show", elem_id="queue-which", min_width=260)
+        which = gr.Radio(
+            _FILTER_NAMES, value=_ALL, label="Show", elem_id="queue-which", elem_classes="segments", min_width=260
+        )
         batch = gr.Dropdown([("All batches", 0)], value=0, label="Batch", elem_id="queue-batch", min_width=200)
         text = gr.Textbox(
             "", label="Search", placeholder="in prompts and names", max_length=200, max_lines=1, min_width=160
@@ -136,6 +142,13 @@ class QueueHandlers:
         """Another filter begins at the first page."""
         view = (batch or 0, which, text, 0)
         return *self._shown(self._store.change_counter(), view, seen[2]), 0
+
+    def choose_batch(self, event: gr.EventData, seen: Seen, batch: int | None, which: str, text: str, page: int) -> Any:
+        """One batch alone; its number is not trusted, an unknown one has no jobs."""
+        number = event._data.get("batch")
+        view = (number if isinstance(number, int) else 0, which, text, 0)
+        # Nothing counts as listed, so that the list of batches is sent with its new value.
+        return *self._shown(self._store.change_counter(), view, ()), 0
 
     def act(self, event: gr.EventData, seen: Seen, batch: int | None, which: str, text: str, page: int) -> Any:
         """Something in a row or below the table was used."""
@@ -187,13 +200,13 @@ class QueueHandlers:
         states = _FILTERS.get(which)
         batches = self._store.batches(limit=100)
         batch = next((found for found in batches if found.id == number), None)
-        total = len(self._store.ids(states=states, batch=number or None, text=text))
+        total = self._store.count(states=states, batch=number or None, text=text)
         offset = min(page, max(0, (total - 1) // PAGE_ROWS)) * PAGE_ROWS
         jobs = self._store.jobs(states=states, batch=number or None, text=text, offset=offset, limit=PAGE_ROWS)
         counts = self._store.counts(number or None)
         choices = _choices(batches)
         return [
-            queue_views.summary_html(counts, batch, None if number else self._seconds_left()),
+            queue_views.summary_html(counts, batch, None if number else self._seconds_left(), batches),
             queue_views.table_value(jobs, total, offset),
             gr.skip() if choices == listed else gr.Dropdown(list(choices), value=number if batch else 0),
             gr.Button(
@@ -241,23 +254,3 @@ def _choices(batches: Sequence[Batch]) -> tuple[tuple[str, int], ...]:
 def _said(count: int, what: str) -> str:
     jobs = "1 job was" if count == 1 else f"{count} jobs were"
     return f'<div class="notice good" role="status"><p>{jobs} {what}.</p></div>'
-
-
-def engine_line(studio: Studio) -> str:
-    """The line about the engine and the queue that stands above all tabs, with what people should know."""
-    store = studio.store
-    engines = store.engines()
-    running = studio.current_job()
-    running_left = None
-    if running is not None:
-        running_left = (running.progress.seconds_left if running.progress else None) or 0.0
-    waiting = store.counts()[State.QUEUED]
-    line = job_views.engine_html(
-        studio.supervisor.status(),
-        engines[0] if engines else None,
-        waiting,
-        studio.estimate_queue(),
-        running_left,
-        store.paused,
-    )
-    return line + job_views.notices_html(store.database.notices()) + job_views.batch_news(store.batches(limit=20))

@@ -30,6 +30,7 @@ _ACTIONS = {
     State.FAILED: ("retry", "duplicate", "delete"),
     State.CANCELLED: ("retry", "duplicate", "delete"),
 }
+_SHOWN_BATCHES = 8
 _SHOWN_PROMPT = 400
 """Characters of a prompt in a row; two lines of it are seen."""
 
@@ -53,6 +54,8 @@ def row_html(job: Job) -> str:
         '<span class="grip" aria-hidden="true">⠿</span>' if job.state is State.QUEUED else '<span class="grip"></span>'
     )
     facts = [job.spec.variant, f"{job.spec.steps} steps", f"seed {job.spec.seed}"]
+    turn = {1: "before others", -1: "after others"}.get((job.priority > 0) - (job.priority < 0))
+    facts += [turn] if turn and job.state is State.QUEUED else []
     facts += [f"attempt {job.attempt}"] if job.attempt > 1 else []
     batch = (
         ""
@@ -103,8 +106,10 @@ def _button(action: str, job: Job) -> str:
     )
 
 
-def summary_html(counts: Mapping[State, int], batch: Batch | None, seconds_left: float | None) -> str:
-    """The numbers above the table: of all jobs, or of the batch that is looked at."""
+def summary_html(
+    counts: Mapping[State, int], batch: Batch | None, seconds_left: float | None, batches: Sequence[Batch] = ()
+) -> str:
+    """The numbers above the table: of all jobs, or of the batch that is looked at; and batches to be looked at."""
     total = sum(counts.values())
     ended = total - counts[State.QUEUED] - counts[State.RUNNING]
     if not total:
@@ -116,14 +121,32 @@ def summary_html(counts: Mapping[State, int], batch: Batch | None, seconds_left:
     name = escape(_short(batch.name, 80)) if batch else "All jobs"
     return (
         f'<div class="summary"><p><strong>{name}</strong><span>{escape(" · ".join(words))}</span></p>'
-        f"{bar(ended / total, 'All of these')}</div>"
+        f"{bar(ended / total, 'All of these')}{'' if batch else _batches(batches)}</div>"
     )
+
+
+def _batches(batches: Sequence[Batch]) -> str:
+    """Those of several clips that are not done, each with its own progress; a click shows one alone."""
+    several = [batch for batch in batches if batch.total > 1 and not batch.ended][:_SHOWN_BATCHES]
+    buttons = "".join(map(_batch_button, several))
+    return f'<div class="batches" role="group" aria-label="Batches">{buttons}</div>' if buttons else ""
+
+
+def _batch_button(batch: Batch) -> str:
+    name, ended = _short(batch.name, 40), _ended(batch)
+    return (
+        f'<button type="button" data-batch="{batch.id}"><span>{escape(name)}</span><b>{ended}/{batch.total}</b>'
+        f"{bar(ended / batch.total, f'Batch {name}')}</button>"
+    )
+
+
+def _ended(batch: Batch) -> int:
+    return batch.total - batch.counts[State.QUEUED] - batch.counts[State.RUNNING]
 
 
 def batch_label(batch: Batch) -> str:
     """For the dropdown."""
-    ended = batch.total - batch.counts[State.QUEUED] - batch.counts[State.RUNNING]
-    return f"{_short(batch.name, 48)} ({ended}/{batch.total})"
+    return f"{_short(batch.name, 48)} ({_ended(batch)}/{batch.total})"
 
 
 def _short(text: str, length: int) -> str:

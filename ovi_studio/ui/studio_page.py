@@ -4,20 +4,21 @@ from typing import Any
 
 import gradio as gr
 
+from ovi_studio.jobs.model import State
 from ovi_studio.studio import Studio
-from ovi_studio.ui import views
+from ovi_studio.ui import job_views, views
 from ovi_studio.ui.api import build_api
 from ovi_studio.ui.create_handlers import PRIVATE, build_create
 from ovi_studio.ui.create_tab import CreateForm
 from ovi_studio.ui.library_tab import build_library
-from ovi_studio.ui.queue_tab import build_queue, engine_line
+from ovi_studio.ui.live import LivePart, build_pulse, connect
+from ovi_studio.ui.queue_tab import build_queue
 from ovi_studio.ui.system_tab import build_system
 from ovi_studio.ui.templates_tab import build_templates
 
-POLL_SECONDS = 0.5
 CACHE_SECONDS = (3600, 24 * 3600)
 """How often uploads and shown copies are looked at, and at which age they are deleted."""
-_ENGINE_SCRIPT = """
+_NEWS_SCRIPT = """
 element.addEventListener("click", (event) => {
   const button = event.target.closest("[data-dismiss]");
   if (button) trigger("dismiss", { notice: Number(button.dataset.dismiss) });
@@ -35,22 +36,21 @@ def build_studio(studio: Studio) -> gr.Blocks:
     with gr.Blocks(title="Ovi Studio", analytics_enabled=False, delete_cache=CACHE_SECONDS, fill_width=True) as page:
         # First: handlers of the page that have the same name would take it.
         build_api(studio)
-        ticking = gr.Timer(POLL_SECONDS)
         with gr.Row(elem_id="top"):
-            gr.HTML(views.HEADER)
+            gr.HTML(views.HEADER, elem_id="masthead")
+            engine = gr.HTML(elem_id="engine")
             gr.HTML(_BELL, elem_id="bell-place")
-        engine = gr.HTML(elem_id="engine", js_on_load=_ENGINE_SCRIPT)
+        pulse = build_pulse()
+        news = gr.HTML(elem_id="news", js_on_load=_NEWS_SCRIPT)
         restart = gr.Button("Start the engine again", elem_id="restart", visible=False)
-        _connect_engine(studio, page, ticking, engine, restart)
-        with gr.Tabs(elem_id="tabs") as tabs:
+        head = _connect_engine(studio, engine, news, restart)
+        with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
             with gr.Tab("Create", id="create"):
-                form = build_create(studio, ticking, page)
-            with gr.Tab("Queue", id="queue") as queue:
-                table_ticking = build_queue(studio, form, tabs, page)
+                form, result = build_create(studio, page)
+            with gr.Tab("Queue", id="queue"):
+                build_queue(studio, form, tabs, page, pulse)
             _build_others(studio, form, tabs)
-        # The table is asked for only while it is seen.
-        for tab in tabs.children:
-            tab.select(lambda seen=tab is queue: gr.Timer(active=seen), None, table_ticking, **PRIVATE)
+        connect([head, result], [pulse.beat, page.load])
     return page
 
 
@@ -63,20 +63,37 @@ def _build_others(studio: Studio, form: CreateForm, tabs: gr.Tabs) -> None:
         build_system(studio, form, tabs)
 
 
-def _connect_engine(studio: Studio, page: gr.Blocks, ticking: gr.Timer, line: gr.HTML, restart: gr.Button) -> None:
-    seen = gr.State(("", False))
-
-    def refresh(known: tuple[str, bool]) -> Any:
+def _connect_engine(studio: Studio, line: gr.HTML, news: gr.HTML, restart: gr.Button) -> LivePart:
+    def refresh(known: tuple[Any, ...]) -> Any:
         now = studio.store.change_counter(), studio.supervisor.status()
         if now == known:
-            return gr.skip()
-        return engine_line(studio), gr.Button(visible=now[1].condition in ("down", "stopped")), now
+            return None
+        down = now[1].condition in ("down", "stopped")
+        return _engine_line(studio), _news(studio), gr.Button(visible=down), now
 
     def dismiss(event: gr.EventData) -> None:
         notice = event._data.get("notice")
         if isinstance(notice, int):
             studio.store.database.dismiss_notice(notice)
 
-    gr.on([ticking.tick, page.load], refresh, seen, [line, restart, seen], **PRIVATE)
-    line.dismiss(dismiss, None, None, **PRIVATE)
+    news.dismiss(dismiss, None, None, **PRIVATE)
     restart.click(studio.supervisor.restart, None, None, **PRIVATE)
+    return LivePart(refresh, [line, news, restart], gr.State(()))
+
+
+def _engine_line(studio: Studio) -> str:
+    store = studio.store
+    engines = store.engines()
+    running = studio.current_job()
+    left = running.progress.seconds_left if running and running.progress else None
+    waiting = store.counts()[State.QUEUED]
+    supervision = studio.supervisor.status()
+    return job_views.engine_html(
+        supervision, engines[0] if engines else None, waiting, studio.estimate_queue(), left, store.paused
+    )
+
+
+def _news(studio: Studio) -> str:
+    """What people should know, and what the page's script wants to know about batches."""
+    told = job_views.trouble_html(studio.supervisor.status()) + job_views.notices_html(studio.store.database.notices())
+    return told + job_views.batch_news(studio.store.batches(limit=20))

@@ -163,7 +163,9 @@ def _build_parts(handlers: _Handlers) -> _Parts:
     with gr.Row(elem_id="templates"):
         with gr.Column(scale=6, min_width=320):
             with gr.Row(elem_classes="heading"):
-                found["category"] = gr.Radio([_ALL, *CATEGORIES, OWN], value=_ALL, label="Category", scale=1)
+                found["category"] = gr.Radio(
+                    [_ALL, *CATEGORIES, OWN], value=_ALL, label="Category", scale=1, elem_classes="segments"
+                )
                 found["new"] = gr.Button("New template", size="sm", min_width=130, scale=0)
             found["cards"] = gr.HTML(
                 handlers.cards(_ALL, "")[0], js_on_load=_SCRIPT, elem_id="template-cards", apply_default_css=False

@@ -10,7 +10,7 @@ HEADER = """
 <header class="masthead">
   <svg viewBox="0 0 32 32" aria-hidden="true"><rect width="32" height="32" rx="9"/>
     <path d="M9 13v6M13 9.5v13M17 12v8M21 8v16M25 13.5v5" transform="translate(-1 0)"/></svg>
-  <div><h1>Ovi Studio</h1><p>Clips with picture and sound, from a prompt or a first frame</p></div>
+  <h1>Ovi Studio</h1>
 </header>
 """
 
