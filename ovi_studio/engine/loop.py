@@ -72,7 +72,7 @@ def run(
         supervised: started by a supervisor, so that the log is all it writes.
     """
     if launched() and not join_ranks().leads:
-        follow(build_maker(maker, options))
+        follow(build_maker(maker, read_settings(Database(paths)).added_to(options)))
         return
     paths.prepare()
     _start_log(paths, to_terminal=not supervised)
