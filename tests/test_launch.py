@@ -1,0 +1,134 @@
+"""How ranks are started and what they are told, without starting any; and the parts of attention put together."""
+
+import argparse
+import itertools
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from ovi_studio.engine.maker import MakerOptions
+from ovi_studio.engine.supervisor import engine_command
+from ovi_studio.errors import JobError, Stopped
+from ovi_studio.jobs.paths import StudioPaths
+from ovi_studio.parallel import launch
+from ovi_studio.parallel.partial_attention import attention_with_log_sum
+from ovi_studio.parallel.plan import PLANNED, ShardingWish, Strategy
+from ovi_studio.parallel.ranks import ALONE
+from ovi_studio.parallel.sharding import resident_depths, settle
+from ovi_studio.variants import published_variants
+
+
+def parsed(*arguments: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    launch.add_options(parser)
+    return parser.parse_args(arguments)
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The commands that this process would have become."""
+    commands: list[list[str]] = []
+
+    def become(_: str, command: list[str]) -> None:
+        commands.append(command)
+        raise Stopped
+
+    monkeypatch.setattr(launch.os, "execv", become)
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    return commands
+
+
+def test_several_gpus_are_started_by_accelerate_with_our_configuration(started: list[list[str]]) -> None:
+    with pytest.raises(Stopped):
+        launch.launch_if_several(4, "ovi_studio.engine", ["--out", "clips"])
+    (command,) = started
+    assert command[:3] == [sys.executable, "-m", "accelerate.commands.launch"]
+    assert command[command.index("--config_file") + 1] == str(launch.CONFIG)
+    assert command[command.index("--num_processes") + 1] == "4"
+    assert command[-4:] == ["--module", "ovi_studio.engine", "--out", "clips"]
+    config = yaml.safe_load(launch.CONFIG.read_text())
+    assert config["distributed_type"] == "FSDP"
+    assert config["fsdp_config"]["fsdp_version"] == 2
+
+
+@pytest.mark.parametrize(("found", "ranks"), [(0, None), (1, None), (2, "2"), (5, "4"), (7, "6"), (8, "8")])
+def test_by_itself_it_takes_as_many_gpus_as_can_share_a_clip(
+    started: list[list[str]], monkeypatch: pytest.MonkeyPatch, found: int, ranks: str | None
+) -> None:
+    monkeypatch.setattr(launch, "gpu_count", lambda: found)
+    if ranks is None:
+        launch.launch_if_several(None, "ovi_studio.engine", [])
+        assert started == []
+    else:
+        with pytest.raises(Stopped):
+            launch.launch_if_several(None, "ovi_studio.engine", [])
+        assert started[0][started[0].index("--num_processes") + 1] == ranks
+
+
+def test_one_gpu_and_a_rank_start_nothing(started: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    launch.launch_if_several(1, "ovi_studio.engine", [])
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    launch.launch_if_several(4, "ovi_studio.engine", [])
+    assert started == []
+
+
+@pytest.mark.parametrize("gpus", [0, -1, 5, 65])
+def test_a_number_that_cannot_share_a_clip_is_refused(started: list[list[str]], gpus: int) -> None:
+    with pytest.raises(JobError, match=r"cannot share a clip evenly; use one of 1, 2, 3, 4, 6, 8"):
+        launch.launch_if_several(gpus, "ovi_studio.engine", [])
+
+
+def test_wishes_survive_the_way_to_the_engine(tmp_path: Path) -> None:
+    for wish in (PLANNED, ShardingWish(Strategy.HYBRID_SHARD, 3), ShardingWish(None, 0, offloaded=True)):
+        options = MakerOptions(tmp_path, gpus=4, sharding=wish)
+        command = engine_command(StudioPaths.of(tmp_path, None), options)
+        start = command.index("--gpus")
+        given = parsed(*[part for part in command[start:] if part not in ("--maker", command[-1])])
+        assert given.gpus == 4
+        assert launch.sharding_wish(given) == wish
+    with pytest.raises(JobError, match="0 or more"):
+        launch.sharding_wish(parsed("--resident-blocks", "-1"))
+
+
+def test_a_strategy_that_is_named_means_what_it_says() -> None:
+    variant = published_variants()["720x720_5s"]
+    for strategy in Strategy:
+        settled = settle(ShardingWish(strategy), variant, ALONE)
+        assert (settled.strategy, settled.resident_blocks, settled.offloaded) == (strategy, 0, False)
+        assert settled.shards == (strategy is not Strategy.NO_SHARD)
+
+
+@pytest.mark.parametrize(("depth", "count"), [(30, 0), (30, 1), (30, 9), (30, 15), (30, 30), (3, 2)])
+def test_resident_blocks_are_as_many_as_asked_for_and_evenly_spread(depth: int, count: int) -> None:
+    stay = sorted(resident_depths(depth, count))
+    assert len(stay) == count
+    gaps = {after - before for before, after in itertools.pairwise(stay)}
+    assert max(gaps, default=0) - min(gaps, default=0) <= 1
+
+
+# Attention to parts of the keys
+
+
+def random(*size: int, seed: int) -> torch.Tensor:
+    return torch.randn(size, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("cuts", [[13], [6, 7], [1, 12, 0], [0, 0, 13, 0]])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_parts_weighted_by_their_log_sums_equal_attention_to_all_keys(cuts: list[int], batch: int) -> None:
+    query, key, value = (random(batch, length, 3, 16, seed=seed) for seed, length in enumerate((7, 13, 13)))
+    parts: list[Any] = [
+        attention_with_log_sum(query, k, v) for k, v in zip(key.split(cuts, 1), value.split(cuts, 1), strict=True)
+    ]
+    total = torch.stack([log_sum for _, log_sum in parts]).logsumexp(dim=0)
+    merged = sum(result * (log_sum - total).exp().unsqueeze(-1) for result, log_sum in parts)
+    scores = torch.einsum("bqhd,bkhd->bhqk", query, key) / math.sqrt(16)
+    expected = torch.einsum("bhqk,bkhd->bqhd", scores.softmax(-1), value)
+    torch.testing.assert_close(merged, expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(total, scores.logsumexp(-1).transpose(1, 2), rtol=0, atol=1e-6)
