@@ -183,13 +183,13 @@ def impacts(scene: Scene) -> np.ndarray:
     return times[times < SAMPLES / SAMPLE_RATE - 0.05]
 
 
-def render(scene: Scene) -> np.ndarray:
-    """Frames, uint8 (FRAMES, SIDE, SIDE, 3)."""
+def render(scene: Scene, frames: slice = slice(None)) -> np.ndarray:
+    """Frames, uint8 (FRAMES, SIDE, SIDE, 3), or some of them."""
     wall, floor = (np.array(colour, np.float32) for colour in WALL_AND_FLOOR[scene.background])
     grid = (np.arange(SIDE, dtype=np.float32) + 0.5) / SIDE
     below = np.clip((grid - FLOOR) * SIDE + 0.5, 0, 1)[:, None, None]
     background = np.broadcast_to(wall + (floor - wall) * below, (SIDE, SIDE, 3))
-    centres = path(scene).astype(np.float32)
+    centres = path(scene)[frames].astype(np.float32)
     dx = grid[None, None, :] - centres[:, 0, None, None]
     dy = grid[None, :, None] - centres[:, 1, None, None]
     coverage = np.clip(0.5 - SIDE * distance(scene.shape, dx, dy, RADIUS * scene.scale), 0, 1)[..., None]
@@ -253,7 +253,7 @@ def distance(shape: Shape, dx: np.ndarray, dy: np.ndarray, radius: float) -> np.
 
 def _tone(pitch: np.ndarray) -> np.ndarray:
     phase = 2 * math.pi * np.cumsum(pitch) / SAMPLE_RATE
-    return 0.3 * (np.sin(phase) + 0.3 * np.sin(2 * phase) + 0.1 * np.sin(3 * phase))
+    return 0.35 * np.sin(phase)
 
 
 def _impacts(scene: Scene, time: np.ndarray, random: np.random.Generator) -> np.ndarray:

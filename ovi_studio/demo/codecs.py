@@ -1,0 +1,168 @@
+"""What the codecs of the embedded model learn from scenes: video VAE, audio VAE, vocoder, each from scratch.
+
+Both VAEs learn with noise added to their latents, and latents are kept near unit size: the transformer's latents are
+never exact, and the decoders must not mind.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLWan
+from torch import Tensor, nn
+
+from ovi_studio.demo.fit import Budget, Losses, fit
+from ovi_studio.demo.scenes import FRAMES, Sound, draw_scene, render, synthesise
+from ovi_studio.models.audio_vae import AudioVAE, MPConv1d
+from ovi_studio.models.mel import HOP, mel_spectrogram
+from ovi_studio.models.vocoder import Vocoder
+
+LATENT_NOISE = 0.15
+LATENT_PENALTY = 2e-3
+_WINDOWS = ((300, 8, 5), (450, 4, 9), (None, 2, 17))
+"""Until which step, how many scenes of how many frames: first many short windows, in the end long ones."""
+_DECODER_WINDOWS = (1, 41)
+_AUDIO_BATCH = 8
+_VOCODER_BATCH, _VOCODER_FRAMES = 8, 32
+_SPECTRA = (256, 512, 1024, 2048)
+_EXAMPLES = 256
+
+
+def train_video_vae(vae: AutoencoderKLWan, budget: Budget, folder: Path, seed: int) -> None:
+    """On windows of scenes; afterwards `latent_statistics` gives the numbers that the bundle needs."""
+    fit(vae, partial(_video_losses, seed=seed), budget, folder)
+
+
+def train_video_decoder(vae: AutoencoderKLWan, budget: Budget, folder: Path, seed: int) -> None:
+    """The decoder alone, on longer windows, for latents that are settled."""
+    vae.requires_grad_(False)
+    vae.decoder.requires_grad_(True)
+    vae.post_quant_conv.requires_grad_(True)
+    fit(vae, partial(_decoder_losses, seed=seed), budget, folder)
+
+
+def train_audio_vae(vae: AudioVAE, budget: Budget, folder: Path, seed: int) -> None:
+    """On log-mel spectrograms of whole scenes, whose statistics become part of the model."""
+    mels = torch.cat([mel for mel, _ in _sounds(seed, count=_EXAMPLES)])
+    vae.data_mean.copy_(mels.mean(dim=(0, 2), keepdim=True))
+    vae.data_std.copy_(mels.std(dim=(0, 2), keepdim=True).clamp(min=0.1))
+    # The forward pass normalises weights anyway; from unit size an optimiser's steps turn them as far as it intends.
+    for module in vae.modules():
+        if isinstance(module, MPConv1d):
+            module.weight.data.copy_(module.effective_weight().detach())
+    fit(vae, partial(_audio_losses, seed=seed), budget, folder)
+
+
+def train_vocoder(vocoder: Vocoder, audio_vae: AudioVAE, budget: Budget, folder: Path, seed: int) -> None:
+    """On spectrograms as they are and as the audio VAE gives them back."""
+    fit(vocoder, partial(_vocoder_losses, audio_vae=audio_vae.eval().requires_grad_(False), seed=seed), budget, folder)
+
+
+def latent_statistics(latents: Tensor) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel of (clips, channels, frames, height, width)."""
+    mean, std = latents.mean(dim=(0, 2, 3, 4)), latents.std(dim=(0, 2, 3, 4))
+    return [round(value, 5) for value in mean.tolist()], [round(value, 5) for value in std.tolist()]
+
+
+def pixels(frames: np.ndarray) -> Tensor:
+    """uint8 (T, H, W, 3) -> float32 (3, T, H, W) in [-1, 1]"""
+    return torch.from_numpy(frames).permute(3, 0, 1, 2).float() / 127.5 - 1
+
+
+def _video_losses(vae: nn.Module, step: int, *, seed: int) -> Losses:
+    count, length = next((count, length) for until, count, length in _WINDOWS if until is None or step < until)
+    video = _windows(vae, step, seed, count, length)
+    latents = vae.encode(video).latent_dist.mode()
+    return _reconstruction(vae, latents, video, step) | {"size": LATENT_PENALTY * latents.square().mean()}
+
+
+def _decoder_losses(vae: nn.Module, step: int, *, seed: int) -> Losses:
+    video = _windows(vae, step, seed, *_DECODER_WINDOWS)
+    with torch.no_grad():
+        latents = vae.encode(video).latent_dist.mode()
+    return _reconstruction(vae, latents, video, step)
+
+
+def _reconstruction(vae: nn.Module, latents: Tensor, video: Tensor, step: int) -> Losses:
+    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(step)).to(latents)
+    difference = vae.decode(latents + LATENT_NOISE * noise).sample - video
+    return {"square": difference.square().mean(), "absolute": 0.2 * difference.abs().mean()}
+
+
+def _windows(vae: nn.Module, step: int, seed: int, count: int, length: int) -> Tensor:
+    random = np.random.default_rng([seed, step])
+    return torch.stack([_window(random, length) for _ in range(count)]).to(next(vae.parameters()).device)
+
+
+def _window(random: np.random.Generator, length: int) -> Tensor:
+    """Some frames of a scene."""
+    start = int(random.integers(FRAMES - length + 1))
+    return pixels(render(draw_scene(random), slice(start, start + length)))
+
+
+def _audio_losses(vae: nn.Module, step: int, *, seed: int) -> Losses:
+    random = np.random.default_rng([seed, step])
+    device = vae.data_mean.device
+    mel = torch.cat([mel_spectrogram(_sound(random)) for _ in range(_AUDIO_BATCH)]).to(device)
+    mel = mel[..., : mel.shape[-1] // 2 * 2]
+    latents = vae.encode(mel)
+    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(step)).to(latents)
+    difference = (vae.decode(latents + LATENT_NOISE * noise) - mel) / vae.data_std
+    return {
+        "absolute": difference.abs().mean(),
+        "square": difference.square().mean(),
+        "size": LATENT_PENALTY * latents.square().mean(),
+    }
+
+
+def _vocoder_losses(vocoder: nn.Module, step: int, *, audio_vae: AudioVAE, seed: int) -> Losses:
+    device = next(vocoder.parameters()).device
+    mels, waves = zip(*_sounds(seed + 1 + step, count=_VOCODER_BATCH), strict=True)
+    random = np.random.default_rng([seed, step])
+    mel, wave = torch.cat(mels), torch.cat(waves)
+    if step % 2:
+        with torch.no_grad():
+            mel = audio_vae.decode(audio_vae.encode(mel.to(device)))
+    starts = random.integers(0, mel.shape[-1] - _VOCODER_FRAMES + 1, _VOCODER_BATCH)
+    mel = torch.stack([row[:, start : start + _VOCODER_FRAMES] for row, start in zip(mel, starts, strict=True)])
+    wave = torch.stack(
+        [row[start * HOP : (start + _VOCODER_FRAMES) * HOP] for row, start in zip(wave, starts, strict=True)]
+    )
+    made = vocoder(mel.to(device)).squeeze(1)
+    return {"spectra": _spectral_distance(made, wave.to(device))}
+
+
+def _spectral_distance(made: Tensor, real: Tensor) -> Tensor:
+    """Log magnitudes and magnitudes at several resolutions (multi-resolution STFT loss, arXiv 1910.11480)."""
+    total = made.new_zeros(())
+    for size in _SPECTRA:
+        window = torch.hann_window(size, device=made.device)
+        ours, theirs = (
+            torch.view_as_real(torch.stft(wave, size, size // 4, window=window, return_complex=True))
+            .square()
+            .sum(-1)
+            .add(1e-7)
+            .sqrt()
+            for wave in (made, real)
+        )
+        total = total + (ours.log() - theirs.log()).abs().mean() + (ours - theirs).norm() / (theirs.norm() + 1)
+    return total / len(_SPECTRA)
+
+
+def _sounds(seed: int, count: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Log-mel spectrograms (1, 80, frames) and waveforms (1, samples)."""
+    random = np.random.default_rng(seed)
+    for _ in range(count):
+        wave = _sound(random)
+        mel = mel_spectrogram(wave)
+        yield mel[..., : mel.shape[-1] // 2 * 2], wave
+
+
+def _sound(random: np.random.Generator) -> Tensor:
+    """Impacts and gliding tones are drawn more often than they are heard: they are harder than a steady sound."""
+    while True:
+        scene = draw_scene(random)
+        if scene.sound in (Sound.IMPACT, Sound.FOLLOWING_TONE) or random.random() < 0.4:
+            return torch.from_numpy(synthesise(scene)).unsqueeze(0)

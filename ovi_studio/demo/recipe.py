@@ -1,0 +1,208 @@
+"""How the embedded bundle is made: codecs and text encoder from scenes, then the transformer on their latents.
+
+Each stage leaves `weights.safetensors` in a folder of its own and is left out if it is there; a stage that was killed
+goes on. Stages that do not need each other (see `NEEDS`) can run side by side, a process each.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from ovi_studio.checkpoints.load import Models
+from ovi_studio.demo import codecs, words
+from ovi_studio.demo.bundle_writer import write_bundle
+from ovi_studio.demo.captions import caption
+from ovi_studio.demo.dimensions import BUNDLE, DIMENSIONS
+from ovi_studio.demo.fit import Budget
+from ovi_studio.demo.scenes import draw_scene, render, synthesise
+from ovi_studio.models import video_vae
+from ovi_studio.models.audio_vae import AudioVAE
+from ovi_studio.models.mel import mel_spectrogram
+from ovi_studio.models.text_encoder import build_text_encoder, encode_texts
+from ovi_studio.models.transformer import OviTransformer
+from ovi_studio.models.vocoder import Vocoder
+from ovi_studio.spec import DEFAULT_AUDIO_NEGATIVE_PROMPT, DEFAULT_VIDEO_NEGATIVE_PROMPT
+from ovi_studio.training.cache import LatentDataset, Sample, write_sample
+from ovi_studio.training.flow import Unconditional
+from ovi_studio.training.settings import FlowSettings, TrainSettings
+from ovi_studio.training.trainer import train
+
+WEIGHTS = "weights.safetensors"
+_CAPTIONS = 4
+"""Of each scene, in other words."""
+_STATISTICS_SCENES = 64
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How long each stage is trained, and on how many scenes."""
+
+    seed: int
+    text: Budget
+    audio: Budget
+    video: Budget
+    vocoder: Budget
+    decoder: Budget
+    scenes: int
+    transformer: TrainSettings
+
+
+RECIPE = Recipe(
+    seed=0,
+    text=Budget(minutes=2, learning_rate=3e-3),
+    audio=Budget(minutes=9),
+    video=Budget(minutes=20),
+    vocoder=Budget(minutes=20),
+    decoder=Budget(minutes=20),
+    scenes=3000,
+    transformer=TrainSettings(
+        minutes=60,
+        batch_size=16,
+        learning_rate=2e-3,
+        muon_learning_rate=0.02,
+        flow=FlowSettings(shift=3.0),
+    ),
+)
+"""Of the committed bundle; the minutes are those of one thread of a server processor for each stage."""
+
+
+class Workshop:
+    """The stages of one training folder."""
+
+    def __init__(self, folder: Path, recipe: Recipe) -> None:
+        self.folder = folder
+        self.recipe = recipe
+
+    def text(self) -> None:
+        tokenizer = words.caption_tokenizer(DIMENSIONS["text_encoder"]["vocab_size"], self.recipe.seed)
+        tokenizer.save_pretrained(self.folder / "text" / "tokenizer")
+        encoder = build_text_encoder(DIMENSIONS["text_encoder"])
+        right = words.train_text_encoder(encoder, tokenizer, self.recipe.text, self.folder / "text", self.recipe.seed)
+        print(f"The text encoder reads {right:.1%} of captions that it has never seen.")
+        self._keep("text", encoder)
+
+    def audio(self) -> None:
+        vae = AudioVAE(**DIMENSIONS["audio_codec"]["vae"])
+        codecs.train_audio_vae(vae, self.recipe.audio, self.folder / "audio", self.recipe.seed)
+        self._keep("audio", vae)
+
+    def video(self) -> None:
+        vae = video_vae.build_video_vae(DIMENSIONS["video_vae"])
+        codecs.train_video_vae(vae, self.recipe.video, self.folder / "video", self.recipe.seed)
+        self._keep("video", vae)
+
+    def vocoder(self) -> None:
+        vocoder = Vocoder.from_config(DIMENSIONS["audio_codec"]["vocoder"])
+        folder = self.folder / "vocoder"
+        codecs.train_vocoder(vocoder, self.audio_vae(), self.recipe.vocoder, folder, self.recipe.seed)
+        self._keep("vocoder", vocoder)
+
+    def decoder(self) -> None:
+        """The video decoder alone, for longer: the encoder is settled once latents are made with it."""
+        vae = self.video_vae("video")
+        codecs.train_video_decoder(vae, self.recipe.decoder, self.folder / "decoder", self.recipe.seed)
+        self._keep("decoder", vae)
+
+    @torch.no_grad()
+    def latents(self, part: int = 1, parts: int = 1) -> None:
+        """Encode scenes; what is there already is left out, and several processes can each do a part."""
+        folder = self.folder / "latents"
+        vae, audio_vae = self.video_vae("video"), self.audio_vae()
+        encoder, tokenizer = self.text_encoder(), self.tokenizer()
+        for index in range(part - 1, self.recipe.scenes, parts):
+            name = f"{index:05}"
+            if (folder / f"{name}.safetensors").is_file():
+                continue
+            random = np.random.default_rng([self.recipe.seed, index])
+            scene = draw_scene(random)
+            captions = [caption(scene, random) for _ in range(_CAPTIONS)]
+            video = video_vae.encode(vae, codecs.pixels(render(scene)).unsqueeze(0))[0]
+            audio = audio_vae.encode(mel_spectrogram(torch.from_numpy(synthesise(scene)).unsqueeze(0)))[0].T
+            texts = encode_texts(encoder, tokenizer, captions, _text_length())
+            write_sample(folder, name, Sample(video, audio, texts))
+            if index % 100 < parts:
+                print(f"{index} of {self.recipe.scenes} scenes are encoded.", flush=True)
+
+    def transformer(self) -> None:
+        torch.manual_seed(self.recipe.seed)
+        transformer = OviTransformer(**DIMENSIONS["fusion"])
+        train(
+            transformer,
+            LatentDataset(self.folder / "latents"),
+            self.unconditional(),
+            self.recipe.transformer,
+            self.folder / "transformer",
+        )
+
+    def bundle(self, target: Path) -> None:
+        """Write what there is as a bundle; the transformer's averaged weights, even while it is trained."""
+        settled = (self.folder / "decoder" / WEIGHTS).is_file()
+        vae = self.video_vae("decoder" if settled else "video")
+        transformer = OviTransformer(**DIMENSIONS["fusion"])
+        transformer.load_state_dict(load_file(self.folder / "transformer" / "ema.safetensors"))
+        models = Models(
+            transformer=transformer,
+            text_encoder=self.text_encoder(),
+            tokenizer=self.tokenizer(),
+            video_vae=vae,
+            audio_vae=self.audio_vae(),
+            vocoder=self._filled("vocoder", Vocoder.from_config(DIMENSIONS["audio_codec"]["vocoder"])),
+        )
+        dimensions = {**DIMENSIONS, "video_vae": {**DIMENSIONS["video_vae"], **self._statistics()}}
+        write_bundle({**BUNDLE, "dimensions": dimensions}, models, target, torch.bfloat16)
+
+    def unconditional(self) -> Unconditional:
+        texts = [DEFAULT_VIDEO_NEGATIVE_PROMPT, DEFAULT_AUDIO_NEGATIVE_PROMPT]
+        with torch.no_grad():
+            return Unconditional(*encode_texts(self.text_encoder(), self.tokenizer(), texts, _text_length()))
+
+    def video_vae(self, stage: str) -> nn.Module:
+        return self._filled(stage, video_vae.build_video_vae({**DIMENSIONS["video_vae"], **self._statistics()}))
+
+    def audio_vae(self) -> AudioVAE:
+        return self._filled("audio", AudioVAE(**DIMENSIONS["audio_codec"]["vae"]))
+
+    def text_encoder(self) -> nn.Module:
+        return self._filled("text", build_text_encoder(DIMENSIONS["text_encoder"]))
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return AutoTokenizer.from_pretrained(self.folder / "text" / "tokenizer", local_files_only=True)
+
+    def _statistics(self) -> Mapping[str, list[float]]:
+        """Of the latents' channels, measured once the encoder is settled."""
+        path = self.folder / "video" / "statistics.json"
+        if not path.is_file():
+            vae = self._filled("video", video_vae.build_video_vae(DIMENSIONS["video_vae"]))
+            mean, std = codecs.latent_statistics(_encoded_scenes(vae, self.recipe.seed))
+            path.write_text(json.dumps({"latents_mean": mean, "latents_std": std}))
+        return json.loads(path.read_text())
+
+    def _keep(self, stage: str, model: nn.Module) -> None:
+        save_file({name: t.contiguous() for name, t in model.state_dict().items()}, self.folder / stage / WEIGHTS)
+
+    def _filled(self, stage: str, model: Any) -> Any:
+        model.load_state_dict(load_file(self.folder / stage / WEIGHTS))
+        return model.eval().requires_grad_(False)
+
+
+def _encoded_scenes(vae: nn.Module, seed: int) -> Tensor:
+    random = np.random.default_rng([seed, 2**32])
+    with torch.no_grad():
+        return torch.stack(
+            [
+                video_vae.encode(vae, codecs.pixels(render(draw_scene(random))).unsqueeze(0))[0]
+                for _ in range(_STATISTICS_SCENES)
+            ]
+        )
+
+
+def _text_length() -> int:
+    return DIMENSIONS["fusion"]["video"]["text_len"]
