@@ -1,4 +1,8 @@
-"""`python -m ovi_studio.demo`: make the embedded model, and measure how well it does what prompts say."""
+"""`python -m ovi_studio.demo`: make the embedded model, and measure how well it does what prompts say.
+
+`train` runs the stages of the recipe (docs/demo-model.md) in a folder and continues what was begun there; `bundle`
+writes the result.
+"""
 
 import argparse
 import functools
@@ -9,20 +13,35 @@ from pathlib import Path
 from ovi_studio.errors import JobError
 from ovi_studio.variants import EMBEDDED_BUNDLE
 
+STAGES = ("text", "audio", "video", "vocoder", "latents", "transformer", "decoder")
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m ovi_studio.demo", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    make = commands.add_parser("make", help="write the bundle with untrained weights")
-    make.add_argument("directory", type=Path, nargs="?", default=EMBEDDED_BUNDLE)
-    make.add_argument("--seed", type=int, default=0)
-    make.set_defaults(run=_make)
+    _add_making(commands)
     _add_measuring(commands)
     arguments = parser.parse_args()
     try:
         arguments.run(arguments)
     except JobError as error:
         sys.exit(f"error: {error}")
+
+
+def _add_making(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    make = commands.add_parser("make", help="write the bundle with untrained weights")
+    make.add_argument("directory", type=Path, nargs="?", default=EMBEDDED_BUNDLE)
+    make.add_argument("--seed", type=int, default=0)
+    make.set_defaults(run=_make)
+    train = commands.add_parser("train", help="train the parts of the bundle from scratch, or go on with it")
+    train.add_argument("folder", type=Path)
+    train.add_argument("--stage", choices=STAGES, help="only this one; default: all that are left, in their order")
+    train.add_argument("--part", type=_part, default=(1, 1), metavar="I/N", help="encode only this part of the scenes")
+    train.set_defaults(run=_train)
+    bundle = commands.add_parser("bundle", help="write what was trained as a bundle")
+    bundle.add_argument("folder", type=Path)
+    bundle.add_argument("directory", type=Path, nargs="?", default=EMBEDDED_BUNDLE)
+    bundle.set_defaults(run=_bundle)
 
 
 def _add_measuring(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -63,6 +82,21 @@ def _make(options: argparse.Namespace) -> None:
     from ovi_studio.demo.dimensions import BUNDLE, DIMENSIONS
 
     write_bundle(BUNDLE, build_models(DIMENSIONS, options.seed), options.directory, torch.bfloat16)
+    print(f"Wrote the bundle {options.directory}.")
+
+
+def _train(options: argparse.Namespace) -> None:
+    from ovi_studio.demo.recipe import RECIPE, Workshop
+
+    workshop = Workshop(options.folder, RECIPE)
+    for stage in [options.stage] if options.stage else STAGES:
+        workshop.run(stage, *options.part)
+
+
+def _bundle(options: argparse.Namespace) -> None:
+    from ovi_studio.demo.recipe import RECIPE, Workshop
+
+    Workshop(options.folder, RECIPE).bundle(options.directory)
     print(f"Wrote the bundle {options.directory}.")
 
 

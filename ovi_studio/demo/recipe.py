@@ -1,7 +1,7 @@
 """How the embedded bundle is made: codecs and text encoder from scenes, then the transformer on their latents.
 
 Each stage leaves `weights.safetensors` in a folder of its own and is left out if it is there; a stage that was killed
-goes on. Stages that do not need each other (see `NEEDS`) can run side by side, a process each.
+goes on. Text, audio and video can be trained side by side, a process each; so can vocoder, decoder and transformer.
 """
 
 import json
@@ -81,6 +81,16 @@ class Workshop:
         self.folder = folder
         self.recipe = recipe
 
+    def run(self, stage: str, part: int = 1, parts: int = 1) -> None:
+        """Do a stage, unless it is done."""
+        if (self.folder / stage / WEIGHTS).is_file():
+            print(f"Stage {stage} is done already.")
+        elif stage == "latents":
+            self.latents(part, parts)
+        else:
+            torch.manual_seed(self.recipe.seed)
+            getattr(self, stage)()
+
     def text(self) -> None:
         tokenizer = words.caption_tokenizer(DIMENSIONS["text_encoder"]["vocab_size"], self.recipe.seed)
         tokenizer.save_pretrained(self.folder / "text" / "tokenizer")
@@ -132,7 +142,6 @@ class Workshop:
                 print(f"{index} of {self.recipe.scenes} scenes are encoded.", flush=True)
 
     def transformer(self) -> None:
-        torch.manual_seed(self.recipe.seed)
         transformer = OviTransformer(**DIMENSIONS["fusion"])
         train(
             transformer,
