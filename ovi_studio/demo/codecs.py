@@ -53,6 +53,14 @@ def train_audio_vae(vae: AudioVAE, budget: Budget, folder: Path, seed: int) -> N
         if isinstance(module, MPConv1d):
             module.weight.data.copy_(module.effective_weight().detach())
     fit(vae, partial(_audio_losses, seed=seed), budget, folder)
+    scale_latents(vae, mels)
+
+
+@torch.no_grad()
+def scale_latents(vae: AudioVAE, mels: Tensor) -> None:
+    """Bring latents to unit size, which is that of the noise; the decoder's first norm makes it blind to their size."""
+    size = vae.encode(mels).square().mean().sqrt()
+    vae.encoder.learnable_gain.copy_((1 + vae.encoder.learnable_gain) / size - 1)
 
 
 def train_vocoder(vocoder: Vocoder, audio_vae: AudioVAE, budget: Budget, folder: Path, seed: int) -> None:
