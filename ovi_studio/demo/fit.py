@@ -49,8 +49,6 @@ def fit(model: nn.Module, losses: Callable[[nn.Module, int], Losses], budget: Bu
         folder: takes checkpoints and the log; a run that is found there is continued.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    # Gradients near zero fall into the range of denormal numbers, with which a CPU computes many times slower.
-    torch.set_flush_denormal(True)
     accelerator = Accelerator()
     model, *optimizers = accelerator.prepare(model, *_optimizers(model, budget))
     plain = accelerator.unwrap_model(model)
