@@ -62,7 +62,7 @@ RECIPE = Recipe(
     video=Budget(minutes=20),
     vocoder=Budget(minutes=20),
     decoder=Budget(minutes=20),
-    scenes=3000,
+    scenes=2000,
     transformer=TrainSettings(
         minutes=60,
         batch_size=8,
