@@ -194,27 +194,28 @@ class Workshop:
         path = self.folder / "video" / "statistics.json"
         if not path.is_file():
             vae = self._filled("video", video_vae.build_video_vae(DIMENSIONS["video_vae"]))
-            mean, std = codecs.latent_statistics(_encoded_scenes(vae, self.recipe.seed))
+            latents = _encoded_scenes(vae, self.recipe.seed, min(self.recipe.scenes, _STATISTICS_SCENES))
+            mean, std = codecs.latent_statistics(latents)
             path.write_text(json.dumps({"latents_mean": mean, "latents_std": std}))
         return json.loads(path.read_text())
 
     def _keep(self, stage: str, model: nn.Module) -> None:
-        save_file({name: t.contiguous() for name, t in model.state_dict().items()}, self.folder / stage / WEIGHTS)
+        path = self.folder / stage / WEIGHTS
+        part = path.with_name(f"{WEIGHTS}.part")
+        # Copies, since the text encoder's embedding stands under two names.
+        save_file({name: tensor.clone().contiguous() for name, tensor in model.state_dict().items()}, part)
+        part.replace(path)
 
     def _filled(self, stage: str, model: Any) -> Any:
         model.load_state_dict(load_file(self.folder / stage / WEIGHTS))
         return model.eval().requires_grad_(False)
 
 
-def _encoded_scenes(vae: nn.Module, seed: int) -> Tensor:
+@torch.no_grad()
+def _encoded_scenes(vae: nn.Module, seed: int, count: int) -> Tensor:
     random = np.random.default_rng([seed, 2**32])
-    with torch.no_grad():
-        return torch.stack(
-            [
-                video_vae.encode(vae, codecs.pixels(render(draw_scene(random))).unsqueeze(0))[0]
-                for _ in range(_STATISTICS_SCENES)
-            ]
-        )
+    clips = (codecs.pixels(render(draw_scene(random))).unsqueeze(0) for _ in range(count))
+    return torch.cat([video_vae.encode(vae, clip) for clip in clips])
 
 
 def _text_length() -> int:

@@ -1,0 +1,103 @@
+"""The recipe of the embedded model, with seconds for minutes: every stage runs, goes on, and ends in a bundle."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from ovi_studio.checkpoints.layout import require
+from ovi_studio.demo.codecs import scale_latents
+from ovi_studio.demo.dimensions import DIMENSIONS
+from ovi_studio.demo.fit import Budget, fit
+from ovi_studio.demo.recipe import RECIPE, Workshop
+from ovi_studio.models.audio_vae import AudioVAE
+from ovi_studio.pipeline import Pipeline
+from ovi_studio.spec import ClipSpec
+from ovi_studio.training.settings import TrainSettings
+
+SECONDS = Budget(minutes=0.02)
+QUICK = replace(
+    RECIPE,
+    text=SECONDS,
+    audio=SECONDS,
+    video=SECONDS,
+    vocoder=SECONDS,
+    decoder=SECONDS,
+    scenes=2,
+    transformer=TrainSettings(steps=1, batch_size=2),
+)
+
+
+def line_losses(model: nn.Module, step: int) -> dict[str, torch.Tensor]:
+    x = torch.randn(16, 4, generator=torch.Generator().manual_seed(step))
+    return {"square": (model(x) - x.sum(dim=1, keepdim=True)).square().mean()}
+
+
+def small_network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+
+
+def test_fit_learns(tmp_path):
+    model = small_network()
+    before = line_losses(model, 10**6)["square"].item()
+    fit(model, line_losses, Budget(minutes=0.05, warmup_steps=5), tmp_path)
+    assert line_losses(model, 10**6)["square"].item() < 0.1 * before
+
+
+def test_fit_goes_on_where_it_was(tmp_path):
+    fit(small_network(), line_losses, Budget(minutes=0.01), tmp_path)
+    done = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"]
+    seen = []
+
+    def losses(model: nn.Module, step: int) -> dict[str, torch.Tensor]:
+        seen.append(step)
+        return line_losses(model, step)
+
+    fit(small_network(), losses, Budget(minutes=0.02), tmp_path)
+    assert seen[0] == done
+
+
+def test_a_finished_fit_is_not_trained_further(tmp_path):
+    fit(small_network(), line_losses, Budget(minutes=0.01), tmp_path)
+
+    def losses(model: nn.Module, step: int) -> dict[str, torch.Tensor]:
+        raise AssertionError("another step")
+
+    model = small_network()
+    fit(model, losses, Budget(minutes=0.01), tmp_path)
+    averaged = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["averaged"]
+    assert all(torch.equal(tensor, averaged[name]) for name, tensor in model.state_dict().items())
+
+
+def test_audio_latents_get_unit_size_and_sound_the_same():
+    torch.manual_seed(0)
+    vae = AudioVAE(**DIMENSIONS["audio_codec"]["vae"]).eval()
+    mels = torch.randn(2, 80, 32)
+    with torch.no_grad():
+        before = vae.decode(3 * vae.encode(mels))
+        scale_latents(vae, mels)
+        latents = vae.encode(mels)
+        torch.testing.assert_close(latents.square().mean().sqrt(), torch.tensor(1.0))
+        torch.testing.assert_close(vae.decode(latents), before, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.slow
+def test_all_stages_end_in_a_bundle_that_makes_a_clip(tmp_path, capsys):
+    workshop = Workshop(tmp_path / "training", QUICK)
+    for stage in ("text", "audio", "video", "vocoder", "latents", "transformer", "decoder"):
+        workshop.run(stage)
+    workshop.run("audio")
+    assert "audio is done already" in capsys.readouterr().out
+
+    target = tmp_path / "bundles" / "demo-again"
+    workshop.bundle(target)
+    sizes = [path.stat().st_size for path in target.rglob("*") if path.is_file()]
+    assert sum(sizes) < 32e6
+    assert max(sizes) < 10e6
+
+    pipeline = Pipeline.load(require("demo", target))
+    clip = pipeline(ClipSpec(prompt="A red ball bounces on a green floor.", variant="demo", steps=1))
+    assert clip.frames.shape == (73, 96, 96, 3)
+    assert clip.samples.shape == (48_640,)
