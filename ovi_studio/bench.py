@@ -43,7 +43,7 @@ def shapes() -> dict[str, Shape]:
     full = published_variants()["960x960_5s"].dimensions["fusion"]
     return {
         "small": Shape(_SMALL, (16, 24, 24), 157),
-        "demo": Shape(DIMENSIONS["fusion"], (31, 8, 8), 157),
+        "demo": Shape(DIMENSIONS["fusion"], (19, 6, 6), 95),
         "704x704_5s": Shape(full, (31, 44, 44), 157),
         "960x960_5s": Shape(full, (31, 60, 60), 157),
         "960x960_10s": Shape(full, (61, 60, 60), 314),

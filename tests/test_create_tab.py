@@ -130,7 +130,7 @@ def test_patterns_ratio_seed_speech_and_presets(page: Any, client: Any) -> None:
     wait_for(lambda: page.get_by_label("Number", exact=True).input_value() == "4714")
     jobs = sorted(client.predict(api_name="/list"), key=lambda job: job["number"])[-6:]
     assert [job["spec"]["seed"] for job in jobs] == [4711, 4712, 4713] * 2
-    assert {tuple(job["spec"]["size"]) for job in jobs} == {snap_size(9, 16, 128 * 128)}
+    assert {tuple(job["spec"]["size"]) for job in jobs} == {snap_size(9, 16, 96 * 96)}
     assert [job["spec"]["prompt"][:6] for job in jobs] == ["A red "] * 3 + ["A blue"] * 3
 
 
