@@ -23,7 +23,7 @@ LATENT_NOISE = 0.15
 LATENT_PENALTY = 2e-3
 _WINDOWS = ((300, 8, 5), (450, 4, 9), (None, 2, 17))
 """Until which step, how many scenes of how many frames: first many short windows, in the end long ones."""
-_DECODER_WINDOWS = (1, 41)
+_DECODER_WINDOWS = (1, FRAMES)
 _AUDIO_BATCH = 8
 _VOCODER_BATCH, _VOCODER_FRAMES = 8, 32
 _SPECTRA = (256, 512, 1024, 2048)

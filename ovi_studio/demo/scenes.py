@@ -28,8 +28,11 @@ BOUNCE_PERIOD = 0.96
 CIRCLE_PERIOD = 1.5
 PHASE_JITTER = 0.08
 """Seconds. If picture and sound did not know of each other, a quarter of the impacts would be further apart."""
-LOW_PITCH, HIGH_PITCH = 220.0, 880.0
-FOLLOWING_PITCH = (300.0, 1200.0)
+PITCH_STEP = 62.5
+"""Hertz, once in each mel frame: what a vocoder makes of a steady spectrogram repeats from frame to frame, so these are
+the pitches that it can hold, and gliding tones go in steps of it."""
+LOW_PITCH, HIGH_PITCH = 4 * PITCH_STEP, 16 * PITCH_STEP
+FOLLOWING_PITCH = (5 * PITCH_STEP, 19 * PITCH_STEP)
 """Hertz at the floor and at the top."""
 _TOP = 0.04
 _HELD_OUT = 0.2
@@ -221,7 +224,8 @@ def following_pitch(scene: Scene, time: np.ndarray) -> np.ndarray:
     """Hertz at each of the times, by the object's height."""
     height = (FLOOR - path(scene)[:, 1]) / FLOOR
     low, high = FOLLOWING_PITCH
-    return low * (high / low) ** np.interp(time, np.arange(FRAMES) / FRAME_RATE, np.clip(height, 0, 1))
+    gliding = low * (high / low) ** np.interp(time, np.arange(FRAMES) / FRAME_RATE, np.clip(height, 0, 1))
+    return PITCH_STEP * np.rint(gliding / PITCH_STEP)
 
 
 def _pick(random: np.random.Generator, choices: object) -> object:
