@@ -11,19 +11,23 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKLWan
+from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
 from torch import Tensor, nn
 
 from ovi_studio.demo.fit import Budget, Losses, fit
 from ovi_studio.demo.scenes import FRAMES, Sound, draw_scene, render, synthesise
 from ovi_studio.models.audio_vae import AudioVAE, MPConv1d
 from ovi_studio.models.mel import HOP, mel_spectrogram
+from ovi_studio.models.video_vae import empty_cache
 from ovi_studio.models.vocoder import Vocoder
+from ovi_studio.variants import FRAMES_PER_LATENT
 
 LATENT_NOISE = 0.15
 LATENT_PENALTY = 2e-3
 _WINDOWS = ((300, 8, 5), (450, 4, 9), (None, 2, 17))
 """Until which step, how many scenes of how many frames: first many short windows, in the end long ones."""
-_DECODER_WINDOWS = (1, FRAMES)
+_DECODED_LATENTS = 4
+"""Latent frames that a step of the decoder's own training learns from."""
 _AUDIO_BATCH = 8
 _VOCODER_BATCH, _VOCODER_FRAMES = 8, 32
 _SPECTRA = (256, 512, 1024, 2048)
@@ -36,7 +40,10 @@ def train_video_vae(vae: AutoencoderKLWan, budget: Budget, folder: Path, seed: i
 
 
 def train_video_decoder(vae: AutoencoderKLWan, budget: Budget, folder: Path, seed: int) -> None:
-    """The decoder alone, on longer windows, for latents that are settled."""
+    """The decoder alone, at all places of whole scenes, for latents that are settled.
+
+    It is causal and remembers: what it saw in short windows says little about the end of a clip.
+    """
     vae.requires_grad_(False)
     vae.decoder.requires_grad_(True)
     vae.post_quant_conv.requires_grad_(True)
@@ -87,15 +94,35 @@ def _video_losses(vae: nn.Module, step: int, *, seed: int) -> Losses:
 
 
 def _decoder_losses(vae: nn.Module, step: int, *, seed: int) -> Losses:
-    video = _windows(vae, step, seed, *_DECODER_WINDOWS)
+    random = np.random.default_rng([seed, step])
+    video = pixels(render(draw_scene(random))).unsqueeze(0).to(next(vae.parameters()).device)
     with torch.no_grad():
         latents = vae.encode(video).latent_dist.mode()
-    return _reconstruction(vae, latents, video, step)
+    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(step)).to(latents)
+    start = int(random.integers(latents.shape[2] - _DECODED_LATENTS + 1))
+    decoded = _decode_from(vae, latents + LATENT_NOISE * noise, start)
+    first = max(0, FRAMES_PER_LATENT * (start - 1) + 1)
+    return _difference(decoded, video[:, :, first : first + decoded.shape[2]])
+
+
+def _decode_from(vae: nn.Module, latents: Tensor, start: int) -> Tensor:
+    """Pixels of `_DECODED_LATENTS` latent frames, with gradients, after what comes before them, without."""
+    cache = empty_cache(vae.decoder)
+    decoded = []
+    for index, latent in enumerate(latents[:, :, : start + _DECODED_LATENTS].split(1, dim=2)):
+        with torch.set_grad_enabled(index >= start):
+            x = vae.post_quant_conv(latent)
+            decoded.append(vae.decoder(x, feat_cache=cache, feat_idx=[0], first_chunk=index == 0))
+    return unpatchify(torch.cat(decoded[start:], dim=2), vae.config.patch_size)
 
 
 def _reconstruction(vae: nn.Module, latents: Tensor, video: Tensor, step: int) -> Losses:
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(step)).to(latents)
-    difference = vae.decode(latents + LATENT_NOISE * noise).sample - video
+    return _difference(vae.decode(latents + LATENT_NOISE * noise).sample, video)
+
+
+def _difference(decoded: Tensor, video: Tensor) -> Losses:
+    difference = decoded - video
     return {"square": difference.square().mean(), "absolute": 0.2 * difference.abs().mean()}
 
 

@@ -93,7 +93,7 @@ def whole_frame_layers(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
     mean, std = _statistics(vae, latents)
     scaled = (latents.unsqueeze(0).float() * std + mean).to(vae.dtype)
     decoder = vae.decoder
-    cache = _empty_cache(decoder)
+    cache = empty_cache(decoder)
     features = []
     for frame in vae.post_quant_conv(scaled).split(1, dim=2):
         x = _cached_convolution(decoder.conv_in, frame, cache, 0)
@@ -138,7 +138,7 @@ def decode_tile(vae: AutoencoderKLWan, features: Tensor, tile: Region) -> Iterat
     ]
     target = tile.scaled(factors[-1])
     pixels = tile.scaled(vae.config.scale_factor_spatial)
-    cache = _empty_cache(decoder)
+    cache = empty_cache(decoder)
     start = 0
     for index in range(features.shape[2]):
         x = regions[0].cut_from(features[:, :, index : index + 1], Region(slice(0, height), slice(0, width)))
@@ -173,7 +173,7 @@ def _upsampling(block: nn.Module) -> int:
     return 1 if block.upsampler is None else 2
 
 
-def _empty_cache(decoder: nn.Module) -> list[Any]:
+def empty_cache(decoder: nn.Module) -> list[Any]:
     """A place for the past of every causal convolution, as diffusers' blocks use it."""
     return [None] * sum(isinstance(module, WanCausalConv3d) for module in decoder.modules())
 
