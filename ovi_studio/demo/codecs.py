@@ -30,6 +30,7 @@ _DECODED_LATENTS = 4
 """Latent frames that a step of the decoder's own training learns from."""
 _AUDIO_BATCH = 8
 _VOCODER_BATCH, _VOCODER_FRAMES = 8, 32
+_WAVE_WEIGHT = 5.0
 _SPECTRA = (256, 512, 1024, 2048)
 _EXAMPLES = 256
 
@@ -166,7 +167,9 @@ def _vocoder_losses(vocoder: nn.Module, step: int, *, audio_vae: AudioVAE, seed:
         [row[start * HOP : (start + _VOCODER_FRAMES) * HOP] for row, start in zip(wave, starts, strict=True)]
     )
     made = vocoder(mel.to(device)).squeeze(1)
-    return {"spectra": _spectral_distance(made, wave.to(device))}
+    wave = wave.to(device)
+    # Magnitudes alone do not lead from silence to a tone; the phase of the scenes' tones follows from the spectrogram.
+    return {"spectra": _spectral_distance(made, wave), "wave": _WAVE_WEIGHT * (made - wave).square().mean()}
 
 
 def _spectral_distance(made: Tensor, real: Tensor) -> Tensor:

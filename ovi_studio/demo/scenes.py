@@ -208,11 +208,11 @@ def synthesise(scene: Scene) -> np.ndarray:
         case Sound.IMPACT:
             sound = _impacts(scene, time, random)
         case Sound.LOW_TONE:
-            sound = _tone(np.full(SAMPLES, LOW_PITCH))
+            sound = _tone(np.full(SAMPLES, LOW_PITCH), time)
         case Sound.HIGH_TONE:
-            sound = _tone(np.full(SAMPLES, HIGH_PITCH))
+            sound = _tone(np.full(SAMPLES, HIGH_PITCH), time)
         case Sound.FOLLOWING_TONE:
-            sound = _tone(following_pitch(scene, time))
+            sound = _tone(following_pitch(scene, time), time)
         case Sound.WIND:
             sound = _wind(time, random)
         case Sound.SILENCE:
@@ -224,6 +224,8 @@ def following_pitch(scene: Scene, time: np.ndarray) -> np.ndarray:
     """Hertz at each of the times, by the object's height."""
     height = (FLOOR - path(scene)[:, 1]) / FLOOR
     low, high = FOLLOWING_PITCH
+    # In steps, which begin with a mel frame: there every such tone passes through zero, so nothing clicks.
+    time = np.floor(time * PITCH_STEP + 1e-6) / PITCH_STEP
     gliding = low * (high / low) ** np.interp(time, np.arange(FRAMES) / FRAME_RATE, np.clip(height, 0, 1))
     return PITCH_STEP * np.rint(gliding / PITCH_STEP)
 
@@ -255,9 +257,8 @@ def distance(shape: Shape, dx: np.ndarray, dy: np.ndarray, radius: float) -> np.
             return np.maximum(distance - _FOOT[shape] * radius, 0.5 * radius - distance)
 
 
-def _tone(pitch: np.ndarray) -> np.ndarray:
-    phase = 2 * math.pi * np.cumsum(pitch) / SAMPLE_RATE
-    return 0.35 * np.sin(phase)
+def _tone(pitch: np.ndarray, time: np.ndarray) -> np.ndarray:
+    return 0.35 * np.sin(2 * math.pi * pitch * time)
 
 
 def _impacts(scene: Scene, time: np.ndarray, random: np.random.Generator) -> np.ndarray:
