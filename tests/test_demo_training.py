@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from ovi_studio.checkpoints.layout import require
@@ -101,3 +102,15 @@ def test_all_stages_end_in_a_bundle_that_makes_a_clip(tmp_path, capsys):
     clip = pipeline(ClipSpec(prompt="A red ball bounces on a green floor.", variant="demo", steps=1))
     assert clip.frames.shape == (73, 96, 96, 3)
     assert clip.samples.shape == (48_640,)
+
+    further = Workshop(tmp_path / "further", QUICK)
+    further.adopt(target)
+    for stage in ("text", "audio", "video", "vocoder", "decoder"):
+        further.run(stage)
+    assert capsys.readouterr().out.count("is done already") == 5
+    further.run("latents")
+    further.run("transformer")
+    further.bundle(tmp_path / "bundles" / "further")
+    latents = [load_file(folder / "latents" / "00000.safetensors") for folder in (workshop.folder, further.folder)]
+    # The bundle holds bfloat16.
+    torch.testing.assert_close(latents[0]["video"], latents[1]["video"], rtol=0.05, atol=0.05)

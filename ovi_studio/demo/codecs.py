@@ -4,7 +4,6 @@ Both VAEs learn with noise added to their latents, and latents are kept near uni
 never exact, and the decoders must not mind.
 """
 
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
 from torch import Tensor, nn
 
 from ovi_studio.demo.fit import Budget, Losses, fit
-from ovi_studio.demo.scenes import FRAMES, Sound, draw_scene, render, synthesise
+from ovi_studio.demo.scenes import FRAMES, Scene, Sound, draw_scene, render, synthesise
 from ovi_studio.models.audio_vae import AudioVAE, MPConv1d
 from ovi_studio.models.mel import HOP, mel_spectrogram
 from ovi_studio.models.video_vae import empty_cache
@@ -29,8 +28,11 @@ _WINDOWS = ((300, 8, 5), (450, 4, 9), (None, 2, 17))
 _DECODED_LATENTS = 4
 """Latent frames that a step of the decoder's own training learns from."""
 _AUDIO_BATCH = 8
-_VOCODER_BATCH, _VOCODER_FRAMES = 8, 32
-_WAVE_WEIGHT = 5.0
+_VOCODER_BATCH, _VOCODER_FRAMES = 8, 24
+_WAVE_WEIGHT = 50.0
+_FLOOR = 0.2
+"""Magnitude below which it does not count how quiet a band is; else silence is the best answer to every tone."""
+_TONES = (Sound.LOW_TONE, Sound.HIGH_TONE, Sound.FOLLOWING_TONE)
 _SPECTRA = (256, 512, 1024, 2048)
 _EXAMPLES = 256
 
@@ -53,7 +55,8 @@ def train_video_decoder(vae: AutoencoderKLWan, budget: Budget, folder: Path, see
 
 def train_audio_vae(vae: AudioVAE, budget: Budget, folder: Path, seed: int) -> None:
     """On log-mel spectrograms of whole scenes, whose statistics become part of the model."""
-    mels = torch.cat([mel for mel, _ in _sounds(seed, count=_EXAMPLES)])
+    random = np.random.default_rng(seed)
+    mels = _mel(torch.stack([_wave(_heard_scene(random)) for _ in range(_EXAMPLES)]))
     vae.data_mean.copy_(mels.mean(dim=(0, 2), keepdim=True))
     vae.data_std.copy_(mels.std(dim=(0, 2), keepdim=True).clamp(min=0.1))
     # The forward pass normalises weights anyway; from unit size an optimiser's steps turn them as far as it intends.
@@ -141,8 +144,7 @@ def _window(random: np.random.Generator, length: int) -> Tensor:
 def _audio_losses(vae: nn.Module, step: int, *, seed: int) -> Losses:
     random = np.random.default_rng([seed, step])
     device = vae.data_mean.device
-    mel = torch.cat([mel_spectrogram(_sound(random)) for _ in range(_AUDIO_BATCH)]).to(device)
-    mel = mel[..., : mel.shape[-1] // 2 * 2]
+    mel = _mel(torch.stack([_wave(_heard_scene(random)) for _ in range(_AUDIO_BATCH)])).to(device)
     latents = vae.encode(mel)
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(step)).to(latents)
     difference = (vae.decode(latents + LATENT_NOISE * noise) - mel) / vae.data_std
@@ -154,22 +156,25 @@ def _audio_losses(vae: nn.Module, step: int, *, seed: int) -> Losses:
 
 
 def _vocoder_losses(vocoder: nn.Module, step: int, *, audio_vae: AudioVAE, seed: int) -> Losses:
-    device = next(vocoder.parameters()).device
-    mels, waves = zip(*_sounds(seed + 1 + step, count=_VOCODER_BATCH), strict=True)
     random = np.random.default_rng([seed, step])
-    mel, wave = torch.cat(mels), torch.cat(waves)
+    device = next(vocoder.parameters()).device
+    scenes = [_heard_scene(random) for _ in range(_VOCODER_BATCH)]
+    waves = torch.stack([_wave(scene) for scene in scenes])
+    mels = _mel(waves).to(device)
     if step % 2:
         with torch.no_grad():
-            mel = audio_vae.decode(audio_vae.encode(mel.to(device)))
-    starts = random.integers(0, mel.shape[-1] - _VOCODER_FRAMES + 1, _VOCODER_BATCH)
-    mel = torch.stack([row[:, start : start + _VOCODER_FRAMES] for row, start in zip(mel, starts, strict=True)])
-    wave = torch.stack(
-        [row[start * HOP : (start + _VOCODER_FRAMES) * HOP] for row, start in zip(wave, starts, strict=True)]
-    )
-    made = vocoder(mel.to(device)).squeeze(1)
-    wave = wave.to(device)
-    # Magnitudes alone do not lead from silence to a tone; the phase of the scenes' tones follows from the spectrogram.
-    return {"spectra": _spectral_distance(made, wave), "wave": _WAVE_WEIGHT * (made - wave).square().mean()}
+            mels = audio_vae.decode(audio_vae.encode(mels))
+    starts = random.integers(0, mels.shape[-1] - _VOCODER_FRAMES + 1, _VOCODER_BATCH)
+    spans = [slice(start, start + _VOCODER_FRAMES) for start in starts]
+    mel = torch.stack([row[:, span] for row, span in zip(mels, spans, strict=True)])
+    made = vocoder(mel).squeeze(1)
+    real = torch.stack([row[span.start * HOP : span.stop * HOP] for row, span in zip(waves, spans, strict=True)])
+    real = real.to(device)
+    # Magnitudes alone hardly lead from silence to a tone. What phase a tone has follows from its spectrogram; noise has
+    # none that could be learned.
+    tonal = torch.tensor([scene.sound in _TONES for scene in scenes], device=device)
+    wave = ((made - real).square().mean(dim=1) * tonal).mean()
+    return {"spectra": _spectral_distance(made, real), "wave": _WAVE_WEIGHT * wave}
 
 
 def _spectral_distance(made: Tensor, real: Tensor) -> Tensor:
@@ -185,22 +190,27 @@ def _spectral_distance(made: Tensor, real: Tensor) -> Tensor:
             .sqrt()
             for wave in (made, real)
         )
-        total = total + (ours.log() - theirs.log()).abs().mean() + (ours - theirs).norm() / (theirs.norm() + 1)
+        total = (
+            total
+            + ((ours + _FLOOR).log() - (theirs + _FLOOR).log()).abs().mean()
+            + (ours - theirs).norm() / (theirs.norm() + 1)
+        )
     return total / len(_SPECTRA)
 
 
-def _sounds(seed: int, count: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Log-mel spectrograms (1, 80, frames) and waveforms (1, samples)."""
-    random = np.random.default_rng(seed)
-    for _ in range(count):
-        wave = _sound(random)
-        mel = mel_spectrogram(wave)
-        yield mel[..., : mel.shape[-1] // 2 * 2], wave
-
-
-def _sound(random: np.random.Generator) -> Tensor:
+def _heard_scene(random: np.random.Generator) -> Scene:
     """Impacts and gliding tones are drawn more often than they are heard: they are harder than a steady sound."""
     while True:
         scene = draw_scene(random)
-        if scene.sound in (Sound.IMPACT, Sound.FOLLOWING_TONE) or random.random() < 0.4:
-            return torch.from_numpy(synthesise(scene)).unsqueeze(0)
+        if scene.sound in (Sound.IMPACT, Sound.FOLLOWING_TONE) or random.random() < 0.6:
+            return scene
+
+
+def _wave(scene: Scene) -> Tensor:
+    return torch.from_numpy(synthesise(scene))
+
+
+def _mel(waves: Tensor) -> Tensor:
+    """Log-mel spectrograms (clips, 80, an even number of frames) of waveforms (clips, samples)."""
+    mel = mel_spectrogram(waves)
+    return mel[..., : mel.shape[-1] // 2 * 2]

@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from ovi_studio.checkpoints.load import Models
+from ovi_studio.checkpoints.layout import take_inventory
+from ovi_studio.checkpoints.load import Models, load_models
 from ovi_studio.demo import codecs, words
 from ovi_studio.demo.bundle_writer import write_bundle
 from ovi_studio.demo.captions import caption
@@ -34,8 +35,11 @@ from ovi_studio.training.cache import LatentDataset, Sample, write_sample
 from ovi_studio.training.flow import Unconditional
 from ovi_studio.training.settings import FlowSettings, TrainSettings
 from ovi_studio.training.trainer import train
+from ovi_studio.variants import read_bundle
 
 WEIGHTS = "weights.safetensors"
+_START = "start.safetensors"
+_STATISTICS = "statistics.json"
 _CAPTIONS = 4
 """Of each scene, in other words."""
 _STATISTICS_SCENES = 64
@@ -95,6 +99,18 @@ class Workshop:
             torch.manual_seed(self.recipe.seed)
             getattr(self, stage)()
 
+    def adopt(self, bundle: Path) -> None:
+        """Begin with the weights of a bundle: all but the transformer is then done, which goes on from where it is."""
+        variant = read_bundle(bundle)
+        models = load_models(take_inventory(variant, bundle), torch.device("cpu"), torch.float32)
+        models.tokenizer.save_pretrained(self.folder / "text" / "tokenizer")
+        parts = {"text": models.text_encoder, "audio": models.audio_vae, "vocoder": models.vocoder}
+        for stage, model in {**parts, "video": models.video_vae, "decoder": models.video_vae}.items():
+            self._keep(stage, model)
+        statistics = {name: variant.dimensions["video_vae"][name] for name in ("latents_mean", "latents_std")}
+        (self.folder / "video" / _STATISTICS).write_text(json.dumps(statistics))
+        self._keep("transformer", models.transformer, _START)
+
     def text(self) -> None:
         tokenizer = words.caption_tokenizer(DIMENSIONS["text_encoder"]["vocab_size"], self.recipe.seed)
         tokenizer.save_pretrained(self.folder / "text" / "tokenizer")
@@ -147,6 +163,9 @@ class Workshop:
 
     def transformer(self) -> None:
         transformer = OviTransformer(**DIMENSIONS["fusion"])
+        start = self.folder / "transformer" / _START
+        if start.is_file():
+            transformer.load_state_dict(load_file(start))
         train(
             transformer,
             LatentDataset(self.folder / "latents"),
@@ -191,7 +210,7 @@ class Workshop:
 
     def _statistics(self) -> Mapping[str, list[float]]:
         """Of the latents' channels, measured once the encoder is settled."""
-        path = self.folder / "video" / "statistics.json"
+        path = self.folder / "video" / _STATISTICS
         if not path.is_file():
             vae = self._filled("video", video_vae.build_video_vae(DIMENSIONS["video_vae"]))
             latents = _encoded_scenes(vae, self.recipe.seed, min(self.recipe.scenes, _STATISTICS_SCENES))
@@ -199,9 +218,10 @@ class Workshop:
             path.write_text(json.dumps({"latents_mean": mean, "latents_std": std}))
         return json.loads(path.read_text())
 
-    def _keep(self, stage: str, model: nn.Module) -> None:
-        path = self.folder / stage / WEIGHTS
-        part = path.with_name(f"{WEIGHTS}.part")
+    def _keep(self, stage: str, model: nn.Module, name: str = WEIGHTS) -> None:
+        path = self.folder / stage / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{name}.part")
         # Copies, since the text encoder's embedding stands under two names.
         save_file({name: tensor.clone().contiguous() for name, tensor in model.state_dict().items()}, part)
         part.replace(path)
