@@ -199,10 +199,10 @@ def _spectral_distance(made: Tensor, real: Tensor) -> Tensor:
 
 
 def _heard_scene(random: np.random.Generator) -> Scene:
-    """Impacts and gliding tones are drawn more often than they are heard: they are harder than a steady sound."""
+    """Impacts and tones are drawn more often than they are heard: they are harder than wind and silence."""
     while True:
         scene = draw_scene(random)
-        if scene.sound in (Sound.IMPACT, Sound.FOLLOWING_TONE) or random.random() < 0.6:
+        if scene.sound in (Sound.IMPACT, *_TONES) or random.random() < 0.5:
             return scene
 
 
