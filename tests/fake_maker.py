@@ -2,8 +2,8 @@
 
 "crash": an error that nobody expects; "die": the process is gone at once; "memory": out of memory; "refuse": a
 `JobError`; "wait": steps that take `STEP_SECONDS`, and with "slowly" ten times that; "decode": as many pieces to decode
-as there are steps, each of which takes `STEP_SECONDS`; "on rank 1": all of that on this rank alone, for which the others
-wait. Everything else is a clip at once.
+as there are steps, each of which takes `STEP_SECONDS`; "on rank 1": all of that on this rank alone, for which the
+others wait. Everything else is a clip at once.
 """
 
 import logging

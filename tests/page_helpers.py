@@ -5,7 +5,7 @@ from typing import Any
 from browser import DESKTOP, new_page
 from studio_app import Application
 
-LONG = "please wait, this takes long"
+LONG = "please wait slowly, this takes long"
 
 
 def open_page(application: Application, chromium: Any, size: tuple[int, int] = DESKTOP) -> Any:

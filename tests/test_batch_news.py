@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 from browser import DESKTOP, needs_browser, new_page
-from page_helpers import LONG
 from studio_app import Application
 
 pytestmark = [needs_browser, pytest.mark.slow]
@@ -32,7 +31,7 @@ def page(application: Application, chromium: Any, client: Any) -> Iterator[Any]:
     page.close()
 
 
-def make(client: Any, name: str, prompt: str = LONG, steps: int = 40, count: int = 1) -> None:
+def make(client: Any, name: str, prompt: str = "please wait", steps: int = 40, count: int = 1) -> None:
     client.predict(prompt, settings={"steps": steps}, count=count, name=name, api_name="/queue")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 import pytest
-from browser import needs_browser, new_page
+from browser import PHONE, fits_width, needs_browser, new_page
 from page_helpers import open_page, set_steps
 from studio_app import APP, Application, running
 
@@ -115,3 +115,45 @@ def test_a_clip_of_the_demo_model_shows_previews_and_plays(tmp_path: Path, chrom
         page.close()
     finally:
         application.end()
+
+
+# Getting around
+
+
+@needs_browser
+@pytest.mark.slow
+def test_every_tab_is_in_reach_of_a_thumb_and_has_an_address_of_its_own(
+    application: Application, chromium: Any
+) -> None:
+    page = open_page(application, chromium, PHONE)
+    tabs = page.get_by_role("tab").all()
+    assert len(tabs) >= 5
+    for tab in tabs:
+        box = tab.bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= PHONE[0]
+        assert box["y"] > PHONE[1] - 80
+        assert box["height"] >= 44
+        title = tab.inner_text()
+        tab.click()
+        page.wait_for_function(f"location.hash === '#{title.lower()}' || '{title}' === 'Create'")
+    page.reload()
+    page.wait_for_selector(f"[role=tab][aria-selected=true] >> text={title}")
+    page.go_back()
+    page.wait_for_selector(f"[role=tab][aria-selected=false] >> text={title}")
+    assert fits_width(page)
+    page.close()
+
+
+@needs_browser
+@pytest.mark.slow
+def test_a_page_whose_server_is_gone_says_so_and_goes_on_with_the_next_one(tmp_path: Path, chromium: Any) -> None:
+    with running(tmp_path / "outputs") as application:
+        page = open_page(application, chromium)
+        application.end()
+        page.get_by_text("Ovi Studio does not answer").wait_for()
+        application.start()
+        page.get_by_text("Ovi Studio does not answer").wait_for(state="hidden")
+        application.client().predict("a clip", settings={"steps": 1}, api_name="/queue")
+        page.wait_for_selector("#clip video")
+        page.close()
