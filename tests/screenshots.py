@@ -1,8 +1,8 @@
 """The pictures of the page in the documentation: `python tests/screenshots.py [folder]`, by default into `docs/`.
 
 Starts the application over a studio of its own with the embedded model, makes a few clips, lines up a few more, and
-takes every tab in the middle of that, for a desktop and for a phone. `--sketch` makes flat clips in seconds, to look at
-the page alone; `--png` for programs that read nothing else.
+takes every tab in the middle of that, for a desktop and for a phone. `--sketch` draws the clips by the formula of the
+model's scenes, in seconds, to look at the page alone; `--png` for programs that read nothing else.
 """
 
 import argparse
@@ -15,18 +15,11 @@ from typing import Any
 TESTS = Path(__file__).parent
 sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 
-import fake_maker  # noqa: E402
 from browser import DESKTOP, PHONE, new_page, open_browser, show, wait_for  # noqa: E402
+from sketch_maker import NAME, scene  # noqa: E402
 from studio_app import Application  # noqa: E402
 
-PROMPTS = (
-    "A red ball bounces on a green floor. <AUDCAP>a thud at every bounce<ENDAUDCAP>",
-    "A blue square moves from left to right at night. <AUDCAP>a low tone<ENDAUDCAP>",
-    "Over a wooden floor, a yellow ring circles. <AUDCAP>a tone that follows its height<ENDAUDCAP>",
-    "A green triangle rises above grey stone. <AUDCAP>soft wind noise<ENDAUDCAP>",
-    "A big orange ball jumps up and down on a stone floor. <AUDCAP>loud impacts<ENDAUDCAP>",
-    "In a dark room, a purple hoop glides to the right. <AUDCAP>a bright high tone<ENDAUDCAP>",
-)
+PROMPTS = [scene(number)[1] for number in (3, 8, 14, 21, 27, 33, 41, 52)]
 WRITTEN = "A {red|blue|yellow} ball bounces on a wooden floor. A voice says, <S>Here it comes again.<E>"
 SOUND = "a thud at every bounce"
 
@@ -35,19 +28,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", default=TESTS.parent / "docs")
     parser.add_argument("--steps", type=int, default=20, help="of each clip (default: %(default)s)")
-    parser.add_argument("--sketch", action="store_true", help="flat clips instead of the model's")
+    parser.add_argument("--sketch", action="store_true", help="clips drawn by a formula instead of the model's")
     parser.add_argument("--png", action="store_true", help="PNG instead of JPEG")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     home = Path(tempfile.mkdtemp(prefix="ovi-studio-"))
-    maker = fake_maker.NAME if options.sketch else None
+    maker = NAME if options.sketch else None
     application = Application(home / "outputs", home / "checkpoints", maker=maker)
     try:
         with open_browser() as browser:
             client = application.client()
             make_clips(client, options.steps)
             # Long enough to be looked at while it runs.
-            line_up(client, "wait slowly: " if options.sketch else "", options.steps)
+            line_up(client, options.steps)
             for name, size, scale in (("desktop", DESKTOP, 1), ("phone", PHONE, 2)):
                 take_all(browser, application, options.folder, name, size, scale, ".png" if options.png else ".jpg")
     finally:
@@ -63,9 +56,9 @@ def make_clips(client: Any, steps: int) -> None:
     wait_for(lambda: not client.predict("running", api_name="/list"), 1800)
 
 
-def line_up(client: Any, before: str, steps: int) -> None:
+def line_up(client: Any, steps: int) -> None:
     def queue(prompt: str, name: str, **more: Any) -> list[str]:
-        return client.predict(f"{before}{prompt}", name=name, api_name="/queue", **more)["jobs"]
+        return client.predict(prompt, name=name, api_name="/queue", **more)["jobs"]
 
     queue(PROMPTS[0], "A long one", settings={"steps": 1000, "seed": 3})
     waiting = queue(PROMPTS[2], "Rings for the trailer", settings={"steps": steps}, count=5)

@@ -50,7 +50,10 @@ def ask(
             connection.putheader("content-length", str(len(body)))
         connection.endheaders(body)
         answer = connection.getresponse()
-        return answer.status, answer.read()
+        try:
+            return answer.status, answer.read()
+        except http.client.IncompleteRead as cut_off:
+            return answer.status, cut_off.partial
     except (BrokenPipeError, ConnectionResetError):
         return 413, b"hung up before all of it was sent"
     finally:
@@ -90,6 +93,9 @@ PLACES = (
     "/gradio_api/call/clip/{}",
 )
 
+ANSWERED = ("/{}", "/theme.css?{}", "/gradio_api/call/clip/{}")
+"""Those that answer anybody: with the page, with the style, with the stream of an event that there is not."""
+
 
 def test_no_address_leads_to_a_file_of_the_machine(application: Application, secrets: list[Path]) -> None:
     for secret in secrets:
@@ -98,7 +104,7 @@ def test_no_address_leads_to_a_file_of_the_machine(application: Application, sec
                 path = place.format(way.replace("\0", "%00").replace(" ", "%20"))
                 status, body = ask(application, "GET", path)
                 assert SECRET.encode() not in body, path
-                assert status >= 400 or place in ("/{}", "/theme.css?{}"), (path, status)
+                assert status >= 400 or place in ANSWERED, (path, status)
 
 
 def test_no_handler_takes_a_path_of_the_server(application: Application, secrets: list[Path]) -> None:
