@@ -53,7 +53,7 @@ def test_a_first_frame_decides_the_size_and_goes_into_the_job(page: Any, client:
     page.fill("#prompt textarea", "the picture moves")
     set_steps(page, 1)
     page.set_input_files("#first-frame input[type=file]", str(tmp_path / "a picture.png"))
-    page.wait_for_selector("text=The first frame decides the size: 96 × 192")
+    page.wait_for_selector("text=The first frame decides the size: 64 × 128")
     assert page.is_disabled("#ratio input >> nth=0")
     page.click("#generate")
     page.wait_for_selector("#notice >> text=1 clip is in the queue")
@@ -73,7 +73,7 @@ def test_a_picture_that_is_pasted_is_the_first_frame(page: Any, client: Any) -> 
         const paste = new ClipboardEvent("paste", { clipboardData, bubbles: true, cancelable: true });
         document.querySelector("#prompt textarea").dispatchEvent(paste);
     }""")
-    page.wait_for_selector("text=The first frame decides the size: 192 × 96")
+    page.wait_for_selector("text=The first frame decides the size: 128 × 64")
 
 
 @needs_browser
@@ -117,7 +117,7 @@ def test_patterns_ratio_seed_speech_and_presets(page: Any, client: Any) -> None:
     page.get_by_label("Who speaks").fill("The man says")
     page.get_by_label("What they say").fill("One two three four five six seven eight nine ten.")
     page.click("#add-speech")
-    page.wait_for_selector("#findings >> text=10 words in 5 s, 2.0 a second")
+    page.wait_for_selector("#findings >> text=10 words in 3 s, 3.3 a second")
     said = "A {red|blue} view. The man says, <S>One two three four five six seven eight nine ten.<E>"
     assert page.input_value("#prompt textarea") == said
     page.click("#ratio label:has-text('16:9')")
