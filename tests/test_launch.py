@@ -112,6 +112,14 @@ def test_resident_blocks_are_as_many_as_asked_for_and_evenly_spread(depth: int, 
     assert max(gaps, default=0) - min(gaps, default=0) <= 1
 
 
+def test_more_gpus_than_there_are_are_refused(started: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "gpu_count", lambda: 2)
+    with pytest.raises(JobError, match="There are 2 GPUs here, not 4"):
+        launch.launch_if_several(4, "ovi_studio.engine", [])
+    launch.launch_if_several(1, "ovi_studio.engine", [])
+    assert started == []
+
+
 # Attention to parts of the keys
 
 

@@ -74,6 +74,8 @@ def launch_if_several(gpus: int | None, module: str, arguments: Sequence[str]) -
     elif gpus not in sharing_counts(MAX_GPUS, PUBLISHED_HEADS):
         counts = ", ".join(map(str, sharing_counts(max(gpus, 8), PUBLISHED_HEADS)))
         raise JobError(f"{gpus} GPUs cannot share a clip evenly; use one of {counts}.")
+    elif 0 < (found := gpu_count() if gpus > 1 else 0) < gpus:
+        raise JobError(f"There are {found} GPUs here, not {gpus}; ask for as many as there are, or fewer.")
     if gpus == 1:
         return
     if sys.platform == "win32":
