@@ -51,7 +51,7 @@ class TrainSettings:
     clip: float = 1.0
     """Largest norm of a step's gradient."""
     ema: float = 0.999
-    """Decay of the averaged weights, which are the result; 0: the last weights are."""
+    """Largest decay of the averaged weights, which are the result; 0: the last weights are."""
     flow: FlowSettings = field(default_factory=FlowSettings)
     precision: Precision = "no"
     """What products are computed in; the weights that are trained are float32."""
