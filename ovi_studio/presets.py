@@ -13,8 +13,9 @@
         sha256: ...                         # optional: no other file of this name will do
         source: {repository: someone/models, path: fast.safetensors, licence: Apache-2.0, size: 660874456}
 
-An accelerator belongs to the way of sampling, so a preset always decides about it: its own, or none. Adapters of style
-stay as they are unless the preset has some itself. A source offers the download of an adapter that is missing.
+An accelerator belongs to the way of sampling, so a preset that says how to sample decides about it: its own, or none.
+Adapters of style stay as they are unless the preset has some itself. A source offers the download of an adapter that
+is missing.
 
 A file that is wrong is a notice and hides no other.
 """
@@ -39,6 +40,8 @@ NOT_SETTINGS = ("prompt", "image", "seed")
 MAX_OWN = 500
 ROLES = {"accelerator": "accelerators", "style": "adapters"}
 """What an adapter is for -> the field of `ClipSpec` that it goes into."""
+_SAMPLING = {"steps", "timesteps", "solver", "shift", "video_guidance", "audio_guidance"}
+"""Settings that an accelerator must fit."""
 _ORDER = ("draft", "balanced", "quality", "lightning-5s", "lightning-10s", "turbo", "demo", "demo-lightning")
 _KEYS = ("title", "description", "badge", "variants", "settings", "adapters")
 
@@ -52,7 +55,7 @@ class Preset:
     title: str
     description: str
     settings: Mapping[str, Any]
-    """Fields of `ClipSpec` with values of their types; always accelerators, and adapters only if it has some."""
+    """Fields of `ClipSpec` with values of their types; lists of adapters only where it decides about them."""
     sources: Mapping[str, AdapterSource] = field(default_factory=dict)
     """Where its adapters can be had, by their names."""
     variants: tuple[str, ...] = ()
@@ -67,7 +70,7 @@ class Preset:
     @property
     def stack(self) -> Stack:
         """Every adapter that it brings."""
-        return self.settings["accelerators"] + self.settings.get("adapters", ())
+        return self.settings.get("accelerators", ()) + self.settings.get("adapters", ())
 
     def check(self, variant: str) -> None:
         """Raise `JobError` if the preset is not for this variant."""
@@ -221,11 +224,12 @@ def _parse(entry: dict[str, Any], name: str, own: bool) -> Preset:
         raise JobError("Its variants must be a list of names.")
     settings = parse_settings(entry.get("settings") or {})
     stacks, sources = _parse_adapters(entry.get("adapters") or [])
+    decided: dict[str, Stack] = {"accelerators": ()} if _SAMPLING & settings.keys() else {}
     return Preset(
         name=name,
         title=parse_text(entry, "title", 60, required=True),
         description=parse_text(entry, "description", 300),
-        settings=MappingProxyType({**settings, **stacks}),
+        settings=MappingProxyType({**settings, **decided, **stacks}),
         sources=MappingProxyType(sources),
         variants=tuple(variants),
         badge=parse_text(entry, "badge", 20),
@@ -234,7 +238,7 @@ def _parse(entry: dict[str, Any], name: str, own: bool) -> Preset:
 
 
 def _parse_adapters(given: Any) -> tuple[dict[str, Stack], dict[str, AdapterSource]]:
-    """The lists that a preset decides about, and where their adapters can be had."""
+    """The lists that have adapters, and where these can be had."""
     if not isinstance(given, list) or not all(isinstance(entry, Mapping) for entry in given):
         raise JobError("Its adapters must be a list of entries with name, role, video and audio.")
     lists: dict[str, list[AdapterUse]] = {name: [] for name in ROLES.values()}
@@ -250,8 +254,7 @@ def _parse_adapters(given: Any) -> tuple[dict[str, Stack], dict[str, AdapterSour
             sources[use.name] = parse_source(source, use.name)
     # Over both, so that none is there twice.
     parse_stack([use for uses in lists.values() for use in uses])
-    stacks = {name: tuple(uses) for name, uses in lists.items() if uses}
-    return {"accelerators": (), **stacks}, sources
+    return {name: tuple(uses) for name, uses in lists.items() if uses}, sources
 
 
 def _adapter_entry(use: AdapterUse, role: str, sources: Mapping[str, AdapterSource]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from ovi_studio.adapters.library import AdapterLibrary, default_adapter_directory
 from ovi_studio.adapters.model_names import model_names
-from ovi_studio.adapters.sources import Shortage, fetch_adapters, plan_adapters, shortage
+from ovi_studio.adapters.sources import fetch_adapters, plan_adapters, shortage
 from ovi_studio.adapters.stack import AdapterUse
 from ovi_studio.checkpoints.background import Downloads
 from ovi_studio.checkpoints.layout import complete_variants, default_checkpoint_directory, take_inventory
@@ -29,7 +29,8 @@ from ovi_studio.jobs.paths import StudioPaths
 from ovi_studio.jobs.store import Store
 from ovi_studio.library import Library
 from ovi_studio.pictures import MAX_FILE_SIZE, Picture, decode_picture
-from ovi_studio.presets import Preset, Presets
+from ovi_studio.preset_offers import PresetOffer, offers
+from ovi_studio.presets import Presets
 from ovi_studio.sizes import ASPECT_RATIOS, picture_size, snap_size
 from ovi_studio.sources import MAX_TABLE_SIZE, BadRow, read_prompt_file
 from ovi_studio.spec import ClipSpec
@@ -157,14 +158,15 @@ class Studio:
 
     # Presets and adapters
 
-    def shortage(self, preset: Preset) -> Shortage | None:
-        """What keeps a preset's adapters from being used; None if nothing does."""
-        return shortage(preset.stack, preset.sources, self.adapters)
+    def preset_offers(self) -> tuple[list[PresetOffer], tuple[str, ...]]:
+        """Every preset with what it lacks, and what is wrong with the files of others."""
+        found = self.presets.all()
+        return offers(found.presets, self.adapters, [variant.name for variant in self.variants()]), found.notices
 
     def download_adapters(self, preset_name: str) -> None:
         """Begin to fetch the adapters that a preset lacks; raises `JobError` if that cannot be."""
         preset = self.presets.get(preset_name)
-        missing = self.shortage(preset)
+        missing = shortage(preset.stack, preset.sources, self.adapters)
         if missing is None or not missing.sources:
             raise JobError(f"There is nothing to download for the preset {preset.title}.")
         self.adapter_downloads.begin(preset.title, lambda: plan_adapters(missing.sources, self.adapters))

@@ -78,6 +78,12 @@ def test_accelerators_go_with_the_preset_and_styles_stay(presets):
     assert slow == replace(SPEC, adapters=style)
 
 
+def test_a_preset_of_styles_only_keeps_the_accelerator(presets):
+    fast = presets.get("lightning-5s").apply(SPEC)
+    stack = presets.save("Film", {"adapters": parse_stack([{"name": "film"}])})
+    assert stack.apply(fast) == replace(fast, adapters=parse_stack([{"name": "film"}]))
+
+
 def test_a_preset_of_ones_own_keeps_its_adapters_and_where_they_can_be_had(tmp_path, presets):
     fast = presets.get("lightning-5s").apply(replace(SPEC, adapters=parse_stack([{"name": "film", "video": "1;0"}])))
     presets.save("Fast film", fast.to_dict())

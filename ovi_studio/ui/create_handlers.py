@@ -15,6 +15,7 @@ from ovi_studio.errors import JobError
 from ovi_studio.jobs.model import ENDED, Job, State
 from ovi_studio.prompt_check import join_prompt, parse_prompt, rows_to_text
 from ovi_studio.prompts import AudioTag
+from ovi_studio.spec import parse_timesteps
 from ovi_studio.studio import Request, SeedMode, Studio
 from ovi_studio.ui import form_views, job_views, views
 from ovi_studio.ui.create_tab import (
@@ -24,9 +25,9 @@ from ovi_studio.ui.create_tab import (
     queue_button,
     ratio_options,
     skip_options,
-    widened,
 )
 from ovi_studio.ui.live import LivePart
+from ovi_studio.ui.presets_handlers import connect_presets
 
 PRIVATE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
@@ -39,10 +40,12 @@ def build_create(studio: Studio, page: gr.Blocks) -> tuple[CreateForm, LivePart]
         with gr.Column(elem_id="result", min_width=320, scale=6):
             stage, clip, recipe = (gr.HTML(elem_id="status"), gr.HTML(elem_id="clip"), gr.HTML(elem_id="recipe"))
     handlers = CreateHandlers(studio, form)
+    presets = connect_presets(studio, form, extra, page)
     _connect_queue(form, extra, handlers)
     _connect_fields(form, extra, handlers, page)
     extra["cancel"].click(handlers.cancel, None, None, **PRIVATE)
-    return form, LivePart(handlers.refresh, [stage, clip, recipe, extra["cancel"]], gr.State((-1, "")))
+    result = LivePart(handlers.refresh, [stage, clip, recipe, extra["cancel"]], gr.State((-1, "")))
+    return form, [result, presets]
 
 
 def _connect_queue(form: CreateForm, extra: dict[str, Any], handlers: "CreateHandlers") -> None:
@@ -74,10 +77,8 @@ def _connect_fields(form: CreateForm, extra: dict[str, Any], handlers: "CreateHa
         [form.prompt, *speech],
         **PRIVATE,
     )
-    extra["presets"].choose(
-        handlers.apply_preset, list(form.fields.values()), [*form.fields.values(), form.ratio, form.notice], **PRIVATE
-    )
-    page.load(handlers.list_models, form.model, [form.model, extra["only_demo"], extra["presets"]], **PRIVATE)
+    page.load(handlers.list_models, form.model, [form.model, extra["only_demo"]], **PRIVATE)
+    form.sampling["timesteps"].change(handlers.count_timesteps, form.sampling["timesteps"], form.steps, **PRIVATE)
     form.model.input(handlers.choose_model, form.model, [form.prompt, form.sampling["slg_layer"]], **PRIVATE)
     gr.on(
         [form.model.input, form.first_frame.change],
@@ -221,32 +222,6 @@ class CreateHandlers:
             return join_prompt(f"{parts.scene} {row}", parts.audio, tag), "", ""
         return f"{prompt.rstrip()} {row}".strip(), "", ""
 
-    def apply_preset(self, event: gr.EventData, *values: Any) -> Any:
-        """Put a preset's settings into the form and leave the rest."""
-        unchanged = [gr.skip()] * (len(self._names) + 1)
-        try:
-            preset = self._studio.presets.get(str(event._data.get("preset")))
-            chosen = str(preset.settings.get("variant") or values[self._names.index("variant")])
-            if chosen not in [variant.name for variant in self._studio.variants()]:
-                raise JobError(f"The model {chosen} is not here; download it first, the System tab shows how.")
-            if preset.variants and chosen not in preset.variants:
-                raise JobError(f"It is only for {', '.join(preset.variants)}; choose that model first.")
-        except JobError as error:
-            return *unchanged, views.notice_html(str(error), "The preset was not applied")
-        given = preset.settings
-        updates = {
-            name: widened(part, given[name]) if name in given else gr.skip() for name, part in self._parts.items()
-        }
-        variant = self._studio.variant(chosen)
-        if "variant" in preset.settings or "slg_layer" in preset.settings:
-            updates["slg_layer"] = gr.Slider(**skip_options(self._studio, variant, preset.settings.get("slg_layer")))
-        size = preset.settings.get("size")
-        ratio = self._studio.ratio_of(size, chosen) if size else None
-        has_picture = values[self._names.index("image")] is not None
-        changes_ratio = ("variant" in preset.settings or ratio is not None) and not has_picture
-        options = gr.Radio(**ratio_options(self._studio, variant, ratio)) if changes_ratio else gr.skip()
-        return *[updates[name] for name in self._names], options, _notice(f"{preset.title}: settings applied.")
-
     def choose_model(self, name: str) -> Any:
         """The prompt's format and the number of blocks are the model's."""
         variant = self._studio.variant(name)
@@ -264,22 +239,28 @@ class CreateHandlers:
         return gr.Radio(**ratio_options(self._studio, self._studio.variant(name), ratio, size)), gr.skip()
 
     def list_models(self, chosen: str | None) -> Any:
-        """Those that are complete now, and the presets: a download may have ended since the start."""
+        """Those that are complete now: a download may have ended since the start."""
         variants = self._studio.variants()
         names = [variant.name for variant in variants]
         # A choice that stands is not sent back: somebody may have made another while this was on its way.
         choice = {} if chosen in names else {"value": next(iter(names), None)}
-        found = self._studio.presets.all()
-        cards = form_views.presets_html(found.presets, found.notices)
-        return (
-            gr.Dropdown(choices=model_choices(variants), **choice),
-            views.demo_html(self._studio.download_command()),
-            cards,
-        )
+        return gr.Dropdown(choices=model_choices(variants), **choice), views.demo_html(self._studio.download_command())
+
+    def count_timesteps(self, text: str) -> Any:
+        """Explicit timesteps decide the number of steps; without them it is chosen again."""
+        try:
+            timesteps = parse_timesteps(text)
+        except JobError:
+            return gr.skip()  # queueing says what is wrong with them
+        if timesteps is None:
+            return gr.Slider(interactive=True)
+        return gr.Slider(value=len(timesteps), interactive=False)
 
     def _request(self, values: Sequence[Any], ratio: str, mode: str, seed: str, count: float | None) -> Request:
         form = dict(zip(self._names, values, strict=True))
         form["prompt"] = _join(form["prompt"] or "", form.pop("sound") or "", self._tag(form["variant"]))
+        if (form["timesteps"] or "").strip():
+            form.pop("steps")  # their number
         # An empty field of a seed that is fixed is drawn like a random one.
         drawn = mode == SeedMode.RANDOM or not (seed or "").strip()
         return Request({**form, "seed": seed}, ratio, SeedMode.RANDOM if drawn else SeedMode(mode), int(count or 1))

@@ -5,28 +5,25 @@
 """
 
 import dataclasses
+import json
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
+from ovi_studio.adapters.stack import stack_to_json
 from ovi_studio.prompt_check import join_prompt, parse_prompt
 from ovi_studio.prompts import MAX_PROMPT_LENGTH, AudioTag
-from ovi_studio.spec import SOLVERS, ClipSpec
+from ovi_studio.spec import ADAPTER_LISTS, SOLVERS, ClipSpec, format_timesteps
 from ovi_studio.studio import SeedMode, Studio
-from ovi_studio.ui import form_views, views
+from ovi_studio.ui import views
+from ovi_studio.ui.presets_row import PRESETS_SCRIPT, build_presets
 from ovi_studio.ui.uploads import is_upload, shown_copy, uploads_only
 from ovi_studio.variants import Variant
 
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(ClipSpec)}
 SEED_CHOICES = [("Random", SeedMode.RANDOM), ("Fixed", SeedMode.FIXED), ("Next", SeedMode.NEXT)]
 PRIORITY_CHOICES = [("Before others", 1), ("In order", 0), ("After others", -1)]
-_CARDS_SCRIPT = """
-element.addEventListener("click", (event) => {
-  const card = event.target.closest("[data-preset]");
-  if (card) trigger("choose", { preset: card.dataset.preset });
-});
-"""
 
 
 @dataclass(frozen=True)
@@ -44,6 +41,8 @@ class CreateForm:
     seed: gr.Textbox
     count: gr.Number
     sampling: dict[str, gr.components.Component]
+    stacks: dict[str, gr.Textbox]
+    """Adapters as JSON, by the name of their field in `ClipSpec`; not seen."""
     table: gr.File
     batch_name: gr.Textbox
     priority: gr.Radio
@@ -63,13 +62,14 @@ class CreateForm:
             "variant": self.model,
             "steps": self.steps,
             **self.sampling,
+            **self.stacks,
         }
 
     @property
     def outputs(self) -> list[gr.components.Component]:
         """What `fill` has updates for, in its order."""
         own = [self.prompt, self.sound, self.first_frame, self.model, self.steps, self.ratio, self.seed_mode, self.seed]
-        own += [self.count, *self.sampling.values(), self.table, self.batch_name, self.notice]
+        own += [self.count, *self.sampling.values(), *self.stacks.values(), self.table, self.batch_name, self.notice]
         return [*own, self.editing, self.queue, self.leave]
 
     def fill(
@@ -92,7 +92,16 @@ class CreateForm:
         updates = [scene, sound, self._picture(spec), variant.name, widened(self.steps, spec.steps)]
         updates += [self._ratio(spec, variant)]
         # Fixed, so that the same settings make the same clip.
-        updates += [SeedMode.FIXED, str(spec.seed), 1, *self._sampling(spec, variant), None, "", notice]
+        updates += [
+            SeedMode.FIXED,
+            str(spec.seed),
+            1,
+            *self._sampling(spec, variant),
+            *self._stacks(spec),
+            None,
+            "",
+            notice,
+        ]
         return [*updates, editing, queue_button(1, editing is not None), gr.Button(visible=editing is not None)]
 
     def _fill_prompt(self, prompt: str | None, notice: str) -> list[Any]:
@@ -119,9 +128,19 @@ class CreateForm:
         return gr.Radio(**ratio_options(self.studio, variant, name))
 
     def _sampling(self, spec: ClipSpec, variant: Variant) -> list[Any]:
-        values = {name: widened(part, getattr(spec, name)) for name, part in self.sampling.items()}
+        values = {name: widened(part, shown_value(name, getattr(spec, name))) for name, part in self.sampling.items()}
         values["slg_layer"] = gr.Slider(**skip_options(self.studio, variant, spec.slg_layer))
         return [values[name] for name in self.sampling]
+
+    def _stacks(self, spec: ClipSpec) -> list[str]:
+        return [shown_value(name, getattr(spec, name)) for name in self.stacks]
+
+
+def shown_value(name: str, value: Any) -> Any:
+    """A field of `ClipSpec` as its component has it."""
+    if name in ADAPTER_LISTS:
+        return json.dumps(stack_to_json(value), ensure_ascii=False)
+    return format_timesteps(value) if name == "timesteps" else value
 
 
 def widened(component: gr.components.Component, value: Any) -> Any:
@@ -150,16 +169,15 @@ def build_form(studio: Studio) -> tuple[CreateForm, dict[str, Any]]:
     variants = studio.variants()
     best = variants[0] if variants else None
     extra: dict[str, Any] = {"only_demo": gr.HTML(views.demo_html(studio.download_command()), elem_id="only-demo")}
-    found = studio.presets.all()
-    extra["presets"] = gr.HTML(
-        form_views.presets_html(found.presets, found.notices), elem_id="presets", js_on_load=_CARDS_SCRIPT
-    )
+    build_presets(studio, extra)
     prompt, sound = _build_prompt(best, extra)
     with gr.Row(elem_id="source", equal_height=True):
         first_frame = _build_first_frame()
         with gr.Column(min_width=240, scale=3):
             model = gr.Dropdown(model_choices(variants), label="Model", value=best and best.name, elem_id="model")
             steps = gr.Slider(1, 100, DEFAULTS["steps"], step=1, label="Steps")
+    stacks = {name: gr.Textbox("[]", label=name, visible=False) for name in ADAPTER_LISTS}
+    extra["chosen"] = gr.HTML(elem_id="chosen", js_on_load=PRESETS_SCRIPT)
     ratio = gr.Radio(label="Aspect ratio", elem_id="ratio", **ratio_options(studio, best))
     with gr.Row(elem_id="seeds"):
         seed_mode = gr.Radio(
@@ -184,7 +202,7 @@ def build_form(studio: Studio) -> tuple[CreateForm, dict[str, Any]]:
         # A `ClipSpec` says in a sentence what is out of its range; Gradio's own check ends the call (6.31).
         number.preprocess = _as_given
     editing = gr.State(None)
-    own = (prompt, sound, first_frame, model, steps, ratio, seed_mode, seed, count, sampling, table, batch_name)
+    own = (prompt, sound, first_frame, model, steps, ratio, seed_mode, seed, count, sampling, stacks, table, batch_name)
     own = (*own, priority)
     return CreateForm(studio, *own, notice, editing, queue, leave), extra
 
@@ -267,6 +285,15 @@ def _build_sampling(studio: Studio, best: Variant | None) -> dict[str, gr.compon
     with gr.Row():
         settings["solver"] = gr.Dropdown(list(SOLVERS), value=DEFAULTS["solver"], label="Solver", min_width=200)
         settings["shift"] = slider("shift", "Shift", 0.5, 20, 0.5, "Larger: more steps near noise")
+    settings["timesteps"] = gr.Textbox(
+        "",
+        label="Explicit timesteps (optional)",
+        info="In place of a number of steps and a shift, from noise at 1000 to clean",
+        placeholder="1000,750,500,250",
+        max_length=4000,
+        max_lines=1,
+        elem_id="timesteps",
+    )
     settings["slg_layer"] = gr.Slider(label="Skip-layer block", step=1, **skip_options(studio, best))
     settings["video_negative_prompt"] = negative("video_negative_prompt", "Negative prompt for the picture")
     settings["audio_negative_prompt"] = negative("audio_negative_prompt", "Negative prompt for the sound")

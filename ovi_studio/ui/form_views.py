@@ -3,25 +3,86 @@
 from collections.abc import Sequence
 from html import escape
 
-from ovi_studio.presets import Preset
+from ovi_studio.adapters.stack import Stack
+from ovi_studio.checkpoints.background import DownloadState, Phase
+from ovi_studio.checkpoints.download import format_bytes
+from ovi_studio.preset_offers import PresetOffer
 from ovi_studio.prompt_check import Pace, Severity, check_prompt, speech_pace, text_to_rows
 from ovi_studio.sources import BadRow
-from ovi_studio.ui.views import format_seconds
+from ovi_studio.ui.views import format_seconds, notice_html, use_words
 from ovi_studio.variants import Variant
 
 SHOWN_PROMPTS = 60
 _MARKS = {Severity.ERROR: "Mistake", Severity.WARNING: "Careful", Severity.HINT: "Hint"}
 
 
-def presets_html(presets: Sequence[Preset], notices: Sequence[str] = ()) -> str:
-    """Cards; a click on one applies its settings."""
-    cards = "".join(
-        f'<button type="button" class="card" data-preset="{escape(preset.name)}" title="{escape(preset.description)}">'
-        f"<strong>{escape(preset.title)}{_badge(preset.badge)}</strong><span>{escape(preset.description)}</span></button>"
-        for preset in presets
-    )
+def presets_html(
+    found: Sequence[PresetOffer], notices: Sequence[str] = (), download: DownloadState | None = None
+) -> str:
+    """Cards; a click on one applies its settings. What cannot be used says why, and offers what it lacks."""
+    download = download or DownloadState()
+    cards = "".join(_card(offer, download) for offer in found)
     told = "".join(f'<p class="finding warning">{escape(notice)}</p>' for notice in notices)
+    if download.phase is Phase.FAILED:
+        told = notice_html(download.reason, f"{download.variant}: the download failed") + told
     return f'<div class="cards" role="group" aria-label="Presets">{cards}</div>{told}'
+
+
+def _card(offer: PresetOffer, download: DownloadState) -> str:
+    preset = offer.preset
+    name, title = escape(preset.name), escape(preset.title)
+    content = f"<strong>{title}{_badge(preset.badge)}</strong><span>{escape(preset.description)}</span>"
+    if not offer.usable:
+        content += f'<span class="why">{escape(offer.problem)}</span>{_remedy(offer, download)}'
+        card = f'<div class="card lacking" data-lacking="{name}" aria-label="{title}, cannot be used" role="group">'
+        return f"{card}{content}{_licence(offer)}{_delete(offer)}</div>"
+    button = f'<button type="button" class="card" data-preset="{name}">{content}</button>'
+    extra = _licence(offer) + _delete(offer)
+    return f'<div class="preset">{button}{extra}</div>' if extra else button
+
+
+def _remedy(offer: PresetOffer, download: DownloadState) -> str:
+    """A button that fetches what is missing, or how far that is."""
+    lack = offer.shortage
+    if lack is None or not lack.sources:
+        return ""
+    if download.busy and download.variant == offer.preset.title:
+        done, total = (download.progress.done, download.progress.total) if download.progress else (0, 0)
+        percent = 100 * done // total if total else 0
+        amount = f"{format_bytes(done)} of {format_bytes(total)}" if total else "Asking the hub"
+        return (
+            f'<span class="bar" role="progressbar" aria-label="Download" aria-valuemin="0" aria-valuemax="100" '
+            f'aria-valuenow="{percent}"><i style="width:{percent}%"></i></span><span class="fetch">{amount}'
+            '<button type="button" data-stop>Stop</button></span>'
+        )
+    size = f" {format_bytes(lack.size)}" if lack.size else ""
+    return f'<button type="button" class="fetch" data-download="{escape(offer.preset.name)}">Download{size}</button>'
+
+
+def _licence(offer: PresetOffer) -> str:
+    """Under which terms its adapters may be used."""
+    licences = sorted({source.licence for source in offer.preset.sources.values()})
+    return f'<span class="licence">Licence: {escape(", ".join(licences))}</span>' if licences else ""
+
+
+def _delete(offer: PresetOffer) -> str:
+    if not offer.preset.own:
+        return ""
+    title, name = escape(offer.preset.title), escape(offer.preset.name)
+    label = f"Delete the preset {title}"
+    return f'<button type="button" class="drop" data-delete="{name}" aria-label="{label}">Delete</button>'
+
+
+def chosen_html(accelerators: Stack, adapters: Stack) -> str:
+    """The adapters of the clip that the form describes, each of which can be taken out."""
+    lists = (("accelerators", "Accelerator", accelerators), ("adapters", "Style", adapters))
+    chips = "".join(
+        f'<li><span class="kind">{kind}</span><span>{escape(use_words(use))}</span><button type="button" '
+        f'data-remove="{name}" data-name="{escape(use.name)}" aria-label="Take out {escape(use.name)}">×</button></li>'
+        for name, kind, uses in lists
+        for use in uses
+    )
+    return f'<ul class="chosen" aria-label="LoRA files of this clip">{chips}</ul>' if chips else ""
 
 
 def _badge(badge: str) -> str:

@@ -15,7 +15,7 @@ from ovi_studio.jobs.estimates import QueueEstimate
 from ovi_studio.jobs.model import Batch, EngineInfo, EngineState, Job, Notice, Phase, State
 from ovi_studio.media import read_record
 from ovi_studio.ui.media_routes import job_picture_address
-from ovi_studio.ui.views import format_pace, format_seconds, notice_html
+from ovi_studio.ui.views import adapters_words, format_pace, format_seconds, notice_html, steps_words
 from ovi_studio.variants import Variant
 
 WAVE = """
@@ -132,9 +132,10 @@ def recipe_html(job: Job | None, variant: Variant | None) -> str:
         "Length": f"{variant.seconds:.1f} s" if variant else "",
         "Model": variant.title if variant else spec.variant,
         "First frame": "yes" if spec.image else "none",
-        "Steps": f"{spec.steps}, {spec.solver}, shift {spec.shift:g}",
+        "Steps": steps_words(spec),
         "Guidance": f"video {spec.video_guidance:g}, audio {spec.audio_guidance:g}",
         "Skipped block": _skipped(spec.slg_layer, variant),
+        "LoRAs": adapters_words(spec),
         "Made in": format_seconds(job.seconds),
         "File": job.clip.name,
     }

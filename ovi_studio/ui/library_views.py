@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ovi_studio.library import LibraryClip, TrashedClip
 from ovi_studio.spec import ClipSpec
+from ovi_studio.ui.views import adapters_words, steps_words
 
 Serve = Callable[[Path], str | None]
 """The address of a copy that browsers may fetch; None if the file is gone."""
@@ -126,9 +127,10 @@ def _facts(clip: LibraryClip, title: str) -> list[tuple[str, str]]:
         ("Length", f"{clip.seconds:.1f} s"),
         ("Model", title),
         ("First frame", spec.image.name if spec.image else "none"),
-        ("Steps", f"{spec.steps}, {spec.solver}, shift {spec.shift:g}"),
+        ("Steps", steps_words(spec)),
         ("Guidance", f"video {spec.video_guidance:g}, audio {spec.audio_guidance:g}"),
         ("Skipped block", skipped),
+        ("LoRAs", adapters_words(spec) or "none"),
         ("Not in the picture", spec.video_negative_prompt or "nothing named"),
         ("Not in the sound", spec.audio_negative_prompt or "nothing named"),
         ("Made", format_day(clip.made)),

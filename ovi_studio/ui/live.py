@@ -31,7 +31,8 @@ class LivePart:
 def pulse_of(studio: Studio) -> str:
     """Changes with everything that a `LivePart` shows."""
     status = studio.supervisor.status()
-    return f"{studio.store.change_counter()} {status.condition} {hash(status)}"
+    presets = f"{studio.adapter_downloads.state().revision} {studio.presets.revision}"
+    return f"{studio.store.change_counter()} {status.condition} {hash(status)} {presets}"
 
 
 def build_pulse() -> gr.HTML:

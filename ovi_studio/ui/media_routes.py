@@ -8,6 +8,7 @@ Addresses are relative to the page, so that they hold behind a share link too:
     studio/job/<job>/poster.jpg
     studio/clip/<clip>/clip.mp4       of the library
     studio/clip/<clip>/poster.jpg
+    studio/lora/<adapter>/preview.jpg the picture beside a LoRA file, scaled down
     studio/pulse                      a text that changes with everything that a page shows (`live`)
 
 Ids are only ever looked up; no path is built from them. Where the page has a login, so have these.
@@ -30,6 +31,7 @@ from ovi_studio.studio import Studio
 from ovi_studio.ui.live import pulse_of
 
 THUMBNAIL_SIDE = 192
+PREVIEW_SIDE = 480
 _FOREVER = "private, max-age=86400, immutable"
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -60,6 +62,7 @@ def media_routes(studio: Studio) -> list[Route]:
         route("job/{id}/poster.jpg", partial(_job_file, suffix=".jpg")),
         route("clip/{id}/clip.mp4", partial(_library_file, suffix=".mp4")),
         route("clip/{id}/poster.jpg", partial(_library_file, suffix=".jpg")),
+        route("lora/{id}/preview.jpg", _adapter_preview),
     ]
 
 
@@ -135,13 +138,25 @@ def _file(path: Path, paths: StudioPaths, request: Request) -> Response:
     return FileResponse(path, media_type=kind, filename=name, headers=_HEADERS | {"Cache-Control": _FOREVER})
 
 
+def _adapter_preview(studio: Studio, request: Request) -> Response:
+    # The library shows no preview that lies elsewhere or is a link to another place.
+    preview = studio.adapters.get(request.path_params["id"]).preview
+    if preview is None:
+        raise JobError("There is no preview.")
+    return _scaled(preview, PREVIEW_SIDE)
+
+
 def _thumbnail(path: Path, paths: StudioPaths) -> Response:
     if path.is_symlink() or path.parent not in (paths.outputs, paths.previews, paths.pictures):
         raise FileNotFoundError
+    return _scaled(path, THUMBNAIL_SIDE)
+
+
+def _scaled(path: Path, side: int) -> Response:
     try:
         with Image.open(path) as image:
-            image.draft("RGB", (THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-            image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+            image.draft("RGB", (side, side))
+            image.thumbnail((side, side))
             data = io.BytesIO()
             image.convert("RGB").save(data, "JPEG", quality=80)
     except (OSError, ValueError, Image.DecompressionBombError) as error:

@@ -12,6 +12,7 @@ from ovi_studio.ui.create_handlers import PRIVATE, build_create
 from ovi_studio.ui.create_tab import CreateForm
 from ovi_studio.ui.library_tab import build_library
 from ovi_studio.ui.live import LivePart, build_pulse, connect
+from ovi_studio.ui.loras_tab import build_loras
 from ovi_studio.ui.queue_tab import build_queue
 from ovi_studio.ui.system_tab import build_system
 from ovi_studio.ui.templates_tab import build_templates
@@ -46,17 +47,19 @@ def build_studio(studio: Studio) -> gr.Blocks:
         head = _connect_engine(studio, engine, news, restart)
         with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
             with gr.Tab("Create", id="create"):
-                form, result = build_create(studio, page)
+                form, results = build_create(studio, page)
             with gr.Tab("Queue", id="queue"):
                 build_queue(studio, form, tabs, page, pulse)
             _build_others(studio, form, tabs)
-        connect([head, result], [pulse.beat, page.load])
+        connect([head, *results], [pulse.beat, page.load])
     return page
 
 
 def _build_others(studio: Studio, form: CreateForm, tabs: gr.Tabs) -> None:
     with gr.Tab("Library", id="library"):
         build_library(studio, form, tabs)
+    with gr.Tab("LoRAs", id="loras"):
+        build_loras(studio, form, tabs)
     with gr.Tab("Templates", id="templates"):
         build_templates(studio, form, tabs)
     with gr.Tab("System", id="system"):

@@ -2,7 +2,9 @@
 
 from html import escape
 
+from ovi_studio.adapters.stack import AdapterUse
 from ovi_studio.prompts import AudioTag
+from ovi_studio.spec import ClipSpec, format_timesteps
 from ovi_studio.studio import OWN_SIZE
 from ovi_studio.variants import Variant
 
@@ -60,6 +62,25 @@ def ratio_hint(picture_size: tuple[int, int] | None) -> str:
         return "Every choice has about the same number of pixels."
     height, width = picture_size
     return f"The first frame decides the size: {width} × {height}."
+
+
+def adapters_words(spec: ClipSpec) -> str:
+    """`fast 1, audio 0 (accelerator); film 0.8`; empty without adapters. Not escaped."""
+    return "; ".join(
+        [f"{use_words(use)} (accelerator)" for use in spec.accelerators] + [use_words(use) for use in spec.adapters]
+    )
+
+
+def use_words(use: AdapterUse) -> str:
+    """An adapter with its strengths. Not escaped."""
+    name = use.name.rpartition("/")[2].removesuffix(".safetensors")
+    return f"{name} {use.video}" if use.video == use.audio else f"{name} {use.video}, audio {use.audio}"
+
+
+def steps_words(spec: ClipSpec) -> str:
+    """`30, unipc, shift 5`; `4, restart, at 1000,750,500,250`."""
+    where = f"at {format_timesteps(spec.timesteps)}" if spec.timesteps else f"shift {spec.shift:g}"
+    return f"{spec.steps}, {spec.solver}, {where}"
 
 
 def format_seconds(seconds: float | None) -> str:

@@ -1,0 +1,126 @@
+"""What the LoRAs tab shows, as HTML. Files and people wrote most of it, so everything is escaped here.
+
+The strings are values of `gr.HTML` and never templates. Previews are fetched by id (`media_routes`).
+"""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from ovi_studio.adapters.library import AdapterEntry
+from ovi_studio.adapters.names import TOWERS
+from ovi_studio.adapters.report import Fit
+from ovi_studio.adapters.stack import AdapterUse, Strength
+from ovi_studio.checkpoints.download import format_bytes
+
+SLIDER_RANGE = (-1.0, 2.0)
+"""What people use; the field beside it takes every strength, and schedules."""
+_SHOWN_WORDS = 12
+_TOWER_NAMES = {"video": "Picture", "audio": "Sound"}
+
+
+def loras_html(
+    entries: Sequence[AdapterEntry],
+    fits: Mapping[str, Fit],
+    uses: Mapping[str, AdapterUse],
+    accelerators: Mapping[str, AdapterUse],
+) -> str:
+    """Adapters as cards; `fits` by id, the chosen ones by name."""
+    cards = "".join(
+        _card(entry, fits[entry.id], uses.get(entry.name), accelerators.get(entry.name)) for entry in entries
+    )
+    return f'<ul class="loras" aria-label="LoRA files">{cards}</ul>'
+
+
+def empty_html(folder: str, searched: bool) -> str:
+    """Instead of cards."""
+    if searched:
+        return '<div class="nothing" role="status"><p>No file fits. Use fewer words.</p></div>'
+    return (
+        f'<div class="nothing" role="status"><p>Put .safetensors files or PEFT folders into <code>{escape(folder)}'
+        "</code>; they appear here by themselves.</p></div>"
+    )
+
+
+def summary_html(accelerators: Sequence[AdapterUse], uses: Sequence[AdapterUse]) -> str:
+    """What the next clip uses, in one line."""
+    styles = "no LoRA file" if not uses else "1 LoRA file" if len(uses) == 1 else f"{len(uses)} LoRA files"
+    fast = ", ".join(_short(use.name) for use in accelerators)
+    more = f" The preset's accelerator is {escape(fast)}." if fast else ""
+    return f'<p class="uses" role="status">The next clip uses {styles}.{more}</p>'
+
+
+def _card(entry: AdapterEntry, fit: Fit, use: AdapterUse | None, accelerator: AdapterUse | None) -> str:
+    title = escape(entry.title)
+    picture = (
+        f'<img src="studio/lora/{entry.id}/preview.jpg?{entry.modified:.0f}" alt="" loading="lazy" decoding="async">'
+        if entry.preview
+        else '<span class="no-preview" aria-hidden="true"></span>'
+    )
+    chosen = " chosen" if use else ""
+    return (
+        f'<li class="lora{chosen}" data-id="{entry.id}"><div class="preview">{picture}</div><div class="body">'
+        f"<h3>{title}</h3>{_facts(entry)}{_badge(fit)}{_words(entry)}"
+        f"{_controls(entry, fit, use, accelerator)}</div></li>"
+    )
+
+
+def _facts(entry: AdapterEntry) -> str:
+    about = entry.description
+    facts = [entry.name, format_bytes(entry.size), about.base_model, f"by {about.author}" if about.author else ""]
+    licence = f"Licence: {about.licence}" if about.licence else "Licence: not named in the file"
+    told = f'<p class="about">{escape(about.description[:300])}</p>' if about.description else ""
+    line = " · ".join(escape(fact) for fact in facts if fact)
+    return f'<p class="file">{line}</p>{told}<p class="licence">{escape(licence)}</p>'
+
+
+def _badge(fit: Fit) -> str:
+    kind = "problem" if not fit.usable else "ok" if fit.report is not None and fit.report.complete else "note"
+    return f'<p class="fit"><span class="badge {kind}">{escape(fit.badge)}</span><span>{escape(fit.details)}</span></p>'
+
+
+def _words(entry: AdapterEntry) -> str:
+    """Trigger words, each a button."""
+    words = entry.description.trigger_words[:_SHOWN_WORDS]
+    if not words:
+        return ""
+    chips = "".join(
+        f'<button type="button" class="chip" data-act="word" data-number="{number}" '
+        f'aria-label="Put “{escape(word)}” into the prompt">{escape(word)}</button>'
+        for number, word in enumerate(words)
+    )
+    return f'<div class="chips" role="group" aria-label="Trigger words of {escape(entry.title)}">{chips}</div>'
+
+
+def _controls(entry: AdapterEntry, fit: Fit, use: AdapterUse | None, accelerator: AdapterUse | None) -> str:
+    title = escape(entry.title)
+    if accelerator is not None:
+        return '<p class="role">The preset’s accelerator; choose another preset under Create to change it.</p>'
+    if use is None:
+        if not fit.usable:
+            return ""
+        return f'<button type="button" class="take" data-act="take" aria-label="Use {title}">Use</button>'
+    fields = "".join(_strength(entry, tower, use.strength(tower)) for tower in TOWERS)
+    return (
+        f'<div class="strengths" role="group" aria-label="Strengths of {title}">{fields}</div>'
+        f'<button type="button" class="take" data-act="leave" aria-label="Do not use {title}">Do not use</button>'
+    )
+
+
+def _strength(entry: AdapterEntry, tower: str, strength: Strength) -> str:
+    """A slider for a plain strength, and a field for any."""
+    name, field = _TOWER_NAMES[tower], f"lora-{entry.id}-{tower}"
+    low, high = SLIDER_RANGE
+    values = strength.over(2) if len(strength.spans) == 1 and len(strength.spans[0]) == 1 else ()
+    plain = values[0] if values else 1.0
+    off = "" if values else " disabled"
+    return (
+        f'<div class="strength"><label for="{field}">{name}</label>'
+        f'<input type="range" min="{min(low, plain):g}" max="{max(high, plain):g}" step="0.05" value="{plain:g}" '
+        f'data-tower="{tower}" aria-label="{name}: strength of {escape(entry.title)}"{off}>'
+        f'<input id="{field}" type="text" value="{escape(str(strength))}" data-tower="{tower}" maxlength="200" '
+        'autocomplete="off" inputmode="decimal" title="A number, or a schedule over the steps such as 1;0"></div>'
+    )
+
+
+def _short(name: str) -> str:
+    return name.rpartition("/")[2].removesuffix(".safetensors")

@@ -1,0 +1,303 @@
+"""LoRA files on the page, in a real browser: cards, strengths, trigger words, presets, and the clip of them."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from adapter_helpers import write_adapter
+from PIL import Image
+from studio_app import Application, browser, needs_browser, wait_for
+from tab_server import ACCESSIBILITY, HOSTILE, fits_width, is_unharmed
+
+from ovi_studio.media import read_record
+
+pytestmark = needs_browser
+FILM = {
+    "title": f"Old film {HOSTILE}",
+    "trigger_words": ["0ld film", f"grain {HOSTILE}"],
+    "licence": "CC BY 4.0",
+    "base_model": "Wan 2.2 TI2V 5B",
+    "strength": {"video": 0.8, "audio": 0.0},
+    "description": f"Scratches {HOSTILE}",
+}
+
+
+@pytest.fixture(scope="module")
+def loras(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("loras")
+    write_adapter(folder / "styles" / "film.safetensors", sidecar=FILM)
+    Image.fromarray(np.full((300, 500, 3), 90, np.uint8)).save(folder / "styles" / "film.png")
+    write_adapter(folder / "plain.safetensors", seed=2)
+    write_adapter(folder / "foreign.safetensors", ["lora_te1_text_model.layers.0.q_proj"], seed=3)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def application(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path, loras: Path) -> Iterator[Application]:
+    """With the real engine and the tiny model."""
+    outputs = tmp_path_factory.mktemp("studio") / "outputs"
+    application = Application(outputs, tiny_bundle, "--lora-dir", str(loras), maker=None)
+    yield application
+    application.end()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    with browser() as found:
+        yield found
+
+
+@pytest.fixture
+def page(chromium: Any, application: Application) -> Iterator[Any]:
+    page = open_tab(chromium, application)
+    yield page
+    assert is_unharmed(page)
+    page.close()
+
+
+def open_tab(chromium: Any, application: Application, size: tuple[int, int] = (1440, 900)) -> Any:
+    page = chromium.new_page(viewport={"width": size[0], "height": size[1]})
+    page.set_default_timeout(90_000)
+    page.goto(application.url)
+    page.wait_for_selector("#generate")
+    show(page, "LoRAs")
+    card(page, "Old film").wait_for()
+    return page
+
+
+def show(page: Any, tab: str) -> None:
+    page.get_by_role("tab", name=tab, exact=True).click()
+
+
+def card(page: Any, title: str) -> Any:
+    return page.locator(".lora", has=page.locator("h3", has_text=title))
+
+
+def use(page: Any, title: str) -> Any:
+    card(page, title).get_by_role("button", name="Use ").click()
+    found = page.locator(".lora.chosen", has=page.locator("h3", has_text=title))
+    found.wait_for()
+    return found
+
+
+def test_cards_say_what_a_file_is_and_how_it_fits(page: Any) -> None:
+    film = card(page, "Old film")
+    text = film.inner_text()
+    for words in ("styles/film.safetensors", "Wan 2.2 TI2V 5B", "Licence: CC BY 4.0", "4 of 4 layers matched"):
+        assert words in text
+    page.wait_for_function("[...document.querySelectorAll('.lora img')].every(i => i.complete && i.naturalWidth > 0)")
+    assert film.locator("img").count() == 1
+    foreign = card(page, "foreign")
+    assert "cannot be used" in foreign.inner_text()
+    assert "text encoder" in foreign.inner_text()
+    assert foreign.get_by_role("button").count() == 0
+
+
+def test_search_finds_by_trigger_word_and_says_when_nothing_fits(page: Any) -> None:
+    search = page.get_by_label("Search").locator("visible=true")
+    search.fill("0ld film")
+    page.wait_for_function("document.querySelectorAll('.lora').length === 1")
+    search.fill("nothing like it")
+    page.get_by_text("No file fits").wait_for()
+    search.fill("")
+    page.wait_for_function("document.querySelectorAll('.lora').length === 3")
+
+
+def test_a_file_appears_and_goes_without_a_reload(page: Any, loras: Path) -> None:
+    new = write_adapter(loras / "late" / "newcomer.safetensors", seed=5)
+    card(page, "newcomer").wait_for()
+    new.unlink()
+    card(page, "newcomer").wait_for(state="detached")
+
+
+def test_strengths_trigger_words_and_the_clip_that_comes_of_them(page: Any, application: Application) -> None:
+    film = use(page, "Old film")
+    slider, field = film.get_by_label("Picture: strength of"), film.get_by_label("Picture", exact=True)
+    assert (slider.input_value(), field.input_value()) == ("0.8", "0.8")
+    assert film.get_by_label("Sound", exact=True).input_value() == "0"
+    slider.focus()
+    page.keyboard.press("ArrowLeft")
+    assert field.input_value() == "0.75"
+    plain = use(page, "plain")
+    plain.get_by_label("Sound", exact=True).fill("1;0")
+    plain.get_by_label("Sound", exact=True).press("Tab")
+    assert plain.get_by_label("Sound: strength of").is_disabled()
+    film.get_by_role("button", name="0ld film").first.click()
+    show(page, "Create")
+    chips = page.locator("#chosen li")
+    page.wait_for_function("document.querySelector('#chosen')?.innerText.includes('audio 1;0')")
+    assert chips.all_inner_texts() == [
+        "Style\nfilm 0.75, audio 0\n×",
+        "Style\nplain 1, audio 1;0\n×",
+    ] or [" ".join(text.split()) for text in chips.all_inner_texts()] == [
+        "Style film 0.75, audio 0 ×",
+        "Style plain 1, audio 1;0 ×",
+    ]
+    prompt = page.locator("#prompt textarea")
+    assert prompt.input_value() == "0ld film"
+    prompt.fill("a red ball, 0ld film")
+    page.get_by_label("number input for Steps").first.fill("2")
+    page.get_by_label("number input for Steps").first.press("Tab")
+    page.click("#generate")
+    (clip,) = wait_for(lambda: list(application.outputs.glob("*.mp4")), 240)
+    spec = read_record(clip)["spec"]
+    assert spec["prompt"] == "a red ball, 0ld film"
+    assert [(u["name"], u["video"], u["audio"]) for u in spec["adapters"]] == [
+        ("styles/film.safetensors", "0.75", "0"),
+        ("plain.safetensors", "1", "1;0"),
+    ]
+    assert all(len(u["sha256"]) == 64 for u in spec["adapters"])
+    page.wait_for_selector("#recipe >> text=film 0.75")
+
+
+def test_a_tag_in_the_prompt_is_an_adapter_of_the_job(application: Application) -> None:
+    client = application.client()
+    answer = client.predict("a dog <lora:film:video=0.5:audio=0>", settings={"steps": 1}, api_name="/queue")
+    (job,) = [found for found in client.predict(api_name="/list") if found["id"] == answer["jobs"][0]]
+    assert job["spec"]["prompt"] == "a dog"
+    assert [(u["name"], u["video"]) for u in job["spec"]["adapters"]] == [("film", "0.5")]
+    with pytest.raises(Exception, match="no adapter 'gone'"):
+        client.predict("a dog <lora:gone:1>", api_name="/queue")
+    with pytest.raises(Exception, match="does not match this model"):
+        client.predict("a dog <lora:foreign:1>", api_name="/queue")
+    with pytest.raises(Exception, match="<lora:film:loud>"):
+        client.predict("a dog <lora:film:loud>", api_name="/queue")
+
+
+def test_a_strength_that_is_none_is_refused_and_the_last_one_stays(page: Any) -> None:
+    plain = use(page, "plain")
+    field = plain.get_by_label("Picture", exact=True)
+    field.fill("loud")
+    field.press("Tab")
+    page.get_by_text("'loud' is no strength").wait_for()
+    field.fill("0.5")
+    field.press("Tab")
+    page.get_by_text("'loud' is no strength").wait_for(state="detached")
+    show(page, "Create")
+    page.locator("#chosen", has_text="plain 0.5, audio 1").wait_for()
+    page.get_by_role("button", name="Take out plain.safetensors").click()
+    page.locator("#chosen li").wait_for(state="detached")
+    show(page, "LoRAs")
+    page.locator(".lora.chosen").wait_for(state="detached")
+
+
+def test_a_stack_is_kept_as_a_preset_and_comes_back(page: Any) -> None:
+    use(page, "Old film")
+    page.get_by_label("Keep what is used as a preset").fill("Film look")
+    page.click("#keep-stack")
+    page.get_by_text("Film look is among the presets").wait_for()
+    card(page, "Old film").get_by_role("button", name="Do not use").click()
+    page.locator(".lora.chosen").wait_for(state="detached")
+    page.reload()
+    preset = page.locator("[data-preset=film-look]")
+    preset.wait_for()
+    assert page.locator("#chosen li").count() == 0
+    preset.click()
+    page.locator("#chosen", has_text="film 0.8, audio 0").wait_for()
+    # Another way of sampling leaves styles alone.
+    page.locator("[data-preset=draft]").click()
+    page.get_by_text("Draft: settings applied").wait_for()
+    assert "film 0.8" in page.locator("#chosen").inner_text()
+    page.get_by_role("button", name="Delete the preset Film look").click()
+    preset.wait_for(state="detached")
+
+
+def test_presets_that_lack_something_say_what_and_offer_it(page: Any) -> None:
+    show(page, "Create")
+    lightning = page.locator("[data-lacking=lightning-5s]")
+    text = lightning.inner_text()
+    assert "Download 660.9 MB" in text
+    assert "Licence: Apache-2.0" in text
+    assert "960x960_5s" in text
+    turbo = page.locator("[data-lacking=turbo]").inner_text()
+    assert "CC BY-NC-SA" in turbo
+    lightning.get_by_role("button", name="Download").click()
+    # No hub is reached in tests.
+    page.get_by_text("the download failed").wait_for()
+
+
+def test_settings_of_the_form_are_kept_with_their_timesteps(page: Any) -> None:
+    use(page, "plain")
+    show(page, "Create")
+    page.get_by_text("Guidance and sampling").click()
+    page.get_by_label("Explicit timesteps").fill("1000,500,250")
+    steps = page.get_by_label("number input for Steps").first
+    page.wait_for_function("document.querySelector('input[aria-label=\"number input for Steps\"]').value === '3'")
+    assert steps.is_disabled()
+    page.get_by_text("Keep these settings as a preset").click()
+    page.get_by_label("Title").locator("visible=true").fill("Three of mine")
+    page.click("#keep-preset-button")
+    preset = page.locator("[data-preset=three-of-mine]")
+    preset.wait_for()
+    page.locator("[data-preset=draft]").click()
+    page.wait_for_function("document.querySelector('input[aria-label=\"number input for Steps\"]').value === '20'")
+    assert page.get_by_label("Explicit timesteps").input_value() == ""
+    assert not steps.is_disabled()
+    preset.click()
+    page.wait_for_function("document.querySelector('input[aria-label=\"number input for Steps\"]').value === '3'")
+    assert page.get_by_label("Explicit timesteps").input_value() == "1000,500,250"
+    page.get_by_role("button", name="Delete the preset Three of mine").click()
+
+
+def test_by_keyboard_alone(page: Any) -> None:
+    button = card(page, "plain").get_by_role("button", name="Use ")
+    button.focus()
+    page.keyboard.press("Enter")
+    chosen = page.locator(".lora.chosen", has=page.locator("h3", has_text="plain"))
+    chosen.wait_for()
+    chosen.get_by_label("Picture: strength of").focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    assert chosen.get_by_label("Picture", exact=True).input_value() == "1.15"
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.type") == "text"
+    # What is moved is not taken away by the look for new files.
+    time.sleep(3)
+    assert page.evaluate("document.activeElement.type") == "text"
+
+
+def test_phone_and_accessibility(chromium: Any, application: Application) -> None:
+    page = open_tab(chromium, application, (390, 844))
+    use(page, "Old film")
+    assert fits_width(page)
+    assert page.evaluate(ACCESSIBILITY, "#loras") == []
+    show(page, "Create")
+    page.locator("#chosen li").wait_for()
+    assert fits_width(page)
+    assert page.evaluate(ACCESSIBILITY, "#presets") == []
+    assert page.evaluate(ACCESSIBILITY, "#chosen") == []
+    page.close()
+
+
+def test_previews_are_served_by_id_and_nothing_else_is(application: Application, page: Any) -> None:
+    address = page.locator(".lora img").first.get_attribute("src")
+    assert application.get(address)[:2] == b"\xff\xd8"
+    for wrong in ("studio/lora/none/preview.jpg", "studio/lora/..%2f..%2ffilm/preview.jpg"):
+        with pytest.raises(Exception, match="404"):
+            application.get(wrong)
+
+
+def test_the_page_imports_no_torch(python_environment: dict[str, str], tmp_path: Path, loras: Path) -> None:
+    import subprocess
+    import sys
+
+    script = (
+        "import sys, pathlib\n"
+        "from ovi_studio.studio import Studio\n"
+        "from ovi_studio.engine.maker import MakerOptions\n"
+        f"options = MakerOptions(pathlib.Path('none'), adapter_directory=pathlib.Path({json.dumps(str(loras))}))\n"
+        "studio = Studio.open('outputs', options=options)\n"
+        "from ovi_studio.ui.loras_tab import _Chosen, _Handlers\n"
+        "cards, _, _ = _Handlers(studio).look('', '960x960_5s', _Chosen((), ()))\n"
+        "assert 'does not match this model' in cards, cards\n"
+        "assert 'torch' not in sys.modules\n"
+        "studio.close()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=python_environment, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
