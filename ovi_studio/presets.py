@@ -99,6 +99,8 @@ class Presets:
         self._own = state / "presets"
         self._shipped = shipped
         self._lock = threading.Lock()
+        self.revision = 0
+        """Grows when a preset is kept or deleted here."""
 
     def all(self) -> PresetList:
         """Shipped ones, then people's own by title; read anew each time, so that an edited file counts."""
@@ -162,6 +164,7 @@ class Presets:
             if len(own) >= MAX_OWN and not any(path.stem == name for path in own):
                 raise JobError(f"There are {MAX_OWN} presets of your own; delete some first.")
             write_yaml(self._own / f"{name}.yaml", _plain(entry))
+            self.revision += 1
         return preset
 
     def delete(self, name: str) -> None:
@@ -170,6 +173,7 @@ class Presets:
             for path in _files(self._own):
                 if path.stem == name:  # compared, so that no path is built from the name
                     path.unlink(missing_ok=True)
+                    self.revision += 1
                     return
         raise JobError("Only presets of your own can be deleted, and this is none.")
 

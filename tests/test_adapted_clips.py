@@ -154,6 +154,11 @@ def test_another_file_of_the_same_name_is_refused_with_both_hashes(
     generator.make(adapted(use("style")), tmp_path / "out")
 
 
+def test_one_file_under_two_names_is_refused(generator: Generator) -> None:
+    with pytest.raises(JobError, match=r"style and style\.safetensors are the same adapter"):
+        generator.pipeline("tiny")(adapted(use("style"), use("style.safetensors")))
+
+
 def test_an_adapter_that_is_not_there_is_refused_before_models_are_loaded(
     generator: Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

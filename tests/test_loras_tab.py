@@ -208,6 +208,7 @@ def test_a_stack_is_kept_as_a_preset_and_comes_back(page: Any) -> None:
 
 def test_presets_that_lack_something_say_what_and_offer_it(page: Any) -> None:
     show(page, "Create")
+    page.get_by_text("more presets need a LoRA file or another model").click()
     lightning = page.locator("[data-lacking=lightning-5s]")
     text = lightning.inner_text()
     assert "Download 660.9 MB" in text
@@ -261,12 +262,16 @@ def test_by_keyboard_alone(page: Any) -> None:
 
 
 def test_phone_and_accessibility(chromium: Any, application: Application) -> None:
-    page = open_tab(chromium, application, (390, 844))
+    page = open_tab(chromium, application)
     use(page, "Old film")
+    page.set_viewport_size({"width": 390, "height": 844})
     assert fits_width(page)
     assert page.evaluate(ACCESSIBILITY, "#loras") == []
+    page.set_viewport_size({"width": 1440, "height": 900})
     show(page, "Create")
     page.locator("#chosen li").wait_for()
+    page.get_by_text("more presets need a LoRA file or another model").click()
+    page.set_viewport_size({"width": 390, "height": 844})
     assert fits_width(page)
     assert page.evaluate(ACCESSIBILITY, "#presets") == []
     assert page.evaluate(ACCESSIBILITY, "#chosen") == []

@@ -101,6 +101,7 @@ class AdapterManager:
         """
         uses = [use for use in stack if not use.zero]
         paths = {use.name: self._find(use.name) for use in uses}
+        _refuse_twice(paths)
         hashes = {use.name: _sha256(use, locate(paths[use.name])) for use in uses}
         key = tuple(sorted((hashes[use.name], use.video.over(steps), use.audio.over(steps)) for use in uses))
         if key != self._key:
@@ -206,6 +207,15 @@ def _changes(uses: list[AdapterUse], adapters: Mapping[str, Adapter]) -> Iterato
         for parameter, changes in adapters[use.name].changes.items():
             for change in changes:
                 yield use, parameter, change
+
+
+def _refuse_twice(paths: Mapping[str, Path]) -> None:
+    """A file under two names would act with the sum of both strengths."""
+    seen: dict[Path, str] = {}
+    for name, path in paths.items():
+        if other := seen.get(path):
+            raise JobError(f"{other} and {name} are the same adapter; give it one strength.")
+        seen[path] = name
 
 
 def _in_step(strengths: Strengths, step: int) -> float:

@@ -21,11 +21,25 @@ def presets_html(
 ) -> str:
     """Cards; a click on one applies its settings. What cannot be used says why, and offers what it lacks."""
     download = download or DownloadState()
-    cards = "".join(_card(offer, download) for offer in found)
+    cards = "".join(_card(offer, download) for offer in found if offer.usable)
     told = "".join(f'<p class="finding warning">{escape(notice)}</p>' for notice in notices)
     if download.phase is Phase.FAILED:
         told = notice_html(download.reason, f"{download.variant}: the download failed") + told
-    return f'<div class="cards" role="group" aria-label="Presets">{cards}</div>{told}'
+    lacking = _lacking([offer for offer in found if not offer.usable], download)
+    return f'<div class="cards" role="group" aria-label="Presets">{cards}</div>{lacking}{told}'
+
+
+def _lacking(found: Sequence[PresetOffer], download: DownloadState) -> str:
+    """The presets that cannot be used, folded away unless one of them is being fetched."""
+    if not found:
+        return ""
+    fetching = download.busy and download.variant in [offer.preset.title for offer in found]
+    many = "1 more preset needs" if len(found) == 1 else f"{len(found)} more presets need"
+    cards = "".join(_card(offer, download) for offer in found)
+    return (
+        f'<details class="lacking-presets"{" open" if fetching else ""}><summary>{many} a LoRA file or another model'
+        f'</summary><div class="cards" role="group" aria-label="Presets that lack something">{cards}</div></details>'
+    )
 
 
 def _card(offer: PresetOffer, download: DownloadState) -> str:
@@ -82,7 +96,7 @@ def chosen_html(accelerators: Stack, adapters: Stack) -> str:
         for name, kind, uses in lists
         for use in uses
     )
-    return f'<ul class="chosen" aria-label="LoRA files of this clip">{chips}</ul>' if chips else ""
+    return f'<ul class="clip-loras" aria-label="LoRA files of this clip">{chips}</ul>' if chips else ""
 
 
 def _badge(badge: str) -> str:

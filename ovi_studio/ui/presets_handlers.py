@@ -28,7 +28,7 @@ def connect_presets(
     cards: gr.HTML = extra["presets"]
     parts = list(form.fields.values())
     cards.choose(handlers.apply, parts, [*parts, form.ratio, form.notice], **PRIVATE)
-    seen = gr.State(-1)
+    seen = gr.State((-1, -1))
     gr.on([ticking.tick, page.load], handlers.refresh, seen, [cards, seen], **PRIVATE)
     cards.download(handlers.download, None, form.notice, **PRIVATE)
     cards.stop(studio.adapter_downloads.cancel, None, None, **PRIVATE)
@@ -53,10 +53,10 @@ class PresetHandlers:
         self._parts = form.fields
         self._names = list(form.fields)
 
-    def refresh(self, seen: int) -> Any:
-        """The cards, whenever a download has got further."""
-        revision = self._studio.adapter_downloads.state().revision
-        return gr.skip() if revision == seen else (self._cards(), revision)
+    def refresh(self, seen: tuple[int, int]) -> Any:
+        """The cards, whenever a download has got further or a preset was kept anywhere."""
+        now = self._studio.adapter_downloads.state().revision, self._studio.presets.revision
+        return gr.skip() if now == tuple(seen) else (self._cards(), now)
 
     def apply(self, event: gr.EventData, *values: Any) -> Any:
         """Put a preset's settings into the form and leave the rest."""
