@@ -9,9 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 from adapter_helpers import write_adapter
+from browser import (
+    DESKTOP,
+    HOSTILE,
+    PHONE,
+    accessibility_faults,
+    fits_width,
+    is_unharmed,
+    needs_browser,
+    new_page,
+    show,
+    wait_for,
+)
 from PIL import Image
-from studio_app import Application, browser, needs_browser, wait_for
-from tab_server import ACCESSIBILITY, HOSTILE, fits_width, is_unharmed
+from studio_app import Application
 
 from ovi_studio.media import read_record
 
@@ -45,12 +56,6 @@ def application(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path, lor
     application.end()
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser() as found:
-        yield found
-
-
 @pytest.fixture
 def page(chromium: Any, application: Application) -> Iterator[Any]:
     page = open_tab(chromium, application)
@@ -59,18 +64,12 @@ def page(chromium: Any, application: Application) -> Iterator[Any]:
     page.close()
 
 
-def open_tab(chromium: Any, application: Application, size: tuple[int, int] = (1440, 900)) -> Any:
-    page = chromium.new_page(viewport={"width": size[0], "height": size[1]})
-    page.set_default_timeout(90_000)
-    page.goto(application.url)
+def open_tab(chromium: Any, application: Application, size: tuple[int, int] = DESKTOP) -> Any:
+    page = new_page(chromium, application.url, size)
     page.wait_for_selector("#generate")
     show(page, "LoRAs")
     card(page, "Old film").wait_for()
     return page
-
-
-def show(page: Any, tab: str) -> None:
-    page.get_by_role("tab", name=tab, exact=True).click()
 
 
 def card(page: Any, title: str) -> Any:
@@ -262,19 +261,15 @@ def test_by_keyboard_alone(page: Any) -> None:
 
 
 def test_phone_and_accessibility(chromium: Any, application: Application) -> None:
-    page = open_tab(chromium, application)
+    page = open_tab(chromium, application, PHONE)
     use(page, "Old film")
-    page.set_viewport_size({"width": 390, "height": 844})
     assert fits_width(page)
-    assert page.evaluate(ACCESSIBILITY, "#loras") == []
-    page.set_viewport_size({"width": 1440, "height": 900})
+    assert accessibility_faults(page) == []
     show(page, "Create")
     page.locator("#chosen li").wait_for()
     page.get_by_text("more presets need a LoRA file or another model").click()
-    page.set_viewport_size({"width": 390, "height": 844})
     assert fits_width(page)
-    assert page.evaluate(ACCESSIBILITY, "#presets") == []
-    assert page.evaluate(ACCESSIBILITY, "#chosen") == []
+    assert accessibility_faults(page) == []
     page.close()
 
 

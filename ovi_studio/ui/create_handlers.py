@@ -32,8 +32,8 @@ from ovi_studio.ui.presets_handlers import connect_presets
 PRIVATE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
 
-def build_create(studio: Studio, page: gr.Blocks) -> tuple[CreateForm, LivePart]:
-    """The tab; returns the form, which other tabs fill, and what shows the clip that is made."""
+def build_create(studio: Studio, page: gr.Blocks) -> tuple[CreateForm, list[LivePart]]:
+    """The tab; returns the form, which other tabs fill, and what shows the clip that is made and the presets."""
     with gr.Row(elem_id="workspace"):
         with gr.Column(elem_id="form", min_width=320, scale=5):
             form, extra = build_form(studio)

@@ -15,21 +15,18 @@ from ovi_studio.spec import ADAPTER_LISTS
 from ovi_studio.studio import Request, Studio
 from ovi_studio.ui import form_views, views
 from ovi_studio.ui.create_tab import CreateForm, ratio_options, shown_value, skip_options, widened
+from ovi_studio.ui.live import LivePart
 
 PRIVATE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 _NOT_KEPT = ("prompt", "sound", "image")
 
 
-def connect_presets(
-    studio: Studio, form: CreateForm, extra: dict[str, Any], ticking: gr.Timer, page: gr.Blocks
-) -> None:
-    """Events of the cards, of the fields that keep a preset, and of the chosen adapters."""
+def connect_presets(studio: Studio, form: CreateForm, extra: dict[str, Any], page: gr.Blocks) -> LivePart:
+    """Events of the cards, of the fields that keep a preset, and of the chosen adapters; returns the cards."""
     handlers = PresetHandlers(studio, form)
     cards: gr.HTML = extra["presets"]
     parts = list(form.fields.values())
     cards.choose(handlers.apply, parts, [*parts, form.ratio, form.notice], **PRIVATE)
-    seen = gr.State((-1, -1))
-    gr.on([ticking.tick, page.load], handlers.refresh, seen, [cards, seen], **PRIVATE)
     cards.download(handlers.download, None, form.notice, **PRIVATE)
     cards.stop(studio.adapter_downloads.cancel, None, None, **PRIVATE)
     cards.remove(handlers.delete, None, [cards, form.notice], **PRIVATE)
@@ -43,6 +40,7 @@ def connect_presets(
     stacks = [form.stacks[name] for name in ADAPTER_LISTS]
     gr.on([*(part.change for part in stacks), page.load], handlers.show_chosen, stacks, extra["chosen"], **PRIVATE)
     extra["chosen"].take_out(handlers.take_out, stacks, stacks, **PRIVATE)
+    return LivePart(handlers.refresh, [cards], gr.State(()))
 
 
 class PresetHandlers:
@@ -53,10 +51,10 @@ class PresetHandlers:
         self._parts = form.fields
         self._names = list(form.fields)
 
-    def refresh(self, seen: tuple[int, int]) -> Any:
+    def refresh(self, seen: Any) -> Any:
         """The cards, whenever a download has got further or a preset was kept anywhere."""
         now = self._studio.adapter_downloads.state().revision, self._studio.presets.revision
-        return gr.skip() if now == tuple(seen) else (self._cards(), now)
+        return None if now == seen else (self._cards(), now)
 
     def apply(self, event: gr.EventData, *values: Any) -> Any:
         """Put a preset's settings into the form and leave the rest."""
