@@ -1,0 +1,84 @@
+"""What the page and the API ask about adapters: which presets can be used, and which adapters a request means."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from adapter_helpers import write_adapter
+
+from ovi_studio.engine.maker import MakerOptions
+from ovi_studio.errors import JobError
+from ovi_studio.preset_offers import PresetOffer
+from ovi_studio.studio import Request, SeedMode, Studio
+
+
+@pytest.fixture
+def studio(tmp_path: Path, tiny_bundle: Path) -> Iterator[Studio]:
+    write_adapter(tmp_path / "loras" / "film.safetensors")
+    write_adapter(tmp_path / "loras" / "grain.safetensors", seed=2)
+    write_adapter(tmp_path / "loras" / "foreign.safetensors", ["lora_te1_text_model.layers.0.q_proj"])
+    options = MakerOptions(tiny_bundle, adapter_directory=tmp_path / "loras")
+    studio = Studio.open(tmp_path / "outputs", tiny_bundle, options=options)
+    yield studio
+    studio.close()
+
+
+def request(prompt: str, **values: object) -> Request:
+    return Request({"prompt": prompt, "variant": "tiny", "steps": 1, "seed": "1", **values}, None, SeedMode.FIXED)
+
+
+def offer(studio: Studio, name: str) -> PresetOffer:
+    return next(found for found in studio.preset_offers()[0] if found.preset.name == name)
+
+
+def test_presets_without_adapters_can_be_used_and_others_say_what_is_in_the_way(studio: Studio) -> None:
+    assert offer(studio, "draft").usable
+    lightning = offer(studio, "lightning-5s")
+    assert not lightning.usable
+    assert "960x960_5s" in lightning.problem
+    assert "FastWan" in lightning.problem
+    assert lightning.shortage is not None
+    assert lightning.shortage.size == 660_874_456
+    demo = offer(studio, "demo-lightning")
+    assert "demo-lightning" in demo.problem
+    assert demo.shortage is not None
+    assert demo.shortage.sources == {}
+
+
+def test_a_preset_can_be_used_as_soon_as_its_adapter_is_here(studio: Studio) -> None:
+    write_adapter(studio.adapters.directory / "demo-lightning.safetensors")
+    assert offer(studio, "demo-lightning").usable
+
+
+def test_what_cannot_be_fetched_is_refused(studio: Studio) -> None:
+    for name, reason in (
+        ("draft", "nothing to download"),
+        ("demo-lightning", "nothing to download"),
+        ("x", "no preset"),
+    ):
+        with pytest.raises(JobError, match=reason):
+            studio.download_adapters(name)
+    assert not studio.adapter_downloads.state().busy
+
+
+def test_each_alternative_of_a_pattern_has_its_own_tags(studio: Studio) -> None:
+    listed = [{"name": "grain", "video": "0.2"}]
+    specs = studio.specs(request("a {dog <lora:film:0.5>|cat}", adapters=listed))
+    assert [spec.prompt for spec in specs] == ["a dog", "a cat"]
+    assert [[use.name for use in spec.adapters] for spec in specs] == [["grain", "film"], ["grain"]]
+
+
+def test_queued_jobs_keep_their_adapters(studio: Studio) -> None:
+    (job,) = studio.queue(studio.specs(request("a dog <lora:film:1;0>", accelerators='[{"name": "grain"}]')))
+    spec = studio.store.get(job).spec
+    assert [str(use.video) for use in spec.adapters] == ["1;0"]
+    assert [use.name for use in spec.accelerators] == ["grain"]
+
+
+@pytest.mark.parametrize(("tag", "reason"), [("gone", "no adapter 'gone'"), ("foreign", "does not match this model")])
+def test_what_cannot_be_used_is_refused_when_it_is_queued(studio: Studio, tag: str, reason: str) -> None:
+    with pytest.raises(JobError, match=reason):
+        studio.queue(studio.specs(request(f"a dog <lora:{tag}:1>")))
+    assert studio.store.jobs() == []
+    # At zero it is not looked at.
+    studio.queue(studio.specs(request(f"a dog <lora:{tag}:0>")))
