@@ -262,7 +262,9 @@ def test_by_keyboard_alone(page: Any) -> None:
 
 def test_phone_and_accessibility(chromium: Any, application: Application) -> None:
     page = open_tab(chromium, application, PHONE)
-    use(page, "Old film")
+    card(page, "Old film").get_by_role("button", name="Use ").focus()
+    page.keyboard.press("Enter")
+    page.locator(".lora.chosen").wait_for()
     assert fits_width(page)
     assert accessibility_faults(page) == []
     show(page, "Create")

@@ -20,7 +20,7 @@ from ovi_studio.presets import Presets
 from ovi_studio.prompts import MAX_PROMPT_LENGTH
 from ovi_studio.ui import loras_views
 from ovi_studio.ui.create_tab import shown_value
-from ovi_studio.ui.views import notice_html
+from ovi_studio.ui.views import good_html, notice_html
 from ovi_studio.variants import Variant, find_variant, published_variants
 
 REFRESH_SECONDS = 2
@@ -266,11 +266,11 @@ def _connect_cards(parts: _Parts, handlers: _Handlers, form: Form) -> None:
     parts.cards.word(word, form.prompt, [form.prompt, parts.notice], **_PRIVATE)
 
     def keep(title: str, *lists: str) -> Any:
-        def kept() -> str:
-            gr.Info(f"{handlers.keep(title, _Chosen.of(*lists))} is among the presets.", duration=4)
-            return ""
-
-        return _refused(kept, 1)
+        try:
+            kept = handlers.keep(title, _Chosen.of(*lists))
+        except JobError as error:
+            return gr.skip(), notice_html(str(error), "The preset was not kept")
+        return "", good_html(f"{kept} is among the presets.")
 
     for happens in (parts.keep.click, parts.title.submit):
         happens(keep, [parts.title, *stacks], [parts.title, parts.notice], **_PRIVATE)

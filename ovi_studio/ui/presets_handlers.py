@@ -3,7 +3,6 @@
 Beside them the adapters that are chosen, which presets and the LoRAs tab put there. Handlers are private.
 """
 
-from html import escape
 from typing import Any
 
 import gradio as gr
@@ -80,7 +79,7 @@ class PresetHandlers:
         has_picture = values[self._names.index("image")] is not None
         changes_ratio = (moved or "variant" in preset.settings or ratio is not None) and not has_picture
         options = gr.Radio(**ratio_options(self._studio, variant, ratio)) if changes_ratio else gr.skip()
-        notice = _good(f"{preset.title}: settings applied.")
+        notice = views.good_html(f"{preset.title}: settings applied.")
         return *[updates[name] for name in self._names], options, notice
 
     def download(self, event: gr.EventData) -> str:
@@ -101,7 +100,7 @@ class PresetHandlers:
             preset = self._studio.presets.save(title, spec.to_dict(), variants=(spec.variant,))
         except JobError as error:
             return gr.skip(), gr.skip(), views.notice_html(str(error), "The preset was not kept")
-        return "", self._cards(), _good(f"{preset.title} is among the presets.")
+        return "", self._cards(), views.good_html(f"{preset.title} is among the presets.")
 
     def delete(self, event: gr.EventData) -> Any:
         """Delete an own preset."""
@@ -109,7 +108,7 @@ class PresetHandlers:
             self._studio.presets.delete(_text(event, "preset"))
         except JobError as error:
             return gr.skip(), views.notice_html(str(error), "The preset was not deleted")
-        return self._cards(), _good("The preset is deleted.")
+        return self._cards(), views.good_html("The preset is deleted.")
 
     def show_chosen(self, *lists: str) -> str:
         """The adapters that the form has now."""
@@ -152,7 +151,3 @@ class PresetHandlers:
 def _text(event: gr.EventData, name: str) -> str:
     value = event._data.get(name) if isinstance(event._data, dict) else None
     return value if isinstance(value, str) else ""
-
-
-def _good(sentence: str) -> str:
-    return f'<div class="notice good" role="status"><p>{escape(sentence)}</p></div>'

@@ -22,6 +22,11 @@ def notice_html(reason: str, title: str) -> str:
     return f'<div class="notice" role="alert"><strong>{escape(title)}</strong><p>{escape(reason)}</p></div>'
 
 
+def good_html(sentence: str) -> str:
+    """Something worked."""
+    return f'<div class="notice good" role="status"><p>{escape(sentence)}</p></div>'
+
+
 def demo_html(download_command: str | None) -> str:
     """A line for who has only the demo model."""
     if download_command is None:
