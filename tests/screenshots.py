@@ -61,7 +61,7 @@ def line_up(client: Any, steps: int) -> None:
         return client.predict(prompt, name=name, api_name="/queue", **more)["jobs"]
 
     queue(PROMPTS[0], "A long one", settings={"steps": 1000, "seed": 3})
-    waiting = queue(PROMPTS[2], "Rings for the trailer", settings={"steps": steps}, count=5)
+    waiting = queue(PROMPTS[2], "Purple triangles", settings={"steps": steps}, count=5)
     queue("A {red|green|blue} ball bounces on a stone floor.", "Ball colours", settings={"steps": steps})
     client.predict(waiting[-1:], api_name="/cancel")
     wait_for(lambda: (found := client.predict("running", api_name="/list")) and found[0]["step"] > 2, 600)
