@@ -73,12 +73,12 @@ def open_tab(chromium: Any, application: Application, size: tuple[int, int] = DE
 
 
 def card(page: Any, title: str) -> Any:
-    return page.locator(".lora", has=page.locator("h3", has_text=title))
+    return page.locator(".lora", has=page.locator("h2", has_text=title))
 
 
 def use(page: Any, title: str) -> Any:
     card(page, title).get_by_role("button", name="Use ").click()
-    found = page.locator(".lora.chosen", has=page.locator("h3", has_text=title))
+    found = page.locator(".lora.chosen", has=page.locator("h2", has_text=title))
     found.wait_for()
     return found
 
@@ -192,6 +192,7 @@ def test_a_stack_is_kept_as_a_preset_and_comes_back(page: Any) -> None:
     card(page, "Old film").get_by_role("button", name="Do not use").click()
     page.locator(".lora.chosen").wait_for(state="detached")
     page.reload()
+    show(page, "Create")  # a page remembers where it was
     preset = page.locator("[data-preset=film-look]")
     preset.wait_for()
     assert page.locator("#chosen li").count() == 0
@@ -247,7 +248,7 @@ def test_by_keyboard_alone(page: Any) -> None:
     button = card(page, "plain").get_by_role("button", name="Use ")
     button.focus()
     page.keyboard.press("Enter")
-    chosen = page.locator(".lora.chosen", has=page.locator("h3", has_text="plain"))
+    chosen = page.locator(".lora.chosen", has=page.locator("h2", has_text="plain"))
     chosen.wait_for()
     chosen.get_by_label("Picture: strength of").focus()
     for _ in range(3):

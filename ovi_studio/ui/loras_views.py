@@ -59,7 +59,7 @@ def _card(entry: AdapterEntry, fit: Fit, use: AdapterUse | None, accelerator: Ad
     chosen = " chosen" if use else ""
     return (
         f'<li class="lora{chosen}" data-id="{entry.id}"><div class="preview">{picture}</div><div class="body">'
-        f"<h3>{title}</h3>{_facts(entry)}{_badge(fit)}{_words(entry)}"
+        f"<h2>{title}</h2>{_facts(entry)}{_badge(fit)}{_words(entry)}"
         f"{_controls(entry, fit, use, accelerator)}</div></li>"
     )
 
