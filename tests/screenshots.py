@@ -101,6 +101,8 @@ def take_all(
     page.locator("#template-cards .template").first.click()
     page.wait_for_selector(".slots")
     take("templates")
+    show(page, "LoRAs")
+    take("loras")
     show(page, "System")
     page.wait_for_selector("#doctor .findings", timeout=180_000)
     take("system")
