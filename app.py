@@ -14,6 +14,7 @@ from typing import Any
 
 from ovi_studio.checkpoints.layout import default_checkpoint_directory
 from ovi_studio.errors import JobError
+from ovi_studio.memory.options import add_memory_options
 from ovi_studio.parallel.launch import add_options, sharding_wish
 from ovi_studio.pictures import MAX_FILE_SIZE
 
@@ -65,6 +66,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--compile", action="store_true", help="compile the transformer's blocks")
     parser.add_argument("--cpu-offload", action="store_true", help="keep models in host memory while not used")
     add_options(parser)
+    add_memory_options(parser)
+    parser.add_argument(
+        "--engines",
+        type=int,
+        default=1,
+        metavar="N",
+        help="one engine on each of N GPUs: a queue is done sooner",
+    )
     parser.add_argument(
         "--open",
         action=argparse.BooleanOptionalAction,
@@ -114,9 +123,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
             options.lora_dir,
             options.gpus,
             sharding_wish(options),
+            weights=options.weights,
+            memory=options.memory,
         )
         studio = Studio.open(
-            options.out, options.ckpt_dir, state=options.state, options=making, maker=options.maker or DEFAULT_MAKER
+            options.out,
+            options.ckpt_dir,
+            state=options.state,
+            options=making,
+            maker=options.maker or DEFAULT_MAKER,
+            engines=options.engines,
         )
         studio.start()
     except JobError as error:

@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Any
 from ovi_studio.adapters.stack import parse_use
 from ovi_studio.checkpoints.layout import default_checkpoint_directory
 from ovi_studio.errors import JobError
+from ovi_studio.memory.formats import Weights
+from ovi_studio.memory.options import add_memory_options
+from ovi_studio.memory.tiers import AUTO
 from ovi_studio.parallel import command as plan_command
 from ovi_studio.parallel import launch
 from ovi_studio.parallel.ranks import join_ranks, launched
@@ -151,6 +154,10 @@ def _add_bench(commands: Any) -> None:
     )
     parser.add_argument("--guided", action="store_true", help="with the negative pass, as in a step with guidance")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument(
+        "--limit-gb", type=float, metavar="N", help="GPU memory to do with (GiB), as a smaller card has"
+    )
+    parser.add_argument("--resident", type=int, metavar="N", help="blocks that are not streamed (default: the tier's)")
     parser.add_argument("--variant", help="of the clip")
     parser.add_argument("--steps", type=int, default=50, help="of the clip")
     _add_checkpoint_directory(parser)
@@ -179,6 +186,7 @@ def _add_compute(parser: argparse.ArgumentParser) -> None:
         "--compile", action="store_true", help="compile the transformer's blocks: slow start, then faster"
     )
     parser.add_argument("--cpu-offload", action="store_true", help="keep models in host memory while they are not used")
+    add_memory_options(parser)
 
 
 # Commands
@@ -261,6 +269,8 @@ def _maker(options: argparse.Namespace) -> "ModelMaker":
             options.cpu_offload,
             options.lora_dir,
             sharding=launch.sharding_wish(options),
+            weights=options.weights,
+            memory=options.memory,
         )
     )
 
@@ -303,6 +313,8 @@ def _adopt(run: "OfficialRun", options: argparse.Namespace) -> None:
     options.ckpt_dir = options.ckpt_dir or run.checkpoint_directory
     options.out = options.out or run.output_directory
     options.cpu_offload = options.cpu_offload or run.cpu_offload
+    if run.qint8 and options.weights == AUTO:
+        options.weights = Weights.INT8
     options.gpus = options.gpus or run.gpus
     options.fsdp_strategy = options.fsdp_strategy or run.sharding.strategy
     options.fsdp_offload = options.fsdp_offload or run.sharding.offloaded
@@ -388,7 +400,13 @@ def _bench(options: argparse.Namespace) -> int:
         raise JobError(f"There is no shape {options.shape!r}; choose one of {', '.join(shapes)} or clip.")
     if options.repeats < 1:
         raise JobError(f"The number of repeats must be 1 or more, not {options.repeats}.")
-    measurement = bench.measure_forward(shapes[options.shape], compute, options.repeats, guided=options.guided)
+    if options.limit_gb is not None and options.limit_gb <= 0:
+        raise JobError(f"The limit must be more than 0 GB, not {options.limit_gb:g}.")
+    shape, limit = shapes[options.shape], options.limit_gb and options.limit_gb * 2**30
+    setup = bench.Setup.of(shape, compute, guided=options.guided, limit=limit)
+    if options.resident is not None:
+        setup = replace(setup, resident=max(0, options.resident))
+    measurement = bench.measure_forward(shape, compute, options.repeats, guided=options.guided, setup=setup)
     what = "step with guidance" if options.guided else "forward pass"
     print(f"{options.shape}, {what}, {compute.dtype} on {compute.device}: {measurement}")
     return 0
@@ -425,7 +443,13 @@ def _checkpoints(options: argparse.Namespace) -> Path:
 def _compute(options: argparse.Namespace) -> "Compute":
     from ovi_studio.pipeline import Compute
 
-    return Compute.default(attention=options.attention, compiled=options.compile, offloaded=options.cpu_offload)
+    return Compute.default(
+        attention=options.attention,
+        compiled=options.compile,
+        offloaded=options.cpu_offload,
+        weights=options.weights,
+        memory=options.memory,
+    )
 
 
 def _progress_bar() -> "OnStep":

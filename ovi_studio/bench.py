@@ -1,13 +1,16 @@
 """Measurements that anyone can repeat: one forward pass of the transformer in a named shape, and one whole clip.
 
 Weights are random, since speed does not depend on them, so full-size shapes need no checkpoints. The numbers of
-floating-point operations are counted by PyTorch on the model itself.
+floating-point operations are counted by PyTorch on the model itself. A smaller card is stood for by a limit of the
+allocator; what a real one lacks beside memory is not.
 """
 
+import math
 import statistics
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +19,14 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ovi_studio.demo.dimensions import DIMENSIONS
+from ovi_studio.memory.formats import Weights
+from ovi_studio.memory.streaming import HostedModel
+from ovi_studio.memory.tiers import AUTO, find_tier, fitting_tier, plan_memory
+from ovi_studio.memory.weights import prepare
 from ovi_studio.models.attention import choose_backend
 from ovi_studio.models.transformer import OviTransformer, Pass
+from ovi_studio.parallel.arithmetic import TowerSizes
+from ovi_studio.parallel.plan import Demand
 from ovi_studio.pipeline import Compute
 from ovi_studio.variants import published_variants
 
@@ -37,6 +46,13 @@ class Shape:
     """Latent frames, height, width."""
     audio: int
 
+    def demand(self, guided: bool) -> Demand:
+        """For the memory plan; the transformer alone."""
+        frames, height, width = self.video
+        tokens = frames * height * width // math.prod(self.fusion["video"]["patch_size"])
+        sizes = TowerSizes.of({"fusion": self.fusion})
+        return Demand(sizes, tokens, self.audio, guided=guided, codecs=0, text_encoder=0)
+
 
 def shapes() -> dict[str, Shape]:
     """Name -> shape. `small` is the one that is compared with the official code on a CPU."""
@@ -51,45 +67,127 @@ def shapes() -> dict[str, Shape]:
 
 
 @dataclass(frozen=True)
+class Setup:
+    """What of the weights is where while a pass is measured."""
+
+    weights: Weights = Weights.BF16
+    resident: int | None = None
+    """Blocks that stay on the device, the others are streamed from host memory; None: all, and nothing is hosted."""
+    limit: float | None = None
+    """Bytes of GPU memory that this process may have, to stand for a smaller card."""
+
+    @classmethod
+    def of(cls, shape: Shape, compute: Compute, *, guided: bool, limit: float | None = None) -> "Setup":
+        """As the memory tier has it: that of the limit if there is one, else the one that was asked for, if one was."""
+        tier = find_tier(compute.memory) if compute.memory != AUTO else None
+        if tier is None and limit is not None:
+            tier = fitting_tier(limit)
+        asked = None if compute.weights == AUTO else Weights(compute.weights)
+        if tier is None:
+            return cls(asked or Weights.BF16)
+        plan = plan_memory(tier, shape.demand(guided), shape.video[1:], asked)
+        return cls(plan.weights, plan.resident if tier.offloaded else None, limit)
+
+
+@dataclass(frozen=True)
 class Measurement:
     """Seconds of each run after a first one that does not count, operations of one run, and peak memory."""
 
     seconds: tuple[float, ...]
     flops: int
     peak_bytes: int
+    setup: Setup
+    blocks: int
+    rate: float
+    """Operations a second that the device attains in a large matrix product of the weights' format."""
 
     @property
     def median(self) -> float:
         return statistics.median(self.seconds)
 
     def __str__(self) -> str:
+        attained = self.flops / self.median
+        resident = self.blocks if self.setup.resident is None else self.setup.resident
         return (
+            f"{self.setup.weights} weights, {self.blocks - resident} of {self.blocks} blocks streamed: "
             f"{self.median:.3f} s (median of {len(self.seconds)}, fastest {min(self.seconds):.3f} s), "
-            f"{self.flops / self.median / 1e12:.3f} TFLOP/s, peak memory {self.peak_bytes / 2**30:.2f} GiB"
+            f"{attained / 1e12:.3f} TFLOP/s, {attained / self.rate:.0%} of a matrix product's {self.rate / 1e12:.3f}, "
+            f"peak memory {self.peak_bytes / 2**30:.2f} GiB"
         )
 
 
 @torch.no_grad()
-def measure_forward(shape: Shape, compute: Compute, repeats: int, *, guided: bool = False) -> Measurement:
+def measure_forward(
+    shape: Shape, compute: Compute, repeats: int, *, guided: bool = False, setup: Setup | None = None
+) -> Measurement:
     """Time forward passes; `guided` adds the negative pass with one block left out, as in a step with guidance."""
+    setup = setup or Setup.of(shape, compute, guided=guided)
     with torch.device("meta"):
         model = OviTransformer(**shape.fusion)
         flops = _count(model, _inputs(model, shape, torch.device("meta"), torch.float32), guided)
-    nn.Module.to(model, compute.dtype)  # diffusers' own `to` warns about casts
-    model = _randomised(model.to_empty(device=compute.device)).eval()
+    device = compute.device
+    rate = matrix_rate(device, torch.int8 if setup.weights is Weights.INT8 else compute.dtype)
+    _limit(device, setup.limit)
+    model = _built(shape, compute, setup)
+    hosted = nullcontext()
+    if setup.resident is not None:
+        hosted = HostedModel(model, device, model.fusion_blocks, setup.resident).in_use()
+    seconds = []
+    with hosted:
+        inputs = _inputs(model, shape, device, compute.dtype)
+        _run(model, inputs, guided)
+        for _ in range(repeats):
+            _synchronise(device)
+            start = time.perf_counter()
+            _run(model, inputs, guided)
+            _synchronise(device)
+            seconds.append(time.perf_counter() - start)
+    return Measurement(tuple(seconds), flops, peak_memory(device), setup, len(model.fusion_blocks), rate)
+
+
+def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Operations a second of one large matrix product, the fastest of ten."""
+    side = 8192 if device.type == "cuda" else 1024
+    if dtype == torch.int8:
+        one = torch.randint(-127, 128, (side, side), dtype=dtype, device=device)
+        multiply = torch._int_mm
+    else:
+        one, multiply = torch.randn(side, side, dtype=dtype, device=device), torch.mm
+    other = one.T.contiguous().T
+    fastest = float("inf")
+    for _ in range(10):
+        _synchronise(device)
+        start = time.perf_counter()
+        multiply(one, other)
+        _synchronise(device)
+        fastest = min(fastest, time.perf_counter() - start)
+    return 2 * side**3 / fastest
+
+
+def _limit(device: torch.device, limit: float | None) -> None:
+    if device.type != "cuda":
+        return
+    if limit is not None:
+        total = torch.cuda.mem_get_info(device)[1]
+        torch.cuda.set_per_process_memory_fraction(min(1.0, limit / total), device)
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+
+
+def _built(shape: Shape, compute: Compute, setup: Setup) -> OviTransformer:
+    """A model with random weights, at home where the setup has it."""
+    with torch.device("meta"):
+        model = OviTransformer(**shape.fusion)
+        prepare(model, setup.weights)
+    for name, parameter in model.named_parameters():
+        if parameter.dtype == torch.float32 and not name.endswith("weight_scale"):
+            parameter.data = parameter.data.to(compute.dtype)
+    home = compute.device if setup.resident is None else torch.device("cpu")
+    model = _randomised(model.to_empty(device=home)).eval()
     model.set_attention(choose_backend(compute.attention))
     if compute.compiled:
         model.compile_blocks()
-    inputs = _inputs(model, shape, compute.device, compute.dtype)
-    _run(model, inputs, guided)
-    seconds = []
-    for _ in range(repeats):
-        _synchronise(compute.device)
-        start = time.perf_counter()
-        _run(model, inputs, guided)
-        _synchronise(compute.device)
-        seconds.append(time.perf_counter() - start)
-    return Measurement(tuple(seconds), flops, peak_memory(compute.device))
+    return model
 
 
 def peak_memory(device: torch.device) -> int:
@@ -135,7 +233,13 @@ def _count(model: OviTransformer, inputs: tuple[Any, ...], guided: bool) -> int:
 
 def _randomised(model: nn.Module) -> Any:
     for name, parameter in model.named_parameters():
-        if name.endswith("weight") and parameter.dim() == 1:
+        if parameter.dtype == torch.int8:
+            parameter.random_(-127, 128)
+        elif parameter.dtype == torch.float8_e4m3fn:
+            parameter.copy_(torch.randn(parameter.shape, device=parameter.device) * 0.02)
+        elif name.endswith("weight_scale"):
+            parameter.fill_(0.02 / 64)
+        elif name.endswith("weight") and parameter.dim() == 1:
             parameter.fill_(1.0)  # norms
         else:
             parameter.normal_(std=0.02)

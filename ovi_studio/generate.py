@@ -1,19 +1,23 @@
 """The service behind every way to make clips: specs in, files out, the models loaded once for each variant."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ovi_studio.adapters.library import AdapterLibrary, default_adapter_directory
 from ovi_studio.checkpoints.layout import require
 from ovi_studio.clip import Clip
-from ovi_studio.errors import JobError
+from ovi_studio.errors import JobError, is_out_of_memory
 from ovi_studio.media import check_writable, write_clip
+from ovi_studio.memory.placement import choose_plan
+from ovi_studio.memory.shortage import shortage_advice
+from ovi_studio.memory.tiers import tier_below
 from ovi_studio.parallel.ranks import ALONE, Ranks
 from ovi_studio.pictures import read_picture
 from ovi_studio.pipeline import Compute, Pipeline
 from ovi_studio.sampling.denoise import OnStep
 from ovi_studio.spec import ClipSpec
+from ovi_studio.variants import find_variant
 
 PICTURES_FOLDER = "pictures"
 """Below the output folder: first frames that came out of mp4 files."""
@@ -69,7 +73,30 @@ class Generator:
         for use in spec.stack:
             if not use.zero:
                 self.adapters.find(use.name)
-        return write_clip(self._make(spec, on_step), directory)
+        try:
+            clip = self._make(spec, on_step)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            tier = self.tier(spec.variant)
+            below = None if tier is None else tier_below(tier)
+            offloaded = self.compute.offloaded
+            raise JobError(shortage_advice(below, offloaded=offloaded, smaller=[], queue=False)) from error
+        return write_clip(clip, directory)
+
+    def tier(self, variant_name: str) -> str | None:
+        """The memory tier in which a variant's models are or would be loaded; None where there are no tiers."""
+        if self.compute.device.type != "cuda" or self._ranks.count > 1:
+            return None
+        if self._pipeline is not None and self._pipeline.variant.name == variant_name:
+            return self._pipeline.plan.tier.name
+        variant = find_variant(variant_name, self.checkpoint_directory)
+        return choose_plan(variant, self.compute.device, self.compute.memory, self.compute.weights).tier.name
+
+    def use_tier(self, name: str) -> None:
+        """Load models in this memory tier from now on."""
+        self._pipeline = None
+        self.compute = replace(self.compute, memory=name)
 
     def make_all(
         self,

@@ -4,9 +4,10 @@ import importlib.metadata
 import math
 import platform
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,14 @@ from ovi_studio.adapters.library import AdapterLibrary, default_adapter_director
 from ovi_studio.adapters.manager import AdapterManager
 from ovi_studio.checkpoints.hashes import BackgroundHash
 from ovi_studio.checkpoints.layout import Inventory
-from ovi_studio.checkpoints.load import Models, load_models
+from ovi_studio.checkpoints.load import Models, StoredTensors, load_models
 from ovi_studio.clip import Clip
 from ovi_studio.conditioning import TextEmbeddings, first_frame_pixels
 from ovi_studio.errors import JobError
+from ovi_studio.memory.formats import Weights
+from ovi_studio.memory.placement import Placement, choose_plan
+from ovi_studio.memory.tiers import ALL_RESIDENT, AUTO, MemoryPlan
+from ovi_studio.memory.weights import official_shapes
 from ovi_studio.models import video_vae
 from ovi_studio.models.attention import choose_backend
 from ovi_studio.models.text_encoder import encode_texts
@@ -29,13 +34,13 @@ from ovi_studio.parallel.decode import decode_pieces
 from ovi_studio.parallel.layout import HERE, Layout
 from ovi_studio.parallel.plan import PLANNED, ShardingWish
 from ovi_studio.parallel.ranks import ALONE, Ranks
-from ovi_studio.parallel.shards import is_sharded, let_go
+from ovi_studio.parallel.shards import let_go
 from ovi_studio.pictures import Picture, read_picture
 from ovi_studio.prompts import format_prompt
 from ovi_studio.sampling.denoise import Latents, OnStep, Schedule, denoise, draw_noise
 from ovi_studio.sampling.guidance import Guidance
 from ovi_studio.spec import ClipSpec, clip_size
-from ovi_studio.variants import LATENT_STRIDE, Variant
+from ovi_studio.variants import LATENT_STRIDE, Part, Variant
 
 _RECORDED_PACKAGES = ("torch", "diffusers", "transformers", "av")
 _DECODER_BYTES = 3_000_000
@@ -56,9 +61,13 @@ class Compute:
     attention: str = "native"
     compiled: bool = False
     offloaded: bool = False
-    """Models wait in host memory and are on the device only while they are used."""
+    """Models wait in host memory and are on the device only while they are used, whatever the memory tier."""
     sharding: ShardingWish = PLANNED
     """How the weights lie on several ranks."""
+    weights: str = AUTO
+    """A number format of `memory.formats`, or the memory tier's."""
+    memory: str = AUTO
+    """A memory tier of `memory.tiers`, or the largest that the free memory is enough for; of one rank alone."""
 
     @classmethod
     def default(cls, **options: Any) -> "Compute":
@@ -76,6 +85,8 @@ class Pipeline:
         find_adapter: the path of the adapter that has a name; None looks into the default folder.
         ranks: those that make each clip together, every one with a pipeline that is called in the same way; the clip is
             whole on the leader only.
+        plan: what the models were loaded for; None chooses one for them.
+        pristine: the transformer's tensors as they are stored, if its weights are quantised.
     """
 
     def __init__(
@@ -86,14 +97,23 @@ class Pipeline:
         hashes: BackgroundHash | None = None,
         find_adapter: Callable[[str], Path] | None = None,
         ranks: Ranks = ALONE,
+        plan: MemoryPlan | None = None,
+        pristine: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.variant = variant
         self.ranks = ranks
         self.models = models
         self.compute = compute
+        self.plan = plan or choose_plan(variant, compute.device, compute.memory, compute.weights)
         self._hashes = hashes
+        self._placement = Placement(models, compute.device, self.plan, offloaded=compute.offloaded)
         self.adapters = AdapterManager(
-            models.transformer, find_adapter or AdapterLibrary(default_adapter_directory()).path
+            models.transformer,
+            find_adapter or AdapterLibrary(default_adapter_directory()).path,
+            # Weights in int8 are changed by way of the checkpoint's, which are not in memory.
+            pristine=pristine,
+            shapes=official_shapes(models.transformer),
+            at_rest=partial(self._placement.at_rest, models.transformer),
         )
         models.transformer.set_attention(choose_backend(compute.attention))
         if compute.compiled:
@@ -111,14 +131,20 @@ class Pipeline:
         compute = compute or Compute.default()
         # The hashes are for the clip's record and are ready long before it is.
         hashes = BackgroundHash([path for paths in inventory.files.values() for path in paths]) if ranks.leads else None
-        home = torch.device("cpu") if compute.offloaded else compute.device
+        # Several ranks have a plan of their own.
+        tier = compute.memory if ranks.count == 1 else ALL_RESIDENT
+        plan = choose_plan(inventory.variant, compute.device, tier, compute.weights)
+        home = torch.device("cpu") if compute.offloaded or plan.tier.offloaded else compute.device
+        pristine = None
         if ranks.count > 1:
             from ovi_studio.parallel.sharding import load_shared  # imports Accelerate, which one process does not need
 
-            models = load_shared(inventory, home, compute.dtype, compute.sharding, ranks)
+            models = load_shared(inventory, home, compute.dtype, compute.sharding, ranks, plan.weights)
         else:
-            models = load_models(inventory, home, compute.dtype)
-        return cls(inventory.variant, models, compute, hashes, find_adapter, ranks)
+            models = load_models(inventory, home, compute.dtype, weights=plan.weights, worker=compute.device)
+            if plan.weights is Weights.INT8:
+                pristine = StoredTensors(inventory.files[Part.TRANSFORMER])
+        return cls(inventory.variant, models, compute, hashes, find_adapter, ranks, plan, pristine)
 
     @torch.no_grad()
     def __call__(self, spec: ClipSpec, on_step: OnStep | None = None, on_decoded: OnDecoded | None = None) -> Clip:
@@ -260,7 +286,11 @@ class Pipeline:
 
     def _tile_size(self, height: int, width: int) -> int | None:
         """Latent pixels a side that fit on every rank; None for whole frames."""
-        sides = [side for side in self.ranks.everybody(_tile_size(height, width, self.compute.device)) if side]
+        sides = [
+            side
+            for side in self.ranks.everybody(_tile_size(height, width, self.compute.device, self.plan.tile))
+            if side
+        ]
         return min(sides, default=None)
 
     def _skip_block(self, spec: ClipSpec) -> int | None:
@@ -277,19 +307,12 @@ class Pipeline:
             "checkpoint": {path.name: digest for path, digest in digests.items()},
             "versions": {name: importlib.metadata.version(name) for name in _RECORDED_PACKAGES},
             "machine": _machine(self.compute),
+            "memory": self.plan.record(),
             "seconds": clock.seconds,
         }
 
-    @contextmanager
-    def _in_use(self, model: nn.Module) -> Iterator[None]:
-        if not self.compute.offloaded or is_sharded(model):
-            yield
-            return
-        model.to(self.compute.device)
-        try:
-            yield
-        finally:
-            model.to("cpu")
+    def _in_use(self, model: nn.Module) -> AbstractContextManager[None]:
+        return self._placement.in_use(model)
 
 
 class _Clock:
@@ -308,8 +331,10 @@ class _Clock:
         self.seconds[name] = round(time.perf_counter() - start, 3)
 
 
-def _tile_size(height: int, width: int, device: torch.device) -> int | None:
-    """Latent pixels a side that fit into half of the free device memory; None for whole frames."""
+def _tile_size(height: int, width: int, device: torch.device, limit: int | None) -> int | None:
+    """Latent pixels a side: at most `limit`, and what fits into half of the free device memory; None: whole frames."""
+    if limit is not None and max(height, width) > limit:
+        return limit
     if device.type != "cuda":
         return None
     affordable = torch.cuda.mem_get_info(device)[0] / 2 / _DECODER_BYTES

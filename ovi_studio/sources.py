@@ -59,6 +59,8 @@ class OfficialRun:
     """How the weights lie on them."""
     tensor_cores: bool
     """Also for layers in float32, which then compute in TF32; bf16 always uses them."""
+    qint8: bool
+    """The transformer's weights in int8."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ def read_official_config(path: str | Path) -> OfficialRun:
         gpus=None if config["use_fsdp"] and config["sp_size"] == 1 else config["sp_size"],
         sharding=_sharding(config),
         tensor_cores=config["use_tensor_cores"],
+        qint8=config["qint8"],
     )
 
 
@@ -285,8 +288,6 @@ _SETTINGS = {
     "use_optimized_comms": _Setting("true or false", False),
     "use_tensor_cores": _Setting("true or false", False),
 }
-_ONLY_VALUE = {"qint8": False}
-"""Settings that this version knows but cannot obey unless they have this value."""
 
 
 def _load_config(path: Path) -> dict[str, Any]:
@@ -320,9 +321,6 @@ def _setting(name: str, value: Any, path: Path) -> Any:
 
 
 def _refuse_unsupported(config: Mapping[str, Any], path: Path) -> None:
-    for name, only in _ONLY_VALUE.items():
-        if config[name] != only:
-            raise JobError(f"{path} sets {name} to {config[name]}, which this version cannot do; set it to {only}.")
     if config["mode"] == "t2i2v":
         raise JobError(f"{path} sets mode to t2i2v, but no image generator is built in; give pictures and use i2v.")
     if config["mode"] not in ("t2v", "i2v"):

@@ -19,8 +19,9 @@ from ovi_studio.adapters.sources import fetch_adapters, plan_adapters, shortage
 from ovi_studio.adapters.stack import AdapterUse
 from ovi_studio.checkpoints.background import Downloads
 from ovi_studio.checkpoints.layout import complete_variants, default_checkpoint_directory, take_inventory
+from ovi_studio.engine.fleet import Fleet
 from ovi_studio.engine.maker import DEFAULT_MAKER, MakerOptions
-from ovi_studio.engine.supervisor import Supervisor, engine_command
+from ovi_studio.engine.supervisor import engine_command
 from ovi_studio.errors import JobError
 from ovi_studio.jobs.estimates import QueueEstimate, estimate_clip, estimate_queue
 from ovi_studio.jobs.expand import expand_prompt, following_seeds
@@ -73,7 +74,7 @@ class Request:
 class Studio:
     """Everything that the tabs call."""
 
-    def __init__(self, store: Store, library: Library, supervisor: Supervisor, options: MakerOptions) -> None:
+    def __init__(self, store: Store, library: Library, supervisor: Fleet, options: MakerOptions) -> None:
         self.store = store
         self.paths: StudioPaths = store.paths
         self.library = library
@@ -95,12 +96,13 @@ class Studio:
         state: str | Path | None = None,
         options: MakerOptions | None = None,
         maker: str = DEFAULT_MAKER,
+        engines: int = 1,
     ) -> "Studio":
-        """The studio whose clips go to `outputs`; `start` lets its engine work. `maker` is for tests."""
+        """The studio whose clips go to `outputs`; `start` lets its engines work, one a GPU. `maker` is for tests."""
         options = options or MakerOptions(checkpoint_directory or default_checkpoint_directory())
         store = Store.open(outputs, state)
-        supervisor = Supervisor(store, engine_command(store.paths, options, maker))
-        return cls(store, Library(store.paths), supervisor, options)
+        fleet = Fleet(store, engine_command(store.paths, options, maker), engines)
+        return cls(store, Library(store.paths), fleet, options)
 
     def start(self) -> None:
         """Begin to look after the engine; raises `JobError` if another web process serves this studio."""

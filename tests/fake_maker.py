@@ -1,9 +1,9 @@
 """A maker without models, for tests of the queue and the engine: it makes small real clips and does what prompts say.
 
-"crash": an error that nobody expects; "die": the process is gone at once; "memory": out of memory; "refuse": a
-`JobError`; "wait": steps that take `STEP_SECONDS`, and with "slowly" ten times that; "decode": as many pieces to decode
-as there are steps, each of which takes `STEP_SECONDS`; "on rank 1": all of that on this rank alone, for which the
-others wait. Everything else is a clip at once.
+"crash": an error that nobody expects; "die": the process is gone at once; "memory": out of memory; "crowded": the same
+unless it is in memory tier 8; "refuse": a `JobError`; "wait": steps that take `STEP_SECONDS`, and with "slowly" ten
+times that; "decode": as many pieces to decode as there are steps, each of which takes `STEP_SECONDS`; "on rank 1": all
+of that on this rank alone, for which the others wait. Everything else is a clip at once.
 """
 
 import logging
@@ -28,6 +28,10 @@ class FakeMaker:
     def __init__(self, options: MakerOptions) -> None:
         self.loaded: str | None = None
         logging.getLogger("ovi_studio").info("The maker was made with %s", options)
+        self.tier: str | None = None if options.memory == "auto" else options.memory
+
+    def use_tier(self, name: str) -> None:
+        self.tier = name
 
     def __call__(self, spec: ClipSpec, report: Report) -> Clip:
         if spec.variant != self.loaded:
@@ -39,12 +43,14 @@ class FakeMaker:
                 time.sleep(STEP_SECONDS * (10 if "slowly" in spec.prompt else 1))
             report.step(index, spec.steps)
             misbehave(spec.prompt)
+            if "crowded" in spec.prompt and self.tier != "8":
+                raise MemoryError
         if "decode" in spec.prompt:
             for index in range(1, spec.steps + 1):
                 time.sleep(STEP_SECONDS)
                 report.decoded(index / spec.steps)
         frames = np.full((2, 32, 32, 3), spec.seed % 256, np.uint8)
-        return Clip(spec, frames, np.zeros(1400, np.float32))
+        return Clip(spec, frames, np.zeros(1400, np.float32), record={"memory": {"tier": self.tier}})
 
 
 def misbehave(prompt: str) -> None:

@@ -360,14 +360,23 @@ def test_doctor_reports_and_ends_well(run: Run, tiny_bundle: Path) -> None:
     assert ended.out[-1].endswith("found.")
 
 
-@pytest.mark.parametrize(("options", "what"), [([], "forward pass"), (["--guided"], "step with guidance")])
-def test_bench_measures_a_forward_pass(run: Run, options: list[str], what: str) -> None:
+@pytest.mark.parametrize(
+    ("options", "what", "weights"),
+    [
+        ([], "forward pass", "bf16 weights, 0 of 6 blocks streamed"),
+        (["--guided", "--resident", 2], "step with guidance", "bf16 weights, 4 of 6 blocks streamed"),
+        (["--limit-gb", 12], "forward pass", "int8 weights, 0 of 6 blocks streamed"),
+        (["--weights", "int8", "--resident", 0], "forward pass", "int8 weights, 6 of 6 blocks streamed"),
+    ],
+)
+def test_bench_measures_a_forward_pass(run: Run, options: list[object], what: str, weights: str) -> None:
     ended = run("bench", "demo", "--repeats", 1, *options)
     assert ended.status == 0
     (line,) = ended.out
     number = r"\d+\.\d+"
-    figures = rf"{number} s \(median of 1, fastest {number} s\), {number} TFLOP/s, peak memory {number} GiB"
-    assert re.fullmatch(rf"demo, {what}, torch\.\w+ on \w+: {figures}", line)
+    rate = rf"{number} TFLOP/s, \d+% of a matrix product's {number}"
+    figures = rf"{number} s \(median of 1, fastest {number} s\), {rate}, peak memory {number} GiB"
+    assert re.fullmatch(rf"demo, {what}, torch\.\w+ on \w+: {weights}: {figures}", line)
 
 
 def test_bench_measures_a_whole_clip(run: Run, tiny_bundle: Path, tmp_path: Path) -> None:
@@ -384,6 +393,7 @@ def test_bench_measures_a_whole_clip(run: Run, tiny_bundle: Path, tmp_path: Path
     [
         (("bench", "huge"), "There is no shape 'huge'; choose one of small, demo"),
         (("bench", "demo", "--repeats", 0), "The number of repeats must be 1 or more, not 0."),
+        (("bench", "demo", "--limit-gb", 0), "The limit must be more than 0 GB, not 0."),
         (("bench", "clip", "--steps", 0), "The steps must be between 1 and 1000, not 0."),
         (("download", "1080p"), "There is no model variant '1080p'; choose one of 960x960_10s"),
     ],

@@ -305,6 +305,11 @@ def test_options_of_several_gpus_mean_what_they_say(work, table):
         assert read_config(work, **settings).gpus is None
 
 
+def test_int8_weights_are_carried(work, table):
+    assert read_config(work).qint8 is False
+    assert read_config(work, qint8="true").qint8 is True
+
+
 def test_options_without_effect_are_accepted(work, table):
     for strategy in ("FULL_SHARD", "SHARD_GRAD_OP", "NO_SHARD", "HYBRID_SHARD"):
         run = read_config(
@@ -324,7 +329,6 @@ def test_options_without_effect_are_accepted(work, table):
     ("name", "value", "match"),
     [
         ("sp_size", "0", "sp_size to the number of GPUs that share a clip, from 1"),
-        ("qint8", "true", "qint8 to True, which this version cannot do; set it to False"),
         ("shard_text_model", "true", "set that too, or neither"),
         ("mode", "t2i2v", "use i2v"),
         ("mode", "v2v", "must be t2v or i2v"),

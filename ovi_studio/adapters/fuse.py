@@ -3,7 +3,8 @@
 Adding and subtracting in the weight's own number format drifts (2.5e-2 after a hundred stacks in bfloat16), so the
 weight is always computed from its pristine value. Those values are kept as copies in host memory, of the touched
 parameters only, or taken from a mapping that can give them again, such as the memory-mapped checkpoint. Parameters are
-changed in place: views of them, and compiled code that refers to them, stay valid.
+changed in place: views of them, and compiled code that refers to them, stay valid. A weight in int8 is computed from
+the checkpoint's value and quantised anew.
 """
 
 import math
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from ovi_studio.adapters.changes import Change
 from ovi_studio.errors import JobError
+from ovi_studio.memory.linear import quantise_rows
 from ovi_studio.parallel.shards import local_part, part_of, whole, write
 
 Weighted = Sequence[tuple[Change, float]]
@@ -42,9 +44,11 @@ class WeightFuser:
         return frozenset(self._touched)
 
     def can_change(self, parameter: str) -> bool:
-        """Whether the parameter is there in a number format that can be added to; quantised ones are not."""
+        """Whether the parameter is there in a number format that can be added to, or can be quantised anew."""
         found = self._parameters.get(parameter)
-        return found is not None and found.dtype in (torch.float32, torch.bfloat16, torch.float16)
+        if found is None:
+            return False
+        return found.dtype in (torch.float32, torch.bfloat16, torch.float16) or self._is_requantised(parameter)
 
     @torch.no_grad()
     def write(self, changes: Mapping[str, Weighted]) -> None:
@@ -66,7 +70,7 @@ class WeightFuser:
     def restore(self, names: Iterable[str]) -> None:
         """Give these parameters their pristine values back, bit by bit; untouched ones are not even read."""
         for name in self._touched & set(names):
-            local_part(self._parameters[name].data).copy_(self._pristine_part(name))
+            self._store(name, self._pristine_part(name))
             self._touched.discard(name)
             self._copies.pop(name, None)
 
@@ -88,14 +92,34 @@ class WeightFuser:
         if self._pristine is None and name not in self._copies:
             self._copies[name] = kept.to("cpu", copy=True)
         self._touched.add(name)
-        written = write(target, total)
+        written = self._store(name, total)
         # The extremes of anything that is no number are none either: a third of the time of asking every value.
         if not all(math.isfinite(extreme) for extreme in written.aminmax()):
             raise JobError(f"The adapters together turn {name} into values that are no numbers; lower their strengths.")
 
+    def _store(self, name: str, values: Tensor) -> Tensor:
+        """Give a weight this rank's part of it, or all of it; returns what says whether these are numbers."""
+        target = self._parameters[name].data
+        if self._is_requantised(name):
+            values = values.to(target.device).float()
+            rows = quantise_rows(values)
+            target.copy_(rows.values)
+            self._parameters[f"{name}_scale"].data.copy_(rows.scale)
+            return values
+        if values.shape == target.shape:
+            return write(target, values)
+        return local_part(target).copy_(values)
+
+    def _is_requantised(self, name: str) -> bool:
+        """Whether it is a weight in int8 whose unrounded values can be had: changes are added to those."""
+        parameter = self._parameters[name]
+        return self._pristine is not None and parameter.dtype == torch.int8 and f"{name}_scale" in self._parameters
+
     def _pristine_part(self, name: str) -> Tensor:
         """This rank's part of the pristine weight."""
         parameter = self._parameters[name].data
+        if self._is_requantised(name):
+            return self._pristine[name]
         if name not in self._touched:
             return local_part(parameter)
         if self._pristine is None:

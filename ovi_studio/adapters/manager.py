@@ -10,6 +10,7 @@ fused and what runs beside the layers is decided for each change of each paramet
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -69,6 +70,7 @@ class AdapterManager:
         find: path of the adapter that has a name; raises `JobError` if there is none.
         pristine: gives pristine weights again (see `WeightFuser`).
         shapes: official shapes, if the weights are quantised and no longer say.
+        at_rest: within it the weights may be changed while the model is in use, if they are away from home then.
     """
 
     def __init__(
@@ -78,10 +80,12 @@ class AdapterManager:
         *,
         pristine: Mapping[str, Tensor] | None = None,
         shapes: Mapping[str, Shape] | None = None,
+        at_rest: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         parameters = dict(transformer.named_parameters())
         self.names = NameMap(shapes or {name: tuple(parameter.shape) for name, parameter in parameters.items()})
         self._transformer = transformer
+        self._at_rest = at_rest
         self._parameters = parameters
         self._find = find
         self._fuser = WeightFuser(parameters, pristine)
@@ -122,7 +126,9 @@ class AdapterManager:
             return False
         try:
             let_go(self._transformer)
-            self._fuser.write(self._weighted(self._scheduled, step))
+            if self._scheduled:
+                with self._at_rest():
+                    self._fuser.write(self._weighted(self._scheduled, step))
         except BaseException:
             self.clear()
             raise

@@ -6,7 +6,7 @@ tensor at a time. Only safetensors files and, with `weights_only=True`, the offi
 """
 
 import pickle
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -20,6 +20,8 @@ from transformers import PreTrainedTokenizerBase, UMT5EncoderModel
 from ovi_studio.checkpoints.keys import TEXT_ENCODER_RULES, VIDEO_VAE_RULES, renamed
 from ovi_studio.checkpoints.layout import Inventory
 from ovi_studio.errors import JobError
+from ovi_studio.memory.formats import Weights
+from ovi_studio.memory.weights import as_loaded, convert, prepare
 from ovi_studio.models.audio_vae import AudioVAE
 from ovi_studio.models.text_encoder import build_text_encoder, load_tokenizer
 from ovi_studio.models.transformer import OviTransformer
@@ -47,11 +49,18 @@ class Models:
 
 
 def load_models(
-    inventory: Inventory, device: torch.device, dtype: torch.dtype, places: Mapping[Part, torch.device] | None = None
+    inventory: Inventory,
+    device: torch.device,
+    dtype: torch.dtype,
+    places: Mapping[Part, torch.device] | None = None,
+    *,
+    weights: Weights = Weights.BF16,
+    worker: torch.device | None = None,
 ) -> Models:
     """All models of a complete inventory, for inference, on `device` in `dtype`.
 
-    `places` has other devices for single parts; on the meta device a part is built without its tensors being read.
+    `places` has other devices for single parts; on the meta device a part is built without its tensors being read. The
+    weights of the transformer's blocks may have a format of their own, made on `worker`, one tensor at a time.
 
     The audio codec is small and always float32: in bfloat16 its waveform is off by 5% (docs/performance.md).
 
@@ -59,14 +68,17 @@ def load_models(
     """
 
     def load(part: Part, build: Callable[[], M], adapt: Callable[[Tensors], Tensors], dtype: torch.dtype = dtype) -> M:
-        return _load(inventory, part, build, adapt, (places or {}).get(part, device), dtype)
+        place = (places or {}).get(part, device)
+        return _load(inventory, part, build, adapt, place, dtype, lambda name, tensor: {name: tensor.to(place, dtype)})
 
     sizes = inventory.variant.dimensions
     text_encoder = load(Part.TEXT_ENCODER, lambda: build_text_encoder(sizes["text_encoder"]), text_encoder_tensors)
     # Else moving the model to another device would make the one embedding two.
     text_encoder.tie_weights()
     return Models(
-        transformer=load(Part.TRANSFORMER, lambda: OviTransformer(**sizes["fusion"]), dict),
+        transformer=_load_transformer(
+            inventory, (places or {}).get(Part.TRANSFORMER, device), dtype, weights, worker or device
+        ),
         text_encoder=text_encoder,
         tokenizer=_load_tokenizer(inventory),
         video_vae=load(Part.VIDEO_VAE, lambda: build_video_vae(sizes["video_vae"]), video_vae_tensors),
@@ -80,6 +92,22 @@ def load_models(
             torch.float32,
         ),
     )
+
+
+def _load_transformer(
+    inventory: Inventory, device: torch.device, dtype: torch.dtype, weights: Weights, worker: torch.device
+) -> OviTransformer:
+    def build() -> OviTransformer:
+        model = OviTransformer(**inventory.variant.dimensions["fusion"])
+        prepare(model, weights)
+        return model
+
+    def converted(name: str, tensor: Tensor) -> Tensors:
+        if weights is not Weights.BF16:
+            tensor = tensor.to(worker)
+        return {name: tensor.to(device) for name, tensor in convert(name, tensor, weights, dtype).items()}
+
+    return _load(inventory, Part.TRANSFORMER, build, dict, device, dtype, converted)
 
 
 def text_encoder_tensors(tensors: Mapping[str, Tensor]) -> Tensors:
@@ -128,6 +156,26 @@ def read_tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
         ) from error
 
 
+class StoredTensors(Mapping[str, Tensor]):
+    """The tensors of safetensors files, each read when it is asked for."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths: dict[str, Path] = {}
+        for path in paths:
+            with safe_open(path, framework="pt", device="cpu") as file:
+                self._paths |= dict.fromkeys(file.keys(), path)
+
+    def __getitem__(self, name: str) -> Tensor:
+        with safe_open(self._paths[name], framework="pt", device="cpu") as file:
+            return file.get_tensor(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+
 def _reason(error: Exception) -> str:
     if isinstance(error, pickle.UnpicklingError):
         # PyTorch's own sentence advises to let the file run its code.
@@ -163,14 +211,16 @@ def _load(
     adapt: Callable[[Tensors], Tensors],
     device: torch.device,
     dtype: torch.dtype,
+    convert_one: Callable[[str, Tensor], Tensors],
 ) -> M:
     if device.type == "meta":
         with device:
-            return nn.Module.to(build(), dtype).eval().requires_grad_(False)
+            return as_loaded(build(), dtype).eval().requires_grad_(False)
     paths = inventory.files[part]
     stored: Tensors = {}
     for path in paths:
-        stored |= {name: tensor.to(device, dtype) for name, tensor in read_tensors(path)}
+        for name, tensor in read_tensors(path):
+            stored |= convert_one(name, tensor)
     with torch.device("meta"):
         model = build()
     try:

@@ -11,6 +11,7 @@ from ovi_studio.engine.loop import run
 from ovi_studio.engine.maker import DEFAULT_MAKER, MakerOptions
 from ovi_studio.errors import JobError
 from ovi_studio.jobs.paths import StudioPaths
+from ovi_studio.memory.options import add_memory_options
 from ovi_studio.parallel.launch import add_options, launch_if_several, sharding_wish
 
 
@@ -25,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--compile", action="store_true", help="compile the transformer's blocks")
     parser.add_argument("--cpu-offload", action="store_true", help="keep models in host memory while not used")
     add_options(parser)
+    add_memory_options(parser)
     # For the supervisor and for tests.
     parser.add_argument("--owner", help=argparse.SUPPRESS)
     parser.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)
@@ -44,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 options.lora_dir,
                 options.gpus,
                 sharding_wish(options),
+                weights=options.weights,
+                memory=options.memory,
             ),
             maker=options.maker,
             owner=options.owner,

@@ -21,11 +21,13 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ovi_studio.checkpoints.layout import complete_variants
-from ovi_studio.engine.maker import DEFAULT_MAKER, Maker, MakerOptions, build_maker
+from ovi_studio.engine.maker import DEFAULT_MAKER, Maker, MakerOptions, TieredMaker, build_maker
 from ovi_studio.engine.preview import Previewer
+from ovi_studio.engine.seat import Seat
 from ovi_studio.engine.settings import read_settings
 from ovi_studio.engine.watch import Watch
 from ovi_studio.errors import JobError, Stopped, is_out_of_memory
@@ -36,9 +38,11 @@ from ovi_studio.jobs.locks import is_held
 from ovi_studio.jobs.model import EngineState, Job, Phase, Verdict
 from ovi_studio.jobs.paths import StudioPaths
 from ovi_studio.jobs.recovery import recover_dead
-from ovi_studio.jobs.store import PAUSED, Store
+from ovi_studio.jobs.store import PAUSED, RETRY_SMALLER, Store
 from ovi_studio.jobs.work import Work
 from ovi_studio.media import check_writable, write_clip
+from ovi_studio.memory.shortage import shortage_advice
+from ovi_studio.memory.tiers import Tier, tier_below
 from ovi_studio.parallel.lead import Leading, follow, lead
 from ovi_studio.parallel.ranks import join_ranks, launched
 from ovi_studio.spec import ClipSpec
@@ -75,14 +79,15 @@ def run(
         follow(build_maker(maker, read_settings(Database(paths)).added_to(options)))
         return
     paths.prepare()
-    _start_log(paths, to_terminal=not supervised)
+    owner = owner or f"engine-{secrets.token_hex(4)}"
+    _start_log(Seat.of(owner).file(paths.log), to_terminal=not supervised)
     stop = threading.Event()
     _obey_signals(stop)
     try:
         database = Database(paths)
         recover_dead(database)
         options = read_settings(database).added_to(options)
-        with Work(database, owner or f"engine-{secrets.token_hex(4)}", supervised=supervised) as work:
+        with Work(database, owner, supervised=supervised) as work:
             if supervised and _has_elder(work):
                 log.info("Another engine serves this queue; this one ends.")
                 return
@@ -153,7 +158,7 @@ class Engine:
         """A rank is gone, and this process goes in a moment; the job would be tried again as it is."""
         job = self._job
         if lacked_memory and job is not None:
-            self._work.fail(job, self._memory_advice(job.spec))
+            self._work.fail(job, self._memory_advice(job.spec, None))
 
     def _attempt(self, job: Job) -> Callable[[], bool]:
         """Make the clip; returns the transition to write."""
@@ -179,10 +184,29 @@ class Engine:
             if not is_out_of_memory(error):
                 raise
             log.warning("Job %d ran out of memory: %s", job.number, error)
-            return partial(self._work.fail, job, self._memory_advice(job.spec))
+            return self._without_memory(job)
         finally:
             self._variant = job.spec.variant if watch.loaded else None
         return partial(self._finish, job, path.name, time.monotonic() - start, watch, clip.frames)
+
+    def _without_memory(self, job: Job) -> Callable[[], bool]:
+        """Fail a job with advice, or try it again in the next smaller tier, if that is allowed."""
+        tier = self._make.tier if isinstance(self._make, TieredMaker) else None
+        below = None if tier is None else tier_below(tier)
+        if below is None or not self._work.database.setting(RETRY_SMALLER, False):
+            return partial(self._work.fail, job, self._memory_advice(job.spec, below))
+        log.warning("Job %d is made again in memory tier %s.", job.number, below.name)
+        return partial(self._try_smaller, job, tier, below.name)
+
+    def _try_smaller(self, job: Job, tier: str, below: str) -> bool:
+        released = self._work.release(job)
+        self._make.use_tier(below)
+        self._variant = None
+        self._work.database.add_notice(
+            f"Job {job.number} ran out of memory in tier {tier}; it and what follows are made in tier {below} until "
+            f"the engine is restarted."
+        )
+        return released
 
     def _finish(self, job: Job, name: str, seconds: float, watch: Watch, frames: "np.ndarray") -> bool:
         finished = self._work.finish(job, self._paths.outputs / name, seconds)
@@ -232,21 +256,20 @@ class Engine:
             self._patrolled = time.monotonic()
             recover_dead(self._work.database, own=self._work.owner)
 
-    def _memory_advice(self, spec: ClipSpec) -> str:
-        sentence = "There is not enough memory for this clip. Close other programs that use the GPU"
-        if not self._options.offloaded:
-            sentence += ", start Ovi Studio with --cpu-offload"
+    def _memory_advice(self, spec: ClipSpec, below: Tier | None) -> str:
         smaller = _smaller_variants(spec, self._options)
-        if smaller:
-            return f"{sentence}, or choose a smaller variant: {', '.join(smaller)}."
-        return f"{sentence}, or choose a variant with fewer pixels or fewer seconds."
+        return shortage_advice(below, offloaded=self._options.offloaded, smaller=smaller, queue=True)
 
 
 def _has_elder(work: Work) -> bool:
     """Whether another supervised engine was there first and lives: the page that started it was killed at once."""
     engines = Store(work.database).engines()
     elders = engines[[engine.owner for engine in engines].index(work.owner) + 1 :]
-    return any(elder.supervised and is_held(work.database.paths.owners / f"{elder.owner}.lock") for elder in elders)
+    seat = Seat.of(work.owner)
+    return any(
+        elder.supervised and seat.owns(elder.owner) and is_held(work.database.paths.owners / f"{elder.owner}.lock")
+        for elder in elders
+    )
 
 
 def _smaller_variants(spec: ClipSpec, options: MakerOptions) -> list[str]:
@@ -266,8 +289,8 @@ def _free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def _start_log(paths: StudioPaths, *, to_terminal: bool) -> None:
-    file = logging.handlers.RotatingFileHandler(paths.log, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8")
+def _start_log(path: Path, *, to_terminal: bool) -> None:
+    file = logging.handlers.RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8")
     handlers: list[logging.Handler] = [file]
     if to_terminal:
         handlers.append(logging.StreamHandler())

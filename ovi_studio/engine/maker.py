@@ -8,10 +8,11 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from ovi_studio.clip import Clip
 from ovi_studio.jobs.model import Phase
+from ovi_studio.memory.tiers import AUTO
 from ovi_studio.parallel.plan import PLANNED, ShardingWish
 from ovi_studio.parallel.ranks import join_ranks
 from ovi_studio.spec import ClipSpec
@@ -40,6 +41,18 @@ class Report(Protocol):
 Maker = Callable[[ClipSpec, Report], Clip]
 
 
+@runtime_checkable
+class TieredMaker(Protocol):
+    """A maker that can do with less memory."""
+
+    @property
+    def tier(self) -> str | None:
+        """The memory tier of the models that are or were to be loaded; None where less would not help."""
+
+    def use_tier(self, name: str) -> None:
+        """Load the models in this tier from now on."""
+
+
 @dataclass(frozen=True)
 class MakerOptions:
     """What a maker is made with; the same choices as on the command line."""
@@ -54,6 +67,8 @@ class MakerOptions:
     """That make a clip together; None: as many as there are and can share one."""
     sharding: ShardingWish = PLANNED
     """How the weights lie on them."""
+    weights: str = AUTO
+    memory: str = AUTO
 
 
 class ModelMaker:
@@ -68,14 +83,29 @@ class ModelMaker:
             compiled=options.compiled,
             offloaded=options.offloaded,
             sharding=options.sharding,
+            weights=options.weights,
+            memory=options.memory,
         )
         self._generator = Generator(
             options.checkpoint_directory, compute, options.adapter_directory, ranks=join_ranks()
         )
         self._loaded: str | None = None
+        self._asked: str | None = None
+        """The variant that was to be used last."""
+
+    @property
+    def tier(self) -> str | None:
+        """See `TieredMaker`."""
+        return None if self._asked is None else self._generator.tier(self._asked)
+
+    def use_tier(self, name: str) -> None:
+        """See `TieredMaker`."""
+        self._generator.use_tier(name)
+        self._loaded = None
 
     def __call__(self, spec: ClipSpec, report: Report) -> Clip:
         """Make a clip; raises `JobError`, and whatever `report` raises."""
+        self._asked = spec.variant
         if spec.variant != self._loaded:
             report.phase(Phase.LOADING)
             self._loaded = None

@@ -9,6 +9,8 @@ from importlib.util import find_spec
 from ovi_studio.engine.maker import MakerOptions
 from ovi_studio.errors import JobError
 from ovi_studio.jobs.database import Database
+from ovi_studio.memory.formats import Weights
+from ovi_studio.memory.tiers import AUTO, CHOICES
 
 NATIVE = "native"
 _PACKAGES = {NATIVE: "torch", "flash2": "flash_attn", "flash3": "flash_attn_interface", "sage": "sageattention"}
@@ -25,13 +27,20 @@ class EngineSettings:
     offloaded: bool = False
     previews: bool = True
     """Small pictures of a clip while it is made."""
+    weights: str = AUTO
+    memory: str = AUTO
 
     def __post_init__(self) -> None:
-        """Raises `JobError` for an attention that cannot be used here."""
+        """Raises `JobError` for an attention that cannot be used here, and for unknown weights and tiers."""
         if self.attention not in attentions():
             raise JobError(
                 f"There is no attention {str(self.attention)[:20]!r} here; choose one of {', '.join(attentions())}."
             )
+
+        if self.weights not in (AUTO, *Weights):
+            raise JobError(f"There are no weights {str(self.weights)[:20]!r}; choose auto, {', '.join(Weights)}.")
+        if self.memory not in CHOICES:
+            raise JobError(f"There is no memory tier {str(self.memory)[:20]!r}; choose one of {', '.join(CHOICES)}.")
 
     def added_to(self, options: MakerOptions) -> MakerOptions:
         """The options of a command line with what was chosen on the page."""
@@ -40,6 +49,8 @@ class EngineSettings:
             attention=self.attention if options.attention == NATIVE else options.attention,
             compiled=options.compiled or self.compiled,
             offloaded=options.offloaded or self.offloaded,
+            weights=self.weights if options.weights == AUTO else options.weights,
+            memory=self.memory if options.memory == AUTO else options.memory,
         )
 
 

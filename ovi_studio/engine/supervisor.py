@@ -29,6 +29,7 @@ from typing import Any
 
 import ovi_studio
 from ovi_studio.engine.maker import DEFAULT_MAKER, MakerOptions
+from ovi_studio.engine.seat import Seat
 from ovi_studio.errors import JobError
 from ovi_studio.jobs.database import Database
 from ovi_studio.jobs.locks import Lock, is_held
@@ -78,6 +79,7 @@ def engine_command(paths: StudioPaths, options: MakerOptions, maker: str = DEFAU
     command = [sys.executable, "-m", "ovi_studio.engine", "--out", str(paths.outputs), "--state", str(paths.state)]
     command += ["--ckpt-dir", str(options.checkpoint_directory.absolute()), "--attention", options.attention]
     command += ["--compile"] * options.compiled + ["--cpu-offload"] * options.offloaded
+    command += ["--weights", options.weights, "--memory", options.memory]
     if options.adapter_directory is not None:
         command += ["--lora-dir", str(options.adapter_directory.absolute())]
     command += wish_arguments(options.sharding, options.gpus)
@@ -113,7 +115,9 @@ class Supervisor:
         *,
         back_off: Sequence[float] = BACK_OFF_SECONDS,
         patience: float = PATIENCE_SECONDS,
+        seat: Seat | None = None,
     ) -> None:
+        self._seat = seat or Seat()
         self._store = store
         self._database = store.database
         self._paths = store.paths
@@ -130,6 +134,9 @@ class Supervisor:
 
     def start(self) -> None:
         """Begin; raises `JobError` if another web process serves this database."""
+        if not self._seat.first:
+            self._thread.start()
+            return
         with folder_errors(self._paths.state):
             # An engine that asks whether a page is there holds the lock for a moment.
             self._lock = Lock.wait(self._paths.web_lock, 2)
@@ -186,7 +193,7 @@ class Supervisor:
 
     def _pause(self, end: "_End", misfires: int, failures: int) -> None:
         """Wait as long as it takes to start another engine."""
-        words = tail(self._paths.last_words) or tail(self._paths.log)
+        words = tail(self._seat.file(self._paths.last_words)) or tail(self._seat.file(self._paths.log))
         if misfires >= MAX_MISFIRES:
             reason = (
                 f"The engine ended {misfires} times before it was ready ({end.reason}). Restart it when that is mended."
@@ -205,12 +212,12 @@ class Supervisor:
     def _adopt(self) -> "_Process | None":
         """An engine that lives already, from a web process before this one or started by a person."""
         recover_dead(self._database)
-        alive = living_engines(self._database)
+        alive = [owner for owner in living_engines(self._database) if self._seat.owns(owner)]
         return _Process(self._paths, alive[0]) if alive else None
 
     def _spawn(self) -> "_Process":
         self._tell(Supervision(Condition.STARTING))
-        owner = f"engine-{secrets.token_hex(4)}"
+        owner = f"{self._seat.name}-{secrets.token_hex(4)}"
         home = str(Path(ovi_studio.__file__).parents[1])
         search = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
         group: dict[str, Any] = (
@@ -218,13 +225,13 @@ class Supervisor:
             if sys.platform == "win32"
             else {"start_new_session": True}
         )
-        with self._paths.last_words.open("wb") as words:
+        with self._seat.file(self._paths.last_words).open("wb") as words:
             child = subprocess.Popen(
                 [*self._command, "--owner", owner, "--supervised"],
                 stdin=subprocess.DEVNULL,
                 stdout=words,
                 stderr=words,
-                env={**os.environ, "PYTHONPATH": search},
+                env={**os.environ, "PYTHONPATH": search, **self._seat.environment},
                 **group,
             )
         return _Process(self._paths, owner, child)
@@ -270,6 +277,8 @@ class Supervisor:
 
     def _tell(self, supervision: Supervision) -> None:
         self._supervision = supervision
+        if not self._seat.first:
+            return
         try:
             self._database.put_setting(_SETTING, asdict(supervision))
         except JobError as error:

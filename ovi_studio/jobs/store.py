@@ -29,6 +29,8 @@ from ovi_studio.spec import ClipSpec
 MAX_NAME_LENGTH = 200
 """Characters of a batch's name."""
 PAUSED = "paused"
+RETRY_SMALLER = "retry_in_smaller_tier"
+"""The setting that lets a job which ran out of memory be made again in the next smaller memory tier."""
 """The setting under which the pause is kept."""
 _AMONG = "id IN (SELECT value FROM json_each(:ids))"
 

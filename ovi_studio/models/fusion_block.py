@@ -16,8 +16,9 @@ from diffusers.models.attention_dispatch import AttentionBackendName
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ovi_studio.memory.linear import Int8Linear, side_by_side
 from ovi_studio.models.attention import attention
-from ovi_studio.models.rotary import RotaryTable, rotate
+from ovi_studio.models.rotary import RotaryTable, in_parts, rotate
 from ovi_studio.models.split import WHOLE, Pending, Whole
 
 
@@ -145,8 +146,10 @@ class TowerBlock(nn.Module):
         def finish() -> Tensor:
             x = own.tokens + attended()
             widen, activate, narrow = self.ffn
-            hidden = activate(_linear(widen, modulated(self.norm2(x), shift, scale)))
-            return _gated(x, _linear(narrow, hidden), gate)
+            change = in_parts(
+                lambda part: _linear(narrow, activate(_linear(widen, part))), modulated(self.norm2(x), shift, scale)
+            )
+            return _gated(x, change, gate)
 
         return finish
 
@@ -206,6 +209,8 @@ def _side_by_side(x: Tensor, *layers: nn.Module) -> Sequence[Tensor]:
     Joining the weights costs a copy of them, which is little beside the product: one wide product of 2,304 tokens takes
     0.88 of the time of three narrow ones (width 512, CPU). Layers with an adapter beside them go one by one.
     """
+    if all(type(layer) is Int8Linear for layer in layers):
+        return side_by_side(x, layers)
     if any(type(layer) is not nn.Linear for layer in layers):
         return [layer(x) for layer in layers]
     weight = torch.cat([layer.weight for layer in layers])

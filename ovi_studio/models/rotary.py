@@ -5,12 +5,14 @@ and width; audio turns only the time part, at scaled frequencies, and leaves the
 computed in float64 and stored as float32, which reproduces the official float64 rotation at 1e-7.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 _THETA = 10_000.0
+_TOKENS_AT_ONCE = 16_384
 
 
 class RotaryTable(NamedTuple):
@@ -40,8 +42,23 @@ def audio_table(length: int, head_dim: int, scaling: float, device: torch.device
 
 def rotate(x: Tensor, table: RotaryTable) -> Tensor:
     """Turn x (batch, tokens, heads, head_dim) by its positions; float32 inside, the dtype of x outside."""
+    return in_parts(_turned, x, *table)
+
+
+def in_parts(function: Callable[..., Tensor], x: Tensor, *tables: Tensor) -> Tensor:
+    """A function of each token in x (batch, tokens, ...) and the tables (tokens, ...), for so many tokens at a time.
+
+    The result is that of all at once; what is only there in between does not grow with the clip.
+    """
+    if x.shape[1] <= _TOKENS_AT_ONCE:
+        return function(x, *tables)
+    parts = zip(x.split(_TOKENS_AT_ONCE, dim=1), *(table.split(_TOKENS_AT_ONCE) for table in tables), strict=True)
+    return torch.cat([function(*part) for part in parts], dim=1)
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
-    turned = torch.stack([even * table.cos - odd * table.sin, even * table.sin + odd * table.cos], dim=-1)
+    turned = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1)
     return turned.flatten(-2).to(x.dtype)
 
 

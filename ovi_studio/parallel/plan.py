@@ -16,7 +16,7 @@ where `rate` is what GPUs attain of their rated operations (`ATTAINED`). docs/pa
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from ovi_studio.errors import JobError
@@ -136,6 +136,10 @@ class Demand:
             codecs=_CODECS if published else 0,
             text_encoder=sum(file.size for file in variant.files[Part.TEXT_ENCODER]) if published else 0,
         )
+
+    def with_weights(self, weights: str) -> "Demand":
+        """The same clip with the blocks' weights in another format."""
+        return replace(self, weights=str(weights))
 
     @property
     def passes(self) -> int:

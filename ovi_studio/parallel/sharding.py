@@ -27,6 +27,7 @@ from transformers import UMT5EncoderModel
 from ovi_studio.checkpoints.layout import Inventory
 from ovi_studio.checkpoints.load import Models, load_models
 from ovi_studio.errors import JobError
+from ovi_studio.memory.formats import Weights
 from ovi_studio.models.transformer import OviTransformer
 from ovi_studio.parallel.plan import Demand, Gpus, ShardingWish, Strategy, layout_for, plan_layout
 from ovi_studio.parallel.ranks import Ranks
@@ -75,17 +76,17 @@ def settle(wish: ShardingWish, variant: Variant, ranks: Ranks, weights: str = "b
 
 
 def load_shared(
-    inventory: Inventory, device: torch.device, dtype: torch.dtype, wish: ShardingWish, ranks: Ranks
+    inventory: Inventory, device: torch.device, dtype: torch.dtype, wish: ShardingWish, ranks: Ranks, weights: Weights
 ) -> Models:
     """This rank's models: its share of transformer and text encoder, and all of the others.
 
     Raises `JobError` on all ranks if it does on one.
     """
-    sharding = settle(wish, inventory.variant, ranks)
+    sharding = settle(wish, inventory.variant, ranks, weights)
     place = torch.device("cpu" if ranks.leads else "meta")
     places = dict.fromkeys((Part.TRANSFORMER, Part.TEXT_ENCODER), place) if sharding.shards else {}
     with ranks.agreed():
-        models = load_models(inventory, device, dtype, places)
+        models = load_models(inventory, device, dtype, places, weights=weights)
     if sharding.shards:
         shard_transformer(models.transformer, sharding)
         shard_text_encoder(models.text_encoder, sharding)

@@ -314,7 +314,7 @@ def _prepared_blocks(transformer: OviTransformer, settings: TrainSettings) -> It
     finally:
         for block in transformer.fusion_blocks:
             block.__dict__.pop("forward", None)
-            block._compiled_call_impl = None
+            block.__dict__.pop("advance", None)
 
 
 def _check_same(path: Path, parameters: Mapping[str, Tensor], stored: Mapping[str, Tensor]) -> None:

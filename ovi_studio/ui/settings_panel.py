@@ -9,6 +9,8 @@ from ovi_studio.engine.settings import EngineSettings, attentions, keep_settings
 from ovi_studio.engine.supervisor import Supervisor
 from ovi_studio.errors import JobError
 from ovi_studio.jobs.store import Store
+from ovi_studio.memory.formats import Weights
+from ovi_studio.memory.tiers import AUTO, TIERS
 from ovi_studio.ui.views import notice_html
 
 _NAMES = {
@@ -41,6 +43,29 @@ def build_settings(studio: Shelf, shown: Any) -> None:
             filterable=False,
             elem_id="setting-attention",
         )
+        with gr.Row():
+            weights = gr.Dropdown(
+                [("by the memory tier", AUTO), *((str(name), str(name)) for name in Weights)],
+                label="Weights",
+                info=_GIVEN
+                if given.weights != AUTO
+                else "int8 takes half of the memory; fp8 needs a file that has it.",
+                interactive=given.weights == AUTO,
+                filterable=False,
+                elem_id="setting-weights",
+            )
+            memory = gr.Dropdown(
+                [
+                    ("by the free memory", AUTO),
+                    *((f"{tier.name} GB", tier.name) for tier in TIERS[:-1]),
+                    ("all", "max"),
+                ],
+                label="GPU memory",
+                info=_GIVEN if given.memory != AUTO else "What does not fit is streamed from host memory.",
+                interactive=given.memory == AUTO,
+                filterable=False,
+                elem_id="setting-memory",
+            )
         compiled = gr.Checkbox(
             label="Compile the transformer",
             info=_GIVEN if given.compiled else "The first clip of each size takes longer, the others less.",
@@ -54,16 +79,17 @@ def build_settings(studio: Shelf, shown: Any) -> None:
         previews = gr.Checkbox(label="Live preview", info="A small picture of a clip every few steps.")
         save = gr.Button("Save and restart the engine", elem_id="save-settings", size="md")
         notice = gr.HTML(elem_classes="fleeting")
-    fields = [attention, compiled, offloaded, previews]
+    fields = [attention, compiled, offloaded, previews, weights, memory]
 
     def look() -> Any:
         kept = read_settings(studio.store.database)
         options = kept.added_to(given)
-        return options.attention, options.compiled, options.offloaded, kept.previews
+        return options.attention, options.compiled, options.offloaded, kept.previews, options.weights, options.memory
 
-    def keep(attention: str, compiled: bool, offloaded: bool, previews: bool) -> str:
+    def keep(attention: str, compiled: bool, offloaded: bool, previews: bool, weights: str, memory: str) -> str:
         try:
-            keep_settings(studio.store.database, EngineSettings(attention, compiled, offloaded, previews))
+            settings = EngineSettings(attention, compiled, offloaded, previews, weights, memory)
+            keep_settings(studio.store.database, settings)
         except JobError as error:
             return notice_html(str(error), "Not saved")
         studio.supervisor.restart()

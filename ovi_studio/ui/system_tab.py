@@ -24,7 +24,7 @@ from ovi_studio.engine.supervisor import Supervisor, tail
 from ovi_studio.errors import JobError
 from ovi_studio.gpu_memory import gpu_memory
 from ovi_studio.jobs.paths import StudioPaths
-from ovi_studio.jobs.store import Store
+from ovi_studio.jobs.store import RETRY_SMALLER, Store
 from ovi_studio.ui import system_views as views
 from ovi_studio.ui.settings_panel import build_settings
 from ovi_studio.ui.views import notice_html
@@ -68,6 +68,8 @@ def build_system(studio: Shelf, *_: object) -> None:
     parts.timer.tick(tick, parts.seen, shown, **_PRIVATE)
     parts.check.click(check, None, None, **_PRIVATE).then(tick, parts.seen, shown, **_PRIVATE)
     parts.restart.click(handlers.restart, None, None, **_PRIVATE)
+    parts.models.shown(handlers.retries, None, parts.retry, **_PRIVATE)
+    parts.retry.input(handlers.allow_retries, parts.retry, None, **_PRIVATE)
 
     def download(event: gr.EventData) -> str:
         return handlers.download(getattr(event, "name", None))
@@ -81,6 +83,7 @@ class _Parts:
     notice: gr.HTML
     engine: gr.HTML
     restart: gr.Button
+    retry: gr.Checkbox
     models: gr.HTML
     usage: gr.HTML
     report: gr.HTML
@@ -139,6 +142,20 @@ class _Handlers:
         """Let the engine end after its step, and start a new one."""
         self._studio.supervisor.restart()
         gr.Info("The engine starts anew after its current step.", duration=4)
+
+    def retries(self) -> bool:
+        """Whether a clip that ran out of memory is made again in a smaller memory tier."""
+        try:
+            return bool(self._studio.store.database.setting(RETRY_SMALLER, False))
+        except JobError:
+            return False
+
+    def allow_retries(self, allowed: bool) -> None:
+        """Change that, for all pages and engines."""
+        try:
+            self._studio.store.database.put_setting(RETRY_SMALLER, bool(allowed))
+        except JobError as error:
+            raise gr.Error(str(error)) from error
 
     def _engine(self) -> str:
         try:
@@ -219,6 +236,11 @@ def _build_parts(studio: Shelf) -> _Parts:
                 gr.HTML("<h2>Engine</h2>")
                 found["restart"] = gr.Button("Restart the engine", size="sm", min_width=140, scale=0)
             found["engine"] = gr.HTML(elem_id="engine-state", apply_default_css=False)
+            found["retry"] = gr.Checkbox(
+                label="Out of memory: try again in the next smaller memory tier",
+                info="The clip's record names the tier; the engine stays in it until it is restarted.",
+                elem_id="retry-smaller",
+            )
             gr.HTML("<h2>Settings</h2>")
             build_settings(studio, found["models"].shown)
             gr.HTML("<h2>Memory and disks</h2>")

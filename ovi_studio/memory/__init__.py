@@ -1,0 +1,1 @@
+"""Small GPUs: quantised weights, blocks that are streamed from host memory, and the tiers that choose between them."""

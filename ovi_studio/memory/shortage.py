@@ -1,0 +1,21 @@
+"""What to do when memory ran out, in a sentence. Imports no torch."""
+
+from ovi_studio.memory.tiers import Tier
+
+
+def shortage_advice(below: Tier | None, *, offloaded: bool, smaller: list[str], queue: bool) -> str:
+    """A sentence for the one who asked for the clip.
+
+    Args:
+        below: the next smaller memory tier, if it may help.
+        smaller: variants that are here and need less.
+        queue: whether the clip comes from the page's queue.
+    """
+    parts = ["There is not enough memory for this clip. Close other programs that use the GPU"]
+    if below is not None:
+        by_itself = ", or let the queue do so by itself (System tab)" if queue else ""
+        parts.append(f"use the next smaller memory tier with --memory {below.name}{by_itself}")
+    elif not offloaded:
+        parts.append("start Ovi Studio with --cpu-offload")
+    names = f"a smaller variant: {', '.join(smaller)}" if smaller else "a variant with fewer pixels or fewer seconds"
+    return f"{', '.join(parts)}, or choose {names}."

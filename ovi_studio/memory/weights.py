@@ -1,0 +1,83 @@
+"""The number format of the transformer's weights, and the conversion while they are loaded, tensor by tensor.
+
+Only the linear layers of the blocks are converted: 94% of the weights. Embeddings, time projection, modulation, norms
+and heads keep the model's format; they are small, and the time embedding steers every token (docs/performance.md says
+what each choice costs).
+"""
+
+import re
+from collections.abc import Mapping
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ovi_studio.errors import JobError
+from ovi_studio.memory.formats import Weights
+from ovi_studio.memory.linear import Float8Linear, Int8Linear
+
+M = TypeVar("M", bound=nn.Module)
+
+_CONVERTED = re.compile(r"\.blocks\.\d+\.(self_attn|cross_attn|ffn)\.\w+$")
+
+
+_LAYERS: Mapping[Weights, type[Int8Linear] | type[Float8Linear]] = {
+    Weights.INT8: Int8Linear,
+    Weights.FP8: Float8Linear,
+}
+
+
+def converted_layers(model: nn.Module) -> list[str]:
+    """Names of the layers that a format other than the model's own is for."""
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and _CONVERTED.search(f".{name}")
+    ]
+
+
+def official_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Shape of every parameter that an official checkpoint has; converted layers have more."""
+    return {
+        name: tuple(parameter.shape)
+        for name, parameter in model.named_parameters()
+        if not name.endswith("weight_scale")
+    }
+
+
+def prepare(model: nn.Module, weights: Weights) -> None:
+    """Give a model on the meta device the layers that take tensors which `convert` made."""
+    if weights is Weights.BF16:
+        return
+    kind = _LAYERS[weights]
+    for name in converted_layers(model):
+        owner, _, attribute = name.rpartition(".")
+        layer = model.get_submodule(name)
+        setattr(
+            model.get_submodule(owner), attribute, kind(layer.in_features, layer.out_features, layer.bias is not None)
+        )
+
+
+def as_loaded(model: M, dtype: torch.dtype) -> M:
+    """A model on the meta device with the number formats that loading gives it."""
+    for name, parameter in model.named_parameters():
+        if parameter.dtype == torch.float32 and not name.endswith("weight_scale"):
+            parameter.data = parameter.data.to(dtype)
+    return model
+
+
+def convert(name: str, tensor: Tensor, weights: Weights, dtype: torch.dtype) -> dict[str, Tensor]:
+    """A checkpoint's tensor as the model keeps it: usually one, with a scale two.
+
+    Raises `JobError` for fp8 if the file has this layer in another format: rounding it to fp8 without a scale would
+    lose what the file has.
+    """
+    layer, _, kind = name.rpartition(".")
+    if weights is Weights.BF16 or kind != "weight" or tensor.dim() != 2 or not _CONVERTED.search(f".{layer}"):
+        return {name: tensor.to(dtype)}
+    if weights is Weights.FP8 and tensor.dtype != torch.float8_e4m3fn:
+        raise JobError(
+            "This variant's file holds no fp8 weights; choose int8 weights, or the variant with an fp8 file."
+        )
+    # From the stored value, not from one that was rounded to the model's format in between.
+    return _LAYERS[weights].stored(name, tensor)

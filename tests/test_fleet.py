@@ -1,0 +1,122 @@
+"""Several engines over one queue, and what they do when memory runs out."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from engine_helpers import assert_done_exactly_once, engine, engine_pids, spec, studio, wait_for, wait_until_ended
+from fake_maker import NAME
+
+from ovi_studio import media
+from ovi_studio.engine.fleet import Fleet, seats
+from ovi_studio.engine.maker import MakerOptions
+from ovi_studio.engine.seat import Seat
+from ovi_studio.engine.supervisor import Condition, engine_command
+from ovi_studio.errors import JobError
+from ovi_studio.jobs.model import State
+from ovi_studio.jobs.store import RETRY_SMALLER, Store
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    with studio(tmp_path / "outputs", monkeypatch) as store:
+        yield store
+
+
+@contextlib.contextmanager
+def fleet(store: Store, engines: int) -> Iterator[Fleet]:
+    command = engine_command(store.paths, MakerOptions(Path("none")), NAME)
+    found = Fleet(store, command, engines, back_off=(0.05, 0.1, 0.2), patience=10)
+    found.start()
+    try:
+        yield found
+    finally:
+        found.stop()
+
+
+def gpu_of(pid: int) -> str | None:
+    entries = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    return next((entry.partition(b"=")[2].decode() for entry in entries if entry.startswith(b"CUDA_VISIBLE_D")), None)
+
+
+def test_every_job_of_a_queue_is_done_once_by_some_engine(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    store.pause()
+    ids = store.add([spec(f"wait {index}") for index in range(24)])
+    with fleet(store, 3) as found:
+        wait_for(lambda: sum(one.ready for one in store.engines()) == 3, 120)
+        assert found.status().condition in (Condition.RUNNING, Condition.STARTING)
+        if Path("/proc/self/environ").is_file():
+            assert sorted(gpu_of(pid) for pid in engine_pids(store)) == ["0", "1", "2"]
+        store.resume()
+        wait_for(lambda: len({job.number for job in store.jobs(states=[State.RUNNING])}) > 1, 60)
+        wait_until_ended(store, 120)
+    assert_done_exactly_once(store, ids)
+    assert engine_pids(store) == []
+
+
+def test_an_engine_that_dies_is_replaced_in_its_own_seat(store: Store) -> None:
+    with fleet(store, 2):
+        wait_for(lambda: sum(one.ready for one in store.engines()) == 2, 120)
+        victim = next(one for one in store.engines() if one.owner.startswith("engine1-"))
+        other = next(one for one in store.engines() if one.owner != victim.owner)
+        os.kill(victim.pid, 9)
+        wait_for(lambda: victim.owner not in [one.owner for one in store.engines()], 60)
+        wait_for(lambda: sum(one.ready for one in store.engines()) == 2, 120)
+        owners = [one.owner for one in store.engines()]
+        assert other.owner in owners
+        assert sum(owner.startswith("engine1-") for owner in owners) == 1
+
+
+def test_seats_take_the_gpus_that_this_process_may_see() -> None:
+    assert [seat.environment["CUDA_VISIBLE_DEVICES"] for seat in seats(2, None)] == ["0", "1"]
+    assert [seat.environment["CUDA_VISIBLE_DEVICES"] for seat in seats(2, "3,5,6")] == ["3", "5"]
+    assert seats(1, "3") == [Seat()]
+    with pytest.raises(JobError, match="4 engines need 4 GPUs, but CUDA_VISIBLE_DEVICES names 2"):
+        seats(4, "0,1")
+    with pytest.raises(JobError, match="from 1 to 64, not 0"):
+        seats(0, None)
+
+
+def test_an_engine_belongs_to_the_seat_in_its_name() -> None:
+    first, second = Seat.numbered(0, {}), Seat.numbered(1, {})
+    assert [first.owns(owner) for owner in ("engine-ab", "engine1-ab", "engine12-ab", "mine")] == [1, 0, 0, 1]
+    assert [second.owns(owner) for owner in ("engine-ab", "engine1-ab", "engine12-ab", "mine")] == [0, 1, 0, 0]
+    assert first.file(Path("engine.log")) == Path("engine.log")
+    assert second.file(Path("engine.log")) == Path("engine-engine1.log")
+
+
+# Out of memory
+
+
+@contextlib.contextmanager
+def tiered_engine(store: Store) -> Iterator[None]:
+    with engine(store, "--memory", "16"):
+        yield
+
+
+def test_out_of_memory_names_the_next_smaller_tier(store: Store) -> None:
+    (job,) = store.add([spec("crowded")])
+    with tiered_engine(store):
+        wait_until_ended(store)
+    assert store.get(job).state is State.FAILED
+    assert "--memory 12, or let the queue do so by itself (System tab)" in store.get(job).error
+
+
+def test_a_job_is_made_again_in_smaller_tiers_if_that_is_allowed(store: Store) -> None:
+    store.database.put_setting(RETRY_SMALLER, True)
+    job, hopeless, after = store.add([spec("crowded"), spec("memory"), spec("a clip")])
+    with tiered_engine(store):
+        wait_until_ended(store)
+    found = store.get(job)
+    assert found.state is State.DONE
+    assert found.attempt == 1  # it is not to blame
+    assert media.read_record(found.clip)["memory"] == {"tier": "8"}
+    assert media.read_record(store.get(after).clip)["memory"] == {"tier": "8"}
+    # In the smallest tier there is nothing to try any more.
+    assert store.get(hopeless).state is State.FAILED
+    assert "--memory" not in store.get(hopeless).error
+    texts = [notice.text for notice in store.database.notices()]
+    assert any("Job 1 ran out of memory in tier 16; it and what follows are made in tier 12" in text for text in texts)

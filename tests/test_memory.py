@@ -1,0 +1,341 @@
+"""Small GPUs: int8 and fp8 layers, streamed blocks, and what a plan promises. The device is the CPU throughout."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ovi_studio.adapters.changes import LowRank
+from ovi_studio.adapters.fuse import WeightFuser
+from ovi_studio.adapters.runtime import Beside, RuntimeAdapters
+from ovi_studio.errors import JobError
+from ovi_studio.memory import linear
+from ovi_studio.memory.formats import Weights
+from ovi_studio.memory.linear import Float8Linear, Int8Linear, quantise_rows, side_by_side
+from ovi_studio.memory.streaming import HostedModel
+from ovi_studio.memory.weights import convert, converted_layers, prepare
+from ovi_studio.models.transformer import OviTransformer, Pass
+
+CPU = torch.device("cpu")
+DEPTH = 7
+
+
+def random(*size: int, seed: int = 1) -> Tensor:
+    return torch.randn(size, generator=torch.Generator().manual_seed(seed))
+
+
+def layer(columns: int = 32, rows: int = 24, seed: int = 0, bias: bool = True) -> nn.Linear:
+    torch.manual_seed(seed)
+    return nn.Linear(columns, rows, bias).requires_grad_(False)
+
+
+def relative(result: Tensor, expected: Tensor) -> float:
+    return ((result.double() - expected.double()).norm() / expected.double().norm()).item()
+
+
+@pytest.fixture
+def model(tiny_dimensions: dict[str, Any]) -> OviTransformer:
+    torch.manual_seed(0)
+    towers = tiny_dimensions["fusion"]
+    towers = {name: tower | {"num_layers": DEPTH} for name, tower in towers.items()}
+    return OviTransformer(**towers).eval().requires_grad_(False)
+
+
+def velocities(model: OviTransformer, seed: int = 1) -> tuple[Tensor, ...]:
+    """A guided step, from text to velocities."""
+    text = model.prepare_text(random(1, 5, 16, seed=seed), random(1, 5, 16, seed=seed + 1))
+    video, audio = random(1, 8, 3, 4, 6, seed=seed + 2), random(1, 11, 20, seed=seed + 3)
+    both = model.velocities(video, audio, torch.tensor([500.0]), [Pass(text), Pass(text, 2)])
+    return tuple(tensor for one in both for tensor in one)
+
+
+def assert_same(result: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> None:
+    for one, other in zip(result, expected, strict=True):
+        assert torch.equal(one, other)
+
+
+# Layers
+
+
+def test_int8_rows_come_back_within_half_a_step_and_zeros_stay_zeros() -> None:
+    x = random(5, 40) * torch.tensor([[1e-6], [1.0], [1e4], [0.0], [3.0]])
+    rows = quantise_rows(x)
+    assert rows.values.dtype == torch.int8
+    assert ((rows.values * rows.scale - x).abs() <= rows.scale * 0.501).all()
+    assert rows.values[3].abs().max() == 0
+    assert rows.values[1].abs().max() == 127
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_int8_layer_is_the_product_of_the_rounded_numbers(dtype: torch.dtype, bias: bool) -> None:
+    plain = layer(bias=bias).to(dtype)
+    quantised = Int8Linear.of(plain)
+    x = random(2, 9, 32).to(dtype)
+    inputs, weights = quantise_rows(x), quantise_rows(plain.weight)
+    exact = (inputs.values * inputs.scale).double() @ (weights.values * weights.scale).double().T
+    expected = exact if plain.bias is None else exact + plain.bias.double()
+    result = quantised(x)
+    assert result.dtype == dtype
+    assert relative(result, expected) < (1e-6 if dtype == torch.float32 else 5e-3)
+    assert 1e-4 < relative(result, plain(x)) < 0.02
+
+
+def test_a_long_input_is_multiplied_in_parts_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    quantised = Int8Linear.of(layer())
+    x = random(1, 103, 32)
+    expected = quantised(x)
+    monkeypatch.setattr(linear, "_AT_ONCE", 32 * 20)
+    assert torch.equal(quantised(x), expected)
+
+
+def test_where_integers_cannot_be_multiplied_the_weight_is_brought_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = layer()
+    quantised = Int8Linear.of(plain)
+    x = random(3, 32)
+    monkeypatch.setattr(linear, "_multiplies_integers", lambda *_: False)
+    weights = quantise_rows(plain.weight)
+    expected = nn.functional.linear(x, weights.values * weights.scale, plain.bias)
+    torch.testing.assert_close(quantised(x), expected)
+
+
+def test_layers_side_by_side_equal_each_alone() -> None:
+    layers = [Int8Linear.of(layer(seed=seed)) for seed in range(3)]
+    x = random(2, 9, 32)
+    for result, one in zip(side_by_side(x, layers), layers, strict=True):
+        assert torch.equal(result, one(x))
+
+
+def test_an_int8_layer_splits_into_rows_exactly() -> None:
+    # As FSDP shards it: every rank has some rows of each parameter.
+    whole = Int8Linear.of(layer())
+    x = random(7, 32)
+    parts = []
+    for rows in (slice(0, 12), slice(12, 24)):
+        part = Int8Linear(32, 12)
+        part.load_state_dict({name: tensor[rows] for name, tensor in whole.state_dict().items()}, assign=True)
+        parts.append(part(x))
+    assert torch.equal(torch.cat(parts, dim=1), whole(x))
+
+
+@pytest.mark.parametrize("kind", [Int8Linear, Float8Linear])
+def test_a_lora_runs_beside_a_layer_in_8_bits(kind: type[Int8Linear] | type[Float8Linear]) -> None:
+    owner = nn.Module()
+    owner.deep = nn.Module()
+    owner.deep.o = kind.of(layer())
+    x = random(4, 32)
+    before = owner.deep.o(x)
+    down, up = random(3, 32, seed=5), random(24, 3, seed=6)
+    adapters = RuntimeAdapters(owner)
+    adapters.inject({"deep.o": [Beside(LowRank(up=up, down=down, scale=0.5), (1.0,))]}, torch.float32)
+    torch.testing.assert_close(owner.deep.o(x), before + 0.5 * x @ down.T @ up.T, rtol=1e-4, atol=1e-4)
+    adapters.remove()
+    assert torch.equal(owner.deep.o(x), before)
+
+
+def test_an_fp8_layer_gives_the_numbers_of_its_weight_converted_when_loaded() -> None:
+    stored = layer().weight.to(torch.float8_e4m3fn)
+    kept = Float8Linear(32, 24, bias=False)
+    kept.load_state_dict({"weight": stored}, assign=True)
+    x = random(3, 32).bfloat16()
+    assert kept.weight.dtype == torch.float8_e4m3fn
+    assert torch.equal(kept(x), nn.functional.linear(x, stored.bfloat16()))
+
+
+def test_a_change_is_fused_before_quantising_and_taken_back() -> None:
+    plain, quantised = layer(), Int8Linear.of(layer())
+    before = {name: tensor.clone() for name, tensor in quantised.state_dict().items()}
+    fuser = WeightFuser(dict(quantised.named_parameters()), dict(plain.named_parameters()))
+    change = LowRank(up=random(24, 3, seed=6), down=random(3, 32, seed=5), scale=0.5)
+    assert fuser.can_change("weight")
+    fuser.write({"weight": [(change, 0.8)]})
+    changed = nn.Linear(32, 24)
+    changed.load_state_dict({"weight": plain.weight + 0.4 * change.up @ change.down, "bias": plain.bias})
+    assert torch.equal(quantised.weight, Int8Linear.of(changed).weight)
+    torch.testing.assert_close(quantised.weight_scale, Int8Linear.of(changed).weight_scale)
+    fuser.restore(["weight"])
+    assert all(torch.equal(tensor, before[name]) for name, tensor in quantised.state_dict().items())
+    # Without the unrounded weights there is nothing to add to.
+    assert not WeightFuser(dict(quantised.named_parameters())).can_change("weight")
+
+
+# The transformer
+
+
+def converted(model: OviTransformer, weights: Weights) -> OviTransformer:
+    """A copy as loading makes it."""
+    with torch.device("meta"):
+        copy = OviTransformer(model.config.video, model.config.audio)
+        prepare(copy, weights)
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        tensors |= convert(name, tensor, weights, torch.float32)
+    copy.load_state_dict(tensors, assign=True)
+    return copy.eval()
+
+
+def test_the_blocks_layers_alone_are_converted(model: OviTransformer) -> None:
+    names = set(converted_layers(model))
+    assert len(names) == DEPTH * 2 * (4 + 6 + 2)
+    quantised = converted(model, Weights.INT8)
+    kinds = {name: type(module) for name, module in quantised.named_modules() if isinstance(module, nn.Linear)}
+    assert {name for name, kind in kinds.items() if kind is Int8Linear} == names
+    assert {"video_model.time_projection.1", "audio_model.head.head"} <= kinds.keys() - names
+    assert all(p.dtype in (torch.float32, torch.int8) for p in quantised.parameters())
+
+
+def test_int8_changes_the_transformers_output_a_little(model: OviTransformer) -> None:
+    errors = [
+        relative(one, other)
+        for one, other in zip(velocities(converted(model, Weights.INT8)), velocities(model), strict=True)
+    ]
+    assert all(1e-5 < error < 0.02 for error in errors), errors
+
+
+def test_fp8_is_refused_for_a_file_that_has_none(model: OviTransformer) -> None:
+    with pytest.raises(JobError, match="holds no fp8 weights; choose int8"):
+        converted(model, Weights.FP8)
+
+
+# Streaming
+
+
+class Late:
+    """Copies as late as they may be, and spoils a slot as soon as it may be."""
+
+    def __init__(self, device: torch.device, slots: int) -> None:
+        self.pending: dict[int, tuple[Tensor, Tensor]] = {}
+        self.fetched: list[int] = []
+        self.busy: set[int] = set()
+
+    def fetch(self, slot: int, target: Tensor, source: Tensor) -> None:
+        assert slot not in self.busy, "a slot is filled while a block computes in it"
+        target.fill_(0x7F)
+        self.pending[slot] = target, source
+        self.fetched.append(source.data_ptr())
+
+    def arrive(self, slot: int) -> None:
+        self.busy.add(slot)
+        if slot in self.pending:
+            target, source = self.pending.pop(slot)
+            target.copy_(source)
+
+    def release(self, slot: int) -> None:
+        self.busy.discard(slot)
+
+    def close(self) -> None:
+        for target, source in self.pending.values():
+            target.copy_(source)
+        self.pending.clear()
+
+
+class Spy:
+    """Makes transfers and keeps them."""
+
+    def __init__(self) -> None:
+        self.made: list[Late] = []
+
+    def __call__(self, device: torch.device, slots: int) -> Late:
+        self.made.append(Late(device, slots))
+        return self.made[-1]
+
+
+@pytest.mark.parametrize("weights", [Weights.BF16, Weights.INT8])
+@pytest.mark.parametrize(("resident", "slots"), [(0, 2), (1, 2), (3, 2), (4, 3), (0, 1), (6, 2), (None, 2)])
+def test_streamed_blocks_compute_what_resident_ones_do(
+    model: OviTransformer, weights: Weights, resident: int | None, slots: int
+) -> None:
+    model = converted(model, weights)
+    expected = [velocities(model, seed) for seed in (1, 10)]
+    hosted = HostedModel(model, CPU, model.fusion_blocks, resident, slots, transfers=Spy())
+    assert hosted.streamed % slots == 0
+    for _ in range(2):
+        with hosted.in_use():
+            for result, seed in zip(expected, (1, 10), strict=True):
+                assert_same(velocities(model, seed), result)
+    assert_same(velocities(model, 1), expected[0])
+
+
+def test_a_step_fetches_every_streamed_block_once_for_both_passes(model: OviTransformer) -> None:
+    spy = Spy()
+    hosted = HostedModel(model, CPU, model.fusion_blocks, 1, transfers=spy)
+    assert hosted.streamed == 6
+    with hosted.in_use():
+        at_first = len(spy.made[0].fetched)
+        velocities(model)
+        fetched = spy.made[0].fetched[at_first:]
+    assert at_first == 2
+    # Text and the step: each block once in both, in turn.
+    assert len(fetched) == 2 * 6
+    assert fetched[:6] == fetched[6:]
+    assert len(set(fetched)) == 6
+
+
+def test_a_block_out_of_turn_is_fetched_all_the_same(model: OviTransformer) -> None:
+    text = model.prepare_text(random(1, 5, 16), random(1, 5, 16))
+    expected = [model.fusion_blocks[depth].project_text(random(1, 5, 32), random(1, 5, 32)) for depth in (5, 0, 3)]
+    hosted = HostedModel(model, CPU, model.fusion_blocks, 0, transfers=Spy())
+    with hosted.in_use():
+        for depth, before in zip((5, 0, 3), expected, strict=True):
+            after = model.fusion_blocks[depth].project_text(random(1, 5, 32), random(1, 5, 32))
+            assert torch.equal(after[0].key, before[0].key)
+    assert torch.equal(model.prepare_text(random(1, 5, 16), random(1, 5, 16)).video[0].key, text.video[0].key)
+
+
+def test_weights_changed_at_rest_count_from_then_on(model: OviTransformer) -> None:
+    name = "video_model.blocks.4.ffn.0.weight"
+    other = "audio_model.blocks.0.self_attn.q.weight"
+    hosted = HostedModel(model, CPU, model.fusion_blocks, 2, transfers=Spy())
+    parameters = dict(model.named_parameters())
+    with hosted.in_use():
+        before = velocities(model)
+        with hosted.at_rest():
+            for one in (name, other):
+                parameters[one].data.mul_(1.5)
+        changed = velocities(model)
+    assert not torch.allclose(changed[0], before[0])
+    assert_same(velocities(model), changed)
+
+
+def test_a_run_that_fails_leaves_every_weight_at_home(model: OviTransformer) -> None:
+    expected = velocities(model)
+    hosted = HostedModel(model, CPU, model.fusion_blocks, 0, transfers=Spy())
+    model.fusion_blocks[4].register_forward_pre_hook(lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError), hosted.in_use():
+        velocities(model)
+    model.fusion_blocks[4]._forward_pre_hooks.clear()
+    assert_same(velocities(model), expected)
+    assert not any("forward" in block.__dict__ or "project_text" in block.__dict__ for block in model.fusion_blocks)
+
+
+def test_streaming_keeps_the_names_and_the_parameters(model: OviTransformer) -> None:
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    identities = {name: id(parameter) for name, parameter in model.named_parameters()}
+    hosted = HostedModel(model, CPU, model.fusion_blocks, 1)
+    with hosted.in_use():
+        velocities(model)
+    assert {name: id(parameter) for name, parameter in model.named_parameters()} == identities
+    assert all(torch.equal(parameter, before[name]) for name, parameter in model.named_parameters())
+
+
+def test_device_memory_holds_the_slots_and_not_the_streamed_blocks(model: OviTransformer) -> None:
+    hosted = HostedModel(model, CPU, model.fusion_blocks, 1)
+    homes = {p.untyped_storage().data_ptr() for p in model.fusion_blocks[0].parameters()}
+    assert len(homes) == 1  # packed: one copy brings the block
+    with hosted.in_use():
+        streamed = [{p.untyped_storage().data_ptr() for p in block.parameters()} for block in model.fusion_blocks]
+        places = {place for one in streamed if len(one) == 1 for place in one}
+    assert len(places) == 2
+    assert not places & homes
+
+
+@pytest.mark.slow
+def test_compiled_blocks_stream_too(model: OviTransformer) -> None:
+    model = converted(model, Weights.INT8)
+    expected = velocities(model)
+    model.compile_blocks()
+    hosted = HostedModel(model, CPU, model.fusion_blocks, 1, transfers=Spy())
+    with hosted.in_use():
+        for one, other in zip(velocities(model), expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-2)

@@ -1,0 +1,214 @@
+"""Memory tiers: what each promises, live tensors against the formulas, and clips that do not depend on the tier."""
+
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+from ovi_studio.bench import _inputs, shapes
+from ovi_studio.checkpoints.layout import require
+from ovi_studio.errors import JobError
+from ovi_studio.memory.formats import Weights
+from ovi_studio.memory.placement import choose_plan
+from ovi_studio.memory.tiers import (
+    CHOICES,
+    TIERS,
+    MemoryPlan,
+    activation_bytes,
+    find_tier,
+    fitting_tier,
+    plan_memory,
+    tier_below,
+)
+from ovi_studio.memory.weights import prepare
+from ovi_studio.models import fusion_block, video_vae
+from ovi_studio.models.transformer import OviTransformer, Pass
+from ovi_studio.parallel.plan import GIB, Demand
+from ovi_studio.pipeline import Compute, Pipeline
+from ovi_studio.spec import ClipSpec
+from ovi_studio.variants import published_variants
+
+CPU = torch.device("cpu")
+SPEC = ClipSpec(prompt="a red ball bounces", variant="tiny", steps=2, seed=7)
+
+
+def planned(variant: str, tier: str, weights: Weights | None = None) -> MemoryPlan:
+    found = published_variants()[variant]
+    side = int(found.pixel_area**0.5) // 32 * 32
+    return plan_memory(find_tier(tier), Demand.of(found, (side, side)), (side // 16, side // 16), weights)
+
+
+@pytest.mark.parametrize("tier", [tier.name for tier in TIERS])
+@pytest.mark.parametrize("variant", list(published_variants()))
+def test_every_variant_fits_into_every_tier_by_prediction(variant: str, tier: str) -> None:
+    plan = planned(variant, tier)
+    assert plan.peak_bytes < plan.tier.memory * 0.95
+    assert 0 <= plan.resident <= plan.blocks == 30
+    assert plan.streamed % 2 == 0
+
+
+def test_more_memory_keeps_more_blocks_and_at_last_all() -> None:
+    resident = [planned("960x960_10s", tier, Weights.BF16).resident for tier in ("12", "16", "24", "32", "max")]
+    assert resident == sorted(resident)
+    assert resident[0] < 6
+    assert resident[-2:] == [30, 30]
+
+
+def test_ten_seconds_at_960_stay_below_24_gb_in_bf16_and_12_gb_in_int8_by_prediction() -> None:
+    assert planned("960x960_10s", "24").peak_bytes < 24 * GIB
+    assert planned("960x960_10s", "24").weights is Weights.BF16
+    assert planned("960x960_10s", "12").peak_bytes < 12e9
+    assert planned("960x960_10s", "12").weights is Weights.INT8
+
+
+def test_free_memory_chooses_the_tier_whose_card_it_is() -> None:
+    free = {7.4: "8", 7.8: "8", 11.6: "12", 15.5: "16", 23.4: "24", 31.4: "32", 47.0: "32", 79.0: "max", 2.0: "8"}
+    assert {gib: fitting_tier(gib * GIB).name for gib in free} == free
+
+
+def test_each_tier_but_the_smallest_has_one_below() -> None:
+    below = [tier_below(tier.name) for tier in TIERS]
+    assert [None if tier is None else tier.name for tier in below] == [None, "8", "12", "16", "24", "32"]
+
+
+def test_an_unknown_tier_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(JobError, match=f"no memory tier '10'; choose one of {', '.join(CHOICES)}"):
+        find_tier("10")
+
+
+def test_a_file_in_fp8_stays_in_fp8_where_weights_are_chosen_for_a_gpu() -> None:
+    fp8, plain = (published_variants()[name] for name in ("720x720_5s_fp8", "720x720_5s"))
+    gpu = torch.device("cuda")
+    assert choose_plan(fp8, gpu, "12").weights is Weights.FP8
+    assert choose_plan(fp8, gpu, "12", "int8").weights is Weights.INT8
+    assert choose_plan(plain, gpu, "12").weights is Weights.INT8
+    assert choose_plan(plain, CPU).weights is Weights.BF16
+
+
+# Counted live tensors
+
+
+class Live(TorchDispatchMode):
+    """The most bytes that tensors which were made within it held at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peak = self._now = 0
+        self._holders: dict[int, list[int]] = {}
+
+    def __torch_dispatch__(self, operation: Any, types: Any, inputs: Any = (), options: Any = None) -> Any:
+        result = operation(*inputs, **(options or {}))
+        for tensor in tree_iter(result):
+            if isinstance(tensor, Tensor):
+                storage = tensor.untyped_storage()
+                key, size = storage._cdata, storage.nbytes()
+                if key not in self._holders:
+                    self._holders[key] = [0, size]
+                    self._now += size
+                self._holders[key][0] += 1
+                weakref.finalize(tensor, self._drop, key)
+        self.peak = max(self.peak, self._now)
+        return result
+
+    def _drop(self, key: int) -> None:
+        holders = self._holders[key]
+        holders[0] -= 1
+        if not holders[0]:
+            self._now -= holders[1]
+            del self._holders[key]
+
+
+def counted(work: Callable[[], object]) -> int:
+    with torch.no_grad(), Live() as live:
+        work()
+    return live.peak
+
+
+@pytest.mark.parametrize("weights", [Weights.BF16, Weights.INT8])
+@pytest.mark.parametrize(("name", "guided"), [("704x704_5s", True), ("960x960_10s", True), ("960x960_10s", False)])
+def test_a_full_size_step_needs_what_the_formula_says(
+    name: str, guided: bool, weights: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As kernels on a GPU do it: attention without its scores in memory, one norm without float32 copies.
+    monkeypatch.setattr(fusion_block, "attention", lambda query, *_: torch.empty_like(query))
+    monkeypatch.setattr(nn.RMSNorm, "forward", lambda _, x: torch.empty_like(x))
+    shape = shapes()[name]
+    shallow = {tower: options | {"num_layers": 2} for tower, options in shape.fusion.items()}
+    with torch.device("meta"):
+        model = OviTransformer(**shallow)
+        prepare(model, weights)
+    for parameter in model.parameters():
+        if parameter.dtype == torch.float32 and parameter.dim() > 0:
+            parameter.data = parameter.data.bfloat16()
+    *latents, text = _inputs(model, shape, torch.device("meta"), torch.bfloat16)
+    passes = [Pass(text), Pass(text, 1)][: 1 + guided]
+    peak = counted(lambda: model.velocities(*latents, passes))
+    assert 0.8 * activation_bytes(shape.demand(guided)) < peak < activation_bytes(shape.demand(guided))
+
+
+def decoder_peak(vae: Any, frames: int, height: int, width: int, tile: int | None) -> int:
+    latents = torch.empty(8, frames, height, width, device="meta")
+
+    def decode() -> None:
+        for _ in video_vae.decode(vae, latents, tile):
+            pass
+
+    return counted(decode)
+
+
+def test_the_decoders_memory_is_that_of_a_tile_and_not_of_the_clip(tiny_dimensions: dict[str, Any]) -> None:
+    with torch.device("meta"):
+        vae = video_vae.build_video_vae(tiny_dimensions["video_vae"])
+    short, long = (decoder_peak(vae, frames, 24, 24, 8) for frames in (3, 12))
+    # What grows are the features before the tiles, at latent resolution.
+    features = 24 * 24 * 4 * vae.config.decoder_base_dim * max(vae.config.dim_mult)
+    assert long - short < 9 * 3 * features
+    assert long < 1.1 * short
+    larger, whole = decoder_peak(vae, 3, 24, 24, 12), decoder_peak(vae, 3, 24, 24, None)
+    assert short < 0.75 * larger < 0.75 * whole
+
+
+# Clips
+
+
+def clip_of(bundle: Path, spec: ClipSpec = SPEC, resident: int | None = None, **options: Any) -> Any:
+    pipeline = Pipeline.load(require("tiny", bundle), Compute(CPU, torch.float32, **options))
+    if resident is not None:
+        plan = replace(pipeline.plan, resident=resident)
+        pipeline = Pipeline(pipeline.variant, pipeline.models, pipeline.compute, plan=plan)
+    return pipeline(spec)
+
+
+def test_a_clip_is_the_same_whatever_is_streamed(tiny_bundle: Path, tiny_pipeline: Pipeline) -> None:
+    plain = tiny_pipeline(SPEC)
+    assert plain.record["memory"] == {"tier": "max", "weights": "bf16", "resident_blocks": 2}
+    for resident in (0, 2):
+        clip = clip_of(tiny_bundle, resident=resident, memory="8", weights="bf16")
+        assert np.array_equal(clip.frames, plain.frames)
+        assert np.array_equal(clip.samples, plain.samples)
+        assert clip.record["memory"] == {"tier": "8", "weights": "bf16", "resident_blocks": resident}
+
+
+def test_offloaded_models_make_the_same_clip(tiny_bundle: Path, tiny_pipeline: Pipeline) -> None:
+    clip = clip_of(tiny_bundle, offloaded=True)
+    assert np.array_equal(clip.frames, tiny_pipeline(SPEC).frames)
+
+
+def test_int8_weights_make_nearly_the_same_clip(tiny_bundle: Path, tiny_pipeline: Pipeline) -> None:
+    plain, clip = tiny_pipeline(SPEC), clip_of(tiny_bundle, weights="int8", resident=0)
+    difference = np.abs(clip.frames.astype(int) - plain.frames.astype(int))
+    assert 0 < difference.mean() < 4
+    assert clip.record["memory"]["weights"] == "int8"
+
+
+def test_fp8_weights_are_refused_for_a_bundle_without_them(tiny_bundle: Path) -> None:
+    with pytest.raises(JobError, match="holds no fp8 weights"):
+        clip_of(tiny_bundle, weights="fp8")
