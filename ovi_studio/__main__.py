@@ -6,13 +6,13 @@ Imports of services stand inside the commands, because torch takes seconds and `
 import argparse
 import json
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ovi_studio import bench_command
 from ovi_studio.adapters.stack import parse_use
 from ovi_studio.checkpoints.layout import default_checkpoint_directory
 from ovi_studio.errors import JobError
@@ -149,17 +149,7 @@ def _add_generate(commands: Any) -> None:
 
 def _add_bench(commands: Any) -> None:
     parser = commands.add_parser("bench", help="measure a forward pass of a named shape, or a whole clip")
-    parser.add_argument(
-        "shape", nargs="?", default="small", help="small, demo, 704x704_5s, 960x960_5s, 960x960_10s, clip"
-    )
-    parser.add_argument("--guided", action="store_true", help="with the negative pass, as in a step with guidance")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument(
-        "--limit-gb", type=float, metavar="N", help="GPU memory to do with (GiB), as a smaller card has"
-    )
-    parser.add_argument("--resident", type=int, metavar="N", help="blocks that are not streamed (default: the tier's)")
-    parser.add_argument("--variant", help="of the clip")
-    parser.add_argument("--steps", type=int, default=50, help="of the clip")
+    bench_command.add_options(parser)
     _add_checkpoint_directory(parser)
     _add_compute(parser)
     parser.set_defaults(run=_bench)
@@ -390,47 +380,7 @@ def _engine(arguments: Sequence[str]) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from ovi_studio import bench
-
-    compute = _compute(options)
-    if options.shape == "clip":
-        return _bench_clip(options, compute)
-    shapes = bench.shapes()
-    if options.shape not in shapes:
-        raise JobError(f"There is no shape {options.shape!r}; choose one of {', '.join(shapes)} or clip.")
-    if options.repeats < 1:
-        raise JobError(f"The number of repeats must be 1 or more, not {options.repeats}.")
-    if options.limit_gb is not None and options.limit_gb <= 0:
-        raise JobError(f"The limit must be more than 0 GB, not {options.limit_gb:g}.")
-    shape, limit = shapes[options.shape], options.limit_gb and options.limit_gb * 2**30
-    setup = bench.Setup.of(shape, compute, guided=options.guided, limit=limit)
-    if options.resident is not None:
-        setup = replace(setup, resident=max(0, options.resident))
-    measurement = bench.measure_forward(shape, compute, options.repeats, guided=options.guided, setup=setup)
-    what = "step with guidance" if options.guided else "forward pass"
-    print(f"{options.shape}, {what}, {compute.dtype} on {compute.device}: {measurement}")
-    return 0
-
-
-def _bench_clip(options: argparse.Namespace, compute: "Compute") -> int:
-    from ovi_studio.bench import peak_memory
-    from ovi_studio.checkpoints.layout import default_variant, require
-    from ovi_studio.pipeline import Pipeline
-
-    directory = _checkpoints(options)
-    variant = options.variant or default_variant(directory)
-    start = time.perf_counter()
-    pipeline = Pipeline.load(require(variant, directory), compute)
-    loaded = time.perf_counter()
-    spec = ClipSpec(prompt="a red ball bounces on a green floor", variant=variant, steps=options.steps)
-    clip = pipeline(spec, _progress_bar())
-    seconds = {"load": round(loaded - start, 3), **clip.record["seconds"]}
-    phases = ", ".join(f"{name.replace('_', ' ')} {value:.2f} s" for name, value in seconds.items())
-    total = sum(seconds.values())
-    peak = peak_memory(compute.device) / 2**30
-    print(f"{variant}, {options.steps} steps, {compute.dtype} on {compute.device}: {total:.2f} s ({phases}), ", end="")
-    print(f"{seconds['denoise'] / options.steps:.3f} s a step, peak memory {peak:.2f} GiB")
-    return 0
+    return bench_command.run(options, _checkpoints(options), _compute(options), _progress_bar)
 
 
 # Shared by the commands

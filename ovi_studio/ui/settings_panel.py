@@ -47,9 +47,7 @@ def build_settings(studio: Shelf, shown: Any) -> None:
             weights = gr.Dropdown(
                 [("by the memory tier", AUTO), *((str(name), str(name)) for name in Weights)],
                 label="Weights",
-                info=_GIVEN
-                if given.weights != AUTO
-                else "int8 takes half of the memory; fp8 needs a file that has it.",
+                info=_GIVEN if given.weights != AUTO else "int8 takes half the memory; fp8 needs such a file.",
                 interactive=given.weights == AUTO,
                 filterable=False,
                 elem_id="setting-weights",

@@ -1,0 +1,77 @@
+"""`python -m ovi_studio bench`: a step of a named shape, or a whole clip, in one line. Imports torch only when run."""
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ovi_studio.errors import JobError
+from ovi_studio.spec import ClipSpec
+
+if TYPE_CHECKING:
+    from ovi_studio.pipeline import Compute
+    from ovi_studio.sampling.denoise import OnStep
+
+GIB = 2**30
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    parser.add_argument(
+        "shape", nargs="?", default="small", help="small, demo, 704x704_5s, 960x960_5s, 960x960_10s, clip"
+    )
+    parser.add_argument("--guided", action="store_true", help="with the negative pass, as in a step with guidance")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument(
+        "--limit-gb", type=float, metavar="N", help="GPU memory to do with (GiB), as a smaller card has"
+    )
+    parser.add_argument("--resident", type=int, metavar="N", help="blocks that are not streamed (default: the tier's)")
+    parser.add_argument("--variant", help="of the clip")
+    parser.add_argument("--steps", type=int, default=50, help="of the clip")
+
+
+def run(
+    options: argparse.Namespace, checkpoints: Path, compute: "Compute", progress_bar: Callable[[], "OnStep"]
+) -> int:
+    """Measure and print; returns the exit status."""
+    from ovi_studio import bench
+
+    if options.shape == "clip":
+        return _run_clip(options, checkpoints, compute, progress_bar())
+    shapes = bench.shapes()
+    if options.shape not in shapes:
+        raise JobError(f"There is no shape {options.shape!r}; choose one of {', '.join(shapes)} or clip.")
+    if options.repeats < 1:
+        raise JobError(f"The number of repeats must be 1 or more, not {options.repeats}.")
+    if options.limit_gb is not None and options.limit_gb <= 0:
+        raise JobError(f"The limit must be more than 0 GB, not {options.limit_gb:g}.")
+    shape, limit = shapes[options.shape], options.limit_gb and options.limit_gb * GIB
+    setup = bench.Setup.of(shape, compute, guided=options.guided, limit=limit)
+    if options.resident is not None:
+        setup = replace(setup, resident=max(0, options.resident))
+    measurement = bench.measure_forward(shape, compute, options.repeats, guided=options.guided, setup=setup)
+    what = "step with guidance" if options.guided else "forward pass"
+    print(f"{options.shape}, {what}, {compute.dtype} on {compute.device}: {measurement}")
+    return 0
+
+
+def _run_clip(options: argparse.Namespace, checkpoints: Path, compute: "Compute", on_step: "OnStep") -> int:
+    from ovi_studio.bench import peak_memory
+    from ovi_studio.checkpoints.layout import default_variant, require
+    from ovi_studio.pipeline import Pipeline
+
+    variant = options.variant or default_variant(checkpoints)
+    start = time.perf_counter()
+    pipeline = Pipeline.load(require(variant, checkpoints), compute)
+    loaded = time.perf_counter()
+    spec = ClipSpec(prompt="a red ball bounces on a green floor", variant=variant, steps=options.steps)
+    clip = pipeline(spec, on_step)
+    seconds = {"load": round(loaded - start, 3), **clip.record["seconds"]}
+    phases = ", ".join(f"{name.replace('_', ' ')} {value:.2f} s" for name, value in seconds.items())
+    total = sum(seconds.values())
+    peak = peak_memory(compute.device) / GIB
+    print(f"{variant}, {options.steps} steps, {compute.dtype} on {compute.device}: {total:.2f} s ({phases}), ", end="")
+    print(f"{seconds['denoise'] / options.steps:.3f} s a step, peak memory {peak:.2f} GiB")
+    return 0
