@@ -29,7 +29,7 @@ from ovi_studio.memory.tiers import (
     tier_below,
 )
 from ovi_studio.memory.weights import prepare
-from ovi_studio.models import fusion_block, video_vae
+from ovi_studio.models import fusion_block, split, video_vae
 from ovi_studio.models.transformer import OviTransformer, Pass
 from ovi_studio.parallel.plan import GIB, Demand
 from ovi_studio.pipeline import Compute, Pipeline
@@ -138,7 +138,8 @@ def test_a_full_size_step_needs_what_the_formula_says(
     name: str, guided: bool, weights: Weights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As kernels on a GPU do it: attention without its scores in memory, one norm without float32 copies.
-    monkeypatch.setattr(fusion_block, "attention", lambda query, *_: torch.empty_like(query))
+    for module in (fusion_block, split):
+        monkeypatch.setattr(module, "attention", lambda query, *_: torch.empty_like(query))
     monkeypatch.setattr(nn.RMSNorm, "forward", lambda _, x: torch.empty_like(x))
     shape = shapes()[name]
     shallow = {tower: options | {"num_layers": 2} for tower, options in shape.fusion.items()}

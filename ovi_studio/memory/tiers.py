@@ -3,7 +3,7 @@
 Within a tier as many blocks of the transformer are resident as the longest step leaves room for. Predicted peaks, in
 bytes, with d the width, L the video tokens, p the passes (2 with guidance) and 2 bytes a value:
 
-    step   = embeddings and heads + (resident + 2 slots) * block + p * text + 2 d * ((9.5 + p) L + 5 min(L, 16384))
+    step   = embeddings and heads + (resident + 2 slots) * block + p * text + 2 d * ((9.5 + p) L + 7 min(L, 16384))
     decode = video decoder + 4.4 MB * tile^2, or 2.7 MB for each latent pixel of a whole frame
     peak   = max(step, decode), with whatever else stays on the device
 
@@ -25,7 +25,7 @@ SLOTS = 2
 _RESERVE = 1.1e9
 """Driver, libraries and the allocator's gaps; estimated."""
 _WIDTHS = 9.5
-_PARTIAL_WIDTHS = 5
+_PARTIAL_WIDTHS = 7
 _TOKENS_AT_ONCE = 16_384
 _VIDEO_DECODER = 1.4e9
 _DECODER_PIXEL = 4.4e6

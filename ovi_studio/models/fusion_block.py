@@ -198,6 +198,7 @@ class FusionBlock(nn.Module):
         y = self.audio.attend_to_itself(audio, audio_modulation)
         audio = audio._replace(tokens=y())
         video = video._replace(tokens=x())
+        del x, y  # with them goes what they held: queries, keys and values
         y = self.audio.attend_to_others(audio, audio_modulation, audio_text, video)
         x = self.video.attend_to_others(video, video_modulation, video_text, audio)
         return x(), y()
