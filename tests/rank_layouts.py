@@ -12,10 +12,14 @@ from typing import Any
 
 import torch
 from rank_helpers import counted_traffic
-from test_adapters import AUDIO, DIFFERENCES, DORA, LORA, build_model, reference_file, use
+from safetensors.torch import load_file
+from test_adapters import AUDIO, DIFFERENCES, DORA, LORA, REFERENCE, build_model, reference_file, use
 from torch import Tensor
 
 from ovi_studio.adapters.manager import AdapterManager
+from ovi_studio.checkpoints.load import assign
+from ovi_studio.memory.formats import Weights
+from ovi_studio.memory.weights import convert, official_shapes, prepare
 from ovi_studio.models.transformer import OviTransformer
 from ovi_studio.parallel.plan import Strategy
 from ovi_studio.parallel.ranks import Ranks, join_ranks
@@ -101,6 +105,33 @@ def layouts(ranks: Ranks) -> dict[str, float]:
     return found
 
 
+def build_int8() -> OviTransformer:
+    with torch.device("meta"):
+        model = OviTransformer(**json.loads((REFERENCE / "fusion.config.json").read_text()))
+        prepare(model, Weights.INT8)
+    tensors = {}
+    for name, tensor in load_file(REFERENCE / "fusion.weights.safetensors").items():
+        tensors |= convert(name, tensor, Weights.INT8, torch.float32)
+    return assign(model, tensors)
+
+
+@torch.no_grad()
+def int8(ranks: Ranks) -> dict[str, float]:
+    """Weights in 8 bits, sharded, with a stack beside them and without."""
+    plain, model = build_int8(), shard(ranks, Sharding(Strategy.FULL_SHARD, resident_blocks=1), build_int8())
+    managers = [AdapterManager(one, reference_file, shapes=official_shapes(one)) for one in (plain, model)]
+    found = {}
+    for stack in ([], [use(LORA)]):
+        for manager in managers:
+            manager.prepare(tuple(stack), 2)
+        for name, case in cases():
+            results = (
+                step(one, SHAPES["45 tokens"], group, **case) for one, group in ((model, ranks), (plain, Ranks()))
+            )
+            found[f"{len(stack)} adapters, {name}"] = difference(ranks, *results)
+    return found
+
+
 @torch.no_grad()
 def adapters(ranks: Ranks) -> dict[str, float]:
     """Stacks one after the other on a model that is sharded already, against the same in one process."""
@@ -160,7 +191,7 @@ def memory(ranks: Ranks) -> dict[str, list[int]]:
 
 def main() -> None:
     ranks = join_ranks()
-    answer = {part.__name__: part(ranks) for part in (layouts, adapters, traffic, memory)}
+    answer = {part.__name__: part(ranks) for part in (layouts, int8, adapters, traffic, memory)}
     sizes = ranks.everybody(answer["memory"])
     if ranks.leads:
         answer["memory"] = sizes
