@@ -134,7 +134,7 @@ class Demand:
             guided=guided,
             weights=weights,
             codecs=_CODECS if published else 0,
-            text_encoder=sum(file.size for file in variant.files[Part.TEXT_ENCODER]) if published else 0,
+            text_encoder=sum(file.size for file in variant.files.get(Part.TEXT_ENCODER, ())) if published else 0,
         )
 
     def with_weights(self, weights: str) -> "Demand":
