@@ -17,7 +17,8 @@ from ovi_studio.demo.judges import measure
 from ovi_studio.demo.scenes import render, synthesise
 from ovi_studio.models import video_vae
 from ovi_studio.models.mel import mel_spectrogram
-from ovi_studio.pipeline import Pipeline, to_bytes
+from ovi_studio.models.video_vae import to_bytes
+from ovi_studio.pipeline import Pipeline
 from ovi_studio.variants import SAMPLES_PER_LATENT
 
 
