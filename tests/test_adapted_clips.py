@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -190,17 +191,24 @@ def test_a_pipeline_looks_into_the_folder_of_the_environment(
 
 
 @pytest.mark.parametrize("solver", ["restart", "euler", "unipc", "dpm++"])
-def test_explicit_timesteps_with_both_scales_one_are_one_pass_each(generator: Generator, solver: str) -> None:
+def test_explicit_timesteps_with_both_scales_one_are_one_pass_each(
+    generator: Generator, solver: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spec = adapted(
         accelerators=(use("fast"),), timesteps="1000,937.5,833.3,625", solver=solver, video_guidance=1, audio_guidance=1
     )
     pipeline = generator.pipeline("tiny")
-    asked: list[float] = []
-    handle = pipeline.models.transformer.register_forward_pre_hook(lambda _, inputs: asked.append(inputs[2].item()))
-    try:
-        clip = pipeline(spec)
-    finally:
-        handle.remove()
-    assert asked == pytest.approx([1000, 937.5, 833.3, 625])
+    asked: list[tuple[float, int]] = []
+    transformer = pipeline.models.transformer
+    compute = transformer.velocities
+
+    def velocities(video: torch.Tensor, audio: torch.Tensor, timestep: torch.Tensor, passes: list, **clip: Any) -> Any:
+        asked.append((timestep.item(), len(passes)))
+        return compute(video, audio, timestep, passes, **clip)
+
+    monkeypatch.setattr(transformer, "velocities", velocities)
+    clip = pipeline(spec)
+    assert [passes for _, passes in asked] == [1, 1, 1, 1]
+    assert [timestep for timestep, _ in asked] == pytest.approx([1000, 937.5, 833.3, 625])
     assert same(pipeline(spec), clip)
     assert not same(pipeline(spec.with_settings({"seed": 8})), clip)
