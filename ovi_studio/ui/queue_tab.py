@@ -87,7 +87,8 @@ def build_queue(studio: Studio, form: CreateForm, tabs: gr.Tabs, page: gr.Blocks
     )
     tab.summary.choose(handlers.choose_batch, tab.view, [*tab.shown, tab.page], **PRIVATE)
     after = [*tab.shown, tab.page, tab.notice]
-    tab.table.act(handlers.act, tab.view, [*after, *form.outputs, tabs], **PRIVATE)
+    # Also one that comes while another is answered: who clicks twice means it.
+    tab.table.act(handlers.act, tab.view, [*after, *form.outputs, tabs], trigger_mode="multiple", **PRIVATE)
     for button, handler in (
         (tab.pause, handlers.pause),
         (tab.cancel, handlers.cancel_waiting),
