@@ -4,29 +4,27 @@ Both VAEs learn with noise added to their latents, and latents are kept near uni
 never exact, and the decoders must not mind.
 """
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKLWan
-from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
 from torch import Tensor, nn
 
 from ovi_studio.demo.fit import Budget, Losses, fit
 from ovi_studio.demo.scenes import FRAMES, Scene, Sound, draw_scene, render, synthesise
 from ovi_studio.models.audio_vae import AudioVAE, MPConv1d
 from ovi_studio.models.mel import HOP, mel_spectrogram
-from ovi_studio.models.video_vae import empty_cache
 from ovi_studio.models.vocoder import Vocoder
-from ovi_studio.variants import FRAMES_PER_LATENT
 
 LATENT_NOISE = 0.15
 LATENT_PENALTY = 2e-3
 _WINDOWS = ((300, 8, 5), (450, 4, 9), (None, 2, 17))
 """Until which step, how many scenes of how many frames: first many short windows, in the end long ones."""
-_DECODED_LATENTS = 4
-"""Latent frames that a step of the decoder's own training learns from."""
+_DECODED_CLIPS = 2
+"""Whole clips of a step of the decoder's own training."""
 _AUDIO_BATCH = 8
 _VOCODER_BATCH, _VOCODER_FRAMES = 8, 24
 _WAVE_WEIGHT = 50.0
@@ -36,21 +34,24 @@ _TONES = (Sound.LOW_TONE, Sound.HIGH_TONE, Sound.FOLLOWING_TONE)
 _SPECTRA = (256, 512, 1024, 2048)
 _EXAMPLES = 256
 
+EncodedClips = Callable[[np.random.Generator], tuple[Tensor, Tensor]]
+"""Draws a scene: what the video encoder makes of it (channels, frames, height, width), and its pixels."""
+
 
 def train_video_vae(vae: AutoencoderKLWan, budget: Budget, folder: Path, seed: int) -> None:
     """On windows of scenes; afterwards `latent_statistics` gives the numbers that the bundle needs."""
     fit(vae, partial(_video_losses, seed=seed), budget, folder)
 
 
-def train_video_decoder(vae: AutoencoderKLWan, budget: Budget, folder: Path, seed: int) -> None:
-    """The decoder alone, at all places of whole scenes, for latents that are settled.
+def train_video_decoder(vae: AutoencoderKLWan, clips: EncodedClips, budget: Budget, folder: Path, seed: int) -> None:
+    """The decoder alone, on whole scenes, for latents that are settled.
 
-    It is causal and remembers: what it saw in short windows says little about the end of a clip.
+    It is causal and remembers: after short windows alone, its pictures go astray a second into a clip.
     """
     vae.requires_grad_(False)
     vae.decoder.requires_grad_(True)
     vae.post_quant_conv.requires_grad_(True)
-    fit(vae, partial(_decoder_losses, seed=seed), budget, folder)
+    fit(vae, partial(_decoder_losses, clips=clips, seed=seed), budget, folder)
 
 
 def train_audio_vae(vae: AudioVAE, budget: Budget, folder: Path, seed: int) -> None:
@@ -97,27 +98,10 @@ def _video_losses(vae: nn.Module, step: int, *, seed: int) -> Losses:
     return _reconstruction(vae, latents, video, step) | {"size": LATENT_PENALTY * latents.square().mean()}
 
 
-def _decoder_losses(vae: nn.Module, step: int, *, seed: int) -> Losses:
+def _decoder_losses(vae: nn.Module, step: int, *, clips: EncodedClips, seed: int) -> Losses:
     random = np.random.default_rng([seed, step])
-    video = pixels(render(draw_scene(random))).unsqueeze(0).to(next(vae.parameters()).device)
-    with torch.no_grad():
-        latents = vae.encode(video).latent_dist.mode()
-    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(step)).to(latents)
-    start = int(random.integers(latents.shape[2] - _DECODED_LATENTS + 1))
-    decoded = _decode_from(vae, latents + LATENT_NOISE * noise, start)
-    first = max(0, FRAMES_PER_LATENT * (start - 1) + 1)
-    return _difference(decoded, video[:, :, first : first + decoded.shape[2]])
-
-
-def _decode_from(vae: nn.Module, latents: Tensor, start: int) -> Tensor:
-    """Pixels of `_DECODED_LATENTS` latent frames, with gradients, after what comes before them, without."""
-    cache = empty_cache(vae.decoder)
-    decoded = []
-    for index, latent in enumerate(latents[:, :, : start + _DECODED_LATENTS].split(1, dim=2)):
-        with torch.set_grad_enabled(index >= start):
-            x = vae.post_quant_conv(latent)
-            decoded.append(vae.decoder(x, feat_cache=cache, feat_idx=[0], first_chunk=index == 0))
-    return unpatchify(torch.cat(decoded[start:], dim=2), vae.config.patch_size)
+    latents, video = (torch.stack(parts) for parts in zip(*(clips(random) for _ in range(_DECODED_CLIPS)), strict=True))
+    return _reconstruction(vae, latents, video, step)
 
 
 def _reconstruction(vae: nn.Module, latents: Tensor, video: Tensor, step: int) -> Losses:

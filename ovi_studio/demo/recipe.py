@@ -65,7 +65,7 @@ RECIPE = Recipe(
     audio=Budget(minutes=9),
     video=Budget(minutes=20),
     vocoder=Budget(minutes=20),
-    decoder=Budget(minutes=20),
+    decoder=Budget(minutes=25, learning_rate=5e-4, matrix_rate=4e-3),
     scenes=2000,
     transformer=TrainSettings(
         minutes=60,
@@ -138,8 +138,19 @@ class Workshop:
     def decoder(self) -> None:
         """The video decoder alone, for longer: the encoder is settled once latents are made with it."""
         vae = self.video_vae("video")
-        codecs.train_video_decoder(vae, self.recipe.decoder, self.folder / "decoder", self.recipe.seed)
+        codecs.train_video_decoder(vae, self._encoded_clip, self.recipe.decoder, self.folder / "decoder", self.recipe.seed)
         self._keep("decoder", vae)
+
+    def _encoded_clip(self, random: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """One of the scenes that `latents` encoded, with the size its latents had before they were normalised."""
+        path = random.choice(sorted((self.folder / "latents").glob("*.safetensors")))
+        mean, std = (torch.tensor(values).view(-1, 1, 1, 1) for values in self._statistics().values())
+        scene = draw_scene(self._random(int(path.stem)))
+        return load_file(path)["video"] * std + mean, codecs.pixels(render(scene))
+
+    def _random(self, index: int) -> np.random.Generator:
+        """What the scene with this number and its captions are drawn with."""
+        return np.random.default_rng([self.recipe.seed, index])
 
     @torch.no_grad()
     def latents(self, part: int = 1, parts: int = 1) -> None:
@@ -151,7 +162,7 @@ class Workshop:
             name = f"{index:05}"
             if (folder / f"{name}.safetensors").is_file():
                 continue
-            random = np.random.default_rng([self.recipe.seed, index])
+            random = self._random(index)
             scene = draw_scene(random)
             captions = [caption(scene, random) for _ in range(_CAPTIONS)]
             video = video_vae.encode(vae, codecs.pixels(render(scene)).unsqueeze(0))[0]

@@ -120,7 +120,7 @@
     }
   }
 
-  setInterval(() => {
+  function look() {
     if (bell() && bell().getAttribute("aria-pressed") !== String(wanted())) showBell();
     const listed = document.querySelector("#batch-news")?.dataset.batches;
     if (!listed) return;
@@ -129,5 +129,12 @@
     newest ??= latest;
     batches.filter(isNews).forEach(tell);
     newest = Math.max(newest, latest);
-  }, 1000);
+  }
+  setInterval(look, 1000);
+  // What is listed first is no news. A look a second later could take what was made meanwhile for that.
+  const arrival = new MutationObserver(() => {
+    look();
+    if (newest !== null) arrival.disconnect();
+  });
+  arrival.observe(document.documentElement, { childList: true, subtree: true });
 }
