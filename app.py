@@ -9,16 +9,12 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from ovi_studio.checkpoints.layout import default_checkpoint_directory
+from ovi_studio.engine.options import DEFAULT_OUTPUT_DIRECTORY, add_engine_options, maker_options
 from ovi_studio.errors import JobError
-from ovi_studio.memory.options import add_memory_options
-from ovi_studio.parallel.launch import add_options, sharding_wish
 from ovi_studio.pictures import MAX_FILE_SIZE
 
-DEFAULT_OUTPUT_DIRECTORY = Path("outputs")
 DEFAULT_PORT = 7860
 LOGIN_VARIABLE = "OVI_STUDIO_LOGIN"
 _EVERYWHERE = "0.0.0.0"
@@ -51,22 +47,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         help=f"who may come in (default: the environment's {LOGIN_VARIABLE}, else made and printed if one is needed)",
     )
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="port to listen on (default: %(default)s)")
-    parser.add_argument(
-        "--ckpt-dir",
-        type=Path,
-        default=default_checkpoint_directory(),
-        help="folder with the checkpoints (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--out", type=Path, default=DEFAULT_OUTPUT_DIRECTORY, help="folder for the clips (default: %(default)s)"
-    )
-    parser.add_argument("--lora-dir", type=Path, help="folder with LoRA files (default: $OVI_LORA_DIR or loras)")
-    parser.add_argument("--state", type=Path, help="folder of the queue (default: .studio/ beside the clips)")
-    parser.add_argument("--attention", default="native", help="native, flash2, flash3 or sage (default: native)")
-    parser.add_argument("--compile", action="store_true", help="compile the transformer's blocks")
-    parser.add_argument("--cpu-offload", action="store_true", help="keep models in host memory while not used")
-    add_options(parser)
-    add_memory_options(parser)
+    add_engine_options(parser)
     parser.add_argument(
         "--engines",
         type=int,
@@ -111,26 +92,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Before the slow imports, so that the answer comes at once.
     if problem := _port_problem(options.host, options.port):
         sys.exit(problem)
-    from ovi_studio.engine.maker import DEFAULT_MAKER, MakerOptions
+    from ovi_studio.engine.maker import DEFAULT_MAKER
     from ovi_studio.studio import Studio
 
     try:
-        making = MakerOptions(
-            options.ckpt_dir,
-            options.attention,
-            options.compile,
-            options.cpu_offload,
-            options.lora_dir,
-            options.gpus,
-            sharding_wish(options),
-            weights=options.weights,
-            memory=options.memory,
-        )
         studio = Studio.open(
             options.out,
             options.ckpt_dir,
             state=options.state,
-            options=making,
+            options=maker_options(options),
             maker=options.maker or DEFAULT_MAKER,
             engines=options.engines,
         )

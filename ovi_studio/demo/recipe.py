@@ -137,8 +137,8 @@ class Workshop:
 
     def decoder(self) -> None:
         """The video decoder alone, for longer: the encoder is settled once latents are made with it."""
-        vae = self.video_vae("video")
-        codecs.train_video_decoder(vae, self._encoded_clip, self.recipe.decoder, self.folder / "decoder", self.recipe.seed)
+        vae, folder = self.video_vae("video"), self.folder / "decoder"
+        codecs.train_video_decoder(vae, self._encoded_clip, self.recipe.decoder, folder, self.recipe.seed)
         self._keep("decoder", vae)
 
     def _encoded_clip(self, random: np.random.Generator) -> tuple[Tensor, Tensor]:

@@ -95,7 +95,7 @@ def load_shared(
 
 def shard_transformer(model: OviTransformer, sharding: Sharding) -> None:
     """Leave this rank its share of a transformer that the leader has whole and the others on the meta device."""
-    with _fusion_blocks_as_modules(model):
+    with fusion_blocks_as_modules(model):
         _prepare(model, "FusionBlock", sharding)
     blocks = model.fusion_blocks
     for block in blocks:
@@ -170,7 +170,8 @@ def _plain_accelerator() -> Accelerator:
 
 
 @contextmanager
-def _fusion_blocks_as_modules(model: OviTransformer) -> Iterator[None]:
+def fusion_blocks_as_modules(model: OviTransformer) -> Iterator[None]:
+    """Let the fusion blocks, which are views, stand where FSDP looks for modules to wrap."""
     towers = (model.video_model, model.audio_model)
     blocks = [tower.blocks for tower in towers]
     for tower in towers:

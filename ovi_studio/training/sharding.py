@@ -5,8 +5,6 @@ parameters keep their official names; while Accelerate looks for what to wrap th
 weights are divided like those that are trained.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,7 +15,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from ovi_studio.models.transformer import OviTransformer
+from ovi_studio.parallel.sharding import fusion_blocks_as_modules
 from ovi_studio.training.flow import VelocityModel
 
 
@@ -33,7 +31,7 @@ def shard(accelerator: Accelerator, model: VelocityModel) -> nn.Module:
     # On a CPU Accelerate would pass the plugin over.
     accelerator.state.distributed_type = DistributedType.FSDP
     accelerator.state.fsdp_plugin = plugin
-    with _fusion_blocks_as_modules(model.transformer):
+    with fusion_blocks_as_modules(model.transformer):
         plugin.set_auto_wrap_policy(model)
         sharded = fsdp2_prepare_model(accelerator, model)
     for block in model.transformer.fusion_blocks:
@@ -76,16 +74,3 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
         for index, values in state["state"].items()
     }
     optimizer.load_state_dict({**state, "state": own})
-
-
-@contextmanager
-def _fusion_blocks_as_modules(transformer: OviTransformer) -> Iterator[None]:
-    towers = (transformer.video_model, transformer.audio_model)
-    blocks = [tower.blocks for tower in towers]
-    for tower in towers:
-        tower.blocks = nn.ModuleList()
-    # They stay registered beside the towers' blocks: FSDP looks for them again at the first use.
-    transformer.fusion = nn.ModuleList(transformer.fusion_blocks)
-    yield
-    for tower, own in zip(towers, blocks, strict=True):
-        tower.blocks = own
