@@ -412,10 +412,13 @@ from pathlib import Path
 import torch
 from ovi_studio.checkpoints.layout import require
 from ovi_studio.checkpoints.load import load_models
+from ovi_studio.memory.formats import Weights
 
-models = load_models(require("tiny", Path(sys.argv[1])), torch.device("cpu"), getattr(torch, sys.argv[2]))
+dtype, weights = {"int8": ("bfloat16", "int8")}.get(sys.argv[2], (sys.argv[2], "bf16"))
+inventory = require("tiny", Path(sys.argv[1]))
+models = load_models(inventory, torch.device("cpu"), getattr(torch, dtype), weights=Weights(weights))
 # What is mapped counts only when it was touched.
-assert not any(parameter.any() for parameter in models.transformer.parameters())
+assert not any(each.any() for name, each in models.transformer.named_parameters() if not name.endswith("scale"))
 peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(int(peak.split()[1]) * 1024)
 """
@@ -452,17 +455,19 @@ def large_bundle(bundle: Path) -> Iterator[Path]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of resident memory is read from /proc")
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
 def test_loading_takes_less_memory_than_the_largest_file_and_one_gigabyte(
     large_bundle: Path, dtype: str, python_environment: dict[str, str]
 ) -> None:
     size = part_path(large_bundle, Part.TRANSFORMER).stat().st_size
     assert size > 1.5e9
     command = [sys.executable, "-c", CHILD, str(large_bundle), dtype]
-    done = subprocess.run(command, env=python_environment, capture_output=True, text=True, timeout=300)
+    # The allocator gives temporary tensors of the published width back at once, but would keep these smaller ones.
+    environment = python_environment | {"MALLOC_MMAP_THRESHOLD_": "1000000"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     peak = int(done.stdout)
     print(f"loaded as {dtype}: peak {peak / 1e9:.2f} GB, file {size / 1e9:.2f} GB")
     assert peak < size + 10**9
-    if dtype == "bfloat16":
-        assert peak < size  # half the size, and the process itself
+    if dtype != "float32":
+        assert peak < size  # a half or a quarter of the size, and the process itself
