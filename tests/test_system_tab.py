@@ -67,6 +67,13 @@ def _write(path: Path) -> None:
         path.write_text('{"a": 1}', encoding="utf-8")
 
 
+@needs_browser
+def test_whoever_restarts_the_engine_is_told_when_it_will_be(tab: Tab, chromium: Any) -> None:
+    page = tab.open(chromium)
+    page.get_by_role("button", name="Restart the engine", exact=True).click()
+    page.wait_for_selector("text=The engine starts anew after its current step.")
+
+
 @pytest.mark.slow
 @needs_browser
 def test_findings_log_engine_and_places_are_shown_as_text(tab: Tab, chromium: Any, studio: Studio) -> None:

@@ -87,6 +87,7 @@ def test_own_templates_are_added_from_the_form_changed_and_deleted(page: Any, st
     page.get_by_label("What fills the slots").fill("animal: owl | fox")
     page.get_by_role("button", name="Save", exact=True).click()
     page.locator(".slots h2", has_text="Mine <script>").wait_for()
+    page.wait_for_selector("text=The template is saved among your own.")
     (own,) = [one for one in studio.templates.all().templates if one.own]
     assert own.audio == "wind"
     assert own.slots == (Slot("animal", "Animal", "owl", ("fox",)), Slot("line", "Line", "line"))

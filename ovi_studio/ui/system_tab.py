@@ -27,7 +27,7 @@ from ovi_studio.jobs.paths import StudioPaths
 from ovi_studio.jobs.store import RETRY_SMALLER, Store
 from ovi_studio.ui import system_views as views
 from ovi_studio.ui.settings_panel import build_settings
-from ovi_studio.ui.views import notice_html
+from ovi_studio.ui.views import good_html, notice_html
 from ovi_studio.variants import published_variants
 
 REFRESH_SECONDS = 1
@@ -67,7 +67,7 @@ def build_system(studio: Shelf, *_: object) -> None:
     parts.models.hidden(lambda: gr.Timer(active=False), None, parts.timer, **_PRIVATE)
     parts.timer.tick(tick, parts.seen, shown, **_PRIVATE)
     parts.check.click(check, None, None, **_PRIVATE).then(tick, parts.seen, shown, **_PRIVATE)
-    parts.restart.click(handlers.restart, None, None, **_PRIVATE)
+    parts.restart.click(handlers.restart, None, parts.notice, **_PRIVATE)
     parts.models.shown(handlers.retries, None, parts.retry, **_PRIVATE)
     parts.retry.input(handlers.allow_retries, parts.retry, None, **_PRIVATE)
 
@@ -138,10 +138,10 @@ class _Handlers:
         """Stop the download that is going on."""
         self._downloads.cancel()
 
-    def restart(self) -> None:
-        """Let the engine end after its step, and start a new one."""
+    def restart(self) -> str:
+        """Let the engine end after its step, and start a new one; returns what to say about it."""
         self._studio.supervisor.restart()
-        gr.Info("The engine starts anew after its current step.", duration=4)
+        return good_html("The engine starts anew after its current step.")
 
     def retries(self) -> bool:
         """Whether a clip that ran out of memory is made again in a smaller memory tier."""

@@ -12,7 +12,7 @@ from ovi_studio.prompt_check import parse_prompt
 from ovi_studio.prompts import MAX_PROMPT_LENGTH, AudioTag
 from ovi_studio.templates import CATEGORIES, OWN, Template, Templates, template_entry
 from ovi_studio.ui import templates_views as views
-from ovi_studio.ui.views import notice_html
+from ovi_studio.ui.views import good_html, notice_html
 from ovi_studio.variants import find_variant
 
 CREATE_TAB = "create"
@@ -215,7 +215,7 @@ def _build_editor() -> dict[str, Any]:
 
 def _connect_choice(parts: _Parts, handlers: _Handlers, form: Form, tabs: gr.Tabs) -> None:
     cards = [parts.cards, parts.notice]
-    for happens in (parts.category.change, parts.cards.shown):
+    for happens in (parts.category.input, parts.cards.shown):
         happens(handlers.cards, [parts.category, parts.chosen], cards, **_PRIVATE)
 
     def choose(event: gr.EventData, model: str | None, category: str) -> Any:
@@ -281,8 +281,9 @@ def _connect_keeping(parts: _Parts, handlers: _Handlers, form: Form) -> None:
     def save(edited: str, model: str | None, *entry: str) -> Any:
         def kept() -> list[Any]:
             template = handlers.save(edited, *entry)
-            gr.Info("The template is saved among your own.", duration=4)
-            return [*handlers.choose(template.id, model), OWN, *handlers.cards(OWN, template.id)]
+            cards, damaged = handlers.cards(OWN, template.id)
+            told = damaged or good_html("The template is saved among your own.")
+            return [*handlers.choose(template.id, model), OWN, cards, told]
 
         return _refused(kept, 9)
 
