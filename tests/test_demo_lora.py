@@ -1,5 +1,6 @@
-"""The embedded model learns a colour that it has never seen, from a folder of clips, and keeps what it could."""
+"""The embedded model learns a colour that it has never seen, from a folder of clips, and keeps everything else."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,27 +24,24 @@ from ovi_studio.spec import ClipSpec
 LIME = (150, 205, 55)
 NEAR = 45
 """Levels (Euclidean, RGB) from lime that a clip's object may have; the nearest old colours are 96 and 107 away."""
-NEW_CLIPS, OLD_CLIPS = 30, 18
+CLIPS = 32
+LEAST = 4
+"""Of six clips. 5 were lime when this was written, and at most one without the adapter; 5 grounds and all else were right."""
 VARIANT = "demo"
 
 
-def draw(seed: int, count: int, lime: bool) -> list[tuple[Scene, str]]:
-    """Scenes and captions; no ring, whose centre is background."""
+def draw(seed: int, count: int) -> list[tuple[Scene, str]]:
+    """Scenes with a lime object, which their captions say; no ring, whose centre is background."""
     random = np.random.default_rng(seed)
-    found: list[tuple[Scene, str]] = []
-    while len(found) < count:
-        scene = draw_scene(random)
-        if scene.shape is Shape.RING:
-            continue
-        scene = replace(scene, colour="lime") if lime else scene  # type: ignore[arg-type]
-        found.append((scene, caption(scene, random, complete=True)))
-    return found
+    lime = (replace(draw_scene(random), colour="lime") for _ in itertools.count())  # type: ignore[arg-type]
+    chosen = itertools.islice((scene for scene in lime if scene.shape is not Shape.RING), count)
+    return [(scene, caption(scene, random, complete=True)) for scene in chosen]
 
 
-def write(folder: Path, drawn: Sequence[tuple[Scene, str]], name: str) -> None:
+def write(folder: Path, drawn: Sequence[tuple[Scene, str]]) -> None:
     for number, (scene, text) in enumerate(drawn):
         clip = Clip(ClipSpec(prompt=text, variant=VARIANT), render(scene), synthesise(scene), None, {})
-        path = write_clip(clip, folder, f"{name}_{number:02}")
+        path = write_clip(clip, folder, f"{number:02}")
         path.with_suffix(".txt").write_text(text)
 
 
@@ -55,14 +53,12 @@ def is_lime(frames: np.ndarray) -> bool:
 
 
 @pytest.mark.slow
-def test_a_lora_teaches_a_new_colour_and_keeps_the_old_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lora_teaches_a_new_colour_and_keeps_all_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(scenes.RGB, "lime", LIME)  # type: ignore[arg-type]
-    # Old scenes among the new ones keep the model from taking every object for a lime one.
-    write(tmp_path / "clips", draw(1, NEW_CLIPS, lime=True), "lime")
-    write(tmp_path / "clips", draw(2, OLD_CLIPS, lime=False), "old")
+    write(tmp_path / "clips", draw(1, CLIPS))
     out = tmp_path / "loras" / "lime.safetensors"
     command = ["train-lora", str(tmp_path / "clips"), "--variant", VARIANT, "--out", str(out), "--trigger", ""]
-    command += ["--steps", "320", "--batch-size", "8", "--shift", "3", "--work", str(tmp_path / "work")]
+    command += ["--steps", "120", "--batch-size", "8", "--shift", "3", "--work", str(tmp_path / "work")]
     assert main(command) == 0
 
     inventory = require(VARIANT, tmp_path)
@@ -72,16 +68,10 @@ def test_a_lora_teaches_a_new_colour_and_keeps_the_old_ones(tmp_path: Path, monk
     def make(text: str, stack: tuple[object, ...]) -> Clip:
         return pipeline(ClipSpec(prompt=text, variant=VARIANT, steps=16, video_guidance=2.0, seed=5, adapters=stack))
 
-    new, old = draw(3, 6, lime=True), draw(4, 6, lime=False)
-    assert sum(is_lime(make(text, ()).frames) for _, text in new) <= 1
-    assert sum(is_lime(make(text, adapters).frames) for _, text in new) >= 4
-
-    def right(stack: tuple[object, ...]) -> int:
-        """Colours, backgrounds and kinds of sound of old scenes, as the judge finds them."""
-        clips = [(scene, make(text, stack)) for scene, text in old]
-        verdicts = [judge(measure(clip.frames, clip.samples), scene) for scene, clip in clips]
-        return sum(verdict.colour + verdict.background + verdict.sound for verdict in verdicts)
-
-    before = right(())
-    assert before >= 12
-    assert right(adapters) >= before - 3
+    drawn = draw(3, 6)
+    assert sum(is_lime(make(text, ()).frames) for _, text in drawn) <= 1
+    clips = [(scene, make(text, adapters)) for scene, text in drawn]
+    assert sum(is_lime(clip.frames) for _, clip in clips) >= LEAST
+    verdicts = [judge(measure(clip.frames, clip.samples), scene) for scene, clip in clips]
+    for question in ("shape", "background", "motion", "sound"):
+        assert sum(getattr(verdict, question) for verdict in verdicts) >= LEAST, question
