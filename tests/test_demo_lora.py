@@ -26,7 +26,7 @@ NEAR = 45
 """Levels (Euclidean, RGB) from lime that a clip's object may have; the nearest old colours are 96 and 107 away."""
 CLIPS = 32
 LEAST = 4
-"""Of six clips. 5 were lime when this was written, and at most one without the adapter; 5 grounds and all else were right."""
+"""Of six clips. When this was written, 5 were lime and 5 grounds right, all else was; at most one is lime without it."""
 VARIANT = "demo"
 
 
