@@ -26,7 +26,7 @@ NEAR = 45
 """Levels (Euclidean, RGB) from lime that a clip's object may have; the nearest old colours are 96 and 107 away."""
 CLIPS = 32
 LEAST = 4
-"""Of six clips. When this was written, 5 were lime and 5 grounds right, all else was; at most one is lime without it."""
+"""Of six clips. Found when this was written: 5 lime (without the adapter at most one), 5 grounds, 6 of all else."""
 VARIANT = "demo"
 
 
