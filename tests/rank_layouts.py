@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 from rank_helpers import counted_traffic
+from reference_adapters import AUDIO, DIFFERENCES, DORA, LORA, REFERENCE, build_model, reference_file, use
 from safetensors.torch import load_file
-from test_adapters import AUDIO, DIFFERENCES, DORA, LORA, REFERENCE, build_model, reference_file, use
 from torch import Tensor
 
 from ovi_studio.adapters.manager import AdapterManager

@@ -2,61 +2,36 @@
 
 import hashlib
 import json
-import math
 import random
-import subprocess
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from reference_adapters import (
+    AUDIO,
+    DIFFERENCES,
+    DORA,
+    FILES,
+    LORA,
+    REFERENCE,
+    build_model,
+    reference_file,
+    use,
+    write_lora,
+)
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ovi_studio.adapters.changes import Decomposed, LowRank
 from ovi_studio.adapters.fuse import WeightFuser
-from ovi_studio.adapters.header import PeftConfig, parameter_shapes, read_header
 from ovi_studio.adapters.manager import AdapterManager
-from ovi_studio.adapters.match import match_header
 from ovi_studio.adapters.names import NameMap
 from ovi_studio.adapters.read import read_adapter
-from ovi_studio.adapters.stack import AdapterUse, Strength, parse_stack, stack_to_json
 from ovi_studio.checkpoints.load import assign, read_tensors
 from ovi_studio.errors import JobError
 from ovi_studio.models.transformer import OviTransformer
-
-REFERENCE = Path(__file__).parent / "reference"
-FOLDER = REFERENCE / "lora"
-FILES = sorted(
-    [path for path in FOLDER.glob("*.safetensors") if not path.name.endswith(".expected.safetensors")]
-    + [path.parent for path in FOLDER.glob("*/adapter_config.json")]
-)
-LORA, AUDIO, DORA, DIFFERENCES = (
-    f"{name}.safetensors" for name in ("native_ab", "audio_tower", "dora", "native_updown_diff")
-)
-QUERY = "video_model.blocks.0.self_attn.q"
-
-
-def build_model(dtype: torch.dtype = torch.float32) -> OviTransformer:
-    model = OviTransformer(**json.loads((REFERENCE / "fusion.config.json").read_text()))
-    tensors = load_file(REFERENCE / "fusion.weights.safetensors")
-    return assign(model, {name: tensor.to(dtype) for name, tensor in tensors.items()})
-
-
-@pytest.fixture(scope="module")
-def names() -> NameMap:
-    return NameMap(parameter_shapes([REFERENCE / "fusion.weights.safetensors"]))
-
-
-def reference_file(name: str) -> Path:
-    return FOLDER / name
-
-
-def use(name: str, video: Any = 1, audio: Any = None, sha256: str | None = None) -> AdapterUse:
-    audio = video if audio is None else audio
-    return AdapterUse(name=name, video=Strength.parse(video), audio=Strength.parse(audio), sha256=sha256)
 
 
 @torch.no_grad()
@@ -82,13 +57,6 @@ def fingerprint(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def write_lora(path: Path, tensors: Mapping[str, Sequence[int]], **metadata: str) -> Path:
-    """A file with random tensors of these shapes."""
-    generator = torch.Generator().manual_seed(len(tensors))
-    save_file({name: torch.randn(shape, generator=generator) for name, shape in tensors.items()}, path, metadata)
-    return path
-
-
 class CountedFuser(WeightFuser):
     """Notes which parameters are written."""
 
@@ -99,276 +67,6 @@ class CountedFuser(WeightFuser):
     def write(self, changes: Mapping[str, Any]) -> None:
         self.written += changes
         super().write(changes)
-
-
-# Names
-
-
-@pytest.mark.parametrize(
-    ("written", "official"),
-    [
-        ("diffusion_model.blocks.0.self_attn.q", "video_model.blocks.0.self_attn.q.weight"),
-        ("model.diffusion_model.blocks.2.ffn.0", "video_model.blocks.2.ffn.0.weight"),
-        (
-            "base_model.model.video_model.blocks.1.cross_attn.k_fusion",
-            "video_model.blocks.1.cross_attn.k_fusion.weight",
-        ),
-        ("audio_model.blocks.1.cross_attn.v_fusion", "audio_model.blocks.1.cross_attn.v_fusion.weight"),
-        ("transformer.blocks.1.attn1.to_out.0", "video_model.blocks.1.self_attn.o.weight"),
-        ("transformer.blocks.1.attn2.to_v", "video_model.blocks.1.cross_attn.v.weight"),
-        ("transformer.blocks.1.ffn.net.0.proj", "video_model.blocks.1.ffn.0.weight"),
-        ("transformer.blocks.1.norm2", "video_model.blocks.1.norm3.weight"),
-        ("transformer.blocks.1.scale_shift_table", "video_model.blocks.1.modulation.modulation"),
-        ("transformer.scale_shift_table", "video_model.head.modulation"),
-        ("transformer.proj_out", "video_model.head.head.weight"),
-        ("transformer.condition_embedder.time_proj", "video_model.time_projection.1.weight"),
-        ("transformer.condition_embedder.time_embedder.linear_2", "video_model.time_embedding.2.weight"),
-        ("transformer.condition_embedder.text_embedder.linear_1", "video_model.text_embedding.0.weight"),
-        ("diffusion_model.patch_embedding", "video_model.patch_embedding.weight"),
-        ("lora_unet_blocks_0_cross_attn_k_fusion", "video_model.blocks.0.cross_attn.k_fusion.weight"),
-        ("lora_unet__blocks_0_self_attn_norm_q", "video_model.blocks.0.self_attn.norm_q.weight"),
-        ("lycoris_blocks_2_ffn_2", "video_model.blocks.2.ffn.2.weight"),
-        ("lora_unet_audio_model_blocks_2_ffn_2", "audio_model.blocks.2.ffn.2.weight"),
-        ("lora_unet_head_head", "video_model.head.head.weight"),
-        ("diffusion_model.blocks.1.modulation", "video_model.blocks.1.modulation.modulation"),
-        ("blocks.0.self_attn.k_img", None),
-        ("blocks.99.self_attn.q", None),
-        ("lora_unet_blocks_0_cross", None),
-    ],
-)
-def test_a_layer_is_found_under_every_name_it_goes_by(names: NameMap, written: str, official: str | None) -> None:
-    assert names.weight(written) == official
-
-
-def test_the_published_model_has_366_linear_layers_in_each_tower() -> None:
-    keys = json.loads((REFERENCE / "keys" / "ovi_fusion.keys.json").read_text())
-    names = NameMap({name: tuple(shape) for name, shape in keys.items()})
-    assert [names.linear_layers(tower) for tower in ("video", "audio")] == [366, 366]
-
-
-def test_modulation_differences_of_extracts_are_found(tmp_path: Path, names: NameMap) -> None:
-    path = write_lora(
-        tmp_path / "m.safetensors", {"diffusion_model.blocks.1.diff_m": (1, 6, 64), "head.diff_m": (1, 2, 64)}
-    )
-    assert set(read_adapter(path, names).changes) == {
-        "video_model.blocks.1.modulation.modulation",
-        "video_model.head.modulation",
-    }
-
-
-def test_an_adapter_name_inside_peft_keys_is_understood(tmp_path: Path, names: NameMap) -> None:
-    path = write_lora(
-        tmp_path / "p.safetensors",
-        {f"{QUERY}.lora_A.default.weight": (2, 64), f"{QUERY}.lora_B.default.weight": (64, 2)},
-    )
-    assert set(read_adapter(path, names).changes) == {f"{QUERY}.weight"}
-
-
-@pytest.mark.parametrize("adapter", ["", ".default"])
-def test_the_bias_of_the_second_half_is_scaled_like_the_pair(tmp_path: Path, names: NameMap, adapter: str) -> None:
-    pair = {f"{QUERY}.lora_A{adapter}.weight": (2, 64), f"{QUERY}.lora_B{adapter}.weight": (64, 2)}
-    tensors = {**pair, f"{QUERY}.lora_B{adapter}.bias": (64,)}
-    path = write_lora(tmp_path / "b.safetensors", tensors)
-    content = load_file(path)
-    if not adapter:
-        save_file({**content, f"{QUERY}.alpha": torch.tensor(8.0)}, path)
-    changes = read_adapter(path, names).changes
-    assert set(changes) == {f"{QUERY}.weight", f"{QUERY}.bias"}
-    (bias,) = changes[f"{QUERY}.bias"]
-    scale = 1.0 if adapter else 4.0
-    assert torch.equal(bias.delta(None), content[f"{QUERY}.lora_B{adapter}.bias"] * scale)
-
-
-def test_a_bias_without_its_pair_is_left_out(tmp_path: Path, names: NameMap) -> None:
-    path = write_lora(tmp_path / "b.safetensors", {f"{QUERY}.lora_B.bias": (64,)})
-    with pytest.raises(JobError, match="stands without"):
-        read_adapter(path, names)
-
-
-# Reports and refusals
-
-
-def test_what_is_left_out_is_reported_with_its_reason(names: NameMap) -> None:
-    report = read_adapter(reference_file("partial.safetensors"), names).report
-    assert len(report.left_out) == 4
-    assert (report.matched, report.layers) == (4, 6)
-    assert not report.complete
-    assert "4 of the file's tensors are left out" in (report.warning() or "")
-    assert all("_img" in item.tensor for item in report.left_out)
-
-
-def test_a_complete_match_has_no_warning(names: NameMap) -> None:
-    report = read_adapter(reference_file("peft_rslora"), names).report
-    assert report.warning() is None
-    assert report.summary() == "12 of 12 layers matched (video 6 of 42, audio 6 of 42)"
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("empty.safetensors", "is empty"),
-        ("half_pair.safetensors", "lora_B or lora_up is missing"),
-        ("html.safetensors", "web page"),
-        ("lfs_pointer.safetensors", "git-lfs"),
-        ("nan.safetensors", "no numbers"),
-        ("no_match.safetensors", "0 of its 2 tensors"),
-        ("pickle.pt", "is a pickle"),
-        ("pickle_in_disguise.safetensors", "is a pickle under the name"),
-        ("truncated.safetensors", "was cut off: it has 12280 bytes where its header says 24560"),
-        ("wrong_model_14b.safetensors", "made for Wan 14B (width 5120)"),
-    ],
-)
-def test_each_bad_file_is_refused_with_a_sentence_of_its_own(names: NameMap, name: str, words: str) -> None:
-    with pytest.raises(JobError) as refusal:
-        read_adapter(FOLDER / "rejected" / name, names)
-    assert words in str(refusal.value)
-
-
-def test_an_adapter_of_the_small_wan_model_is_refused_by_name(tmp_path: Path, names: NameMap) -> None:
-    path = write_lora(
-        tmp_path / "s.safetensors",
-        {"blocks.0.ffn.0.lora_A.weight": (4, 1536), "blocks.0.ffn.0.lora_B.weight": (8960, 4)},
-    )
-    with pytest.raises(JobError, match=r"Wan 1\.3B \(width 1536\)"):
-        read_adapter(path, names)
-
-
-def test_a_whole_checkpoint_is_told_from_an_adapter(tmp_path: Path, names: NameMap) -> None:
-    path = write_lora(tmp_path / "w.safetensors", {f"blocks.0.self_attn.{name}.weight": (64, 64) for name in "qkvo"})
-    with pytest.raises(JobError, match="whole model's weights"):
-        read_adapter(path, names)
-
-
-def test_a_layer_under_two_names_is_refused(tmp_path: Path, names: NameMap) -> None:
-    layers = ("blocks.0.self_attn.q", "diffusion_model.blocks.0.self_attn.q")
-    shapes = {"lora_A": (2, 64), "lora_B": (64, 2)}
-    path = write_lora(
-        tmp_path / "t.safetensors", {f"{layer}.{half}.weight": shapes[half] for layer in layers for half in shapes}
-    )
-    with pytest.raises(JobError, match="twice"):
-        read_adapter(path, names)
-
-
-# PEFT folders
-
-
-def write_peft(folder: Path, rank: int, **config: Any) -> Path:
-    folder.mkdir()
-    write_lora(
-        folder / "adapter_model.safetensors",
-        {f"base_model.model.{QUERY}.lora_A.weight": (rank, 64), f"base_model.model.{QUERY}.lora_B.weight": (64, rank)},
-    )
-    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 8, **config}))
-    return folder
-
-
-@pytest.mark.parametrize(
-    ("rank", "config", "scale"),
-    [
-        (4, {}, 2.0),
-        (4, {"use_rslora": True}, 4.0),
-        (16, {"rank_pattern": {"self_attn.q": 16}}, 0.5),
-        (4, {"alpha_pattern": {"self_attn.q": 2}}, 0.5),
-        (4, {"alpha_pattern": {"attn.q": 2}}, 2.0),
-        (4, {"alpha_pattern": {"^" + QUERY.replace(".", r"\."): 1}}, 0.25),
-    ],
-)
-def test_the_scale_of_a_peft_folder_is_that_of_peft(
-    tmp_path: Path, names: NameMap, rank: int, config: dict[str, Any], scale: float
-) -> None:
-    (change,) = read_adapter(write_peft(tmp_path / "folder", rank, **config), names).changes[f"{QUERY}.weight"]
-    assert isinstance(change, LowRank)
-    assert change.scale == scale
-
-
-@pytest.mark.parametrize(
-    ("config", "words"),
-    [
-        ({"peft_type": "LOHA"}, "method LOHA"),
-        ({"init_lora_weights": "pissa_niter_16"}, "changes the base weights"),
-        ({"use_dora": True}, "no magnitudes"),
-        ({"alpha_pattern": {"(a+)+$": 1}}, "plain layer names"),
-        ({"lora_alpha": math.nan}, "no readable"),
-        ({"lora_alpha": [8]}, "no readable"),
-    ],
-)
-def test_a_peft_folder_that_means_something_else_is_refused(
-    tmp_path: Path, names: NameMap, config: dict[str, Any], words: str
-) -> None:
-    with pytest.raises(JobError, match=words):
-        read_adapter(write_peft(tmp_path / "folder", 4, **config), names)
-
-
-def test_the_configuration_counts_in_the_hash_of_a_peft_folder(tmp_path: Path, names: NameMap) -> None:
-    one, other = (write_peft(tmp_path / str(alpha), 4, lora_alpha=alpha) for alpha in (4, 8))
-    assert read_adapter(one, names).sha256 != read_adapter(other, names).sha256
-
-
-def test_a_config_scales_by_the_rank_of_the_tensors() -> None:
-    assert PeftConfig(8, {}, rslora=True, dora=False).scale("layer", 16) == 2
-
-
-# Strengths
-
-
-@pytest.mark.parametrize(
-    ("text", "steps", "expected"),
-    [
-        ("0.8", 3, (0.8,)),
-        ("1;0", 4, (1, 1, 0, 0)),
-        ("1;0", 7, (1, 1, 1, 1, 0, 0, 0)),
-        ("0.9,0.8", 4, (0.9, 0.9, 0.8, 0.8)),
-        ("1;0.5,0", 8, (1, 1, 1, 1, 0.5, 0.5, 0, 0)),
-        ("1;0", 1, (1,)),
-        ("3,2,1", 2, (3, 2)),
-        ("1;1", 5, (1,)),
-        ("-0.5", 2, (-0.5,)),
-    ],
-)
-def test_a_schedule_divides_the_steps_evenly(text: str, steps: int, expected: tuple[float, ...]) -> None:
-    assert Strength.parse(text).over(steps) == expected
-
-
-@pytest.mark.parametrize("text", ["0.8", "1;0", "0.9,0.8", "1;0.5,0", "-1"])
-def test_a_strength_survives_as_text(text: str) -> None:
-    assert str(Strength.parse(text)) == text
-
-
-@pytest.mark.parametrize(
-    "value", ["", "strong", "1;;0", "nan", "inf", "11", "1," * 2000, None, True, [1], {"video": 1}]
-)
-def test_what_is_no_strength_is_refused(value: Any) -> None:
-    with pytest.raises(JobError):
-        Strength.parse(value)
-
-
-def test_a_stack_survives_as_json() -> None:
-    stack = (use("a.safetensors", "1;0", 0.2, sha256="0" * 64), use("b/c.safetensors"))
-    assert parse_stack(json.dumps(stack_to_json(stack))) == stack
-    assert parse_stack(None) == parse_stack("") == ()
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        "no json",
-        "{}",
-        [1],
-        [{}],
-        [{"name": ""}],
-        [{"name": "a\nb"}],
-        [{"name": "a", "weight": 1}],
-        [{"name": "a", "sha256": "12"}],
-        [{"name": "a"}, {"name": "a"}],
-        [{"name": str(index)} for index in range(100)],
-    ],
-)
-def test_what_is_no_stack_is_refused(value: Any) -> None:
-    with pytest.raises(JobError):
-        parse_stack(value)
-
-
-# On the model
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
@@ -647,15 +345,3 @@ def test_an_adapter_of_a_convolution_is_fused(tmp_path: Path) -> None:
     tensors = load_file(path)
     down, up = (tensors[f"{layer}.lora_{half}.weight"].flatten(1) for half in "AB")
     assert torch.allclose(model.video_model.patch_embedding.weight, before + (up @ down).view_as(before), atol=1e-5)
-
-
-def test_a_header_alone_gives_the_report(names: NameMap) -> None:
-    report = match_header("file", read_header(reference_file(LORA)), names).report
-    assert report == read_adapter(reference_file(LORA), names).report
-
-
-def test_headers_and_library_need_no_torch(python_environment: dict[str, str]) -> None:
-    modules = ("header", "names", "match", "stack", "describe", "library")
-    imports = ", ".join(f"ovi_studio.adapters.{name}" for name in modules)
-    code = f"import sys, {imports}; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], env=python_environment, timeout=60).returncode == 0

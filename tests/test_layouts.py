@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from rank_helpers import on_ranks
-from test_adapters import build_model
+from reference_adapters import build_model
 
 from ovi_studio.parallel.arithmetic import TowerSizes
 

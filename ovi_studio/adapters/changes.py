@@ -4,42 +4,32 @@ Every `delta` is float32, at strength 1, and has as many values as the parameter
 change depends on the weight; at strength s the weight is W + s * (W_dora - W), so all changes are added alike.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 
-class Change(Protocol):
+class Change(ABC):
     """A change of one parameter."""
 
+    @abstractmethod
     def delta(self, weight: Tensor | None) -> Tensor:
         """The difference at strength 1, float32, on the weight's device (or where its tensors are)."""
-        ...
 
     def add_to(self, total: Tensor, weight: Tensor, strength: float) -> None:
         """total (float32, in the weight's shape) += strength * delta(weight), in place."""
-        ...
+        total.add_(self.delta(weight).view_as(total), alpha=strength)
 
 
 Changes = Mapping[str, Sequence[Change]]
 """Official parameter name -> changes."""
 
 
-class _Added:
-    """What every change has in common."""
-
-    def delta(self, weight: Tensor | None) -> Tensor:
-        raise NotImplementedError
-
-    def add_to(self, total: Tensor, weight: Tensor, strength: float) -> None:
-        total.add_(self.delta(weight).view_as(total), alpha=strength)
-
-
 @dataclass(frozen=True, eq=False)
-class LowRank(_Added):
+class LowRank(Change):
     """LoRA (arXiv 2106.09685): scale * up @ down."""
 
     down: Tensor
@@ -62,7 +52,7 @@ class LowRank(_Added):
 
 
 @dataclass(frozen=True, eq=False)
-class Difference(_Added):
+class Difference(Change):
     """The difference itself, of a weight, norm, bias or modulation."""
 
     difference: Tensor
@@ -74,7 +64,7 @@ class Difference(_Added):
 
 
 @dataclass(frozen=True, eq=False)
-class Hadamard(_Added):
+class Hadamard(Change):
     """LoHa (arXiv 2108.06098, LyCORIS): scale * (a1 @ b1) * (a2 @ b2), element by element."""
 
     first: tuple[Tensor, Tensor]
@@ -88,7 +78,7 @@ class Hadamard(_Added):
 
 
 @dataclass(frozen=True, eq=False)
-class Kronecker(_Added):
+class Kronecker(Change):
     """LoKr (LyCORIS): scale * kron(first, second); each factor is a matrix or a product of two."""
 
     first: tuple[Tensor, ...]
@@ -102,7 +92,7 @@ class Kronecker(_Added):
 
 
 @dataclass(frozen=True, eq=False)
-class Decomposed(_Added):
+class Decomposed(Change):
     """DoRA (arXiv 2402.09353): the changed weight, with every row brought to a learned length."""
 
     inner: LowRank | Hadamard | Kronecker

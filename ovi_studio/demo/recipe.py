@@ -65,10 +65,10 @@ RECIPE = Recipe(
     audio=Budget(minutes=9),
     video=Budget(minutes=20),
     vocoder=Budget(minutes=20),
-    decoder=Budget(minutes=25, learning_rate=5e-4, matrix_rate=4e-3),
+    decoder=Budget(minutes=70, learning_rate=5e-4, matrix_rate=4e-3),
     scenes=2000,
     transformer=TrainSettings(
-        minutes=60,
+        minutes=170,
         batch_size=8,
         learning_rate=2e-3,
         muon_learning_rate=0.02,
@@ -77,7 +77,7 @@ RECIPE = Recipe(
         checkpoint_minutes=3.0,
     ),
 )
-"""Of the committed bundle; the minutes are those of one thread of a server processor for each stage."""
+"""For a bundle like the committed one (what differed stands in docs/demo-model.md); minutes of one server core each."""
 
 
 class Workshop:

@@ -11,6 +11,7 @@ All tensors are parameters whose rows belong to output channels, so that FSDP sh
 """
 
 import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -43,7 +44,7 @@ def quantise_rows(x: Tensor) -> QuantisedRows:
     return QuantisedRows((x / scale).round_().to(torch.int8), scale)
 
 
-class _StoredLinear(nn.Linear):
+class _StoredLinear(nn.Linear, ABC):
     """A linear layer whose weight is made by whoever loads it."""
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
@@ -61,9 +62,9 @@ class _StoredLinear(nn.Linear):
         return converted.requires_grad_(False)
 
     @staticmethod
+    @abstractmethod
     def stored(name: str, weight: Tensor) -> dict[str, Tensor]:
         """A weight called `name` as this layer keeps it: names and tensors."""
-        raise NotImplementedError
 
 
 class Int8Linear(_StoredLinear):

@@ -12,6 +12,7 @@ Nothing in a forward pass waits for the device: no tensor is read on the host.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -88,7 +89,7 @@ class GatedConvMLP(nn.Module):
         return self.w2(functional.silu(self.w1(x)) * self.w3(x))
 
 
-class Tower(nn.Module):
+class Tower(nn.Module, ABC):
     """Embeddings, blocks and head over one kind of latents; the keyword arguments are the official configuration."""
 
     def __init__(
@@ -122,8 +123,9 @@ class Tower(nn.Module):
         self.blocks = nn.ModuleList(TowerBlock(dim, ffn_dim, num_heads, eps) for _ in range(num_layers))
         self.head = Head(dim, math.prod(patch_size) * out_dim, eps)
 
+    @abstractmethod
     def _patch_embedding(self, in_dim: int, dim: int) -> nn.Module:
-        raise NotImplementedError
+        """From latents to tokens."""
 
     def embed_time(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
         """Timesteps (batch, rows) -> time embedding (batch, rows, 1, dim) and modulation (batch, rows, 6, dim)."""
