@@ -42,19 +42,26 @@ def random(*size: int, seed: int) -> Tensor:
     return torch.randn(size, generator=torch.Generator().manual_seed(seed))
 
 
-def guidance(model: OviTransformer, *, guided: bool, skip: int | None) -> Guidance:
-    texts = [random(1, 7, 32, seed=3), random(1, 5, 32, seed=4), random(1, 9, 32, seed=5)]
+def guidance(model: OviTransformer, *, guided: bool, skip: int | None, dtype: torch.dtype = torch.float32) -> Guidance:
+    texts = [random(1, count, 32, seed=seed).to(dtype) for count, seed in ((7, 3), (5, 4), (9, 5))]
     negative = model.prepare_text(texts[1], texts[2]) if guided else None
     return Guidance(model.prepare_text(texts[0], texts[0]), negative, 4.0, 3.0, skip)
 
 
-def step(model: OviTransformer, shape: tuple[int, int, int], ranks: Ranks, **case: Any) -> Velocities:
+def step(
+    model: OviTransformer,
+    shape: tuple[int, int, int],
+    ranks: Ranks,
+    *,
+    clean: bool,
+    dtype: torch.dtype = torch.float32,
+    **case: Any,
+) -> Velocities:
     """One step; in one process if `ranks` is alone."""
     frames, height, width = shape
-    clean = case.pop("clean")
-    given = guidance(model, **case)
+    given = guidance(model, dtype=dtype, **case)
     layout = ranks.layout(4, frames * height * width // 4, guided=given.negative is not None)
-    latents = random(1, 8, *shape, seed=1), random(1, AUDIO_LENGTH, 20, seed=2)
+    latents = random(1, 8, *shape, seed=1).to(dtype), random(1, AUDIO_LENGTH, 20, seed=2).to(dtype)
     return guided_velocity(model, *latents, torch.tensor([500.0]), given, clean_first_frame=clean, layout=layout)
 
 
@@ -105,30 +112,36 @@ def layouts(ranks: Ranks) -> dict[str, float]:
     return found
 
 
-def build_int8() -> OviTransformer:
+def build_int8(dtype: torch.dtype) -> OviTransformer:
     with torch.device("meta"):
         model = OviTransformer(**json.loads((REFERENCE / "fusion.config.json").read_text()))
         prepare(model, Weights.INT8)
     tensors = {}
     for name, tensor in load_file(REFERENCE / "fusion.weights.safetensors").items():
-        tensors |= convert(name, tensor, Weights.INT8, torch.float32)
+        tensors |= convert(name, tensor, Weights.INT8, dtype)
     return assign(model, tensors)
 
 
 @torch.no_grad()
-def int8(ranks: Ranks) -> dict[str, float]:
-    """Weights in 8 bits, sharded, with a stack beside them and without."""
-    plain, model = build_int8(), shard(ranks, Sharding(Strategy.FULL_SHARD, resident_blocks=1), build_int8())
+def int8(ranks: Ranks) -> dict[str, dict[str, float]]:
+    """Weights in 8 bits, sharded, with a stack beside them and without, for each number format of the activations."""
+    return {str(dtype).removeprefix("torch."): int8_in(ranks, dtype) for dtype in (torch.float64, torch.float32)}
+
+
+def int8_in(ranks: Ranks, dtype: torch.dtype) -> dict[str, float]:
+    plain = build_int8(dtype)
+    model = shard(ranks, Sharding(Strategy.FULL_SHARD, resident_blocks=1), build_int8(dtype))
     managers = [AdapterManager(one, reference_file, shapes=official_shapes(one)) for one in (plain, model)]
     found = {}
     for stack in ([], [use(LORA)]):
         for manager in managers:
             manager.prepare(tuple(stack), 2)
         for name, case in cases():
-            results = (
-                step(one, SHAPES["45 tokens"], group, **case) for one, group in ((model, ranks), (plain, Ranks()))
+            one, other = (
+                step(each, SHAPES["45 tokens"], group, dtype=dtype, **case)
+                for each, group in ((model, ranks), (plain, Ranks()))
             )
-            found[f"{len(stack)} adapters, {name}"] = difference(ranks, *results)
+            found[f"{len(stack)} adapters, {name}"] = difference(ranks, one, other)
     return found
 
 

@@ -39,13 +39,18 @@ def test_adapters_on_shards_equal_one_process_fused_and_at_run_time(found: dict[
     assert {name: error for name, error in found["adapters"].items() if not error < 1e-5} == {}
 
 
-def test_int8_weights_on_shards_equal_one_process(found: dict[str, Any], ranks: int) -> None:
-    assert len(found["int8"]) == 12
-    for name, error in found["int8"].items():
-        # Where tokens are shared, attention rounds differently in the seventh digit, which may move an activation to
-        # the next of its 255 steps; where they are not nothing may differ.
-        assert error < (1e-5 if ranks == 2 and "guided" in name else 0.05), name
-    assert statistics.median(found["int8"].values()) < 1e-5
+def test_int8_weights_on_shards_equal_one_process(found: dict[str, Any]) -> None:
+    """Activations in float64, whose rounding is too small to move one of them to the next of its 255 steps."""
+    assert len(found["int8"]["float64"]) == 12
+    assert {name: error for name, error in found["int8"]["float64"].items() if not error < 1e-5} == {}
+
+
+def test_float32_moves_few_int8_results_by_a_step(found: dict[str, Any], ranks: int) -> None:
+    errors = found["int8"]["float32"]
+    # Where tokens are shared, attention rounds differently in the seventh digit; where they are not nothing may differ.
+    assert all(error < 1e-5 for name, error in errors.items() if ranks == 2 and "guided" in name)
+    assert max(errors.values()) < 0.05
+    assert statistics.median(errors.values()) < 1e-5
 
 
 def test_exchanged_bytes_are_those_of_the_plan(found: dict[str, Any], ranks: int, sizes: TowerSizes) -> None:

@@ -12,16 +12,16 @@ _FLASH_TYPES = (torch.float16, torch.bfloat16)
 
 
 def attention_with_log_sum(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-    """Result (batch, queries, heads, width) and log-sum-exp, float32 (batch, queries, heads), of some keys.
+    """Result (batch, queries, heads, width) and log-sum-exp (batch, queries, heads), float32 or wider, of some keys.
 
     Without any keys the result is 0 and the log-sum -inf, which gives it no weight.
     """
     if key.shape[1] == 0:
-        log_sum = query.new_full(query.shape[:3], -math.inf, dtype=torch.float32)
+        log_sum = query.new_full(query.shape[:3], -math.inf, dtype=torch.promote_types(query.dtype, torch.float32))
         return torch.zeros_like(query), log_sum
     heads_first = (x.transpose(1, 2) for x in (query, key, value))
     result, log_sum = _kernel(*heads_first)
-    return result.transpose(1, 2), log_sum.float().transpose(1, 2).contiguous()
+    return result.transpose(1, 2), log_sum.transpose(1, 2).contiguous()
 
 
 def _kernel(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
