@@ -218,12 +218,14 @@ def _generator(options: argparse.Namespace) -> "Iterator[Generator]":
         yield Generator(_checkpoints(options), _compute(options), options.lora_dir)
         return
     from ovi_studio.parallel.lead import StepReport, lead
+    from ovi_studio.parallel.ranks import join_ranks
 
     maker = lead(_maker(options))
     yield Generator(
         _checkpoints(options),
         _compute(options),
         options.lora_dir,
+        ranks=join_ranks(),
         make=lambda spec, on_step: maker(spec, StepReport(on_step)),
     )
     maker.close()

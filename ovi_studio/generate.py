@@ -11,8 +11,9 @@ from ovi_studio.errors import JobError, is_out_of_memory
 from ovi_studio.media import check_writable, write_clip
 from ovi_studio.memory.placement import choose_plan
 from ovi_studio.memory.shortage import shortage_advice
-from ovi_studio.memory.tiers import tier_below
+from ovi_studio.memory.tiers import Tier, tier_below
 from ovi_studio.parallel.ranks import ALONE, Ranks
+from ovi_studio.parallel.rungs import Rung
 from ovi_studio.pictures import read_picture
 from ovi_studio.pipeline import Compute, Pipeline
 from ovi_studio.sampling.denoise import OnStep
@@ -78,10 +79,9 @@ class Generator:
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            tier = self.tier(spec.variant)
-            below = None if tier is None else tier_below(tier)
             offloaded = self.compute.offloaded
-            raise JobError(shortage_advice(below, offloaded=offloaded, smaller=[], queue=False)) from error
+            advice = shortage_advice(self._below(spec.variant), offloaded=offloaded, smaller=[], queue=False)
+            raise JobError(advice) from error
         return write_clip(clip, directory)
 
     def tier(self, variant_name: str) -> str | None:
@@ -92,6 +92,13 @@ class Generator:
             return self._pipeline.plan.tier.name
         variant = find_variant(variant_name, self.checkpoint_directory)
         return choose_plan(variant, self.compute.device, self.compute.memory, self.compute.weights).tier.name
+
+    def _below(self, variant_name: str) -> Tier | Rung | None:
+        """What would take less memory."""
+        if self._ranks.count > 1:
+            return Rung(self.compute.sharding, self.compute.weights).below()
+        tier = self.tier(variant_name)
+        return None if tier is None else tier_below(tier)
 
     def use_tier(self, name: str) -> None:
         """Load models in this memory tier from now on."""

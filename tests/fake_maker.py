@@ -1,9 +1,10 @@
 """A maker without models, for tests of the queue and the engine: it makes small real clips and does what prompts say.
 
 "crash": an error that nobody expects; "die": the process is gone at once; "memory": out of memory; "crowded": the same
-unless it is in memory tier 8; "refuse": a `JobError`; "wait": steps that take `STEP_SECONDS`, and with "slowly" ten
-times that; "decode": as many pieces to decode as there are steps, each of which takes `STEP_SECONDS`; "on rank 1": all
-of that on this rank alone, for which the others wait. Everything else is a clip at once.
+unless it is in memory tier 8; "cramped": the same unless shares wait in host memory; "refuse": a `JobError`; "wait":
+steps that take `STEP_SECONDS`, and with "slowly" ten times that; "decode": as many pieces to decode as there are steps,
+each of which takes `STEP_SECONDS`; "on rank 1": all of that on this rank alone, for which the others wait. Everything
+else is a clip at once.
 """
 
 import logging
@@ -28,6 +29,7 @@ class FakeMaker:
     def __init__(self, options: MakerOptions) -> None:
         self.loaded: str | None = None
         logging.getLogger("ovi_studio").info("The maker was made with %s", options)
+        self.offloaded = options.sharding.offloaded
         self.tier: str | None = None if options.memory == "auto" else options.memory
 
     def use_tier(self, name: str) -> None:
@@ -43,6 +45,8 @@ class FakeMaker:
                 time.sleep(STEP_SECONDS * (10 if "slowly" in spec.prompt else 1))
             report.step(index, spec.steps)
             misbehave(spec.prompt)
+            if "cramped" in spec.prompt and not self.offloaded:
+                misbehave(spec.prompt.replace("cramped", "memory"))
             if "crowded" in spec.prompt and self.tier != "8":
                 raise MemoryError
         if "decode" in spec.prompt:
@@ -54,6 +58,8 @@ class FakeMaker:
 
 
 def misbehave(prompt: str) -> None:
+    if "cramped" in prompt:
+        return
     if "on rank" in prompt and f"on rank {os.environ.get('RANK')}" not in prompt:
         # What the others do while one is in trouble: they wait for it in a collective.
         import torch.distributed as dist

@@ -146,6 +146,20 @@ def int8_in(ranks: Ranks, dtype: torch.dtype) -> dict[str, float]:
 
 
 @torch.no_grad()
+def compiled(ranks: Ranks) -> dict[str, float]:
+    """Blocks compiled around the exchanges of shared tokens; by two ranks, since each compiles for itself."""
+    if ranks.count > 2:
+        return {}
+    model = shard(ranks, Sharding(Strategy.FULL_SHARD, resident_blocks=1))
+    model.compile_blocks()
+    case = {"guided": False, "skip": None, "clean": False}
+    results = (
+        step(one, SHAPES["45 tokens"], group, **case) for one, group in ((model, ranks), (build_model(), Ranks()))
+    )
+    return {"one pass": difference(ranks, *results)}
+
+
+@torch.no_grad()
 def adapters(ranks: Ranks) -> dict[str, float]:
     """Stacks one after the other on a model that is sharded already, against the same in one process."""
     plain, model = build_model(), shard(ranks, Sharding(Strategy.FULL_SHARD, resident_blocks=1))
@@ -204,7 +218,7 @@ def memory(ranks: Ranks) -> dict[str, list[int]]:
 
 def main() -> None:
     ranks = join_ranks()
-    answer = {part.__name__: part(ranks) for part in (layouts, int8, adapters, traffic, memory)}
+    answer = {part.__name__: part(ranks) for part in (layouts, int8, compiled, adapters, traffic, memory)}
     sizes = ranks.everybody(answer["memory"])
     if ranks.leads:
         answer["memory"] = sizes

@@ -1,5 +1,6 @@
 """Several ranks, really several processes, give what one process gives; what travels and what lies where."""
 
+import shutil
 import statistics
 from typing import Any
 
@@ -51,6 +52,12 @@ def test_float32_moves_few_int8_results_by_a_step(found: dict[str, Any], ranks: 
     assert all(error < 1e-5 for name, error in errors.items() if ranks == 2 and "guided" in name)
     assert max(errors.values()) < 0.05
     assert statistics.median(errors.values()) < 1e-5
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling for the CPU needs g++")
+def test_compiled_blocks_on_shards_equal_one_process(found: dict[str, Any], ranks: int) -> None:
+    assert len(found["compiled"]) == (ranks == 2)
+    assert all(error < 1e-5 for error in found["compiled"].values())
 
 
 def test_exchanged_bytes_are_those_of_the_plan(found: dict[str, Any], ranks: int, sizes: TowerSizes) -> None:

@@ -11,7 +11,20 @@ from ovi_studio.__main__ import main
 from ovi_studio.errors import JobError
 from ovi_studio.models.transformer import OviTransformer
 from ovi_studio.parallel.arithmetic import TowerSizes
-from ovi_studio.parallel.plan import GIB, LINKS, Demand, Gpus, Strategy, Wish, choose, layout_for, sharing_counts
+from ovi_studio.parallel.plan import (
+    GIB,
+    LINKS,
+    PLANNED,
+    Demand,
+    Gpus,
+    ShardingWish,
+    Strategy,
+    Wish,
+    choose,
+    layout_for,
+    sharing_counts,
+)
+from ovi_studio.parallel.rungs import Rung
 from ovi_studio.parallel.words import describe, title
 from ovi_studio.variants import published_variants
 
@@ -81,6 +94,22 @@ def test_the_resident_budget_grows_with_memory_and_shrinks_with_the_clip():
     assert budgets == sorted(budgets)
     assert budgets[0] < budgets[-1]
     assert choose(demand(LONG, (960, 960)), gpus(4)).resident_blocks < choose(demand(), gpus(4)).resident_blocks
+
+
+def test_each_rung_leaves_less_on_a_gpu_until_there_is_none():
+    rungs = [Rung(PLANNED, "auto")]
+    while below := rungs[-1].below():
+        rungs.append(below)
+    assert [rung.arguments for rung in rungs[1:]] == [
+        "--fsdp-strategy FULL_SHARD --resident-blocks 0 --weights auto",
+        "--fsdp-strategy FULL_SHARD --resident-blocks 0 --fsdp-offload --weights auto",
+        "--fsdp-strategy FULL_SHARD --resident-blocks 0 --fsdp-offload --weights int8",
+    ]
+    assert rungs[0].lowered(2) == rungs[2]
+    assert rungs[0].lowered(9) == rungs[-1]
+    # Whoever has chosen already begins further down.
+    chosen = Rung(ShardingWish(Strategy.SHARD_GRAD_OP, offloaded=True), "int8")
+    assert chosen.below() == rungs[-1]
 
 
 def test_what_fits_nowhere_is_refused_with_advice():

@@ -23,7 +23,7 @@ from engine_helpers import (
 
 from ovi_studio.engine.supervisor import Supervisor
 from ovi_studio.jobs.model import State
-from ovi_studio.jobs.store import Store
+from ovi_studio.jobs.store import RETRY_SMALLER, Store
 
 pytestmark = [
     pytest.mark.slow,
@@ -46,9 +46,9 @@ def on_two_ranks(store: Store) -> list[str]:
 
 
 @contextlib.contextmanager
-def two_supervised(store: Store) -> Iterator[None]:
+def two_supervised(store: Store, *options: str) -> Iterator[None]:
     """A supervisor whose engines have two ranks."""
-    found = Supervisor(store, on_two_ranks(store), back_off=(0.05, 0.1, 0.2), patience=30)
+    found = Supervisor(store, [*on_two_ranks(store), *options], back_off=(0.05, 0.1, 0.2), patience=30)
     found.start()
     try:
         yield
@@ -113,8 +113,20 @@ def test_a_rank_without_memory_fails_the_job_with_advice_and_the_next_is_made(st
     with two_supervised(store):
         wait_until_ended(store, STARTING)
     assert store.get(short).state is State.FAILED
-    assert "not enough memory" in store.get(short).error
+    assert "let each GPU hold less with --fsdp-strategy FULL_SHARD --resident-blocks 0" in store.get(short).error
     assert_done_exactly_once(store, [good])
+
+
+def test_a_job_is_made_again_with_less_on_each_rank_if_that_is_allowed(store: Store) -> None:
+    store.database.put_setting(RETRY_SMALLER, True)
+    (job,) = store.add([spec("cramped on rank 1")])
+    with two_supervised(store, "--fsdp-strategy", "FULL_SHARD", "--resident-blocks", "0"):
+        wait_until_ended(store, STARTING)
+        assert store.get(job).attempt == 1  # it is not to blame
+        assert any(
+            "are made with" in notice.text and "--fsdp-offload" in notice.text for notice in store.database.notices()
+        )
+    assert_done_exactly_once(store, [job])
 
 
 def test_ranks_end_when_their_launcher_is_killed(store: Store) -> None:

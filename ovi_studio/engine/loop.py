@@ -38,13 +38,14 @@ from ovi_studio.jobs.locks import is_held
 from ovi_studio.jobs.model import EngineState, Job, Phase, Verdict
 from ovi_studio.jobs.paths import StudioPaths
 from ovi_studio.jobs.recovery import recover_dead
-from ovi_studio.jobs.store import PAUSED, RETRY_SMALLER, Store
+from ovi_studio.jobs.store import PAUSED, RETRY_SMALLER, RUNGS_DOWN, Store
 from ovi_studio.jobs.work import Work
 from ovi_studio.media import check_writable, write_clip
 from ovi_studio.memory.shortage import shortage_advice
 from ovi_studio.memory.tiers import Tier, tier_below
 from ovi_studio.parallel.lead import Leading, follow, lead
 from ovi_studio.parallel.ranks import join_ranks, launched
+from ovi_studio.parallel.rungs import Rung
 from ovi_studio.spec import ClipSpec
 from ovi_studio.variants import Variant, known_variants
 
@@ -76,7 +77,7 @@ def run(
         supervised: started by a supervisor, so that the log is all it writes.
     """
     if launched() and not join_ranks().leads:
-        follow(build_maker(maker, read_settings(Database(paths)).added_to(options)))
+        follow(build_maker(maker, _chosen(options, Database(paths))))
         return
     paths.prepare()
     owner = owner or f"engine-{secrets.token_hex(4)}"
@@ -86,7 +87,7 @@ def run(
     try:
         database = Database(paths)
         recover_dead(database)
-        options = read_settings(database).added_to(options)
+        options = _chosen(options, database)
         with Work(database, owner, supervised=supervised) as work:
             if supervised and _has_elder(work):
                 log.info("Another engine serves this queue; this one ends.")
@@ -158,7 +159,7 @@ class Engine:
         """A rank is gone, and this process goes in a moment; the job would be tried again as it is."""
         job = self._job
         if lacked_memory and job is not None:
-            self._work.fail(job, self._memory_advice(job.spec, None))
+            self._without_memory_on_ranks(job)()
 
     def _attempt(self, job: Job) -> Callable[[], bool]:
         """Make the clip; returns the transition to write."""
@@ -191,6 +192,8 @@ class Engine:
 
     def _without_memory(self, job: Job) -> Callable[[], bool]:
         """Fail a job with advice, or try it again in the next smaller tier, if that is allowed."""
+        if isinstance(self._make, Leading):
+            return self._without_memory_on_ranks(job)
         tier = self._make.tier if isinstance(self._make, TieredMaker) else None
         below = None if tier is None else tier_below(tier)
         if below is None or not self._work.database.setting(RETRY_SMALLER, False):
@@ -205,6 +208,25 @@ class Engine:
         self._work.database.add_notice(
             f"Job {job.number} ran out of memory in tier {tier}; it and what follows are made in tier {below} until "
             f"the engine is restarted."
+        )
+        return released
+
+    def _without_memory_on_ranks(self, job: Job) -> Callable[[], bool]:
+        """The same for several GPUs, whose engine starts anew: the next one takes less of each GPU."""
+        below = _rung(self._options).below()
+        # Nobody starts another engine after one that a person started.
+        allowed = self._supervised and self._work.database.setting(RETRY_SMALLER, False)
+        if below is None or not allowed:
+            return partial(self._work.fail, job, self._memory_advice(job.spec, below))
+        return partial(self._take_less_of_each, job, below)
+
+    def _take_less_of_each(self, job: Job, below: Rung) -> bool:
+        released = self._work.release(job)
+        database = self._work.database
+        database.put_setting(RUNGS_DOWN, database.setting(RUNGS_DOWN, 0) + 1)
+        database.add_notice(
+            f"Job {job.number} ran out of memory; it and what follows are made with {below.arguments} until the engine "
+            f"is restarted."
         )
         return released
 
@@ -256,9 +278,22 @@ class Engine:
             self._patrolled = time.monotonic()
             recover_dead(self._work.database, own=self._work.owner)
 
-    def _memory_advice(self, spec: ClipSpec, below: Tier | None) -> str:
+    def _memory_advice(self, spec: ClipSpec, below: Tier | Rung | None) -> str:
         smaller = _smaller_variants(spec, self._options)
         return shortage_advice(below, offloaded=self._options.offloaded, smaller=smaller, queue=True)
+
+
+def _chosen(options: MakerOptions, database: Database) -> MakerOptions:
+    """With what was chosen on the page, and what the lack of memory on several GPUs has led to."""
+    options = read_settings(database).added_to(options)
+    if not launched():
+        return options
+    rung = _rung(options).lowered(database.setting(RUNGS_DOWN, 0))
+    return replace(options, sharding=rung.sharding, weights=rung.weights)
+
+
+def _rung(options: MakerOptions) -> Rung:
+    return Rung(options.sharding, options.weights)
 
 
 def _has_elder(work: Work) -> bool:

@@ -36,7 +36,7 @@ from ovi_studio.jobs.locks import Lock, is_held
 from ovi_studio.jobs.model import EngineInfo
 from ovi_studio.jobs.paths import StudioPaths, folder_errors
 from ovi_studio.jobs.recovery import living_engines, recover_dead
-from ovi_studio.jobs.store import Store
+from ovi_studio.jobs.store import RUNGS_DOWN, Store
 from ovi_studio.jobs.work import ENDED_IN_ORDER
 from ovi_studio.parallel.launch import wish_arguments
 
@@ -147,6 +147,7 @@ class Supervisor:
                     f"{self._paths.outputs}; use its page, end it, or choose another folder with --out."
                 )
             self._lock.write(str(os.getpid()))
+        self._forget_rungs()
         self._thread.start()
 
     def stop(self) -> None:
@@ -160,12 +161,17 @@ class Supervisor:
 
     def restart(self) -> None:
         """Let the engine end after its current step, if it runs, and start a new one, also if it was down."""
+        self._forget_rungs()
         self._restart.set()
         self._wake.set()
 
     def status(self) -> Supervision:
         """How it is now."""
         return self._supervision
+
+    def _forget_rungs(self) -> None:
+        """What somebody starts begins with the plan again, however memory was short before."""
+        self._keep(RUNGS_DOWN, 0)
 
     def _supervise(self) -> None:
         misfires = failures = 0
@@ -277,13 +283,15 @@ class Supervisor:
 
     def _tell(self, supervision: Supervision) -> None:
         self._supervision = supervision
-        if not self._seat.first:
-            return
+        if self._seat.first:
+            self._keep(_SETTING, asdict(supervision))
+
+    def _keep(self, setting: str, value: Any) -> None:
         try:
-            self._database.put_setting(_SETTING, asdict(supervision))
+            self._database.put_setting(setting, value)
         except JobError as error:
-            # The page of this process reads it from here; a full disk must not end the supervision.
-            logging.getLogger(__name__).warning("The engine's condition could not be written: %s", error)
+            # The page of this process has its own copy; a full disk must not end the supervision.
+            logging.getLogger(__name__).warning("The setting %s could not be written: %s", setting, error)
 
 
 @dataclass(frozen=True)

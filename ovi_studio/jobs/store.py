@@ -30,7 +30,9 @@ MAX_NAME_LENGTH = 200
 """Characters of a batch's name."""
 PAUSED = "paused"
 RETRY_SMALLER = "retry_in_smaller_tier"
-"""The setting that lets a job which ran out of memory be made again in the next smaller memory tier."""
+"""The setting that lets a job which ran out of memory be made again in the next smaller tier, or on the next rung."""
+RUNGS_DOWN = "rungs_down"
+"""How many times several GPUs have run out of memory since somebody started the engine (see `parallel.rungs`)."""
 """The setting under which the pause is kept."""
 _AMONG = "id IN (SELECT value FROM json_each(:ids))"
 

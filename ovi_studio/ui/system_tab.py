@@ -237,7 +237,7 @@ def _build_parts(studio: Shelf) -> _Parts:
                 found["restart"] = gr.Button("Restart the engine", size="sm", min_width=140, scale=0)
             found["engine"] = gr.HTML(elem_id="engine-state", apply_default_css=False)
             found["retry"] = gr.Checkbox(
-                label="Out of memory: try again in the next smaller memory tier",
+                label="Out of memory: try again with less (the next smaller memory tier)",
                 info="The clip's record names the tier; the engine stays in it until it is restarted.",
                 elem_id="retry-smaller",
             )

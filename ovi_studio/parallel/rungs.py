@@ -1,0 +1,39 @@
+"""Several GPUs that lack memory: the ways down from the plan, each with less on every GPU. Imports no torch."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ovi_studio.memory.formats import Weights
+from ovi_studio.parallel.launch import wish_arguments
+from ovi_studio.parallel.plan import ShardingWish, Strategy
+
+
+@dataclass(frozen=True)
+class Rung:
+    """How the weights lie on several GPUs; see the options of the same names."""
+
+    sharding: ShardingWish
+    weights: str
+
+    @property
+    def arguments(self) -> str:
+        """For the command line."""
+        return " ".join([*wish_arguments(self.sharding, None), "--weights", self.weights])
+
+    def below(self) -> "Rung | None":
+        """The next one with less on each GPU; None if there is none."""
+        return next((rung for rung in self._ladder() if rung != self), None)
+
+    def lowered(self, times: int) -> "Rung":
+        """So many rungs further down, or as far as it goes."""
+        rung = self
+        for _ in range(times):
+            rung = rung.below() or rung
+        return rung
+
+    def _ladder(self) -> Iterator["Rung"]:
+        """Down from here: nothing stays gathered, then shares wait in host memory, then weights take half."""
+        in_host_memory = self.sharding.offloaded
+        yield Rung(ShardingWish(Strategy.FULL_SHARD, 0, in_host_memory), self.weights)
+        yield Rung(ShardingWish(Strategy.FULL_SHARD, 0, True), self.weights)
+        yield Rung(ShardingWish(Strategy.FULL_SHARD, 0, True), Weights.INT8)
