@@ -4,6 +4,7 @@ Each stage leaves `weights.safetensors` in a folder of its own and is left out i
 goes on. Text, audio and video can be trained side by side, a process each; so can vocoder, decoder and transformer.
 """
 
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from ovi_studio.demo.bundle_writer import write_bundle
 from ovi_studio.demo.captions import caption
 from ovi_studio.demo.dimensions import BUNDLE, DIMENSIONS
 from ovi_studio.demo.fit import Budget
-from ovi_studio.demo.scenes import draw_scene, render, synthesise
+from ovi_studio.demo.scenes import Background, Motion, Scene, Shape, draw_scene, render, synthesise
 from ovi_studio.models import video_vae
 from ovi_studio.models.audio_vae import AudioVAE
 from ovi_studio.models.mel import mel_spectrogram
@@ -43,6 +44,8 @@ _STATISTICS = "statistics.json"
 _CAPTIONS = 4
 """Of each scene, in other words."""
 _STATISTICS_SCENES = 64
+_HARD = 0.5
+"""Part of the decoder's clips that are hard for sure."""
 
 
 @dataclass(frozen=True)
@@ -143,10 +146,17 @@ class Workshop:
 
     def _encoded_clip(self, random: np.random.Generator) -> tuple[Tensor, Tensor]:
         """One of the scenes that `latents` encoded, with the size its latents had before they were normalised."""
-        path = random.choice(sorted((self.folder / "latents").glob("*.safetensors")))
-        mean, std = (torch.tensor(values).view(-1, 1, 1, 1) for values in self._statistics().values())
+        every, hard = self._encoded
+        path = random.choice(hard if hard and random.random() < _HARD else every)
         scene = draw_scene(self._random(int(path.stem)))
+        mean, std = (torch.tensor(values).view(-1, 1, 1, 1) for values in self._statistics().values())
         return load_file(path)["video"] * std + mean, codecs.pixels(render(scene))
+
+    @functools.cached_property
+    def _encoded(self) -> tuple[list[Path], list[Path]]:
+        """The encoded scenes: all, and those that are hard."""
+        every = sorted((self.folder / "latents").glob("*.safetensors"))
+        return every, [path for path in every if _is_hard(draw_scene(self._random(int(path.stem))))]
 
     def _random(self, index: int) -> np.random.Generator:
         """What the scene with this number and its captions are drawn with."""
@@ -240,6 +250,12 @@ class Workshop:
     def _filled(self, stage: str, model: Any) -> Any:
         model.load_state_dict(load_file(self.folder / stage / WEIGHTS))
         return model.eval().requires_grad_(False)
+
+
+def _is_hard(scene: Scene) -> bool:
+    """Whose outlines the decoder learns last: moving corners, and whatever is on the ground with the least contrast."""
+    moving_corners = scene.shape is Shape.SQUARE and scene.motion is not Motion.STILL
+    return moving_corners or scene.background is Background.STONE_FLOOR
 
 
 @torch.no_grad()
