@@ -5,6 +5,7 @@ what travelled and what lies where.
 """
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -148,7 +149,7 @@ def int8_in(ranks: Ranks, dtype: torch.dtype) -> dict[str, float]:
 @torch.no_grad()
 def compiled(ranks: Ranks) -> dict[str, float]:
     """Blocks compiled around the exchanges of shared tokens; by two ranks, since each compiles for itself."""
-    if ranks.count > 2:
+    if ranks.count > 2 or shutil.which("g++") is None:
         return {}
     model = shard(ranks, Sharding(Strategy.FULL_SHARD, resident_blocks=1))
     model.compile_blocks()

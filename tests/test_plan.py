@@ -110,6 +110,7 @@ def test_each_rung_leaves_less_on_a_gpu_until_there_is_none():
     # Whoever has chosen already begins further down.
     chosen = Rung(ShardingWish(Strategy.SHARD_GRAD_OP, offloaded=True), "int8")
     assert chosen.below() == rungs[-1]
+    assert Rung(rungs[-1].sharding, "fp8").below() is None
 
 
 def test_what_fits_nowhere_is_refused_with_advice():

@@ -36,4 +36,6 @@ class Rung:
         in_host_memory = self.sharding.offloaded
         yield Rung(ShardingWish(Strategy.FULL_SHARD, 0, in_host_memory), self.weights)
         yield Rung(ShardingWish(Strategy.FULL_SHARD, 0, True), self.weights)
-        yield Rung(ShardingWish(Strategy.FULL_SHARD, 0, True), Weights.INT8)
+        # Weights in fp8 are as small already.
+        smallest = self.weights if self.weights == Weights.FP8 else Weights.INT8
+        yield Rung(ShardingWish(Strategy.FULL_SHARD, 0, True), smallest)
