@@ -44,6 +44,17 @@ def show(page: Any, tab: str) -> None:
     page.locator(f"[role=tab][aria-selected=true]:text-is('{tab}')").wait_for()
 
 
+def write(field: Any, text: str) -> None:
+    """Fill a field that was just built: what is typed before Gradio puts its first value into it is lost."""
+
+    def stays() -> bool:
+        field.fill(text)
+        field.page.wait_for_timeout(300)
+        return field.input_value() == text
+
+    wait_for(stays)
+
+
 def is_unharmed(page: Any) -> bool:
     """Whether nothing of `HOSTILE` has run."""
     return page.evaluate("window.pwned === undefined")

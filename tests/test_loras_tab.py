@@ -20,6 +20,7 @@ from browser import (
     new_page,
     show,
     wait_for,
+    write,
 )
 from PIL import Image
 from studio_app import Application
@@ -225,11 +226,11 @@ def test_settings_of_the_form_are_kept_with_their_timesteps(page: Any) -> None:
     use(page, "plain")
     show(page, "Create")
     page.get_by_text("Guidance and sampling").click()
-    page.get_by_label("Explicit timesteps").fill("1000,500,250")
+    write(page.get_by_label("Explicit timesteps"), "1000,500,250")
     page.wait_for_function("document.querySelector('input[aria-label=\"number input for Steps\"]').value === '3'")
     page.wait_for_function("document.querySelector('input[aria-label=\"number input for Steps\"]').disabled")
     page.get_by_text("Keep these settings as a preset").click()
-    page.get_by_label("Title").locator("visible=true").fill("Three of mine")
+    write(page.get_by_label("Title").locator("visible=true"), "Three of mine")
     page.click("#keep-preset-button")
     preset = page.locator("[data-preset=three-of-mine]")
     preset.wait_for()
