@@ -6,6 +6,7 @@ goes on. Text, audio and video can be trained side by side, a process each; so c
 
 import functools
 import json
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,8 @@ from ovi_studio.demo.bundle_writer import write_bundle
 from ovi_studio.demo.captions import caption
 from ovi_studio.demo.dimensions import BUNDLE, DIMENSIONS
 from ovi_studio.demo.fit import Budget
-from ovi_studio.demo.scenes import Background, Motion, Scene, Shape, draw_scene, render, synthesise
+from ovi_studio.demo.remade import Remaker
+from ovi_studio.demo.scenes import Background, Motion, Scene, Shape, draw_lesson, draw_scene, render, synthesise
 from ovi_studio.models import video_vae
 from ovi_studio.models.audio_vae import AudioVAE
 from ovi_studio.models.mel import mel_spectrogram
@@ -35,7 +37,7 @@ from ovi_studio.spec import DEFAULT_AUDIO_NEGATIVE_PROMPT, DEFAULT_VIDEO_NEGATIV
 from ovi_studio.training.cache import LatentDataset, Sample, write_sample
 from ovi_studio.training.flow import Unconditional
 from ovi_studio.training.settings import FlowSettings, TrainSettings
-from ovi_studio.training.trainer import train
+from ovi_studio.training.trainer import EMA, train
 from ovi_studio.variants import read_bundle
 
 WEIGHTS = "weights.safetensors"
@@ -44,8 +46,8 @@ _STATISTICS = "statistics.json"
 _CAPTIONS = 4
 """Of each scene, in other words."""
 _STATISTICS_SCENES = 64
-_HARD = 0.5
-"""Part of the decoder's clips that are hard for sure."""
+_REMADE = 0.7
+"""Part of the decoder's clips whose latents are the transformer's."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ RECIPE = Recipe(
     video=Budget(minutes=20),
     vocoder=Budget(minutes=20),
     decoder=Budget(minutes=70, learning_rate=5e-4, matrix_rate=4e-3),
-    scenes=2000,
+    scenes=3000,
     transformer=TrainSettings(
         minutes=170,
         batch_size=8,
@@ -139,24 +141,37 @@ class Workshop:
         self._keep("vocoder", vocoder)
 
     def decoder(self) -> None:
-        """The video decoder alone, for longer: the encoder is settled once latents are made with it."""
+        """The video decoder alone, for longer, after the transformer, whose latents it learns to read."""
         vae, folder = self.video_vae("video"), self.folder / "decoder"
         codecs.train_video_decoder(vae, self._encoded_clip, self.recipe.decoder, folder, self.recipe.seed)
         self._keep("decoder", vae)
 
     def _encoded_clip(self, random: np.random.Generator) -> tuple[Tensor, Tensor]:
         """One of the scenes that `latents` encoded, with the size its latents had before they were normalised."""
-        every, hard = self._encoded
-        path = random.choice(hard if hard and random.random() < _HARD else every)
-        scene = draw_scene(self._random(int(path.stem)))
+        kinds = list(self._encoded)
+        path = random.choice(self._encoded[kinds[random.integers(len(kinds))]])
+        scene, sample = self._scene(path), load_file(path)
+        latents = self._remake(sample, random) if random.random() < _REMADE else sample["video"]
         mean, std = (torch.tensor(values).view(-1, 1, 1, 1) for values in self._statistics().values())
-        return load_file(path)["video"] * std + mean, codecs.pixels(render(scene))
+        return latents * std + mean, codecs.pixels(render(scene))
 
     @functools.cached_property
-    def _encoded(self) -> tuple[list[Path], list[Path]]:
-        """The encoded scenes: all, and those that are hard."""
-        every = sorted((self.folder / "latents").glob("*.safetensors"))
-        return every, [path for path in every if _is_hard(draw_scene(self._random(int(path.stem))))]
+    def _remake(self) -> Remaker:
+        return Remaker(self._finished_transformer(), self.unconditional())
+
+    @functools.cached_property
+    def _encoded(self) -> dict[tuple[Shape, bool], list[Path]]:
+        """The encoded scenes by shape and by whether they are hard. A decoder reads no captions: it guesses what is
+        usual, so it must see all alike."""
+        kinds = defaultdict(list)
+        for path in sorted((self.folder / "latents").glob("*.safetensors")):
+            scene = self._scene(path)
+            kinds[scene.shape, _is_hard(scene)].append(path)
+        return kinds
+
+    def _scene(self, path: Path) -> Scene:
+        """What was encoded in a file."""
+        return draw_lesson(self._random(int(path.stem)))
 
     def _random(self, index: int) -> np.random.Generator:
         """What the scene with this number and its captions are drawn with."""
@@ -173,7 +188,7 @@ class Workshop:
             if (folder / f"{name}.safetensors").is_file():
                 continue
             random = self._random(index)
-            scene = draw_scene(random)
+            scene = draw_lesson(random)
             captions = [caption(scene, random) for _ in range(_CAPTIONS)]
             video = video_vae.encode(vae, codecs.pixels(render(scene)).unsqueeze(0))[0]
             audio = audio_vae.encode(mel_spectrogram(torch.from_numpy(synthesise(scene)).unsqueeze(0)))[0].T
@@ -196,13 +211,11 @@ class Workshop:
         )
 
     def bundle(self, target: Path) -> None:
-        """Write what there is as a bundle; the transformer's averaged weights, even while it is trained."""
+        """Write what there is as a bundle."""
         settled = (self.folder / "decoder" / WEIGHTS).is_file()
         vae = self.video_vae("decoder" if settled else "video")
-        transformer = OviTransformer(**DIMENSIONS["fusion"])
-        transformer.load_state_dict(load_file(self.folder / "transformer" / "ema.safetensors"))
         models = Models(
-            transformer=transformer,
+            transformer=self._finished_transformer(),
             text_encoder=self.text_encoder(),
             tokenizer=self.tokenizer(),
             video_vae=vae,
@@ -211,6 +224,12 @@ class Workshop:
         )
         dimensions = {**DIMENSIONS, "video_vae": {**DIMENSIONS["video_vae"], **self._statistics()}}
         write_bundle({**BUNDLE, "dimensions": dimensions}, models, target, torch.bfloat16)
+
+    def _finished_transformer(self) -> OviTransformer:
+        """Its averaged weights, even while it is trained."""
+        transformer = OviTransformer(**DIMENSIONS["fusion"])
+        transformer.load_state_dict(load_file(self.folder / "transformer" / EMA))
+        return transformer.eval().requires_grad_(False)
 
     def unconditional(self) -> Unconditional:
         texts = [DEFAULT_VIDEO_NEGATIVE_PROMPT, DEFAULT_AUDIO_NEGATIVE_PROMPT]
@@ -253,9 +272,8 @@ class Workshop:
 
 
 def _is_hard(scene: Scene) -> bool:
-    """Whose outlines the decoder learns last: moving corners, and whatever is on the ground with the least contrast."""
-    moving_corners = scene.shape is Shape.SQUARE and scene.motion is not Motion.STILL
-    return moving_corners or scene.background is Background.STONE_FLOOR
+    """Whose outlines the decoder learns last: whatever goes in a circle or is on the ground with the least contrast."""
+    return scene.motion is Motion.CIRCLE or scene.background is Background.STONE_FLOOR
 
 
 @torch.no_grad()

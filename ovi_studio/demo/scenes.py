@@ -36,6 +36,8 @@ FOLLOWING_PITCH = (5 * PITCH_STEP, 19 * PITCH_STEP)
 """Hertz at the floor and at the top."""
 _TOP = 0.04
 _HELD_OUT = 0.2
+_EASY = 0.25
+"""Part of the easy scenes that are lessons."""
 
 
 class Colour(StrEnum):
@@ -146,6 +148,15 @@ def draw_scene(random: np.random.Generator, *, held_out: bool = False) -> Scene:
             seed=int(random.integers(2**31)),
         )
         if is_held_out(scene) == held_out:
+            return scene
+
+
+def draw_lesson(random: np.random.Generator) -> Scene:
+    """A random scene to learn from: squares, and outlines that go in a circle, are learned last and come more often."""
+    while True:
+        scene = draw_scene(random)
+        circling = scene.motion is Motion.CIRCLE and scene.shape is not Shape.BALL
+        if circling or scene.shape is Shape.SQUARE or random.random() < _EASY:
             return scene
 
 

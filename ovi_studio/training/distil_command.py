@@ -151,10 +151,10 @@ def _demo_captions(count: int, seed: int) -> list[str]:
     import numpy as np
 
     from ovi_studio.demo.captions import caption
-    from ovi_studio.demo.scenes import draw_scene
+    from ovi_studio.demo.scenes import draw_lesson
 
     random = np.random.default_rng(seed)
-    return [caption(draw_scene(random), random) for _ in range(count)]
+    return [caption(draw_lesson(random), random) for _ in range(count)]
 
 
 def _parse_part(text: str | None) -> tuple[int, int]:
