@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def make_clips(client: Any, steps: int) -> None:
-    settings = {"steps": steps, "seed": 11, "video_guidance": 2}
+    settings = {"steps": steps, "seed": 11, "video_guidance": 3}
     for prompt in PROMPTS:
         client.predict(prompt, settings=settings, name="Shapes in the evening", api_name="/queue")
     wait_for(lambda: not client.predict("queued", api_name="/list"), 1800)

@@ -50,10 +50,10 @@ def write(folder: Path, drawn: Sequence[tuple[Scene, str]], name: str) -> None:
 
 
 def is_new(frames: np.ndarray) -> bool:
-    """Whether most frames show something of the new colour that is as large as a twentieth of the frame."""
+    """Whether most frames show something of the new colour as large as half of a triangle, the smallest shape."""
     distance = np.linalg.norm(frames.astype(float) - RGB, axis=-1)
     parts = (distance < NEAR).mean(axis=(1, 2))
-    return bool(np.mean(parts > 0.05) > 0.75)
+    return bool(np.mean(parts > 0.035) > 0.75)
 
 
 @pytest.mark.slow
@@ -64,7 +64,8 @@ def test_a_lora_teaches_a_new_colour_and_keeps_the_old_ones(tmp_path: Path, monk
     write(tmp_path / "clips", draw(2, OLD_CLIPS, new=False), "old")
     out = tmp_path / "loras" / "colour.safetensors"
     command = ["train-lora", str(tmp_path / "clips"), "--variant", VARIANT, "--out", str(out), "--trigger", ""]
-    command += ["--steps", "200", "--batch-size", "8", "--shift", "3", "--work", str(tmp_path / "work")]
+    command += ["--steps", "200", "--batch-size", "8", "--shift", "3"]
+    command += ["--learning-rate", "5e-3", "--work", str(tmp_path / "work")]
     assert main(command) == 0
 
     inventory = require(VARIANT, tmp_path)
@@ -72,11 +73,11 @@ def test_a_lora_teaches_a_new_colour_and_keeps_the_old_ones(tmp_path: Path, monk
     adapters = parse_stack([{"name": "colour"}])
 
     def make(text: str, stack: tuple[object, ...]) -> Clip:
-        return pipeline(ClipSpec(prompt=text, variant=VARIANT, steps=16, video_guidance=2.0, seed=5, adapters=stack))
+        return pipeline(ClipSpec(prompt=text, variant=VARIANT, steps=16, video_guidance=3.0, seed=5, adapters=stack))
 
-    new, old = draw(3, 6, new=True), draw(4, 6, new=False)
+    new, old = draw(3, 12, new=True), draw(4, 6, new=False)
     assert sum(is_new(make(text, ()).frames) for _, text in new) <= 1
-    assert sum(is_new(make(text, adapters).frames) for _, text in new) >= 5
+    assert sum(is_new(make(text, adapters).frames) for _, text in new) >= 9
 
     def right(stack: tuple[object, ...]) -> int:
         """Colours, backgrounds and kinds of sound of old scenes, as the judge finds them."""
@@ -85,5 +86,5 @@ def test_a_lora_teaches_a_new_colour_and_keeps_the_old_ones(tmp_path: Path, monk
         return sum(verdict.colour + verdict.background + verdict.sound for verdict in verdicts)
 
     before = right(())
-    assert before >= 12
+    assert before >= 16
     assert right(adapters) >= before - 2

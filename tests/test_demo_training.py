@@ -105,11 +105,11 @@ def test_all_stages_end_in_a_bundle_that_makes_a_clip(tmp_path, capsys):
 
     further = Workshop(tmp_path / "further", QUICK)
     further.adopt(target)
-    for stage in ("text", "audio", "video", "vocoder", "decoder"):
+    for stage in ("text", "audio", "video", "vocoder"):
         further.run(stage)
-    assert capsys.readouterr().out.count("is done already") == 5
-    further.run("latents")
-    further.run("transformer")
+    assert capsys.readouterr().out.count("is done already") == 4
+    for stage in ("latents", "transformer", "decoder"):
+        further.run(stage)
     further.bundle(tmp_path / "bundles" / "further")
     latents = [load_file(folder / "latents" / "00000.safetensors") for folder in (workshop.folder, further.folder)]
     # The bundle holds bfloat16.

@@ -19,6 +19,7 @@ from ovi_studio.demo.scenes import (
     Scene,
     Shape,
     Sound,
+    draw_lesson,
     draw_scene,
     following_pitch,
     impacts,
@@ -119,3 +120,12 @@ def test_wording_and_order_of_captions_vary():
 def test_every_motion_has_a_sound():
     assert set(SOUNDS_OF) == set(Motion)
     assert {sound for sounds in SOUNDS_OF.values() for sound in sounds} == set(Sound)
+
+
+def test_lessons_are_hard_scenes_rather_than_easy_ones_and_never_held_out() -> None:
+    random = np.random.default_rng(0)
+    drawn = [draw_lesson(random) for _ in range(2000)]
+    assert not any(is_held_out(scene) for scene in drawn)
+    assert 0.4 < np.mean([scene.shape is Shape.SQUARE for scene in drawn]) < 0.6
+    assert 0.2 < np.mean([scene.motion is Motion.CIRCLE for scene in drawn]) < 0.4
+    assert {scene.shape for scene in drawn if scene.motion is Motion.CIRCLE} == set(Shape)

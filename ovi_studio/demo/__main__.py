@@ -37,7 +37,9 @@ def _add_making(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     train.add_argument("folder", type=Path)
     train.add_argument("--stage", choices=STAGES, help="only this one; default: all that are left, in their order")
     train.add_argument("--part", type=_part, default=(1, 1), metavar="I/N", help="encode only this part of the scenes")
-    train.add_argument("--from", dest="bundle", type=Path, help="a bundle whose transformer is trained further")
+    train.add_argument(
+        "--from", dest="bundle", type=Path, help="a bundle whose transformer and video decoder are trained further"
+    )
     train.set_defaults(run=_train)
     bundle = commands.add_parser("bundle", help="write what was trained as a bundle")
     bundle.add_argument("folder", type=Path)
@@ -87,11 +89,13 @@ def _make(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from ovi_studio.demo.recipe import RECIPE, Workshop
+    from ovi_studio.demo.recipe import FURTHER, RECIPE, Workshop
 
     workshop = Workshop(options.folder, RECIPE)
     if options.bundle:
         workshop.adopt(options.bundle)
+    if workshop.goes_on:
+        workshop = Workshop(options.folder, FURTHER)
     for stage in [options.stage] if options.stage else STAGES:
         workshop.run(stage, *options.part)
 

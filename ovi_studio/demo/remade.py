@@ -23,6 +23,7 @@ _SIGMAS = (0.4, 0.8)
 _STEPS = (3, 8)
 """A distilled transformer with few steps makes softer outlines than one with many."""
 _GUIDANCE = 2.0
+"""Of both towers; clips are made with somewhat more."""
 
 
 @dataclass(frozen=True)
