@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 from test_training import SETTINGS, build, dataset, embeddings, unconditional  # noqa: F401
 from torch import Tensor
 
@@ -22,7 +23,7 @@ from ovi_studio.sampling.guidance import Guidance
 from ovi_studio.training.cache import LatentDataset
 from ovi_studio.training.distil import distil, gap
 from ovi_studio.training.flow import Unconditional
-from ovi_studio.training.lora import LoraCard, LoraSettings, add_lora, chosen_layers, remove_lora, save_lora
+from ovi_studio.training.lora import LoraCard, LoraSettings, add_lora, chosen_layers, fill_lora, remove_lora, save_lora
 from ovi_studio.training.trainer import train
 from ovi_studio.training.trajectories import Teacher, TrajectoryDataset, write_trajectories
 
@@ -67,6 +68,28 @@ def test_a_trained_lora_is_matched_whole_and_applied_as_it_was_trained(dataset: 
     AdapterManager(model, library.path).prepare(parse_stack([{"name": "white"}]), steps=4)
     for ours, theirs in zip(outputs(model, text), trained, strict=True):
         assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+def test_a_lora_can_be_trained_on_from_its_file(dataset: LatentDataset, tmp_path: Path) -> None:  # noqa: F811
+    model, text = build(), embeddings(3).unsqueeze(0)
+    add_lora(model, LORA)
+    settings = replace(SETTINGS, learning_rate=1e-2, ema=0.0)
+    path = tmp_path / "white.safetensors"
+    train(model, dataset, unconditional(), settings, tmp_path / "run", export=export(path), **QUIET)
+    trained = outputs(model, text)
+    again = build()
+    add_lora(again, LORA, seed=1)
+    fill_lora(again, path, LORA)
+    for ours, theirs in zip(outputs(again, text), trained, strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-6)
+
+    other = build()
+    add_lora(other, replace(LORA, rank=2))
+    with pytest.raises(JobError, match="does not hold the layers of this training at rank 2"):
+        fill_lora(other, path, replace(LORA, rank=2))
+    path.write_bytes(b"nothing")
+    with pytest.raises(JobError, match="cannot be read as an adapter"):
+        fill_lora(again, path, LORA)
 
 
 def test_the_file_says_what_it_is(tmp_path: Path) -> None:
@@ -211,5 +234,11 @@ def test_the_command_distils_a_variant_into_an_adapter(
     (entry,) = AdapterLibrary(tmp_path / "loras").scan()
     assert entry.problem is None
     assert entry.description.licence == "Apache-2.0"
+    again = tmp_path / "loras" / "again.safetensors"
+    further = [*command[:-2], "--out", str(again), "--from", str(out), "--work", str(tmp_path / "further")]
+    assert main([*further, "--learning-rate", "1e-9"]) == 0
+    first, second = load_file(out), load_file(again)
+    assert all(torch.allclose(second[name], tensor, atol=1e-6) for name, tensor in first.items())
+    capsys.readouterr()
     assert main([*command[:-2], "--work", str(tmp_path / "work"), "--shift", "3"]) == 1
     assert "made with other settings (shift)" in capsys.readouterr().err

@@ -7,6 +7,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from ovi_studio.__main__ import main
 from ovi_studio.adapters.library import AdapterLibrary
@@ -184,14 +185,28 @@ def test_the_command_trains_a_lora_shows_clips_and_goes_on(
     assert out.read_bytes() != before
 
 
+def test_the_command_goes_on_from_an_adapter(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own_clip(tmp_path / "clips", "a", 1)
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    command = [*COMMAND, str(tmp_path / "clips"), "--ckpt-dir", str(tiny_bundle), "--work"]
+    assert main([*command, str(tmp_path / "one"), "--out", str(first), "--steps", "2"]) == 0
+    further = [*command, str(tmp_path / "two"), "--out", str(second), "--steps", "1", "--from", str(first)]
+    assert main([*further, "--learning-rate", "1e-9"]) == 0
+    before, after = load_file(first), load_file(second)
+    assert all(torch.allclose(after[name], tensor, atol=1e-6) for name, tensor in before.items())
+    capsys.readouterr()
+    assert main([*command, str(tmp_path / "three"), "--out", str(second), "--rank", "2", "--from", str(first)]) == 1
+    assert "does not hold the layers of this training at rank 2" in capsys.readouterr().err
+
+
 def test_the_command_trains_all_weights(tiny_bundle: Path, tmp_path: Path) -> None:
     own_clip(tmp_path / "clips", "a", 1)
     out = tmp_path / "whole.safetensors"
     command = ["train", str(tmp_path / "clips"), "--variant", "tiny", "--ckpt-dir", str(tiny_bundle)]
     command += ["--out", str(out), "--work", str(tmp_path / "work"), "--steps", "2", "--muon", "0.01"]
     assert main(command) == 0
-    from safetensors.torch import load_file
-
     studio = Studio.load("tiny", tiny_bundle)
     before, after = studio.models.transformer.state_dict(), load_file(out)
     assert before.keys() == after.keys()

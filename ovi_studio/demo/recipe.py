@@ -181,13 +181,13 @@ class Workshop:
         return Remaker(self._finished_transformer(), self.unconditional())
 
     @functools.cached_property
-    def _encoded(self) -> dict[tuple[Shape, bool], list[Path]]:
-        """The encoded scenes by shape and by whether they are hard. A decoder reads no captions: it guesses what is
-        usual, so it must see all alike."""
+    def _encoded(self) -> dict[tuple[Shape, int], list[Path]]:
+        """The encoded scenes by shape and by how hard they are. A decoder reads no captions: it guesses what is usual,
+        so it must see all alike."""
         kinds = defaultdict(list)
         for path in sorted((self.folder / "latents").glob("*.safetensors")):
             scene = self._scene(path)
-            kinds[scene.shape, _is_hard(scene)].append(path)
+            kinds[scene.shape, _hardness(scene)].append(path)
         return kinds
 
     def _scene(self, path: Path) -> Scene:
@@ -291,9 +291,9 @@ class Workshop:
         return model.eval().requires_grad_(False)
 
 
-def _is_hard(scene: Scene) -> bool:
-    """Whose outlines the decoder learns last: whatever goes in a circle or is on the ground with the least contrast."""
-    return scene.motion is Motion.CIRCLE or scene.background is Background.STONE_FLOOR
+def _hardness(scene: Scene) -> int:
+    """0 to 2: outlines are learned last of what goes in a circle, and on the ground with the least contrast."""
+    return (scene.motion is Motion.CIRCLE) + (scene.background is Background.STONE_FLOOR)
 
 
 @torch.no_grad()

@@ -35,6 +35,7 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     lora.add_argument("--alpha", type=float, help="the change is scaled by alpha / rank (default: by 1)")
     lora.add_argument("--layers", nargs="+", choices=_LAYERS, default=list(_LAYERS))
     lora.add_argument("--towers", nargs="+", choices=_TOWERS, default=list(_TOWERS))
+    lora.add_argument("--from", dest="start", type=Path, metavar="FILE", help="begin with this adapter's weights")
     lora.add_argument("--title", help="for people (default: the file's name)")
     lora.add_argument("--licence", default="", help="that you give the adapter")
     lora.set_defaults(run=_train_lora)
@@ -78,7 +79,7 @@ def _add_shared(parser: argparse.ArgumentParser) -> None:
 
 
 def _train_lora(options: argparse.Namespace) -> int:
-    from ovi_studio.training.lora import LoraCard, LoraSettings, add_lora, save_lora
+    from ovi_studio.training.lora import LoraCard, LoraSettings, add_lora, fill_lora, save_lora
 
     lora = LoraSettings(
         rank=options.rank, alpha=options.alpha, layers=tuple(options.layers), towers=tuple(options.towers)
@@ -86,6 +87,8 @@ def _train_lora(options: argparse.Namespace) -> int:
 
     def start(studio: "Studio", dataset: "LatentDataset", settings: TrainSettings) -> Callable[..., None]:
         add_lora(studio.models.transformer, lora, settings.seed)
+        if options.start is not None:
+            fill_lora(studio.models.transformer, options.start, lora)
         card = LoraCard(
             title=options.title or options.out.stem,
             base_model=studio.variant.name,

@@ -33,6 +33,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--video-guidance", type=float, default=4.0)
     parser.add_argument("--audio-guidance", type=float, default=3.0)
     parser.add_argument("--rank", type=int, default=32)
+    parser.add_argument("--from", dest="start", type=Path, metavar="FILE", help="begin with this adapter's weights")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--minutes", type=float, help="of training, after the trajectories (default: 6)")
     length.add_argument("--steps", type=int)
@@ -95,7 +96,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _train(options: argparse.Namespace, studio, teacher, work: Path) -> None:  # type: ignore[no-untyped-def]
     from ovi_studio.training.distil import distil, gap
-    from ovi_studio.training.lora import LoraCard, LoraSettings, add_lora, save_lora
+    from ovi_studio.training.lora import LoraCard, LoraSettings, add_lora, fill_lora, save_lora
     from ovi_studio.training.settings import TrainSettings
     from ovi_studio.training.trajectories import TrajectoryDataset
 
@@ -107,6 +108,8 @@ def _train(options: argparse.Namespace, studio, teacher, work: Path) -> None:  #
     before = gap(transformer, held_out, sigmas)
     lora = LoraSettings(rank=options.rank)
     add_lora(transformer, lora, options.seed)
+    if options.start is not None:
+        fill_lora(transformer, options.start, lora)
     settings = TrainSettings(
         steps=options.steps,
         minutes=None if options.steps else options.minutes or 6.0,

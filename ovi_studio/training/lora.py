@@ -15,7 +15,8 @@ from typing import Literal, get_args
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import Linear as LoraLinear
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ovi_studio import __version__
@@ -90,6 +91,28 @@ def add_lora(transformer: OviTransformer, settings: LoraSettings, seed: int = 0)
             parameter.requires_grad_(True)
 
 
+def fill_lora(transformer: OviTransformer, path: Path, settings: LoraSettings) -> None:
+    """Let the layers that `add_lora` put in begin with those of a file of `save_lora`, instead of at 0.
+
+    Raises `JobError` if the file cannot be read or holds other layers or another rank.
+    """
+    try:
+        stored = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise JobError(f"{path} cannot be read as an adapter ({error}).") from error
+    own = {
+        name.replace(f".{_ADAPTER}.", "."): parameter
+        for name, parameter in transformer.named_parameters()
+        if ".lora_" in name
+    }
+    if _shapes(stored) != _shapes(own):
+        raise JobError(f"{path} does not hold the layers of this training at rank {settings.rank}; begin without it.")
+    with torch.no_grad():
+        for name, parameter in own.items():
+            scale = settings.scale if ".lora_B." in name else 1.0
+            parameter.copy_(stored[name] / scale)
+
+
 def remove_lora(transformer: OviTransformer) -> None:
     """Put the plain layers back; the transformer stays frozen."""
     for name, module in list(transformer.named_modules()):
@@ -128,6 +151,10 @@ def save_lora(weights: Mapping[str, Tensor], path: Path, settings: LoraSettings,
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
 
 
 def _metadata(settings: LoraSettings, card: LoraCard) -> dict[str, str]:
