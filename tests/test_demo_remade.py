@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ovi_studio.demo import codecs
 from ovi_studio.demo.captions import caption
 from ovi_studio.demo.evaluate import load
 from ovi_studio.demo.remade import Remaker
@@ -15,7 +14,7 @@ from ovi_studio.demo.seeing import look
 from ovi_studio.models import video_vae
 from ovi_studio.models.mel import mel_spectrogram
 from ovi_studio.models.text_encoder import encode_texts
-from ovi_studio.models.video_vae import to_bytes
+from ovi_studio.models.video_vae import from_bytes, to_bytes
 from ovi_studio.pipeline import Pipeline
 from ovi_studio.spec import DEFAULT_AUDIO_NEGATIVE_PROMPT, DEFAULT_VIDEO_NEGATIVE_PROMPT
 from ovi_studio.training.flow import Unconditional
@@ -30,7 +29,7 @@ def embeddings(pipeline: Pipeline, *texts: str) -> list[Tensor]:
 def encoded(pipeline: Pipeline, scene: Scene, random: np.random.Generator) -> dict[str, Tensor]:
     models = pipeline.models
     return {
-        "video": video_vae.encode(models.video_vae, codecs.pixels(render(scene)).unsqueeze(0))[0],
+        "video": video_vae.encode(models.video_vae, from_bytes(render(scene)))[0],
         "audio": models.audio_vae.encode(mel_spectrogram(torch.from_numpy(synthesise(scene)).unsqueeze(0)))[0].T,
         "text.0": embeddings(pipeline, caption(scene, random))[0],
     }

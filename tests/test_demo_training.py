@@ -1,9 +1,12 @@
 """The recipe of the embedded model, with seconds for minutes: every stage runs, goes on, and ends in a bundle."""
 
+import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
@@ -12,9 +15,11 @@ from ovi_studio.demo.codecs import scale_latents
 from ovi_studio.demo.dimensions import DIMENSIONS
 from ovi_studio.demo.fit import Budget, fit
 from ovi_studio.demo.recipe import RECIPE, Workshop
+from ovi_studio.demo.sheets import Row
 from ovi_studio.models.audio_vae import AudioVAE
 from ovi_studio.pipeline import Pipeline
 from ovi_studio.spec import ClipSpec
+from ovi_studio.training.report import read_log
 from ovi_studio.training.settings import TrainSettings
 
 SECONDS = Budget(minutes=0.02)
@@ -72,6 +77,45 @@ def test_a_finished_fit_is_not_trained_further(tmp_path):
     assert all(torch.equal(tensor, averaged[name]) for name, tensor in model.state_dict().items())
 
 
+def test_fit_plots_its_losses_and_shows_what_the_averaged_weights_can_do(tmp_path, capsys):
+    shown = []
+
+    def samples(model: nn.Module) -> list[Row]:
+        shown.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        return [
+            Row("a scene", np.zeros((73, 96, 96, 3), np.uint8), torch.zeros(80, 190)),
+            Row("again", mel=torch.zeros(80, 190)),
+        ]
+
+    model = small_network()
+    fit(model, line_losses, Budget(minutes=0.02), tmp_path, samples)
+    assert len(shown) == 1
+    assert all(torch.equal(tensor, shown[0][name]) for name, tensor in model.state_dict().items())
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert any(not torch.equal(tensor, shown[0][name]) for name, tensor in state["model"].items()), "its own are kept"
+    with Image.open(tmp_path / "samples" / f"step_{state['step']:06}.png") as sheet:
+        assert sheet.size == (8 * 100 + 194, 2 * 114)
+    with Image.open(tmp_path / "loss.png") as plot:
+        assert plot.size == (900, 420)
+    entry = read_log(tmp_path)[-1]
+    assert entry["step"] % 20 == 0
+    assert set(entry) == {"step", "seconds", "square"}
+    assert f"step {entry['step']}: square " in capsys.readouterr().out
+
+
+def test_samples_come_every_five_minutes_and_take_no_training_time(tmp_path, monkeypatch):
+    monkeypatch.setattr("ovi_studio.demo.fit.SAMPLE_SECONDS", 0.2)
+    shown = []
+
+    def samples(model: nn.Module) -> list[Row]:
+        time.sleep(0.3)
+        shown.append(model)
+        return [Row("nothing", mel=torch.zeros(80, 190))]
+
+    fit(small_network(), line_losses, Budget(minutes=0.015), tmp_path, samples)
+    assert 4 <= len(shown) <= 6  # of 0.9 s, which the pauses would have used up after three
+
+
 def test_audio_latents_get_unit_size_and_sound_the_same():
     torch.manual_seed(0)
     vae = AudioVAE(**DIMENSIONS["audio_codec"]["vae"]).eval()
@@ -89,6 +133,11 @@ def test_all_stages_end_in_a_bundle_that_makes_a_clip(tmp_path, capsys):
     workshop = Workshop(tmp_path / "training", QUICK)
     for stage in ("text", "audio", "video", "vocoder", "latents", "transformer", "decoder"):
         workshop.run(stage)
+    for stage in ("audio", "video", "vocoder", "transformer", "decoder"):
+        (sheet,) = (workshop.folder / stage / "samples").glob("step_*.png")
+        with Image.open(sheet) as picture:
+            low, high = picture.convert("L").crop((0, 16, 190, 110)).getextrema()
+            assert low < high, "something is to be seen"
     workshop.run("audio")
     assert "audio is done already" in capsys.readouterr().out
 

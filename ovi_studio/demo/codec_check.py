@@ -17,7 +17,7 @@ from ovi_studio.demo.judges import measure
 from ovi_studio.demo.scenes import render, synthesise
 from ovi_studio.models import video_vae
 from ovi_studio.models.mel import mel_spectrogram
-from ovi_studio.models.video_vae import to_bytes
+from ovi_studio.models.video_vae import from_bytes, to_bytes
 from ovi_studio.pipeline import Pipeline
 from ovi_studio.variants import SAMPLES_PER_LATENT
 
@@ -40,8 +40,8 @@ class Codecs:
 def reconstruct(pipeline: Pipeline, frames: np.ndarray, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray, Codecs]:
     """Frames, uint8 (T, H, W, 3), and samples, float32 (N,), through the codecs of a bundle, and the distances."""
     models, device = pipeline.models, pipeline.compute.device
-    pixels = torch.from_numpy(frames).permute(3, 0, 1, 2).unsqueeze(0).float() / 127.5 - 1
-    decoded = video_vae.decode_whole(models.video_vae, video_vae.encode(models.video_vae, pixels.to(device))[0])
+    latents = video_vae.encode(models.video_vae, from_bytes(frames).to(device))[0]
+    decoded = video_vae.decode_whole(models.video_vae, latents)
     after = to_bytes(decoded)
     errors = np.square(after.astype(np.float32) - frames).mean(axis=(1, 2, 3))
     mel = _mel(samples).to(device)

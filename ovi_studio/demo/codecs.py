@@ -4,7 +4,7 @@ Both VAEs learn with noise added to their latents, and latents are kept near uni
 never exact, and the decoders must not mind.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -15,8 +15,10 @@ from torch import Tensor, nn
 
 from ovi_studio.demo.fit import Budget, Losses, fit
 from ovi_studio.demo.scenes import FRAMES, Scene, Sound, draw_scene, render, synthesise
+from ovi_studio.demo.sheets import Row
 from ovi_studio.models.audio_vae import AudioVAE, MPConv1d
 from ovi_studio.models.mel import HOP, mel_spectrogram
+from ovi_studio.models.video_vae import decode_whole, encode, from_bytes, to_bytes
 from ovi_studio.models.vocoder import Vocoder
 
 LATENT_NOISE = 0.15
@@ -35,14 +37,16 @@ _FLOOR = 0.2
 _TONES = (Sound.LOW_TONE, Sound.HIGH_TONE, Sound.FOLLOWING_TONE)
 _SPECTRA = (256, 512, 1024, 2048)
 _EXAMPLES = 256
+_SHOWN = 4
+"""Scenes on a sample sheet."""
 
 EncodedClips = Callable[[np.random.Generator], tuple[Tensor, Tensor]]
-"""Draws a scene: what the video encoder makes of it (channels, frames, height, width), and its pixels."""
+"""Draws a scene: what the video encoder makes of it (1, channels, frames, height, width), and its pixels."""
 
 
 def train_video_vae(vae: AutoencoderKLWan, budget: Budget, folder: Path, seed: int) -> None:
     """On windows of scenes; afterwards `latent_statistics` gives the numbers that the bundle needs."""
-    fit(vae, partial(_video_losses, seed=seed), budget, folder)
+    fit(vae, partial(_video_losses, seed=seed), budget, folder, _video_rows)
 
 
 def train_video_decoder(vae: AutoencoderKLWan, clips: EncodedClips, budget: Budget, folder: Path, seed: int) -> None:
@@ -53,7 +57,9 @@ def train_video_decoder(vae: AutoencoderKLWan, clips: EncodedClips, budget: Budg
     vae.requires_grad_(False)
     vae.decoder.requires_grad_(True)
     vae.post_quant_conv.requires_grad_(True)
-    fit(vae, partial(_decoder_losses, clips=clips, seed=seed), budget, folder)
+    random = np.random.default_rng(seed)
+    fixed = [clips(random) for _ in range(_SHOWN)]
+    fit(vae, partial(_decoder_losses, clips=clips, seed=seed), budget, folder, partial(_decoder_rows, clips=fixed))
 
 
 def train_audio_vae(vae: AudioVAE, budget: Budget, folder: Path, seed: int) -> None:
@@ -66,7 +72,7 @@ def train_audio_vae(vae: AudioVAE, budget: Budget, folder: Path, seed: int) -> N
     for module in vae.modules():
         if isinstance(module, MPConv1d):
             module.weight.data.copy_(module.effective_weight().detach())
-    fit(vae, partial(_audio_losses, seed=seed), budget, folder)
+    fit(vae, partial(_audio_losses, seed=seed), budget, folder, _audio_rows)
     scale_latents(vae, mels)
 
 
@@ -79,18 +85,15 @@ def scale_latents(vae: AudioVAE, mels: Tensor) -> None:
 
 def train_vocoder(vocoder: Vocoder, audio_vae: AudioVAE, budget: Budget, folder: Path, seed: int) -> None:
     """On spectrograms as they are and as the audio VAE gives them back."""
-    fit(vocoder, partial(_vocoder_losses, audio_vae=audio_vae.eval().requires_grad_(False), seed=seed), budget, folder)
+    audio_vae.eval().requires_grad_(False)
+    losses = partial(_vocoder_losses, audio_vae=audio_vae, seed=seed)
+    fit(vocoder, losses, budget, folder, partial(_vocoder_rows, audio_vae=audio_vae))
 
 
 def latent_statistics(latents: Tensor) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each channel of (clips, channels, frames, height, width)."""
     mean, std = latents.mean(dim=(0, 2, 3, 4)), latents.std(dim=(0, 2, 3, 4))
     return [round(value, 5) for value in mean.tolist()], [round(value, 5) for value in std.tolist()]
-
-
-def pixels(frames: np.ndarray) -> Tensor:
-    """uint8 (T, H, W, 3) -> float32 (3, T, H, W) in [-1, 1]"""
-    return torch.from_numpy(frames).permute(3, 0, 1, 2).float() / 127.5 - 1
 
 
 def _video_losses(vae: nn.Module, step: int, *, seed: int) -> Losses:
@@ -102,7 +105,7 @@ def _video_losses(vae: nn.Module, step: int, *, seed: int) -> Losses:
 
 def _decoder_losses(vae: nn.Module, step: int, *, clips: EncodedClips, seed: int) -> Losses:
     random = np.random.default_rng([seed, step])
-    latents, video = (torch.stack(parts) for parts in zip(*(clips(random) for _ in range(_DECODED_CLIPS)), strict=True))
+    latents, video = (torch.cat(parts) for parts in zip(*(clips(random) for _ in range(_DECODED_CLIPS)), strict=True))
     # Up to what it was before: with that much in every clip, edges stay soft.
     generator = torch.Generator().manual_seed(step)
     size = LATENT_NOISE * torch.rand(len(latents), 1, 1, 1, 1, generator=generator)
@@ -132,13 +135,13 @@ def _weight(video: Tensor) -> Tensor:
 
 def _windows(vae: nn.Module, step: int, seed: int, count: int, length: int) -> Tensor:
     random = np.random.default_rng([seed, step])
-    return torch.stack([_window(random, length) for _ in range(count)]).to(next(vae.parameters()).device)
+    return torch.cat([_window(random, length) for _ in range(count)]).to(next(vae.parameters()).device)
 
 
 def _window(random: np.random.Generator, length: int) -> Tensor:
     """Some frames of a scene."""
     start = int(random.integers(FRAMES - length + 1))
-    return pixels(render(draw_scene(random), slice(start, start + length)))
+    return from_bytes(render(draw_scene(random), slice(start, start + length)))
 
 
 def _audio_losses(vae: nn.Module, step: int, *, seed: int) -> Losses:
@@ -196,6 +199,55 @@ def _spectral_distance(made: Tensor, real: Tensor) -> Tensor:
             + (ours - theirs).norm() / (theirs.norm() + 1)
         )
     return total / len(_SPECTRA)
+
+
+# Sample sheets: each scene, and below it what the model makes of it
+
+
+def _video_rows(vae: nn.Module) -> list[Row]:
+    rows = []
+    for scene in _shown_scenes(draw_scene):
+        frames = render(scene)
+        decoded = decode_whole(vae, encode(vae, from_bytes(frames).to(next(vae.parameters()).device))[0])
+        rows += [Row(_title(scene), frames), Row("encoded and decoded", to_bytes(decoded))]
+    return rows
+
+
+def _decoder_rows(vae: nn.Module, clips: Sequence[tuple[Tensor, Tensor]]) -> list[Row]:
+    rows = []
+    for latents, video in clips:
+        decoded = vae.decode(latents.to(next(vae.parameters()).device)).sample.clamp(-1, 1)
+        rows += [Row("scene", to_bytes(video[0])), Row("decoded", to_bytes(decoded[0]))]
+    return rows
+
+
+def _audio_rows(vae: nn.Module) -> list[Row]:
+    rows = []
+    for scene in _shown_scenes(_heard_scene):
+        mel = _mel(_wave(scene).unsqueeze(0)).to(vae.data_mean.device)
+        rows += [Row(_title(scene), mel=mel[0]), Row("encoded and decoded", mel=vae.decode(vae.encode(mel))[0])]
+    return rows
+
+
+def _vocoder_rows(vocoder: nn.Module, *, audio_vae: AudioVAE) -> list[Row]:
+    rows = []
+    for scene in _shown_scenes(_heard_scene):
+        mel = _mel(_wave(scene).unsqueeze(0)).to(next(vocoder.parameters()).device)
+        coded = audio_vae.decode(audio_vae.encode(mel))
+        again = [_mel(vocoder(each)[:, 0])[0] for each in (mel, coded)]
+        rows += [Row(_title(scene), mel=mel[0]), Row("of its spectrogram", mel=again[0])]
+        rows += [Row("of the audio VAE's", mel=again[1])]
+    return rows
+
+
+def _shown_scenes(draw: Callable[[np.random.Generator], Scene]) -> list[Scene]:
+    """The same ones on every sheet."""
+    random = np.random.default_rng(_SHOWN)
+    return [draw(random) for _ in range(_SHOWN)]
+
+
+def _title(scene: Scene) -> str:
+    return f"{scene.colour} {scene.shape}, {scene.background}, {scene.motion}, {scene.sound}"
 
 
 def _heard_scene(random: np.random.Generator) -> Scene:

@@ -1,13 +1,12 @@
-"""A training loop for the small codecs: a time budget, one cosine, averaged weights, checkpoints, a log.
+"""A training loop for the small codecs: a time budget, one cosine, averaged weights, checkpoints, a log, sample sheets.
 
 Data depend on the step's number alone, so a run that was killed goes on from its last checkpoint as if nothing had
 happened. Distribution and devices are Accelerate's.
 """
 
-import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +14,13 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from ovi_studio.demo.sheets import Row, save_sheet
 from ovi_studio.training.muon import Muon
+from ovi_studio.training.report import append_log, clock, cut_log, plot_losses
 
 CHECKPOINT = "checkpoint.pt"
-LOG = "log.jsonl"
 CHECKPOINT_SECONDS = 60.0
+SAMPLE_SECONDS = 300.0
 _LOG_STEPS = 20
 _CLIP_NORM = 1.0
 
@@ -41,21 +42,28 @@ class Budget:
     """Of the weights' exponential moving average."""
 
 
-def fit(model: nn.Module, losses: Callable[[nn.Module, int], Losses], budget: Budget, folder: Path) -> None:
+def fit(
+    model: nn.Module,
+    losses: Callable[[nn.Module, int], Losses],
+    budget: Budget,
+    folder: Path,
+    samples: Callable[[nn.Module], Sequence[Row]] | None = None,
+) -> None:
     """Train `model` in place; at the end it holds the averaged weights.
 
     Args:
         losses: of the model at a step, on data that depend on the step's number alone.
-        folder: takes checkpoints and the log; a run that is found there is continued.
+        folder: takes checkpoints, `log.jsonl`, `loss.png` and sample sheets; a run that is found there is continued.
+        samples: what the model can do by now, with its averaged weights; their time does not count.
     """
     folder.mkdir(parents=True, exist_ok=True)
     accelerator = Accelerator()
     model, *optimizers = accelerator.prepare(model, *_optimizers(model, budget))
     plain = accelerator.unwrap_model(model)
-    run = _Run(plain, optimizers, folder / CHECKPOINT)
+    run = _Run(plain, optimizers, folder)
     run.resume()
-    started = saved = time.monotonic()
-    before = run.seconds
+    began = time.monotonic() - run.seconds
+    saved = shown = run.seconds
     while run.seconds < 60 * budget.minutes:
         _set_rates(budget, run)
         values = losses(model, run.step)
@@ -66,15 +74,21 @@ def fit(model: nn.Module, losses: Callable[[nn.Module, int], Losses], budget: Bu
             optimizer.step()
         run.average(budget.averaging)
         run.step += 1
-        run.seconds = before + time.monotonic() - started
+        run.seconds = time.monotonic() - began
         if accelerator.is_main_process:
             if run.step % _LOG_STEPS == 0:
-                _log(folder / LOG, run, values)
-            if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                run.report(values, budget)
+            if run.seconds - saved > CHECKPOINT_SECONDS:
                 run.save()
-                saved = time.monotonic()
+                saved = run.seconds
+            if samples and run.seconds - shown > SAMPLE_SECONDS:
+                run.show(samples)
+                shown = run.seconds
+            began = time.monotonic() - run.seconds  # saving and showing is no training
     if accelerator.is_main_process:
         run.save()
+        if samples:
+            run.show(samples)
     plain.load_state_dict(run.averaged)
 
 
@@ -84,12 +98,13 @@ class _Run:
 
     model: nn.Module
     optimizers: list[torch.optim.Optimizer]
-    path: Path
+    folder: Path
     step: int = 0
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
         self.averaged = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+        self._names: list[str] = []  # of the losses, once they are known
 
     @torch.no_grad()
     def average(self, decay: float) -> None:
@@ -102,7 +117,8 @@ class _Run:
                 self.averaged[name].copy_(tensor)
 
     def save(self) -> None:
-        part = self.path.with_name(self.path.name + ".part")
+        path = self.folder / CHECKPOINT
+        part = path.with_name(f"{path.name}.part")
         state = {
             "model": self.model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
@@ -111,17 +127,39 @@ class _Run:
             "seconds": self.seconds,
         }
         torch.save(state, part)
-        part.replace(self.path)
+        part.replace(path)
+        plot_losses(self.folder, self._names)
 
     def resume(self) -> None:
-        if not self.path.is_file():
+        path = self.folder / CHECKPOINT
+        if not path.is_file():
             return
-        state = torch.load(self.path, weights_only=True)
+        state = torch.load(path, weights_only=True)
         self.model.load_state_dict(state["model"])
         for optimizer, own in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(own)
         self.averaged = state["averaged"]
         self.step, self.seconds = state["step"], state["seconds"]
+        cut_log(self.folder, self.step)
+
+    def report(self, values: Losses, budget: Budget) -> None:
+        """Say and write down what the step at hand lost."""
+        losses = {name: value.item() for name, value in values.items()}
+        self._names = list(losses)
+        append_log(self.folder, {"step": self.step, "seconds": self.seconds, **losses})
+        said = ", ".join(f"{name} {loss:.4g}" for name, loss in losses.items())
+        print(f"step {self.step}: {said}; {clock(self.seconds)} of {clock(60 * budget.minutes)}", flush=True)
+
+    @torch.no_grad()
+    def show(self, samples: Callable[[nn.Module], Sequence[Row]]) -> None:
+        """A sheet of what the averaged weights can do."""
+        own = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        self.model.load_state_dict(self.averaged)
+        try:
+            path = save_sheet(samples(self.model), self.folder, self.step)
+        finally:
+            self.model.load_state_dict(own)
+        print(f"samples: {path}", flush=True)
 
 
 def averaged_weights(folder: Path) -> dict[str, Tensor]:
@@ -148,12 +186,3 @@ def _set_rates(budget: Budget, run: _Run) -> None:
     for optimizer, rate in zip(run.optimizers, (budget.matrix_rate, budget.learning_rate), strict=True):
         for group in optimizer.param_groups:
             group["lr"] = rate * factor
-
-
-def _log(path: Path, run: _Run, values: Losses) -> None:
-    entry = {"step": run.step, "seconds": round(run.seconds, 1)}
-    entry |= {name: round(float(value.detach()), 6) for name, value in values.items()}
-    line = json.dumps(entry)
-    print(line, flush=True)
-    with path.open("a", encoding="utf-8") as log:
-        log.write(line + "\n")

@@ -28,12 +28,15 @@ from ovi_studio.demo.dimensions import BUNDLE, DIMENSIONS
 from ovi_studio.demo.fit import Budget
 from ovi_studio.demo.remade import Remaker
 from ovi_studio.demo.scenes import Background, Motion, Scene, Shape, draw_lesson, draw_scene, render, synthesise
+from ovi_studio.demo.sheets import Row, save_sheet
 from ovi_studio.models import video_vae
 from ovi_studio.models.audio_vae import AudioVAE
 from ovi_studio.models.mel import mel_spectrogram
 from ovi_studio.models.text_encoder import build_text_encoder, encode_texts
 from ovi_studio.models.transformer import OviTransformer
+from ovi_studio.models.video_vae import from_bytes, to_bytes
 from ovi_studio.models.vocoder import Vocoder
+from ovi_studio.sampling.denoise import Schedule, denoise, draw_noise
 from ovi_studio.spec import DEFAULT_AUDIO_NEGATIVE_PROMPT, DEFAULT_VIDEO_NEGATIVE_PROMPT
 from ovi_studio.training.cache import LatentDataset, Sample, write_sample
 from ovi_studio.training.flow import Unconditional
@@ -47,6 +50,8 @@ _STATISTICS = "statistics.json"
 _CAPTIONS = 4
 """Of each scene, in other words."""
 _STATISTICS_SCENES = 64
+_SHOWN, _STEPS, _SHIFT, _GUIDANCE = 4, 20, 5.0, 3.0
+"""Of the sample clips."""
 _REMADE = 0.7
 """Part of the decoder's clips whose latents are the transformer's."""
 
@@ -174,7 +179,7 @@ class Workshop:
         scene, sample = self._scene(path), load_file(path)
         latents = self._remake(sample, random) if random.random() < _REMADE else sample["video"]
         mean, std = (torch.tensor(values).view(-1, 1, 1, 1) for values in self._statistics().values())
-        return latents * std + mean, codecs.pixels(render(scene))
+        return (latents * std + mean).unsqueeze(0), from_bytes(render(scene))
 
     @functools.cached_property
     def _remake(self) -> Remaker:
@@ -211,7 +216,7 @@ class Workshop:
             random = self._random(index)
             scene = draw_lesson(random)
             captions = [caption(scene, random) for _ in range(_CAPTIONS)]
-            video = video_vae.encode(vae, codecs.pixels(render(scene)).unsqueeze(0))[0]
+            video = video_vae.encode(vae, from_bytes(render(scene)))[0]
             audio = audio_vae.encode(mel_spectrogram(torch.from_numpy(synthesise(scene)).unsqueeze(0)))[0].T
             texts = encode_texts(encoder, tokenizer, captions, _text_length())
             write_sample(folder, name, Sample(video, audio, texts))
@@ -228,7 +233,26 @@ class Workshop:
             self.unconditional(),
             self.recipe.transformer,
             self.folder / "transformer",
+            on_checkpoint=self._show,
         )
+
+    @torch.no_grad()
+    def _show(self, step: int) -> None:
+        """A sheet of clips that the transformer makes by now, of captions whose combinations it never sees."""
+        transformer, vae, audio_vae = self._finished_transformer(), self.video_vae("video"), self.audio_vae()
+        random = np.random.default_rng(self.recipe.seed)
+        captions = [caption(draw_scene(random, held_out=True), random, complete=True) for _ in range(_SHOWN)]
+        texts = encode_texts(self.text_encoder(), self.tokenizer(), captions, _text_length())
+        unconditional = self.unconditional()
+        sample = load_file(next((self.folder / "latents").glob("*.safetensors")))
+        rows = []
+        for seed, text in enumerate(texts):
+            noise = draw_noise(sample["video"].shape, sample["audio"].shape, seed, text.device, torch.float32)
+            guidance = unconditional.guidance(transformer, text, _GUIDANCE, _GUIDANCE)
+            latents = denoise(transformer, noise, guidance, Schedule("unipc", _STEPS, _SHIFT))
+            frames = to_bytes(video_vae.decode_whole(vae, latents.video))
+            rows.append(Row(captions[seed], frames, audio_vae.decode(latents.audio.T.unsqueeze(0))[0]))
+        print(f"samples: {save_sheet(rows, self.folder / 'transformer', step)}", flush=True)
 
     def bundle(self, target: Path) -> None:
         """Write what there is as a bundle."""
@@ -299,7 +323,7 @@ def _hardness(scene: Scene) -> int:
 @torch.no_grad()
 def _encoded_scenes(vae: nn.Module, seed: int, count: int) -> Tensor:
     random = np.random.default_rng([seed, 2**32])
-    clips = (codecs.pixels(render(draw_scene(random))).unsqueeze(0) for _ in range(count))
+    clips = (from_bytes(render(draw_scene(random))) for _ in range(count))
     return torch.cat([video_vae.encode(vae, clip) for clip in clips])
 
 

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from ovi_studio.models.transformer import OviTransformer
 from ovi_studio.sampling.denoise import Latents, Schedule, denoise, draw_noise
-from ovi_studio.sampling.guidance import Guidance
 from ovi_studio.sampling.solvers import TRAIN_TIMESTEPS
 from ovi_studio.training.flow import Unconditional
 
@@ -42,16 +41,5 @@ class Remaker:
         start = Latents(torch.lerp(video, noise.video, sigma), torch.lerp(audio, noise.audio, sigma))
         timesteps = tuple((TRAIN_TIMESTEPS * np.linspace(sigma, 0, steps + 1)[:-1]).tolist())
         schedule = Schedule("euler", steps, 1.0, timesteps)
-        return denoise(self.transformer, start, self._guidance(sample["text.0"]), schedule).video
-
-    def _guidance(self, text: Tensor) -> Guidance:
-        video_negative, audio_negative, positive = (
-            embedding.unsqueeze(0).float() for embedding in (self.unconditional.video, self.unconditional.audio, text)
-        )
-        return Guidance(
-            positive=self.transformer.prepare_text(positive, positive),
-            negative=self.transformer.prepare_text(video_negative, audio_negative),
-            video_scale=_GUIDANCE,
-            audio_scale=_GUIDANCE,
-            skip_block=None,
-        )
+        guidance = self.unconditional.guidance(self.transformer, sample["text.0"], _GUIDANCE, _GUIDANCE)
+        return denoise(self.transformer, start, guidance, schedule).video

@@ -73,6 +73,11 @@ def decode(vae: AutoencoderKLWan, latents: Tensor, tile: int | None = None) -> I
         yield from decode_tile(vae, features, region)
 
 
+def from_bytes(frames: np.ndarray) -> Tensor:
+    """uint8 (T, H, W, 3) -> (1, 3, T, H, W) in [-1, 1]"""
+    return torch.from_numpy(frames).permute(3, 0, 1, 2).unsqueeze(0).float() / 127.5 - 1
+
+
 def to_bytes(pixels: Tensor) -> np.ndarray:
     """(3, T, H, W) in [-1, 1] -> uint8 (T, H, W, 3), cut and not rounded, as in the official code."""
     return ((pixels.float() + 1) / 2 * 255).to(torch.uint8).permute(1, 2, 3, 0).cpu().numpy()

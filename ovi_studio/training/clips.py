@@ -116,8 +116,7 @@ def encode_clip(path: Path, captions: Sequence[str], studio: Studio, shape: Shap
     frames, samples = read_clip(path, shape)
     models, device = studio.models, studio.device
     vae, audio_vae = models.video_vae.to(device), models.audio_vae.to(device)
-    pixels = torch.from_numpy(frames).permute(3, 0, 1, 2).unsqueeze(0).float() / 127.5 - 1
-    video = video_vae.encode(vae, pixels.to(device))[0]
+    video = video_vae.encode(vae, video_vae.from_bytes(frames).to(device))[0]
     mel = mel_spectrogram(torch.from_numpy(samples).unsqueeze(0).to(device))
     audio = audio_vae.encode(mel)[0].T
     return Sample(_half(video), _half(audio), studio.embed(captions))

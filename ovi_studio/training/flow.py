@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ovi_studio.models.transformer import OviTransformer
+from ovi_studio.sampling.guidance import Guidance
 from ovi_studio.sampling.solvers import TRAIN_TIMESTEPS
 from ovi_studio.training.settings import FlowSettings
 
@@ -38,6 +39,27 @@ class Unconditional:
 
     video: Tensor
     audio: Tensor
+
+    def guidance(
+        self,
+        transformer: OviTransformer,
+        caption: Tensor,
+        video_scale: float,
+        audio_scale: float,
+        skip_block: int | None = None,
+    ) -> Guidance:
+        """To walk by from noise to a clip of a caption, an embedding (tokens, dim)."""
+        device = next(transformer.parameters()).device
+        video, audio, positive = (
+            text.unsqueeze(0).to(device, transformer.dtype) for text in (self.video, self.audio, caption)
+        )
+        return Guidance(
+            positive=transformer.prepare_text(positive, positive),
+            negative=transformer.prepare_text(video, audio),
+            video_scale=video_scale,
+            audio_scale=audio_scale,
+            skip_block=skip_block,
+        )
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageDraw
@@ -12,7 +12,8 @@ LOG = "log.jsonl"
 PLOT = "loss.png"
 _PLOT_SIZE = (900, 420)
 _MARGIN = 48
-_COLOURS = {"video": (40, 90, 200), "audio": (210, 110, 30)}
+_COLOURS = ((40, 90, 200), (210, 110, 30), (30, 140, 70), (150, 60, 170), (90, 90, 90))
+_LEGEND = 140
 
 
 @dataclass(frozen=True)
@@ -35,14 +36,14 @@ class Progress:
         return (
             f"step {self.step}: video {self.video:.4f}, audio {self.audio:.4f}, gradient {self.gradient:.2f}, "
             f"{self.step_seconds:.3f} s a step, {self.samples_per_second:.1f} samples/s, "
-            f"{_clock(self.elapsed)} done, {_clock(self.remaining)} left"
+            f"{clock(self.elapsed)} done, {clock(self.remaining)} left"
         )
 
 
-def append_log(folder: Path, progress: Progress) -> None:
-    """One entry more in the log."""
+def append_log(folder: Path, entry: Mapping[str, float]) -> None:
+    """One entry more in the log; it has a `step`."""
     with (folder / LOG).open("a", encoding="utf-8") as log:
-        log.write(json.dumps({name: _rounded(value) for name, value in asdict(progress).items()}) + "\n")
+        log.write(json.dumps({name: _rounded(value) for name, value in entry.items()}) + "\n")
 
 
 def cut_log(folder: Path, step: int) -> None:
@@ -65,15 +66,15 @@ def read_log(folder: Path) -> list[dict[str, float]]:
     return entries
 
 
-def plot_losses(folder: Path) -> None:
-    """Draw both losses over the steps, smoothed and raw, on logarithmic heights."""
+def plot_losses(folder: Path, names: Sequence[str]) -> None:
+    """Draw these losses over the steps, smoothed and raw, on logarithmic heights."""
     entries = read_log(folder) if (folder / LOG).is_file() else []
-    if len(entries) < 2:
+    if len(entries) < 2 or not names:
         return
     image = Image.new("RGB", _PLOT_SIZE, "white")
     draw = ImageDraw.Draw(image)
     steps = [entry["step"] for entry in entries]
-    curves = {name: [max(entry[name], 1e-6) for entry in entries] for name in _COLOURS}
+    curves = {name: [max(entry[name], 1e-6) for entry in entries] for name in names}
     values = [value for curve in curves.values() for value in curve]
     low, high = math.log(min(values) * 0.95), math.log(max(values) * 1.05)
     width, height = (side - 2 * _MARGIN for side in _PLOT_SIZE)
@@ -87,12 +88,12 @@ def plot_losses(folder: Path) -> None:
         y = place(steps[0], value)[1]
         draw.line([(_MARGIN, y), (_MARGIN + width, y)], fill=(225, 225, 225))
         draw.text((4, y - 6), f"{value:.3g}", fill="black")
-    for place_of_name, (name, curve) in enumerate(curves.items()):
-        colour = _COLOURS[name]
+    for number, (name, curve) in enumerate(curves.items()):
+        colour = _COLOURS[number % len(_COLOURS)]
         pale = tuple(200 + level // 5 for level in colour)
         draw.line([place(*point) for point in zip(steps, curve, strict=True)], fill=pale)
         draw.line([place(*point) for point in zip(steps, _smooth(curve), strict=True)], fill=colour, width=2)
-        draw.text((_MARGIN + 80 * place_of_name, 16), f"{name} loss", fill=colour)
+        draw.text((_MARGIN + _LEGEND * number, 16), f"{name} loss", fill=colour)
     draw.text((_MARGIN, _PLOT_SIZE[1] - 30), f"steps {steps[0]:.0f} to {steps[-1]:.0f}", fill="black")
     part = folder / f"{PLOT}.part"
     image.save(part, "PNG")
@@ -110,7 +111,8 @@ def _rounded(value: float) -> float:
     return value if isinstance(value, int) else float(f"{value:.6g}")
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """1:02:03"""
     minutes, rest = divmod(int(max(0, seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}"

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -211,7 +212,7 @@ class _Run:
         """Say what happened in a window, and open the next one."""
         progress = window.summary()
         if self.accelerator.is_main_process:
-            append_log(self.folder, progress)
+            append_log(self.folder, asdict(progress))
             on_progress(progress)
         # A run that has left the numbers never comes back, and its checkpoint would be lost with it.
         if not math.isfinite(progress.video + progress.audio + progress.gradient):
@@ -240,7 +241,7 @@ class _Run:
         torch.save(state, part)
         part.replace(self.folder / CHECKPOINT)
         self.export(state["average" if self.settings.ema else "parameters"], self.folder / EMA)
-        plot_losses(self.folder)
+        plot_losses(self.folder, ("video", "audio"))
 
     def resume(self) -> None:
         """Go on from the checkpoint in the folder, if there is one."""

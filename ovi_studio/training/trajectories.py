@@ -22,7 +22,6 @@ from torch.nn.utils.rnn import pad_sequence
 from ovi_studio.errors import JobError
 from ovi_studio.models.transformer import OviTransformer
 from ovi_studio.sampling.denoise import Latents, Schedule, Step, denoise, draw_noise
-from ovi_studio.sampling.guidance import Guidance
 from ovi_studio.sampling.solvers import TRAIN_TIMESTEPS, shifted
 from ovi_studio.training.flow import Unconditional
 
@@ -70,17 +69,8 @@ def walk(
     transformer: OviTransformer, teacher: Teacher, text: Tensor, unconditional: Unconditional, noise: Latents
 ) -> tuple[Tensor, Tensor]:
     """The points of one way: video (points, channels, frames, height, width) and audio (points, length, channels)."""
-    video_negative, audio_negative, positive = (
-        embedding.unsqueeze(0).to(noise.video.device, transformer.dtype)
-        for embedding in (unconditional.video, unconditional.audio, text)
-    )
-    guidance = Guidance(
-        positive=transformer.prepare_text(positive, positive),
-        negative=transformer.prepare_text(video_negative, audio_negative),
-        video_scale=teacher.video_guidance,
-        audio_scale=teacher.audio_guidance,
-        skip_block=teacher.skip_block,
-    )
+    scales = teacher.video_guidance, teacher.audio_guidance
+    guidance = unconditional.guidance(transformer, text, *scales, teacher.skip_block)
     points = [noise]
     pieces = teacher.steps // len(teacher.timesteps)
 
