@@ -11,12 +11,15 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ovi_studio.checkpoints.layout import require
+from ovi_studio.demo import codecs
 from ovi_studio.demo.codecs import scale_latents
 from ovi_studio.demo.dimensions import DIMENSIONS
 from ovi_studio.demo.fit import Budget, fit
 from ovi_studio.demo.recipe import RECIPE, Workshop
 from ovi_studio.demo.sheets import Row
 from ovi_studio.models.audio_vae import AudioVAE
+from ovi_studio.models.video_vae import build_video_vae
+from ovi_studio.models.vocoder import Vocoder
 from ovi_studio.pipeline import Pipeline
 from ovi_studio.spec import ClipSpec
 from ovi_studio.training.report import read_log
@@ -43,6 +46,14 @@ def line_losses(model: nn.Module, step: int) -> dict[str, torch.Tensor]:
 def small_network() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+
+
+def video_vae_of_the_bundle() -> nn.Module:
+    return build_video_vae(DIMENSIONS["video_vae"])
+
+
+def audio_vae_of_the_bundle() -> AudioVAE:
+    return AudioVAE(**DIMENSIONS["audio_codec"]["vae"])
 
 
 def test_fit_learns(tmp_path):
@@ -118,7 +129,7 @@ def test_samples_come_every_five_minutes_and_take_no_training_time(tmp_path, mon
 
 def test_audio_latents_get_unit_size_and_sound_the_same():
     torch.manual_seed(0)
-    vae = AudioVAE(**DIMENSIONS["audio_codec"]["vae"]).eval()
+    vae = audio_vae_of_the_bundle().eval()
     mels = torch.randn(2, 80, 32)
     with torch.no_grad():
         before = vae.decode(3 * vae.encode(mels))
@@ -126,6 +137,21 @@ def test_audio_latents_get_unit_size_and_sound_the_same():
         latents = vae.encode(mels)
         torch.testing.assert_close(latents.square().mean().sqrt(), torch.tensor(1.0))
         torch.testing.assert_close(vae.decode(latents), before, rtol=0.02, atol=0.02)
+
+
+def test_every_stage_brings_its_data_to_the_models_device():
+    # The meta device stands for a GPU: it refuses tensors of another device in the same way.
+    vae, audio_vae = (build().to("meta") for build in (video_vae_of_the_bundle, audio_vae_of_the_bundle))
+    vocoder = Vocoder.from_config(DIMENSIONS["audio_codec"]["vocoder"]).to("meta")
+    clip = torch.zeros(1, 16, 19, 6, 6), torch.zeros(1, 3, 73, 96, 96)
+    losses = [
+        codecs._video_losses(vae, 500, seed=0),
+        codecs._decoder_losses(vae, 0, clips=lambda _: clip, seed=0),
+        codecs._audio_losses(audio_vae, 0, seed=0),
+        codecs._vocoder_losses(vocoder, 1, audio_vae=audio_vae_of_the_bundle(), seed=0),
+    ]
+    assert all(loss.device.type == "meta" for each in losses for loss in each.values())
+    scale_latents(audio_vae, torch.zeros(2, 80, 32))
 
 
 @pytest.mark.slow

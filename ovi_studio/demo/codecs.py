@@ -79,7 +79,7 @@ def train_audio_vae(vae: AudioVAE, budget: Budget, folder: Path, seed: int) -> N
 @torch.no_grad()
 def scale_latents(vae: AudioVAE, mels: Tensor) -> None:
     """Bring latents to unit size, which is that of the noise; the decoder's first norm makes it blind to their size."""
-    size = vae.encode(mels).square().mean().sqrt()
+    size = vae.encode(mels.to(vae.data_mean.device)).square().mean().sqrt()
     vae.encoder.learnable_gain.copy_((1 + vae.encoder.learnable_gain) / size - 1)
 
 
@@ -105,11 +105,12 @@ def _video_losses(vae: nn.Module, step: int, *, seed: int) -> Losses:
 
 def _decoder_losses(vae: nn.Module, step: int, *, clips: EncodedClips, seed: int) -> Losses:
     random = np.random.default_rng([seed, step])
-    latents, video = (torch.cat(parts) for parts in zip(*(clips(random) for _ in range(_DECODED_CLIPS)), strict=True))
+    drawn = zip(*(clips(random) for _ in range(_DECODED_CLIPS)), strict=True)
+    latents, video = (torch.cat(parts).to(next(vae.parameters()).device) for parts in drawn)
     # Up to what it was before: with that much in every clip, edges stay soft.
     generator = torch.Generator().manual_seed(step)
     size = LATENT_NOISE * torch.rand(len(latents), 1, 1, 1, 1, generator=generator)
-    noise = size * torch.randn(latents.shape, generator=generator)
+    noise = (size * torch.randn(latents.shape, generator=generator)).to(latents)
     return _difference(vae.decode(latents + noise).sample, video, _weight(video))
 
 
@@ -161,6 +162,7 @@ def _audio_losses(vae: nn.Module, step: int, *, seed: int) -> Losses:
 def _vocoder_losses(vocoder: nn.Module, step: int, *, audio_vae: AudioVAE, seed: int) -> Losses:
     random = np.random.default_rng([seed, step])
     device = next(vocoder.parameters()).device
+    audio_vae = audio_vae.to(device)
     scenes = [_heard_scene(random) for _ in range(_VOCODER_BATCH)]
     waves = torch.stack([_wave(scene) for scene in scenes])
     mels = _mel(waves).to(device)
@@ -233,7 +235,7 @@ def _vocoder_rows(vocoder: nn.Module, *, audio_vae: AudioVAE) -> list[Row]:
     rows = []
     for scene in _shown_scenes(_heard_scene):
         mel = _mel(_wave(scene).unsqueeze(0)).to(next(vocoder.parameters()).device)
-        coded = audio_vae.decode(audio_vae.encode(mel))
+        coded = audio_vae.to(mel.device).decode(audio_vae.encode(mel))
         again = [_mel(vocoder(each)[:, 0])[0] for each in (mel, coded)]
         rows += [Row(_title(scene), mel=mel[0]), Row("of its spectrogram", mel=again[0])]
         rows += [Row("of the audio VAE's", mel=again[1])]
