@@ -179,7 +179,11 @@ def test_all_stages_end_in_a_bundle_that_makes_a_clip(tmp_path, capsys):
     assert clip.samples.shape == (48_640,)
 
     further = Workshop(tmp_path / "further", QUICK)
+    assert not further.goes_on
     further.adopt(target)
+    assert further.goes_on
+    assert further.further().recipe.seed != QUICK.seed
+    assert further.further().recipe == further.further().recipe
     for stage in ("text", "audio", "video", "vocoder"):
         further.run(stage)
     assert capsys.readouterr().out.count("is done already") == 4

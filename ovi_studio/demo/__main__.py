@@ -89,13 +89,13 @@ def _make(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from ovi_studio.demo.recipe import FURTHER, RECIPE, Workshop
+    from ovi_studio.demo.recipe import RECIPE, Workshop
 
     workshop = Workshop(options.folder, RECIPE)
     if options.bundle:
         workshop.adopt(options.bundle)
     if workshop.goes_on:
-        workshop = Workshop(options.folder, FURTHER)
+        workshop = workshop.further()
     for stage in [options.stage] if options.stage else STAGES:
         workshop.run(stage, *options.part)
 

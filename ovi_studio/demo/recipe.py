@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from ovi_studio.checkpoints.hashes import file_sha256
 from ovi_studio.checkpoints.layout import take_inventory
 from ovi_studio.checkpoints.load import Models, load_models
 from ovi_studio.demo import codecs, words
@@ -91,7 +92,6 @@ RECIPE = Recipe(
 """For a bundle like the committed one (what differed stands in docs/demo-model.md); minutes of one server core each."""
 FURTHER = replace(
     RECIPE,
-    seed=31,
     decoder=replace(RECIPE.decoder, minutes=58),
     transformer=replace(
         RECIPE.transformer,
@@ -99,10 +99,10 @@ FURTHER = replace(
         learning_rate=1e-3,
         muon_learning_rate=0.01,
         # Outlines are decided late on the way from noise to clip.
-        flow=FlowSettings(shift=1.5, first_frame=0.25),
+        flow=FlowSettings(shift=1.5, first_frame=0.4),
     ),
 )
-"""For a bundle that is trained further, on other scenes: at half of the rates, and nearer to the clean clip."""
+"""For a bundle that is trained further: at half of the rates, and nearer to the clean clip."""
 
 
 class Workshop:
@@ -128,6 +128,11 @@ class Workshop:
     def goes_on(self) -> bool:
         """Whether it began with the weights of a bundle."""
         return (self.folder / "transformer" / _START).is_file()
+
+    def further(self) -> "Workshop":
+        """The folder with the recipe for going on: other weights see other scenes, so every sitting has its own."""
+        seed = int(file_sha256(self.folder / "transformer" / _START)[:8], 16)
+        return Workshop(self.folder, replace(FURTHER, seed=seed, transformer=replace(FURTHER.transformer, seed=seed)))
 
     def adopt(self, bundle: Path) -> None:
         """Begin with the weights of a bundle: all is then done but transformer and decoder, which go on from there."""
