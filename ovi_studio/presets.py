@@ -42,7 +42,17 @@ ROLES = {"accelerator": "accelerators", "style": "adapters"}
 """What an adapter is for -> the field of `ClipSpec` that it goes into."""
 _SAMPLING = {"steps", "timesteps", "solver", "shift", "video_guidance", "audio_guidance"}
 """Settings that an accelerator must fit."""
-_ORDER = ("draft", "balanced", "quality", "lightning-5s", "lightning-10s", "turbo", "demo", "demo-lightning")
+_ORDER = (
+    "draft",
+    "balanced",
+    "quality",
+    "lightning-5s",
+    "lightning-10s",
+    "turbo",
+    "demo",
+    "demo-lightning",
+    "demo-picture",
+)
 _KEYS = ("title", "description", "badge", "variants", "settings", "adapters")
 
 

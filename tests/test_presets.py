@@ -28,7 +28,8 @@ def presets(tmp_path: Path) -> Presets:
 def test_presets_come_along_from_quick_looks_to_the_embedded_model(presets):
     found = presets.all()
     assert found.notices == ()
-    names = ["draft", "balanced", "quality", "lightning-5s", "lightning-10s", "turbo", "demo", "demo-lightning"]
+    names = ["draft", "balanced", "quality", "lightning-5s", "lightning-10s", "turbo"]
+    names += ["demo", "demo-lightning", "demo-picture"]
     assert [preset.name for preset in found.presets] == names
     assert [preset.apply(SPEC).steps for preset in found.presets[:3]] == [20, 30, 50]
     assert presets.get("draft").badge == "fast"
@@ -39,10 +40,11 @@ def test_quality_is_what_the_official_code_does_by_default(presets):
     assert presets.get("quality").apply(SPEC) == SPEC
 
 
-def test_demo_is_for_the_embedded_model(presets):
+@pytest.mark.parametrize("preset", ["demo", "demo-lightning", "demo-picture"])
+def test_demo_is_for_the_embedded_model(presets, preset):
     name = read_bundle(EMBEDDED_BUNDLE).name
-    assert presets.get("demo").variants == (name,)
-    assert presets.get("demo").apply(SPEC).variant == name
+    assert presets.get(preset).variants == (name,)
+    assert presets.get(preset).apply(SPEC).variant == name
 
 
 @pytest.mark.parametrize(

@@ -76,9 +76,13 @@ class Task:
 def settings() -> dict[str, Setting]:
     """The settings of the published table: the embedded model's own presets, with the steps of the official code."""
     presets = Presets(state=SHIPPED)  # where nobody's own presets are
-    demo, lightning = (dict(presets.get(name).settings) for name in ("demo", "demo-lightning"))
-    quality = {**demo, "steps": presets.get("quality").settings["steps"]}
-    found = [Setting("quality", quality), Setting("lightning", lightning), Setting("picture", quality, True)]
+    demo, lightning, picture = (dict(presets.get(name).settings) for name in ("demo", "demo-lightning", "demo-picture"))
+    steps = {"steps": presets.get("quality").settings["steps"]}
+    found = [
+        Setting("quality", {**demo, **steps}),
+        Setting("lightning", lightning),
+        Setting("picture", {**picture, **steps}, from_picture=True),
+    ]
     return {setting.name: setting for setting in found}
 
 
