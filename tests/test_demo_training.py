@@ -1,6 +1,5 @@
 """The recipe of the embedded model, with seconds for minutes: every stage runs, goes on, and ends in a bundle."""
 
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -115,16 +114,25 @@ def test_fit_plots_its_losses_and_shows_what_the_averaged_weights_can_do(tmp_pat
 
 
 def test_samples_come_every_five_minutes_and_take_no_training_time(tmp_path, monkeypatch):
-    monkeypatch.setattr("ovi_studio.demo.fit.SAMPLE_SECONDS", 0.2)
-    shown = []
+    now = 0.0
+    monkeypatch.setattr("ovi_studio.demo.fit.time.monotonic", lambda: now)
+    steps, shown = [], []
+
+    def losses(model: nn.Module, step: int) -> dict[str, torch.Tensor]:
+        nonlocal now
+        now += 50
+        steps.append(step)
+        return line_losses(model, step)
 
     def samples(model: nn.Module) -> list[Row]:
-        time.sleep(0.3)
-        shown.append(model)
+        nonlocal now
+        now += 200
+        shown.append(len(steps))
         return [Row("nothing", mel=torch.zeros(80, 190))]
 
-    fit(small_network(), line_losses, Budget(minutes=0.015), tmp_path, samples)
-    assert 4 <= len(shown) <= 6  # of 0.9 s, which the pauses would have used up after three
+    fit(small_network(), losses, Budget(minutes=15), tmp_path, samples)
+    assert len(steps) == 15 * 60 / 50
+    assert shown == [7, 14, 18], "after more than five minutes, and at the end"
 
 
 def test_audio_latents_get_unit_size_and_sound_the_same():
@@ -139,7 +147,7 @@ def test_audio_latents_get_unit_size_and_sound_the_same():
         torch.testing.assert_close(vae.decode(latents), before, rtol=0.02, atol=0.02)
 
 
-def test_every_stage_brings_its_data_to_the_models_device():
+def test_every_codecs_training_brings_its_data_to_the_models_device():
     # The meta device stands for a GPU: it refuses tensors of another device in the same way.
     vae, audio_vae = (build().to("meta") for build in (video_vae_of_the_bundle, audio_vae_of_the_bundle))
     vocoder = Vocoder.from_config(DIMENSIONS["audio_codec"]["vocoder"]).to("meta")
