@@ -24,6 +24,7 @@ from ovi_studio.clip import Clip
 from ovi_studio.conditioning import TextEmbeddings, first_frame_pixels
 from ovi_studio.errors import JobError
 from ovi_studio.memory.formats import Weights
+from ovi_studio.memory.gpu import compute_device
 from ovi_studio.memory.placement import Placement, choose_plan
 from ovi_studio.memory.tiers import ALL_RESIDENT, AUTO, MemoryPlan
 from ovi_studio.memory.weights import official_shapes
@@ -72,9 +73,8 @@ class Compute:
     @classmethod
     def default(cls, **options: Any) -> "Compute":
         """The first GPU in bfloat16, or the CPU in float32."""
-        if torch.cuda.is_available():
-            return cls(torch.device("cuda"), torch.bfloat16, **options)
-        return cls(torch.device("cpu"), torch.float32, **options)
+        device = compute_device()
+        return cls(device, torch.bfloat16 if device.type == "cuda" else torch.float32, **options)
 
 
 class Pipeline:

@@ -3,7 +3,7 @@
 import copy
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +137,19 @@ def tiny_pipeline(tiny_bundle: Path) -> Any:
     from ovi_studio.pipeline import Compute, Pipeline
 
     return Pipeline.load(require("tiny", tiny_bundle), Compute(torch.device("cpu"), torch.float32))
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """`cuda(24, count=1, desktop=False)`: from then on `torch.cuda` answers as such cards would (see `fake_cuda`)."""
+    from fake_cuda import FakeCuda, cards
+
+    def install(gigabytes: int = 24, count: int = 1, *, desktop: bool = False) -> FakeCuda:
+        made = FakeCuda(cards(gigabytes, count, desktop=desktop))
+        made.install(lambda target, name, value: monkeypatch.setattr(target, name, value, raising=False))
+        return made
+
+    return install
 
 
 @pytest.fixture

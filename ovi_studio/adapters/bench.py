@@ -18,6 +18,7 @@ from ovi_studio.adapters.changes import LowRank
 from ovi_studio.adapters.fuse import WeightFuser
 from ovi_studio.adapters.names import is_linear
 from ovi_studio.adapters.runtime import Beside, RuntimeAdapters
+from ovi_studio.memory.gpu import compute_device
 from ovi_studio.models.transformer import OviTransformer
 from ovi_studio.pipeline import Compute
 from ovi_studio.variants import published_variants
@@ -125,7 +126,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16")
     options = parser.parse_args()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = compute_device()
     compute = Compute(device, getattr(torch, options.dtype))
     model = build_model(options.depth, compute)
     print(f"{device}, {options.dtype}, {torch.get_num_threads()} threads, {options.depth} blocks a tower")

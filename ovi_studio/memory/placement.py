@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from ovi_studio.memory.formats import Weights
+from ovi_studio.memory.gpu import usable_memory
 from ovi_studio.memory.streaming import HostedModel
 from ovi_studio.memory.tiers import AUTO, TIERS, MemoryPlan, find_tier, fitting_tier, plan_memory
 from ovi_studio.parallel.plan import Demand
@@ -27,20 +28,13 @@ def choose_plan(variant: Variant, device: torch.device, memory: str = AUTO, weig
     if memory != AUTO:
         tier = find_tier(memory)
     elif device.type == "cuda":
-        tier = fitting_tier(free_memory(device))
+        tier = fitting_tier(usable_memory(device))
     else:
         tier = TIERS[-1]
     # The largest clip of the variant is a square.
     side = int(variant.pixel_area**0.5) // SIDE * SIDE
     latent_size = side // LATENT_STRIDE, side // LATENT_STRIDE
     return plan_memory(tier, Demand.of(variant, (side, side)), latent_size, _weights(variant, device, weights))
-
-
-def free_memory(device: torch.device) -> float:
-    """Bytes of a GPU that this process may have, what it holds already included."""
-    free, total = torch.cuda.mem_get_info(device)
-    allowed = torch.cuda.get_per_process_memory_fraction(device) * total
-    return min(free + torch.cuda.memory_reserved(device), allowed)
 
 
 def _weights(variant: Variant, device: torch.device, weights: str) -> Weights | None:

@@ -93,13 +93,13 @@ class Group(Ranks):
         import torch
         import torch.distributed as dist
 
+        from ovi_studio.memory.gpu import compute_device
         from ovi_studio.parallel.vigil import Vigil
 
         on_gpu = torch.cuda.is_available()
-        self.device = torch.device("cpu")
         if on_gpu:
-            self.device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-            torch.cuda.set_device(self.device)
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        self.device = compute_device()
         dist.init_process_group("cuda:nccl,cpu:gloo" if on_gpu else "gloo", timeout=_PATIENCE)
         self.count, self.index = dist.get_world_size(), dist.get_rank()
         self._hosts = dist.new_group(backend="gloo", timeout=_PATIENCE)

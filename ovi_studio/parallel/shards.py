@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from ovi_studio.memory.gpu import compute_device
+
 
 def local_part(tensor: Tensor) -> Tensor:
     """What of it this rank has; writing to it writes to the weight."""
@@ -49,7 +51,9 @@ def write(target: Tensor, values: Tensor) -> Tensor:
 
 def home(tensor: Tensor) -> torch.device:
     """Where a weight is used, which is not where it waits if it is offloaded."""
-    return torch.device(tensor.device_mesh.device_type) if isinstance(tensor, DTensor) else tensor.device
+    if not isinstance(tensor, DTensor):
+        return tensor.device
+    return compute_device() if tensor.device_mesh.device_type == "cuda" else torch.device("cpu")
 
 
 def is_sharded(model: nn.Module) -> bool:

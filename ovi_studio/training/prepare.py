@@ -14,6 +14,7 @@ from ovi_studio.checkpoints.hashes import file_sha256
 from ovi_studio.checkpoints.layout import Inventory, require
 from ovi_studio.checkpoints.load import Models, load_models
 from ovi_studio.errors import JobError
+from ovi_studio.memory.gpu import compute_device
 from ovi_studio.models.text_encoder import encode_texts
 from ovi_studio.prompts import MAX_PROMPT_LENGTH, format_prompt
 from ovi_studio.spec import DEFAULT_AUDIO_NEGATIVE_PROMPT, DEFAULT_VIDEO_NEGATIVE_PROMPT
@@ -36,14 +37,14 @@ class Studio:
     def load(cls, variant_name: str, checkpoint_directory: Path) -> "Studio":
         """On the GPU in bfloat16 or the CPU in float32; raises `JobError` if the variant is not complete."""
         inventory = require(variant_name, checkpoint_directory)
-        on_gpu = torch.cuda.is_available()
-        if on_gpu and (rank := os.environ.get("LOCAL_RANK")):
+        if torch.cuda.is_available() and (rank := os.environ.get("LOCAL_RANK")):
             torch.cuda.set_device(int(rank))
+        device = compute_device()
         # Gradients near zero fall into the range of denormal numbers, with which a CPU computes many times slower.
         torch.set_flush_denormal(True)
         # Parts wait in host memory: text encoder and codecs are used before the transformer is trained.
-        models = load_models(inventory, torch.device("cpu"), torch.bfloat16 if on_gpu else torch.float32)
-        return cls(inventory, models, torch.device("cuda" if on_gpu else "cpu"))
+        dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+        return cls(inventory, load_models(inventory, torch.device("cpu"), dtype), device)
 
     @property
     def variant(self) -> Variant:

@@ -1,0 +1,26 @@
+"""The GPU of this process: which one it is, and what of its memory this process may have."""
+
+import torch
+
+
+def compute_device() -> torch.device:
+    """The current GPU, always with its index, or the CPU where there is none.
+
+    Half of `torch.cuda` refuses a device without an index, so this is the only place that makes one.
+    """
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")
+
+
+def usable_memory(device: torch.device) -> int:
+    """Bytes of a GPU that this process may hold in all: what it holds already, and what is free or may be allocated."""
+    free, total = torch.cuda.mem_get_info(device)
+    allowed = int(torch.cuda.get_per_process_memory_fraction(device) * total)
+    return min(free + torch.cuda.memory_reserved(device), allowed)
+
+
+def available_memory(device: torch.device) -> int:
+    """Bytes that may still be allocated; what torch keeps without using it is given back first."""
+    torch.cuda.empty_cache()
+    return usable_memory(device) - torch.cuda.memory_allocated(device)
