@@ -84,9 +84,10 @@ def test_an_unknown_tier_is_refused_with_the_known_ones() -> None:
         find_tier("10")
 
 
-def test_a_file_in_fp8_stays_in_fp8_where_weights_are_chosen_for_a_gpu() -> None:
+def test_a_file_in_fp8_stays_in_fp8_where_weights_are_chosen_for_a_gpu(cuda: Callable[..., Any]) -> None:
+    cuda(80)
     fp8, plain = (published_variants()[name] for name in ("720x720_5s_fp8", "720x720_5s"))
-    gpu = torch.device("cuda")
+    gpu = torch.device("cuda", 0)
     assert choose_plan(fp8, gpu, "12").weights is Weights.FP8
     assert choose_plan(fp8, gpu, "12", "int8").weights is Weights.INT8
     assert choose_plan(plain, gpu, "12").weights is Weights.INT8
