@@ -94,6 +94,24 @@ def test_a_file_in_fp8_stays_in_fp8_where_weights_are_chosen_for_a_gpu(cuda: Cal
     assert choose_plan(plain, CPU).weights is Weights.BF16
 
 
+def test_adapters_beside_the_layers_take_the_place_of_blocks_that_stay() -> None:
+    plan = planned("960x960_10s", "24")
+    adapted = plan.with_adapters(1.5e9)  # of rank 128
+    assert adapted.resident == plan.resident - 2
+    assert adapted.peak_bytes <= plan.budget
+    assert plan.with_adapters(0) == plan
+    whole = planned("960x960_10s", "max")
+    assert whole.with_adapters(1.5e9).resident == whole.resident
+    assert whole.with_adapters(1.5e9).peak_bytes == whole.peak_bytes + 1.5e9
+
+
+def test_a_streamed_model_may_have_room_for_all_of_its_blocks_until_adapters_come() -> None:
+    plan = planned("720x720_5s", "32")
+    assert plan.streamed == 0
+    assert plan.with_adapters(9e9).streamed > 0
+    assert plan.with_adapters(9e9).peak_bytes <= plan.budget
+
+
 # Counted live tensors
 
 

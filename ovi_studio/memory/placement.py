@@ -50,10 +50,11 @@ def check_host_memory(variant: Variant, plan: MemoryPlan, device: torch.device, 
     if device.type == "cuda" and not (offloaded or plan.tier.offloaded):
         return
     demand = Demand.of(variant).with_weights(plan.weights)
-    # Two bytes a value on a GPU; a CPU computes in float32.
-    wide = 1 if device.type == "cuda" or plan.weights is not Weights.BF16 else 2
-    needed = demand.weight_bytes * wide + (demand.text_encoder + demand.codecs) * (1 if device.type == "cuda" else 2)
-    advice = "choose a smaller variant" if plan.weights is not Weights.BF16 else "or use int8 weights (--weights int8)"
+    # What has 16 bits on a GPU is float32 on a CPU.
+    width = 1 if device.type == "cuda" else 2
+    plain = plan.weights is Weights.BF16
+    needed = demand.weight_bytes * (width if plain else 1) + (demand.text_encoder + demand.codecs) * width
+    advice = "or use int8 weights (--weights int8)" if plain else "or choose a smaller variant"
     require_host_memory(needed, variant.name, advice)
 
 

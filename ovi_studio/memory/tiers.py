@@ -89,10 +89,10 @@ class MemoryPlan:
     """In host memory."""
 
     def with_adapters(self, adapter_bytes: float) -> "MemoryPlan":
-        """The same with so many bytes of adapters beside the layers, which are on the device during a step."""
+        """The same with so many bytes of adapters beside the layers, which are where the transformer is."""
         fixed = self.fixed_bytes + adapter_bytes
-        if not adapter_bytes or not self.tier.offloaded:
-            return replace(self, fixed_bytes=fixed)
+        if not self.tier.offloaded:
+            return replace(self, fixed_bytes=fixed, decode_bytes=self.decode_bytes + adapter_bytes)
         resident = _resident_blocks(self.blocks, self.block_bytes, self.budget - fixed)
         return replace(self, fixed_bytes=fixed, resident=min(self.resident, resident))
 

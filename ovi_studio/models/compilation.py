@@ -33,13 +33,19 @@ def choose_compilation(asked: bool | None, device: torch.device, *, measured: bo
         raise JobError(
             f"Blocks cannot be compiled here ({problem}); leave --compile out, or install Triton and a C compiler."
         )
-    log.info("Blocks are not compiled: %s", problem)
     return False
 
 
 @cache
 def compiler_problem(device: torch.device) -> str | None:
     """Why nothing can be compiled for a device; None if it can, which was tried with a small function."""
+    problem = _try_to_compile(device)
+    if problem is not None:
+        log.info("Nothing can be compiled for %s: %s", device, problem)
+    return problem
+
+
+def _try_to_compile(device: torch.device) -> str | None:
     if device.type == "cuda" and find_spec("triton") is None:
         return "Triton is not installed"
     try:
