@@ -77,7 +77,7 @@ class WeightFuser:
     @torch.no_grad()
     def restore(self, names: Iterable[str]) -> None:
         """Give these parameters their pristine values back, bit by bit; untouched ones are not even read."""
-        for name in self._touched & set(names):
+        for name in sorted(self._touched & set(names)):  # in the same order on all ranks, which gather them together
             self._store(name, self._pristine_weight(name))
             self._touched.discard(name)
             self._copies.pop(name, None)
