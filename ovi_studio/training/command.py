@@ -16,6 +16,7 @@ from ovi_studio.training.settings import FlowSettings, TrainSettings
 
 if TYPE_CHECKING:
     from ovi_studio.training.cache import LatentDataset
+    from ovi_studio.training.lora import LoraSettings
     from ovi_studio.training.prepare import Studio
 
 _LAYERS = ("attention", "fusion", "ffn")
@@ -100,7 +101,7 @@ def _train_lora(options: argparse.Namespace) -> int:
         )
         return lambda weights, _: save_lora(weights, options.out, lora, card)
 
-    return _run(options, start, rate=1.0)
+    return _run(options, start, lora, rate=1.0)
 
 
 def _train_whole(options: argparse.Namespace) -> int:
@@ -112,24 +113,42 @@ def _train_whole(options: argparse.Namespace) -> int:
         return lambda weights, _: save_weights(weights, options.out)
 
     # Whole weights need smaller steps than an adapter that begins at nothing.
-    return _run(options, start, rate=0.1)
+    return _run(options, start, None, rate=0.1)
 
 
-def _run(options: argparse.Namespace, start: Callable[..., Callable[..., None]], rate: float) -> int:
+def _run(
+    options: argparse.Namespace,
+    start: Callable[..., Callable[..., None]],
+    lora: "LoraSettings | None",
+    rate: float,
+) -> int:
     """Encode, train, write; `start` makes the transformer trainable and returns what writes the result."""
     if options.out.suffix != ".safetensors":
         raise JobError("The result's file name ends in .safetensors.")
     work = options.work or Path("outputs") / "training" / options.out.stem
 
     from ovi_studio.training.cache import LatentDataset
-    from ovi_studio.training.prepare import Studio
+    from ovi_studio.training.prepare import Studio, Wanted
     from ovi_studio.training.trainer import CHECKPOINT, train
 
     if (work / "run" / CHECKPOINT).is_file() and not options.resume:
         raise JobError(f"{work} holds a run already; go on with --resume, choose another --work, or delete it.")
     if options.gpus > 1 and options.sample_prompt:
         raise JobError("Sample clips cannot be made while the model is divided over several GPUs; leave them out.")
-    studio = Studio.load(options.variant, options.ckpt_dir or default_checkpoint_directory())
+    checkpoints = options.ckpt_dir or default_checkpoint_directory()
+    if not launched():
+        wanted = Wanted(
+            variant=options.variant,
+            checkpoint_directory=checkpoints,
+            lora=lora,
+            batch_size=options.batch_size,
+            size=options.size,
+            checkpointed=options.gradient_checkpointing,
+            gpus=options.gpus,
+            sampled=bool(options.sample_prompt),
+        )
+        wanted.require_memory(encode_only=options.encode_only)
+    studio = Studio.load(options.variant, checkpoints)
     names = _encode(options, studio, work / "clips")
     if options.encode_only:
         return 0

@@ -55,10 +55,19 @@ def run(options: argparse.Namespace) -> int:
         raise JobError("Ask for at least 5 trajectories; some hundreds are needed for a good adapter.")
     part = _parse_part(options.part)
 
-    from ovi_studio.training.prepare import Studio, claim
+    from ovi_studio.training.lora import LoraSettings
+    from ovi_studio.training.prepare import Studio, Wanted, claim
     from ovi_studio.training.trajectories import Teacher, write_trajectories
 
-    studio = Studio.load(options.variant, options.ckpt_dir or default_checkpoint_directory())
+    checkpoints = options.ckpt_dir or default_checkpoint_directory()
+    Wanted(
+        variant=options.variant,
+        checkpoint_directory=checkpoints,
+        lora=LoraSettings(rank=options.rank),
+        batch_size=options.batch_size,
+        flexible=False,
+    ).require_memory()
+    studio = Studio.load(options.variant, checkpoints)
     layer = studio.variant.slg_layer
     teacher = Teacher(
         timesteps=parse_timesteps(options.timesteps) or (),

@@ -3,23 +3,33 @@
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import psutil
 import torch
 from torch import Tensor
 
 from ovi_studio.checkpoints.hashes import file_sha256
-from ovi_studio.checkpoints.layout import Inventory, require
+from ovi_studio.checkpoints.layout import Inventory, complete_variants, require
 from ovi_studio.checkpoints.load import Models, load_models
 from ovi_studio.errors import JobError
-from ovi_studio.memory.gpu import compute_device
+from ovi_studio.memory.gpu import compute_device, usable_memory
 from ovi_studio.models.text_encoder import encode_texts
+from ovi_studio.parallel.launch import PUBLISHED_HEADS
+from ovi_studio.parallel.plan import Demand, sharing_counts
 from ovi_studio.prompts import MAX_PROMPT_LENGTH, format_prompt
+from ovi_studio.sizes import snap_size
 from ovi_studio.spec import DEFAULT_AUDIO_NEGATIVE_PROMPT, DEFAULT_VIDEO_NEGATIVE_PROMPT
+from ovi_studio.training import memory
 from ovi_studio.training.flow import Unconditional
 from ovi_studio.variants import LATENT_STRIDE, Part, Variant
+
+if TYPE_CHECKING:
+    from ovi_studio.training.lora import LoraSettings
 
 _PUBLISHED_RATE, _PUBLISHED_WIDTH = 1e-4, 3072
 _TEXTS_AT_ONCE = 32
@@ -89,6 +99,70 @@ class Studio:
         """Of the files that hold these parts of the variant."""
         digests = [file_sha256(path) for part in parts for path in self.inventory.files[part]]
         return hashlib.sha256(" ".join(digests).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What a command is asked to train, as far as memory follows from it."""
+
+    variant: str
+    checkpoint_directory: Path
+    lora: "LoraSettings | None"
+    """None: all weights."""
+    batch_size: int
+    size: tuple[int, int] | None = None
+    """(height, width) of the clips, which are scaled to the variant's pixel area; None: the variant's own."""
+    checkpointed: bool = False
+    gpus: int = 1
+    sampled: bool = False
+    """Sample clips are made meanwhile."""
+    flexible: bool = True
+    """The command has `--gradient-checkpointing` and `--gpus`."""
+
+    def require_memory(self, *, encode_only: bool = False) -> None:
+        """Refuse what neither the GPUs nor the host can hold, before anything is loaded; raises `JobError`."""
+        variant = require(self.variant, self.checkpoint_directory).variant
+        demand = memory.TrainingDemand(
+            clip=self._clip(variant),
+            lora=self.lora,
+            batch_size=self.batch_size,
+            checkpointed=self.checkpointed,
+            gpus=self.gpus,
+        )
+        machine = find_machine(self.gpus)
+        on_gpu = torch.cuda.is_available()
+        if on_gpu and not encode_only:
+            memory.require_gpu_memory(demand, variant.name, machine, self._smaller(demand), flexible=self.flexible)
+        if on_gpu:
+            memory.require_text_encoder_memory(demand.clip.text_encoder, machine)
+        if encode_only:
+            return
+        # A file in fp8 is converted while it is loaded.
+        stored_as_used = not variant.name.endswith("_fp8")
+        needed = memory.host_bytes(demand, on_gpu=on_gpu, stored_as_used=stored_as_used, sampled=self.sampled)
+        memory.require_host_memory(needed, variant.name, machine)
+
+    def _clip(self, variant: Variant) -> Demand:
+        return Demand.of(variant, snap_size(*(self.size or variant.default_size), variant.pixel_area))
+
+    def _smaller(self, demand: memory.TrainingDemand) -> list[tuple[str, Demand]]:
+        """Variants that are here and need less, the largest first."""
+        clips = [(variant.name, self._clip(variant)) for variant in complete_variants(self.checkpoint_directory)]
+        needs = {name: replace(demand, clip=clip).gpu_bytes for name, clip in clips}
+        smaller = [(name, clip) for name, clip in clips if needs[name] < demand.gpu_bytes]
+        return sorted(smaller, key=lambda found: needs[found[0]], reverse=True)
+
+
+def find_machine(gpus: int) -> memory.Machine:
+    """What this machine has for a run on so many of its GPUs."""
+    host = psutil.virtual_memory().available
+    if not torch.cuda.is_available():
+        return memory.Machine(memory=0, host=host)
+    there = torch.cuda.device_count()
+    kind = compute_device().type
+    smallest = min(usable_memory(torch.device(kind, index)) for index in range(min(gpus, there)))
+    counts = [1] if sys.platform == "win32" else sharing_counts(there, PUBLISHED_HEADS)
+    return memory.Machine(memory=smallest, host=host, gpu_counts=counts)
 
 
 def read_prompts(path: Path) -> list[str]:
