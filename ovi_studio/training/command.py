@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from ovi_studio.training.settings import FlowSettings, TrainSettings
 if TYPE_CHECKING:
     from ovi_studio.training.cache import LatentDataset
     from ovi_studio.training.lora import LoraSettings
-    from ovi_studio.training.prepare import Studio
+    from ovi_studio.training.prepare import Studio, Wanted
 
 _LAYERS = ("attention", "fusion", "ffn")
 _TOWERS = ("video", "audio")
@@ -127,8 +126,8 @@ def _run(
         raise JobError("The result's file name ends in .safetensors.")
     work = options.work or Path("outputs") / "training" / options.out.stem
 
-    from ovi_studio.training.cache import LatentDataset
-    from ovi_studio.training.prepare import Studio, Wanted
+    from ovi_studio.training.cache import SELECTION, LatentDataset, read_selection, write_selection
+    from ovi_studio.training.prepare import Studio, is_leader
     from ovi_studio.training.trainer import CHECKPOINT, train
 
     if (work / "run" / CHECKPOINT).is_file() and not options.resume:
@@ -137,26 +136,18 @@ def _run(
         raise JobError("Sample clips cannot be made while the model is divided over several GPUs; leave them out.")
     checkpoints = options.ckpt_dir or default_checkpoint_directory()
     if not launched():
-        wanted = Wanted(
-            variant=options.variant,
-            checkpoint_directory=checkpoints,
-            lora=lora,
-            batch_size=options.batch_size,
-            size=options.size,
-            checkpointed=options.gradient_checkpointing,
-            gpus=options.gpus,
-            sampled=bool(options.sample_prompt),
-        )
-        wanted.require_memory(encode_only=options.encode_only)
+        _wanted(options, lora, checkpoints).require_memory(encode_only=options.encode_only)
     studio = Studio.load(options.variant, checkpoints)
-    names = _encode(options, studio, work / "clips")
-    if options.encode_only:
-        return 0
-    # The same command again, on every rank; what is encoded is there by then.
-    launch_if_several(options.gpus, "ovi_studio", options.arguments)
+    if not launched():
+        names = _encode(options, studio, work / "clips")
+        write_selection(work / SELECTION, names, studio.unconditional())
+        if options.encode_only:
+            return 0
+        # The same command again, on every rank; what it is trained on is there by then.
+        launch_if_several(options.gpus, "ovi_studio", options.arguments)
+    names, unconditional = read_selection(work / SELECTION)
     settings = _settings(options, studio, rate)
     dataset = LatentDataset(work / "clips", names)
-    unconditional = studio.unconditional()
     export = start(studio, dataset, settings)
     train(
         studio.models.transformer,
@@ -172,6 +163,21 @@ def _run(
     return 0
 
 
+def _wanted(options: argparse.Namespace, lora: "LoraSettings | None", checkpoints: Path) -> "Wanted":
+    from ovi_studio.training.prepare import Wanted
+
+    return Wanted(
+        variant=options.variant,
+        checkpoint_directory=checkpoints,
+        lora=lora,
+        batch_size=options.batch_size,
+        size=options.size,
+        checkpointed=options.gradient_checkpointing,
+        gpus=options.gpus,
+        sampled=bool(options.sample_prompt),
+    )
+
+
 def _encode(options: argparse.Namespace, studio: "Studio", cache: Path) -> list[str]:
     """Names of the samples; says which clips are left out and why."""
     from tqdm import tqdm
@@ -180,24 +186,17 @@ def _encode(options: argparse.Namespace, studio: "Studio", cache: Path) -> list[
     from ovi_studio.training.clips import encode_folder
 
     size = snap_size(*(options.size or studio.variant.default_size), studio.variant.pixel_area)
-    with tqdm(unit="clip", disable=None if is_leader() else True) as bar:
+    with tqdm(unit="clip", disable=None) as bar:
 
         def on_done(done: int, of: int) -> None:
             bar.total = of
             bar.update(done - bar.n)
 
         encoded = encode_folder(options.folder, cache, studio, size, options.trigger, on_done)
-    if not is_leader():
-        return list(encoded.names)
     for skipped in encoded.skipped:
         print(f"left out: {skipped.reason}")
     print(f"{len(encoded.names)} clips, {encoded.reused} of them encoded before, {len(encoded.skipped)} left out.")
     return list(encoded.names)
-
-
-def is_leader() -> bool:
-    """Whether this process speaks for all of them."""
-    return not launched() or os.environ.get("RANK") == "0"
 
 
 def _settings(options: argparse.Namespace, studio: "Studio", rate: float) -> TrainSettings:

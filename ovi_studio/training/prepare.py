@@ -21,6 +21,7 @@ from ovi_studio.memory.gpu import compute_device, usable_memory
 from ovi_studio.models.text_encoder import encode_texts
 from ovi_studio.parallel.launch import PUBLISHED_HEADS
 from ovi_studio.parallel.plan import Demand, sharing_counts
+from ovi_studio.parallel.ranks import launched
 from ovi_studio.prompts import MAX_PROMPT_LENGTH, format_prompt
 from ovi_studio.sizes import snap_size
 from ovi_studio.spec import DEFAULT_AUDIO_NEGATIVE_PROMPT, DEFAULT_VIDEO_NEGATIVE_PROMPT
@@ -37,7 +38,7 @@ _TEXTS_AT_ONCE = 32
 
 @dataclass(frozen=True)
 class Studio:
-    """A variant's models for training, on the device."""
+    """A variant's models for training, in host memory, and the device where they are used."""
 
     inventory: Inventory
     models: Models
@@ -45,16 +46,21 @@ class Studio:
 
     @classmethod
     def load(cls, variant_name: str, checkpoint_directory: Path) -> "Studio":
-        """On the GPU in bfloat16 or the CPU in float32; raises `JobError` if the variant is not complete."""
+        """For the GPU in bfloat16 or the CPU in float32; raises `JobError` if the variant is not complete.
+
+        Every model waits in host memory until it is used. One of several ranks has a transformer alone, and only the
+        leader's has its weights: the others build it without memory, and `sharding.shard` brings each its share.
+        """
         inventory = require(variant_name, checkpoint_directory)
         if torch.cuda.is_available() and (rank := os.environ.get("LOCAL_RANK")):
             torch.cuda.set_device(int(rank))
         device = compute_device()
         # Gradients near zero fall into the range of denormal numbers, with which a CPU computes many times slower.
         torch.set_flush_denormal(True)
-        # Parts wait in host memory: text encoder and codecs are used before the transformer is trained.
         dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-        return cls(inventory, load_models(inventory, torch.device("cpu"), dtype), device)
+        nowhere = [part for part in Part if launched() and not (part is Part.TRANSFORMER and is_leader())]
+        places = dict.fromkeys(nowhere, torch.device("meta"))
+        return cls(inventory, load_models(inventory, torch.device("cpu"), dtype, places), device)
 
     @property
     def variant(self) -> Variant:
@@ -151,6 +157,11 @@ class Wanted:
         needs = {name: replace(demand, clip=clip).gpu_bytes for name, clip in clips}
         smaller = [(name, clip) for name, clip in clips if needs[name] < demand.gpu_bytes]
         return sorted(smaller, key=lambda found: needs[found[0]], reverse=True)
+
+
+def is_leader() -> bool:
+    """Whether this process speaks for all of them."""
+    return not launched() or os.environ.get("RANK") == "0"
 
 
 def find_machine(gpus: int) -> memory.Machine:

@@ -228,7 +228,8 @@ class _Run:
                 "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
                 "step": self.step,
                 "elapsed": self.elapsed,
-            }
+            },
+            kept=self.accelerator.is_main_process,
         )
         if self.accelerator.is_main_process:
             self._write(state)
@@ -248,7 +249,8 @@ class _Run:
         path = self.folder / CHECKPOINT
         if not path.is_file():
             return
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        # Every rank reads the whole file to take its share: mapped, it is in memory once at most.
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=self.settings.sharded)
         _check_same(path, self.parameters, state["parameters"])
         with torch.no_grad():
             for name, parameter in self.parameters.items():
