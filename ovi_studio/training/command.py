@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ovi_studio.checkpoints.layout import default_checkpoint_directory
 from ovi_studio.errors import JobError
@@ -222,16 +222,20 @@ def _settings(options: argparse.Namespace, studio: "Studio", rate: float) -> Tra
 def _sampler(options: argparse.Namespace, studio: "Studio", folder: Path) -> Callable[[int], None]:
     """Makes the sample prompts' clips with the weights as they are; steps stand in the files' names."""
     from ovi_studio.media import write_clip
-    from ovi_studio.pipeline import Compute, Pipeline
+    from ovi_studio.pipeline import Pipeline
 
     def sample(step: int) -> None:
         transformer = studio.models.transformer
-        compute = Compute(studio.device, transformer.dtype, offloaded=studio.device.type == "cuda")
-        pipeline = Pipeline(studio.variant, studio.models, compute)
-        for number, prompt in enumerate(options.sample_prompt):
-            wanted: dict[str, Any] = {"prompt": prompt, "variant": studio.variant.name, "steps": options.sample_steps}
-            clip = pipeline(ClipSpec(**wanted, seed=options.seed))
-            print(f"sample: {write_clip(clip, folder, f'step_{step:06}_{number}')}", flush=True)
-        transformer.to(studio.device).train()
+        # It waits at home like the other models. The optimizer holds its parameters, not where their data is.
+        transformer.to("cpu")
+        try:
+            pipeline = Pipeline(studio.variant, studio.models, studio.sampling_compute())
+            for number, prompt in enumerate(options.sample_prompt):
+                spec = ClipSpec(
+                    prompt=prompt, variant=studio.variant.name, steps=options.sample_steps, seed=options.seed
+                )
+                print(f"sample: {write_clip(pipeline(spec), folder, f'step_{step:06}_{number}')}", flush=True)
+        finally:
+            transformer.to(studio.device).train()
 
     return sample

@@ -4,24 +4,29 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ovi_studio.checkpoints.hashes import file_sha256
 from ovi_studio.checkpoints.layout import Inventory, complete_variants, require
 from ovi_studio.checkpoints.load import Models, load_models
 from ovi_studio.errors import JobError
-from ovi_studio.memory.gpu import compute_device, usable_memory
+from ovi_studio.memory.formats import Weights
+from ovi_studio.memory.gpu import available_memory, compute_device, usable_memory
+from ovi_studio.memory.streaming import HostedModel
+from ovi_studio.memory.tiers import fitting_tier
 from ovi_studio.models.text_encoder import encode_texts
 from ovi_studio.parallel.launch import PUBLISHED_HEADS
 from ovi_studio.parallel.plan import Demand, sharing_counts
 from ovi_studio.parallel.ranks import launched
+from ovi_studio.pipeline import Compute
 from ovi_studio.prompts import MAX_PROMPT_LENGTH, format_prompt
 from ovi_studio.sizes import snap_size
 from ovi_studio.spec import DEFAULT_AUDIO_NEGATIVE_PROMPT, DEFAULT_VIDEO_NEGATIVE_PROMPT
@@ -84,22 +89,38 @@ class Studio:
         """AdamW's for adapters: 1e-4 at the published width, in inverse proportion to width (arXiv 2203.03466)."""
         return _PUBLISHED_RATE * _PUBLISHED_WIDTH / self.variant.dimensions["fusion"]["video"]["dim"]
 
+    @contextmanager
+    def in_use(self, *models: nn.Module) -> Iterator[None]:
+        """These models compute on the device; afterwards they wait in host memory again."""
+        with ExitStack() as stack:
+            for model in models:
+                stack.enter_context(HostedModel(model, self.device).in_use())
+            yield
+
     @torch.no_grad()
     def embed(self, texts: Sequence[str]) -> list[Tensor]:
         """Embeddings (tokens, dim) of prompts, with the variant's audio tag, on the host."""
-        encoder = self.models.text_encoder.to(self.device)
+        encoder = self.models.text_encoder
         limit = self.variant.dimensions["fusion"]["video"]["text_len"]
         written = [format_prompt(text, self.variant.audio_tag) for text in texts]
         embeddings: list[Tensor] = []
-        for start in range(0, len(written), _TEXTS_AT_ONCE):
-            some = encode_texts(encoder, self.models.tokenizer, written[start : start + _TEXTS_AT_ONCE], limit)
-            embeddings += [embedding.cpu().clone() for embedding in some]
-        encoder.to("cpu")
+        with self.in_use(encoder):
+            for start in range(0, len(written), _TEXTS_AT_ONCE):
+                some = encode_texts(encoder, self.models.tokenizer, written[start : start + _TEXTS_AT_ONCE], limit)
+                embeddings += [embedding.cpu().clone() for embedding in some]
         return embeddings
 
     def unconditional(self) -> Unconditional:
         """Embeddings of the default negative prompts, which the negative pass sees when clips are made."""
         return Unconditional(*self.embed([DEFAULT_VIDEO_NEGATIVE_PROMPT, DEFAULT_AUDIO_NEGATIVE_PROMPT]))
+
+    def sampling_compute(self) -> Compute:
+        """For a clip while the transformer is trained and at home: the state of training stays on the GPU meanwhile."""
+        dtype = self.models.transformer.dtype
+        if self.device.type != "cuda":
+            return Compute(self.device, dtype)
+        tier = fitting_tier(available_memory(self.device))
+        return Compute(self.device, dtype, offloaded=True, weights=Weights.BF16, memory=tier.name)
 
     def digest(self, *parts: Part) -> str:
         """Of the files that hold these parts of the variant."""
