@@ -3,17 +3,26 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from conftest import CHANNELS, DIMENSIONS, TOWER
 from fake_cuda import computing_on_the_host
 from safetensors.torch import load_file
 from test_training_clips import COMMAND, own_clip
 
 from ovi_studio.__main__ import main
+from ovi_studio.demo import evaluate
+from ovi_studio.demo.fit import _Run
 from ovi_studio.models.transformer import OviTransformer
 from ovi_studio.training.average import MovingAverage
+from ovi_studio.training.distil import distil, gap
+from ovi_studio.training.flow import Batch, Unconditional, VelocityModel, flow_loss
+from ovi_studio.training.settings import FlowSettings, TrainSettings
+from ovi_studio.training.trajectories import Ways
+from ovi_studio.variants import EMBEDDED_BUNDLE
 
 Cuda = Callable[..., Any]
 
@@ -90,3 +99,62 @@ def test_the_average_follows_a_parameter_to_other_memory() -> None:
     parameter.data = torch.ones(2)
     average.update(1)
     assert torch.equal(average.tensors["weight"], torch.ones(2))
+
+
+# The meta device stands for a GPU: it refuses tensors of another device in the same way.
+
+META = torch.device("meta")
+SHAPES = ((CHANNELS, 3, 4, 4), (12, 20))
+
+
+def model_there() -> OviTransformer:
+    with META:
+        return OviTransformer(**DIMENSIONS["fusion"])
+
+
+def ways(points: int) -> Ways:
+    video, audio = (torch.zeros(2, points, *shape) for shape in SHAPES)
+    return Ways(video, audio, torch.zeros(2, 5, TOWER["text_dim"]))
+
+
+@pytest.mark.parametrize("first_frame", [0.0, 1.0])
+def test_the_flow_loss_brings_its_data_to_the_models_device(first_frame: float) -> None:
+    video, audio = (torch.zeros(2, *shape) for shape in SHAPES)
+    batch = Batch(video, audio, torch.zeros(2, 5, TOWER["text_dim"]))
+    unconditional = Unconditional(torch.zeros(3, TOWER["text_dim"]), torch.zeros(2, TOWER["text_dim"]))
+    settings = FlowSettings(first_frame=first_frame, caption_dropout=0.5)
+    losses = flow_loss(VelocityModel(model_there()), batch, unconditional, settings, torch.Generator(), META)
+    assert losses.total.device == META
+
+
+def test_distillation_brings_its_trajectories_to_the_models_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the loss as the trainer asks for it, and where the distance from the teacher is measured."""
+    asked = {}
+    monkeypatch.setattr(
+        "ovi_studio.training.distil.run_training", lambda _, loss_of, *rest, **named: asked.update(loss=loss_of)
+    )
+    dataset = type("Dataset", (), {"batch": lambda _, chosen: ways(3), "__len__": lambda _: 4})()
+    settings = TrainSettings(steps=1, batch_size=2)
+    distil(model_there(), dataset, (1.0, 0.5, 0.0), settings, Path("run"))
+    accelerator = SimpleNamespace(num_processes=1, process_index=0, device=META)
+    predict = VelocityModel(model_there())
+    assert {asked["loss"](accelerator, predict, index).total.device for index in range(8)} == {META}
+
+    monkeypatch.setattr(torch.Tensor, "item", lambda tensor: tensor.device)
+    assert gap(model_there(), ways(3), (1.0, 0.5, 0.0)) == (META, META)
+
+
+def test_a_stage_of_the_embedded_model_goes_on_where_the_model_is_now(tmp_path: Path) -> None:
+    _Run(torch.nn.Linear(2, 2), [], tmp_path).save()
+    with META:
+        run = _Run(torch.nn.Linear(2, 2), [], tmp_path)
+    run.resume()
+    run.average(0.9)
+    assert {tensor.device for tensor in run.averaged.values()} == {META}
+
+
+def test_the_check_of_codecs_has_them_on_the_gpu(cuda: Cuda) -> None:
+    """It uses the models one by one, so none of them may wait in host memory."""
+    cuda(8)
+    with computing_on_the_host():
+        assert evaluate.load(EMBEDDED_BUNDLE).plan.tier.offloaded is False

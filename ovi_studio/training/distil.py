@@ -8,6 +8,7 @@ is used with the solver `euler` at the same timesteps and with both guidance sca
 
 import itertools
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -87,7 +88,7 @@ def gap(transformer: OviTransformer, ways: Ways, sigmas: Sequence[float]) -> tup
     device, dtype = next(transformer.parameters()).device, transformer.dtype
     ways = _to(ways, device)
     # Latents are float32, whatever the model computes in.
-    with torch.autocast(device.type, dtype, enabled=dtype == torch.bfloat16):
+    with torch.autocast(device.type, dtype) if dtype == torch.bfloat16 else nullcontext():
         video, audio = student_walk(predict, ways, sigmas)
     return (
         functional.mse_loss(video, ways.video[:, -1]).item(),
