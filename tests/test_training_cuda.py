@@ -1,13 +1,14 @@
 """Training as on a GPU, without one: `torch.cuda` answers as a card would, and tensors there are on the host."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from conftest import CHANNELS, DIMENSIONS, TOWER
 from fake_cuda import computing_on_the_host
 from safetensors.torch import load_file
@@ -28,10 +29,10 @@ Cuda = Callable[..., Any]
 
 
 @pytest.fixture
-def gpu(cuda: Cuda, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def gpu(cuda: Cuda, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """A card; autocast for it works on the host. A transformer that goes somewhere has other memory afterwards.
 
-    Returns where it went.
+    Yields where it went.
     """
     cuda(24)
     places: list[str] = []
@@ -49,7 +50,10 @@ def gpu(cuda: Cuda, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(torch, "autocast", Autocast)
     monkeypatch.setattr(OviTransformer, "to", to)
-    return places
+    # Accelerate keeps what it found for as long as the process lives.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield places
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def test_sample_clips_on_a_gpu_leave_training_as_it_was(gpu: list[str], tiny_bundle: Path, tmp_path: Path) -> None:

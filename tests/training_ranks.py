@@ -1,7 +1,8 @@
 """A training run on several ranks, as a program.
 
-`ANSWER CACHE FOLDER STEPS KIND`: KIND is whole, lora or bf16, sharded; or `ANSWER command ...`: a command of the
-product. Rank 0 writes into ANSWER how many bytes of the model each rank had in memory before it was sharded.
+`ANSWER CACHE FOLDER STEPS KIND`: KIND is whole, lora or bf16, sharded. `ANSWER command ...`: a command of the product.
+`ANSWER lacking ...`: the same, and one rank lacks memory. Rank 0 writes into ANSWER how many bytes of the model each
+rank had in memory before it was sharded.
 """
 
 import json
@@ -43,6 +44,17 @@ def as_followers_build_it() -> OviTransformer:
         return build(seed=1)
 
 
+def lacking_memory(advance: Any) -> Any:
+    """Steps, of which rank 1 has no memory for the second one."""
+
+    def lacking(run: Any, loss_of: Any) -> Any:
+        if run.step == 1 and os.environ["RANK"] == "1":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return advance(run, loss_of)
+
+    return lacking
+
+
 def watched(shard: Any, answer: Path) -> Any:
     """`shard`, which first says what there is."""
 
@@ -60,7 +72,9 @@ def watched(shard: Any, answer: Path) -> Any:
 if __name__ == "__main__":
     answer, *arguments = sys.argv[1:]
     trainer.shard = watched(trainer.shard, Path(answer))
-    if arguments[0] == "command":
+    if arguments[0] == "lacking":
+        trainer._Run.advance = lacking_memory(trainer._Run.advance)
+    if arguments[0] in {"command", "lacking"}:
         assert main(arguments[1:]) == 0
     else:
         cache, folder, steps, kind = arguments

@@ -12,6 +12,7 @@ from ovi_studio.parallel.launch import launch_if_several
 from ovi_studio.parallel.ranks import launched
 from ovi_studio.spec import ClipSpec, parse_size
 from ovi_studio.training.settings import FlowSettings, TrainSettings
+from ovi_studio.training.shortage import lighter_training, shortage_said
 
 if TYPE_CHECKING:
     from ovi_studio.training.cache import LatentDataset
@@ -139,8 +140,9 @@ def _run(
         _wanted(options, lora, checkpoints).require_memory(encode_only=options.encode_only)
     studio = Studio.load(options.variant, checkpoints)
     if not launched():
-        names = _encode(options, studio, work / "clips")
-        write_selection(work / SELECTION, names, studio.unconditional())
+        with shortage_said("clips were encoded", lambda: "close other programs that use it; what is encoded is kept"):
+            names = _encode(options, studio, work / "clips")
+            write_selection(work / SELECTION, names, studio.unconditional())
         if options.encode_only:
             return 0
         # The same command again, on every rank; what it is trained on is there by then.
@@ -148,19 +150,33 @@ def _run(
     names, unconditional = read_selection(work / SELECTION)
     settings = _settings(options, studio, rate)
     dataset = LatentDataset(work / "clips", names)
-    export = start(studio, dataset, settings)
-    train(
-        studio.models.transformer,
-        dataset,
-        unconditional,
-        settings,
-        work / "run",
-        export=export,
-        on_checkpoint=_sampler(options, studio, work / "samples") if options.sample_prompt else None,
-    )
+    with shortage_said("training", lambda: _what_to_change(options, work / "run" / CHECKPOINT)):
+        export = start(studio, dataset, settings)
+        train(
+            studio.models.transformer,
+            dataset,
+            unconditional,
+            settings,
+            work / "run",
+            export=export,
+            on_checkpoint=_sampler(options, studio, work / "samples") if options.sample_prompt else None,
+        )
     if is_leader():
         print(f"Wrote {options.out}.")
     return 0
+
+
+def _what_to_change(options: argparse.Namespace, checkpoint: Path) -> str:
+    """For a run that lacked memory."""
+    from ovi_studio.training.prepare import find_machine
+
+    lighter = [] if options.gradient_checkpointing else ["--gradient-checkpointing"]
+    if options.batch_size > 1:
+        lighter.append(f"--batch-size {options.batch_size // 2}")
+    more = [count for count in find_machine(options.gpus).gpu_counts if count > options.gpus]
+    lighter += [f"--gpus {count}" for count in more[:1]]
+    kept = checkpoint.is_file()
+    return lighter_training(lighter, "go on from its last checkpoint with --resume" if kept else "begin again")
 
 
 def _wanted(options: argparse.Namespace, lora: "LoraSettings | None", checkpoints: Path) -> "Wanted":
