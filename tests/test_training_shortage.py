@@ -97,7 +97,7 @@ def test_a_loss_that_is_no_number_ends_a_run_before_it_is_saved(
 
     monkeypatch.setattr(trainer, "flow_loss", leaving_the_numbers)
     settings = replace(SETTINGS, steps=6, checkpoint_minutes=0, log_seconds=3600)
-    with pytest.raises(JobError, match="no number any more at step 3; .* go on from the last checkpoint"):
+    with pytest.raises(JobError, match=r"no number any more at step 3; .* go on from the last checkpoint"):
         train(build(), dataset, unconditional(), settings, tmp_path / "run", on_progress=lambda _: None)
     assert checkpoint_step(tmp_path / "run") == 2
 
