@@ -184,7 +184,7 @@ def _built(shape: Shape, compute: Compute, setup: Setup) -> OviTransformer:
             parameter.data = parameter.data.to(compute.dtype)
     home = compute.device if setup.resident is None else torch.device("cpu")
     model = _randomised(model.to_empty(device=home)).eval()
-    model.set_attention(choose_backend(compute.attention))
+    model.set_attention(choose_backend(compute.attention, compute.device))
     if compute.compiled:
         model.compile_blocks()
     return model
