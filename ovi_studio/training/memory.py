@@ -150,8 +150,6 @@ class Machine:
 
     memory: float
     """Bytes that this process may have of the smallest GPU; 0 without a GPU."""
-    host: float
-    """Bytes of host memory that are available."""
     gpu_counts: Sequence[int] = (1,)
     """Numbers of GPUs that a run can be divided over here."""
 
@@ -221,15 +219,6 @@ def host_bytes(demand: TrainingDemand, *, on_gpu: bool, stored_as_used: bool, sa
     item = 4 if demand.lora is None else _ITEM
     converted = sampled or demand.lora is None or not stored_as_used
     return (item * parameters if converted else 0) + checkpoint
-
-
-def require_host_memory(needed: float, name: str, machine: Machine) -> None:
-    """Refuse a run that the host cannot hold; raises `JobError`."""
-    if needed > machine.host:
-        raise JobError(
-            f"This training of {name} needs about {_gigabytes(needed)} of host memory by prediction, and "
-            f"{_gigabytes(machine.host)} can be had; close other programs, or use a machine with more memory."
-        )
 
 
 def _fitting(candidates: Sequence[tuple[str, TrainingDemand]], machine: Machine) -> str | None:

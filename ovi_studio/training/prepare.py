@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psutil
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +19,7 @@ from ovi_studio.checkpoints.load import Models, load_models
 from ovi_studio.errors import JobError
 from ovi_studio.memory.formats import Weights
 from ovi_studio.memory.gpu import available_memory, compute_device, usable_memory
+from ovi_studio.memory.host import require_host_memory
 from ovi_studio.memory.streaming import HostedModel
 from ovi_studio.memory.tiers import fitting_tier
 from ovi_studio.models.text_encoder import encode_texts
@@ -167,7 +167,7 @@ class Wanted:
         # A file in fp8 is converted while it is loaded.
         stored_as_used = not variant.name.endswith("_fp8")
         needed = memory.host_bytes(demand, on_gpu=on_gpu, stored_as_used=stored_as_used, sampled=self.sampled)
-        memory.require_host_memory(needed, variant.name, machine)
+        require_host_memory(needed, f"This training of {variant.name}", "or use a machine with more memory")
 
     def _clip(self, variant: Variant) -> Demand:
         return Demand.of(variant, snap_size(*(self.size or variant.default_size), variant.pixel_area))
@@ -186,15 +186,14 @@ def is_leader() -> bool:
 
 
 def find_machine(gpus: int) -> memory.Machine:
-    """What this machine has for a run on so many of its GPUs."""
-    host = psutil.virtual_memory().available
+    """The GPUs of this machine, for a run on so many of them."""
     if not torch.cuda.is_available():
-        return memory.Machine(memory=0, host=host)
+        return memory.Machine(memory=0)
     there = torch.cuda.device_count()
     kind = compute_device().type
     smallest = min(usable_memory(torch.device(kind, index)) for index in range(min(gpus, there)))
     counts = [1] if sys.platform == "win32" else sharing_counts(there, PUBLISHED_HEADS)
-    return memory.Machine(memory=smallest, host=host, gpu_counts=counts)
+    return memory.Machine(memory=smallest, gpu_counts=counts)
 
 
 def read_prompts(path: Path) -> list[str]:
