@@ -79,7 +79,21 @@ def test_what_people_typed_and_what_failed_is_escaped(tmp_path: Path) -> None:
     down = Supervision(Condition.DOWN, "<tr>", ("<tw>",))
     shown += job_views.engine_html(down, None, 1, QueueEstimate(1, 0), None, True) + job_views.trouble_html(down)
     shown += form_views.makes_html(["<tm>", "<tn>"], 1, None) + form_views.queued_html(1, "<tx>")
-    for tag in ("<tb>", "<ti>", "<tu>", "<ts>", "<tp1>", "<tq>", "<tv>", "<tr>", "<tw>", "<tm>", "<tn>", "<tx>", "<to>"):
+    for tag in (
+        "<tb>",
+        "<ti>",
+        "<tu>",
+        "<ts>",
+        "<tp1>",
+        "<tq>",
+        "<tv>",
+        "<tr>",
+        "<tw>",
+        "<tm>",
+        "<tn>",
+        "<tx>",
+        "<to>",
+    ):
         assert tag not in shown
         assert tag.replace("<", "&lt;").replace(">", "&gt;") in shown
 

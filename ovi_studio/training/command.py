@@ -127,6 +127,8 @@ def _run(
         raise JobError("The result's file name ends in .safetensors.")
     work = options.work or Path("outputs") / "training" / options.out.stem
 
+    from ovi_studio.memory.gpu import compute_device
+    from ovi_studio.models.compilation import choose_compilation
     from ovi_studio.training.cache import SELECTION, LatentDataset, read_selection, write_selection
     from ovi_studio.training.prepare import Studio, is_leader
     from ovi_studio.training.trainer import CHECKPOINT, train
@@ -138,6 +140,7 @@ def _run(
     checkpoints = options.ckpt_dir or default_checkpoint_directory()
     if not launched():
         _wanted(options, lora, checkpoints).require_memory(encode_only=options.encode_only)
+        choose_compilation(options.compile or False, compute_device(), measured=False)
     studio = Studio.load(options.variant, checkpoints)
     if not launched():
         with shortage_said("clips were encoded", lambda: "close other programs that use it; what is encoded is kept"):

@@ -17,11 +17,13 @@ from ovi_studio.checkpoints.hashes import file_sha256
 from ovi_studio.checkpoints.layout import Inventory, complete_variants, require
 from ovi_studio.checkpoints.load import Models, load_models
 from ovi_studio.errors import JobError
+from ovi_studio.memory.allocator import forbid_spilling
 from ovi_studio.memory.formats import Weights
 from ovi_studio.memory.gpu import available_memory, compute_device, usable_memory
 from ovi_studio.memory.host import require_host_memory
 from ovi_studio.memory.streaming import HostedModel
 from ovi_studio.memory.tiers import fitting_tier
+from ovi_studio.models.precision import set_tf32
 from ovi_studio.models.text_encoder import encode_texts
 from ovi_studio.parallel.launch import PUBLISHED_HEADS
 from ovi_studio.parallel.plan import Demand, sharing_counts
@@ -60,6 +62,8 @@ class Studio:
         if torch.cuda.is_available() and (rank := os.environ.get("LOCAL_RANK")):
             torch.cuda.set_device(int(rank))
         device = compute_device()
+        forbid_spilling(device)
+        set_tf32(False)
         # Gradients near zero fall into the range of denormal numbers, with which a CPU computes many times slower.
         torch.set_flush_denormal(True)
         dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
