@@ -170,7 +170,9 @@ class Group(Ranks):
         if size not in self._sharers:
             # Every rank takes part in the making of every group.
             firsts = range(0, self.count, size)
-            self._sharers[size] = [dist.new_group(list(range(first, first + size))) for first in firsts]
+            self._sharers[size] = [
+                dist.new_group(list(range(first, first + size)), timeout=_PATIENCE) for first in firsts
+            ]
         return self._sharers[size][self.index // size]
 
     def _broadcast(self, value: T | None, group: "dist.ProcessGroup") -> T:  # noqa: F821
