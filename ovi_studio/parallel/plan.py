@@ -111,10 +111,10 @@ class Gpus:
         """With what is free of so many bytes; for GPUs that need not be here."""
         return cls(count, free_of_label(label), label=label, **rates)
 
-    @property
-    def size(self) -> str:
-        """`24 GB` as they are sold, or `22.3 GB free`."""
-        return f"{self.memory / GIB:.1f} GB free" if self.label is None else f"{self.label / GIB:g} GB"
+    def __str__(self) -> str:
+        """`4 GPUs of 24 GB` as they are sold, or `1 GPU with 22.3 GB free`."""
+        memory = f"with {self.memory / GIB:.1f} GB free" if self.label is None else f"of {self.label / GIB:g} GB"
+        return f"{self.count} GPU{'s' if self.count > 1 else ''} {memory}"
 
 
 @dataclass(frozen=True)
@@ -214,10 +214,7 @@ def choose(demand: Demand, gpus: Gpus, wish: Wish = Wish.LATENCY) -> Plan:
     plans = [found for layout in _layouts(demand, gpus, wish) if (found := plan_layout(demand, gpus, *layout))]
     if not plans:
         advice = "use int8 weights, a smaller variant, or more GPUs" if demand.weights == "bf16" else "use more GPUs"
-        raise JobError(
-            f"This clip does not fit {gpus.count} GPU{'s' if gpus.count > 1 else ''} of "
-            f"{gpus.size}, not even with its weights in host memory; {advice}."
-        )
+        raise JobError(f"This clip does not fit {gpus}, not even with its weights in host memory; {advice}.")
     return min(plans, key=lambda plan: (plan.seconds_a_step, plan.ranks))
 
 

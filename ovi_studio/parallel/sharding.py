@@ -36,7 +36,6 @@ from ovi_studio.checkpoints.load import (
     transformer_format,
 )
 from ovi_studio.errors import JobError
-from ovi_studio.memory.budget import GIB
 from ovi_studio.memory.formats import Weights
 from ovi_studio.memory.gpu import compute_device, usable_memory
 from ovi_studio.models.transformer import OviTransformer
@@ -81,13 +80,13 @@ def settle(wish: ShardingWish, variant: Variant, ranks: Ranks, weights: str = "b
     if torch.cuda.is_available():
         device = compute_device()
         free = min(ranks.everybody(usable_memory(device)))
-        gpus = Gpus.named(ranks.count, free, torch.cuda.get_device_properties(device).name)
+        gpus = Gpus.named(ranks.count, free, torch.cuda.get_device_name(device))
         demand = Demand.of(variant, weights=weights)
         planned = plan_layout(demand, gpus, 1, *layout_for(ranks.count, demand.sizes.heads, guided=True))
         if planned is None:
             raise JobError(
-                f"{variant.name} does not fit these {ranks.count} GPUs with {free / GIB:.1f} GB of free memory each, "
-                f"not even with its weights in host memory; use int8 weights or a smaller variant."
+                f"{variant.name} does not fit {gpus}, not even with its weights in host memory; end what else uses "
+                f"them, use int8 weights or a smaller variant."
             )
     if planned is None:  # on a CPU memory is not what decides
         return Sharding(Strategy.FULL_SHARD, wish.resident_blocks or 0, wish.offloaded)
@@ -121,7 +120,7 @@ def load_shared(
         for part, model in sharded.items():
             check(model, inventory, part, formats[part])
     if sharding.offloaded and worker.type == "cuda":
-        sharding = replace(sharding, pinned=_can_be_pinned(sharded.values(), sharding, ranks))
+        sharding = replace(sharding, pinned=can_be_pinned(sharded.values(), sharding, ranks))
     shard_transformer(models.transformer, sharding)
     shard_text_encoder(models.text_encoder, sharding)
     with ranks.agreed():
@@ -187,7 +186,7 @@ def _offload(sharding: Sharding) -> Any:
     return CPUOffloadPolicy(pin_memory=sharding.pinned) if sharding.offloaded else False
 
 
-def _can_be_pinned(models: Iterable[nn.Module], sharding: Sharding, ranks: Ranks) -> bool:
+def can_be_pinned(models: Iterable[nn.Module], sharding: Sharding, ranks: Ranks) -> bool:
     """Whether host memory is enough for pinned shards of these models, whose memory is still to be had; on all ranks
     what the leader finds."""
     parts = ranks.count // _copies(sharding)
