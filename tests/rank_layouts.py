@@ -8,7 +8,9 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ from rank_helpers import counted_traffic
 from reference_adapters import AUDIO, DIFFERENCES, DORA, LORA, REFERENCE, build_model, reference_file, use
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.distributed.fsdp._fully_shard import _fsdp_param
 
 from ovi_studio.adapters.manager import AdapterManager
 from ovi_studio.checkpoints.load import assign, transformer_format
@@ -133,9 +136,25 @@ def int8(ranks: Ranks) -> dict[str, dict[str, float]]:
     return {str(dtype).removeprefix("torch."): int8_in(ranks, dtype) for dtype in (torch.float64, torch.float32)}
 
 
+@contextmanager
+def as_strict_as_torch_2_11() -> Iterator[None]:
+    """There FSDP makes every shard as if it were trained, which integers refuse, and only then asks whether it is."""
+
+    def parameter(data: Tensor, requires_grad: bool = True) -> torch.nn.Parameter:
+        return torch.nn.Parameter(data).requires_grad_(requires_grad)
+
+    original = _fsdp_param.nn
+    _fsdp_param.nn = SimpleNamespace(Parameter=parameter)
+    try:
+        yield
+    finally:
+        _fsdp_param.nn = original
+
+
 def int8_in(ranks: Ranks, dtype: torch.dtype) -> dict[str, float]:
     plain = build_int8(dtype)
-    model = shard(Sharding(Strategy.FULL_SHARD, resident_blocks=1), Weights.INT8, dtype)
+    with as_strict_as_torch_2_11():
+        model = shard(Sharding(Strategy.FULL_SHARD, resident_blocks=1), Weights.INT8, dtype)
     managers = [AdapterManager(one, reference_file, shapes=official_shapes(one)) for one in (plain, model)]
     found = {}
     for stack in ([], [use(LORA)]):
