@@ -59,6 +59,6 @@ def test_what_one_rank_cannot_load_all_refuse_in_the_words_of_one_process(found:
 
 
 def test_every_group_of_ranks_has_the_same_patience(found: dict[str, Any]) -> None:
-    """The leader may be away for days between clips; within one, half an hour."""
+    """Half an hour; days for the group in which the leader says what comes next."""
     assert len(found["patience"]) >= 3
-    assert min(found["patience"]) == 30 * 60
+    assert all(seconds is not None and seconds >= 30 * 60 for seconds in found["patience"])

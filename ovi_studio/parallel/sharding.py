@@ -175,8 +175,8 @@ def _prepare(model: nn.Module, block: str, sharding: Sharding) -> None:
         cpu_ram_efficient_loading=False,
     )
     for parameter in model.eval().requires_grad_(False).parameters():
-        # Up to torch 2.12 every shard is made as if it were trained, which integers refuse. On the meta device a format
-        # is no more than a note, and the right one comes with the values.
+        # Torch 2.11 makes every shard as if it were trained, which integers refuse; 2.13 does not. On the meta device a
+        # format is no more than a note, and the right one comes with the values.
         if not parameter.is_floating_point():
             parameter.data = parameter.data.float()
     fsdp2_prepare_model(_accelerator(plugin, sharding), model)
