@@ -144,7 +144,7 @@ def as_strict_as_torch_2_11() -> Iterator[None]:
         return torch.nn.Parameter(data).requires_grad_(requires_grad)
 
     original = _fsdp_param.nn
-    _fsdp_param.nn = SimpleNamespace(Parameter=parameter)
+    _fsdp_param.nn = SimpleNamespace(**{**vars(torch.nn), "Parameter": parameter})
     try:
         yield
     finally:
