@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from rank_helpers import environment
+from rank_helpers import environment, on_ranks
 
 from ovi_studio.parallel.launch import launch_command
 
@@ -67,6 +67,12 @@ def test_other_processes_end_as_ever(tmp_path: Path) -> None:
     assert ended.returncode == 1
     assert ended.stdout == "said\nwaited\n"
     assert "RuntimeError: a defect" in ended.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="several ranks need Linux")
+def test_ranks_that_leave_in_order_do_not_take_each_other_for_dead(tmp_path: Path) -> None:
+    on_ranks(2, "rank_leaving", str(tmp_path / "answer.json"))
 
 
 @pytest.mark.slow

@@ -159,6 +159,8 @@ class Group(Ranks):
 
         dist.barrier(group=self._hosts)
         self.vigil.end()
+        # Whoever goes before the others have said so would be missed.
+        dist.barrier(group=self._hosts)
         if self.leads:
             shutil.rmtree(self._notes, ignore_errors=True)
         dist.destroy_process_group()
