@@ -21,6 +21,7 @@ from ovi_studio.memory.options import add_compute_options
 from ovi_studio.memory.tiers import AUTO
 from ovi_studio.parallel import command as plan_command
 from ovi_studio.parallel import launch
+from ovi_studio.parallel.ending import end_with
 from ovi_studio.parallel.ranks import join_ranks, launched
 from ovi_studio.spec import SOLVERS, ClipSpec, merge_settings, parse_size, parse_timesteps
 from ovi_studio.training.command import add_parsers as add_training
@@ -420,4 +421,4 @@ def _progress_bar() -> "OnStep":
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_with(main)

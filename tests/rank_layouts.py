@@ -8,7 +8,9 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -16,12 +18,14 @@ from rank_helpers import counted_traffic
 from reference_adapters import AUDIO, DIFFERENCES, DORA, LORA, REFERENCE, build_model, reference_file, use
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.distributed.fsdp._fully_shard import _fsdp_param
 
 from ovi_studio.adapters.manager import AdapterManager
-from ovi_studio.checkpoints.load import assign
+from ovi_studio.checkpoints.load import assign, transformer_format
 from ovi_studio.memory.formats import Weights
-from ovi_studio.memory.weights import convert, official_shapes, prepare
+from ovi_studio.memory.weights import as_loaded, convert, official_shapes, prepare
 from ovi_studio.models.transformer import OviTransformer
+from ovi_studio.parallel.filling import fill
 from ovi_studio.parallel.plan import Strategy
 from ovi_studio.parallel.ranks import Ranks, join_ranks
 from ovi_studio.parallel.sharding import Sharding, shard_transformer
@@ -80,13 +84,16 @@ def cases() -> Iterator[tuple[str, dict[str, Any]]]:
             yield name, {"guided": guided, "skip": skip, "clean": clean}
 
 
-def shard(ranks: Ranks, sharding: Sharding, model: OviTransformer | None = None) -> OviTransformer:
-    """A model that the leader alone has before."""
-    model = model or build_model()
-    if sharding.shards:
-        if not ranks.leads:
-            model = model.to("meta")
-        shard_transformer(model, sharding)
+def shard(sharding: Sharding, weights: Weights = Weights.BF16, dtype: torch.dtype = torch.float32) -> OviTransformer:
+    """The reference model, of which every rank reads its share."""
+    if not sharding.shards:
+        return build_model()
+    with torch.device("meta"):
+        model = OviTransformer(**json.loads((REFERENCE / "fusion.config.json").read_text()))
+        prepare(model, weights)
+    shard_transformer(as_loaded(model, dtype), sharding)
+    stored = load_file(REFERENCE / "fusion.weights.safetensors").items()
+    fill(model, stored, transformer_format(weights, dtype), torch.device("cpu"), offloaded=sharding.offloaded)
     return model
 
 
@@ -105,7 +112,7 @@ def layouts(ranks: Ranks) -> dict[str, float]:
         strategies["HYBRID_SHARD"] = Sharding(Strategy.HYBRID_SHARD, resident_blocks=1)
     found = {}
     for strategy, sharding in strategies.items():
-        model = shard(ranks, sharding)
+        model = shard(sharding)
         for tokens, shape in SHAPES.items() if strategy == "FULL_SHARD" else [("45 tokens", SHAPES["45 tokens"])]:
             for name, case in cases():
                 expected = step(plain, shape, alone, **case)
@@ -125,16 +132,36 @@ def build_int8(dtype: torch.dtype) -> OviTransformer:
 
 @torch.no_grad()
 def int8(ranks: Ranks) -> dict[str, dict[str, float]]:
-    """Weights in 8 bits, sharded, with a stack beside them and without, for each number format of the activations."""
+    """Weights in 8 bits, sharded, without adapters, with one beside them and one in them, for each number format of the
+    activations."""
     return {str(dtype).removeprefix("torch."): int8_in(ranks, dtype) for dtype in (torch.float64, torch.float32)}
+
+
+@contextmanager
+def as_strict_as_torch_2_11() -> Iterator[None]:
+    """There FSDP makes every shard as if it were trained, which integers refuse, and only then asks whether it is."""
+
+    def parameter(data: Tensor, requires_grad: bool = True) -> torch.nn.Parameter:
+        return torch.nn.Parameter(data).requires_grad_(requires_grad)
+
+    original = _fsdp_param.nn
+    _fsdp_param.nn = SimpleNamespace(**{**vars(torch.nn), "Parameter": parameter})
+    try:
+        yield
+    finally:
+        _fsdp_param.nn = original
 
 
 def int8_in(ranks: Ranks, dtype: torch.dtype) -> dict[str, float]:
     plain = build_int8(dtype)
-    model = shard(ranks, Sharding(Strategy.FULL_SHARD, resident_blocks=1), build_int8(dtype))
-    managers = [AdapterManager(one, reference_file, shapes=official_shapes(one)) for one in (plain, model)]
+    with as_strict_as_torch_2_11():
+        model = shard(Sharding(Strategy.FULL_SHARD, resident_blocks=1), Weights.INT8, dtype)
+    stored = load_file(REFERENCE / "fusion.weights.safetensors")
+    managers = [
+        AdapterManager(one, reference_file, pristine=stored, shapes=official_shapes(one)) for one in (plain, model)
+    ]
     found = {}
-    for stack in ([], [use(LORA)]):
+    for kind, stack in {"none": [], "beside": [use(LORA, "1;0.5")], "quantised anew": [use(DORA)]}.items():
         for manager in managers:
             manager.prepare(tuple(stack), 2)
         for name, case in cases():
@@ -142,7 +169,7 @@ def int8_in(ranks: Ranks, dtype: torch.dtype) -> dict[str, float]:
                 step(each, SHAPES["45 tokens"], group, dtype=dtype, **case)
                 for each, group in ((model, ranks), (plain, Ranks()))
             )
-            found[f"{len(stack)} adapters, {name}"] = difference(ranks, one, other)
+            found[f"adapters {kind}, {name}"] = difference(ranks, one, other)
     return found
 
 
@@ -151,7 +178,7 @@ def compiled(ranks: Ranks) -> dict[str, float]:
     """Blocks compiled around the exchanges of shared tokens; by two ranks, since each compiles for itself."""
     if ranks.count > 2 or shutil.which("g++") is None:
         return {}
-    model = shard(ranks, Sharding(Strategy.FULL_SHARD, resident_blocks=1))
+    model = shard(Sharding(Strategy.FULL_SHARD, resident_blocks=1))
     model.compile_blocks()
     case = {"guided": False, "skip": None, "clean": False}
     results = (
@@ -163,7 +190,7 @@ def compiled(ranks: Ranks) -> dict[str, float]:
 @torch.no_grad()
 def adapters(ranks: Ranks) -> dict[str, float]:
     """Stacks one after the other on a model that is sharded already, against the same in one process."""
-    plain, model = build_model(), shard(ranks, Sharding(Strategy.FULL_SHARD, resident_blocks=1))
+    plain, model = build_model(), shard(Sharding(Strategy.FULL_SHARD, resident_blocks=1))
     managers = AdapterManager(plain, reference_file), AdapterManager(model, reference_file)
     found = {}
     for name, (stack, steps) in STACKS.items():
@@ -183,7 +210,7 @@ def traffic(ranks: Ranks) -> dict[str, Any]:
     """What travels in a step, after one that does not count."""
     found = {}
     for resident in (0, 1):
-        model = shard(ranks, Sharding(Strategy.FULL_SHARD, resident_blocks=resident))
+        model = shard(Sharding(Strategy.FULL_SHARD, resident_blocks=resident))
         for guided in (True, False):
             shape = SHAPES["45 tokens"]
             case = {"guided": guided, "skip": None}
@@ -204,7 +231,7 @@ def memory(ranks: Ranks) -> dict[str, list[int]]:
     """Numbers of parameters that a rank holds between two steps: its shares, and what stays gathered."""
     found = {}
     for resident in (0, 1, 3):
-        model = shard(ranks, Sharding(Strategy.FULL_SHARD, resident_blocks=resident))
+        model = shard(Sharding(Strategy.FULL_SHARD, resident_blocks=resident))
         shares = sum(local_part(parameter).numel() for parameter in model.parameters())
         step(model, SHAPES["24 tokens"], ranks, guided=True, skip=None, clean=False)
         gathered = [

@@ -4,6 +4,7 @@ import argparse
 import itertools
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,14 @@ from ovi_studio.engine.maker import MakerOptions
 from ovi_studio.engine.supervisor import engine_command
 from ovi_studio.errors import JobError, Stopped
 from ovi_studio.jobs.paths import StudioPaths
-from ovi_studio.parallel import launch
+from ovi_studio.memory.budget import GIB
+from ovi_studio.memory.formats import Weights
+from ovi_studio.memory.host import HostMemory
+from ovi_studio.parallel import launch, sharding
 from ovi_studio.parallel.partial_attention import attention_with_log_sum
 from ovi_studio.parallel.plan import PLANNED, ShardingWish, Strategy
-from ovi_studio.parallel.ranks import ALONE
-from ovi_studio.parallel.sharding import resident_depths, settle
+from ovi_studio.parallel.ranks import ALONE, Ranks
+from ovi_studio.parallel.sharding import Sharding, can_be_pinned, pinned_bytes, resident_depths, settle
 from ovi_studio.variants import published_variants
 
 
@@ -102,6 +106,77 @@ def test_a_strategy_that_is_named_means_what_it_says() -> None:
         settled = settle(ShardingWish(strategy), variant, ALONE)
         assert (settled.strategy, settled.resident_blocks, settled.offloaded) == (strategy, 0, False)
         assert settled.shards == (strategy is not Strategy.NO_SHARD)
+
+
+class Neighbours(Ranks):
+    """This process among ranks that find the same, but for one that has less of it free."""
+
+    def __init__(self, count: int, less: int = 0) -> None:
+        self.count = count
+        self._less = less
+
+    def everybody(self, value: Any) -> list[Any]:
+        return [value] * (self.count - 1) + [value - self._less]
+
+
+def test_weights_lie_as_the_least_free_memory_of_all_ranks_allows(cuda: Callable[..., Any]) -> None:
+    variant = published_variants()["720x720_5s"]
+    cards = cuda(24, 4).cards
+    alike = settle(PLANNED, variant, Neighbours(4))
+    assert (alike.strategy, alike.offloaded) == (Strategy.FULL_SHARD, False)
+    crowded = settle(PLANNED, variant, Neighbours(4, less=4 * GIB))
+    assert crowded.resident_blocks < alike.resident_blocks
+    cards[0].taken = 4 * GIB
+    assert settle(PLANNED, variant, Neighbours(4)) == crowded
+    cards[0].taken = 18 * GIB
+    with pytest.raises(JobError, match=r"720x720_5s does not fit 4 GPUs with 5\.4 GB free"):
+        settle(PLANNED, variant, Neighbours(4))
+
+
+def test_shards_are_pinned_if_all_of_them_fit_the_host_in_powers_of_two(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = torch.nn.Linear(1024, 2050, bias=False, dtype=torch.bfloat16, device="meta")
+    # A quarter has 513 rows: 1.05 MB, a little over 1 MiB, for which torch takes 2 MiB.
+    assert pinned_bytes(model.weight, 4) == 2 * 2**20
+    needed, reserve = 4 * 2 * 2**20, int(4e9)
+    for available, fits in ((needed + reserve, True), (needed + reserve - 1, False)):
+        monkeypatch.setattr(sharding, "host_memory", lambda found=available: HostMemory(found, found))
+        assert can_be_pinned([model], Sharding(Strategy.FULL_SHARD, offloaded=True), Neighbours(4)) is fits
+        assert len(caplog.messages) == (not fits)
+    assert "pageable" in caplog.text
+    # Two halves with a whole model each.
+    assert not can_be_pinned([model], Sharding(Strategy.HYBRID_SHARD, offloaded=True), Neighbours(4))
+
+
+def test_host_memory_that_is_too_small_for_all_ranks_is_said_before_loading(monkeypatch: pytest.MonkeyPatch) -> None:
+    variant = published_variants()["960x960_5s"]
+    ranks = Neighbours(4)
+    monkeypatch.setattr("ovi_studio.memory.host.host_memory", lambda: HostMemory(64 * GIB, 48 * GIB))
+
+    def check(strategy: Strategy, *, offloaded: bool, alone: bool = False) -> None:
+        sharding._check_host_memory(variant, Weights.BF16, Sharding(strategy, 0, offloaded), ranks, alone=alone)
+
+    check(Strategy.FULL_SHARD, offloaded=True)  # one copy of 35 GB for all of them
+    check(Strategy.HYBRID_SHARD, offloaded=False)
+    check(Strategy.NO_SHARD, offloaded=False)
+    with pytest.raises(JobError, match="960x960_5s needs 69 GB of host memory"):
+        check(Strategy.HYBRID_SHARD, offloaded=True)
+    with pytest.raises(JobError, match="960x960_5s needs 149 GB of host memory"):
+        check(Strategy.NO_SHARD, offloaded=False, alone=True)
+
+
+@pytest.mark.parametrize(("device", "count"), [("nvidia0", 2), ("kfd", 2), ("dxg", 2), ("nvidiactl", 0)])
+def test_gpus_are_counted_wherever_their_driver_shows_itself(
+    cuda: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, device: str, count: int
+) -> None:
+    """`dxg` is all that WSL has."""
+    for name, value in cuda(24, 2).environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent / "cuda"))
+    (tmp_path / device).touch()
+    monkeypatch.setattr(launch, "DEVICES", tmp_path)
+    assert launch.gpu_count() == count
 
 
 @pytest.mark.parametrize(("depth", "count"), [(30, 0), (30, 1), (30, 9), (30, 15), (30, 30), (3, 2)])

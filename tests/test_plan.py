@@ -9,10 +9,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ovi_studio.__main__ import main
 from ovi_studio.errors import JobError
+from ovi_studio.memory.budget import GIB, RESERVE, free_of_label, spendable
 from ovi_studio.models.transformer import OviTransformer
 from ovi_studio.parallel.arithmetic import TowerSizes
 from ovi_studio.parallel.plan import (
-    GIB,
     LINKS,
     PLANNED,
     Demand,
@@ -37,7 +37,7 @@ def demand(variant=SHORT, size=(704, 704), **options):
 
 
 def gpus(count, memory=24, **options):
-    return Gpus(count, memory * GIB, **options)
+    return Gpus.sold_with(count, memory * GIB, **options)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_a_clip_sooner(count, memory, weights, guided, expected):
     assert (plan.halves, plan.sequence, plan.strategy, plan.offloaded) == expected
     assert plan.clips == 1
     assert plan.idle == count - plan.ranks
-    assert plan.memory <= memory * GIB
+    assert plan.memory <= spendable(free_of_label(memory * GIB))
     assert 0 <= plan.resident_blocks <= 30
 
 
@@ -96,6 +96,17 @@ def test_the_resident_budget_grows_with_memory_and_shrinks_with_the_clip():
     assert choose(demand(LONG, (960, 960)), gpus(4)).resident_blocks < choose(demand(), gpus(4)).resident_blocks
 
 
+@pytest.mark.parametrize("weights", ["bf16", "int8"])
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_a_plan_takes_what_is_free_but_the_reserve(count, weights):
+    needed = choose(demand(weights=weights), gpus(count)).memory
+    fits = choose(demand(weights=weights), Gpus(count, needed + RESERVE))
+    assert fits.memory == needed
+    less = choose(demand(weights=weights), Gpus(count, needed + RESERVE - 1))
+    assert less.memory < needed
+    assert (less.strategy, less.resident_blocks) != (fits.strategy, fits.resident_blocks)
+
+
 def test_each_rung_leaves_less_on_a_gpu_until_there_is_none():
     rungs = [Rung(PLANNED, "auto")]
     while below := rungs[-1].below():
@@ -116,6 +127,8 @@ def test_each_rung_leaves_less_on_a_gpu_until_there_is_none():
 def test_what_fits_nowhere_is_refused_with_advice():
     with pytest.raises(JobError, match=r"does not fit 2 GPUs of 6 GB.*int8"):
         choose(demand(LONG, (960, 960)), gpus(2, 6))
+    with pytest.raises(JobError, match=r"does not fit 1 GPU with 5.5 GB free"):
+        choose(demand(), Gpus(1, 5.5 * GIB))
     with pytest.raises(JobError, match="between 1 and 64"):
         choose(demand(), gpus(0))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 from engine_helpers import (
+    TESTS,
     assert_done_exactly_once,
     command,
     running,
@@ -106,6 +107,26 @@ def test_a_rank_that_dies_ends_the_others_and_the_job_is_tried_again(store: Stor
         wait_until_ended(store, STARTING)
         assert store.get(job).attempt == 2
     assert_done_exactly_once(store, [job])
+
+
+def test_a_rank_that_crashes_ends_all_of_them_at_once_though_a_thread_of_each_never_ends(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS / "lingering"), os.environ["PYTHONPATH"]]))
+    store.add([spec("wait and crash on rank 1", steps=60)])
+    processes: list[psutil.Process] = []
+    with subprocess.Popen(on_two_ranks(store), stderr=subprocess.PIPE, text=True) as engine:
+        try:
+            wait_for(lambda: len(ranks_of(engine.pid)) == 2, STARTING)
+            processes = ranks_of(engine.pid)
+            assert any("RuntimeError: a defect" in line for line in engine.stderr)
+            crashed = time.monotonic()
+            wait_for(lambda: gone(processes), 60)
+            assert time.monotonic() - crashed < SOON
+            assert engine.wait(60) != 0
+        finally:
+            for process in (engine, *(process for process in processes if process.is_running())):
+                process.kill()
 
 
 def test_a_rank_without_memory_fails_the_job_with_advice_and_the_next_is_made(store: Store) -> None:

@@ -7,7 +7,9 @@ tensor at a time. Only safetensors files and, with `weights_only=True`, the offi
 
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,6 +33,8 @@ from ovi_studio.variants import Part
 
 M = TypeVar("M", bound=nn.Module)
 Tensors = dict[str, Tensor]
+Convert = Callable[[str, Tensor], Tensors]
+"""A stored tensor under its name in the file, or rows of it -> as the model keeps it, under its names there."""
 
 _TENSORS_PER_MAPPING = 16
 """What was read of a mapping stays in memory as long as the mapping does, so a large file needs several."""
@@ -102,12 +106,24 @@ def _load_transformer(
         prepare(model, weights)
         return model
 
+    keep = transformer_format(weights, dtype)
+
     def converted(name: str, tensor: Tensor) -> Tensors:
         if weights is not Weights.BF16:
             tensor = tensor.to(worker)
-        return {name: tensor.to(device) for name, tensor in convert(name, tensor, weights, dtype).items()}
+        return {name: tensor.to(device) for name, tensor in keep(name, tensor).items()}
 
     return _load(inventory, Part.TRANSFORMER, build, dict, device, dtype, converted)
+
+
+def transformer_format(weights: Weights, dtype: torch.dtype) -> Convert:
+    """How the transformer keeps what is stored; each row by itself, on the device where the tensor is."""
+    return partial(convert, weights=weights, dtype=dtype)
+
+
+def text_encoder_format(dtype: torch.dtype) -> Convert:
+    """The same for the text encoder."""
+    return lambda name, tensor: text_encoder_tensors({name: tensor.to(dtype)})
 
 
 def text_encoder_tensors(tensors: Mapping[str, Tensor]) -> Tensors:
@@ -130,15 +146,24 @@ def vocoder_tensors(tensors: Mapping[str, Tensor]) -> Tensors:
 
 def assign(model: M, tensors: Mapping[str, Tensor]) -> M:
     """Give a model built on the meta device its tensors; every name and shape must match (else `ValueError`)."""
-    expected = model.state_dict()
-    missing, extra = expected.keys() - tensors.keys(), tensors.keys() - expected.keys()
-    if missing or extra:
-        raise ValueError(f"{len(missing)} tensors missing, {len(extra)} too many, such as {min(missing | extra)}")
-    for name, tensor in tensors.items():
-        if tensor.shape != expected[name].shape:
-            raise ValueError(f"{name} has shape {tuple(tensor.shape)} instead of {tuple(expected[name].shape)}")
+    _compare(model, tensors)
     model.load_state_dict(tensors, strict=True, assign=True)
     return model.eval().requires_grad_(False)
+
+
+def check(model: nn.Module, inventory: Inventory, part: Part, keep: Convert) -> None:
+    """Raise `JobError` unless the files hold the tensors of this model; what they contain is not read."""
+    found: Tensors = {}
+    for name, tensor in stored_tensors(inventory, part):
+        found |= keep(name, torch.empty_like(tensor, device="meta"))
+    with _blaming(inventory, part):
+        _compare(model, found)
+
+
+def stored_tensors(inventory: Inventory, part: Part) -> Iterator[tuple[str, Tensor]]:
+    """The memory-mapped tensors of a part's files; raises `JobError` as `read_tensors` does."""
+    for path in inventory.files[part]:
+        yield from read_tensors(path)
 
 
 def read_tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
@@ -215,23 +240,39 @@ def _load(
     adapt: Callable[[Tensors], Tensors],
     device: torch.device,
     dtype: torch.dtype,
-    convert_one: Callable[[str, Tensor], Tensors],
+    convert_one: Convert,
 ) -> M:
     if device.type == "meta":
         with device:
             return as_loaded(build(), dtype).eval().requires_grad_(False)
-    paths = inventory.files[part]
     stored: Tensors = {}
-    for path in paths:
-        for name, tensor in read_tensors(path):
-            stored |= convert_one(name, tensor)
+    for name, tensor in stored_tensors(inventory, part):
+        stored |= convert_one(name, tensor)
     with torch.device("meta"):
         model = build()
-    try:
+    with _blaming(inventory, part):
         return assign(model, adapt(stored))
+
+
+def _compare(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Raise `ValueError` unless the model has tensors of these names and shapes, and no others."""
+    expected = model.state_dict()
+    missing, extra = expected.keys() - tensors.keys(), tensors.keys() - expected.keys()
+    if missing or extra:
+        raise ValueError(f"{len(missing)} tensors missing, {len(extra)} too many, such as {min(missing | extra)}")
+    for name, tensor in tensors.items():
+        if tensor.shape != expected[name].shape:
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)} instead of {tuple(expected[name].shape)}")
+
+
+@contextmanager
+def _blaming(inventory: Inventory, part: Part) -> Iterator[None]:
+    """A `ValueError` inside becomes a `JobError` that names the part's file."""
+    try:
+        yield
     except ValueError as error:
         raise JobError(
-            f"{paths[0]} is not the {part} of variant {inventory.variant.name} ({error}); "
+            f"{inventory.files[part][0]} is not the {part} of variant {inventory.variant.name} ({error}); "
             f"replace it: move it away and run `{inventory.download_command}`."
         ) from error
 

@@ -10,6 +10,7 @@ from ovi_studio.engine.maker import DEFAULT_MAKER
 from ovi_studio.engine.options import add_engine_options, maker_options
 from ovi_studio.errors import JobError
 from ovi_studio.jobs.paths import StudioPaths
+from ovi_studio.parallel.ending import end_with
 from ovi_studio.parallel.launch import launch_if_several
 
 
@@ -40,4 +41,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_with(main)

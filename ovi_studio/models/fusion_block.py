@@ -196,8 +196,9 @@ class FusionBlock(nn.Module):
         # What a call begins is under way while the next one computes.
         x = self.video.attend_to_itself(video, video_modulation)
         y = self.audio.attend_to_itself(audio, audio_modulation)
-        audio = audio._replace(tokens=y())
-        video = video._replace(tokens=x())
+        # Not by `_replace`: from that torch 2.11's compiler makes an incomplete tuple where ranks exchange tokens.
+        audio = Stream(y(), audio.modulation, audio.rotary, audio.split)
+        video = Stream(x(), video.modulation, video.rotary, video.split)
         del x, y  # with them goes what they held: queries, keys and values
         y = self.audio.attend_to_others(audio, audio_modulation, audio_text, video)
         x = self.video.attend_to_others(video, video_modulation, video_text, audio)

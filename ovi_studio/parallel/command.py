@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 
 from ovi_studio.errors import JobError
-from ovi_studio.parallel.plan import GIB, LINKS, WEIGHT_BYTES, Demand, Gpus, Wish, choose
+from ovi_studio.memory.budget import GIB
+from ovi_studio.parallel.plan import LINKS, WEIGHT_BYTES, Demand, Gpus, Wish, choose
 from ovi_studio.parallel.words import describe, format_gpus, title
 from ovi_studio.sizes import snap_size
 from ovi_studio.spec import parse_size
@@ -33,7 +34,7 @@ def run(options: argparse.Namespace, checkpoints: Path) -> int:
     variant = find_variant(options.variant, checkpoints)
     size = snap_size(*(options.size or variant.default_size), variant.pixel_area)
     demand = Demand.of(variant, size, guided=not options.no_guidance, weights=options.weights)
-    gpus = Gpus(options.gpus, options.vram * GIB, LINKS[options.link], options.tflops * 1e12)
+    gpus = Gpus.sold_with(options.gpus, options.vram * GIB, link=LINKS[options.link], rate=options.tflops * 1e12)
     plans = {wish: choose(demand, gpus, wish) for wish in ([Wish(options.wish)] if options.wish else Wish)}
     guidance = "without guidance" if options.no_guidance else "with guidance"
     print(f"{variant.name}, {size[0]}x{size[1]}, {guidance}, on {format_gpus(next(iter(plans.values())))}")

@@ -18,6 +18,9 @@ from ovi_studio.parallel.ranks import launched
 CONFIG = Path(__file__).parent / "accelerate.yaml"
 PUBLISHED_HEADS = 24
 """Attention heads of every published variant, which ranks share."""
+DEVICES = Path("/dev")
+_DRIVERS = ("nvidia[0-9]*", "kfd", "dxg")
+"""What drivers have there for their GPUs: NVIDIA, AMD, and Windows under WSL."""
 
 
 def launch_command(ranks: int, module: str, arguments: Sequence[str]) -> list[str]:
@@ -96,8 +99,8 @@ def automatic_ranks() -> int:
 
 def gpu_count() -> int:
     """GPUs that torch sees, asked in a child, since this process may want none of them."""
-    if sys.platform == "linux" and not (list(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/kfd").exists()):
-        return 0
+    if sys.platform == "linux" and not any(list(DEVICES.glob(driver)) for driver in _DRIVERS):
+        return 0  # without seconds of importing torch
     script = "import torch; print(torch.cuda.device_count() if torch.cuda.is_available() else 0)"
     answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     return int(answer.stdout) if answer.returncode == 0 else 0

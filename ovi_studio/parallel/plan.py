@@ -20,12 +20,12 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from ovi_studio.errors import JobError
+from ovi_studio.memory.budget import GIB, free_of_label, spendable
 from ovi_studio.parallel.arithmetic import TowerSizes
 from ovi_studio.sizes import SIDE
 from ovi_studio.variants import Part, Variant
 
 MAX_GPUS = 64
-GIB = 2**30
 ATTAINED = 0.78
 """Of the rated operations a second, with memory traffic and attention; estimated."""
 LINKS = {"pcie3": 6e9, "pcie4": 10e9, "pcie5": 20e9, "nvlink": 100e9}
@@ -43,8 +43,6 @@ RATES = {
 WEIGHT_BYTES = {"bf16": 2, "int8": 1, "fp8": 1}
 ACTIVATION_BYTES = 2
 
-_RESERVE = 2.5e9
-"""Bytes that the driver, the libraries and the allocator's gaps take; estimated."""
 _CODECS = 2.5e9
 """Bytes of the video decoder in bf16 and the audio codec in float32."""
 _TEXT_ENCODER = 11.4e9
@@ -94,17 +92,29 @@ class Gpus:
 
     count: int
     memory: float
-    """Bytes of each."""
+    """Bytes of each that are free."""
     link: float = LINKS["pcie4"]
     """Bytes a second each way."""
     rate: float = RATES["3090"]
     """Rated operations a second in bf16."""
+    label: float | None = None
+    """Bytes that each is sold with, if that is how people named it."""
 
     @classmethod
     def named(cls, count: int, memory: float, name: str) -> "Gpus":
-        """Rated by their name; an RTX 3090's rate if it is not known."""
+        """With so many free bytes, rated by their name; an RTX 3090's rate if it is not known."""
         known = [part for part in RATES if part in name]
         return cls(count, memory, rate=RATES[max(known, key=len, default="3090")])
+
+    @classmethod
+    def sold_with(cls, count: int, label: float, **rates: float) -> "Gpus":
+        """With what is free of so many bytes; for GPUs that need not be here."""
+        return cls(count, free_of_label(label), label=label, **rates)
+
+    def __str__(self) -> str:
+        """`4 GPUs of 24 GB` as they are sold, or `1 GPU with 22.3 GB free`."""
+        memory = f"with {self.memory / GIB:.1f} GB free" if self.label is None else f"of {self.label / GIB:g} GB"
+        return f"{self.count} GPU{'s' if self.count > 1 else ''} {memory}"
 
 
 @dataclass(frozen=True)
@@ -177,7 +187,7 @@ class Plan:
     offloaded: bool
     """Weights wait in host memory until they are gathered."""
     memory: float
-    """Bytes on each GPU."""
+    """Bytes that models and activations take of each GPU."""
     seconds_a_step: float
     """Of one clip."""
     exchanged: float
@@ -204,10 +214,7 @@ def choose(demand: Demand, gpus: Gpus, wish: Wish = Wish.LATENCY) -> Plan:
     plans = [found for layout in _layouts(demand, gpus, wish) if (found := plan_layout(demand, gpus, *layout))]
     if not plans:
         advice = "use int8 weights, a smaller variant, or more GPUs" if demand.weights == "bf16" else "use more GPUs"
-        raise JobError(
-            f"This clip does not fit {gpus.count} GPU{'s' if gpus.count > 1 else ''} of "
-            f"{gpus.memory / GIB:.0f} GB, not even with its weights in host memory; {advice}."
-        )
+        raise JobError(f"This clip does not fit {gpus}, not even with its weights in host memory; {advice}.")
     return min(plans, key=lambda plan: (plan.seconds_a_step, plan.ranks))
 
 
@@ -255,18 +262,19 @@ class _Budget:
 def _resident_budget(demand: Demand, gpus: Gpus, ranks: int, sequence: int, offloaded: bool) -> _Budget | None:
     """How many blocks can stay gathered; None if not even one at a time fits."""
     layers, block = demand.sizes.layers, demand.block_bytes
-    needed = _RESERVE + demand.codecs + _working_memory(demand, sequence) + demand.other_bytes
+    room = spendable(gpus.memory)
+    needed = demand.codecs + _working_memory(demand, sequence) + demand.other_bytes
     # One GPU alone has its text encoder in host memory while it is not used.
     whole = needed + layers * block + (demand.text_encoder if ranks > 1 else 0)
-    if not offloaded and whole <= gpus.memory:
+    if not offloaded and whole <= room:
         return _Budget(Strategy.NO_SHARD, layers, whole)
     if not offloaded and ranks == 1:
         return None
     shards = 0 if offloaded else (demand.weight_bytes + demand.text_encoder) / ranks
     least = needed + shards + _BLOCKS_IN_FLIGHT * block
-    if least > gpus.memory:
+    if least > room:
         return None
-    resident = int((gpus.memory - least) // block)
+    resident = int((room - least) // block)
     if resident >= layers:
         return _Budget(Strategy.SHARD_GRAD_OP, layers, least + layers * block)
     return _Budget(Strategy.FULL_SHARD, resident, least + resident * block)

@@ -159,6 +159,8 @@ class Group(Ranks):
 
         dist.barrier(group=self._hosts)
         self.vigil.end()
+        # Whoever goes before the others have said so would be missed.
+        dist.barrier(group=self._hosts)
         if self.leads:
             shutil.rmtree(self._notes, ignore_errors=True)
         dist.destroy_process_group()
@@ -170,7 +172,9 @@ class Group(Ranks):
         if size not in self._sharers:
             # Every rank takes part in the making of every group.
             firsts = range(0, self.count, size)
-            self._sharers[size] = [dist.new_group(list(range(first, first + size))) for first in firsts]
+            self._sharers[size] = [
+                dist.new_group(list(range(first, first + size)), timeout=_PATIENCE) for first in firsts
+            ]
         return self._sharers[size][self.index // size]
 
     def _broadcast(self, value: T | None, group: "dist.ProcessGroup") -> T:  # noqa: F821

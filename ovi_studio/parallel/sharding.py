@@ -1,16 +1,17 @@
 """Weights sharded over the ranks: Accelerate's plugin for PyTorch's FSDP2, in inference.
 
 The unit is the fusion block (and the text encoder's block): it is gathered when it is called and let go of after,
-except for the blocks of the resident budget, which stay. While one computes the next one arrives. Loading needs one
-copy in host memory: the leader reads the file, the others build the model without memory, and every tensor goes round.
+except for the blocks of the resident budget, which stay. While one computes the next one arrives. Models are built and
+sharded on the meta device, without memory; then every rank fills its own shards (`filling`).
 
 The fusion blocks are views over the towers' blocks and no registered modules, so that parameters keep their official
 names; while Accelerate looks for what to wrap they stand in the towers' place.
 """
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -19,19 +20,34 @@ import torch.distributed as dist
 from accelerate import Accelerator, FullyShardedDataParallelPlugin
 from accelerate.utils import DistributedType, ParallelismConfig
 from accelerate.utils.fsdp_utils import fsdp2_prepare_model
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, register_fsdp_forward_method
 from transformers import UMT5EncoderModel
 
 from ovi_studio.checkpoints.layout import Inventory
-from ovi_studio.checkpoints.load import Models, load_models
+from ovi_studio.checkpoints.load import (
+    Models,
+    check,
+    load_models,
+    stored_tensors,
+    text_encoder_format,
+    transformer_format,
+)
 from ovi_studio.errors import JobError
 from ovi_studio.memory.formats import Weights
+from ovi_studio.memory.gpu import compute_device, usable_memory
+from ovi_studio.memory.host import host_memory, require_host_memory
 from ovi_studio.models.transformer import OviTransformer
+from ovi_studio.parallel.filling import fill
 from ovi_studio.parallel.plan import Demand, Gpus, ShardingWish, Strategy, layout_for, plan_layout
 from ovi_studio.parallel.ranks import Ranks
 from ovi_studio.variants import Part, Variant
+
+log = logging.getLogger(__name__)
+
+_HOST_RESERVE = 4e9
+"""Bytes of host memory that pinned weights leave to everything else; estimated."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +59,8 @@ class Sharding:
     """Of the transformer, with `FULL_SHARD` and `HYBRID_SHARD`: how many stay gathered."""
     offloaded: bool = False
     """Shards wait in host memory."""
+    pinned: bool = False
+    """That memory is pinned, so that a block arrives while another computes."""
 
     @property
     def shards(self) -> bool:
@@ -60,14 +78,15 @@ def settle(wish: ShardingWish, variant: Variant, ranks: Ranks, weights: str = "b
         return Sharding(wish.strategy, wish.resident_blocks or 0, wish.offloaded)
     planned = None
     if torch.cuda.is_available():
-        own = torch.cuda.get_device_properties(torch.cuda.current_device())
-        gpus = Gpus.named(ranks.count, min(ranks.everybody(own.total_memory)), own.name)
+        device = compute_device()
+        free = min(ranks.everybody(usable_memory(device)))
+        gpus = Gpus.named(ranks.count, free, torch.cuda.get_device_name(device))
         demand = Demand.of(variant, weights=weights)
         planned = plan_layout(demand, gpus, 1, *layout_for(ranks.count, demand.sizes.heads, guided=True))
         if planned is None:
             raise JobError(
-                f"{variant.name} does not fit these {ranks.count} GPUs, not even with its weights in host memory; use "
-                f"int8 weights or a smaller variant."
+                f"{variant.name} does not fit {gpus}, not even with its weights in host memory; end what else uses "
+                f"them, use int8 weights or a smaller variant."
             )
     if planned is None:  # on a CPU memory is not what decides
         return Sharding(Strategy.FULL_SHARD, wish.resident_blocks or 0, wish.offloaded)
@@ -80,21 +99,40 @@ def load_shared(
 ) -> Models:
     """This rank's models: its share of transformer and text encoder, and all of the others.
 
+    Weights in a format of their own are made on this rank's GPU, wherever they wait afterwards.
+
     Raises `JobError` on all ranks if it does on one.
     """
     sharding = settle(wish, inventory.variant, ranks, weights)
-    place = torch.device("cpu" if ranks.leads else "meta")
-    places = dict.fromkeys((Part.TRANSFORMER, Part.TEXT_ENCODER), place) if sharding.shards else {}
+    worker = compute_device()
     with ranks.agreed():
-        models = load_models(inventory, device, dtype, places, weights=weights)
-    if sharding.shards:
-        shard_transformer(models.transformer, sharding)
-        shard_text_encoder(models.text_encoder, sharding)
+        _check_host_memory(inventory.variant, weights, sharding, ranks, alone=device.type == "cpu")
+    if not sharding.shards:
+        with ranks.agreed():
+            return load_models(inventory, device, dtype, weights=weights, worker=worker)
+    formats = {
+        Part.TRANSFORMER: transformer_format(weights, dtype),
+        Part.TEXT_ENCODER: text_encoder_format(dtype),
+    }
+    with ranks.agreed():
+        models = load_models(
+            inventory, device, dtype, dict.fromkeys(formats, torch.device("meta")), weights=weights, worker=worker
+        )
+        sharded = {Part.TRANSFORMER: models.transformer, Part.TEXT_ENCODER: models.text_encoder}
+        for part, model in sharded.items():
+            check(model, inventory, part, formats[part])
+    if sharding.offloaded and worker.type == "cuda":
+        sharding = replace(sharding, pinned=can_be_pinned(sharded.values(), sharding, ranks))
+    shard_transformer(models.transformer, sharding)
+    shard_text_encoder(models.text_encoder, sharding)
+    with ranks.agreed():
+        for part, model in sharded.items():
+            fill(model, stored_tensors(inventory, part), formats[part], worker, offloaded=sharding.offloaded)
     return models
 
 
 def shard_transformer(model: OviTransformer, sharding: Sharding) -> None:
-    """Leave this rank its share of a transformer that the leader has whole and the others on the meta device."""
+    """Divide a transformer on the meta device; its shards have no values yet."""
     with fusion_blocks_as_modules(model):
         _prepare(model, "FusionBlock", sharding)
     blocks = model.fusion_blocks
@@ -135,15 +173,63 @@ def _prepare(model: nn.Module, block: str, sharding: Sharding) -> None:
         transformer_cls_names_to_wrap=[block],
         reshard_after_forward=True,
         cpu_offload=_offload(sharding),
-        cpu_ram_efficient_loading=True,
+        # It would send everything round from the leader.
+        cpu_ram_efficient_loading=False,
     )
-    fsdp2_prepare_model(_accelerator(plugin, sharding), model.eval().requires_grad_(False))
+    for parameter in model.eval().requires_grad_(False).parameters():
+        # Torch 2.11 makes every shard as if it were trained, which integers refuse; 2.13 does not. On the meta device a
+        # format is no more than a note, and the right one comes with the values.
+        if not parameter.is_floating_point():
+            parameter.data = parameter.data.float()
+    fsdp2_prepare_model(_accelerator(plugin, sharding), model)
 
 
 def _offload(sharding: Sharding) -> Any:
-    if not sharding.offloaded:
-        return False
-    return CPUOffloadPolicy(pin_memory=torch.cuda.is_available())
+    return CPUOffloadPolicy(pin_memory=sharding.pinned) if sharding.offloaded else False
+
+
+def _check_host_memory(variant: Variant, weights: Weights, sharding: Sharding, ranks: Ranks, *, alone: bool) -> None:
+    """Raises `JobError` if host memory is too small for all ranks of this machine.
+
+    Args:
+        alone: without shards, every rank has models of its own in host memory.
+    """
+    demand = Demand.of(variant, weights=weights)
+    if sharding.shards:
+        needed = _copies(sharding) * (demand.weight_bytes + demand.text_encoder) if sharding.offloaded else 0
+    else:
+        needed = ranks.count * (demand.weight_bytes + demand.text_encoder + demand.codecs) if alone else 0
+    if needed and ranks.leads:
+        require_host_memory(needed, variant.name, "shard over more GPUs without --fsdp-offload, or use int8 weights")
+
+
+def can_be_pinned(models: Iterable[nn.Module], sharding: Sharding, ranks: Ranks) -> bool:
+    """Whether host memory is enough for pinned shards of these models, whose memory is still to be had; on all ranks
+    what the leader finds."""
+    parts = ranks.count // _copies(sharding)
+    needed = ranks.count * sum(pinned_bytes(parameter, parts) for model in models for parameter in model.parameters())
+    available = host_memory().available
+    fits = ranks.tell(needed + _HOST_RESERVE <= available)
+    if not fits and ranks.leads:
+        log.warning(
+            "Pinned, the weights would take %.0f GB of host memory, and %.0f GB are available: they wait in pageable "
+            "memory, from which they come more slowly.",
+            needed / 1e9,
+            available / 1e9,
+        )
+    return fits
+
+
+def pinned_bytes(parameter: Tensor, parts: int) -> int:
+    """What the largest of so many shards takes of pinned memory, which torch allocates in powers of two."""
+    rows = -(-parameter.shape[0] // parts)
+    size = rows * parameter[0].numel() * parameter.element_size()
+    return 1 << (size - 1).bit_length()
+
+
+def _copies(sharding: Sharding) -> int:
+    """Of the whole model, on all ranks together."""
+    return 2 if sharding.strategy is Strategy.HYBRID_SHARD else 1
 
 
 def _accelerator(plugin: FullyShardedDataParallelPlugin, sharding: Sharding) -> Accelerator:
@@ -157,10 +243,10 @@ def _accelerator(plugin: FullyShardedDataParallelPlugin, sharding: Sharding) -> 
         ranks = dist.get_world_size()
         if ranks % 2 or ranks < 4:
             raise JobError(f"HYBRID_SHARD needs two halves of several GPUs each, not {ranks}; use FULL_SHARD.")
-        shape, names = (2, ranks // 2), ("dp_replicate", "dp_shard_cp")
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        state.device_mesh = init_device_mesh(device, shape, mesh_dim_names=names)
-        state.parallelism_config = ParallelismConfig(dp_replicate_size=2, dp_shard_size=ranks // 2)
+        copies = _copies(sharding)
+        shape, names = (copies, ranks // copies), ("dp_replicate", "dp_shard_cp")
+        state.device_mesh = init_device_mesh(compute_device().type, shape, mesh_dim_names=names)
+        state.parallelism_config = ParallelismConfig(dp_replicate_size=copies, dp_shard_size=ranks // copies)
     return accelerator
 
 

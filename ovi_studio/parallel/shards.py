@@ -40,6 +40,14 @@ def part_of(tensor: Tensor, values: Tensor) -> Tensor:
     return distribute_tensor(values, tensor.device_mesh, tensor.placements, src_data_rank=None).to_local()
 
 
+def own_rows(pattern: DTensor, count: int) -> slice:
+    """Which of `count` rows this rank has of a tensor that is sharded by rows as `pattern` is; none, for some."""
+    (shard,) = (dim for dim, placement in enumerate(pattern.placements) if placement.is_shard(0))
+    ranks, rank = pattern.device_mesh.size(shard), pattern.device_mesh.get_local_rank(shard)
+    most = -(-count // ranks)
+    return slice(min(rank * most, count), min((rank + 1) * most, count))
+
+
 def write(target: Tensor, values: Tensor) -> None:
     """Give a weight whole values in its number format, which every rank has; each keeps its part."""
     local_part(target).copy_(part_of(target, values))

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from ovi_studio.parallel.plan import GIB, LINKS, Plan, Strategy
+from ovi_studio.memory.budget import GIB
+from ovi_studio.parallel.plan import LINKS, Plan, Strategy
 
 
 def title(plan: Plan) -> str:
@@ -23,9 +24,8 @@ def format_gpus(plan: Plan) -> str:
     gpus = plan.gpus
     names = [name for name, rate in LINKS.items() if rate == gpus.link]
     link = f"{names[0]}: " if names else ""
-    count = f"{gpus.count} GPUs" if gpus.count > 1 else "1 GPU"
     rates = f"{link}{gpus.link / 1e9:g} GB/s, {gpus.rate / 1e12:g} TFLOP/s"
-    return f"{count} of {gpus.memory / GIB:g} GB ({rates})"
+    return f"{gpus} ({rates})"
 
 
 def _who(plan: Plan) -> Iterator[str]:

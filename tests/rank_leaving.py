@@ -1,0 +1,32 @@
+"""Run on two ranks: the second is held up while it takes its leave. Argument: a JSON file to write."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from ovi_studio.parallel.ranks import join_ranks
+
+HELD_UP = 3
+"""Seconds; longer than a vigil waits."""
+
+
+def main() -> None:
+    ranks = join_ranks()
+    end = ranks.vigil.end
+
+    def late() -> None:
+        time.sleep(HELD_UP)
+        end()
+
+    if ranks.leads:
+        Path(sys.argv[1]).write_text("{}")
+    else:
+        ranks.vigil.end = late
+    ranks.close()
+    if ranks.leads:
+        os._exit(0)  # as quickly as it can be
+
+
+if __name__ == "__main__":
+    main()

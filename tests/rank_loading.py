@@ -1,0 +1,203 @@
+"""Run on several ranks: what each has after loading, against one process; and what is refused by all.
+
+Arguments: the JSON file to write, the bundle, a folder for changed files.
+"""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from rank_helpers import counted_traffic
+from safetensors.torch import load_file, save_file
+
+from ovi_studio.checkpoints.layout import Inventory, require
+from ovi_studio.checkpoints.load import Models, load_models
+from ovi_studio.errors import JobError
+from ovi_studio.memory import linear
+from ovi_studio.memory.formats import Weights
+from ovi_studio.parallel.plan import ShardingWish, Strategy
+from ovi_studio.parallel.ranks import Ranks, join_ranks
+from ovi_studio.parallel.sharding import load_shared
+from ovi_studio.parallel.shards import local_part, whole
+from ovi_studio.variants import Part
+
+CPU = torch.device("cpu")
+WEIGHTS = (Weights.BF16, Weights.INT8)
+
+
+def wishes(ranks: Ranks) -> dict[str, ShardingWish]:
+    found = {
+        "FULL_SHARD": ShardingWish(Strategy.FULL_SHARD),
+        "FULL_SHARD, offloaded": ShardingWish(Strategy.FULL_SHARD, offloaded=True),
+        "NO_SHARD": ShardingWish(Strategy.NO_SHARD),
+    }
+    return found | ({"HYBRID_SHARD": ShardingWish(Strategy.HYBRID_SHARD)} if ranks.count == 4 else {})
+
+
+@contextmanager
+def counted_rows() -> Iterator[list[int]]:
+    """Rows that this rank quantises."""
+    rows: list[int] = []
+    original = linear.quantise_rows
+
+    def counting(x: torch.Tensor) -> linear.QuantisedRows:
+        if not x.is_meta:
+            rows.append(len(x))
+        return original(x)
+
+    linear.quantise_rows = counting
+    try:
+        yield rows
+    finally:
+        linear.quantise_rows = original
+
+
+def loading(ranks: Ranks, inventory: Inventory) -> dict[str, Any]:
+    found = {}
+    for weights in WEIGHTS:
+        plain = load_models(inventory, CPU, torch.float32, weights=weights)
+        for name, wish in wishes(ranks).items():
+            with counted_traffic() as traffic, counted_rows() as rows:
+                models = load_shared(inventory, CPU, torch.float32, wish, ranks, weights)
+            found[f"{name}, {weights}"] = {
+                "different": different(models, plain),
+                "sent": sum(traffic.bytes.values()),
+                "quantised": ranks.everybody(sum(rows)),
+                "parameters": ranks.everybody(held(models)),
+                "all parameters": held(plain),
+                "empty": ranks.everybody(sum(local_part(p).numel() == 0 for p in models.transformer.parameters())),
+                "tied": models.text_encoder.encoder.embed_tokens.weight is models.text_encoder.shared.weight,
+            }
+    rows_of_all = [len(p) for p in plain.transformer.parameters() if p.dtype == torch.int8]
+    return found | {"rows": sum(rows_of_all)}
+
+
+def different(models: Models, plain: Models) -> list[str]:
+    """Parameters that are not bit by bit what one process has."""
+    names = []
+    for part in ("transformer", "text_encoder"):
+        expected = dict(getattr(plain, part).named_parameters())
+        own = dict(getattr(models, part).named_parameters())
+        assert own.keys() == expected.keys()
+        for name, parameter in own.items():
+            gathered = whole(parameter)
+            if gathered.dtype != expected[name].dtype or not torch.equal(gathered, expected[name]):
+                names.append(name)
+    return names
+
+
+def held(models: Models) -> int:
+    parameters = [*models.transformer.parameters(), *models.text_encoder.parameters()]
+    return sum(local_part(parameter).numel() for parameter in parameters)
+
+
+def with_official_text_encoder(inventory: Inventory, folder: Path) -> Inventory:
+    """Its text encoder is a .pth file that has the embedding once, as the official one."""
+    tensors = load_file(inventory.files[Part.TEXT_ENCODER][0])
+    tensors.pop("encoder.embed_tokens.weight", None)
+    tensors["token_embedding.weight"] = tensors.pop("shared.weight")
+    path = folder / f"text_encoder_{dist.get_rank()}.pth"
+    torch.save(tensors, path)
+    return with_file(inventory, Part.TEXT_ENCODER, path)
+
+
+def with_file(inventory: Inventory, part: Part, path: Path) -> Inventory:
+    return dataclasses.replace(inventory, files={**inventory.files, part: (path,)})
+
+
+def damaged(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def changed(change: Callable[[dict[str, torch.Tensor]], None]) -> Callable[[Path], None]:
+    def apply(path: Path) -> None:
+        tensors = load_file(path)
+        change(tensors)
+        save_file(tensors, path)
+
+    return apply
+
+
+def one_row_less(tensors: dict[str, torch.Tensor]) -> None:
+    name = min(name for name, tensor in tensors.items() if tensor.dim() == 2)
+    tensors[name] = tensors[name][1:].clone()
+
+
+def one_tensor_less(tensors: dict[str, torch.Tensor]) -> None:
+    del tensors[min(tensors)]
+
+
+def refusals(ranks: Ranks, inventory: Inventory, folder: Path) -> list[tuple[str, list[str], str]]:
+    """Name, what each rank says, and what one process says; the last rank alone has the bad file."""
+    found = []
+    problems = {"damaged": damaged, "shape": changed(one_row_less), "missing": changed(one_tensor_less)}
+    for part in (Part.TRANSFORMER, Part.TEXT_ENCODER):
+        for name, spoil in problems.items():
+            path = folder / f"{part} {name}.safetensors"
+            if ranks.leads:
+                path.write_bytes(inventory.files[part][0].read_bytes())
+                spoil(path)
+            ranks.everybody(None)
+            bad = with_file(inventory, part, path)
+            own = bad if ranks.index == ranks.count - 1 else inventory
+            found.append((f"{part} {name}", *said(ranks, own, bad, Weights.INT8)))
+    found.append(("no fp8", *said(ranks, inventory, inventory, Weights.FP8)))
+    return found
+
+
+def said(ranks: Ranks, own: Inventory, alone: Inventory, weights: Weights) -> tuple[list[str], str]:
+    sentences = []
+    for load in (
+        lambda: load_shared(own, CPU, torch.float32, ShardingWish(Strategy.FULL_SHARD), ranks, weights),
+        lambda: load_models(alone, CPU, torch.float32, weights=weights),
+    ):
+        try:
+            load()
+            sentences.append("")
+        except JobError as error:
+            sentences.append(str(error))
+    return ranks.everybody(sentences[0]), sentences[1]
+
+
+@contextmanager
+def patience() -> Iterator[list[Any]]:
+    """Seconds that groups which this program makes wait; None for torch's default."""
+    seconds: list[Any] = []
+    original = dist.new_group
+
+    def noting(*given: Any, timeout: Any = None, **options: Any) -> Any:
+        seconds.append(timeout and timeout.total_seconds())
+        return original(*given, timeout=timeout, **options)
+
+    dist.new_group = noting
+    try:
+        yield seconds
+    finally:
+        dist.new_group = original
+
+
+def main() -> None:
+    with patience() as seconds:
+        ranks = join_ranks()
+        ranks.layout(ranks.count, 45, guided=False)
+    bundle, folder = map(Path, sys.argv[2:4])
+    inventory = require("tiny", bundle)
+    answer = {
+        "patience": seconds,
+        "loading": loading(ranks, inventory),
+        "official": loading(ranks, with_official_text_encoder(inventory, folder)),
+        "refusals": refusals(ranks, inventory, folder),
+    }
+    if ranks.leads:
+        Path(sys.argv[1]).write_text(json.dumps(answer))
+    ranks.close()
+
+
+if __name__ == "__main__":
+    main()
