@@ -5,7 +5,7 @@ import math
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -305,7 +305,7 @@ class Pipeline:
         return {
             "size": list(frames.shape[1:3]),
             "checkpoint": {path.name: digest for path, digest in digests.items()},
-            "versions": {name: importlib.metadata.version(name) for name in _RECORDED_PACKAGES},
+            "versions": _versions(),
             "machine": _machine(self.compute),
             "memory": self.plan.record(),
             "seconds": clock.seconds,
@@ -339,6 +339,15 @@ def _tile_size(height: int, width: int, device: torch.device, limit: int | None)
         return None
     affordable = torch.cuda.mem_get_info(device)[0] / 2 / _DECODER_BYTES
     return None if height * width <= affordable else max(8, int(affordable**0.5))
+
+
+def _versions() -> dict[str, str]:
+    """Of the packages that are installed: clips can be made without PyAV, only not written."""
+    versions = {}
+    for name in _RECORDED_PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
 
 
 def _machine(compute: Compute) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import CHANNELS, DIMENSIONS, TOWER
 from PIL import Image
 from safetensors.torch import load_file
+from tiny_model import CHANNELS, DIMENSIONS, TOWER
 from torch import Tensor
 
 from ovi_studio.errors import JobError
