@@ -7,7 +7,6 @@ reported as far as it came, and ends.
 
 import gc
 import math
-import sys
 import tempfile
 import threading
 import time
@@ -110,8 +109,6 @@ def _verdict(check: Check, rig: Rig, found: Findings) -> tuple[Verdict, str]:
 
 
 def _give_memory_back(rig: Rig) -> None:
-    if "torch._dynamo" in sys.modules:
-        torch.compiler.reset()
     gc.collect()
     if rig.on_gpu:
         torch.cuda.set_per_process_memory_fraction(1.0, rig.device)

@@ -21,7 +21,7 @@ _FLOW = FlowSettings(first_frame=0.0, caption_dropout=0.0)
 
 
 def check(rig: Rig, found: Findings) -> None:
-    """20 steps of train-lora on random latents lower the loss, and the adapter file holds what was trained."""
+    """Twenty steps of train-lora on random latents lower the loss, and the adapter file holds what was trained."""
     inventory = bundle(rig)
     models = load_models(inventory, rig.device, rig.dtype)
     model = models.transformer

@@ -1,6 +1,6 @@
 import gc
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch.utils._triton import has_triton
@@ -28,7 +28,7 @@ def check(rig: Rig, found: Findings) -> None:
     flops = step_flops(fusion, *latents)
     found.note("operations", flops / 1e12, "TFLOP")
     inputs = StepInputs.random(fusion, *latents, rig.device, rig.dtype)
-    with _model_in_use(rig, Shape(fusion, *latents), found) as model:
+    with ExitStack() as clean, _model_in_use(rig, Shape(fusion, *latents), found) as model:
         guidance = inputs.guidance(model)
         results = {}
         for name in ("eager", "compiled"):
@@ -36,6 +36,7 @@ def check(rig: Rig, found: Findings) -> None:
                 if not (rig.on_gpu and has_triton()):
                     found.leave_out("compiled blocks", "PyTorch finds no Triton for this device.")
                     continue
+                clean.callback(torch.compiler.reset)
                 model.compile_blocks()
             with measured(rig.device) as first:
                 guided_step(model, inputs, guidance)
