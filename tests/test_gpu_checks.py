@@ -26,8 +26,8 @@ from ovi_studio.models.video_vae import decode_whole
 TESTS = Path(__file__).parent
 SLOW = ("sharded",)
 """It starts a process that imports everything again."""
-NOT_ON_FAKE_CARDS = ("reference", "shortage", "train-lora", "sharded")
-"""These take long there, or need the real allocator, autocast or process group."""
+NOT_ON_FAKE_CARDS = ("reference", "clips", "shortage", "train-lora", "sharded")
+"""They take long there, or need the real allocator, autocast or process group."""
 
 every_check = pytest.mark.parametrize(
     "check",

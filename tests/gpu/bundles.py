@@ -1,5 +1,7 @@
 """The model of which whole clips are made quickly: the embedded one, or in the small form a tiny untrained one."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import torch
 from PIL import Image
 from tiny_model import BUNDLE, DIMENSIONS
 
-from gpu.check import Rig, require
+from gpu.check import Findings, Rig, require
 from ovi_studio.checkpoints.layout import Inventory
 from ovi_studio.checkpoints.layout import require as complete
 from ovi_studio.clip import Clip
@@ -45,6 +47,42 @@ def write_picture(rig: Rig, variant: Variant) -> Path:
     path = rig.folder / "picture.png"
     Image.fromarray(pixels).save(path)
     return path
+
+
+@dataclass(frozen=True)
+class Bound:
+    """How far one clip may be from another."""
+
+    grey: float
+    """Mean difference of pixel values, which go to 255."""
+    sound: float
+    """Relative L2 error of the samples."""
+
+
+SAME_NUMBERS = Bound(0.5, 0.02)
+"""The same products at other places in memory: libraries may choose other kernels."""
+OTHER_ROUNDING = Bound(2, 0.1)
+"""Four times what lies between bfloat16, float32 and int8 after six steps on a CPU: 0.3 to 0.6 and 0.02."""
+
+
+def require_near(found: Findings, name: str, clips: Iterable[Clip], expected: Iterable[Clip], bound: Bound) -> None:
+    """Notes the largest difference of pairs of clips; raises `CheckFailure` if it is beyond the bound."""
+    differences = [difference(*pair) for pair in zip(clips, expected, strict=True)]
+    grey, sound = map(max, zip(*differences, strict=True))
+    found.note(f"{name}, frames (bound {bound.grey:g})", grey, "of 255")
+    found.note(f"{name}, sound (bound {bound.sound:g})", sound)
+    require(
+        grey <= bound.grey and sound <= bound.sound,
+        f"With {name} a clip differs by {grey:.2f} grey levels and {sound:.1%} of the sound; the bounds are "
+        f"{bound.grey:g} and {bound.sound:.0%}.",
+    )
+
+
+def difference(clip: Clip, expected: Clip) -> tuple[float, float]:
+    """Mean difference of pixel values, and relative L2 error of the samples."""
+    grey = np.abs(clip.frames.astype(np.float32) - expected.frames).mean()
+    sound = np.linalg.norm(clip.samples - expected.samples) / np.linalg.norm(expected.samples)
+    return float(grey), float(sound)
 
 
 def require_whole(clip: Clip, variant: Variant) -> None:

@@ -1,8 +1,7 @@
-import numpy as np
 import torch
 from torch import Tensor
 
-from gpu.bundles import bundle, clip_spec, load_pipeline, require_whole
+from gpu.bundles import SAME_NUMBERS, bundle, clip_spec, load_pipeline, require_near, require_whole
 from gpu.check import CheckFailure, Findings, Rig, require
 from gpu.device import GIB, allocator_limit
 from ovi_studio.errors import is_out_of_memory
@@ -26,8 +25,7 @@ def check(rig: Rig, found: Findings) -> None:
         del error
         clip = pipeline(spec)
         require_whole(clip, inventory.variant)
-        same = np.array_equal(clip.frames, expected.frames) and np.array_equal(clip.samples, expected.samples)
-        require(same, f"In tier {memory} the clip after a shortage is not the one before it.")
+        require_near(found, f"tier {memory}, afterwards", [clip], [expected], SAME_NUMBERS)
 
 
 def _failure(rig: Rig, pipeline: Pipeline, spec: ClipSpec) -> tuple[Exception, int]:
