@@ -340,6 +340,27 @@ def test_wrong_options_are_refused(arguments: list[str], complaint: str, capsys:
     assert complaint in capsys.readouterr().err
 
 
+def test_the_list_names_every_check(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == [check.name for check in CHECKS]
+    assert lines[0].endswith(CHECKS[0].shows)
+
+
+def test_an_interrupted_run_reports_what_it_has(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(rig: Rig, found: Findings) -> None:
+        """Somebody presses Ctrl+C."""
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gpu.checks.CHECKS", checks(good=good, interrupted=interrupted, late=good))
+    path = tmp_path / "result.json"
+    assert cli.main(["--small", "--json", str(path)]) == 130
+    assert "1 passed on" in capsys.readouterr().out
+    assert [check["name"] for check in json.loads(path.read_text())["checks"]] == ["good"]
+
+
 HIDDEN = """
 import importlib.metadata, sys
 from importlib.machinery import PathFinder

@@ -9,6 +9,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from unittest.mock import patch
 
 ROOT = Path(__file__).resolve().parents[2]
 MINUTES = 8.0
@@ -24,15 +25,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.compare:
         return _compare(parser, *options.compare)
-    if options.device == "cpu":
-        if not options.small:
-            parser.error("--device cpu goes with --small only: full-size models would take hours on a CPU")
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch looks
-    # Nothing is fetched, and what others have cached is not used.
-    os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    if options.device == "cpu" and not options.small:
+        parser.error("--device cpu goes with --small only: full-size models would take hours on a CPU")
     with tempfile.TemporaryDirectory(prefix="ovi-test-gpu-", ignore_cleanup_errors=True) as folder:
-        os.environ["OVI_CACHE_DIR"] = folder
-        return _run(parser, options, Path(folder))
+        # Nothing is fetched, and what others have cached is not used.
+        environment = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "OVI_CACHE_DIR": folder}
+        if options.device == "cpu":
+            environment["CUDA_VISIBLE_DEVICES"] = ""  # before torch looks
+        with patch.dict(os.environ, environment):
+            return _run(parser, options, Path(folder))
 
 
 def _parser() -> argparse.ArgumentParser:
