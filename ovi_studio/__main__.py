@@ -17,7 +17,7 @@ from ovi_studio.adapters.stack import parse_use
 from ovi_studio.checkpoints.layout import default_checkpoint_directory
 from ovi_studio.errors import JobError
 from ovi_studio.memory.formats import Weights
-from ovi_studio.memory.options import add_memory_options
+from ovi_studio.memory.options import add_compute_options
 from ovi_studio.memory.tiers import AUTO
 from ovi_studio.parallel import command as plan_command
 from ovi_studio.parallel import launch
@@ -142,16 +142,21 @@ def _add_generate(commands: Any) -> None:
     parser.add_argument("--out", type=Path, help="folder for the clips (default: outputs)")
     _add_checkpoint_directory(parser)
     _add_adapter_directory(parser)
-    _add_compute(parser)
+    add_compute_options(parser)
     launch.add_options(parser)
-    parser.set_defaults(run=_generate, tf32=False)
+    parser.add_argument(
+        "--no-step-down",
+        action="store_true",
+        help="fail when memory runs out; otherwise the clip is made again in the next smaller memory tier",
+    )
+    parser.set_defaults(run=_generate)
 
 
 def _add_bench(commands: Any) -> None:
     parser = commands.add_parser("bench", help="measure a forward pass of a named shape, or a whole clip")
     bench_command.add_options(parser)
     _add_checkpoint_directory(parser)
-    _add_compute(parser)
+    add_compute_options(parser)
     parser.set_defaults(run=_bench)
 
 
@@ -170,15 +175,6 @@ def _add_adapter_directory(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lora-dir", type=Path, help="LoRA files (default: $OVI_LORA_DIR or loras)")
 
 
-def _add_compute(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--attention", default="native", help="native, flash2, flash3 or sage")
-    parser.add_argument(
-        "--compile", action="store_true", help="compile the transformer's blocks: slow start, then faster"
-    )
-    parser.add_argument("--cpu-offload", action="store_true", help="keep models in host memory while they are not used")
-    add_memory_options(parser)
-
-
 # Commands
 
 
@@ -187,7 +183,6 @@ def _generate(options: argparse.Namespace) -> int:
         return _follow(options)
     specs, bad_rows, options = _collect(options)
     launch.launch_if_several(options.gpus, "ovi_studio", options.arguments)
-    _use_tensor_cores(options)
     for row in bad_rows:
         print(f"line {row.line}: {row.reason}", file=sys.stderr)
     if not specs:
@@ -215,7 +210,12 @@ def _generator(options: argparse.Namespace) -> "Iterator[Generator]":
     from ovi_studio.generate import Generator
 
     if not launched():
-        yield Generator(_checkpoints(options), _compute(options), options.lora_dir)
+
+        def tell(sentence: str) -> None:
+            print(sentence, file=sys.stderr)
+
+        on_step_down = None if options.no_step_down else tell
+        yield Generator(_checkpoints(options), _compute(options), options.lora_dir, on_step_down=on_step_down)
         return
     from ovi_studio.parallel.lead import StepReport, lead
     from ovi_studio.parallel.ranks import join_ranks
@@ -223,7 +223,7 @@ def _generator(options: argparse.Namespace) -> "Iterator[Generator]":
     maker = lead(_maker(options))
     yield Generator(
         _checkpoints(options),
-        _compute(options),
+        replace(_compute(options), sharding=launch.sharding_wish(options)),
         options.lora_dir,
         ranks=join_ranks(),
         make=lambda spec, on_step: maker(spec, StepReport(on_step)),
@@ -237,17 +237,8 @@ def _follow(options: argparse.Namespace) -> int:
 
     if options.config_file:
         _adopt(read_official_config(options.config_file), options)
-    _use_tensor_cores(options)
     follow(_maker(options))
     return 0
-
-
-def _use_tensor_cores(options: argparse.Namespace) -> None:
-    """For layers in float32, such as the audio codec's; layers in bf16 use them anyway."""
-    if options.tf32:
-        import torch
-
-        torch.set_float32_matmul_precision("high")
 
 
 def _maker(options: argparse.Namespace) -> "ModelMaker":
@@ -263,6 +254,7 @@ def _maker(options: argparse.Namespace) -> "ModelMaker":
             sharding=launch.sharding_wish(options),
             weights=options.weights,
             memory=options.memory,
+            tf32=bool(options.tf32),
         )
     )
 
@@ -310,7 +302,7 @@ def _adopt(run: "OfficialRun", options: argparse.Namespace) -> None:
     options.gpus = options.gpus or run.gpus
     options.fsdp_strategy = options.fsdp_strategy or run.sharding.strategy
     options.fsdp_offload = options.fsdp_offload or run.sharding.offloaded
-    options.tf32 = run.tensor_cores
+    options.tf32 = run.tensor_cores if options.tf32 is None else options.tf32
 
 
 def _repeated(specs: Sequence[ClipSpec], count: int) -> list[ClipSpec]:
@@ -401,6 +393,7 @@ def _compute(options: argparse.Namespace) -> "Compute":
         offloaded=options.cpu_offload,
         weights=options.weights,
         memory=options.memory,
+        tf32=bool(options.tf32),
     )
 
 
@@ -412,7 +405,9 @@ def _progress_bar() -> "OnStep":
 
     def on_step(step: "Step") -> None:
         nonlocal bar
-        if bar is None:
+        if step.index == 1:
+            if bar is not None:  # memory ran out, and the clip is made again
+                bar.close()
             # Begins with the first step done, so that loading does not count as one.
             form = "{percentage:3.0f}%|{bar}| step {n_fmt} of {total_fmt}, {rate_inv_fmt}, {remaining} left"
             bar = tqdm(total=step.total, initial=1, unit="step", bar_format=form, leave=False)

@@ -24,6 +24,7 @@ from ovi_studio.memory.streaming import HostedModel
 from ovi_studio.memory.tiers import AUTO, find_tier, fitting_tier, plan_memory
 from ovi_studio.memory.weights import prepare
 from ovi_studio.models.attention import choose_backend
+from ovi_studio.models.compilation import choose_compilation
 from ovi_studio.models.transformer import OviTransformer, Pass
 from ovi_studio.parallel.arithmetic import TowerSizes
 from ovi_studio.parallel.plan import Demand
@@ -184,8 +185,8 @@ def _built(shape: Shape, compute: Compute, setup: Setup) -> OviTransformer:
             parameter.data = parameter.data.to(compute.dtype)
     home = compute.device if setup.resident is None else torch.device("cpu")
     model = _randomised(model.to_empty(device=home)).eval()
-    model.set_attention(choose_backend(compute.attention))
-    if compute.compiled:
+    model.set_attention(choose_backend(compute.attention, compute.device))
+    if choose_compilation(compute.compiled, compute.device, measured=False):
         model.compile_blocks()
     return model
 

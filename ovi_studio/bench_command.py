@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ovi_studio.errors import JobError
+from ovi_studio.errors import JobError, is_out_of_memory
 from ovi_studio.spec import ClipSpec
 
 if TYPE_CHECKING:
@@ -35,11 +35,23 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(
     options: argparse.Namespace, checkpoints: Path, compute: "Compute", progress_bar: Callable[[], "OnStep"]
 ) -> int:
-    """Measure and print; returns the exit status."""
+    """Measure and print; returns the exit status. Raises `JobError` for what cannot be measured here."""
+    try:
+        if options.shape == "clip":
+            return _run_clip(options, checkpoints, compute, progress_bar())
+        return _run_shape(options, compute)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise JobError(
+            f"There is not enough memory to measure {options.shape} like this; name a smaller tier with --memory, use "
+            f"--weights int8, or a smaller shape."
+        ) from error
+
+
+def _run_shape(options: argparse.Namespace, compute: "Compute") -> int:
     from ovi_studio import bench
 
-    if options.shape == "clip":
-        return _run_clip(options, checkpoints, compute, progress_bar())
     shapes = bench.shapes()
     if options.shape not in shapes:
         raise JobError(f"There is no shape {options.shape!r}; choose one of {', '.join(shapes)} or clip.")

@@ -7,7 +7,6 @@ so a page can ask too, and a broken driver ends the child alone.
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,12 +15,14 @@ from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
 
-import psutil
 from packaging.version import Version
 
 from ovi_studio.checkpoints.download import MARGIN, MissingFile, format_bytes, free_space, missing_files
 from ovi_studio.checkpoints.layout import Inventory, take_inventory
 from ovi_studio.errors import JobError
+from ovi_studio.gpu_memory import find_nvidia_smi
+from ovi_studio.memory.host import host_memory
+from ovi_studio.models.attention_kernels import KERNELS, NATIVE
 from ovi_studio.parallel import words
 from ovi_studio.parallel.plan import Demand, Gpus, Wish, choose
 from ovi_studio.variants import Part, Variant, known_variants, published_variants
@@ -107,14 +108,14 @@ class Torch:
 def examine(checkpoint_directory: Path, output_directory: Path = Path("outputs")) -> Report:
     """Look at the machine, the packages and the checkpoints; takes some seconds, most of them torch's import."""
     torch = _ask_torch()
-    memory = psutil.virtual_memory()
+    memory = host_memory()
     findings = [
         Finding("Machine", State.OK, f"Python {platform.python_version()} on {platform.platform()}"),
         *_torch_findings(torch),
         Finding("Machine", State.OK, f"{_gib(memory.total)} of host memory, {_gib(memory.available)} free"),
         *_disk_findings(checkpoint_directory, output_directory),
         *_library_findings(),
-        *_attention_findings(),
+        *_attention_findings(torch.gpus),
     ]
     try:
         variants: Sequence[Variant] = list(known_variants(checkpoint_directory).values())
@@ -163,7 +164,7 @@ def _ask_torch() -> Torch:
 
 def _driver_gpus() -> list[str]:
     """Names of the GPUs that NVIDIA's own tool lists, whatever torch thinks of them."""
-    tool = shutil.which("nvidia-smi")
+    tool = find_nvidia_smi()
     if tool is None:
         return []
     command = [tool, "--query-gpu=name", "--format=csv,noheader"]
@@ -251,22 +252,20 @@ def _codec_findings() -> Iterator[Finding]:
         yield Finding("Packages", State.OK, f"av encodes {' and '.join(CODECS)}")
 
 
-def _attention_findings() -> Iterator[Finding]:
-    """The versions are the least that diffusers 0.42 takes."""
+def _attention_findings(gpus: Sequence[Gpu]) -> Iterator[Finding]:
     topic = "Attention"
     yield Finding(topic, State.OK, "PyTorch's own attention is always there; the others are faster and optional")
-    for title, package, least, remedy in (
-        ("flash-attn 2", "flash-attn", "2.6.3", "for RTX 30 and newer: pip install flash-attn --no-build-isolation"),
-        ("flash-attn 3", "flash-attn-3", "0", "for H100 and H200: build it from flash-attention's folder `hopper`"),
-        ("SageAttention", "sageattention", "2.1.1", "for RTX 30 and newer: build 2.1.1 or newer from its repository"),
-    ):
-        version = _version(package)
+    for kernel in (kernel for name, kernel in KERNELS.items() if name != NATIVE):
+        version = _version(kernel.package)
+        remedy = f"for {kernel.gpus}: {kernel.installation}"
         if version is None:
-            yield Finding(topic, State.NOTE, f"{title} is not installed", remedy)
-        elif Version(version) < Version(least):
-            yield Finding(topic, State.NOTE, f"{title} {version} is too old to be used", remedy)
+            yield Finding(topic, State.NOTE, f"{kernel.title} is not installed", remedy)
+        elif Version(version) < Version(kernel.least_version):
+            yield Finding(topic, State.NOTE, f"{kernel.title} {version} is too old to be used", remedy)
+        elif gpus and not any(kernel.runs_on(gpu.capability) for gpu in gpus):
+            yield Finding(topic, State.NOTE, f"{kernel.title} {version} does not run on {gpus[0].name}", remedy)
         else:
-            yield Finding(topic, State.OK, f"{title} {version}")
+            yield Finding(topic, State.OK, f"{kernel.title} {version}")
 
 
 def _model_findings(inventories: Sequence[Inventory]) -> Iterator[Finding]:
@@ -355,7 +354,7 @@ def _plan_findings(inventories: Sequence[Inventory], gpus: Sequence[Gpu]) -> Ite
     if len(gpus) < 2 or not published:
         return
     variant = published[0].variant
-    available = Gpus.named(len(gpus), min(gpu.total for gpu in gpus), gpus[0].name)
+    available = Gpus.named(len(gpus), min(gpu.free for gpu in gpus), gpus[0].name)
     for wish, name in ((Wish.LATENCY, "a clip sooner"), (Wish.THROUGHPUT, "the queue sooner")):
         try:
             plan = choose(Demand.of(variant), available, wish)

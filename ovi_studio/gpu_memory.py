@@ -4,13 +4,19 @@ import shutil
 import subprocess
 
 _MEBIBYTE = 2**20
+_UNDER_WSL = "/usr/lib/wsl/lib"
 _PATIENCE = 3.0
 _QUERY = ("--query-gpu=index,name,memory.used,memory.total", "--format=csv,noheader,nounits")
 
 
+def find_nvidia_smi() -> str | None:
+    """The driver's own tool; under WSL it is not among the programs of every shell."""
+    return shutil.which("nvidia-smi") or shutil.which("nvidia-smi", path=_UNDER_WSL)
+
+
 def gpu_memory() -> dict[str, tuple[int, int]]:
     """Name of each GPU -> bytes that are used, by anybody, and all there are; empty if nobody can say."""
-    program = shutil.which("nvidia-smi")
+    program = find_nvidia_smi()
     if program is None:
         return {}
     try:

@@ -23,13 +23,18 @@ from ovi_studio.checkpoints.load import Models, StoredTensors, load_models
 from ovi_studio.clip import Clip
 from ovi_studio.conditioning import TextEmbeddings, first_frame_pixels
 from ovi_studio.errors import JobError
+from ovi_studio.memory.allocator import forbid_spilling
+from ovi_studio.memory.budget import spendable
 from ovi_studio.memory.formats import Weights
-from ovi_studio.memory.gpu import compute_device
-from ovi_studio.memory.placement import Placement, choose_plan
-from ovi_studio.memory.tiers import ALL_RESIDENT, AUTO, MemoryPlan
+from ovi_studio.memory.gpu import available_memory, compute_device
+from ovi_studio.memory.placement import Placement, check_host_memory, choose_plan
+from ovi_studio.memory.tiers import ALL_RESIDENT, AUTO, MemoryPlan, fitting_tile
 from ovi_studio.memory.weights import official_shapes
 from ovi_studio.models import video_vae
 from ovi_studio.models.attention import choose_backend
+from ovi_studio.models.attention_kernels import NATIVE
+from ovi_studio.models.compilation import choose_compilation
+from ovi_studio.models.precision import set_tf32
 from ovi_studio.models.text_encoder import encode_texts
 from ovi_studio.parallel.decode import decode_pieces
 from ovi_studio.parallel.layout import HERE, Layout
@@ -38,15 +43,12 @@ from ovi_studio.parallel.ranks import ALONE, Ranks
 from ovi_studio.parallel.shards import let_go
 from ovi_studio.pictures import Picture, read_picture
 from ovi_studio.prompts import format_prompt
-from ovi_studio.sampling.denoise import Latents, OnStep, Schedule, denoise, draw_noise
+from ovi_studio.sampling.denoise import Latents, OnStep, Schedule, Step, denoise, draw_noise
 from ovi_studio.sampling.guidance import Guidance
 from ovi_studio.spec import ClipSpec, clip_size
 from ovi_studio.variants import LATENT_STRIDE, Part, Variant
 
 _RECORDED_PACKAGES = ("torch", "diffusers", "transformers", "av")
-_DECODER_BYTES = 3_000_000
-"""Memory that the full-size video decoder needs for each latent pixel of a tile, bfloat16; see docs/performance.md."""
-
 
 OnDecoded = Callable[[float], None]
 """Called with the fraction of the frames that is decoded, after every latent frame of every tile; an exception that it
@@ -59,8 +61,11 @@ class Compute:
 
     device: torch.device
     dtype: torch.dtype
-    attention: str = "native"
-    compiled: bool = False
+    attention: str = NATIVE
+    compiled: bool | None = None
+    """The transformer's blocks; None: where that is known to work and to pay."""
+    tf32: bool = False
+    """Float32 products and convolutions, those of the audio codec, may be rounded to TF32 on a GPU."""
     offloaded: bool = False
     """Models wait in host memory and are on the device only while they are used, whatever the memory tier."""
     sharding: ShardingWish = PLANNED
@@ -69,6 +74,8 @@ class Compute:
     """A number format of `memory.formats`, or the memory tier's."""
     memory: str = AUTO
     """A memory tier of `memory.tiers`, or the largest that the free memory is enough for; of one rank alone."""
+    lacked: tuple[str, ...] = ()
+    """Ways to use the memory that were tried before and were not enough, for the clip's record."""
 
     @classmethod
     def default(cls, **options: Any) -> "Compute":
@@ -86,7 +93,9 @@ class Pipeline:
         ranks: those that make each clip together, every one with a pipeline that is called in the same way; the clip is
             whole on the leader only.
         plan: what the models were loaded for; None chooses one for them.
-        pristine: the transformer's tensors as they are stored, if its weights are quantised.
+        pristine: the transformer's tensors as they are stored; without it, adapters keep copies of what they change.
+
+    Raises `JobError` for an attention or a compilation that is asked for and not possible here.
     """
 
     def __init__(
@@ -106,17 +115,18 @@ class Pipeline:
         self.compute = compute
         self.plan = plan or choose_plan(variant, compute.device, compute.memory, compute.weights)
         self._hashes = hashes
+        set_tf32(compute.tf32)
         self._placement = Placement(models, compute.device, self.plan, offloaded=compute.offloaded)
         self.adapters = AdapterManager(
             models.transformer,
             find_adapter or AdapterLibrary(default_adapter_directory()).path,
-            # Weights in int8 are changed by way of the checkpoint's, which are not in memory.
             pristine=pristine,
+            worker=compute.device,
             shapes=official_shapes(models.transformer),
             at_rest=partial(self._placement.at_rest, models.transformer),
         )
-        models.transformer.set_attention(choose_backend(compute.attention))
-        if compute.compiled:
+        models.transformer.set_attention(choose_backend(compute.attention, compute.device))
+        if _compiles(compute, self.plan, ranks):
             models.transformer.compile_blocks()
 
     @classmethod
@@ -129,21 +139,24 @@ class Pipeline:
     ) -> "Pipeline":
         """Load a complete inventory (`checkpoints.layout.require`); raises `JobError` for a file that is not right."""
         compute = compute or Compute.default()
-        # The hashes are for the clip's record and are ready long before it is.
-        hashes = BackgroundHash([path for paths in inventory.files.values() for path in paths]) if ranks.leads else None
+        forbid_spilling(compute.device)
         # Several ranks have a plan of their own.
         tier = compute.memory if ranks.count == 1 else ALL_RESIDENT
         plan = choose_plan(inventory.variant, compute.device, tier, compute.weights)
+        # What cannot be is refused before minutes of loading.
+        choose_backend(compute.attention, compute.device)
+        _compiles(compute, plan, ranks)
+        # The hashes are for the clip's record and are ready long before it is.
+        hashes = BackgroundHash([path for paths in inventory.files.values() for path in paths]) if ranks.leads else None
         home = torch.device("cpu") if compute.offloaded or plan.tier.offloaded else compute.device
-        pristine = None
         if ranks.count > 1:
             from ovi_studio.parallel.sharding import load_shared  # imports Accelerate, which one process does not need
 
             models = load_shared(inventory, home, compute.dtype, compute.sharding, ranks, plan.weights)
         else:
+            check_host_memory(inventory.variant, plan, compute.device, offloaded=compute.offloaded)
             models = load_models(inventory, home, compute.dtype, weights=plan.weights, worker=compute.device)
-            if plan.weights is Weights.INT8:
-                pristine = StoredTensors(inventory.files[Part.TRANSFORMER])
+        pristine = StoredTensors(inventory.files[Part.TRANSFORMER])
         return cls(inventory.variant, models, compute, hashes, find_adapter, ranks, plan, pristine)
 
     @torch.no_grad()
@@ -161,6 +174,8 @@ class Pipeline:
         with clock.phase("adapters"), self.ranks.agreed():
             # They change the layers that text is projected with, so they come first.
             prepared = self.adapters.prepare(spec.stack, spec.steps)
+            plan = self.plan.with_adapters(self.adapters.runtime_bytes)
+            self._placement.follow(plan)
         with clock.phase("text"):
             texts = self.embed_texts(spec)
         with clock.phase("first_frame"):
@@ -168,12 +183,12 @@ class Pipeline:
         noise = self.draw_noise(self._latent_size(spec, picture), spec.seed)
         noise, texts, first_frame = self._as_on_the_leader(noise, texts, first_frame)
         with clock.phase("denoise"):
-            latents = self.denoise(spec, noise, texts, first_frame, skip_block, on_step, layout)
-        with clock.phase("decode_audio"):
+            latents = self.denoise(spec, noise, texts, first_frame, skip_block, self._watched(on_step), layout)
+        with clock.phase("decode_audio"), self.ranks.agreed():
             samples = self.decode_audio(latents.audio)
-        with clock.phase("decode_video"):
+        with clock.phase("decode_video"), self.ranks.agreed():
             frames = self.decode_video(latents.video, on_decoded)
-        record = self._record(clock, frames)
+        record = self._record(clock, frames, plan)
         record["adapters"] = {name: report.summary() for name, report in prepared.reports.items()}
         return Clip(spec.with_stack(prepared.stack), frames, samples.numpy(), picture, record)
 
@@ -245,22 +260,50 @@ class Pipeline:
         audio_vae, vocoder = self.models.audio_vae, self.models.vocoder
         with self._in_use(audio_vae), self._in_use(vocoder):
             mel = audio_vae.decode(latents.T.unsqueeze(0).float())
-            return vocoder(mel).flatten().float().clamp(-1, 1).cpu()
+            samples = vocoder(mel).flatten().float()
+            self._refuse_nonsense("the sound", torch.isfinite(samples).all())
+            return samples.clamp(-1, 1).cpu()
 
     def decode_video(self, latents: Tensor, on_decoded: OnDecoded | None = None) -> np.ndarray:
         """Video latents (channels, frames, height, width) -> frames, uint8 (T, H, W, 3)."""
         height, width = (side * LATENT_STRIDE for side in latents.shape[2:])
         frames = np.empty((self.variant.frames, height, width, 3), np.uint8)
-        decoded = 0
+        decoded, finite = 0, True
         with self._in_use(self.models.video_vae):
             tile = self._tile_size(*latents.shape[2:])
             for pieces in decode_pieces(self.models.video_vae, latents, tile, self.ranks):
                 for piece in pieces:
                     frames[piece.frames, piece.rows, piece.columns] = piece.pixels
                     decoded += piece.pixels.size
+                    finite = finite and piece.finite
                 if on_decoded is not None:
                     on_decoded(decoded / frames.size)
+        # Not before the end: the ranks decode together.
+        self._refuse_nonsense("the picture", finite)
         return frames
+
+    def _watched(self, on_step: OnStep | None) -> OnStep:
+        """A step callback that ends the clip as soon as its latents are no numbers, before the rest is computed."""
+
+        def watched(step: Step) -> None:
+            finite = torch.isfinite(step.latents.video).all() & torch.isfinite(step.latents.audio).all()
+            self._refuse_nonsense(f"the latents after step {step.index} of {step.total}", finite)
+            if on_step is not None:
+                on_step(step)
+
+        return watched
+
+    def _refuse_nonsense(self, what: str, finite: Tensor | bool) -> None:
+        """Raises `JobError` unless all values of `what` are numbers; waits for the device."""
+        if finite:
+            return
+        tries = [
+            f"weights in bf16 instead of {self.plan.weights}" if self.plan.weights is not Weights.BF16 else "",
+            "adapters with lower strengths or none" if self.adapters.in_use else "",
+            f"attention 'native' instead of {self.compute.attention!r}" if self.compute.attention != NATIVE else "",
+        ]
+        tries = [one for one in tries if one] or ["lower guidance, or check the model's files with `doctor`"]
+        raise JobError(f"Some values of {what} are NaN or infinite; try {', or '.join(tries)}.")
 
     def _latent_size(self, spec: ClipSpec, picture: Picture | None) -> tuple[int, int]:
         height, width = clip_size(spec, self.variant, None if picture is None else picture.pixels.shape[:2])
@@ -300,14 +343,15 @@ class Pipeline:
             raise JobError(f"Skip-layer block {layer} does not exist: {self.variant.name} has blocks 0 to {depth - 1}.")
         return layer if layer > 0 else None
 
-    def _record(self, clock: "_Clock", frames: np.ndarray) -> dict[str, Any]:
+    def _record(self, clock: "_Clock", frames: np.ndarray, plan: MemoryPlan) -> dict[str, Any]:
         digests = self._hashes.result() if self._hashes else {}
         return {
             "size": list(frames.shape[1:3]),
             "checkpoint": {path.name: digest for path, digest in digests.items()},
             "versions": _versions(),
             "machine": _machine(self.compute),
-            "memory": self.plan.record(),
+            "memory": plan.record()
+            | ({"lacked_memory_with": list(self.compute.lacked)} if self.compute.lacked else {}),
             "seconds": clock.seconds,
         }
 
@@ -331,14 +375,16 @@ class _Clock:
         self.seconds[name] = round(time.perf_counter() - start, 3)
 
 
+def _compiles(compute: Compute, plan: MemoryPlan, ranks: Ranks) -> bool:
+    # Measured on a GPU: bf16 in one process (docs/performance.md).
+    measured = plan.weights is Weights.BF16 and ranks.count == 1
+    return choose_compilation(compute.compiled, compute.device, measured=measured)
+
+
 def _tile_size(height: int, width: int, device: torch.device, limit: int | None) -> int | None:
-    """Latent pixels a side: at most `limit`, and what fits into half of the free device memory; None: whole frames."""
-    if limit is not None and max(height, width) > limit:
-        return limit
-    if device.type != "cuda":
-        return None
-    affordable = torch.cuda.mem_get_info(device)[0] / 2 / _DECODER_BYTES
-    return None if height * width <= affordable else max(8, int(affordable**0.5))
+    """Latent pixels a side: at most `limit`, and what the device has room for now; None: whole frames."""
+    room = spendable(available_memory(device)) if device.type == "cuda" else math.inf
+    return fitting_tile((height, width), room, limit)
 
 
 def _versions() -> dict[str, str]:

@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,7 +23,10 @@ from torch.utils._pytree import tree_map
 
 GIB = 2**30
 MIB = 2**20
+_GENERATOR = torch.Generator
 VARIABLE = "OVI_TEST_CARDS"
+FOLDER = Path(__file__).parent / "cuda"
+"""Holds what a process that a test starts loads first."""
 DESKTOP = int(0.6e9)
 """What a desktop takes of the first card."""
 _CONTEXT = 300 * MIB
@@ -81,8 +85,10 @@ class FakeCuda:
 
     @property
     def environment(self) -> dict[str, str]:
-        """For a process that is to see these cards too."""
-        return {VARIABLE: json.dumps([asdict(card) for card in self.cards])}
+        """For a process that is to see these cards too, and computes on the host in their place."""
+        paths = [str(FOLDER), *filter(None, [os.environ.get("PYTHONPATH")])]
+        described = json.dumps([asdict(card) for card in self.cards])
+        return {**os.environ, VARIABLE: described, "PYTHONPATH": os.pathsep.join(paths)}
 
     def install(self, put: Callable[[Any, str, Any], None]) -> None:
         """Take the driver's place; `put(object, name, value)` sets an attribute that need not exist."""
@@ -122,6 +128,7 @@ class FakeCuda:
             "setDevice": self._exchange,
             "init": lambda: None,
             "isInBadFork": lambda: False,
+            "getCurrentRawStream": lambda device: 0,
             "getMemoryFraction": lambda device: self.cards[device].fraction,
             "setMemoryFraction": set_fraction,
             "emptyCache": self._give_back,
@@ -190,6 +197,18 @@ class _OnHost(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
+class _HostGenerators(type):
+    def __instancecheck__(cls, instance: object) -> bool:
+        return isinstance(instance, _GENERATOR)
+
+
+class _HostGenerator(metaclass=_HostGenerators):
+    """`torch.Generator` on the host, whatever device it is asked for on; that class can have no subclass."""
+
+    def __new__(cls, device: Any = "cpu") -> Any:
+        return _GENERATOR("cpu")
+
+
 def _on_host(value: Any) -> Any:
     if isinstance(value, torch.device) and value.type == "cuda":
         return torch.device("cpu")
@@ -199,18 +218,21 @@ def _on_host(value: Any) -> Any:
 @contextmanager
 def computing_on_the_host() -> Iterator[None]:
     """Within it, in this thread, tensors on a GPU are tensors on the host."""
-    generator = torch.Generator
-    torch.Generator = lambda device="cpu": generator("cpu")  # type: ignore[assignment, misc]
+    torch.Generator = _HostGenerator  # type: ignore[assignment, misc]
     try:
         with _OnHost():
             yield
     finally:
-        torch.Generator = generator  # type: ignore[misc]
+        torch.Generator = _GENERATOR  # type: ignore[misc]
+
+
+_for_good: list[Any] = []
 
 
 def install_from_environment() -> None:
     """The cards that the starting process described, in this process for good."""
-    described = os.environ.get(VARIABLE)
-    if described:
-        found = [Card(**card | {"capability": tuple(card["capability"])}) for card in json.loads(described)]
-        FakeCuda(found).install(setattr)
+    described = json.loads(os.environ[VARIABLE])
+    found = [Card(**card | {"capability": tuple(card["capability"])}) for card in described]
+    FakeCuda(found).install(setattr)
+    _for_good.append(computing_on_the_host())
+    _for_good[0].__enter__()

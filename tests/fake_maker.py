@@ -31,9 +31,11 @@ class FakeMaker:
         logging.getLogger("ovi_studio").info("The maker was made with %s", options)
         self.offloaded = options.sharding.offloaded
         self.tier: str | None = None if options.memory == "auto" else options.memory
+        self.lacked: list[str] = []
 
-    def use_tier(self, name: str) -> None:
+    def use_tier(self, name: str, lacked: str) -> None:
         self.tier = name
+        self.lacked.append(lacked)
 
     def __call__(self, spec: ClipSpec, report: Report) -> Clip:
         if spec.variant != self.loaded:
@@ -54,7 +56,10 @@ class FakeMaker:
                 time.sleep(STEP_SECONDS)
                 report.decoded(index / spec.steps)
         frames = np.full((2, 32, 32, 3), spec.seed % 256, np.uint8)
-        return Clip(spec, frames, np.zeros(1400, np.float32), record={"memory": {"tier": self.tier}})
+        return Clip(spec, frames, np.zeros(1400, np.float32), record={"memory": self.memory()})
+
+    def memory(self) -> dict[str, object]:
+        return {"tier": self.tier} | ({"lacked_memory_with": self.lacked} if self.lacked else {})
 
 
 def misbehave(prompt: str) -> None:

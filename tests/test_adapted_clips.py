@@ -1,17 +1,23 @@
 """Adapters on the way of a clip: from its spec through the model to the recipe in its file, and back."""
 
 import hashlib
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from adapter_helpers import TEXT, write_adapter
+from adapter_helpers import DIM, QUERIES, TEXT, write_adapter
+from fake_cuda import computing_on_the_host
+from torch.overrides import TorchFunctionMode
 
 from ovi_studio.adapters import manager as manager_module
+from ovi_studio.adapters.library import AdapterLibrary
 from ovi_studio.adapters.stack import AdapterUse, Strength
 from ovi_studio.checkpoints.layout import require
+from ovi_studio.checkpoints.load import StoredTensors
 from ovi_studio.clip import Clip
 from ovi_studio.errors import JobError
 from ovi_studio.generate import Generator
@@ -212,3 +218,61 @@ def test_explicit_timesteps_with_both_scales_one_are_one_pass_each(
     assert [timestep for timestep, _ in asked] == pytest.approx([1000, 937.5, 833.3, 625])
     assert same(pipeline(spec), clip)
     assert not same(pipeline(spec.with_settings({"seed": 8})), clip)
+
+
+# Memory
+
+
+def test_pristine_weights_are_read_from_the_checkpoint_again_and_not_copied(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    original = StoredTensors.__getitem__
+    monkeypatch.setattr(StoredTensors, "__getitem__", lambda self, name: read.append(name) or original(self, name))
+    pipeline = generator.pipeline("tiny")
+    plain = {name: tensor.clone() for name, tensor in pipeline.models.transformer.named_parameters()}
+    pipeline(adapted(use("style")))
+    assert read == []  # what was not touched yet is pristine where it is
+    pipeline(SPEC)
+    assert sorted(read) == sorted(f"{layer}.weight" for layer in QUERIES)
+    now = dict(pipeline.models.transformer.named_parameters())
+    assert all(torch.equal(now[name], tensor) for name, tensor in plain.items())
+
+
+class _Moves(TorchFunctionMode):
+    """Shapes of the tensors that are brought to a GPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shapes: list[torch.Size] = []
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is torch.Tensor.to and isinstance(args[1], torch.device) and args[1].type == "cuda":
+            self.shapes.append(args[0].shape)
+        return function(*args, **(kwargs or {}))
+
+
+def test_adapters_are_fused_on_the_gpu_wherever_the_weights_wait(
+    tiny_bundle: Path, loras: Path, cuda: Callable[..., Any]
+) -> None:
+    cuda(24)
+    with computing_on_the_host():
+        pipeline = Generator(tiny_bundle, Compute.default(memory="24"), loras).pipeline("tiny")
+        with _Moves() as moves:
+            pipeline.adapters.prepare(adapted(use("style")).stack, 2)
+    assert moves.shapes.count(torch.Size((DIM, DIM))) == len(QUERIES)
+
+
+def test_adapters_that_run_beside_the_layers_take_the_place_of_blocks(tiny_bundle: Path, loras: Path) -> None:
+    loaded = Generator(tiny_bundle, replace(CPU, memory="24"), loras).pipeline("tiny")
+    plan = replace(loaded.plan, budget=loaded.plan.fixed_bytes + 2 * loaded.plan.block_bytes)
+    find = AdapterLibrary(loras).path
+    pipeline = Pipeline(loaded.variant, loaded.models, loaded.compute, find_adapter=find, plan=plan)
+    beside = adapted(use("style", "0;1"))
+    expected = Generator(tiny_bundle, CPU, loras).pipeline("tiny")(beside)
+    assert pipeline(SPEC).record["memory"]["resident_blocks"] == 2
+    clip = pipeline(beside)
+    assert pipeline.adapters.runtime_bytes == len(QUERIES) * 2 * 4 * DIM * 4  # of rank 4, float32
+    assert clip.record["memory"]["resident_blocks"] == 0
+    assert same(clip, expected)
+    assert pipeline(SPEC).record["memory"]["resident_blocks"] == 2

@@ -1,5 +1,6 @@
 """What people choose for the engine on the page: kept, added to the command line, and used by the next engine."""
 
+import argparse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from page_helpers import open_page
 from studio_app import Application
 
 from ovi_studio.engine.maker import MakerOptions
+from ovi_studio.engine.options import add_engine_options, maker_options
 from ovi_studio.engine.settings import EngineSettings, attentions, keep_settings, read_settings
+from ovi_studio.engine.supervisor import engine_command
 from ovi_studio.errors import JobError
 from ovi_studio.jobs.paths import StudioPaths
 from ovi_studio.jobs.store import Store
@@ -27,9 +30,29 @@ def test_settings_are_kept_and_the_command_line_comes_first(store: Store) -> Non
     assert read_settings(store.database) == EngineSettings()
     keep_settings(store.database, EngineSettings(offloaded=True, previews=False))
     kept = read_settings(store.database)
-    assert (kept.offloaded, kept.compiled, kept.previews) == (True, False, False)
+    assert (kept.offloaded, kept.compilation, kept.previews) == (True, None, False)
     options = kept.added_to(MakerOptions(Path("x"), attention="flash2", compiled=True))
     assert options == MakerOptions(Path("x"), attention="flash2", compiled=True, offloaded=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "chosen", "found"),
+    [(None, None, None), (None, True, True), (None, False, False), (False, True, False), (True, False, True)],
+)
+def test_compiling_is_the_command_lines_choice_then_the_pages_then_what_works(
+    given: bool | None, chosen: bool | None, found: bool | None
+) -> None:
+    settings = EngineSettings(compilation=chosen)
+    assert settings.added_to(MakerOptions(Path("x"), compiled=given)).compiled is found
+
+
+def test_an_engine_is_started_with_every_option(tmp_path: Path) -> None:
+    options = MakerOptions(tmp_path, "flash2", compiled=False, offloaded=True, weights="int8", memory="12", tf32=True)
+    command = engine_command(StudioPaths.of(tmp_path), options)
+    parser = argparse.ArgumentParser()
+    add_engine_options(parser)
+    read = maker_options(parser.parse_args(command[command.index("ovi_studio.engine") + 1 : command.index("--maker")]))
+    assert read == options
 
 
 def test_an_attention_that_is_not_installed_is_refused_and_one_that_was_removed_is_forgotten(store: Store) -> None:

@@ -16,7 +16,7 @@ from ovi_studio.engine.seat import Seat
 from ovi_studio.engine.supervisor import Condition, engine_command
 from ovi_studio.errors import JobError
 from ovi_studio.jobs.model import State
-from ovi_studio.jobs.store import RETRY_SMALLER, Store
+from ovi_studio.jobs.store import Store, allow_stepping_down
 
 
 @pytest.fixture
@@ -97,7 +97,8 @@ def tiered_engine(store: Store) -> Iterator[None]:
         yield
 
 
-def test_out_of_memory_names_the_next_smaller_tier(store: Store) -> None:
+def test_out_of_memory_names_the_next_smaller_tier_where_nothing_is_tried_again(store: Store) -> None:
+    allow_stepping_down(store.database, False)
     (job,) = store.add([spec("crowded")])
     with tiered_engine(store):
         wait_until_ended(store)
@@ -105,16 +106,18 @@ def test_out_of_memory_names_the_next_smaller_tier(store: Store) -> None:
     assert "--memory 12, or let the queue do so by itself (System tab)" in store.get(job).error
 
 
-def test_a_job_is_made_again_in_smaller_tiers_if_that_is_allowed(store: Store) -> None:
-    store.database.put_setting(RETRY_SMALLER, True)
+def test_a_job_is_made_again_in_smaller_tiers_and_says_so(store: Store) -> None:
     job, hopeless, after = store.add([spec("crowded"), spec("memory"), spec("a clip")])
     with tiered_engine(store):
         wait_until_ended(store)
     found = store.get(job)
     assert found.state is State.DONE
     assert found.attempt == 1  # it is not to blame
-    assert media.read_record(found.clip)["memory"] == {"tier": "8"}
-    assert media.read_record(store.get(after).clip)["memory"] == {"tier": "8"}
+    assert found.note == "Made in memory tier 8: memory ran out in tier 12."
+    assert store.get(after).note is None
+    memory = {"tier": "8", "lacked_memory_with": ["16", "12"]}
+    assert media.read_record(found.clip)["memory"] == memory
+    assert media.read_record(store.get(after).clip)["memory"] == memory
     # In the smallest tier there is nothing to try any more.
     assert store.get(hopeless).state is State.FAILED
     assert "--memory" not in store.get(hopeless).error

@@ -69,7 +69,7 @@ def test_a_prompt_is_split_only_where_it_can_be_joined_again(prompt: str, fields
 def test_what_people_typed_and_what_failed_is_escaped(tmp_path: Path) -> None:
     spec = ClipSpec(prompt="<tb>", variant="<tv>")
     values = {"id": "1", "number": 1, "batch": 1, "batch_name": "<ti>", "priority": 0, "position": 1, "spec": spec}
-    values |= {"attempt": 1, "cancelling": False, "progress": None, "clip": None}
+    values |= {"attempt": 1, "cancelling": False, "progress": None, "clip": None, "note": "<to>"}
     values |= {"created": 0, "started": None, "finished": None, "seconds": 1}
     failed = Job(**values, state=State.FAILED, error="<ts>")
     done = Job(**values | {"clip": tmp_path / "<tu>.mp4"}, state=State.DONE, error=None)
@@ -79,7 +79,21 @@ def test_what_people_typed_and_what_failed_is_escaped(tmp_path: Path) -> None:
     down = Supervision(Condition.DOWN, "<tr>", ("<tw>",))
     shown += job_views.engine_html(down, None, 1, QueueEstimate(1, 0), None, True) + job_views.trouble_html(down)
     shown += form_views.makes_html(["<tm>", "<tn>"], 1, None) + form_views.queued_html(1, "<tx>")
-    for tag in ("<tb>", "<ti>", "<tu>", "<ts>", "<tp1>", "<tq>", "<tv>", "<tr>", "<tw>", "<tm>", "<tn>", "<tx>"):
+    for tag in (
+        "<tb>",
+        "<ti>",
+        "<tu>",
+        "<ts>",
+        "<tp1>",
+        "<tq>",
+        "<tv>",
+        "<tr>",
+        "<tw>",
+        "<tm>",
+        "<tn>",
+        "<tx>",
+        "<to>",
+    ):
         assert tag not in shown
         assert tag.replace("<", "&lt;").replace(">", "&gt;") in shown
 

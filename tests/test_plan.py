@@ -105,8 +105,8 @@ def test_each_rung_leaves_less_on_a_gpu_until_there_is_none():
         "--fsdp-strategy FULL_SHARD --resident-blocks 0 --fsdp-offload --weights auto",
         "--fsdp-strategy FULL_SHARD --resident-blocks 0 --fsdp-offload --weights int8",
     ]
-    assert rungs[0].lowered(2) == rungs[2]
-    assert rungs[0].lowered(9) == rungs[-1]
+    assert rungs[0].way_down(2) == rungs[:3]
+    assert rungs[0].way_down(9) == rungs
     # Whoever has chosen already begins further down.
     chosen = Rung(ShardingWish(Strategy.SHARD_GRAD_OP, offloaded=True), "int8")
     assert chosen.below() == rungs[-1]

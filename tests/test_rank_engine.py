@@ -23,7 +23,7 @@ from engine_helpers import (
 
 from ovi_studio.engine.supervisor import Supervisor
 from ovi_studio.jobs.model import State
-from ovi_studio.jobs.store import RETRY_SMALLER, Store
+from ovi_studio.jobs.store import Store, allow_stepping_down
 
 pytestmark = [
     pytest.mark.slow,
@@ -109,6 +109,7 @@ def test_a_rank_that_dies_ends_the_others_and_the_job_is_tried_again(store: Stor
 
 
 def test_a_rank_without_memory_fails_the_job_with_advice_and_the_next_is_made(store: Store) -> None:
+    allow_stepping_down(store.database, False)
     short, good = store.add([spec("memory on rank 1"), spec()])
     with two_supervised(store):
         wait_until_ended(store, STARTING)
@@ -117,12 +118,12 @@ def test_a_rank_without_memory_fails_the_job_with_advice_and_the_next_is_made(st
     assert_done_exactly_once(store, [good])
 
 
-def test_a_job_is_made_again_with_less_on_each_rank_if_that_is_allowed(store: Store) -> None:
-    store.database.put_setting(RETRY_SMALLER, True)
+def test_a_job_is_made_again_with_less_on_each_rank_and_says_so(store: Store) -> None:
     (job,) = store.add([spec("cramped on rank 1")])
     with two_supervised(store, "--fsdp-strategy", "FULL_SHARD", "--resident-blocks", "0"):
         wait_until_ended(store, STARTING)
         assert store.get(job).attempt == 1  # it is not to blame
+        assert "--fsdp-offload" in store.get(job).note
         assert any(
             "are made with" in notice.text and "--fsdp-offload" in notice.text for notice in store.database.notices()
         )

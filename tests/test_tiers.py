@@ -84,13 +84,32 @@ def test_an_unknown_tier_is_refused_with_the_known_ones() -> None:
         find_tier("10")
 
 
-def test_a_file_in_fp8_stays_in_fp8_where_weights_are_chosen_for_a_gpu() -> None:
+def test_a_file_in_fp8_stays_in_fp8_where_weights_are_chosen_for_a_gpu(cuda: Callable[..., Any]) -> None:
+    cuda(80)
     fp8, plain = (published_variants()[name] for name in ("720x720_5s_fp8", "720x720_5s"))
-    gpu = torch.device("cuda")
+    gpu = torch.device("cuda", 0)
     assert choose_plan(fp8, gpu, "12").weights is Weights.FP8
     assert choose_plan(fp8, gpu, "12", "int8").weights is Weights.INT8
     assert choose_plan(plain, gpu, "12").weights is Weights.INT8
     assert choose_plan(plain, CPU).weights is Weights.BF16
+
+
+def test_adapters_beside_the_layers_take_the_place_of_blocks_that_stay() -> None:
+    plan = planned("960x960_10s", "24")
+    adapted = plan.with_adapters(1.5e9)  # of rank 128
+    assert adapted.resident == plan.resident - 2
+    assert adapted.peak_bytes <= plan.budget
+    assert plan.with_adapters(0) == plan
+    whole = planned("960x960_10s", "max")
+    assert whole.with_adapters(1.5e9).resident == whole.resident
+    assert whole.with_adapters(1.5e9).peak_bytes == whole.peak_bytes + 1.5e9
+
+
+def test_a_streamed_model_may_have_room_for_all_of_its_blocks_until_adapters_come() -> None:
+    plan = planned("720x720_5s", "32")
+    assert plan.streamed == 0
+    assert plan.with_adapters(9e9).streamed > 0
+    assert plan.with_adapters(9e9).peak_bytes <= plan.budget
 
 
 # Counted live tensors

@@ -208,17 +208,20 @@ def test_rotation_keeps_the_dtype() -> None:
 
 def test_an_unknown_attention_is_refused_with_the_known_ones() -> None:
     with pytest.raises(JobError, match="no attention called 'fast'; choose one of native, flash2, flash3, sage"):
-        attention.choose_backend("fast")
+        attention.choose_backend("fast", torch.device("cpu"))
 
 
 @pytest.mark.parametrize(
     ("name", "package"), [("flash2", "flash_attn"), ("flash3", "flash_attn_interface"), ("sage", "sageattention")]
 )
-def test_attention_that_is_not_installed_is_refused_with_advice(name: str, package: str) -> None:
+def test_attention_that_is_not_installed_is_refused_with_advice(
+    name: str, package: str, cuda: Callable[..., Any]
+) -> None:
     if find_spec(package):
         pytest.skip(f"{package} is installed here")
+    cuda(80)
     with pytest.raises(JobError, match=rf"^Attention '{name}' needs a package .*; install it or use 'native'\.$"):
-        attention.choose_backend(name)
+        attention.choose_backend(name, torch.device("cuda", 0))
 
 
 def test_the_chosen_attention_is_used_everywhere(model: OviTransformer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,7 +291,7 @@ def depth_less(names: Any) -> set[str]:
 def test_tensors_have_their_official_names_whatever_was_done_to_the_model(model: OviTransformer) -> None:
     official = depth_less(json.loads(OFFICIAL_KEYS.read_text()))
     assert depth_less(model.state_dict()) == official
-    model.set_attention(attention.choose_backend("native"))
+    model.set_attention(attention.choose_backend("native", torch.device("cpu")))
     model.compile_blocks()
     assert depth_less(model.state_dict()) == official
     assert len(model.state_dict()) == len(dict(model.named_parameters()))

@@ -1,10 +1,11 @@
 """Adapters written into the weights: one float32 sum from the pristine weight, one rounding, and exactly undone.
 
 Adding and subtracting in the weight's own number format drifts (2.5e-2 after a hundred stacks in bfloat16), so the
-weight is always computed from its pristine value. Those values are kept as copies in host memory, of the touched
-parameters only, or taken from a mapping that can give them again, such as the memory-mapped checkpoint. Parameters are
-changed in place: views of them, and compiled code that refers to them, stay valid. A weight in int8 is computed from
-the checkpoint's value and quantised anew.
+weight is always computed from its pristine value. Those values are taken from a mapping that can give them again, such
+as the memory-mapped checkpoint; without one they are kept as copies in host memory, of the touched parameters only.
+Sums are computed on the GPU, one weight at a time, wherever the weights wait. Parameters are changed in place: views of
+them, and compiled code that refers to them, stay valid. A weight in int8 is computed from the checkpoint's value and
+quantised anew.
 """
 
 import math
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from ovi_studio.adapters.changes import Change
 from ovi_studio.errors import JobError
 from ovi_studio.memory.linear import quantise_rows
-from ovi_studio.parallel.shards import local_part, part_of, whole, write
+from ovi_studio.parallel.shards import home, local_part, whole, write
 
 Weighted = Sequence[tuple[Change, float]]
 """Changes of one parameter, each with its strength."""
@@ -30,11 +31,18 @@ class WeightFuser:
             write the same, while nothing is gathered.
         pristine: gives a parameter's stored value again, as the model was loaded from it; None keeps copies of what is
             touched.
+        worker: where sums are computed; None: where each parameter is.
     """
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter], pristine: Mapping[str, Tensor] | None = None) -> None:
+    def __init__(
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        pristine: Mapping[str, Tensor] | None = None,
+        worker: torch.device | None = None,
+    ) -> None:
         self._parameters = parameters
         self._pristine = pristine
+        self._worker = worker
         self._copies: dict[str, Tensor] = {}
         self._touched: set[str] = set()
 
@@ -69,8 +77,8 @@ class WeightFuser:
     @torch.no_grad()
     def restore(self, names: Iterable[str]) -> None:
         """Give these parameters their pristine values back, bit by bit; untouched ones are not even read."""
-        for name in self._touched & set(names):
-            self._store(name, self._pristine_part(name))
+        for name in sorted(self._touched & set(names)):  # in the same order on all ranks, which gather them together
+            self._store(name, self._pristine_weight(name))
             self._touched.discard(name)
             self._copies.pop(name, None)
 
@@ -83,14 +91,12 @@ class WeightFuser:
                 f"{name} is quantised, and this adapter's change of it is no plain LoRA; "
                 "load the model without quantisation to use it."
             )
-        target = self._parameters[name].data
-        kept = self._pristine_part(name)
-        weight = whole(target, kept.to(local_part(target).device))
+        weight = self._pristine_weight(name)
         total = scratch.like(weight).copy_(weight)
         for change, strength in weighted:
             change.add_to(total, weight, strength)
         if self._pristine is None and name not in self._copies:
-            self._copies[name] = kept.to("cpu", copy=True)
+            self._copies[name] = local_part(self._parameters[name].data).to("cpu", copy=True)
         self._touched.add(name)
         written = self._store(name, total)
         # The extremes of anything that is no number are none either: a third of the time of asking every value.
@@ -98,34 +104,34 @@ class WeightFuser:
             raise JobError(f"The adapters together turn {name} into values that are no numbers; lower their strengths.")
 
     def _store(self, name: str, values: Tensor) -> Tensor:
-        """Give a weight this rank's part of it, or all of it; returns what says whether these are numbers."""
+        """Give a weight whole values, of which a rank keeps its part; returns what says whether these are numbers."""
         target = self._parameters[name].data
         if self._is_requantised(name):
-            values = values.to(target.device).float()
-            rows = quantise_rows(values)
-            target.copy_(rows.values)
-            self._parameters[f"{name}_scale"].data.copy_(rows.scale)
+            rows = quantise_rows(values.float())
+            write(target, rows.values)
+            write(self._parameters[f"{name}_scale"].data, rows.scale)
             return values
-        if values.shape == target.shape:
-            return write(target, values)
-        return local_part(target).copy_(values)
+        rounded = values.to(target.dtype)
+        write(target, rounded)
+        return rounded
 
     def _is_requantised(self, name: str) -> bool:
         """Whether it is a weight in int8 whose unrounded values can be had: changes are added to those."""
         parameter = self._parameters[name]
         return self._pristine is not None and parameter.dtype == torch.int8 and f"{name}_scale" in self._parameters
 
-    def _pristine_part(self, name: str) -> Tensor:
-        """This rank's part of the pristine weight."""
+    def _pristine_weight(self, name: str) -> Tensor:
+        """All of the pristine weight, where sums are computed."""
         parameter = self._parameters[name].data
+        worker = self._worker or home(parameter)
         if self._is_requantised(name):
-            return self._pristine[name]
+            return self._pristine[name].to(worker)
         if name not in self._touched:
-            return local_part(parameter)
+            return whole(parameter).to(worker)
         if self._pristine is None:
-            return self._copies[name]
+            return whole(parameter, self._copies[name].to(home(parameter))).to(worker)
         # What the model computes with is the stored value in the model's own number format.
-        return part_of(parameter, self._pristine[name].to(parameter.dtype))
+        return self._pristine[name].to(worker).to(parameter.dtype)
 
 
 class _Scratch:

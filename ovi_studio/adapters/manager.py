@@ -69,6 +69,7 @@ class AdapterManager:
             manager, and all are asked the same in the same order.
         find: path of the adapter that has a name; raises `JobError` if there is none.
         pristine: gives pristine weights again (see `WeightFuser`).
+        worker: where weights are changed (see `WeightFuser`).
         shapes: official shapes, if the weights are quantised and no longer say.
         at_rest: within it the weights may be changed while the model is in use, if they are away from home then.
     """
@@ -79,6 +80,7 @@ class AdapterManager:
         find: Callable[[str], Path],
         *,
         pristine: Mapping[str, Tensor] | None = None,
+        worker: torch.device | None = None,
         shapes: Mapping[str, Shape] | None = None,
         at_rest: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
@@ -88,7 +90,7 @@ class AdapterManager:
         self._at_rest = at_rest
         self._parameters = parameters
         self._find = find
-        self._fuser = WeightFuser(parameters, pristine)
+        self._fuser = WeightFuser(parameters, pristine, worker)
         self._runtime = RuntimeAdapters(transformer)
         self._key: _Key = ()
         self._step = 0
@@ -134,6 +136,16 @@ class AdapterManager:
             raise
         self._runtime.set_step(step)
         return True
+
+    @property
+    def in_use(self) -> bool:
+        """Whether any adapter changes the model now."""
+        return bool(self._key)
+
+    @property
+    def runtime_bytes(self) -> int:
+        """Of the adapters that run beside the layers now; they are on the device whenever the model is in use."""
+        return self._runtime.size
 
     def clear(self) -> None:
         """Make the model as if no adapter had ever been used."""

@@ -51,6 +51,13 @@ class RuntimeAdapters:
     def active(self) -> bool:
         return bool(self._groups)
 
+    @property
+    def size(self) -> int:
+        """Bytes of all their tensors."""
+        layers = [(layer, group.name) for group in self._groups for layer in group.layers]
+        weights = [part[name].weight for layer, name in layers for part in (layer.lora_A, layer.lora_B)]
+        return sum(weight.numel() * weight.element_size() for weight in weights)
+
     @staticmethod
     def can_wrap(module: nn.Module) -> bool:
         """Whether a change can run beside this module: a linear layer, quantised or not."""

@@ -9,7 +9,7 @@ import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from diffusers import AutoencoderKLWan
@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase, UMT5EncoderModel
 
 from ovi_studio.checkpoints.keys import TEXT_ENCODER_RULES, VIDEO_VAE_RULES, renamed
 from ovi_studio.checkpoints.layout import Inventory
-from ovi_studio.errors import JobError
+from ovi_studio.errors import JobError, is_out_of_memory
 from ovi_studio.memory.formats import Weights
 from ovi_studio.memory.weights import as_loaded, convert, prepare
 from ovi_studio.models.audio_vae import AudioVAE
@@ -150,6 +150,8 @@ def read_tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
     try:
         yield from _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch_file(path)
     except Exception as error:
+        if is_out_of_memory(error):  # which is not the file's fault
+            raise
         # Readers of broken files raise nearly anything: SafetensorError, RuntimeError, struct.error, KeyError, ...
         raise JobError(
             f"{path} cannot be read as a checkpoint ({_reason(error)}); delete it and download it again."
@@ -157,23 +159,25 @@ def read_tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
 
 
 class StoredTensors(Mapping[str, Tensor]):
-    """The tensors of safetensors files, each read when it is asked for."""
+    """The tensors of safetensors files, each read when it is asked for.
+
+    The files stay open: what they held when this was made is what is read, also if another file takes their name.
+    """
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        self._paths: dict[str, Path] = {}
+        self._files: dict[str, Any] = {}
         for path in paths:
-            with safe_open(path, framework="pt", device="cpu") as file:
-                self._paths |= dict.fromkeys(file.keys(), path)
+            file = safe_open(path, framework="pt", device="cpu")
+            self._files |= dict.fromkeys(file.keys(), file)
 
     def __getitem__(self, name: str) -> Tensor:
-        with safe_open(self._paths[name], framework="pt", device="cpu") as file:
-            return file.get_tensor(name)
+        return self._files[name].get_tensor(name)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._paths)
+        return iter(self._files)
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._files)
 
 
 def _reason(error: Exception) -> str:

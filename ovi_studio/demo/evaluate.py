@@ -26,6 +26,7 @@ from ovi_studio.demo.captions import caption
 from ovi_studio.demo.judges import Measurement, judge, keeps_first_frame, measure
 from ovi_studio.demo.scenes import Motion, Scene, draw_scene, render
 from ovi_studio.media import write_clip
+from ovi_studio.memory.tiers import ALL_RESIDENT
 from ovi_studio.pipeline import Compute, Pipeline
 from ovi_studio.presets import SHIPPED, Presets
 from ovi_studio.spec import ClipSpec
@@ -99,8 +100,9 @@ def tasks(count: int = PROMPTS, seeds: int = SEEDS, part: tuple[int, int] = (1, 
 
 
 def load(bundle: Path) -> Pipeline:
-    """The pipeline of a bundle; raises `JobError` if it is not complete."""
-    return Pipeline.load(_inventory(bundle), Compute.default())
+    """The pipeline of a bundle, its models on the device; raises `JobError` if it is not complete."""
+    # They are small, and the check of the codecs uses them one by one.
+    return Pipeline.load(_inventory(bundle), Compute.default(memory=ALL_RESIDENT))
 
 
 class Evaluation:

@@ -134,7 +134,8 @@ class _Run:
         path = self.folder / CHECKPOINT
         if not path.is_file():
             return
-        state = torch.load(path, weights_only=True)
+        # Where the model is now, wherever it was trained before.
+        state = torch.load(path, map_location=next(self.model.parameters()).device, weights_only=True)
         self.model.load_state_dict(state["model"])
         for optimizer, own in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(own)
@@ -160,11 +161,6 @@ class _Run:
         finally:
             self.model.load_state_dict(own)
         print(f"samples: {path}", flush=True)
-
-
-def averaged_weights(folder: Path) -> dict[str, Tensor]:
-    """Of the last checkpoint in a folder; a run may be going on there."""
-    return torch.load(folder / CHECKPOINT, weights_only=True)["averaged"]
 
 
 def _optimizers(model: nn.Module, budget: Budget) -> list[torch.optim.Optimizer]:

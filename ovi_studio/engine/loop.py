@@ -10,12 +10,10 @@ step is done is finished first. One that a supervisor started also ends by itsel
 there any more, so that it does not keep the GPU for nobody.
 """
 
-import gc
 import logging
 import logging.handlers
 import secrets
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -38,10 +36,10 @@ from ovi_studio.jobs.locks import is_held
 from ovi_studio.jobs.model import EngineState, Job, Phase, Verdict
 from ovi_studio.jobs.paths import StudioPaths
 from ovi_studio.jobs.recovery import recover_dead
-from ovi_studio.jobs.store import PAUSED, RETRY_SMALLER, RUNGS_DOWN, Store
+from ovi_studio.jobs.store import PAUSED, RUNGS_DOWN, Store, steps_down
 from ovi_studio.jobs.work import Work
 from ovi_studio.media import check_writable, write_clip
-from ovi_studio.memory.shortage import shortage_advice
+from ovi_studio.memory.shortage import free_unused_memory, shortage_advice, stepped_down
 from ovi_studio.memory.tiers import Tier, tier_below
 from ovi_studio.parallel.lead import Leading, follow, lead
 from ovi_studio.parallel.ranks import join_ranks, launched
@@ -149,7 +147,7 @@ class Engine:
         ending = self._attempt(job)
         self._job = None
         # Only here the exception is gone that held on to the memory that it was about.
-        _free_memory()
+        free_unused_memory()
         if not self._persist(ending):
             log.warning("Job %d was not this engine's any more when it ended.", job.number)
         if isinstance(self._make, Leading) and not self._make.in_step:
@@ -191,43 +189,37 @@ class Engine:
         return partial(self._finish, job, path.name, time.monotonic() - start, watch, clip.frames)
 
     def _without_memory(self, job: Job) -> Callable[[], bool]:
-        """Fail a job with advice, or try it again in the next smaller tier, if that is allowed."""
+        """Try a job again in the next smaller tier; fail it with advice if there is none, or if that is forbidden."""
         if isinstance(self._make, Leading):
             return self._without_memory_on_ranks(job)
         tier = self._make.tier if isinstance(self._make, TieredMaker) else None
         below = None if tier is None else tier_below(tier)
-        if below is None or not self._work.database.setting(RETRY_SMALLER, False):
+        if below is None or not steps_down(self._work.database):
             return partial(self._work.fail, job, self._memory_advice(job.spec, below))
         log.warning("Job %d is made again in memory tier %s.", job.number, below.name)
         return partial(self._try_smaller, job, tier, below.name)
 
     def _try_smaller(self, job: Job, tier: str, below: str) -> bool:
-        released = self._work.release(job)
-        self._make.use_tier(below)
+        released = self._work.release(job, f"Made in memory tier {below}: memory ran out in tier {tier}.")
+        self._make.use_tier(below, tier)
         self._variant = None
-        self._work.database.add_notice(
-            f"Job {job.number} ran out of memory in tier {tier}; it and what follows are made in tier {below} until "
-            f"the engine is restarted."
-        )
+        self._work.database.add_notice(stepped_down(job.number, f"in tier {tier}", f"in tier {below}"))
         return released
 
     def _without_memory_on_ranks(self, job: Job) -> Callable[[], bool]:
         """The same for several GPUs, whose engine starts anew: the next one takes less of each GPU."""
         below = _rung(self._options).below()
         # Nobody starts another engine after one that a person started.
-        allowed = self._supervised and self._work.database.setting(RETRY_SMALLER, False)
+        allowed = self._supervised and steps_down(self._work.database)
         if below is None or not allowed:
             return partial(self._work.fail, job, self._memory_advice(job.spec, below))
         return partial(self._take_less_of_each, job, below)
 
     def _take_less_of_each(self, job: Job, below: Rung) -> bool:
-        released = self._work.release(job)
+        released = self._work.release(job, f"Made with {below.arguments}: memory ran out before.")
         database = self._work.database
         database.put_setting(RUNGS_DOWN, database.setting(RUNGS_DOWN, 0) + 1)
-        database.add_notice(
-            f"Job {job.number} ran out of memory; it and what follows are made with {below.arguments} until the engine "
-            f"is restarted."
-        )
+        database.add_notice(stepped_down(job.number, "on a GPU", f"with {below.arguments}"))
         return released
 
     def _finish(self, job: Job, name: str, seconds: float, watch: Watch, frames: "np.ndarray") -> bool:
@@ -280,7 +272,8 @@ class Engine:
 
     def _memory_advice(self, spec: ClipSpec, below: Tier | Rung | None) -> str:
         smaller = _smaller_variants(spec, self._options)
-        return shortage_advice(below, offloaded=self._options.offloaded, smaller=smaller, queue=True)
+        by_itself = "let the queue do so by itself (System tab)"
+        return shortage_advice(below, offloaded=self._options.offloaded, smaller=smaller, by_itself=by_itself)
 
 
 def _chosen(options: MakerOptions, database: Database) -> MakerOptions:
@@ -288,8 +281,8 @@ def _chosen(options: MakerOptions, database: Database) -> MakerOptions:
     options = read_settings(database).added_to(options)
     if not launched():
         return options
-    rung = _rung(options).lowered(database.setting(RUNGS_DOWN, 0))
-    return replace(options, sharding=rung.sharding, weights=rung.weights)
+    *lacked, rung = _rung(options).way_down(database.setting(RUNGS_DOWN, 0))
+    return replace(options, sharding=rung.sharding, weights=rung.weights, lacked=tuple(one.arguments for one in lacked))
 
 
 def _rung(options: MakerOptions) -> Rung:
@@ -315,13 +308,6 @@ def _smaller_variants(spec: ClipSpec, options: MakerOptions) -> list[str]:
     if asked is None:
         return []
     return [v.name for v in complete_variants(options.checkpoint_directory) if size(v) < size(asked)]
-
-
-def _free_memory() -> None:
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def _start_log(path: Path, *, to_terminal: bool) -> None:

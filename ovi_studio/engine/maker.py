@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from ovi_studio.clip import Clip
 from ovi_studio.jobs.model import Phase
 from ovi_studio.memory.tiers import AUTO
+from ovi_studio.models.attention_kernels import NATIVE
 from ovi_studio.parallel.plan import PLANNED, ShardingWish
 from ovi_studio.parallel.ranks import join_ranks
 from ovi_studio.spec import ClipSpec
@@ -49,8 +50,8 @@ class TieredMaker(Protocol):
     def tier(self) -> str | None:
         """The memory tier of the models that are or were to be loaded; None where less would not help."""
 
-    def use_tier(self, name: str) -> None:
-        """Load the models in this tier from now on."""
+    def use_tier(self, name: str, lacked: str) -> None:
+        """Load the models in this tier from now on, since `lacked` was not enough."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,8 @@ class MakerOptions:
     """What a maker is made with; the same choices as on the command line."""
 
     checkpoint_directory: Path
-    attention: str = "native"
-    compiled: bool = False
+    attention: str = NATIVE
+    compiled: bool | None = None
     offloaded: bool = False
     adapter_directory: Path | None = None
     """None is the default one (see `adapters.library`)."""
@@ -69,6 +70,9 @@ class MakerOptions:
     """How the weights lie on them."""
     weights: str = AUTO
     memory: str = AUTO
+    tf32: bool = False
+    lacked: tuple[str, ...] = ()
+    """Ways to use the memory that were tried before and were not enough."""
 
 
 class ModelMaker:
@@ -85,6 +89,8 @@ class ModelMaker:
             sharding=options.sharding,
             weights=options.weights,
             memory=options.memory,
+            tf32=options.tf32,
+            lacked=options.lacked,
         )
         self._generator = Generator(
             options.checkpoint_directory, compute, options.adapter_directory, ranks=join_ranks()
@@ -98,9 +104,9 @@ class ModelMaker:
         """See `TieredMaker`."""
         return None if self._asked is None else self._generator.tier(self._asked)
 
-    def use_tier(self, name: str) -> None:
+    def use_tier(self, name: str, lacked: str) -> None:
         """See `TieredMaker`."""
-        self._generator.use_tier(name)
+        self._generator.use_tier(name, lacked)
         self._loaded = None
 
     def __call__(self, spec: ClipSpec, report: Report) -> Clip:

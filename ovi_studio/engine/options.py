@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ovi_studio.checkpoints.layout import default_checkpoint_directory
 from ovi_studio.engine.maker import MakerOptions
-from ovi_studio.memory.options import add_memory_options
+from ovi_studio.memory.options import add_compute_options
 from ovi_studio.parallel.launch import add_options, sharding_wish
 
 DEFAULT_OUTPUT_DIRECTORY = Path("outputs")
@@ -24,11 +24,8 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
         help="folder with the checkpoints (default: %(default)s)",
     )
     parser.add_argument("--lora-dir", type=Path, help="folder with LoRA files (default: $OVI_LORA_DIR or loras)")
-    parser.add_argument("--attention", default="native", help="native, flash2, flash3 or sage (default: native)")
-    parser.add_argument("--compile", action="store_true", help="compile the transformer's blocks")
-    parser.add_argument("--cpu-offload", action="store_true", help="keep models in host memory while not used")
     add_options(parser)
-    add_memory_options(parser)
+    add_compute_options(parser)
 
 
 def maker_options(options: argparse.Namespace) -> MakerOptions:
@@ -43,4 +40,5 @@ def maker_options(options: argparse.Namespace) -> MakerOptions:
         sharding_wish(options),
         weights=options.weights,
         memory=options.memory,
+        tf32=bool(options.tf32),
     )

@@ -4,17 +4,14 @@ The command line comes first: what it switches on cannot be switched off here. I
 """
 
 from dataclasses import asdict, dataclass, replace
-from importlib.util import find_spec
 
 from ovi_studio.engine.maker import MakerOptions
 from ovi_studio.errors import JobError
 from ovi_studio.jobs.database import Database
 from ovi_studio.memory.formats import Weights
 from ovi_studio.memory.tiers import AUTO, CHOICES
+from ovi_studio.models.attention_kernels import KERNELS, NATIVE
 
-NATIVE = "native"
-_PACKAGES = {NATIVE: "torch", "flash2": "flash_attn", "flash3": "flash_attn_interface", "sage": "sageattention"}
-"""Name of an attention -> the module that it needs."""
 _KEY = "engine"
 
 
@@ -23,7 +20,9 @@ class EngineSettings:
     """See the fields of the same names in `MakerOptions`."""
 
     attention: str = NATIVE
-    compiled: bool = False
+    compilation: bool | None = None
+    """As `MakerOptions.compiled`; None: where it works."""
+    tf32: bool = False
     offloaded: bool = False
     previews: bool = True
     """Small pictures of a clip while it is made."""
@@ -47,7 +46,8 @@ class EngineSettings:
         return replace(
             options,
             attention=self.attention if options.attention == NATIVE else options.attention,
-            compiled=options.compiled or self.compiled,
+            compiled=self.compilation if options.compiled is None else options.compiled,
+            tf32=options.tf32 or self.tf32,
             offloaded=options.offloaded or self.offloaded,
             weights=self.weights if options.weights == AUTO else options.weights,
             memory=self.memory if options.memory == AUTO else options.memory,
@@ -56,7 +56,7 @@ class EngineSettings:
 
 def attentions() -> list[str]:
     """Those whose package is installed; PyTorch's own is the first."""
-    return [name for name, package in _PACKAGES.items() if find_spec(package) is not None]
+    return [name for name, kernel in KERNELS.items() if kernel.installed]
 
 
 def read_settings(database: Database) -> EngineSettings:

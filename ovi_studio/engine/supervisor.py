@@ -78,7 +78,8 @@ def engine_command(paths: StudioPaths, options: MakerOptions, maker: str = DEFAU
     """What starts an engine for a studio."""
     command = [sys.executable, "-m", "ovi_studio.engine", "--out", str(paths.outputs), "--state", str(paths.state)]
     command += ["--ckpt-dir", str(options.checkpoint_directory.absolute()), "--attention", options.attention]
-    command += ["--compile"] * options.compiled + ["--cpu-offload"] * options.offloaded
+    command += [] if options.compiled is None else ["--compile" if options.compiled else "--no-compile"]
+    command += ["--tf32"] * options.tf32 + ["--cpu-offload"] * options.offloaded
     command += ["--weights", options.weights, "--memory", options.memory]
     if options.adapter_directory is not None:
         command += ["--lora-dir", str(options.adapter_directory.absolute())]

@@ -90,6 +90,8 @@ class Job:
     progress: Progress | None
     """Only while it runs."""
     error: str | None
+    note: str | None
+    """What people should know of how it is made, although it is no error."""
     clip: Path | None
     """The mp4 of a job that is done."""
     created: float

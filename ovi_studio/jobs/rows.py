@@ -56,6 +56,7 @@ def job_of(row: sqlite3.Row, paths: StudioPaths) -> Job:
         cancelling=bool(row["cancel"]) and row["state"] == State.RUNNING,
         progress=_progress_of(row, paths),
         error=row["error"],
+        note=row["note"],
         clip=None if row["clip"] is None else paths.outputs / Path(row["clip"]).name,
         created=row["created"],
         started=row["started"],

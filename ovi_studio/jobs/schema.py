@@ -68,7 +68,9 @@ _PARTS = ("ALTER TABLE jobs ADD COLUMN part REAL",)
 # Has all that counting and estimating a long queue asks for, so that neither reads the rows.
 _COUNTED = ("CREATE INDEX jobs_counted ON jobs (state, variant, guided, steps)",)
 
-MIGRATIONS = (_FIRST, _PARTS, _COUNTED)
+_NOTED = ("ALTER TABLE jobs ADD COLUMN note TEXT",)
+
+MIGRATIONS = (_FIRST, _PARTS, _COUNTED, _NOTED)
 """Statements that lead from version n to n + 1."""
 
 

@@ -29,12 +29,21 @@ from ovi_studio.spec import ClipSpec
 MAX_NAME_LENGTH = 200
 """Characters of a batch's name."""
 PAUSED = "paused"
-RETRY_SMALLER = "retry_in_smaller_tier"
-"""The setting that lets a job which ran out of memory be made again in the next smaller tier, or on the next rung."""
+"""The setting under which the pause is kept."""
 RUNGS_DOWN = "rungs_down"
 """How many times several GPUs have run out of memory since somebody started the engine (see `parallel.rungs`)."""
-"""The setting under which the pause is kept."""
+_STEP_DOWN = "retry_in_smaller_tier"
 _AMONG = "id IN (SELECT value FROM json_each(:ids))"
+
+
+def steps_down(database: Database) -> bool:
+    """Whether a job that ran out of memory is made again with less of it; unless somebody decided otherwise, it is."""
+    return bool(database.setting(_STEP_DOWN, True))
+
+
+def allow_stepping_down(database: Database, allowed: bool) -> None:
+    """Decide that, for all pages and engines."""
+    database.put_setting(_STEP_DOWN, allowed)
 
 
 class Store:
@@ -106,7 +115,7 @@ class Store:
             ).fetchall()
             start = last_position(connection)
             connection.executemany(
-                f"UPDATE jobs SET state = 'queued', position = ?, attempt = 0, cancel = 0, error = NULL, "
+                f"UPDATE jobs SET state = 'queued', position = ?, attempt = 0, cancel = 0, error = NULL, note = NULL, "
                 f"started = NULL, finished = NULL, seconds = NULL, ended = NULL, {NO_PROGRESS} WHERE number = ?",
                 [(start + offset, row["number"]) for offset, row in enumerate(found, start=1)],
             )

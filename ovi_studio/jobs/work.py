@@ -140,15 +140,19 @@ class Work:
         """There is no clip, as was asked for."""
         return self._end(job, State.CANCELLED)
 
-    def release(self, job: Job) -> bool:
-        """Give a job back that is not to blame for it; the attempt does not count."""
+    def release(self, job: Job, note: str | None = None) -> bool:
+        """Give a job back that is not to blame for it; the attempt does not count.
+
+        Args:
+            note: what people should know of it from now on; None leaves what they know.
+        """
         remove_preview(self.database.paths, job.id)
         with self.database.write() as connection:
             changed = connection.execute(
                 f"UPDATE jobs SET state = CASE cancel WHEN 1 THEN 'cancelled' ELSE 'queued' END, "
-                f"attempt = attempt - 1, started = NULL, {NO_PROGRESS} "
+                f"attempt = attempt - 1, started = NULL, note = COALESCE(?, note), {NO_PROGRESS} "
                 f"WHERE id = ? AND owner = ? AND state = 'running'",
-                (job.id, self.owner),
+                (note, job.id, self.owner),
             ).rowcount
         return bool(changed)
 

@@ -9,7 +9,8 @@ from torch import nn
 
 from ovi_studio.memory.formats import Weights
 from ovi_studio.memory.gpu import usable_memory
-from ovi_studio.memory.streaming import HostedModel
+from ovi_studio.memory.host import require_host_memory
+from ovi_studio.memory.streaming import HostedModel, Pinning
 from ovi_studio.memory.tiers import AUTO, TIERS, MemoryPlan, find_tier, fitting_tier, plan_memory
 from ovi_studio.parallel.plan import Demand
 from ovi_studio.parallel.shards import is_sharded
@@ -23,18 +24,38 @@ if TYPE_CHECKING:
 def choose_plan(variant: Variant, device: torch.device, memory: str = AUTO, weights: str = AUTO) -> MemoryPlan:
     """The plan of a tier, or of the one that the free memory is enough for; raises `JobError` for unknown names.
 
-    A CPU has one memory: nothing is moved there unless a tier is asked for by name.
+    On a GPU what is free decides, not what is written on it; a tier that was asked for by name takes no more than a GPU
+    of its size has free. A CPU has one memory: nothing is moved there unless a tier is asked for by name.
     """
-    if memory != AUTO:
-        tier = find_tier(memory)
-    elif device.type == "cuda":
-        tier = fitting_tier(usable_memory(device))
+    asked = None if memory == AUTO else find_tier(memory)
+    if device.type == "cuda":
+        usable = usable_memory(device)
+        tier = asked or fitting_tier(usable)
+        free = usable if asked is None else min(usable, asked.free)
     else:
-        tier = TIERS[-1]
+        tier, free = asked or TIERS[-1], None
     # The largest clip of the variant is a square.
     side = int(variant.pixel_area**0.5) // SIDE * SIDE
     latent_size = side // LATENT_STRIDE, side // LATENT_STRIDE
-    return plan_memory(tier, Demand.of(variant, (side, side)), latent_size, _weights(variant, device, weights))
+    demand = Demand.of(variant, (side, side))
+    return plan_memory(tier, demand, latent_size, _weights(variant, device, weights), free=free)
+
+
+def check_host_memory(variant: Variant, plan: MemoryPlan, device: torch.device, *, offloaded: bool) -> None:
+    """Before models are loaded: raises `JobError` if host memory is too small for those that are to be at home there.
+
+    Args:
+        offloaded: as for `Placement`.
+    """
+    if device.type == "cuda" and not (offloaded or plan.tier.offloaded):
+        return
+    demand = Demand.of(variant).with_weights(plan.weights)
+    # What has 16 bits on a GPU is float32 on a CPU.
+    width = 1 if device.type == "cuda" else 2
+    plain = plan.weights is Weights.BF16
+    needed = demand.weight_bytes * (width if plain else 1) + (demand.text_encoder + demand.codecs) * width
+    advice = "or use int8 weights (--weights int8)" if plain else "or choose a smaller variant"
+    require_host_memory(needed, variant.name, advice)
 
 
 def _weights(variant: Variant, device: torch.device, weights: str) -> Weights | None:
@@ -55,9 +76,11 @@ class Placement:
 
     def __init__(self, models: "Models", device: torch.device, plan: MemoryPlan, *, offloaded: bool) -> None:
         self._hosted: dict[nn.Module, HostedModel] = {}
+        self._transformer = models.transformer
         if not (offloaded or plan.tier.offloaded):
             return
         transformer, text_encoder = models.transformer, models.text_encoder
+        pinning = Pinning(device)
         streamed = plan.resident < plan.blocks
         blocks = {
             transformer: (transformer.fusion_blocks, plan.resident),
@@ -67,7 +90,12 @@ class Placement:
         for model in (transformer, text_encoder, models.video_vae, models.audio_vae, models.vocoder):
             # What is sharded over ranks comes and goes by itself.
             if not is_sharded(model):
-                self._hosted[model] = HostedModel(model, device, *blocks.get(model, ()))
+                self._hosted[model] = HostedModel(model, device, *blocks.get(model, ()), pinning=pinning)
+
+    def follow(self, plan: MemoryPlan) -> None:
+        """Keep as many of the transformer's blocks on the device from now on as a plan says."""
+        if hosted := self._hosted.get(self._transformer):
+            hosted.keep(plan.resident)
 
     @contextmanager
     def in_use(self, model: nn.Module) -> Iterator[None]:

@@ -1,25 +1,46 @@
-"""What to do when memory ran out, in a sentence. Imports no torch."""
+"""What to do when memory ran out: give back what is not used, try again with less, or say what to change.
+
+Imports no torch.
+"""
+
+import gc
+import sys
+from collections.abc import Sequence
 
 from ovi_studio.memory.tiers import Tier
 from ovi_studio.parallel.rungs import Rung
 
 
-def shortage_advice(below: Tier | Rung | None, *, offloaded: bool, smaller: list[str], queue: bool) -> str:
+def shortage_advice(
+    below: Tier | Rung | None, *, offloaded: bool, smaller: Sequence[str] = (), by_itself: str | None = None
+) -> str:
     """A sentence for the one who asked for the clip.
 
     Args:
         below: what takes less memory, if anything does: the next smaller tier, or the next rung of several GPUs.
         smaller: variants that are here and need less.
-        queue: whether the clip comes from the page's queue.
+        by_itself: how to let that be tried without being asked, where this was not allowed.
     """
     parts = ["There is not enough memory for this clip. Close other programs that use the GPU"]
     if below is not None:
-        by_itself = ", or let the queue do so by itself (System tab)" if queue else ""
-        parts.append(f"{_way_down(below)}{by_itself}")
+        parts.append(_way_down(below) + (f", or {by_itself}" if by_itself else ""))
     elif not offloaded:
         parts.append("start Ovi Studio with --cpu-offload")
     names = f"a smaller variant: {', '.join(smaller)}" if smaller else "a variant with fewer pixels or fewer seconds"
     return f"{', '.join(parts)}, or choose {names}."
+
+
+def stepped_down(number: int, had: str, has: str) -> str:
+    """What is said of a job that is made again with less."""
+    return f"Job {number} ran out of memory {had}; it and what follows are made {has} until the engine is restarted."
+
+
+def free_unused_memory() -> None:
+    """Give back what nobody uses any more; an exception that is still handled holds on to what it was about."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _way_down(below: Tier | Rung) -> str:

@@ -4,7 +4,8 @@
 are streamed: there are a few slots of device memory, every block has its own, and while one block computes the next
 ones are on their way on a second stream. Nothing waits on the host: the streams wait for each other's events.
 
-- A block is packed into one piece of host memory, so that it comes in one copy; on a GPU this memory is pinned.
+- A block is packed into one piece of host memory, so that it comes in one copy; on a GPU this memory is pinned if the
+  system allows it (`Pinning`).
 - Parameters stay the same objects in the same modules, only their data is at another place: adapters, compiled code
   and state dictionaries see nothing of it. Home is what counts: whoever changes weights does it `at_rest`, or before.
 - Slots live as long as the model is in use. The copying stream is idle before they are given back, so the allocator
@@ -90,6 +91,42 @@ def transfers_for(device: torch.device, slots: int) -> Transfers:
     return CudaTransfers(device, slots) if device.type == "cuda" else DirectTransfers()
 
 
+class Pinning:
+    """Locks host memory, so that copies from it run beside the computation, until the system refuses once.
+
+    Windows, WSL and containers allow about half of the memory. Copies from what is not locked take longer and are
+    right all the same.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._ended = device.type != "cuda"
+
+    def pin(self, memory: Tensor) -> None:
+        """Lock it where it is: the allocator for pinned memory would round it up to a power of two."""
+        if self._ended:
+            return
+        address, runtime = memory.data_ptr(), torch.cuda.cudart()
+        error = int(runtime.cudaHostRegister(address, memory.numel() * memory.element_size(), 0))
+        if not error:
+            weakref.finalize(memory, runtime.cudaHostUnregister, address)
+            return
+        self._ended = True
+        self._clear_error()
+        log.warning("Host memory cannot be pinned any further (CUDA error %d): some blocks come slower.", error)
+
+    def _clear_error(self) -> None:
+        """The failed call has left its error for the next kernel that is launched: let that be one that nobody needs.
+
+        torch has no binding for `cudaGetLastError`, and reports the error once.
+        """
+        try:
+            torch.zeros(1, device=self._device).add_(1)
+            torch.cuda.synchronize(self._device)
+        except torch.AcceleratorError as error:
+            log.debug("Cleared: %s", error)
+
+
 class HostedModel:
     """A model in host memory.
 
@@ -100,6 +137,9 @@ class HostedModel:
         resident: how many of them are on the device as long as the model is in use; None: all. The others are rounded
             up to a multiple of `slots`, so that every slot is used in turn.
         slots: streamed blocks that are on the device at a time.
+        pinning: shared by the models that wait in the same host memory.
+
+    Raises `ValueError` for a model that is not in host memory, and for streamed blocks that are not alike.
     """
 
     def __init__(
@@ -110,17 +150,33 @@ class HostedModel:
         resident: int | None = None,
         slots: int = 2,
         transfers: Callable[[torch.device, int], Transfers] = transfers_for,
+        pinning: Pinning | None = None,
     ) -> None:
+        if elsewhere := {tensor.device.type for tensor in _tensors(model)} - {"cpu"}:
+            raise ValueError(f"a hosted model waits in host memory, not on {', '.join(elsewhere)}")
         self._model = model
         self._device = device
         self._slots = slots
         self._make_transfers = transfers
-        streamed = _evenly(len(blocks), 0 if resident is None else len(blocks) - resident, slots)
-        self._guarded = [blocks[depth] for depth in streamed]
-        self._packed = [_pack(block, pinned=device.type == "cuda") for block in self._guarded]
+        self._pinning = pinning or Pinning(device)
+        self._blocks = blocks
+        # As they are now: an adapter that runs beside them later is no part of what is streamed.
+        self._tensors = [tuple(_tensors(block)) for block in blocks]
+        self._packs: dict[int, _Packed] = {}
+        self._stream: _Stream | None = None
+        self.keep(resident)
+
+    def keep(self, resident: int | None) -> None:
+        """Let so many blocks stay on the device from the next use on; see the parameter of the same name."""
+        total = len(self._blocks)
+        streamed = _evenly(total, 0 if resident is None else total - resident, self._slots)
+        for depth in streamed:
+            if depth not in self._packs:
+                self._packs[depth] = _pack(self._tensors[depth], self._pinning)
+        self._guarded = [self._blocks[depth] for depth in streamed]
+        self._packed = [self._packs[depth] for depth in streamed]
         if len({packed.layout for packed in self._packed}) > 1:
             raise ValueError("streamed blocks must be alike")
-        self._stream: _Stream | None = None
 
     @property
     def streamed(self) -> int:
@@ -156,7 +212,7 @@ class HostedModel:
         packed = {tensor for one in self._packed for tensor in one.tensors}
         self._borrowed: dict[Tensor, tuple[Tensor, Tensor]] = {}
         try:
-            for tensor in [*self._model.parameters(), *self._model.buffers()]:
+            for tensor in _tensors(self._model):
                 if tensor not in packed:
                     home = tensor.data
                     tensor.data = home.to(self._device, non_blocking=True)
@@ -282,30 +338,23 @@ def _evenly(total: int, streamed: int, slots: int) -> list[int]:
     return [(2 * index + 1) * total // (2 * count) for index in range(count)]
 
 
-def _pack(block: nn.Module, *, pinned: bool) -> _Packed:
-    tensors = (*block.parameters(), *block.buffers())
+def _tensors(module: nn.Module) -> Iterator[Tensor]:
+    """Parameters and buffers."""
+    yield from module.parameters()
+    yield from module.buffers()
+
+
+def _pack(tensors: tuple[Tensor, ...], pinning: Pinning) -> _Packed:
     layout, end = [], 0
     for tensor in tensors:
         layout.append((end, tensor.shape, tensor.dtype))
         size = tensor.numel() * tensor.element_size()
         end += -(-size // _ALIGNMENT) * _ALIGNMENT
-    memory = torch.empty(end, dtype=torch.uint8, device=tensors[0].device)
+    memory = torch.empty(end, dtype=torch.uint8)
     packed = _Packed(memory, tensors, tuple(layout))
     homes = [tensor.data for tensor in tensors]
     packed.point_at(memory)
     for tensor, home in zip(tensors, homes, strict=True):
         tensor.data.copy_(home)
-    if pinned:
-        _pin(memory)
+    pinning.pin(memory)
     return packed
-
-
-def _pin(memory: Tensor) -> None:
-    """Lock host memory where it is: the allocator for pinned memory would round it up to a power of two."""
-    address, size = memory.data_ptr(), memory.numel()
-    runtime = torch.cuda.cudart()
-    error = int(runtime.cudaHostRegister(address, size, 0))
-    if error:
-        log.warning("Host memory cannot be pinned (CUDA error %d): blocks come slower.", error)
-    else:
-        weakref.finalize(memory, runtime.cudaHostUnregister, address)

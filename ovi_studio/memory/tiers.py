@@ -7,23 +7,25 @@ bytes, with d the width, L the video tokens, p the passes (2 with guidance) and 
     decode = video decoder + 4.4 MB * tile^2, or 2.7 MB for each latent pixel of a whole frame
     peak   = max(step, decode), with whatever else stays on the device
 
+What may be used is what is free, less the reserve (`memory.budget`); adapters that run beside the layers count too.
+
 The widths in `step` were counted as live tensors on the meta device (tests/test_tiers.py counts them again), with
-attention that does not keep its scores; nothing of it was measured on a GPU yet.
+attention that does not keep its scores. Peaks that were measured beside the planned ones: docs/performance.md.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ovi_studio.errors import JobError
+from ovi_studio.memory.budget import GIB, free_of_label, spendable
 from ovi_studio.memory.formats import Weights
-from ovi_studio.parallel.plan import GIB, Demand
+from ovi_studio.parallel.plan import Demand
 
 AUTO = "auto"
 SLOTS = 2
 """Device memory for so many streamed blocks: one computes, one arrives."""
 
-_RESERVE = 1.1e9
-"""Driver, libraries and the allocator's gaps; estimated."""
 _WIDTHS = 9.5
 _PARTIAL_WIDTHS = 7
 _TOKENS_AT_ONCE = 16_384
@@ -39,7 +41,7 @@ class Tier:
 
     name: str
     memory: float
-    """Bytes that the GPU must have free."""
+    """Bytes of the GPU that it is named after."""
     weights: Weights
     offloaded: bool
     """Models wait in host memory while they are not used."""
@@ -47,9 +49,9 @@ class Tier:
     """Latent pixels a side that the video decoder takes at a time; None: as many as memory has room for."""
 
     @property
-    def budget(self) -> float:
-        """Bytes that may be used."""
-        return self.memory - _RESERVE
+    def free(self) -> float:
+        """Bytes that must be free for it; as many as are on such a GPU when little else runs."""
+        return free_of_label(self.memory)
 
 
 TIERS: Sequence[Tier] = (
@@ -63,8 +65,7 @@ TIERS: Sequence[Tier] = (
 """From small to large."""
 ALL_RESIDENT = TIERS[-1].name
 CHOICES = (AUTO, *(tier.name for tier in TIERS))
-_MISSING = 0.94
-"""Of the memory that a GPU is sold with, so much is free when nothing else runs."""
+_SMALLEST_TILE = 8
 
 
 @dataclass(frozen=True)
@@ -77,16 +78,32 @@ class MemoryPlan:
     resident: int
     """Blocks that stay on the device during a clip; the others are streamed."""
     tile: int | None
-    step_bytes: float
-    """Predicted peak on the device while denoising."""
+    budget: float
+    """Bytes of the device that may be used."""
+    block_bytes: float
+    fixed_bytes: float
+    """What a step needs beside the blocks, predicted."""
     decode_bytes: float
-    """And while decoding."""
+    """Predicted peak on the device while decoding."""
     host_bytes: float
     """In host memory."""
+
+    def with_adapters(self, adapter_bytes: float) -> "MemoryPlan":
+        """The same with so many bytes of adapters beside the layers, which are where the transformer is."""
+        fixed = self.fixed_bytes + adapter_bytes
+        if not self.tier.offloaded:
+            return replace(self, fixed_bytes=fixed, decode_bytes=self.decode_bytes + adapter_bytes)
+        resident = _resident_blocks(self.blocks, self.block_bytes, self.budget - fixed)
+        return replace(self, fixed_bytes=fixed, resident=min(self.resident, resident))
 
     @property
     def streamed(self) -> int:
         return self.blocks - self.resident
+
+    @property
+    def step_bytes(self) -> float:
+        """Predicted peak on the device while denoising."""
+        return self.fixed_bytes + (self.resident + (SLOTS if self.streamed else 0)) * self.block_bytes
 
     @property
     def peak_bytes(self) -> float:
@@ -108,7 +125,7 @@ def find_tier(name: str) -> Tier:
 
 def fitting_tier(free: float) -> Tier:
     """The largest tier for so many free bytes; the smallest one if none fits."""
-    return next((tier for tier in reversed(TIERS) if tier.memory * _MISSING <= free), TIERS[0])
+    return next((tier for tier in reversed(TIERS) if tier.free <= free), TIERS[0])
 
 
 def tier_below(name: str) -> Tier | None:
@@ -117,37 +134,47 @@ def tier_below(name: str) -> Tier | None:
     return TIERS[index - 1] if index else None
 
 
-def plan_memory(tier: Tier, demand: Demand, latent_size: tuple[int, int], weights: Weights | None = None) -> MemoryPlan:
+def plan_memory(
+    tier: Tier,
+    demand: Demand,
+    latent_size: tuple[int, int],
+    weights: Weights | None = None,
+    *,
+    free: float | None = None,
+) -> MemoryPlan:
     """What stays where, for the largest clip that is to be made.
 
     Args:
         demand: its weights are replaced by the tier's, or by `weights`.
         latent_size: (height, width) of its video latents.
+        free: bytes of the device that this process may have; None: as many as a GPU of the tier has.
     """
     weights = weights or tier.weights
     demand = demand.with_weights(weights)
-    blocks = demand.sizes.layers
+    budget = spendable(tier.free if free is None else free)
+    others = demand.text_encoder + demand.codecs
     fixed = demand.other_bytes + _text_bytes(demand) + activation_bytes(demand)
-    resident = blocks
-    if tier.offloaded:
-        room = tier.budget - fixed
-        if blocks * demand.block_bytes > room:
-            affordable = int((room - SLOTS * demand.block_bytes) // demand.block_bytes)
-            resident = _even(blocks, max(0, affordable))
-    slots = SLOTS if resident < blocks else 0
-    others = 0 if tier.offloaded else demand.text_encoder + demand.codecs
-    step = fixed + (resident + slots) * demand.block_bytes + others
     stays = 0 if tier.offloaded else demand.weight_bytes + demand.text_encoder
+    blocks = demand.sizes.layers
     return MemoryPlan(
         tier=tier,
         weights=weights,
         blocks=blocks,
-        resident=resident,
+        resident=_resident_blocks(blocks, demand.block_bytes, budget - fixed) if tier.offloaded else blocks,
         tile=tier.tile,
-        step_bytes=step,
+        budget=budget,
+        block_bytes=demand.block_bytes,
+        fixed_bytes=fixed if tier.offloaded else fixed + others,
         decode_bytes=decode_bytes(latent_size, tier.tile) + stays,
-        host_bytes=demand.weight_bytes + demand.text_encoder + demand.codecs if tier.offloaded else 0,
+        host_bytes=demand.weight_bytes + others if tier.offloaded else 0,
     )
+
+
+def _resident_blocks(blocks: int, block_bytes: float, room: float) -> int:
+    """How many of the blocks can stay where so many bytes are left for blocks; the slots of the others come first."""
+    if blocks * block_bytes <= room:
+        return blocks
+    return _even(blocks, max(0, int(room // block_bytes) - SLOTS))
 
 
 def activation_bytes(demand: Demand) -> float:
@@ -163,6 +190,19 @@ def decode_bytes(latent_size: tuple[int, int], tile: int | None) -> float:
     if tile is None or max(height, width) <= tile:
         return _VIDEO_DECODER + _WHOLE_FRAME_PIXEL * height * width
     return _VIDEO_DECODER + _DECODER_PIXEL * min(tile, height) * min(tile, width)
+
+
+def fitting_tile(latent_size: tuple[int, int], room: float, limit: int | None) -> int | None:
+    """Latent pixels a side that the decoder can take in so many bytes beside its weights; None: whole frames.
+
+    Args:
+        limit: not more than so many, even if there is room.
+    """
+    height, width = latent_size
+    if (limit is None or max(height, width) <= limit) and _WHOLE_FRAME_PIXEL * height * width <= room:
+        return None
+    affordable = math.sqrt(max(0.0, room) / _DECODER_PIXEL)
+    return max(_SMALLEST_TILE, int(min(affordable, math.inf if limit is None else limit)))
 
 
 def _text_bytes(demand: Demand) -> float:

@@ -1,5 +1,6 @@
-"""Attention kernels by name, through diffusers' dispatcher. PyTorch's own is the default; the others if installed."""
+"""Attention through diffusers' dispatcher, by the kernel that was chosen (`attention_kernels`)."""
 
+import torch
 from diffusers.models.attention_dispatch import (
     AttentionBackendName,
     _check_attention_backend_requirements,
@@ -8,27 +9,42 @@ from diffusers.models.attention_dispatch import (
 from torch import Tensor
 
 from ovi_studio.errors import JobError
+from ovi_studio.models.attention_kernels import KERNELS, Kernel
 
-BACKENDS = {
+_BACKENDS = {
     "native": AttentionBackendName.NATIVE,
     "flash2": AttentionBackendName.FLASH,
     "flash3": AttentionBackendName._FLASH_3,
     "sage": AttentionBackendName.SAGE,
 }
-"""Name in Ovi Studio -> name in diffusers."""
+"""Name of a kernel -> its name in diffusers."""
 
 
-def choose_backend(name: str) -> AttentionBackendName:
-    """The kernel called `name`; raises `JobError` if it is unknown or its package is not installed."""
-    if name not in BACKENDS:
-        raise JobError(f"There is no attention called {name!r}; choose one of {', '.join(BACKENDS)}.")
+def choose_backend(name: str, device: torch.device) -> AttentionBackendName:
+    """The kernel called `name`.
+
+    Raises `JobError` if it is unknown, is not made for the device, or its package is not installed.
+    """
+    if name not in KERNELS:
+        raise JobError(f"There is no attention called {name!r}; choose one of {', '.join(KERNELS)}.")
+    kernel = KERNELS[name]
+    if not _runs_on(kernel, device):
+        here = torch.cuda.get_device_name(device) if device.type == "cuda" else "the CPU"
+        raise JobError(f"Attention {name!r} needs {kernel.gpus} and does not run on {here}; use 'native'.")
     try:
-        _check_attention_backend_requirements(BACKENDS[name])
+        _check_attention_backend_requirements(_BACKENDS[name])
     except (RuntimeError, ImportError) as error:
         raise JobError(
             f"Attention {name!r} needs a package that is not installed here ({error}); install it or use 'native'."
         ) from error
-    return BACKENDS[name]
+    return _BACKENDS[name]
+
+
+def _runs_on(kernel: Kernel, device: torch.device) -> bool:
+    if device.type != "cuda":
+        return kernel.runs_on(None)
+    # AMD's GPUs have no such capability; their builds of these packages know them.
+    return torch.version.hip is not None or kernel.runs_on(torch.cuda.get_device_capability(device))
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, backend: AttentionBackendName) -> Tensor:

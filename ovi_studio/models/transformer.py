@@ -23,6 +23,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ovi_studio.models.compilation import allow_many_variants
 from ovi_studio.models.fusion_block import (
     FusionBlock,
     KeyValue,
@@ -194,6 +195,7 @@ class OviTransformer(ModelMixin, ConfigMixin):
 
     def compile_blocks(self) -> None:
         """Compile what a block does in one visit: one compilation serves all of them, since they are alike."""
+        allow_many_variants()
         for block in self.fusion_blocks:
             block.advance = torch.compile(block.advance)  # type: ignore[method-assign]
 

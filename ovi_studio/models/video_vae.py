@@ -59,6 +59,8 @@ class Patch:
     rows: slice
     columns: slice
     pixels: Tensor
+    finite: Tensor
+    """bool, a scalar: whether all of them were numbers before they were cut to their range."""
 
 
 def decode(vae: AutoencoderKLWan, latents: Tensor, tile: int | None = None) -> Iterator[Patch]:
@@ -155,7 +157,8 @@ def decode_tile(vae: AutoencoderKLWan, features: Tensor, tile: Region) -> Iterat
         x = target.cut_from(x, regions[-1])
         frames = slice(start, start + x.shape[2])
         start = frames.stop
-        yield Patch(frames, pixels.rows, pixels.columns, unpatchify(x, vae.config.patch_size)[0].clamp(-1, 1))
+        picture = unpatchify(x, vae.config.patch_size)[0]
+        yield Patch(frames, pixels.rows, pixels.columns, picture.clamp(-1, 1), torch.isfinite(picture).all())
 
 
 def _resolutions(decoder: nn.Module) -> tuple[list[int], list[int]]:

@@ -28,6 +28,8 @@ class Piece:
     rows: slice
     columns: slice
     pixels: np.ndarray
+    finite: bool
+    """Whether all of them were numbers before they became bytes."""
 
 
 def decode_pieces(vae: AutoencoderKLWan, latents: Tensor, tile: int | None, ranks: Ranks) -> Iterator[list[Piece]]:
@@ -64,4 +66,4 @@ def grid(height: int, width: int, limit: int | None, ranks: int) -> tuple[int, i
 
 
 def _piece(patch: Patch) -> Piece:
-    return Piece(patch.frames, patch.rows, patch.columns, to_bytes(patch.pixels))
+    return Piece(patch.frames, patch.rows, patch.columns, to_bytes(patch.pixels), bool(patch.finite))

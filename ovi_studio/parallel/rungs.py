@@ -24,12 +24,12 @@ class Rung:
         """The next one with less on each GPU; None if there is none."""
         return next((rung for rung in self._ladder() if rung != self), None)
 
-    def lowered(self, times: int) -> "Rung":
-        """So many rungs further down, or as far as it goes."""
-        rung = self
-        for _ in range(times):
-            rung = rung.below() or rung
-        return rung
+    def way_down(self, times: int) -> list["Rung"]:
+        """From this one so many rungs down, or as far as it goes; the last one is where that leads."""
+        way = [self]
+        while len(way) <= times and (below := way[-1].below()) is not None:
+            way.append(below)
+        return way
 
     def _ladder(self) -> Iterator["Rung"]:
         """Down from here: nothing stays gathered, then shares wait in host memory, then weights take half."""

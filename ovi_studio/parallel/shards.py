@@ -40,13 +40,9 @@ def part_of(tensor: Tensor, values: Tensor) -> Tensor:
     return distribute_tensor(values, tensor.device_mesh, tensor.placements, src_data_rank=None).to_local()
 
 
-def write(target: Tensor, values: Tensor) -> Tensor:
-    """Give a weight whole values, which every rank has; returns them in the weight's number format."""
-    if not isinstance(target, DTensor):
-        return target.copy_(values)
-    rounded = values.to(target.dtype)
-    target.to_local().copy_(part_of(target, rounded))
-    return rounded
+def write(target: Tensor, values: Tensor) -> None:
+    """Give a weight whole values in its number format, which every rank has; each keeps its part."""
+    local_part(target).copy_(part_of(target, values))
 
 
 def home(tensor: Tensor) -> torch.device:

@@ -19,11 +19,13 @@ class MovingAverage:
 
     def __init__(self, tensors: Mapping[str, Tensor], decay: float) -> None:
         self.tensors = {name: tensor.detach().clone().float() for name, tensor in tensors.items()}
-        self._sources = [tensor.detach() for tensor in tensors.values()]
+        # Not what they hold now: a parameter that goes to other memory and comes back holds another tensor.
+        self._sources = list(tensors.values())
         self._decay = decay
 
     @torch.no_grad()
     def update(self, count: int) -> None:
         """Take in the weights as they are now, for the `count`-th time (from 1)."""
         decay = min(self._decay, (count - 1) / (count + 9))
-        torch._foreach_lerp_(list(self.tensors.values()), self._sources, 1 - decay)
+        sources = [tensor.detach() for tensor in self._sources]
+        torch._foreach_lerp_(list(self.tensors.values()), sources, 1 - decay)

@@ -6,6 +6,7 @@ dim), one for each caption, in any floating-point format. A file appears under i
 
 import functools
 import hashlib
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ovi_studio.errors import JobError
-from ovi_studio.training.flow import Batch
+from ovi_studio.training.flow import Batch, Unconditional
+
+SELECTION = "selection.safetensors"
+"""In a work folder: what its run is trained on, for processes that have no text encoder."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +43,29 @@ def write_sample(folder: Path, name: str, sample: Sample, metadata: Mapping[str,
         raise ValueError("a sample needs at least one caption")
     tensors = {"video": sample.video, "audio": sample.audio}
     tensors |= {f"text.{index}": text for index, text in enumerate(sample.texts)}
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.safetensors"
+    _write(path, tensors, metadata)
+    return path
+
+
+def write_selection(path: Path, names: Sequence[str], unconditional: Unconditional) -> None:
+    """Write which samples a run takes, and what it sees instead of their captions."""
+    tensors = {"video": unconditional.video, "audio": unconditional.audio}
+    _write(path, tensors, {"names": json.dumps(list(names))})
+
+
+def read_selection(path: Path) -> tuple[list[str], Unconditional]:
+    """What `write_selection` wrote; raises `JobError` if that cannot be read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = json.loads(file.metadata()["names"])
+            return names, Unconditional(*(file.get_tensor(name).clone() for name in ("video", "audio")))
+    except (OSError, SafetensorError) as error:
+        raise JobError(f"{path} cannot be read ({error}); start the training again.") from error
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         # A slice would drag its whole storage into the file.
@@ -48,7 +73,6 @@ def write_sample(folder: Path, name: str, sample: Sample, metadata: Mapping[str,
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-    return path
 
 
 class LatentDataset:

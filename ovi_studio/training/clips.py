@@ -114,11 +114,11 @@ def encode_folder(
 def encode_clip(path: Path, captions: Sequence[str], studio: Studio, shape: Shape) -> Sample:
     """One clip through text encoder and codecs; raises `JobError` if it cannot be used."""
     frames, samples = read_clip(path, shape)
-    models, device = studio.models, studio.device
-    vae, audio_vae = models.video_vae.to(device), models.audio_vae.to(device)
-    video = video_vae.encode(vae, video_vae.from_bytes(frames).to(device))[0]
-    mel = mel_spectrogram(torch.from_numpy(samples).unsqueeze(0).to(device))
-    audio = audio_vae.encode(mel)[0].T
+    vae, audio_vae, device = studio.models.video_vae, studio.models.audio_vae, studio.device
+    with studio.in_use(vae, audio_vae):
+        video = video_vae.encode(vae, video_vae.from_bytes(frames).to(device))[0]
+        mel = mel_spectrogram(torch.from_numpy(samples).unsqueeze(0).to(device))
+        audio = audio_vae.encode(mel)[0].T
     return Sample(_half(video), _half(audio), studio.embed(captions))
 
 

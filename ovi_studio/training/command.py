@@ -2,10 +2,9 @@
 
 import argparse
 import dataclasses
-import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ovi_studio.checkpoints.layout import default_checkpoint_directory
 from ovi_studio.errors import JobError
@@ -13,10 +12,12 @@ from ovi_studio.parallel.launch import launch_if_several
 from ovi_studio.parallel.ranks import launched
 from ovi_studio.spec import ClipSpec, parse_size
 from ovi_studio.training.settings import FlowSettings, TrainSettings
+from ovi_studio.training.shortage import lighter_training, shortage_said
 
 if TYPE_CHECKING:
     from ovi_studio.training.cache import LatentDataset
-    from ovi_studio.training.prepare import Studio
+    from ovi_studio.training.lora import LoraSettings
+    from ovi_studio.training.prepare import Studio, Wanted
 
 _LAYERS = ("attention", "fusion", "ffn")
 _TOWERS = ("video", "audio")
@@ -100,7 +101,7 @@ def _train_lora(options: argparse.Namespace) -> int:
         )
         return lambda weights, _: save_lora(weights, options.out, lora, card)
 
-    return _run(options, start, rate=1.0)
+    return _run(options, start, lora, rate=1.0)
 
 
 def _train_whole(options: argparse.Namespace) -> int:
@@ -112,45 +113,88 @@ def _train_whole(options: argparse.Namespace) -> int:
         return lambda weights, _: save_weights(weights, options.out)
 
     # Whole weights need smaller steps than an adapter that begins at nothing.
-    return _run(options, start, rate=0.1)
+    return _run(options, start, None, rate=0.1)
 
 
-def _run(options: argparse.Namespace, start: Callable[..., Callable[..., None]], rate: float) -> int:
+def _run(
+    options: argparse.Namespace,
+    start: Callable[..., Callable[..., None]],
+    lora: "LoraSettings | None",
+    rate: float,
+) -> int:
     """Encode, train, write; `start` makes the transformer trainable and returns what writes the result."""
     if options.out.suffix != ".safetensors":
         raise JobError("The result's file name ends in .safetensors.")
     work = options.work or Path("outputs") / "training" / options.out.stem
 
-    from ovi_studio.training.cache import LatentDataset
-    from ovi_studio.training.prepare import Studio
+    from ovi_studio.memory.gpu import compute_device
+    from ovi_studio.models.compilation import choose_compilation
+    from ovi_studio.training.cache import SELECTION, LatentDataset, read_selection, write_selection
+    from ovi_studio.training.prepare import Studio, is_leader
     from ovi_studio.training.trainer import CHECKPOINT, train
 
     if (work / "run" / CHECKPOINT).is_file() and not options.resume:
         raise JobError(f"{work} holds a run already; go on with --resume, choose another --work, or delete it.")
     if options.gpus > 1 and options.sample_prompt:
         raise JobError("Sample clips cannot be made while the model is divided over several GPUs; leave them out.")
-    studio = Studio.load(options.variant, options.ckpt_dir or default_checkpoint_directory())
-    names = _encode(options, studio, work / "clips")
-    if options.encode_only:
-        return 0
-    # The same command again, on every rank; what is encoded is there by then.
-    launch_if_several(options.gpus, "ovi_studio", options.arguments)
+    checkpoints = options.ckpt_dir or default_checkpoint_directory()
+    if not launched():
+        _wanted(options, lora, checkpoints).require_memory(encode_only=options.encode_only)
+        choose_compilation(options.compile or False, compute_device(), measured=False)
+    studio = Studio.load(options.variant, checkpoints)
+    if not launched():
+        with shortage_said("clips were encoded", lambda: "close other programs that use it; what is encoded is kept"):
+            names = _encode(options, studio, work / "clips")
+            write_selection(work / SELECTION, names, studio.unconditional())
+        if options.encode_only:
+            return 0
+        # The same command again, on every rank; what it is trained on is there by then.
+        launch_if_several(options.gpus, "ovi_studio", options.arguments)
+    names, unconditional = read_selection(work / SELECTION)
     settings = _settings(options, studio, rate)
     dataset = LatentDataset(work / "clips", names)
-    unconditional = studio.unconditional()
-    export = start(studio, dataset, settings)
-    train(
-        studio.models.transformer,
-        dataset,
-        unconditional,
-        settings,
-        work / "run",
-        export=export,
-        on_checkpoint=_sampler(options, studio, work / "samples") if options.sample_prompt else None,
-    )
+    with shortage_said("training", lambda: _what_to_change(options, work / "run" / CHECKPOINT)):
+        export = start(studio, dataset, settings)
+        train(
+            studio.models.transformer,
+            dataset,
+            unconditional,
+            settings,
+            work / "run",
+            export=export,
+            on_checkpoint=_sampler(options, studio, work / "samples") if options.sample_prompt else None,
+        )
     if is_leader():
         print(f"Wrote {options.out}.")
     return 0
+
+
+def _what_to_change(options: argparse.Namespace, checkpoint: Path) -> str:
+    """For a run that lacked memory."""
+    from ovi_studio.training.prepare import find_machine
+
+    lighter = [] if options.gradient_checkpointing else ["--gradient-checkpointing"]
+    if options.batch_size > 1:
+        lighter.append(f"--batch-size {options.batch_size // 2}")
+    more = [count for count in find_machine(options.gpus).gpu_counts if count > options.gpus]
+    lighter += [f"--gpus {count}" for count in more[:1]]
+    kept = checkpoint.is_file()
+    return lighter_training(lighter, "go on from its last checkpoint with --resume" if kept else "begin again")
+
+
+def _wanted(options: argparse.Namespace, lora: "LoraSettings | None", checkpoints: Path) -> "Wanted":
+    from ovi_studio.training.prepare import Wanted
+
+    return Wanted(
+        variant=options.variant,
+        checkpoint_directory=checkpoints,
+        lora=lora,
+        batch_size=options.batch_size,
+        size=options.size,
+        checkpointed=options.gradient_checkpointing,
+        gpus=options.gpus,
+        sampled=bool(options.sample_prompt),
+    )
 
 
 def _encode(options: argparse.Namespace, studio: "Studio", cache: Path) -> list[str]:
@@ -161,24 +205,17 @@ def _encode(options: argparse.Namespace, studio: "Studio", cache: Path) -> list[
     from ovi_studio.training.clips import encode_folder
 
     size = snap_size(*(options.size or studio.variant.default_size), studio.variant.pixel_area)
-    with tqdm(unit="clip", disable=None if is_leader() else True) as bar:
+    with tqdm(unit="clip", disable=None) as bar:
 
         def on_done(done: int, of: int) -> None:
             bar.total = of
             bar.update(done - bar.n)
 
         encoded = encode_folder(options.folder, cache, studio, size, options.trigger, on_done)
-    if not is_leader():
-        return list(encoded.names)
     for skipped in encoded.skipped:
         print(f"left out: {skipped.reason}")
     print(f"{len(encoded.names)} clips, {encoded.reused} of them encoded before, {len(encoded.skipped)} left out.")
     return list(encoded.names)
-
-
-def is_leader() -> bool:
-    """Whether this process speaks for all of them."""
-    return not launched() or os.environ.get("RANK") == "0"
 
 
 def _settings(options: argparse.Namespace, studio: "Studio", rate: float) -> TrainSettings:
@@ -204,16 +241,20 @@ def _settings(options: argparse.Namespace, studio: "Studio", rate: float) -> Tra
 def _sampler(options: argparse.Namespace, studio: "Studio", folder: Path) -> Callable[[int], None]:
     """Makes the sample prompts' clips with the weights as they are; steps stand in the files' names."""
     from ovi_studio.media import write_clip
-    from ovi_studio.pipeline import Compute, Pipeline
+    from ovi_studio.pipeline import Pipeline
 
     def sample(step: int) -> None:
         transformer = studio.models.transformer
-        compute = Compute(studio.device, transformer.dtype, offloaded=studio.device.type == "cuda")
-        pipeline = Pipeline(studio.variant, studio.models, compute)
-        for number, prompt in enumerate(options.sample_prompt):
-            wanted: dict[str, Any] = {"prompt": prompt, "variant": studio.variant.name, "steps": options.sample_steps}
-            clip = pipeline(ClipSpec(**wanted, seed=options.seed))
-            print(f"sample: {write_clip(clip, folder, f'step_{step:06}_{number}')}", flush=True)
-        transformer.to(studio.device).train()
+        # It waits at home like the other models. The optimizer holds its parameters, not where their data is.
+        transformer.to("cpu")
+        try:
+            pipeline = Pipeline(studio.variant, studio.models, studio.sampling_compute())
+            for number, prompt in enumerate(options.sample_prompt):
+                spec = ClipSpec(
+                    prompt=prompt, variant=studio.variant.name, steps=options.sample_steps, seed=options.seed
+                )
+                print(f"sample: {write_clip(pipeline(spec), folder, f'step_{step:06}_{number}')}", flush=True)
+        finally:
+            transformer.to(studio.device).train()
 
     return sample

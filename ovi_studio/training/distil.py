@@ -8,6 +8,7 @@ is used with the solver `euler` at the same timesteps and with both guidance sca
 
 import itertools
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -84,8 +85,11 @@ def student_walk(predict: Predict, ways: Ways, sigmas: Sequence[float]) -> tuple
 def gap(transformer: OviTransformer, ways: Ways, sigmas: Sequence[float]) -> tuple[float, float]:
     """Mean squared distance of the student's clean latents from the teacher's, for video and audio."""
     predict = VelocityModel(transformer)
-    ways = _to(ways, next(transformer.parameters()).device)
-    video, audio = student_walk(predict, ways, sigmas)
+    device, dtype = next(transformer.parameters()).device, transformer.dtype
+    ways = _to(ways, device)
+    # Latents are float32, whatever the model computes in.
+    with torch.autocast(device.type, dtype) if dtype == torch.bfloat16 else nullcontext():
+        video, audio = student_walk(predict, ways, sigmas)
     return (
         functional.mse_loss(video, ways.video[:, -1]).item(),
         functional.mse_loss(audio, ways.audio[:, -1]).item(),

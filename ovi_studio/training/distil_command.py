@@ -10,6 +10,7 @@ from pathlib import Path
 from ovi_studio.checkpoints.layout import default_checkpoint_directory
 from ovi_studio.errors import JobError
 from ovi_studio.spec import format_timesteps, parse_timesteps
+from ovi_studio.training.shortage import lighter_training, shortage_said
 from ovi_studio.variants import Part
 
 HELD_OUT = 16
@@ -55,10 +56,19 @@ def run(options: argparse.Namespace) -> int:
         raise JobError("Ask for at least 5 trajectories; some hundreds are needed for a good adapter.")
     part = _parse_part(options.part)
 
-    from ovi_studio.training.prepare import Studio, claim
+    from ovi_studio.training.lora import LoraSettings
+    from ovi_studio.training.prepare import Studio, Wanted, claim
     from ovi_studio.training.trajectories import Teacher, write_trajectories
 
-    studio = Studio.load(options.variant, options.ckpt_dir or default_checkpoint_directory())
+    checkpoints = options.ckpt_dir or default_checkpoint_directory()
+    Wanted(
+        variant=options.variant,
+        checkpoint_directory=checkpoints,
+        lora=LoraSettings(rank=options.rank),
+        batch_size=options.batch_size,
+        flexible=False,
+    ).require_memory()
+    studio = Studio.load(options.variant, checkpoints)
     layer = studio.variant.slg_layer
     teacher = Teacher(
         timesteps=parse_timesteps(options.timesteps) or (),
@@ -76,21 +86,22 @@ def run(options: argparse.Namespace) -> int:
         | {"model": studio.digest(Part.TRANSFORMER, Part.TEXT_ENCODER), "seed": options.seed}
         | {"prompts": hashlib.sha256("\n".join(prompts).encode()).hexdigest()},
     )
-    texts = studio.embed(prompts)
-    transformer = studio.models.transformer.to(studio.device)
-    write_trajectories(
-        transformer,
-        teacher,
-        texts,
-        studio.unconditional(),
-        studio.latent_shapes,
-        work / "trajectories",
-        seed=options.seed,
-        part=part,
-        on_done=_progress("trajectory"),
-    )
-    if options.part is None:
-        _train(options, studio, teacher, work)
+    with shortage_said("distilling", lambda: _what_to_change(options)):
+        texts = studio.embed(prompts)
+        transformer = studio.models.transformer.to(studio.device)
+        write_trajectories(
+            transformer,
+            teacher,
+            texts,
+            studio.unconditional(),
+            studio.latent_shapes,
+            work / "trajectories",
+            seed=options.seed,
+            part=part,
+            on_done=_progress("trajectory"),
+        )
+        if options.part is None:
+            _train(options, studio, teacher, work)
     return 0
 
 
@@ -137,6 +148,12 @@ def _train(options: argparse.Namespace, studio, teacher, work: Path) -> None:  #
         print(f"  {tower}: {old:.4f} with {steps} passes of the model, {new:.4f} with the adapter")
     print(f"Wrote {options.out}: use it with solver euler, timesteps {timesteps} and both guidance scales 1.")
     (work / "gap.json").write_text(json.dumps({"before": before, "after": after}), encoding="utf-8")
+
+
+def _what_to_change(options: argparse.Namespace) -> str:
+    """For a run that lacked memory."""
+    lighter = [f"--batch-size {options.batch_size // 2}"] if options.batch_size > 1 else []
+    return lighter_training(lighter, "give the command again, which goes on from what is there")
 
 
 def _prompts(options: argparse.Namespace) -> list[str]:

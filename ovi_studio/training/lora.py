@@ -79,7 +79,7 @@ def add_lora(transformer: OviTransformer, settings: LoraSettings, seed: int = 0)
     layers = chosen_layers(transformer, settings)
     # The base model's own format does not decide that of what is trained.
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # the host's, which is the one that is restored
         config = LoraConfig(
             r=settings.rank, lora_alpha=settings.scale * settings.rank, target_modules=layers, bias="none"
         )

@@ -3,23 +3,41 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ovi_studio.checkpoints.hashes import file_sha256
-from ovi_studio.checkpoints.layout import Inventory, require
+from ovi_studio.checkpoints.layout import Inventory, complete_variants, require
 from ovi_studio.checkpoints.load import Models, load_models
 from ovi_studio.errors import JobError
-from ovi_studio.memory.gpu import compute_device
+from ovi_studio.memory.allocator import forbid_spilling
+from ovi_studio.memory.formats import Weights
+from ovi_studio.memory.gpu import available_memory, compute_device, usable_memory
+from ovi_studio.memory.host import require_host_memory
+from ovi_studio.memory.streaming import HostedModel
+from ovi_studio.memory.tiers import fitting_tier
+from ovi_studio.models.precision import set_tf32
 from ovi_studio.models.text_encoder import encode_texts
+from ovi_studio.parallel.launch import PUBLISHED_HEADS
+from ovi_studio.parallel.plan import Demand, sharing_counts
+from ovi_studio.parallel.ranks import launched
+from ovi_studio.pipeline import Compute
 from ovi_studio.prompts import MAX_PROMPT_LENGTH, format_prompt
+from ovi_studio.sizes import snap_size
 from ovi_studio.spec import DEFAULT_AUDIO_NEGATIVE_PROMPT, DEFAULT_VIDEO_NEGATIVE_PROMPT
+from ovi_studio.training import memory
 from ovi_studio.training.flow import Unconditional
 from ovi_studio.variants import LATENT_STRIDE, Part, Variant
+
+if TYPE_CHECKING:
+    from ovi_studio.training.lora import LoraSettings
 
 _PUBLISHED_RATE, _PUBLISHED_WIDTH = 1e-4, 3072
 _TEXTS_AT_ONCE = 32
@@ -27,7 +45,7 @@ _TEXTS_AT_ONCE = 32
 
 @dataclass(frozen=True)
 class Studio:
-    """A variant's models for training, on the device."""
+    """A variant's models for training, in host memory, and the device where they are used."""
 
     inventory: Inventory
     models: Models
@@ -35,16 +53,23 @@ class Studio:
 
     @classmethod
     def load(cls, variant_name: str, checkpoint_directory: Path) -> "Studio":
-        """On the GPU in bfloat16 or the CPU in float32; raises `JobError` if the variant is not complete."""
+        """For the GPU in bfloat16 or the CPU in float32; raises `JobError` if the variant is not complete.
+
+        Every model waits in host memory until it is used. One of several ranks has a transformer alone, and only the
+        leader's has its weights: the others build it without memory, and `sharding.shard` brings each its share.
+        """
         inventory = require(variant_name, checkpoint_directory)
         if torch.cuda.is_available() and (rank := os.environ.get("LOCAL_RANK")):
             torch.cuda.set_device(int(rank))
         device = compute_device()
+        forbid_spilling(device)
+        set_tf32(False)
         # Gradients near zero fall into the range of denormal numbers, with which a CPU computes many times slower.
         torch.set_flush_denormal(True)
-        # Parts wait in host memory: text encoder and codecs are used before the transformer is trained.
         dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-        return cls(inventory, load_models(inventory, torch.device("cpu"), dtype), device)
+        nowhere = [part for part in Part if launched() and not (part is Part.TRANSFORMER and is_leader())]
+        places = dict.fromkeys(nowhere, torch.device("meta"))
+        return cls(inventory, load_models(inventory, torch.device("cpu"), dtype, places), device)
 
     @property
     def variant(self) -> Variant:
@@ -68,27 +93,111 @@ class Studio:
         """AdamW's for adapters: 1e-4 at the published width, in inverse proportion to width (arXiv 2203.03466)."""
         return _PUBLISHED_RATE * _PUBLISHED_WIDTH / self.variant.dimensions["fusion"]["video"]["dim"]
 
+    @contextmanager
+    def in_use(self, *models: nn.Module) -> Iterator[None]:
+        """These models compute on the device; afterwards they wait in host memory again."""
+        with ExitStack() as stack:
+            for model in models:
+                stack.enter_context(HostedModel(model, self.device).in_use())
+            yield
+
     @torch.no_grad()
     def embed(self, texts: Sequence[str]) -> list[Tensor]:
         """Embeddings (tokens, dim) of prompts, with the variant's audio tag, on the host."""
-        encoder = self.models.text_encoder.to(self.device)
+        encoder = self.models.text_encoder
         limit = self.variant.dimensions["fusion"]["video"]["text_len"]
         written = [format_prompt(text, self.variant.audio_tag) for text in texts]
         embeddings: list[Tensor] = []
-        for start in range(0, len(written), _TEXTS_AT_ONCE):
-            some = encode_texts(encoder, self.models.tokenizer, written[start : start + _TEXTS_AT_ONCE], limit)
-            embeddings += [embedding.cpu().clone() for embedding in some]
-        encoder.to("cpu")
+        with self.in_use(encoder):
+            for start in range(0, len(written), _TEXTS_AT_ONCE):
+                some = encode_texts(encoder, self.models.tokenizer, written[start : start + _TEXTS_AT_ONCE], limit)
+                embeddings += [embedding.cpu().clone() for embedding in some]
         return embeddings
 
     def unconditional(self) -> Unconditional:
         """Embeddings of the default negative prompts, which the negative pass sees when clips are made."""
         return Unconditional(*self.embed([DEFAULT_VIDEO_NEGATIVE_PROMPT, DEFAULT_AUDIO_NEGATIVE_PROMPT]))
 
+    def sampling_compute(self) -> Compute:
+        """For a clip while the transformer is trained and at home: the state of training stays on the GPU meanwhile."""
+        dtype = self.models.transformer.dtype
+        if self.device.type != "cuda":
+            return Compute(self.device, dtype)
+        tier = fitting_tier(available_memory(self.device))
+        return Compute(self.device, dtype, offloaded=True, weights=Weights.BF16, memory=tier.name)
+
     def digest(self, *parts: Part) -> str:
         """Of the files that hold these parts of the variant."""
         digests = [file_sha256(path) for part in parts for path in self.inventory.files[part]]
         return hashlib.sha256(" ".join(digests).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What a command is asked to train, as far as memory follows from it."""
+
+    variant: str
+    checkpoint_directory: Path
+    lora: "LoraSettings | None"
+    """None: all weights."""
+    batch_size: int
+    size: tuple[int, int] | None = None
+    """(height, width) of the clips, which are scaled to the variant's pixel area; None: the variant's own."""
+    checkpointed: bool = False
+    gpus: int = 1
+    sampled: bool = False
+    """Sample clips are made meanwhile."""
+    flexible: bool = True
+    """The command has `--gradient-checkpointing` and `--gpus`."""
+
+    def require_memory(self, *, encode_only: bool = False) -> None:
+        """Refuse what neither the GPUs nor the host can hold, before anything is loaded; raises `JobError`."""
+        variant = require(self.variant, self.checkpoint_directory).variant
+        demand = memory.TrainingDemand(
+            clip=self._clip(variant),
+            lora=self.lora,
+            batch_size=self.batch_size,
+            checkpointed=self.checkpointed,
+            gpus=self.gpus,
+        )
+        machine = find_machine(self.gpus)
+        on_gpu = torch.cuda.is_available()
+        if on_gpu and not encode_only:
+            memory.require_gpu_memory(demand, variant.name, machine, self._smaller(demand), flexible=self.flexible)
+        if on_gpu:
+            memory.require_text_encoder_memory(demand.clip.text_encoder, machine)
+        if encode_only:
+            return
+        # A file in fp8 is converted while it is loaded.
+        stored_as_used = not variant.name.endswith("_fp8")
+        needed = memory.host_bytes(demand, on_gpu=on_gpu, stored_as_used=stored_as_used, sampled=self.sampled)
+        require_host_memory(needed, f"This training of {variant.name}", "or use a machine with more memory")
+
+    def _clip(self, variant: Variant) -> Demand:
+        return Demand.of(variant, snap_size(*(self.size or variant.default_size), variant.pixel_area))
+
+    def _smaller(self, demand: memory.TrainingDemand) -> list[tuple[str, Demand]]:
+        """Variants that are here and need less, the largest first."""
+        clips = [(variant.name, self._clip(variant)) for variant in complete_variants(self.checkpoint_directory)]
+        needs = {name: replace(demand, clip=clip).gpu_bytes for name, clip in clips}
+        smaller = [(name, clip) for name, clip in clips if needs[name] < demand.gpu_bytes]
+        return sorted(smaller, key=lambda found: needs[found[0]], reverse=True)
+
+
+def is_leader() -> bool:
+    """Whether this process speaks for all of them."""
+    return not launched() or os.environ.get("RANK") == "0"
+
+
+def find_machine(gpus: int) -> memory.Machine:
+    """The GPUs of this machine, for a run on so many of them."""
+    if not torch.cuda.is_available():
+        return memory.Machine(memory=0)
+    there = torch.cuda.device_count()
+    kind = compute_device().type
+    smallest = min(usable_memory(torch.device(kind, index)) for index in range(min(gpus, there)))
+    counts = [1] if sys.platform == "win32" else sharing_counts(there, PUBLISHED_HEADS)
+    return memory.Machine(memory=smallest, gpu_counts=counts)
 
 
 def read_prompts(path: Path) -> list[str]:

@@ -20,13 +20,13 @@ from ovi_studio.training.flow import VelocityModel
 
 
 def shard(accelerator: Accelerator, model: VelocityModel) -> nn.Module:
-    """Leave this process its share of the model, which every process has whole and on the host."""
+    """Leave this process its share of the model, which the leader has whole and the others on the meta device."""
     plugin = FullyShardedDataParallelPlugin(
         fsdp_version=2,
         auto_wrap_policy="transformer_based_wrap",
         transformer_cls_names_to_wrap=["FusionBlock"],
         reshard_after_forward=True,
-        cpu_ram_efficient_loading=False,
+        cpu_ram_efficient_loading=True,
     )
     # On a CPU Accelerate would pass the plugin over.
     accelerator.state.distributed_type = DistributedType.FSDP
@@ -39,14 +39,19 @@ def shard(accelerator: Accelerator, model: VelocityModel) -> nn.Module:
     return sharded
 
 
-def whole(value: Any) -> Any:
-    """Tensors, or lists and dictionaries of them, gathered on the host; every process must ask for them."""
+def whole(value: Any, *, kept: bool = True) -> Any:
+    """Tensors, or lists and dictionaries of them, gathered on the host; every process must ask for them.
+
+    Args:
+        kept: whether this process wants them; else it has nothing in their place, and needs no memory for them.
+    """
     if isinstance(value, dict):
-        return {key: whole(part) for key, part in value.items()}
+        return {key: whole(part, kept=kept) for key, part in value.items()}
     if isinstance(value, list):
-        return [whole(part) for part in value]
+        return [whole(part, kept=kept) for part in value]
     if isinstance(value, Tensor):
-        return gathered(value).detach().cpu()
+        tensor = gathered(value)
+        return tensor.detach().cpu() if kept else None
     return value
 
 

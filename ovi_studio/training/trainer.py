@@ -65,7 +65,7 @@ def train(
         on_checkpoint: called with the step after every checkpoint; its time is not counted as training.
 
     Raises:
-        JobError: the run in `folder` cannot be continued with these parameters.
+        JobError: the run in `folder` cannot be continued with these parameters, or its loss became NaN or infinite.
     """
     if not isinstance(unconditional, Unconditional):
         unconditional = Unconditional(*unconditional)
@@ -162,6 +162,8 @@ class _Run:
             if self.elapsed - window.elapsed >= self.settings.log_seconds:
                 window = self.report(window, on_progress)
             if self.elapsed - saved >= 60 * self.settings.checkpoint_minutes:
+                if window.steps:  # what is saved was looked at
+                    window = self.report(window, on_progress)
                 self.save(on_checkpoint)
                 saved = self.elapsed
                 clock = time.monotonic() - self.elapsed
@@ -216,7 +218,10 @@ class _Run:
             on_progress(progress)
         # A run that has left the numbers never comes back, and its checkpoint would be lost with it.
         if not math.isfinite(progress.video + progress.audio + progress.gradient):
-            raise ArithmeticError(f"the loss is no number any more at step {self.step}; lower the learning rate")
+            kept = "the last checkpoint" if (self.folder / CHECKPOINT).is_file() else "the beginning"
+            raise JobError(
+                f"The loss is no number any more at step {self.step}; lower the learning rate and go on from {kept}."
+            )
         return _Window(self)
 
     def save(self, on_checkpoint: OnCheckpoint | None = None) -> None:
@@ -228,7 +233,8 @@ class _Run:
                 "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
                 "step": self.step,
                 "elapsed": self.elapsed,
-            }
+            },
+            kept=self.accelerator.is_main_process,
         )
         if self.accelerator.is_main_process:
             self._write(state)
@@ -248,7 +254,8 @@ class _Run:
         path = self.folder / CHECKPOINT
         if not path.is_file():
             return
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        # Every rank reads the whole file to take its share: mapped, it is in memory once at most.
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=self.settings.sharded)
         _check_same(path, self.parameters, state["parameters"])
         with torch.no_grad():
             for name, parameter in self.parameters.items():

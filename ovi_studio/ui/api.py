@@ -150,6 +150,7 @@ def job_facts(job: Job) -> dict[str, Any]:
         "seconds_left": progress.seconds_left if progress else None,
         "seconds": job.seconds,
         "error": job.error,
+        "note": job.note,
         "clip": _name(job.clip),
         "spec": spec,
     }

@@ -137,6 +137,7 @@ def recipe_html(job: Job | None, variant: Variant | None) -> str:
         "Skipped block": _skipped(spec.slg_layer, variant),
         "LoRAs": adapters_words(spec),
         "Made in": format_seconds(job.seconds),
+        "Memory": job.note or "",
         "File": job.clip.name,
     }
     items = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in rows.items() if value)

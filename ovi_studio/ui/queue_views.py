@@ -80,8 +80,8 @@ def _state(job: Job) -> tuple[str, str, str]:
     if job.state is State.FAILED:
         return STATE_NAMES[job.state], job.error or "", ""
     if job.state is State.DONE and job.seconds is not None:
-        return STATE_NAMES[job.state], f"in {format_seconds(job.seconds)}", ""
-    return STATE_NAMES[job.state], "", ""
+        return STATE_NAMES[job.state], " · ".join(filter(None, [f"in {format_seconds(job.seconds)}", job.note])), ""
+    return STATE_NAMES[job.state], job.note or "", ""
 
 
 def _picture(job: Job) -> str:

@@ -11,14 +11,10 @@ from ovi_studio.errors import JobError
 from ovi_studio.jobs.store import Store
 from ovi_studio.memory.formats import Weights
 from ovi_studio.memory.tiers import AUTO, TIERS
+from ovi_studio.models.attention_kernels import KERNELS
 from ovi_studio.ui.views import notice_html
 
-_NAMES = {
-    "native": "PyTorch's own",
-    "flash2": "flash-attn 2",
-    "flash3": "flash-attn 3",
-    "sage": "SageAttention",
-}
+_COMPILATION = {None: AUTO, True: "on", False: "off"}
 _GIVEN = "Fixed by the command line."
 _PRIVATE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
@@ -36,7 +32,7 @@ def build_settings(studio: Shelf, shown: Any) -> None:
     given = studio.options
     with gr.Column(elem_id="settings"):
         attention = gr.Dropdown(
-            [(_NAMES[name], name) for name in attentions()],
+            [(KERNELS[name].title, name) for name in attentions()],
             label="Attention",
             info=_GIVEN if given.attention != "native" else "Others appear here once their package is installed.",
             interactive=given.attention == "native",
@@ -64,10 +60,20 @@ def build_settings(studio: Shelf, shown: Any) -> None:
                 filterable=False,
                 elem_id="setting-memory",
             )
-        compiled = gr.Checkbox(
+        compilation = gr.Dropdown(
+            [("where it works", AUTO), ("always", "on"), ("never", "off")],
             label="Compile the transformer",
-            info=_GIVEN if given.compiled else "The first clip of each size takes longer, the others less.",
-            interactive=not given.compiled,
+            info=_GIVEN
+            if given.compiled is not None
+            else "The first clip of each size takes longer, the others less; needs a GPU with Triton.",
+            interactive=given.compiled is None,
+            filterable=False,
+            elem_id="setting-compilation",
+        )
+        tf32 = gr.Checkbox(
+            label="TF32 for the sound's models",
+            info=_GIVEN if given.tf32 else "A little faster and a little less exact, on RTX 30 and newer.",
+            interactive=not given.tf32,
         )
         offloaded = gr.Checkbox(
             label="Keep models in host memory while they are not used",
@@ -77,16 +83,27 @@ def build_settings(studio: Shelf, shown: Any) -> None:
         previews = gr.Checkbox(label="Live preview", info="A small picture of a clip every few steps.")
         save = gr.Button("Save and restart the engine", elem_id="save-settings", size="md")
         notice = gr.HTML(elem_classes="fleeting")
-    fields = [attention, compiled, offloaded, previews, weights, memory]
+    fields = [attention, compilation, tf32, offloaded, previews, weights, memory]
 
     def look() -> Any:
         kept = read_settings(studio.store.database)
         options = kept.added_to(given)
-        return options.attention, options.compiled, options.offloaded, kept.previews, options.weights, options.memory
+        return (
+            options.attention,
+            _COMPILATION[options.compiled],
+            options.tf32,
+            options.offloaded,
+            kept.previews,
+            options.weights,
+            options.memory,
+        )
 
-    def keep(attention: str, compiled: bool, offloaded: bool, previews: bool, weights: str, memory: str) -> str:
+    def keep(
+        attention: str, compilation: str, tf32: bool, offloaded: bool, previews: bool, weights: str, memory: str
+    ) -> str:
+        wishes = {name: wish for wish, name in _COMPILATION.items()}
         try:
-            settings = EngineSettings(attention, compiled, offloaded, previews, weights, memory)
+            settings = EngineSettings(attention, wishes.get(compilation), tf32, offloaded, previews, weights, memory)
             keep_settings(studio.store.database, settings)
         except JobError as error:
             return notice_html(str(error), "Not saved")

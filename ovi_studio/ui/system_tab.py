@@ -24,7 +24,7 @@ from ovi_studio.engine.supervisor import Supervisor, tail
 from ovi_studio.errors import JobError
 from ovi_studio.gpu_memory import gpu_memory
 from ovi_studio.jobs.paths import StudioPaths
-from ovi_studio.jobs.store import RETRY_SMALLER, Store
+from ovi_studio.jobs.store import Store, allow_stepping_down, steps_down
 from ovi_studio.ui import system_views as views
 from ovi_studio.ui.settings_panel import build_settings
 from ovi_studio.ui.views import good_html, notice_html
@@ -146,14 +146,14 @@ class _Handlers:
     def retries(self) -> bool:
         """Whether a clip that ran out of memory is made again in a smaller memory tier."""
         try:
-            return bool(self._studio.store.database.setting(RETRY_SMALLER, False))
+            return steps_down(self._studio.store.database)
         except JobError:
-            return False
+            return True
 
     def allow_retries(self, allowed: bool) -> None:
         """Change that, for all pages and engines."""
         try:
-            self._studio.store.database.put_setting(RETRY_SMALLER, bool(allowed))
+            allow_stepping_down(self._studio.store.database, bool(allowed))
         except JobError as error:
             raise gr.Error(str(error)) from error
 

@@ -1,0 +1,46 @@
+"""A training that lacks memory ends with a sentence and not with a traceback. Imports no torch."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from ovi_studio.errors import JobError, is_out_of_memory
+from ovi_studio.parallel.ranks import launched
+
+
+@contextmanager
+def shortage_said(doing: str, advice: Callable[[], str]) -> Iterator[None]:
+    """Let a lack of memory within become a `JobError`.
+
+    Args:
+        doing: what was done with the memory.
+        advice: asked for when it is needed.
+
+    One of several ranks says so and ends at once, since the interpreter's way out would wait for an exchange with ranks
+    that wait for this one; their launcher ends those.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, JobError):
+            sentence = str(error)
+        elif is_out_of_memory(error):
+            sentence = f"Memory ran out while {doing}; {advice()}."
+        else:
+            raise
+        if launched():
+            print(f"error: {sentence}", file=sys.stderr, flush=True)
+            os._exit(1)
+        raise JobError(sentence) from error
+
+
+def lighter_training(options: Sequence[str], go_on: str) -> str:
+    """What to do about a lack of memory.
+
+    Args:
+        options: that take less memory and that this run does not have.
+        go_on: how what was done is not lost.
+    """
+    change = f"take less with {' or '.join(options)}" if options else "take a variant with fewer pixels or seconds"
+    return f"close other programs that use it, or {change}, and {go_on}"

@@ -1,0 +1,86 @@
+"""NaN and infinite values: a sentence ends the job, as early as they can be seen, and nothing is written."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ovi_studio.checkpoints.layout import require
+from ovi_studio.errors import JobError
+from ovi_studio.generate import Generator
+from ovi_studio.pipeline import Compute, Pipeline
+from ovi_studio.spec import ClipSpec
+
+SPEC = ClipSpec(prompt="a red ball bounces", variant="tiny", steps=4, seed=7)
+CPU = torch.device("cpu")
+INVALID = pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+
+Spoil = Callable[[nn.Module], None]
+
+
+@pytest.fixture
+def pipeline(tiny_bundle: Path) -> Pipeline:
+    return Pipeline.load(require("tiny", tiny_bundle), Compute(CPU, torch.float32))
+
+
+def spoil(module: nn.Module, value: float, after: int = 0) -> list[int]:
+    """Let one value of what a module gives be no number, from its call number `after` on; returns the calls."""
+    calls: list[int] = []
+
+    def hook(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        calls.append(len(calls))
+        if len(calls) > after:
+            output = output.clone()
+            output.view(-1)[3] = value
+        return output
+
+    module.register_forward_hook(hook)
+    return calls
+
+
+@INVALID
+def test_latents_that_are_no_numbers_end_the_clip_in_the_step_that_made_them(pipeline: Pipeline, value: float) -> None:
+    calls = spoil(pipeline.models.transformer.video_model.head, value, after=3)  # two passes a step
+    steps = []
+    with pytest.raises(JobError, match="values of the latents after step 2 of 4 are NaN or infinite; try lower guid"):
+        pipeline(SPEC, lambda step: steps.append(step.index))
+    assert steps == [1]
+    assert len(calls) == 4
+
+
+def test_latents_of_the_sound_count_as_well(pipeline: Pipeline) -> None:
+    spoil(pipeline.models.transformer.audio_model.head, float("nan"))
+    with pytest.raises(JobError, match="the latents after step 1 of 4"):
+        pipeline(SPEC)
+
+
+@INVALID
+def test_samples_that_are_no_numbers_are_refused(pipeline: Pipeline, value: float) -> None:
+    spoil(pipeline.models.vocoder, value)
+    with pytest.raises(JobError, match="values of the sound are NaN or infinite"):
+        pipeline(SPEC)
+
+
+@INVALID
+def test_frames_that_are_no_numbers_are_refused(pipeline: Pipeline, value: float) -> None:
+    spoil(pipeline.models.video_vae.decoder.conv_out, value, after=2)
+    with pytest.raises(JobError, match="values of the picture are NaN or infinite"):
+        pipeline(SPEC)
+
+
+def test_the_sentence_names_what_may_have_done_it(tiny_bundle: Path) -> None:
+    pipeline = Pipeline.load(require("tiny", tiny_bundle), Compute(CPU, torch.float32, weights="int8"))
+    spoil(pipeline.models.transformer.video_model.head, float("nan"))
+    with pytest.raises(JobError, match=r"try weights in bf16 instead of int8\.$"):
+        pipeline(SPEC)
+
+
+def test_nothing_is_written(tiny_bundle: Path, tmp_path: Path) -> None:
+    generator = Generator(tiny_bundle, Compute(CPU, torch.float32))
+    spoil(generator.pipeline("tiny").models.vocoder, float("nan"))
+    with pytest.raises(JobError, match="the sound"):
+        generator.make(SPEC, tmp_path)
+    assert list(tmp_path.iterdir()) == []
