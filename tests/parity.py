@@ -363,7 +363,7 @@ def _build_pipeline(directory: Path, case: dict[str, Tensor], place: Place) -> P
         files={},
         dimensions={"fusion": _read_json(directory / "fusion.config.json")},
     )
-    return Pipeline(variant, models, Compute(place.device, place.dtype, memory=ALL_RESIDENT))
+    return Pipeline(variant, models, Compute(place.device, place.dtype, memory=ALL_RESIDENT, compiled=False))
 
 
 # Adapters

@@ -32,7 +32,7 @@ def bundle(rig: Rig) -> Inventory:
 
 def load_pipeline(rig: Rig, inventory: Inventory, **options: Any) -> Pipeline:
     """With everything on the device if `options` (of `Compute`) say nothing else."""
-    return Pipeline.load(inventory, Compute(rig.device, rig.dtype, **{"memory": "max", **options}))
+    return Pipeline.load(inventory, Compute(rig.device, rig.dtype, **{"memory": "max", "compiled": False, **options}))
 
 
 def clip_spec(rig: Rig, variant: Variant, **others: Any) -> ClipSpec:

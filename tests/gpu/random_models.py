@@ -55,7 +55,7 @@ def random_transformer(
 ) -> OviTransformer:
     """One whose weights are on `home`."""
     model = filled(meta_transformer(fusion, rig.dtype, weights).to_empty(device=home), rig.device, seed)
-    model.set_attention(choose_backend("native"))
+    model.set_attention(choose_backend("native", rig.device))
     return model
 
 

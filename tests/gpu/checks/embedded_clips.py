@@ -2,6 +2,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from gpu.bundles import (
     OTHER_ROUNDING,
     SAME_NUMBERS,
@@ -19,7 +21,8 @@ from ovi_studio.clip import Clip
 from ovi_studio.errors import JobError
 from ovi_studio.memory.formats import Weights
 from ovi_studio.memory.tiers import TIERS
-from ovi_studio.models.attention import BACKENDS, choose_backend
+from ovi_studio.models.attention import choose_backend
+from ovi_studio.models.attention_kernels import KERNELS
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ def check(rig: Rig, found: Findings) -> None:
 
     expected = clips({})
     require(difference(expected["prompt"], expected["picture"])[0] > 1, "The picture makes no difference to the clip.")
-    for way in _ways(found):
+    for way in _ways(rig.device, found):
         try:
             made = clips(way.options)
         except JobError as error:
@@ -57,17 +60,17 @@ def check(rig: Rig, found: Findings) -> None:
         require_near(found, way.name, made.values(), expected.values(), way.bound)
 
 
-def _ways(found: Findings) -> Iterator[Way]:
+def _ways(device: torch.device, found: Findings) -> Iterator[Way]:
     yield Way("the same again", {}, SAME_NUMBERS)
     for weights in (Weights.INT8, Weights.FP8):
         yield Way(f"{weights} weights", {"weights": weights}, OTHER_ROUNDING)
     for tier in TIERS[:-1]:
         yield Way(f"tier {tier.name}", {"memory": tier.name, "weights": Weights.BF16}, SAME_NUMBERS)
-    for attention in BACKENDS:
+    for attention in KERNELS:
         if attention == "native":
             continue
         try:
-            choose_backend(attention)
+            choose_backend(attention, device)
         except JobError as error:
             found.leave_out(f"attention {attention}", str(error))
         else:

@@ -3,7 +3,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import torch
-from torch.utils._triton import has_triton
 
 from gpu.check import Findings, Rig, require
 from gpu.device import measured, require_host_memory
@@ -13,6 +12,7 @@ from gpu.steps import StepInputs, all_finite, guided_step, relative_error, step_
 from ovi_studio.bench import Shape
 from ovi_studio.memory.gpu import usable_memory
 from ovi_studio.memory.streaming import HostedModel
+from ovi_studio.models.compilation import compiler_problem
 from ovi_studio.models.transformer import OviTransformer
 
 _ROOM = 4e9
@@ -33,8 +33,9 @@ def check(rig: Rig, found: Findings) -> None:
         results = {}
         for name in ("eager", "compiled"):
             if name == "compiled":
-                if not (rig.on_gpu and has_triton()):
-                    found.leave_out("compiled blocks", "PyTorch finds no Triton for this device.")
+                problem = compiler_problem(rig.device) if rig.on_gpu else "it takes longer on a CPU than all the rest"
+                if problem is not None:
+                    found.leave_out("compiled blocks", f"{problem}.")
                     continue
                 clean.callback(torch.compiler.reset)
                 model.compile_blocks()

@@ -49,7 +49,7 @@ def check(rig: Rig, found: Findings) -> None:
         audio_vae=random_audio_vae(rig, CPU),
         vocoder=random_vocoder(rig, CPU),
     )
-    pipeline = Pipeline(variant, models, Compute(rig.device, rig.dtype, memory=_TIER), plan=plan)
+    pipeline = Pipeline(variant, models, Compute(rig.device, rig.dtype, memory=_TIER, compiled=False), plan=plan)
     gc.collect()
     steps = []
     with allocator_limit(rig.device, plan.tier.memory), measured(rig.device) as work:
