@@ -2,6 +2,7 @@
 rem Sets Ovi Studio up in .venv and runs it.
 rem   launch.bat                 the page on http://localhost:7860
 rem   launch.bat test            all tests
+rem   launch.bat test-gpu        checks on a GPU of 24 GB or more
 rem   launch.bat generate ...    any command of "python -m ovi_studio"
 rem Set-up is skipped when requirements.txt has not changed since the last time.
 setlocal
@@ -30,6 +31,7 @@ if "%~1"=="" goto page
 set "FIRST=%~1"
 if "%FIRST:~0,2%"=="--" goto page
 if /i "%FIRST%"=="test" goto test
+if /i "%FIRST%"=="test-gpu" goto gpu
 .venv\Scripts\python.exe -m ovi_studio %*
 exit /b %errorlevel%
 
@@ -41,6 +43,10 @@ exit /b %errorlevel%
 .venv\Scripts\ruff.exe format --check . || exit /b 1
 .venv\Scripts\ruff.exe check . || exit /b 1
 .venv\Scripts\python.exe -m pytest %2 %3 %4 %5 %6 %7 %8 %9
+exit /b %errorlevel%
+
+:gpu
+.venv\Scripts\python.exe tests\gpu %2 %3 %4 %5 %6 %7 %8 %9
 exit /b %errorlevel%
 
 :try

@@ -2,6 +2,7 @@
 # Sets Ovi Studio up in .venv and runs it.
 #   ./launch.sh                 the page on http://localhost:7860
 #   ./launch.sh test            all tests
+#   ./launch.sh test-gpu        checks on a GPU of 24 GB or more
 #   ./launch.sh generate ...    any command of `python -m ovi_studio`
 # Set-up is skipped when requirements.txt has not changed since the last time.
 set -euo pipefail
@@ -40,6 +41,10 @@ case "${1:-}" in
     .venv/bin/ruff format --check .
     .venv/bin/ruff check .
     exec .venv/bin/python -m pytest "$@"
+    ;;
+  test-gpu)
+    shift
+    exec .venv/bin/python tests/gpu "$@"
     ;;
   *) exec .venv/bin/python -m ovi_studio "$@" ;;
 esac

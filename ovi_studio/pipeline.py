@@ -5,7 +5,7 @@ import math
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -348,7 +348,7 @@ class Pipeline:
         return {
             "size": list(frames.shape[1:3]),
             "checkpoint": {path.name: digest for path, digest in digests.items()},
-            "versions": {name: importlib.metadata.version(name) for name in _RECORDED_PACKAGES},
+            "versions": _versions(),
             "machine": _machine(self.compute),
             "memory": plan.record()
             | ({"lacked_memory_with": list(self.compute.lacked)} if self.compute.lacked else {}),
@@ -385,6 +385,15 @@ def _tile_size(height: int, width: int, device: torch.device, limit: int | None)
     """Latent pixels a side: at most `limit`, and what the device has room for now; None: whole frames."""
     room = spendable(available_memory(device)) if device.type == "cuda" else math.inf
     return fitting_tile((height, width), room, limit)
+
+
+def _versions() -> dict[str, str]:
+    """Of the packages that are installed: clips can be made without PyAV, only not written."""
+    versions = {}
+    for name in _RECORDED_PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
 
 
 def _machine(compute: Compute) -> dict[str, Any]:

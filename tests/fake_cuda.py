@@ -97,6 +97,7 @@ class FakeCuda:
         put(torch.cuda, "_cudart", self._runtime())
         put(torch.cuda, "_initialized", True)
         put(torch.cuda, "_cached_device_count", None)
+        put(torch.cuda, "default_generators", tuple(torch.Generator() for _ in self.cards))
         put(torch.cuda, "_get_device_properties", self._properties)
         put(torch.cuda, "_exchange_device", self._exchange)
         put(torch.cuda, "_maybe_exchange_device", self._exchange)

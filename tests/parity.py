@@ -2,7 +2,8 @@
 
 `python tests/parity.py DIR` runs each case that it finds in a folder of the form of `tests/reference`, prints case,
 error, tolerance and verdict, and ends with 1 if one fails. Configurations are read and cases globbed: a folder with
-other sizes, seeds and case names works as well.
+other sizes, seeds and case names works as well. With `--device cuda` the models compute on a GPU, in float32 without
+TF32; random numbers differ there, so a clip begins with the noise of the case.
 """
 
 import argparse
@@ -35,6 +36,8 @@ from ovi_studio.adapters.stack import AdapterUse, Strength
 from ovi_studio.checkpoints.load import Models, assign, text_encoder_tensors, video_vae_tensors, vocoder_tensors
 from ovi_studio.conditioning import TextEmbeddings, first_frame_pixels
 from ovi_studio.errors import JobError
+from ovi_studio.memory.gpu import compute_device
+from ovi_studio.memory.tiers import ALL_RESIDENT
 from ovi_studio.models import video_vae
 from ovi_studio.models.audio_vae import AudioVAE
 from ovi_studio.models.text_encoder import build_text_encoder
@@ -43,6 +46,7 @@ from ovi_studio.models.vocoder import Vocoder
 from ovi_studio.pictures import read_picture
 from ovi_studio.pipeline import Compute, Pipeline
 from ovi_studio.prompts import format_prompt
+from ovi_studio.sampling.denoise import Latents
 from ovi_studio.sampling.solvers import advance, build_scheduler, timesteps
 from ovi_studio.sizes import picture_size, snap_size
 from ovi_studio.spec import ClipSpec
@@ -58,6 +62,22 @@ ADAPTER_TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where the models compute, and in which number format; the audio codec is float32 everywhere."""
+
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+
+    @property
+    def draws_as_the_reference(self) -> bool:
+        """Random numbers depend on the device and on the number format."""
+        return self == CPU
+
+
+CPU = Place(torch.device("cpu"))
+
+
+@dataclass(frozen=True)
 class Case:
     """One comparison; `error` computes the relative L2 error, or the number of wrong answers where equality counts."""
 
@@ -66,17 +86,32 @@ class Case:
     error: Callable[[], float]
 
 
-def find_cases(directory: Path) -> Iterator[Case]:
+def find_cases(directory: Path, place: Place = CPU) -> Iterator[Case]:
     """Every case in `directory`, in the order from parts to the whole."""
-    parts = (_host, _image, _fusion, _solvers, _video_vae, _text_encoder, _audio_codec)
-    for find in (*parts, _pipeline, _adapters, _refused_adapters, _key_lists):
-        yield from find(directory)
+    yield from _host(directory)
+    yield from _image(directory)
+    yield from find_computing_cases(directory, place)
+    yield from _refused_adapters(directory)
+    yield from _key_lists(directory)
+
+
+def find_computing_cases(directory: Path, place: Place) -> Iterator[Case]:
+    """The cases whose result depends on the device."""
+    for find in (_fusion, _solvers, _video_vae, _text_encoder, _audio_codec, _pipeline, _adapters):
+        yield from find(directory, place)
+
+
+def forget_models() -> None:
+    """Give back the memory of the models that several cases share."""
+    for load in (_transformer, _load_video_vae, _load_audio_codec):
+        load.cache_clear()
 
 
 def relative_error(result: Tensor, expected: Tensor) -> float:
     """Relative L2 error; a wrong shape or a value that is no number is infinitely wrong."""
     if result.shape != expected.shape or not torch.isfinite(result).all():
         return float("inf")
+    result, expected = result.cpu(), expected.cpu()
     difference = torch.linalg.vector_norm(result.double() - expected.double())
     return (difference / torch.linalg.vector_norm(expected.double())).item()
 
@@ -90,8 +125,12 @@ def _metadata(path: Path) -> dict[str, str]:
         return file.metadata() or {}
 
 
-def _filled(model: nn.Module, tensors: dict[str, Tensor]) -> Any:
-    return assign(model, tensors).float()
+def _filled(model: nn.Module, tensors: dict[str, Tensor], place: Place) -> Any:
+    return assign(model, {name: tensor.to(place.device, place.dtype) for name, tensor in tensors.items()})
+
+
+def _load_case(path: Path, place: Place) -> dict[str, Tensor]:
+    return {name: tensor.to(place.device) for name, tensor in load_file(path).items()}
 
 
 # Host rules: sizes and prompts
@@ -140,26 +179,32 @@ def _image_error(path: Path) -> float:
 # Models
 
 
-def _fusion(directory: Path) -> Iterator[Case]:
+def _fusion(directory: Path, place: Place) -> Iterator[Case]:
     for path in sorted(directory.glob("fusion.*.safetensors")):
         if path.name != "fusion.weights.safetensors":
-            yield Case(path.stem, TRANSFORMER_TOLERANCE, lambda path=path: _fusion_error(path))
+            yield Case(path.stem, TRANSFORMER_TOLERANCE, lambda path=path: _fusion_error(path, place))
+
+
+def _fresh_transformer(directory: Path, place: Place) -> OviTransformer:
+    """One that may be changed; the other cases share theirs."""
+    model = OviTransformer(**_read_json(directory / "fusion.config.json"))
+    return _filled(model, load_file(directory / "fusion.weights.safetensors"), place)
 
 
 @cache
-def _transformer(directory: Path) -> OviTransformer:
-    model = OviTransformer(**_read_json(directory / "fusion.config.json"))
-    return _filled(model, load_file(directory / "fusion.weights.safetensors"))
+def _transformer(directory: Path, place: Place) -> OviTransformer:
+    return _fresh_transformer(directory, place)
 
 
-def _fusion_error(path: Path) -> float:
-    case, metadata = load_file(path), _metadata(path)
-    model = _transformer(path.parent)
-    text = model.prepare_text(case["video_context"].unsqueeze(0), case["audio_context"].unsqueeze(0))
+def _fusion_error(path: Path, place: Place) -> float:
+    case, metadata = _load_case(path, place), _metadata(path)
+    model = _transformer(path.parent, place)
+    contexts = (case[f"{tower}_context"].unsqueeze(0).to(place.dtype) for tower in ("video", "audio"))
+    text = model.prepare_text(*contexts)
     skip = int(metadata["slg"])
     video, audio = model(
-        case["video"].unsqueeze(0),
-        case["audio"].unsqueeze(0),
+        case["video"].unsqueeze(0).to(place.dtype),
+        case["audio"].unsqueeze(0).to(place.dtype),
         case["timestep"],
         text,
         clean_first_frame=metadata["clean"] == "True",
@@ -168,16 +213,17 @@ def _fusion_error(path: Path) -> float:
     return max(relative_error(video[0], case["video_out"]), relative_error(audio[0], case["audio_out"]))
 
 
-def _solvers(directory: Path) -> Iterator[Case]:
+def _solvers(directory: Path, place: Place) -> Iterator[Case]:
     path = directory / "solvers.safetensors"
     if not path.is_file():
         return
     for name in sorted({key.rpartition(".")[0] for key in load_file(path)}):
-        yield Case(f"solvers/{name}", SOLVER_TOLERANCE, lambda name=name: _solver_error(path, name))
+        yield Case(f"solvers/{name}", SOLVER_TOLERANCE, lambda name=name: _solver_error(path, name, place))
 
 
-def _solver_error(path: Path, name: str) -> float:
-    case = {key.rpartition(".")[2]: tensor for key, tensor in load_file(path).items() if key.startswith(name + ".")}
+def _solver_error(path: Path, name: str, place: Place) -> float:
+    tensors = _load_case(path, place)
+    case = {key.rpartition(".")[2]: tensor for key, tensor in tensors.items() if key.startswith(name + ".")}
     solver, steps, shift = name.split("_")
     scheduler = build_scheduler(solver, int(steps), float(shift))
     x = case["init"]
@@ -191,15 +237,15 @@ def _solver_error(path: Path, name: str) -> float:
     return max(grid, relative_error(x, case["final"]))
 
 
-def _video_vae(directory: Path) -> Iterator[Case]:
+def _video_vae(directory: Path, place: Place) -> Iterator[Case]:
     path = directory / "video_vae.case.safetensors"
     if not path.is_file():
         return
 
     def compare(key: str, compute: Callable[[Any, dict[str, Tensor]], Tensor]) -> Case:
         def error() -> float:
-            case = load_file(path)
-            return relative_error(compute(_load_video_vae(directory), case), case[key])
+            case = _load_case(path, place)
+            return relative_error(compute(_load_video_vae(directory, place), case), case[key])
 
         return Case(f"video_vae/{key}", CODEC_TOLERANCE, error)
 
@@ -209,34 +255,34 @@ def _video_vae(directory: Path) -> Iterator[Case]:
 
 
 @cache
-def _load_video_vae(directory: Path) -> Any:
+def _load_video_vae(directory: Path, place: Place) -> Any:
     model = video_vae.build_video_vae(_read_json(directory / "video_vae.config.json"))
-    return _filled(model, video_vae_tensors(load_file(directory / "video_vae.weights.safetensors")))
+    return _filled(model, video_vae_tensors(load_file(directory / "video_vae.weights.safetensors")), place)
 
 
-def _text_encoder(directory: Path) -> Iterator[Case]:
+def _text_encoder(directory: Path, place: Place) -> Iterator[Case]:
     if (directory / "text_encoder.case.safetensors").is_file():
-        yield Case("text_encoder", CODEC_TOLERANCE, lambda: _text_encoder_error(directory))
+        yield Case("text_encoder", CODEC_TOLERANCE, lambda: _text_encoder_error(directory, place))
 
 
-def _text_encoder_error(directory: Path) -> float:
-    case = load_file(directory / "text_encoder.case.safetensors")
+def _text_encoder_error(directory: Path, place: Place) -> float:
+    case = _load_case(directory / "text_encoder.case.safetensors", place)
     model = build_text_encoder(_read_json(directory / "text_encoder.config.json"))
-    _filled(model, text_encoder_tensors(load_file(directory / "text_encoder.weights.safetensors")))
+    _filled(model, text_encoder_tensors(load_file(directory / "text_encoder.weights.safetensors")), place)
     result = model(input_ids=case["input_ids"], attention_mask=case["attention_mask"]).last_hidden_state
     counted = case["attention_mask"].bool()
     return relative_error(result[counted], case["hidden"][counted])
 
 
-def _audio_codec(directory: Path) -> Iterator[Case]:
+def _audio_codec(directory: Path, place: Place) -> Iterator[Case]:
     path = directory / "audio_codec.case.safetensors"
     if not path.is_file():
         return
 
     def compare(key: str, compute: Callable[[AudioVAE, Vocoder, dict[str, Tensor]], Tensor]) -> Case:
         def error() -> float:
-            case = load_file(path)
-            return relative_error(compute(*_load_audio_codec(directory), case), case[key])
+            case = _load_case(path, place)
+            return relative_error(compute(*_load_audio_codec(directory, place), case), case[key])
 
         return Case(f"audio_codec/{key}", AUDIO_TOLERANCE, error)
 
@@ -246,26 +292,27 @@ def _audio_codec(directory: Path) -> Iterator[Case]:
 
 
 @cache
-def _load_audio_codec(directory: Path) -> tuple[AudioVAE, Vocoder]:
+def _load_audio_codec(directory: Path, place: Place) -> tuple[AudioVAE, Vocoder]:
+    place = Place(place.device)
     config = _read_json(directory / "audio_codec.config.json")
-    vae = _filled(AudioVAE(**config["vae"]), load_file(directory / "audio_codec.vae.safetensors"))
+    vae = _filled(AudioVAE(**config["vae"]), load_file(directory / "audio_codec.vae.safetensors"), place)
     vocoder = Vocoder.from_config(config["vocoder"])
-    _filled(vocoder, vocoder_tensors(load_file(directory / "audio_codec.vocoder.safetensors")))
+    _filled(vocoder, vocoder_tensors(load_file(directory / "audio_codec.vocoder.safetensors")), place)
     return vae.fuse_weight_norm(), vocoder
 
 
 # The whole pipeline
 
 
-def _pipeline(directory: Path) -> Iterator[Case]:
+def _pipeline(directory: Path, place: Place) -> Iterator[Case]:
     for path in sorted(directory.glob("pipeline.*.safetensors")):
-        yield Case(path.stem, PIPELINE_TOLERANCE, lambda path=path: _pipeline_error(path))
+        yield Case(path.stem, PIPELINE_TOLERANCE, lambda path=path: _pipeline_error(path, place))
 
 
-def _pipeline_error(path: Path) -> float:
+def _pipeline_error(path: Path, place: Place) -> float:
     """The largest error of noise, latents, frames and samples."""
-    case, metadata = load_file(path), _metadata(path)
-    pipeline = _build_pipeline(path.parent, case)
+    case, metadata = _load_case(path, place), _metadata(path)
+    pipeline = _build_pipeline(path.parent, case, place)
     spec = ClipSpec(
         prompt="embeddings are given",
         variant=pipeline.variant.name,
@@ -280,7 +327,9 @@ def _pipeline_error(path: Path) -> float:
     vae = pipeline.models.video_vae
     first_frame = video_vae.encode(vae, case["first_frame"].unsqueeze(2))[0] if "first_frame" in case else None
     texts = TextEmbeddings(case["positive_embeds"], case["video_negative_embeds"], case["audio_negative_embeds"])
-    noise = pipeline.draw_noise(case["initial_video_noise"].shape[2:], spec.seed)
+    noise = Latents(case["initial_video_noise"], case["initial_audio_noise"])
+    if place.draws_as_the_reference:
+        noise = pipeline.draw_noise(noise.video.shape[2:], spec.seed)
     latents = pipeline.denoise(spec, noise, texts, first_frame, skip if skip > 0 else None)
     return max(
         relative_error(noise.video, case["initial_video_noise"]),
@@ -292,13 +341,13 @@ def _pipeline_error(path: Path) -> float:
     )
 
 
-def _build_pipeline(directory: Path, case: dict[str, Tensor]) -> Pipeline:
-    audio_vae, vocoder = _load_audio_codec(directory)
+def _build_pipeline(directory: Path, case: dict[str, Tensor], place: Place) -> Pipeline:
+    audio_vae, vocoder = _load_audio_codec(directory, place)
     models = Models(
-        transformer=_transformer(directory),
+        transformer=_transformer(directory, place),
         text_encoder=nn.Identity(),
         tokenizer=SimpleNamespace(),
-        video_vae=_load_video_vae(directory),
+        video_vae=_load_video_vae(directory, place),
         audio_vae=audio_vae,
         vocoder=vocoder,
     )
@@ -314,52 +363,50 @@ def _build_pipeline(directory: Path, case: dict[str, Tensor]) -> Pipeline:
         files={},
         dimensions={"fusion": _read_json(directory / "fusion.config.json")},
     )
-    return Pipeline(variant, models, Compute(torch.device("cpu"), torch.float32))
+    return Pipeline(variant, models, Compute(place.device, place.dtype, memory=ALL_RESIDENT, compiled=False))
 
 
 # Adapters
 
 
-def _adapters(directory: Path) -> Iterator[Case]:
+def _adapters(directory: Path, place: Place) -> Iterator[Case]:
     for expected in sorted((directory / "lora").glob("*.expected.safetensors")):
         name = expected.name.removesuffix(".expected.safetensors")
         file = expected.with_name(f"{name}.safetensors")
         path = file if file.is_file() else file.with_suffix("")
-        yield Case(f"lora/{name}/fused", ADAPTER_TOLERANCE, lambda path=path, to=expected: _fused_error(path, to))
-        yield Case(f"lora/{name}/run_time", ADAPTER_TOLERANCE, lambda path=path, to=expected: _run_time_error(path, to))
+        yield Case(
+            f"lora/{name}/fused", ADAPTER_TOLERANCE, lambda path=path, to=expected: _fused_error(path, to, place)
+        )
+        yield Case(
+            f"lora/{name}/run_time", ADAPTER_TOLERANCE, lambda path=path, to=expected: _run_time_error(path, to, place)
+        )
         yield Case(f"lora/{name}/report", 0, lambda path=path, to=expected: _report_error(path, to))
 
 
-def _fresh_transformer(directory: Path) -> OviTransformer:
-    """One that may be changed; the other cases share theirs."""
-    model = OviTransformer(**_read_json(directory / "fusion.config.json"))
-    return _filled(model, load_file(directory / "fusion.weights.safetensors"))
-
-
-def _fused_error(path: Path, expected: Path) -> float:
+def _fused_error(path: Path, expected: Path, place: Place) -> float:
     """What the parameters differ by after fusing; infinite if one differs that should not."""
-    model = _fresh_transformer(path.parent.parent)
+    model = _fresh_transformer(path.parent.parent, place)
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
     AdapterManager(model, lambda _: path).prepare((AdapterUse(name=path.name),), steps=1)
-    differences = load_file(expected)
+    differences = _load_case(expected, place)
     after = {name: parameter - before[name] for name, parameter in model.named_parameters()}
     if any(change.any() for name, change in after.items() if name not in differences):
         return float("inf")
     return max(relative_error(after[name], difference) for name, difference in differences.items())
 
 
-def _run_time_error(path: Path, expected: Path) -> float:
+def _run_time_error(path: Path, expected: Path, place: Place) -> float:
     """What a scheduled adapter changes in its first step: layers by what they answer, other parameters by value."""
-    model = _fresh_transformer(path.parent.parent)
+    model = _fresh_transformer(path.parent.parent, place)
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
     use = AdapterUse(name=path.name, video=Strength.parse("1;0"), audio=Strength.parse("1;0"))
     AdapterManager(model, lambda _: path).prepare((use,), steps=2)
     errors = []
-    for name, difference in load_file(expected).items():
+    for name, difference in _load_case(expected, place).items():
         owner, _, kind = name.rpartition(".")
         layer = model.get_submodule(owner)
         if kind == "weight" and hasattr(layer, "get_base_layer"):
-            unit = torch.eye(layer.in_features)
+            unit = torch.eye(layer.in_features, device=place.device, dtype=place.dtype)
             change = (layer(unit) - layer.get_base_layer()(unit)).T
         else:
             plain = layer.get_base_layer() if hasattr(layer, "get_base_layer") else layer
@@ -370,7 +417,7 @@ def _run_time_error(path: Path, expected: Path) -> float:
 
 def _report_error(path: Path, expected: Path) -> int:
     """Tensors of the file that are neither used nor reported as left out, and parameters changed wrongly or not."""
-    names = _name_map(_transformer(path.parent.parent))
+    names = _name_map(_transformer(path.parent.parent, CPU))
     header = read_header(locate(path).weights)
     match = match_header(path.name, header, names)
     used = {tensor for change in match.changes for tensor in change.tensors.values()}
@@ -387,7 +434,7 @@ def _refused_adapters(directory: Path) -> Iterator[Case]:
 
 def _refusal_error(path: Path) -> int:
     """0 if the file is refused with a sentence, and without a look into a pickle."""
-    names = _name_map(_transformer(path.parent.parent.parent))
+    names = _name_map(_transformer(path.parent.parent.parent, CPU))
     never = AssertionError("a pickle was opened")
     with (
         patch("torch.load", side_effect=never),
@@ -459,8 +506,13 @@ def evaluate(case: Case) -> tuple[float, str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", type=Path, help="folder with reference numbers")
-    directory = parser.parse_args().directory
-    cases = list(find_cases(directory))
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the models compute")
+    options = parser.parse_args()
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("there is no GPU that PyTorch can use; leave --device out")
+    directory, place = options.directory, CPU if options.device == "cpu" else Place(compute_device())
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    cases = list(find_cases(directory, place))
     if not cases:
         print(f"There is no reference case in {directory}; name a folder in the form of tests/reference.")
         return 1

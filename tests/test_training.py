@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import CHANNELS, DIMENSIONS, TOWER
 from PIL import Image
 from rank_helpers import on_ranks
 from safetensors.torch import load_file
+from tiny_model import CHANNELS, DIMENSIONS, TOWER
 from torch import Tensor
 
 from ovi_studio.errors import JobError

@@ -1,0 +1,34 @@
+"""The checks, in the order in which they run: quick ones first, so that a slow GPU's time runs out on the long ones."""
+
+from gpu.check import Check
+from gpu.checks import (
+    audio_tf32,
+    decoding,
+    embedded_clips,
+    fusing,
+    int8_products,
+    lora_training,
+    reference,
+    sharded,
+    shortage,
+    step,
+    streaming,
+    tiers,
+    whole_clip,
+)
+
+CHECKS = (
+    Check("reference", reference.check),
+    Check("int8-products", int8_products.check),
+    Check("tf32", audio_tf32.check),
+    Check("streaming", streaming.check),
+    Check("fusing", fusing.check),
+    Check("clips", embedded_clips.check),
+    Check("shortage", shortage.check),
+    Check("train-lora", lora_training.check),
+    Check("sharded", sharded.check),
+    Check("decoding", decoding.check),
+    Check("step", step.check),
+    Check("whole-clip", whole_clip.check),
+    Check("tiers", tiers.check),
+)

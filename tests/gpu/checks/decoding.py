@@ -1,0 +1,33 @@
+import torch
+
+from gpu.check import Findings, Rig, require
+from gpu.device import GIB, measured
+from gpu.random_models import random_video_vae
+from gpu.steps import relative_error
+from ovi_studio.memory.tiers import decode_bytes
+from ovi_studio.models.video_vae import decode_whole
+
+_BOUND = 2e-2
+"""Relative: tiles agree with whole frames to rounding, and bfloat16 is rounded after every layer."""
+
+
+@torch.no_grad()
+def check(rig: Rig, found: Findings) -> None:
+    """Whole frames and tiles decode to the same clip at full size; seconds and peak memory of both."""
+    vae = random_video_vae(rig, rig.device)
+    frames, side, size = (2, 4, 2) if rig.small else (31, 44, 30)
+    generator = torch.Generator(rig.device).manual_seed(0)
+    latents = torch.randn(vae.config.z_dim, frames, side, side, device=rig.device, generator=generator)
+    decoded = {}
+    for name, tile in (("whole frames", None), (f"tiles of {size}", size)):
+        decode_whole(vae, latents[:, :2], tile)  # what a first call does does not count
+        with measured(rig.device) as work:
+            decoded[name] = decode_whole(vae, latents, tile).cpu()
+        work.note(found, name)
+        if not rig.small:
+            found.note(f"{name}, planned", decode_bytes((side, side), tile) / GIB, "GiB")
+    whole, tiled = decoded.values()
+    require(whole.shape == (3, 4 * (frames - 1) + 1, 16 * side, 16 * side), f"The shape is {tuple(whole.shape)}.")
+    error = relative_error(tiled, whole)
+    found.note("difference", error)
+    require(error <= _BOUND, f"Tiles differ from whole frames by {error:.1e}; the bound is {_BOUND:.0e}.")

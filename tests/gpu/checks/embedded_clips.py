@@ -1,0 +1,77 @@
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from gpu.bundles import (
+    OTHER_ROUNDING,
+    SAME_NUMBERS,
+    Bound,
+    bundle,
+    clip_spec,
+    difference,
+    load_pipeline,
+    require_near,
+    require_whole,
+    write_picture,
+)
+from gpu.check import Findings, Rig, require
+from ovi_studio.clip import Clip
+from ovi_studio.errors import JobError
+from ovi_studio.memory.formats import Weights
+from ovi_studio.memory.tiers import TIERS
+from ovi_studio.models.attention import choose_backend
+from ovi_studio.models.attention_kernels import KERNELS
+
+
+@dataclass(frozen=True)
+class Way:
+    """To make the same clip."""
+
+    name: str
+    options: Mapping[str, Any]
+    """Of `Compute`."""
+    bound: Bound
+
+
+def check(rig: Rig, found: Findings) -> None:
+    """Clips of the embedded model, from a prompt and from a picture, agree in all weights, memory tiers, attentions."""
+    inventory = bundle(rig)
+    variant = inventory.variant
+    prompt = clip_spec(rig, variant)
+    specs = {"prompt": prompt, "picture": clip_spec(rig, variant, image=write_picture(rig, variant))}
+
+    def clips(options: Mapping[str, Any]) -> dict[str, Clip]:
+        pipeline = load_pipeline(rig, inventory, **options)
+        made = {name: pipeline(spec) for name, spec in specs.items()}
+        for clip in made.values():
+            require_whole(clip, variant)
+        return made
+
+    expected = clips({})
+    require(difference(expected["prompt"], expected["picture"])[0] > 1, "The picture makes no difference to the clip.")
+    for way in _ways(rig.device, found):
+        try:
+            made = clips(way.options)
+        except JobError as error:
+            found.leave_out(way.name, str(error))
+            continue
+        require_near(found, way.name, made.values(), expected.values(), way.bound)
+
+
+def _ways(device: torch.device, found: Findings) -> Iterator[Way]:
+    yield Way("the same again", {}, SAME_NUMBERS)
+    for weights in (Weights.INT8, Weights.FP8):
+        yield Way(f"{weights} weights", {"weights": weights}, OTHER_ROUNDING)
+    for tier in TIERS[:-1]:
+        yield Way(f"tier {tier.name}", {"memory": tier.name, "weights": Weights.BF16}, SAME_NUMBERS)
+    for attention in KERNELS:
+        if attention == "native":
+            continue
+        try:
+            choose_backend(attention, device)
+        except JobError as error:
+            found.leave_out(f"attention {attention}", str(error))
+        else:
+            yield Way(f"attention {attention}", {"attention": attention}, OTHER_ROUNDING)

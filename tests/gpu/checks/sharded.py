@@ -1,0 +1,47 @@
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from gpu.check import Findings, Rig, require
+
+_SECONDS = 150
+_ON_A_CPU = {"bf16": 1e-5, "int8": 2e-2}
+"""Relative: its libraries choose kernels by where in memory a weight lies; what is quantised next may round over."""
+TESTS = Path(__file__).parents[2]
+
+
+def check(rig: Rig, found: Findings) -> None:
+    """A model loaded sharded, in a world of one rank, computes what the plain one does; on a GPU bit for bit."""
+    answer = rig.folder / "answer.json"
+    command = [sys.executable, "-m", "gpu.sharded_rank", str(answer), str(rig.folder), *["--small"] * rig.small]
+    try:
+        done = subprocess.run(
+            command, cwd=TESTS.parent, env=_environment(), capture_output=True, text=True, timeout=_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        require(False, f"The rank had not ended after {_SECONDS} seconds.")
+    last = done.stderr.strip().splitlines()[-1:] or ["nothing"]
+    if done.returncode:
+        print(done.stderr, file=sys.stderr)
+    require(done.returncode == 0, f"The rank ended with {done.returncode} and said: {last[0]}")
+    for weights, result in json.loads(answer.read_text()).items():
+        found.note(f"{weights}, difference", result["difference"])
+        found.note(f"{weights}, plain step", result["plain"], "s")
+        found.note(f"{weights}, sharded step", result["sharded"], "s")
+        require(result["shards"] > 0, f"In {weights} nothing of the model was sharded.")
+        bound = 0 if rig.on_gpu else _ON_A_CPU[weights]
+        require(result["difference"] <= bound, f"In {weights} the sharded model differs by {result['difference']:.1e}.")
+
+
+def _environment() -> dict[str, str]:
+    """What `accelerate launch` gives a single rank."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    ranks = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}
+    paths = os.pathsep.join([str(TESTS.parent), str(TESTS)])
+    rendezvous = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    return {**os.environ, **ranks, **rendezvous, "PYTHONPATH": paths, "PYTHONWARNINGS": "ignore"}

@@ -1,0 +1,66 @@
+import torch
+from torch import Tensor
+
+from gpu.bundles import SAME_NUMBERS, bundle, clip_spec, load_pipeline, require_near, require_whole
+from gpu.check import CheckFailure, Findings, Rig, require
+from gpu.device import GIB, allocator_limit
+from ovi_studio.errors import is_out_of_memory
+from ovi_studio.pipeline import Pipeline
+from ovi_studio.sampling.denoise import Step
+from ovi_studio.spec import ClipSpec
+
+_AT_STEP = 2
+
+
+def check(rig: Rig, found: Findings) -> None:
+    """Memory that runs out in mid-clip is recognised, and the next clip in the same process is as before."""
+    inventory = bundle(rig)
+    spec = clip_spec(rig, inventory.variant, steps=3)
+    for memory in ("max", "24"):
+        pipeline = load_pipeline(rig, inventory, memory=memory, weights="bf16")
+        expected = pipeline(spec)
+        error, steps = _failure(rig, pipeline, spec)
+        require(is_out_of_memory(error), f"A shortage is not recognised: {type(error).__name__}: {error}")
+        found.note(f"tier {memory}, memory ran out after", steps, "steps")
+        del error
+        clip = pipeline(spec)
+        require_whole(clip, inventory.variant)
+        require_near(found, f"tier {memory}, afterwards", [clip], [expected], SAME_NUMBERS)
+
+
+def _failure(rig: Rig, pipeline: Pipeline, spec: ClipSpec) -> tuple[Exception, int]:
+    """What a clip ends with for which the memory runs out, and after how many steps."""
+    hogs: list[Tensor] = []
+    done: list[Step] = []
+
+    def on_step(step: Step) -> None:
+        done.append(step)
+        if step.index == _AT_STEP:
+            hogs.extend(_everything(rig))
+
+    with allocator_limit(rig.device, _room(rig)):
+        try:
+            pipeline(spec, on_step)
+        except Exception as error:
+            # Its frames hold the hogs and what the model was computing.
+            return error.with_traceback(None), len(done)
+    raise CheckFailure("A clip was made without memory.")
+
+
+def _room(rig: Rig) -> float:
+    """Bytes that the process may have while the clip is made, so that little has to be taken away."""
+    return torch.cuda.memory_allocated(rig.device) + 4 * GIB if rig.on_gpu else 0
+
+
+def _everything(rig: Rig) -> list[Tensor]:
+    """Takes the memory that is left, so that the model's next tensor finds none; the host's is asked for at once."""
+    if not rig.on_gpu:
+        return [torch.empty(2**60, dtype=torch.uint8)]
+    torch.cuda.empty_cache()
+    taken, size = [], GIB
+    while size >= 512:
+        try:
+            taken.append(torch.empty(size, dtype=torch.uint8, device=rig.device))
+        except torch.OutOfMemoryError:
+            size //= 2
+    return taken

@@ -1,0 +1,74 @@
+import gc
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+
+from gpu.check import Findings, Rig, require
+from gpu.device import measured, require_host_memory
+from gpu.plans import step_plan
+from gpu.random_models import CPU, fusion_dimensions, meta_transformer, random_transformer
+from gpu.steps import StepInputs, all_finite, guided_step, relative_error, step_flops
+from ovi_studio.bench import Shape
+from ovi_studio.memory.gpu import usable_memory
+from ovi_studio.memory.streaming import HostedModel
+from ovi_studio.models.compilation import compiler_problem
+from ovi_studio.models.transformer import OviTransformer
+
+_ROOM = 4e9
+"""Bytes of activations, texts and workspaces beside the weights; measured: 1.6 GiB of activations at 704x704."""
+_COMPILED = 3e-2
+"""Relative: fused operations round less often than separate ones."""
+
+
+def check(rig: Rig, found: Findings) -> None:
+    """A guided step at 704x704, 5 s: seconds, TFLOP/s and peak memory, eager and with compiled blocks, which agree."""
+    fusion = fusion_dimensions(rig, layers=2 if rig.small else 30)
+    latents = ((5, 4, 4), 22) if rig.small else ((31, 44, 44), 157)
+    flops = step_flops(fusion, *latents)
+    found.note("operations", flops / 1e12, "TFLOP")
+    inputs = StepInputs.random(fusion, *latents, rig.device, rig.dtype)
+    with ExitStack() as clean, _model_in_use(rig, Shape(fusion, *latents), found) as model:
+        guidance = inputs.guidance(model)
+        results = {}
+        for name in ("eager", "compiled"):
+            if name == "compiled":
+                problem = compiler_problem(rig.device) if rig.on_gpu else "it takes longer on a CPU than all the rest"
+                if problem is not None:
+                    found.leave_out("compiled blocks", f"{problem}.")
+                    continue
+                clean.callback(torch.compiler.reset)
+                model.compile_blocks()
+            with measured(rig.device) as first:
+                guided_step(model, inputs, guidance)
+            found.note(f"{name}, first call", first.seconds, "s")
+            with measured(rig.device) as work:
+                results[name] = guided_step(model, inputs, guidance)
+            work.note(found, name)
+            found.note(f"{name}, rate", flops / work.seconds / 1e12, "TFLOP/s")
+            require(all_finite(*results[name]), f"The {name} step gives values that are no numbers.")
+    if len(results) == 2:
+        error = max(relative_error(*pair) for pair in zip(results["compiled"], results["eager"], strict=True))
+        found.note("compiled against eager", error)
+        require(
+            error <= _COMPILED, f"Compiled blocks differ from eager ones by {error:.1e}; {_COMPILED:.0e} is allowed."
+        )
+
+
+@contextmanager
+def _model_in_use(rig: Rig, shape: Shape, found: Findings) -> Iterator[OviTransformer]:
+    """Whole on the device where it has room, else as the tier of 24 GB has it."""
+    blocks = shape.fusion["video"]["num_layers"]
+    size = sum(each.nbytes for each in meta_transformer(shape.fusion, rig.dtype).parameters())
+    if not rig.on_gpu or usable_memory(rig.device) >= size + _ROOM:
+        found.note("resident blocks", blocks, f"of {blocks}")
+        yield random_transformer(rig, shape.fusion, rig.device)
+        return
+    require_host_memory(size)
+    plan = step_plan("24", shape)
+    found.note("resident blocks", plan.resident, f"of {blocks}")
+    model = random_transformer(rig, shape.fusion, CPU, plan.weights)
+    gc.collect()
+    torch.cuda.empty_cache()
+    with HostedModel(model, rig.device, model.fusion_blocks, plan.resident).in_use():
+        yield model

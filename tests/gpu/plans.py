@@ -1,0 +1,9 @@
+"""What a memory tier plans for a step: the one place here that asks for it."""
+
+from ovi_studio.bench import Shape
+from ovi_studio.memory.tiers import MemoryPlan, find_tier, plan_memory
+
+
+def step_plan(tier: str, shape: Shape) -> MemoryPlan:
+    """Of the transformer alone, in a guided step of this shape."""
+    return plan_memory(find_tier(tier), shape.demand(guided=True), shape.video[1:])

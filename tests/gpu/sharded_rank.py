@@ -1,0 +1,97 @@
+"""Run as the only rank of a group: what `sharded` compares. Writes a JSON file with the findings of each number format.
+
+The checkpoint is a bundle with random weights, so that the way of the weights is that of a real one: file, leader,
+shards. Its blocks have half of the published width, because int8 weights are made on the host.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from tiny_model import BUNDLE, DIMENSIONS
+
+from gpu.bundles import bundle
+from gpu.check import Rig
+from gpu.device import measured
+from gpu.random_models import fusion_dimensions, random_transformer
+from gpu.steps import StepInputs, guided_step, relative_error
+from ovi_studio.checkpoints.layout import Inventory, require
+from ovi_studio.checkpoints.load import load_models
+from ovi_studio.demo.bundle_writer import build_models, write_bundle
+from ovi_studio.memory.formats import Weights
+from ovi_studio.memory.gpu import compute_device
+from ovi_studio.models.transformer import OviTransformer
+from ovi_studio.parallel.plan import ShardingWish, Strategy
+from ovi_studio.parallel.ranks import Group, Ranks
+from ovi_studio.parallel.sharding import load_shared
+from ovi_studio.parallel.shards import is_sharded
+
+
+def main() -> None:
+    options = argparse.ArgumentParser()
+    options.add_argument("answer", type=Path)
+    options.add_argument("folder", type=Path)
+    options.add_argument("--small", action="store_true")
+    given = options.parse_args()
+    ranks = Group()
+    rig = Rig(compute_device(), given.small, given.folder)
+    inventory = bundle(rig) if rig.small else _wide_bundle(rig)
+    answer = {str(weights): compare(rig, inventory, ranks, weights) for weights in (Weights.BF16, Weights.INT8)}
+    given.answer.write_text(json.dumps(answer))
+    ranks.close()
+
+
+def compare(rig: Rig, inventory: Inventory, ranks: Ranks, weights: Weights) -> dict[str, Any]:
+    """Relative error of a guided step's velocities, seconds of the second step, and the number of shards."""
+    fusion = inventory.variant.dimensions["fusion"]
+    latents = ((5, 4, 4), 22) if rig.small else ((31, 32, 32), 157)
+    inputs = StepInputs.random(fusion, *latents, rig.device, rig.dtype)
+    plain = load_models(inventory, rig.device, rig.dtype, weights=weights).transformer
+    expected, plain_seconds = _step(rig, plain, inputs)
+    model = load_sharded(rig, inventory, ranks, weights)
+    velocities, seconds = _step(rig, model, inputs)
+    difference = max(relative_error(*pair) for pair in zip(velocities, expected, strict=True))
+    return {
+        "difference": difference,
+        "plain": plain_seconds,
+        "sharded": seconds,
+        "shards": sum(1 for _ in model.parameters()) if is_sharded(model) else 0,
+    }
+
+
+def load_sharded(rig: Rig, inventory: Inventory, ranks: Ranks, weights: Weights) -> OviTransformer:
+    """The one place that knows how a rank loads its share."""
+    wish = ShardingWish(Strategy.FULL_SHARD, resident_blocks=1)
+    return load_shared(inventory, rig.device, rig.dtype, wish, ranks, weights).transformer
+
+
+def _step(rig: Rig, model: OviTransformer, inputs: StepInputs) -> Any:
+    with torch.no_grad():
+        guidance = inputs.guidance(model)
+    guided_step(model, inputs, guidance)
+    with measured(rig.device) as work:
+        velocities = guided_step(model, inputs, guidance)
+    return velocities, work.seconds
+
+
+def _wide_bundle(rig: Rig) -> Inventory:
+    """The tiny model's codecs and text encoder, and a transformer of full shape, half the width and few blocks."""
+    text_dim = DIMENSIONS["text_encoder"]["dim"]
+    sizes = {"dim": 1536, "ffn_dim": 7168, "num_heads": 12, "text_dim": text_dim}
+    dimensions = DIMENSIONS | {"fusion": fusion_dimensions(rig, layers=4, **sizes)}
+    models = build_models(DIMENSIONS)
+    wide = random_transformer(rig, dimensions["fusion"], rig.device)
+    folder = rig.folder / "wide"
+    # Only the transformer is compared; nothing of it has to fit the codecs.
+    write_bundle({**BUNDLE, "dimensions": dimensions}, _with(models, wide), folder, torch.bfloat16)
+    return require(BUNDLE["name"], folder)
+
+
+def _with(models: Any, transformer: OviTransformer) -> Any:
+    return type(models)(**{**vars(models), "transformer": transformer})
+
+
+if __name__ == "__main__":
+    main()
