@@ -4,7 +4,7 @@ Within a tier as many blocks of the transformer are resident as the longest step
 bytes, with d the width, L the video tokens, p the passes (2 with guidance) and 2 bytes a value:
 
     step   = embeddings and heads + (resident + 2 slots) * block + p * text + 2 d * ((9.5 + p) L + 7 min(L, 16384))
-    decode = video decoder + 4.4 MB * tile^2, or 2.7 MB for each latent pixel of a whole frame
+    decode = video decoder + 4.4 MB * tile^2, or 3.2 MB for each latent pixel of a whole frame
     peak   = max(step, decode), with whatever else stays on the device
 
 What may be used is what is free, less the reserve (`memory.budget`); adapters that run beside the layers count too.
@@ -31,8 +31,8 @@ _PARTIAL_WIDTHS = 7
 _TOKENS_AT_ONCE = 16_384
 _VIDEO_DECODER = 1.4e9
 _DECODER_PIXEL = 4.4e6
-_WHOLE_FRAME_PIXEL = 2.7e6
-"""Whole frames have no margins."""
+_WHOLE_FRAME_PIXEL = 3.2e6
+"""Whole frames have no margins; measured on an H200 (docs/performance.md), counted as live tensors it is 2.7e6."""
 
 
 @dataclass(frozen=True)
