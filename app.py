@@ -11,9 +11,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from ovi_studio.engine.options import DEFAULT_OUTPUT_DIRECTORY, add_engine_options, maker_options
-from ovi_studio.errors import JobError
-from ovi_studio.pictures import MAX_FILE_SIZE
+from ovi_studio.core.errors import JobError
+from ovi_studio.media.pictures import MAX_FILE_SIZE
+from ovi_studio.runtime.options import DEFAULT_OUTPUT_DIRECTORY, add_engine_options, maker_options
 
 DEFAULT_PORT = 7860
 LOGIN_VARIABLE = "OVI_STUDIO_LOGIN"
@@ -23,8 +23,8 @@ _EVERYWHERE = "0.0.0.0"
 def __getattr__(name: str) -> Any:
     if name != "demo":
         raise AttributeError(name)
-    from ovi_studio.studio import Studio
-    from ovi_studio.ui.studio_page import build_studio
+    from ovi_studio.services.studio import Studio
+    from ovi_studio.web.studio_page import build_studio
 
     return build_studio(Studio.open(DEFAULT_OUTPUT_DIRECTORY))
 
@@ -80,7 +80,7 @@ def login_of(options: argparse.Namespace) -> tuple[str, str, bool] | None:
         user, _, password = options.login.partition(":")
         return user, password, False
     if options.share or (not _is_own(options.host) and not _on_space()):
-        from ovi_studio.ui.guard import make_password
+        from ovi_studio.web.guard import make_password
 
         return "studio", make_password(), True
     return None
@@ -92,8 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Before the slow imports, so that the answer comes at once.
     if problem := _port_problem(options.host, options.port):
         sys.exit(problem)
-    from ovi_studio.engine.maker import DEFAULT_MAKER
-    from ovi_studio.studio import Studio
+    from ovi_studio.runtime.runner import DEFAULT_MAKER
+    from ovi_studio.services.studio import Studio
 
     try:
         studio = Studio.open(
@@ -119,10 +119,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _serve(studio: Any, options: argparse.Namespace) -> None:
-    from ovi_studio.ui.guard import checker, guard
-    from ovi_studio.ui.media_routes import media_routes
-    from ovi_studio.ui.studio_page import build_studio
-    from ovi_studio.ui.theme import launch_options
+    from ovi_studio.web.guard import checker, guard
+    from ovi_studio.web.media_routes import media_routes
+    from ovi_studio.web.studio_page import build_studio
+    from ovi_studio.web.theme import launch_options
 
     login = login_of(options)
     page = build_studio(studio).queue(max_size=None)

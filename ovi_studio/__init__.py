@@ -2,7 +2,7 @@
 
 import os
 
-from ovi_studio.memory.allocator import configure_allocator
+from ovi_studio.core.allocator import configure_allocator
 
 __version__ = "0.1.0"
 

@@ -12,27 +12,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ovi_studio import bench_command
-from ovi_studio.adapters.stack import parse_use
+from ovi_studio.capacity.tiers import AUTO
 from ovi_studio.checkpoints.layout import default_checkpoint_directory
-from ovi_studio.errors import JobError
-from ovi_studio.memory.formats import Weights
-from ovi_studio.memory.options import add_compute_options
-from ovi_studio.memory.tiers import AUTO
-from ovi_studio.parallel import command as plan_command
-from ovi_studio.parallel import launch
-from ovi_studio.parallel.ending import end_with
-from ovi_studio.parallel.ranks import join_ranks, launched
-from ovi_studio.spec import SOLVERS, ClipSpec, merge_settings, parse_size, parse_timesteps
-from ovi_studio.training.command import add_parsers as add_training
-from ovi_studio.training.distil_command import add_parser as add_distil
+from ovi_studio.cli import bench
+from ovi_studio.cli import plan as plan_command
+from ovi_studio.cli.distil import add_parser as add_distil
+from ovi_studio.cli.train_lora import add_parsers as add_training
+from ovi_studio.core.adapter_stack import parse_use
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.spec import SOLVERS, ClipSpec, merge_settings, parse_size, parse_timesteps
+from ovi_studio.core.weight_formats import Weights
+from ovi_studio.distributed import launch
+from ovi_studio.distributed.ending import end_with
+from ovi_studio.distributed.ranks import join_ranks, launched
+from ovi_studio.runtime.memory_options import add_compute_options
 
 if TYPE_CHECKING:
-    from ovi_studio.engine.maker import ModelMaker
-    from ovi_studio.generate import Failure, Generator
-    from ovi_studio.pipeline import Compute
+    from ovi_studio.runtime.generate import Failure, Generator
+    from ovi_studio.runtime.pipeline import Compute
+    from ovi_studio.runtime.runner import ModelMaker
     from ovi_studio.sampling.denoise import OnStep, Step
-    from ovi_studio.sources import OfficialRun
+    from ovi_studio.services.prompt_files import OfficialRun
 
 INTERRUPTED = 130
 """Exit status after Ctrl+C, as shells have it."""
@@ -155,7 +155,7 @@ def _add_generate(commands: Any) -> None:
 
 def _add_bench(commands: Any) -> None:
     parser = commands.add_parser("bench", help="measure a forward pass of a named shape, or a whole clip")
-    bench_command.add_options(parser)
+    bench.add_options(parser)
     _add_checkpoint_directory(parser)
     add_compute_options(parser)
     parser.set_defaults(run=_bench)
@@ -188,7 +188,7 @@ def _generate(options: argparse.Namespace) -> int:
         print(f"line {row.line}: {row.reason}", file=sys.stderr)
     if not specs:
         raise JobError("There is no clip to make.")
-    from ovi_studio.generate import Failure
+    from ovi_studio.runtime.generate import Failure
 
     failures = 0
 
@@ -208,7 +208,7 @@ def _generate(options: argparse.Namespace) -> int:
 @contextmanager
 def _generator(options: argparse.Namespace) -> "Iterator[Generator]":
     """Makes the clips in this process, or leads others that make them too."""
-    from ovi_studio.generate import Generator
+    from ovi_studio.runtime.generate import Generator
 
     if not launched():
 
@@ -218,8 +218,8 @@ def _generator(options: argparse.Namespace) -> "Iterator[Generator]":
         on_step_down = None if options.no_step_down else tell
         yield Generator(_checkpoints(options), _compute(options), options.lora_dir, on_step_down=on_step_down)
         return
-    from ovi_studio.parallel.lead import StepReport, lead
-    from ovi_studio.parallel.ranks import join_ranks
+    from ovi_studio.distributed.ranks import join_ranks
+    from ovi_studio.runtime.leader import StepReport, lead
 
     maker = lead(_maker(options))
     yield Generator(
@@ -233,8 +233,8 @@ def _generator(options: argparse.Namespace) -> "Iterator[Generator]":
 
 
 def _follow(options: argparse.Namespace) -> int:
-    from ovi_studio.parallel.lead import follow
-    from ovi_studio.sources import read_official_config
+    from ovi_studio.runtime.leader import follow
+    from ovi_studio.services.prompt_files import read_official_config
 
     if options.config_file:
         _adopt(read_official_config(options.config_file), options)
@@ -243,7 +243,7 @@ def _follow(options: argparse.Namespace) -> int:
 
 
 def _maker(options: argparse.Namespace) -> "ModelMaker":
-    from ovi_studio.engine.maker import MakerOptions, ModelMaker
+    from ovi_studio.runtime.runner import MakerOptions, ModelMaker
 
     return ModelMaker(
         MakerOptions(
@@ -262,8 +262,8 @@ def _maker(options: argparse.Namespace) -> "ModelMaker":
 
 def _collect(options: argparse.Namespace) -> tuple[list[ClipSpec], list[Any], argparse.Namespace]:
     """The clips to make, the rows that make none, and the options with what a configuration file adds to them."""
-    from ovi_studio import adapter_commands
-    from ovi_studio.sources import read_official_config, read_prompt_file
+    from ovi_studio.cli import adapters
+    from ovi_studio.services.prompt_files import read_official_config, read_prompt_file
 
     if options.count < 1:
         raise JobError(f"The count must be 1 or more, not {options.count}.")
@@ -273,17 +273,17 @@ def _collect(options: argparse.Namespace) -> tuple[list[ClipSpec], list[Any], ar
         _refuse_settings(given | ({"preset": options.preset} if options.preset else {}), "the configuration file")
         _adopt(run, options)
         return _repeated(run.specs, options.count), list(run.bad_rows), options
-    preset = adapter_commands.chosen_preset(options.preset, options.lora_dir, options.out)
+    preset = adapters.chosen_preset(options.preset, options.lora_dir, options.out)
     given = merge_settings(preset.settings if preset else {}, given)
     if options.clip:
-        from ovi_studio.generate import PICTURES_FOLDER
-        from ovi_studio.media import read_spec
+        from ovi_studio.media.clip_files import read_spec
+        from ovi_studio.runtime.generate import PICTURES_FOLDER
 
         spec = read_spec(options.clip, (options.out or Path("outputs")) / PICTURES_FOLDER)
         specs, bad_rows = [spec.with_settings(given)], []
     else:
         if "variant" not in given:
-            given["variant"] = adapter_commands.chosen_variant(preset, _checkpoints(options))
+            given["variant"] = adapters.chosen_variant(preset, _checkpoints(options))
         if options.prompts:
             specs, bad_rows = read_prompt_file(options.prompts, given)
         else:
@@ -317,21 +317,21 @@ def _refuse_settings(given: dict[str, Any], source: str) -> None:
 
 
 def _show(options: argparse.Namespace) -> int:
-    from ovi_studio.media import read_record
+    from ovi_studio.media.clip_files import read_record
 
     print(json.dumps(read_record(options.file), indent=2, ensure_ascii=False))
     return 0
 
 
 def _download(options: argparse.Namespace) -> int:
-    from ovi_studio import adapter_commands
     from ovi_studio.checkpoints import download
-    from ovi_studio.variants import known_variants
+    from ovi_studio.cli import adapters
+    from ovi_studio.core.variants import known_variants
 
     directory = _checkpoints(options)
     variant = known_variants(directory).get(options.name)
     if variant is None:
-        plan = adapter_commands.plan_download(options.name, options.lora_dir, directory)
+        plan = adapters.plan_download(options.name, options.lora_dir, directory)
     else:
         plan = download.plan(variant, directory)
     print(download.format_plan(plan), flush=True)
@@ -341,7 +341,7 @@ def _download(options: argparse.Namespace) -> int:
     def report(progress: download.Progress) -> None:
         print(f"\r\033[K{download.format_progress(progress)}", end="", file=sys.stderr, flush=True)
 
-    fetch = download.fetch if variant else adapter_commands.fetch_adapters
+    fetch = download.fetch if variant else adapters.fetch_adapters
     try:
         fetch(plan, report)
     finally:
@@ -351,14 +351,14 @@ def _download(options: argparse.Namespace) -> int:
 
 
 def _loras(options: argparse.Namespace) -> int:
-    from ovi_studio import adapter_commands
+    from ovi_studio.cli import adapters
 
-    print(adapter_commands.library_report(options.lora_dir, options.variant, _checkpoints(options)))
+    print(adapters.library_report(options.lora_dir, options.variant, _checkpoints(options)))
     return 0
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from ovi_studio import doctor
+    from ovi_studio.services import doctor
 
     print(doctor.format_report(doctor.examine(_checkpoints(options))))
     return 0
@@ -375,7 +375,7 @@ def _engine(arguments: Sequence[str]) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    return bench_command.run(options, _checkpoints(options), _compute(options), _progress_bar)
+    return bench.run(options, _checkpoints(options), _compute(options), _progress_bar)
 
 
 # Shared by the commands
@@ -386,7 +386,7 @@ def _checkpoints(options: argparse.Namespace) -> Path:
 
 
 def _compute(options: argparse.Namespace) -> "Compute":
-    from ovi_studio.pipeline import Compute
+    from ovi_studio.runtime.pipeline import Compute
 
     return Compute.default(
         attention=options.attention,

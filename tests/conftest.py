@@ -53,7 +53,7 @@ def tiny_pipeline(tiny_bundle: Path) -> Any:
     import torch
 
     from ovi_studio.checkpoints.layout import require
-    from ovi_studio.pipeline import Compute, Pipeline
+    from ovi_studio.runtime.pipeline import Compute, Pipeline
 
     return Pipeline.load(require("tiny", tiny_bundle), Compute(torch.device("cpu"), torch.float32))
 
@@ -113,7 +113,7 @@ def client(application: Any) -> Iterator[Any]:
 
     from browser import wait_for
 
-    from ovi_studio.jobs.store import Store
+    from ovi_studio.queue.store import Store
 
     with closing(Store.open(application.outputs)) as store:
         store.clear_finished()

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 from fake_maker import NAME
 
-from ovi_studio import media
-from ovi_studio.engine.maker import MakerOptions
+from ovi_studio.core.spec import ClipSpec
 from ovi_studio.engine.supervisor import Supervisor, engine_command
-from ovi_studio.jobs.model import State
-from ovi_studio.jobs.recovery import living_engines
-from ovi_studio.jobs.store import Store
-from ovi_studio.spec import ClipSpec
+from ovi_studio.media import clip_files
+from ovi_studio.queue.model import State
+from ovi_studio.queue.recovery import living_engines
+from ovi_studio.queue.store import Store
+from ovi_studio.runtime.runner import MakerOptions
 
 TESTS = Path(__file__).parent
 
@@ -83,7 +83,7 @@ def running(store: Store) -> bool:
 def assert_done_exactly_once(store: Store, ids: list[str]) -> None:
     assert [store.get(job).state for job in ids] == [State.DONE] * len(ids)
     clips = sorted(store.paths.outputs.glob("*.mp4"))
-    assert sorted(media.read_record(clip)["job"] for clip in clips) == sorted(ids)
+    assert sorted(clip_files.read_record(clip)["job"] for clip in clips) == sorted(ids)
     assert sorted(store.get(job).clip for job in ids) == clips
     posters = sorted(clip.with_suffix(".jpg") for clip in clips)
     assert sorted(store.paths.outputs.iterdir()) == sorted([*clips, *posters])
@@ -108,7 +108,7 @@ def kill_engines(store: Store) -> None:
 WEB = """
 import sys
 from ovi_studio.engine.supervisor import Supervisor
-from ovi_studio.jobs.store import Store
+from ovi_studio.queue.store import Store
 import json, time
 supervisor = Supervisor(Store.open(sys.argv[1]), json.loads(sys.argv[2]), back_off=(0.02, 0.05, 0.1))
 supervisor.start()

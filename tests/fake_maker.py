@@ -14,11 +14,11 @@ import time
 
 import numpy as np
 
-from ovi_studio.clip import Clip
-from ovi_studio.engine.maker import MakerOptions, Report
-from ovi_studio.errors import JobError
-from ovi_studio.jobs.model import Phase
-from ovi_studio.spec import ClipSpec
+from ovi_studio.core.clip import Clip
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.spec import ClipSpec
+from ovi_studio.queue.model import Phase
+from ovi_studio.runtime.runner import MakerOptions, Report
 
 STEP_SECONDS = 0.05
 NAME = "fake_maker:FakeMaker"

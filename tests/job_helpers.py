@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from ovi_studio.jobs.model import Job, Phase, Progress, State
-from ovi_studio.jobs.recovery import living_engines, recover_dead
-from ovi_studio.jobs.store import Store
-from ovi_studio.jobs.work import Work
-from ovi_studio.spec import ClipSpec
+from ovi_studio.core.spec import ClipSpec
+from ovi_studio.queue.model import Job, Phase, Progress, State
+from ovi_studio.queue.recovery import living_engines, recover_dead
+from ovi_studio.queue.store import Store
+from ovi_studio.queue.work import Work
 
 SPEC = ClipSpec(prompt="A <S>small<E> clip", variant="720x720_5s", seed=7)
 STEP = Progress(Phase.DENOISING, 3, 50, 1.5, 70.0)
@@ -42,8 +42,8 @@ from dataclasses import replace
 from pathlib import Path
 sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1])]!r}
 from job_helpers import *
-from ovi_studio.errors import JobError
-from ovi_studio.jobs.locks import Lock
+from ovi_studio.core.errors import JobError
+from ovi_studio.queue.locks import Lock
 """
 
 

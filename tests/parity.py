@@ -32,25 +32,25 @@ from ovi_studio.adapters.manager import AdapterManager
 from ovi_studio.adapters.match import match_header
 from ovi_studio.adapters.names import NameMap
 from ovi_studio.adapters.read import read_adapter
-from ovi_studio.adapters.stack import AdapterUse, Strength
+from ovi_studio.capacity.tiers import ALL_RESIDENT
 from ovi_studio.checkpoints.load import Models, assign, text_encoder_tensors, video_vae_tensors, vocoder_tensors
-from ovi_studio.conditioning import TextEmbeddings, first_frame_pixels
-from ovi_studio.errors import JobError
-from ovi_studio.memory.gpu import compute_device
-from ovi_studio.memory.tiers import ALL_RESIDENT
+from ovi_studio.core.adapter_stack import AdapterUse, Strength
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.prompts import format_prompt
+from ovi_studio.core.sizes import picture_size, snap_size
+from ovi_studio.core.spec import ClipSpec
+from ovi_studio.core.variants import Variant, published_variants
+from ovi_studio.media.pictures import read_picture
 from ovi_studio.models import video_vae
 from ovi_studio.models.audio_vae import AudioVAE
+from ovi_studio.models.device import compute_device
 from ovi_studio.models.text_encoder import build_text_encoder
 from ovi_studio.models.transformer import OviTransformer
 from ovi_studio.models.vocoder import Vocoder
-from ovi_studio.pictures import read_picture
-from ovi_studio.pipeline import Compute, Pipeline
-from ovi_studio.prompts import format_prompt
+from ovi_studio.runtime.conditioning import TextEmbeddings, first_frame_pixels
+from ovi_studio.runtime.pipeline import Compute, Pipeline
 from ovi_studio.sampling.denoise import Latents
 from ovi_studio.sampling.solvers import advance, build_scheduler, timesteps
-from ovi_studio.sizes import picture_size, snap_size
-from ovi_studio.spec import ClipSpec
-from ovi_studio.variants import Variant, published_variants
 
 TRANSFORMER_TOLERANCE = 2e-5
 SOLVER_TOLERANCE = 1e-6

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from ovi_studio.capacity.layouts import ShardingWish, Strategy
 from ovi_studio.checkpoints.layout import require
-from ovi_studio.clip import Clip
-from ovi_studio.errors import JobError
+from ovi_studio.core.clip import Clip
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.spec import ClipSpec
+from ovi_studio.distributed.decode import decode_pieces
+from ovi_studio.distributed.ranks import Ranks, join_ranks
 from ovi_studio.models.video_vae import decode_whole
-from ovi_studio.parallel.decode import decode_pieces
-from ovi_studio.parallel.plan import ShardingWish, Strategy
-from ovi_studio.parallel.ranks import Ranks, join_ranks
-from ovi_studio.pipeline import Compute, Pipeline
-from ovi_studio.spec import ClipSpec
+from ovi_studio.runtime.pipeline import Compute, Pipeline
 
 SPEC = ClipSpec(prompt="a red ball bounces <AUDCAP>a deep thump<ENDAUDCAP>", variant="tiny", steps=3, seed=7)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from ovi_studio.parallel.launch import launch_command
+from ovi_studio.distributed.launch import launch_command
 
 TESTS = Path(__file__).parent
 

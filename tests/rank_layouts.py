@@ -21,15 +21,15 @@ from torch import Tensor
 from torch.distributed.fsdp._fully_shard import _fsdp_param
 
 from ovi_studio.adapters.manager import AdapterManager
+from ovi_studio.capacity.layouts import Strategy
 from ovi_studio.checkpoints.load import assign, transformer_format
-from ovi_studio.memory.formats import Weights
-from ovi_studio.memory.weights import as_loaded, convert, official_shapes, prepare
+from ovi_studio.checkpoints.number_formats import as_loaded, convert, official_shapes, prepare
+from ovi_studio.core.weight_formats import Weights
+from ovi_studio.distributed.filling import fill
+from ovi_studio.distributed.ranks import Ranks, join_ranks
+from ovi_studio.distributed.sharding import Sharding, shard_transformer
+from ovi_studio.distributed.shards import let_go, local_part
 from ovi_studio.models.transformer import OviTransformer
-from ovi_studio.parallel.filling import fill
-from ovi_studio.parallel.plan import Strategy
-from ovi_studio.parallel.ranks import Ranks, join_ranks
-from ovi_studio.parallel.sharding import Sharding, shard_transformer
-from ovi_studio.parallel.shards import let_go, local_part
 from ovi_studio.sampling.guidance import Guidance, guided_velocity
 
 SHAPES = {"45 tokens": (3, 6, 10), "24 tokens": (2, 6, 8), "2 tokens": (1, 2, 4)}

@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from ovi_studio.parallel.ranks import join_ranks
+from ovi_studio.distributed.ranks import join_ranks
 
 HELD_UP = 3
 """Seconds; longer than a vigil waits."""

@@ -16,16 +16,16 @@ import torch.distributed as dist
 from rank_helpers import counted_traffic
 from safetensors.torch import load_file, save_file
 
+from ovi_studio.capacity.layouts import ShardingWish, Strategy
 from ovi_studio.checkpoints.layout import Inventory, require
 from ovi_studio.checkpoints.load import Models, load_models
-from ovi_studio.errors import JobError
-from ovi_studio.memory import linear
-from ovi_studio.memory.formats import Weights
-from ovi_studio.parallel.plan import ShardingWish, Strategy
-from ovi_studio.parallel.ranks import Ranks, join_ranks
-from ovi_studio.parallel.sharding import load_shared
-from ovi_studio.parallel.shards import local_part, whole
-from ovi_studio.variants import Part
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.variants import Part
+from ovi_studio.core.weight_formats import Weights
+from ovi_studio.distributed.ranks import Ranks, join_ranks
+from ovi_studio.distributed.sharding import load_shared
+from ovi_studio.distributed.shards import local_part, whole
+from ovi_studio.models import quantized_linear
 
 CPU = torch.device("cpu")
 WEIGHTS = (Weights.BF16, Weights.INT8)
@@ -44,18 +44,18 @@ def wishes(ranks: Ranks) -> dict[str, ShardingWish]:
 def counted_rows() -> Iterator[list[int]]:
     """Rows that this rank quantises."""
     rows: list[int] = []
-    original = linear.quantise_rows
+    original = quantized_linear.quantise_rows
 
-    def counting(x: torch.Tensor) -> linear.QuantisedRows:
+    def counting(x: torch.Tensor) -> quantized_linear.QuantisedRows:
         if not x.is_meta:
             rows.append(len(x))
         return original(x)
 
-    linear.quantise_rows = counting
+    quantized_linear.quantise_rows = counting
     try:
         yield rows
     finally:
-        linear.quantise_rows = original
+        quantized_linear.quantise_rows = original
 
 
 def loading(ranks: Ranks, inventory: Inventory) -> dict[str, Any]:

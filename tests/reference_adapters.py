@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from ovi_studio.adapters.stack import AdapterUse, Strength
 from ovi_studio.checkpoints.load import assign
+from ovi_studio.core.adapter_stack import AdapterUse, Strength
 from ovi_studio.models.transformer import OviTransformer
 
 REFERENCE = Path(__file__).parent / "reference"

@@ -6,12 +6,12 @@ import time
 
 import numpy as np
 
-from ovi_studio.clip import Clip
+from ovi_studio.core.clip import Clip
+from ovi_studio.core.spec import ClipSpec
 from ovi_studio.demo.captions import caption
 from ovi_studio.demo.scenes import Scene, draw_scene, render, synthesise
-from ovi_studio.engine.maker import MakerOptions, Report
-from ovi_studio.jobs.model import Phase
-from ovi_studio.spec import ClipSpec
+from ovi_studio.queue.model import Phase
+from ovi_studio.runtime.runner import MakerOptions, Report
 
 NAME = "sketch_maker:SketchMaker"
 LONG = 200

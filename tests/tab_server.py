@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from browser import DESKTOP, new_page, show
 
-import ovi_studio.ui  # noqa: F401  (before gradio: without telemetry)
-from ovi_studio import media
-from ovi_studio.clip import Clip
-from ovi_studio.pictures import Picture
-from ovi_studio.spec import ClipSpec
-from ovi_studio.studio import Studio
+import ovi_studio.web  # noqa: F401  (before gradio: without telemetry)
+from ovi_studio.core.clip import Clip
+from ovi_studio.core.spec import ClipSpec
+from ovi_studio.media import clip_files
+from ovi_studio.media.pictures import Picture
+from ovi_studio.services.studio import Studio
 
 
 class PlainForm:
@@ -63,8 +63,8 @@ def serve_tab(
     """Serve a page with the form and this tab."""
     import gradio as gr
 
-    from ovi_studio.ui.media_routes import media_routes
-    from ovi_studio.ui.theme import launch_options
+    from ovi_studio.web.media_routes import media_routes
+    from ovi_studio.web.theme import launch_options
 
     studio = Studio.open(outputs, checkpoints)
     with gr.Blocks(title=title, analytics_enabled=False, fill_width=True) as page, gr.Tabs() as tabs:
@@ -95,6 +95,8 @@ def make_clip(outputs: Path, prompt: str, *, first: Picture | None = None, made:
     rows, columns = np.mgrid[:64, :96]
     frames = np.stack([np.stack([rows * 3, columns * 2, rows + 9 * t], -1) for t in range(12)]).astype(np.uint8)
     values = {"variant": "960x960_5s", "image": Path("/elsewhere/first.png") if first else None} | settings
-    path = media.write_clip(Clip(ClipSpec(prompt=prompt, **values), frames, np.zeros(8000, np.float32), first), outputs)
+    path = clip_files.write_clip(
+        Clip(ClipSpec(prompt=prompt, **values), frames, np.zeros(8000, np.float32), first), outputs
+    )
     os.utime(path, (1_700_000_000 + made,) * 2)
     return path

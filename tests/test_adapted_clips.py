@@ -15,16 +15,16 @@ from torch.overrides import TorchFunctionMode
 
 from ovi_studio.adapters import manager as manager_module
 from ovi_studio.adapters.library import AdapterLibrary
-from ovi_studio.adapters.stack import AdapterUse, Strength
 from ovi_studio.checkpoints.layout import require
 from ovi_studio.checkpoints.load import StoredTensors
-from ovi_studio.clip import Clip
-from ovi_studio.errors import JobError
-from ovi_studio.generate import Generator
-from ovi_studio.media import read_record, read_spec
-from ovi_studio.pipeline import Compute, Pipeline
+from ovi_studio.core.adapter_stack import AdapterUse, Strength
+from ovi_studio.core.clip import Clip
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.spec import ClipSpec
+from ovi_studio.media.clip_files import read_record, read_spec
+from ovi_studio.runtime.generate import Generator
+from ovi_studio.runtime.pipeline import Compute, Pipeline
 from ovi_studio.sampling.denoise import Step
-from ovi_studio.spec import ClipSpec
 
 SPEC = ClipSpec(prompt="a red ball <AUDCAP>thump<ENDAUDCAP>", variant="tiny", steps=2, seed=7)
 CPU = Compute(torch.device("cpu"), torch.float32)

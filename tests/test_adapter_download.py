@@ -11,10 +11,10 @@ from hub_server import HubServer
 
 from ovi_studio.adapters.library import AdapterLibrary
 from ovi_studio.adapters.sources import AdapterSource, fetch_adapters, parse_source, plan_adapters, shortage
-from ovi_studio.adapters.stack import parse_stack
 from ovi_studio.checkpoints import download, meter
 from ovi_studio.checkpoints.background import Downloads, Phase
-from ovi_studio.errors import JobError
+from ovi_studio.core.adapter_stack import parse_stack
+from ovi_studio.core.errors import JobError
 
 NAME = "lightning/fast.safetensors"
 STACK = parse_stack([{"name": NAME}, {"name": "own.safetensors"}])

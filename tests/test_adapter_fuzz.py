@@ -16,7 +16,7 @@ from ovi_studio.adapters.header import parameter_shapes, read_header
 from ovi_studio.adapters.library import AdapterLibrary
 from ovi_studio.adapters.names import NameMap
 from ovi_studio.adapters.read import read_adapter
-from ovi_studio.errors import JobError
+from ovi_studio.core.errors import JobError
 
 REFERENCE = Path(__file__).parent / "reference"
 MUTATIONS = 1000

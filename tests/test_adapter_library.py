@@ -14,9 +14,9 @@ from ovi_studio.adapters.describe import MAX_TEXT, MAX_WORDS, clean_text, descri
 from ovi_studio.adapters.header import parameter_shapes
 from ovi_studio.adapters.library import AdapterLibrary
 from ovi_studio.adapters.names import NameMap
-from ovi_studio.adapters.stack import combined_sha256
 from ovi_studio.checkpoints.hashes import file_sha256
-from ovi_studio.errors import JobError
+from ovi_studio.core.adapter_stack import combined_sha256
+from ovi_studio.core.errors import JobError
 
 REFERENCE = Path(__file__).parent / "reference"
 LORA = REFERENCE / "lora" / "native_ab.safetensors"

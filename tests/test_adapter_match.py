@@ -17,7 +17,7 @@ from ovi_studio.adapters.header import PeftConfig, parameter_shapes, read_header
 from ovi_studio.adapters.match import match_header
 from ovi_studio.adapters.names import NameMap
 from ovi_studio.adapters.read import read_adapter
-from ovi_studio.errors import JobError
+from ovi_studio.core.errors import JobError
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from adapter_helpers import write_adapter
 
-from ovi_studio.engine.maker import MakerOptions
-from ovi_studio.errors import JobError
-from ovi_studio.preset_offers import PresetOffer
-from ovi_studio.studio import Request, SeedMode, Studio
+from ovi_studio.core.errors import JobError
+from ovi_studio.runtime.runner import MakerOptions
+from ovi_studio.services.preset_offers import PresetOffer
+from ovi_studio.services.studio import Request, SeedMode, Studio
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from reference_adapters import use
 
-from ovi_studio.adapters.stack import Strength, parse_stack, stack_to_json
-from ovi_studio.errors import JobError
+from ovi_studio.core.adapter_stack import Strength, parse_stack, stack_to_json
+from ovi_studio.core.errors import JobError
 
 # Strengths
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from ovi_studio.adapters.stack import parse_stack
-from ovi_studio.adapters.tags import read_tags
-from ovi_studio.errors import JobError
-from ovi_studio.spec import ClipSpec
+from ovi_studio.core.adapter_stack import parse_stack
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.prompt_tags import read_tags
+from ovi_studio.core.spec import ClipSpec
 
 MINIMAL = {"variant": "tiny"}
 

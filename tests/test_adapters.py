@@ -30,7 +30,7 @@ from ovi_studio.adapters.manager import AdapterManager
 from ovi_studio.adapters.names import NameMap
 from ovi_studio.adapters.read import read_adapter
 from ovi_studio.checkpoints.load import assign, read_tensors
-from ovi_studio.errors import JobError
+from ovi_studio.core.errors import JobError
 from ovi_studio.models.transformer import OviTransformer
 
 

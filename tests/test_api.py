@@ -14,7 +14,7 @@ from browser import wait_for
 from PIL import Image
 from studio_app import Application
 
-from ovi_studio.media import read_record
+from ovi_studio.media.clip_files import read_record
 
 DOCS = Path(__file__).parents[1] / "docs" / "api.md"
 HOSTILE = "<script>alert(1)</script> ../../etc/passwd \\{\\}"

@@ -18,7 +18,7 @@ from adapter_helpers import write_adapter
 from PIL import Image
 
 from ovi_studio.__main__ import main
-from ovi_studio.media import read_frames, read_record, read_samples
+from ovi_studio.media.clip_files import read_frames, read_record, read_samples
 
 PROMPT = "a red ball bounces <AUDCAP>a deep thump<ENDAUDCAP>"
 PATIENCE = 300

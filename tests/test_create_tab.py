@@ -14,8 +14,8 @@ from page_helpers import LONG, line_up, newest, set_number, set_steps, state
 from PIL import Image
 from studio_app import Application
 
-from ovi_studio.media import read_record
-from ovi_studio.sizes import snap_size
+from ovi_studio.core.sizes import snap_size
+from ovi_studio.media.clip_files import read_record
 
 HOSTILE = "a red ball <script>window.pwned=1</script><img src=x onerror=window.pwned=2> $\\{window.pwned=3\\} `x`"
 HOSTILE_SHOWN = HOSTILE.replace("\\", "")

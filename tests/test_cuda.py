@@ -16,23 +16,23 @@ import pytest
 import torch
 from fake_cuda import computing_on_the_host
 
-from ovi_studio import bench, media
 from ovi_studio.__main__ import main
-from ovi_studio.bench import Setup, measure_forward, shapes
+from ovi_studio.bench.steps import Setup, measure_forward, shapes, steps
+from ovi_studio.capacity.budget import RESERVE
 from ovi_studio.checkpoints.layout import require
-from ovi_studio.errors import JobError
-from ovi_studio.jobs.model import State
-from ovi_studio.jobs.store import Store
-from ovi_studio.memory.budget import RESERVE
-from ovi_studio.memory.gpu import available_memory, compute_device, usable_memory
-from ovi_studio.memory.placement import choose_plan
-from ovi_studio.memory.streaming import Pinning
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.spec import ClipSpec
+from ovi_studio.core.variants import published_variants
+from ovi_studio.media import clip_files
 from ovi_studio.models import compilation
 from ovi_studio.models.attention import choose_backend
+from ovi_studio.models.device import available_memory, compute_device, usable_memory
 from ovi_studio.models.transformer import OviTransformer
-from ovi_studio.pipeline import Compute, Pipeline
-from ovi_studio.spec import ClipSpec
-from ovi_studio.variants import published_variants
+from ovi_studio.queue.model import State
+from ovi_studio.queue.store import Store
+from ovi_studio.runtime.pipeline import Compute, Pipeline
+from ovi_studio.runtime.placement import choose_plan
+from ovi_studio.runtime.streaming import Pinning
 
 SOURCES = Path(__file__).parents[1] / "ovi_studio"
 SPEC = ClipSpec(prompt="a red ball bounces", variant="tiny", steps=2, seed=7)
@@ -80,7 +80,7 @@ def test_generate_makes_a_clip_on_every_card(
     with computing_on_the_host():
         assert main([*command, "--ckpt-dir", str(tiny_bundle), "--out", str(tmp_path)]) == 0
     (clip,) = tmp_path.glob("*.mp4")
-    record = media.read_record(clip)
+    record = clip_files.read_record(clip)
     assert record["machine"]["device"].startswith("NVIDIA")
     assert record["memory"]["tier"] == {8: "8", 12: "12", 16: "16", 24: "24", 80: "max"}[gigabytes]
 
@@ -104,7 +104,7 @@ def test_an_engine_starts_on_a_gpu_and_makes_the_clips_of_the_queue(
             engine.terminate()
             engine.wait()
         assert [store.get(one).state for one in (job, other)] == [State.DONE, State.DONE]
-        assert media.read_record(store.get(job).clip)["machine"]["device"] == "NVIDIA GeForce RTX 3090"
+        assert clip_files.read_record(store.get(job).clip)["machine"]["device"] == "NVIDIA GeForce RTX 3090"
 
 
 def test_a_streamed_clip_through_cudas_own_transfers_is_the_resident_one(cuda: Cuda, tiny_bundle: Path) -> None:
@@ -130,7 +130,7 @@ def test_the_doctor_sees_every_card(cuda: Cuda, tiny_bundle: Path) -> None:
 
 def test_a_bench_is_set_up_on_a_gpu_and_limits_it(cuda: Cuda, monkeypatch: pytest.MonkeyPatch) -> None:
     card = cuda(24).cards[0]
-    monkeypatch.setattr(bench, "matrix_rate", lambda device, dtype: 1e12)  # of a size for GPUs
+    monkeypatch.setattr(steps, "matrix_rate", lambda device, dtype: 1e12)  # of a size for GPUs
     shape = shapes()["demo"]
     compute = Compute.default(memory="12")
     with computing_on_the_host():
@@ -246,7 +246,7 @@ def test_an_attention_that_the_card_cannot_do_is_refused_before_anything_is_load
     cuda: Cuda, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, gigabytes: int, name: str, sentence: str
 ) -> None:
     cuda(gigabytes)
-    monkeypatch.setattr("ovi_studio.pipeline.load_models", lambda *_, **__: pytest.fail("models were loaded"))
+    monkeypatch.setattr("ovi_studio.runtime.pipeline.load_models", lambda *_, **__: pytest.fail("models were loaded"))
     with pytest.raises(JobError, match=sentence):
         loaded(tiny_bundle, attention=name)
 
@@ -330,7 +330,7 @@ def test_a_clip_that_memory_ran_out_for_is_made_again_with_less_and_says_so(
     cuda(24)
     assert generate(tiny_bundle, tmp_path) == 0
     (clip,) = tmp_path.glob("*.mp4")
-    memory = media.read_record(clip)["memory"]
+    memory = clip_files.read_record(clip)["memory"]
     assert (memory["tier"], memory["lacked_memory_with"]) == ("12", ["24", "16"])
     told = capsys.readouterr().err
     assert "Memory ran out in tier 24; the clip is made again in tier 16." in told

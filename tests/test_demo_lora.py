@@ -9,16 +9,16 @@ import pytest
 import torch
 
 from ovi_studio.__main__ import main
-from ovi_studio.adapters.stack import parse_stack
 from ovi_studio.checkpoints.layout import require
-from ovi_studio.clip import Clip
+from ovi_studio.core.adapter_stack import parse_stack
+from ovi_studio.core.clip import Clip
+from ovi_studio.core.spec import ClipSpec
 from ovi_studio.demo import scenes
 from ovi_studio.demo.captions import caption
 from ovi_studio.demo.judges import judge, measure
 from ovi_studio.demo.scenes import Scene, Shape, draw_scene, render, synthesise
-from ovi_studio.media import write_clip
-from ovi_studio.pipeline import Compute, Pipeline
-from ovi_studio.spec import ClipSpec
+from ovi_studio.media.clip_files import write_clip
+from ovi_studio.runtime.pipeline import Compute, Pipeline
 
 NEW = "yellow green"
 """Two words that the text encoder knows, of which no caption had both: a word that it has never seen says nothing."""

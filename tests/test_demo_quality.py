@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from ovi_studio.core.variants import EMBEDDED_BUNDLE
 from ovi_studio.demo.evaluate import Evaluation, load, settings, tasks
 from ovi_studio.demo.scores import score, table
-from ovi_studio.pipeline import Pipeline
-from ovi_studio.variants import EMBEDDED_BUNDLE
+from ovi_studio.runtime.pipeline import Pipeline
 
 PROMPTS = 24
 STEPS = 20

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ovi_studio.core.spec import DEFAULT_AUDIO_NEGATIVE_PROMPT, DEFAULT_VIDEO_NEGATIVE_PROMPT
+from ovi_studio.core.variants import EMBEDDED_BUNDLE
 from ovi_studio.demo.captions import caption
 from ovi_studio.demo.evaluate import load
 from ovi_studio.demo.remade import Remaker
@@ -15,10 +17,8 @@ from ovi_studio.models import video_vae
 from ovi_studio.models.mel import mel_spectrogram
 from ovi_studio.models.text_encoder import encode_texts
 from ovi_studio.models.video_vae import from_bytes, to_bytes
-from ovi_studio.pipeline import Pipeline
-from ovi_studio.spec import DEFAULT_AUDIO_NEGATIVE_PROMPT, DEFAULT_VIDEO_NEGATIVE_PROMPT
+from ovi_studio.runtime.pipeline import Pipeline
 from ovi_studio.training.flow import Unconditional
-from ovi_studio.variants import EMBEDDED_BUNDLE
 
 
 def embeddings(pipeline: Pipeline, *texts: str) -> list[Tensor]:

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ovi_studio.checkpoints.layout import require
+from ovi_studio.core.spec import ClipSpec
 from ovi_studio.demo import codecs
 from ovi_studio.demo.codecs import scale_latents
 from ovi_studio.demo.dimensions import DIMENSIONS
@@ -19,8 +20,7 @@ from ovi_studio.demo.sheets import Row
 from ovi_studio.models.audio_vae import AudioVAE
 from ovi_studio.models.video_vae import build_video_vae
 from ovi_studio.models.vocoder import Vocoder
-from ovi_studio.pipeline import Pipeline
-from ovi_studio.spec import ClipSpec
+from ovi_studio.runtime.pipeline import Pipeline
 from ovi_studio.training.report import read_log
 from ovi_studio.training.settings import TrainSettings
 

@@ -12,9 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ovi_studio import doctor, variants
-from ovi_studio.doctor import Finding, Report, State
-from ovi_studio.variants import published_variants
+from ovi_studio.core import variants
+from ovi_studio.core.variants import published_variants
+from ovi_studio.services import doctor
+from ovi_studio.services.doctor import Finding, Report, State
 
 GIB = 2**30
 RTX_3090 = ("NVIDIA GeForce RTX 3090", 23.7, 23.4, (8, 6))

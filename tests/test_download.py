@@ -19,8 +19,8 @@ from hub_server import HubServer
 
 from ovi_studio.checkpoints import download, hashes, meter
 from ovi_studio.checkpoints.layout import take_inventory
-from ovi_studio.errors import JobError
-from ovi_studio.variants import HubFile, Part, Variant, published_variants
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.variants import HubFile, Part, Variant, published_variants
 
 SIZE = 200_000
 """Bytes of the largest file; enough for a connection to break in its middle."""

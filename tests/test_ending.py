@@ -10,7 +10,7 @@ import psutil
 import pytest
 from rank_helpers import environment, on_ranks
 
-from ovi_studio.parallel.launch import launch_command
+from ovi_studio.distributed.launch import launch_command
 
 TESTS = Path(__file__).parent
 LINGERING = str(TESTS / "lingering")
@@ -19,7 +19,7 @@ SOON = 5
 
 SCRIPT = """
 import atexit, logging, sys, threading
-from ovi_studio.parallel.ending import end_with
+from ovi_studio.distributed.ending import end_with
 
 def main():
     print("said")

@@ -26,15 +26,15 @@ from engine_helpers import (
 from fake_maker import STEP_SECONDS
 from PIL import Image
 
-from ovi_studio import media
-from ovi_studio.engine.maker import MakerOptions
-from ovi_studio.engine.preview import Previewer
+from ovi_studio.core.spec import ClipSpec
 from ovi_studio.engine.supervisor import engine_command
-from ovi_studio.jobs.estimates import estimate_clip
-from ovi_studio.jobs.model import EngineState, Phase, State
-from ovi_studio.jobs.recovery import living_engines
-from ovi_studio.jobs.store import Store
-from ovi_studio.spec import ClipSpec
+from ovi_studio.media import clip_files
+from ovi_studio.queue.estimates import estimate_clip
+from ovi_studio.queue.model import EngineState, Phase, State
+from ovi_studio.queue.recovery import living_engines
+from ovi_studio.queue.store import Store
+from ovi_studio.runtime.preview import Previewer
+from ovi_studio.runtime.runner import MakerOptions
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="kills processes as only POSIX can")
 
@@ -55,7 +55,7 @@ def test_queue_is_made_in_its_order_across_variants(store):
         wait_until_ended(store)
     assert_done_exactly_once(store, [*ids, *urgent])
     assert store.ids() == [*reversed(ids), *urgent]
-    record = media.read_record(store.get(ids[1]).clip)
+    record = clip_files.read_record(store.get(ids[1]).clip)
     assert ClipSpec.from_dict(record["spec"]) == store.get(ids[1]).spec
 
 

@@ -11,13 +11,13 @@ from engine_helpers import engine, spec, studio, wait_until_ended
 from page_helpers import open_page
 from studio_app import Application
 
-from ovi_studio.engine.maker import MakerOptions
-from ovi_studio.engine.options import add_engine_options, maker_options
-from ovi_studio.engine.settings import EngineSettings, attentions, keep_settings, read_settings
+from ovi_studio.core.errors import JobError
 from ovi_studio.engine.supervisor import engine_command
-from ovi_studio.errors import JobError
-from ovi_studio.jobs.paths import StudioPaths
-from ovi_studio.jobs.store import Store
+from ovi_studio.queue.paths import StudioPaths
+from ovi_studio.queue.store import Store
+from ovi_studio.runtime.options import add_engine_options, maker_options
+from ovi_studio.runtime.runner import MakerOptions
+from ovi_studio.runtime.settings import EngineSettings, attentions, keep_settings, read_settings
 
 
 @pytest.fixture

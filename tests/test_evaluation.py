@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from ovi_studio.core.errors import JobError
 from ovi_studio.demo import codec_check, scores
 from ovi_studio.demo.evaluate import Evaluation, Setting, prompts, settings, tasks, verdict_row
 from ovi_studio.demo.judges import Verdict, judge, measure, measure_clip
 from ovi_studio.demo.scene_files import draw_scenes, parse_only, write_scenes
 from ovi_studio.demo.scenes import Colour, Motion, Shape, Sound, is_held_out, render, synthesise
-from ovi_studio.errors import JobError
-from ovi_studio.media import read_record
+from ovi_studio.media.clip_files import read_record
 
 FAST = Setting("fast", {"steps": 1, "video_guidance": 1, "audio_guidance": 1})
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from ovi_studio.errors import JobError
-from ovi_studio.jobs import expand
-from ovi_studio.jobs.expand import expand_prompt, expand_spec, following_seeds, parse_seeds, read_wildcard
-from ovi_studio.spec import MAX_SEED, ClipSpec
+from ovi_studio.core import prompt_patterns
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.prompt_patterns import expand_prompt, expand_spec, following_seeds, parse_seeds, read_wildcard
+from ovi_studio.core.spec import MAX_SEED, ClipSpec
 
 
 @pytest.fixture
@@ -85,11 +85,11 @@ def test_too_many_prompts_are_refused_before_they_are_made(tmp_path, pattern):
 
 def test_as_many_as_allowed_are_made():
     numbers = "|".join(map(str, range(100)))
-    assert len(expand_prompt(f"{{{numbers}}} {{{numbers}}}")) == expand.MAX_CLIPS
+    assert len(expand_prompt(f"{{{numbers}}} {{{numbers}}}")) == prompt_patterns.MAX_CLIPS
 
 
 def test_the_wildcards_that_come_with_the_app_can_be_read():
-    names = expand.wildcard_names()
+    names = prompt_patterns.wildcard_names()
     assert {"weather", "camera", "mood"} <= set(names)
     for name in names:
         assert len(expand_prompt(f"__{name}__")) >= 8

@@ -9,14 +9,14 @@ import pytest
 from engine_helpers import assert_done_exactly_once, engine, engine_pids, spec, studio, wait_for, wait_until_ended
 from fake_maker import NAME
 
-from ovi_studio import media
+from ovi_studio.core.errors import JobError
 from ovi_studio.engine.fleet import Fleet, seats
-from ovi_studio.engine.maker import MakerOptions
 from ovi_studio.engine.seat import Seat
 from ovi_studio.engine.supervisor import Condition, engine_command
-from ovi_studio.errors import JobError
-from ovi_studio.jobs.model import State
-from ovi_studio.jobs.store import Store, allow_stepping_down
+from ovi_studio.media import clip_files
+from ovi_studio.queue.model import State
+from ovi_studio.queue.store import Store, allow_stepping_down
+from ovi_studio.runtime.runner import MakerOptions
 
 
 @pytest.fixture
@@ -116,8 +116,8 @@ def test_a_job_is_made_again_in_smaller_tiers_and_says_so(store: Store) -> None:
     assert found.note == "Made in memory tier 8: memory ran out in tier 12."
     assert store.get(after).note is None
     memory = {"tier": "8", "lacked_memory_with": ["16", "12"]}
-    assert media.read_record(found.clip)["memory"] == memory
-    assert media.read_record(store.get(after).clip)["memory"] == memory
+    assert clip_files.read_record(found.clip)["memory"] == memory
+    assert clip_files.read_record(store.get(after).clip)["memory"] == memory
     # In the smallest tier there is nothing to try any more.
     assert store.get(hopeless).state is State.FAILED
     assert "--memory" not in store.get(hopeless).error

@@ -18,10 +18,10 @@ from gpu.check import Check, CheckFailure, Figure, Findings, Rig, Skipped
 from gpu.checks import CHECKS
 from gpu.runner import KEPT, Result, Verdict, run_check, run_checks
 
-from ovi_studio.memory.gpu import compute_device
-from ovi_studio.memory.linear import Int8Linear
-from ovi_studio.memory.streaming import DirectTransfers
+from ovi_studio.models.device import compute_device
+from ovi_studio.models.quantized_linear import Int8Linear
 from ovi_studio.models.video_vae import decode_whole
+from ovi_studio.runtime.streaming import DirectTransfers
 
 TESTS = Path(__file__).parent
 SLOW = ("sharded",)
@@ -104,18 +104,18 @@ def brighter_in_tiles(vae: Any, latents: torch.Tensor, tile: int | None = None) 
             lambda timestep, dim: torch.zeros(*timestep.shape, dim),
             "disagree with the official implementation: fusion",
         ),
-        ("int8-products", "ovi_studio.memory.linear.Int8Linear.forward", scaled, "rows through"),
+        ("int8-products", "ovi_studio.models.quantized_linear.Int8Linear.forward", scaled, "rows through"),
         (
             "tf32",
             "ovi_studio.models.audio_vae.AudioVAE.decode",
             lambda *_: torch.full((1, 80, 44), torch.nan),
             "no numbers",
         ),
-        ("streaming", "ovi_studio.memory.streaming.DirectTransfers.fetch", short_by_a_value, "other velocities"),
+        ("streaming", "ovi_studio.runtime.streaming.DirectTransfers.fetch", short_by_a_value, "other velocities"),
         ("fusing", "ovi_studio.adapters.fuse.WeightFuser.restore", lambda *_: None, "did not give back"),
         (
             "clips",
-            "ovi_studio.memory.linear._products",
+            "ovi_studio.models.quantized_linear._products",
             lambda x, layers: [x.new_zeros(x.shape[0], layer.out_features) for layer in layers],
             "With int8 weights a clip differs",
         ),
@@ -134,7 +134,7 @@ def brighter_in_tiles(vae: Any, latents: torch.Tensor, tile: int | None = None) 
             lambda self, mel: mel.new_zeros(1, 1, mel.shape[-1] * 256),
             "silent",
         ),
-        ("tiers", "ovi_studio.memory.streaming.DirectTransfers.fetch", without_numbers, "no numbers"),
+        ("tiers", "ovi_studio.runtime.streaming.DirectTransfers.fetch", without_numbers, "no numbers"),
     ],
 )
 def test_a_check_fails_on_the_fault_that_it_is_for(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ovi_studio.gpu_memory import gpu_memory
+from ovi_studio.services.gpu_memory import gpu_memory
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="stands in for a program with a shell script")
 

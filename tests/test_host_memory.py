@@ -14,15 +14,15 @@ import pytest
 import torch
 from fake_cuda import computing_on_the_host
 
+from ovi_studio.capacity import host
+from ovi_studio.capacity.host import HostMemory, host_memory, require_host_memory
 from ovi_studio.checkpoints.layout import require
-from ovi_studio.errors import JobError
-from ovi_studio.memory import host
-from ovi_studio.memory.allocator import configure_allocator, forbid_spilling
-from ovi_studio.memory.gpu import compute_device, usable_memory
-from ovi_studio.memory.host import HostMemory, host_memory, require_host_memory
-from ovi_studio.memory.placement import check_host_memory, choose_plan
-from ovi_studio.pipeline import Compute, Pipeline
-from ovi_studio.variants import published_variants
+from ovi_studio.core.allocator import configure_allocator
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.variants import published_variants
+from ovi_studio.models.device import compute_device, forbid_spilling, usable_memory
+from ovi_studio.runtime.pipeline import Compute, Pipeline
+from ovi_studio.runtime.placement import check_host_memory, choose_plan
 
 GIB = 2**30
 CPU = torch.device("cpu")
@@ -129,7 +129,7 @@ def test_nothing_is_loaded_where_host_memory_is_too_small(
 ) -> None:
     cuda(24)
     machine(1)
-    monkeypatch.setattr("ovi_studio.pipeline.load_models", lambda *_, **__: pytest.fail("models were loaded"))
+    monkeypatch.setattr("ovi_studio.runtime.pipeline.load_models", lambda *_, **__: pytest.fail("models were loaded"))
     with computing_on_the_host(), pytest.raises(JobError, match=r"tiny needs 0 GB of host memory .* 0 GB can"):
         Pipeline.load(require("tiny", tiny_bundle), Compute.default())
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from ovi_studio.prompts import AudioTag, clean_text, format_prompt
-from ovi_studio.sizes import picture_size, snap_size
-from ovi_studio.variants import published_variants
+from ovi_studio.core.prompts import AudioTag, clean_text, format_prompt
+from ovi_studio.core.sizes import picture_size, snap_size
+from ovi_studio.core.variants import published_variants
 
 REFERENCE = json.loads((Path(__file__).parent / "reference" / "host.json").read_text(encoding="utf-8"))
 

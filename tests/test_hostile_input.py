@@ -18,9 +18,9 @@ from page_helpers import open_page
 from PIL import Image
 from studio_app import Application
 
-from ovi_studio.jobs.paths import StudioPaths
-from ovi_studio.jobs.store import Store
-from ovi_studio.spec import ClipSpec
+from ovi_studio.core.spec import ClipSpec
+from ovi_studio.queue.paths import StudioPaths
+from ovi_studio.queue.store import Store
 
 SECRET = "the secret of this machine"
 ESCAPED = HOSTILE.replace("{", "\\{").replace("}", "\\}")

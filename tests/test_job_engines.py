@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 from job_helpers import CLAIM_AND_WAIT, SPEC, STEP, kill_holder, queued, run_python, run_together, specs, states
 
-from ovi_studio import media
-from ovi_studio.clip import Clip
-from ovi_studio.errors import JobError
-from ovi_studio.jobs.files import clip_name
-from ovi_studio.jobs.locks import Lock, is_held
-from ovi_studio.jobs.model import ENDED, Job, State, Verdict
-from ovi_studio.jobs.recovery import recover_dead
-from ovi_studio.jobs.store import Store
-from ovi_studio.jobs.work import Work
+from ovi_studio.core.clip import Clip
+from ovi_studio.core.errors import JobError
+from ovi_studio.media import clip_files
+from ovi_studio.queue.files import clip_name
+from ovi_studio.queue.locks import Lock, is_held
+from ovi_studio.queue.model import ENDED, Job, State, Verdict
+from ovi_studio.queue.recovery import recover_dead
+from ovi_studio.queue.store import Store
+from ovi_studio.queue.work import Work
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def test_job_that_was_to_be_cancelled_is_cancelled_when_its_engine_dies(store):
 
 def write_clip_of(job: Job, store: Store) -> Path:
     clip = Clip(job.spec, np.zeros((2, 32, 32, 3), np.uint8), np.zeros(1400, np.float32), record={"job": job.id})
-    return media.write_clip(clip, store.paths.outputs, clip_name(job.number, job.id, job.spec.prompt))
+    return clip_files.write_clip(clip, store.paths.outputs, clip_name(job.number, job.id, job.spec.prompt))
 
 
 def test_job_whose_clip_is_in_the_library_is_done_and_not_made_again(store):

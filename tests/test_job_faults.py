@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from job_helpers import SPEC, STEP, queued, run_python, specs
 
-from ovi_studio.errors import JobError
-from ovi_studio.jobs import database as database_module
-from ovi_studio.jobs.paths import StudioPaths
-from ovi_studio.jobs.rows import spec_columns
-from ovi_studio.jobs.schema import MIGRATIONS
-from ovi_studio.jobs.store import Store
-from ovi_studio.jobs.work import Work
+from ovi_studio.core.errors import JobError
+from ovi_studio.queue import database as database_module
+from ovi_studio.queue.paths import StudioPaths
+from ovi_studio.queue.rows import spec_columns
+from ovi_studio.queue.schema import MIGRATIONS
+from ovi_studio.queue.store import Store
+from ovi_studio.queue.work import Work
 
 
 @pytest.fixture

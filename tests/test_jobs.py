@@ -23,11 +23,11 @@ from job_helpers import (
 )
 from PIL import Image
 
-from ovi_studio.errors import JobError
-from ovi_studio.jobs.estimates import Pace, estimate_clip, estimate_queue, remember_pace
-from ovi_studio.jobs.model import State, Verdict
-from ovi_studio.jobs.store import Store
-from ovi_studio.jobs.work import Work
+from ovi_studio.core.errors import JobError
+from ovi_studio.queue.estimates import Pace, estimate_clip, estimate_queue, remember_pace
+from ovi_studio.queue.model import State, Verdict
+from ovi_studio.queue.store import Store
+from ovi_studio.queue.work import Work
 
 
 @pytest.fixture

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ovi_studio.clip import Clip
+from ovi_studio.core.clip import Clip
+from ovi_studio.core.spec import ClipSpec
+from ovi_studio.core.variants import FRAME_RATE, SAMPLE_RATE
 from ovi_studio.demo.judges import Measurement, Verdict, judge, keeps_first_frame, measure, measure_clip
 from ovi_studio.demo.scenes import (
     HIGH_PITCH,
@@ -25,9 +27,7 @@ from ovi_studio.demo.scenes import (
     render,
     synthesise,
 )
-from ovi_studio.media import write_clip
-from ovi_studio.spec import ClipSpec
-from ovi_studio.variants import FRAME_RATE, SAMPLE_RATE
+from ovi_studio.media.clip_files import write_clip
 
 QUESTIONS = ("colour", "shape", "background", "motion", "sound")
 VISIBLE = ("colour", "shape", "motion")

@@ -12,19 +12,19 @@ import pytest
 import torch
 import yaml
 
-from ovi_studio.engine.maker import MakerOptions
+from ovi_studio.capacity.budget import GIB
+from ovi_studio.capacity.host import HostMemory
+from ovi_studio.capacity.layouts import PLANNED, ShardingWish, Strategy
+from ovi_studio.core.errors import JobError, Stopped
+from ovi_studio.core.variants import published_variants
+from ovi_studio.core.weight_formats import Weights
+from ovi_studio.distributed import launch, sharding
+from ovi_studio.distributed.partial_attention import attention_with_log_sum
+from ovi_studio.distributed.ranks import ALONE, Ranks
+from ovi_studio.distributed.sharding import Sharding, can_be_pinned, pinned_bytes, resident_depths, settle
 from ovi_studio.engine.supervisor import engine_command
-from ovi_studio.errors import JobError, Stopped
-from ovi_studio.jobs.paths import StudioPaths
-from ovi_studio.memory.budget import GIB
-from ovi_studio.memory.formats import Weights
-from ovi_studio.memory.host import HostMemory
-from ovi_studio.parallel import launch, sharding
-from ovi_studio.parallel.partial_attention import attention_with_log_sum
-from ovi_studio.parallel.plan import PLANNED, ShardingWish, Strategy
-from ovi_studio.parallel.ranks import ALONE, Ranks
-from ovi_studio.parallel.sharding import Sharding, can_be_pinned, pinned_bytes, resident_depths, settle
-from ovi_studio.variants import published_variants
+from ovi_studio.queue.paths import StudioPaths
+from ovi_studio.runtime.runner import MakerOptions
 
 
 def parsed(*arguments: str) -> argparse.Namespace:
@@ -152,7 +152,7 @@ def test_shards_are_pinned_if_all_of_them_fit_the_host_in_powers_of_two(
 def test_host_memory_that_is_too_small_for_all_ranks_is_said_before_loading(monkeypatch: pytest.MonkeyPatch) -> None:
     variant = published_variants()["960x960_5s"]
     ranks = Neighbours(4)
-    monkeypatch.setattr("ovi_studio.memory.host.host_memory", lambda: HostMemory(64 * GIB, 48 * GIB))
+    monkeypatch.setattr("ovi_studio.capacity.host.host_memory", lambda: HostMemory(64 * GIB, 48 * GIB))
 
     def check(strategy: Strategy, *, offloaded: bool, alone: bool = False) -> None:
         sharding._check_host_memory(variant, Weights.BF16, Sharding(strategy, 0, offloaded), ranks, alone=alone)

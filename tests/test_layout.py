@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from ovi_studio.checkpoints.layout import Inventory, complete_variants, require, take_inventory
-from ovi_studio.errors import JobError
-from ovi_studio.variants import Part, published_variants
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.variants import Part, published_variants
 
 VARIANT = published_variants()["720x720_5s"]
 

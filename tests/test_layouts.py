@@ -8,7 +8,7 @@ import pytest
 from rank_helpers import on_ranks
 from reference_adapters import build_model
 
-from ovi_studio.parallel.arithmetic import TowerSizes
+from ovi_studio.capacity.arithmetic import TowerSizes
 
 pytestmark = pytest.mark.slow
 TOKENS, AUDIO_LENGTH, FLOAT = 45, 11, 4

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ovi_studio import media
-from ovi_studio.clip import Clip
-from ovi_studio.errors import JobError
-from ovi_studio.jobs.paths import StudioPaths
+from ovi_studio.core.clip import Clip
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.spec import ClipSpec
 from ovi_studio.library import Library, LibraryClip, Query
-from ovi_studio.pictures import Picture, decode_picture
-from ovi_studio.spec import ClipSpec
+from ovi_studio.media import clip_files
+from ovi_studio.media.pictures import Picture, decode_picture
+from ovi_studio.queue.paths import StudioPaths
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def write(paths: StudioPaths, prompt: str = "A clip", *, first: Picture | None =
     frames = np.stack([np.stack([rows * 4, columns * 2, rows + 9 * t], -1) for t in range(9)]).astype(np.uint8)
     settings = {"prompt": prompt, "variant": "960x960_5s", "image": Path("/home/me/first.png") if first else None}
     clip = Clip(ClipSpec(**settings | spec), frames, np.zeros(6000, np.float32), first, {"nonce": os.urandom(4).hex()})
-    path = media.write_clip(clip, paths.outputs)
+    path = clip_files.write_clip(clip, paths.outputs)
     if made:
         os.utime(path, (made, made))
     return path
@@ -353,14 +353,14 @@ def test_the_last_frame_is_the_one_that_players_show(library, paths):
     assert found.parent == paths.pictures
     assert library.last_frame(clip.id) == found
     with Image.open(found) as image:
-        np.testing.assert_array_equal(np.asarray(image), media.read_frames(path)[-1])
+        np.testing.assert_array_equal(np.asarray(image), clip_files.read_frames(path)[-1])
 
 
 def test_the_poster_that_is_made_is_the_frame_that_the_writer_takes(paths):
-    from ovi_studio.library.frames import read_frame
+    from ovi_studio.media.frames import read_frame
 
     path = write(paths)
-    frames = media.read_frames(path)
+    frames = clip_files.read_frames(path)
     np.testing.assert_array_equal(read_frame(path, 4), frames[4])
     np.testing.assert_array_equal(read_frame(path, 400), frames[-1])
 

@@ -12,15 +12,15 @@ from browser import HOSTILE, PHONE, fits_width, is_unharmed, needs_browser
 from PIL import Image
 from tab_server import Tab, make_clip
 
-from ovi_studio.errors import JobError
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.spec import ClipSpec
 from ovi_studio.library import LibraryClip, Query, TrashedClip
-from ovi_studio.media import read_frames
-from ovi_studio.pictures import decode_picture
-from ovi_studio.spec import ClipSpec
-from ovi_studio.studio import Studio
-from ovi_studio.ui import library_views as views
-from ovi_studio.ui.library_handlers import PAGE_SIZE, LibraryHandlers
-from ovi_studio.ui.library_tab import build_library
+from ovi_studio.media.clip_files import read_frames
+from ovi_studio.media.pictures import decode_picture
+from ovi_studio.services.studio import Studio
+from ovi_studio.web import library_views as views
+from ovi_studio.web.library_handlers import PAGE_SIZE, LibraryHandlers
+from ovi_studio.web.library_tab import build_library
 
 TAB = ("Library", build_library)
 

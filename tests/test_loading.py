@@ -18,12 +18,12 @@ from torch import Tensor
 
 from ovi_studio.checkpoints.layout import require, take_inventory
 from ovi_studio.checkpoints.load import Models, load_models, read_tensors
-from ovi_studio.errors import JobError
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.spec import ClipSpec
+from ovi_studio.core.variants import Part, Variant, published_variants
 from ovi_studio.models.transformer import OviTransformer
 from ovi_studio.models.video_vae import decode_whole, encode
-from ovi_studio.pipeline import Pipeline
-from ovi_studio.spec import ClipSpec
-from ovi_studio.variants import Part, Variant, published_variants
+from ovi_studio.runtime.pipeline import Pipeline
 
 REFERENCE = Path(__file__).parent / "reference"
 CPU = torch.device("cpu")
@@ -412,7 +412,7 @@ from pathlib import Path
 import torch
 from ovi_studio.checkpoints.layout import require
 from ovi_studio.checkpoints.load import load_models
-from ovi_studio.memory.formats import Weights
+from ovi_studio.core.weight_formats import Weights
 
 dtype, weights = {"int8": ("bfloat16", "int8")}.get(sys.argv[2], (sys.argv[2], "bf16"))
 inventory = require("tiny", Path(sys.argv[1]))

@@ -25,7 +25,7 @@ from browser import (
 from PIL import Image
 from studio_app import Application
 
-from ovi_studio.media import read_record
+from ovi_studio.media.clip_files import read_record
 
 pytestmark = needs_browser
 FILM = {
@@ -290,11 +290,11 @@ def test_the_page_imports_no_torch(python_environment: dict[str, str], tmp_path:
 
     script = (
         "import sys, pathlib\n"
-        "from ovi_studio.studio import Studio\n"
-        "from ovi_studio.engine.maker import MakerOptions\n"
+        "from ovi_studio.services.studio import Studio\n"
+        "from ovi_studio.runtime.runner import MakerOptions\n"
         f"options = MakerOptions(pathlib.Path('none'), adapter_directory=pathlib.Path({json.dumps(str(loras))}))\n"
         "studio = Studio.open('outputs', options=options)\n"
-        "from ovi_studio.ui.loras_tab import _Chosen, _Handlers\n"
+        "from ovi_studio.web.loras_tab import _Chosen, _Handlers\n"
         "cards, _, _ = _Handlers(studio).look('', '960x960_5s', _Chosen((), ()))\n"
         "assert 'does not match this model' in cards, cards\n"
         "assert 'torch' not in sys.modules\n"

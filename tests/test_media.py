@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ovi_studio import __version__, media
-from ovi_studio.clip import Clip
-from ovi_studio.errors import JobError
-from ovi_studio.pictures import Picture, decode_picture
-from ovi_studio.spec import ClipSpec
+from ovi_studio import __version__
+from ovi_studio.core.clip import Clip
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.spec import ClipSpec
+from ovi_studio.media import clip_files
+from ovi_studio.media.pictures import Picture, decode_picture
 
 FRAMES, HEIGHT, WIDTH = 25, 64, 96
 SAMPLES = 16_400
@@ -67,14 +68,14 @@ def foreign_mp4(path: Path, comment: str | None) -> Path:
 
 @pytest.fixture(scope="module")
 def clip_path(tmp_path_factory) -> Path:
-    return media.write_clip(make_clip(encoded_picture("PNG")), tmp_path_factory.mktemp("clips"))
+    return clip_files.write_clip(make_clip(encoded_picture("PNG")), tmp_path_factory.mktemp("clips"))
 
 
 # Picture and sound
 
 
 def test_frames_come_back_nearly_as_they_were(clip_path):
-    frames = media.read_frames(clip_path)
+    frames = clip_files.read_frames(clip_path)
     assert frames.shape == (FRAMES, HEIGHT, WIDTH, 3)
     assert frames.dtype == np.uint8
     error = frames.astype(float) - make_clip().frames
@@ -92,12 +93,12 @@ def test_the_same_frames_give_the_same_file_whatever_lay_in_memory_before(tmp_pa
         for size in random.integers(1000, 400_000, 12):
             np.full(size, random.integers(256), np.uint8)  # what is freed is not wiped
         frames = np.clip(base, 0, 255).astype(np.uint8)
-        files.add(media.write_clip(dataclasses.replace(clip, frames=frames), tmp_path).read_bytes())
+        files.add(clip_files.write_clip(dataclasses.replace(clip, frames=frames), tmp_path).read_bytes())
     assert len(files) == 1
 
 
 def test_samples_come_back_in_time_and_nearly_as_they_were(clip_path):
-    samples, original = media.read_samples(clip_path), make_clip().samples
+    samples, original = clip_files.read_samples(clip_path), make_clip().samples
     assert samples.shape == original.shape
     assert samples.dtype == np.float32
     assert np.mean((samples - original) ** 2) < 0.001 * np.mean(original**2)
@@ -105,15 +106,15 @@ def test_samples_come_back_in_time_and_nearly_as_they_were(clip_path):
 
 def test_samples_out_of_range_are_clipped(tmp_path):
     clip = make_clip()
-    loud = media.write_clip(dataclasses.replace(clip, samples=clip.samples * 5), tmp_path)
-    assert np.abs(media.read_samples(loud)).max() < 1.3
+    loud = clip_files.write_clip(dataclasses.replace(clip, samples=clip.samples * 5), tmp_path)
+    assert np.abs(clip_files.read_samples(loud)).max() < 1.3
 
 
 def test_flat_colours_come_back_without_a_shift(tmp_path):
     colours = np.random.default_rng(1).integers(0, 256, (4, 6, 3), np.uint8)
     frame = colours.repeat(16, axis=0).repeat(16, axis=1)
     clip = dataclasses.replace(make_clip(), frames=np.stack([frame] * 5))
-    error = media.read_frames(media.write_clip(clip, tmp_path))[2, 8::16, 8::16].astype(int) - colours
+    error = clip_files.read_frames(clip_files.write_clip(clip, tmp_path))[2, 8::16, 8::16].astype(int) - colours
     assert np.abs(error).max() <= 5
     assert np.abs(error.mean(axis=(0, 1))).max() < 1
 
@@ -134,7 +135,7 @@ def test_index_stands_before_the_data_so_that_playing_starts_at_once(clip_path):
 
 
 def test_same_clip_gives_the_same_bytes(clip_path, tmp_path):
-    again = media.write_clip(make_clip(encoded_picture("PNG")), tmp_path)
+    again = clip_files.write_clip(make_clip(encoded_picture("PNG")), tmp_path)
     assert again.read_bytes() == clip_path.read_bytes()
 
 
@@ -149,7 +150,7 @@ def test_poster_is_a_jpeg_of_the_clip(clip_path):
 
 
 def test_record_says_how_the_clip_was_made(clip_path):
-    record = media.read_record(clip_path)
+    record = clip_files.read_record(clip_path)
     assert (record["app"], record["version"]) == ("Ovi Studio", __version__)
     assert record["spec"]["prompt"] == "A <S>small<E> clip"
     assert record["seconds"] == 1.5
@@ -164,24 +165,24 @@ def test_record_does_not_tell_where_pictures_lie(clip_path):
 
 def test_other_programs_find_the_record_in_the_comment(clip_path):
     with av.open(str(clip_path)) as container:
-        assert json.loads(container.metadata["comment"]) == media.read_record(clip_path)
+        assert json.loads(container.metadata["comment"]) == clip_files.read_record(clip_path)
 
 
 def test_clip_can_be_made_again_from_the_mp4_alone(tmp_path):
     clip = make_clip(size=(704, 1280), steps=9, solver="dpm++", slg_layer=-1, audio_negative_prompt="", shift=2.5)
-    assert media.read_spec(media.write_clip(clip, tmp_path), tmp_path) == clip.spec
+    assert clip_files.read_spec(clip_files.write_clip(clip, tmp_path), tmp_path) == clip.spec
 
 
 @pytest.mark.parametrize("prompt", ["雨の音 🌧 \u202e", 'quotes " and \\ and \x07', "x" * 4000, "ü" * 4000])
 def test_any_prompt_survives(tmp_path, prompt):
     clip = tiny_clip(prompt=prompt)
-    assert media.read_spec(media.write_clip(clip, tmp_path), tmp_path).prompt == prompt
+    assert clip_files.read_spec(clip_files.write_clip(clip, tmp_path), tmp_path).prompt == prompt
 
 
 @pytest.mark.parametrize(("kind", "suffix"), [("PNG", ".png"), ("JPEG", ".jpg")])
 def test_first_frame_comes_back_byte_for_byte(tmp_path, kind, suffix):
     picture = encoded_picture(kind, (1100, 1000))
-    spec = media.read_spec(media.write_clip(make_clip(picture), tmp_path), tmp_path / "pictures")
+    spec = clip_files.read_spec(clip_files.write_clip(make_clip(picture), tmp_path), tmp_path / "pictures")
     assert spec.image == tmp_path / "pictures" / (picture.sha256 + suffix)
     assert spec.image.read_bytes() == picture.data
     assert [path.name for path in (tmp_path / "pictures").iterdir()] == [spec.image.name]
@@ -190,22 +191,22 @@ def test_first_frame_comes_back_byte_for_byte(tmp_path, kind, suffix):
 @pytest.mark.parametrize("kind", ["WEBP", "BMP", "GIF", "TIFF"])
 def test_first_frame_of_another_kind_comes_back_pixel_for_pixel(tmp_path, kind):
     picture = encoded_picture(kind)
-    path = media.write_clip(make_clip(picture), tmp_path)
-    image = media.read_spec(path, tmp_path).image
+    path = clip_files.write_clip(make_clip(picture), tmp_path)
+    image = clip_files.read_spec(path, tmp_path).image
     assert image.name == hashlib.sha256(image.read_bytes()).hexdigest() + ".png"
     assert np.array_equal(np.asarray(Image.open(image)), picture.pixels)
-    assert media.read_record(path)["picture"]["sha256"] == picture.sha256
+    assert clip_files.read_record(path)["picture"]["sha256"] == picture.sha256
 
 
 def test_reading_a_spec_twice_leaves_one_picture(clip_path, tmp_path):
-    assert media.read_spec(clip_path, tmp_path) == media.read_spec(clip_path, tmp_path)
+    assert clip_files.read_spec(clip_path, tmp_path) == clip_files.read_spec(clip_path, tmp_path)
     assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_spec_of_a_clip_whose_first_frame_was_removed_is_refused(clip_path, tmp_path):
-    stripped = foreign_mp4(tmp_path / "stripped.mp4", json.dumps(media.read_record(clip_path)))
+    stripped = foreign_mp4(tmp_path / "stripped.mp4", json.dumps(clip_files.read_record(clip_path)))
     with pytest.raises(JobError, match="choose the picture again"):
-        media.read_spec(stripped, tmp_path)
+        clip_files.read_spec(stripped, tmp_path)
 
 
 def test_first_frame_that_was_changed_is_refused(clip_path, tmp_path):
@@ -214,7 +215,7 @@ def test_first_frame_that_was_changed_is_refused(clip_path, tmp_path):
     changed = tmp_path / "changed.mp4"
     changed.write_bytes(data)
     with pytest.raises(JobError, match="choose the picture again"):
-        media.read_spec(changed, tmp_path)
+        clip_files.read_spec(changed, tmp_path)
 
 
 def test_first_frame_that_is_no_picture_is_never_written(clip_path, tmp_path):
@@ -224,7 +225,7 @@ def test_first_frame_that_is_no_picture_is_never_written(clip_path, tmp_path):
     old, new = (hashlib.sha256(content).hexdigest().encode() for content in (picture, page))
     forged.write_bytes(data.replace(picture, page).replace(old, new))
     with pytest.raises(JobError, match="no PNG or JPEG"):
-        media.read_spec(forged, tmp_path / "pictures")
+        clip_files.read_spec(forged, tmp_path / "pictures")
     assert not (tmp_path / "pictures").exists()
 
 
@@ -244,24 +245,24 @@ def test_first_frame_that_is_no_picture_is_never_written(clip_path, tmp_path):
 )
 def test_file_without_a_recipe_of_ours_is_refused(tmp_path, comment):
     with pytest.raises(JobError, match="made"):
-        media.read_record(foreign_mp4(tmp_path / "foreign.mp4", comment))
+        clip_files.read_record(foreign_mp4(tmp_path / "foreign.mp4", comment))
 
 
 def test_huge_recipe_is_not_read(tmp_path):
-    record = json.dumps({"app": "Ovi Studio", "spec": {}, "more": "x" * media.MAX_RECORD_BYTES})
+    record = json.dumps({"app": "Ovi Studio", "spec": {}, "more": "x" * clip_files.MAX_RECORD_BYTES})
     with pytest.raises(JobError, match="1 MB"):
-        media.read_record(foreign_mp4(tmp_path / "huge.mp4", record))
+        clip_files.read_record(foreign_mp4(tmp_path / "huge.mp4", record))
 
 
 @pytest.mark.parametrize("spec", [{}, {"prompt": "a", "variant": "b", "new_setting": 1}, {"prompt": 3, "variant": "b"}])
 def test_recipe_with_a_spec_that_is_not_understood_is_refused(tmp_path, spec):
     path = foreign_mp4(tmp_path / "newer.mp4", json.dumps({"app": "Ovi Studio", "spec": spec}))
     with pytest.raises(JobError):
-        media.read_spec(path, tmp_path)
+        clip_files.read_spec(path, tmp_path)
 
 
 def test_missing_file_and_folder_are_refused_with_advice(tmp_path):
-    for read in (media.read_record, media.read_frames, media.read_samples):
+    for read in (clip_files.read_record, clip_files.read_frames, clip_files.read_samples):
         for path in (tmp_path / "missing.mp4", tmp_path):
             with pytest.raises(JobError, match="There is no clip"):
                 read(path)
@@ -276,7 +277,11 @@ def test_broken_files_raise_nothing_but_job_errors(clip_path, tmp_path):
             if data:
                 data[position] = random.integers(256)
         path.write_bytes(data)
-        for read in (media.read_record, lambda path: media.read_spec(path, tmp_path / "pictures"), media.read_samples):
+        for read in (
+            clip_files.read_record,
+            lambda path: clip_files.read_spec(path, tmp_path / "pictures"),
+            clip_files.read_samples,
+        ):
             with contextlib.suppress(JobError):
                 read(path)
 
@@ -285,7 +290,7 @@ def test_file_of_empty_boxes_is_given_up_early(tmp_path):
     path = tmp_path / "boxes.mp4"
     path.write_bytes(b"\0\0\0\x08free" * 1_000_000)
     with pytest.raises(JobError):
-        media.read_record(path)
+        clip_files.read_record(path)
 
 
 # Names
@@ -305,7 +310,7 @@ def test_file_of_empty_boxes_is_given_up_early(tmp_path):
     ],
 )
 def test_name_is_a_readable_part_of_the_prompt_with_size_and_seed(tmp_path, prompt, stem):
-    path = media.write_clip(tiny_clip(prompt=prompt), tmp_path)
+    path = clip_files.write_clip(tiny_clip(prompt=prompt), tmp_path)
     assert path == tmp_path / f"{stem}_32x32_7.mp4"
     assert path.is_file()
 
@@ -314,11 +319,11 @@ def test_name_is_a_readable_part_of_the_prompt_with_size_and_seed(tmp_path, prom
     ("name", "stem"), [("job 12", "job_12"), ("../up", "up"), (".hidden", "hidden"), ("NUL", "clip")]
 )
 def test_given_name_is_made_safe(tmp_path, name, stem):
-    assert media.write_clip(tiny_clip(), tmp_path, name) == tmp_path / f"{stem}.mp4"
+    assert clip_files.write_clip(tiny_clip(), tmp_path, name) == tmp_path / f"{stem}.mp4"
 
 
 def test_longest_name_fits_into_a_file_system(tmp_path):
-    path = media.write_clip(tiny_clip(prompt="\U00020000" * 100, seed=2**63 - 1), tmp_path)
+    path = clip_files.write_clip(tiny_clip(prompt="\U00020000" * 100, seed=2**63 - 1), tmp_path)
     assert len((path.name + ".part").encode()) < 255
 
 
@@ -326,8 +331,8 @@ def test_nothing_is_overwritten(tmp_path):
     taken = [tmp_path / "a.mp4", tmp_path / "a_2.jpg", tmp_path / "a_3.mp4.part"]
     for path in taken:
         path.write_text("somebody's")
-    assert media.write_clip(tiny_clip(), tmp_path, "a") == tmp_path / "a_4.mp4"
-    assert media.write_clip(tiny_clip(), tmp_path, "a") == tmp_path / "a_5.mp4"
+    assert clip_files.write_clip(tiny_clip(), tmp_path, "a") == tmp_path / "a_4.mp4"
+    assert clip_files.write_clip(tiny_clip(), tmp_path, "a") == tmp_path / "a_5.mp4"
     assert all(path.read_text() == "somebody's" for path in taken)
 
 
@@ -350,7 +355,7 @@ def test_two_processes_never_take_the_same_name(tmp_path):
     assert len(set(names)) == 30
     assert sorted(path.name for path in tmp_path.glob("*.mp4")) == sorted(names)
     assert not list(tmp_path.glob("*.part"))
-    assert all(media.read_record(tmp_path / name) for name in names)
+    assert all(clip_files.read_record(tmp_path / name) for name in names)
 
 
 # When it cannot be written
@@ -358,7 +363,7 @@ def test_two_processes_never_take_the_same_name(tmp_path):
 
 def assert_fails_and_leaves_nothing(directory: Path, match: str) -> None:
     with pytest.raises(JobError, match=match):
-        media.write_clip(make_clip(), directory)
+        clip_files.write_clip(make_clip(), directory)
     assert not [path for path in directory.iterdir() if path.name != "filler"]
 
 
@@ -401,7 +406,7 @@ def test_interrupt_leaves_nothing(tmp_path, monkeypatch, written):
 
     monkeypatch.setattr(os, "fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        media.write_clip(tiny_clip(), tmp_path)
+        clip_files.write_clip(tiny_clip(), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -409,9 +414,9 @@ def test_folder_below_a_file_is_refused_with_advice(tmp_path):
     (tmp_path / "file").touch()
     for directory in (tmp_path / "file", tmp_path / "file" / "folder"):
         with pytest.raises(JobError, match="choose another"):
-            media.write_clip(tiny_clip(), directory)
+            clip_files.write_clip(tiny_clip(), directory)
         with pytest.raises(JobError, match="choose another"):
-            media.check_writable(directory)
+            clip_files.check_writable(directory)
 
 
 def test_read_only_folder_is_refused_with_advice(tmp_path):
@@ -420,18 +425,18 @@ def test_read_only_folder_is_refused_with_advice(tmp_path):
         if os.access(tmp_path, os.W_OK):
             pytest.skip("rights do not bind this user")
         with pytest.raises(JobError, match="cannot be written"):
-            media.check_writable(tmp_path)
+            clip_files.check_writable(tmp_path)
     finally:
         tmp_path.chmod(0o700)
 
 
 def test_check_makes_the_folder_and_leaves_it_empty(tmp_path):
-    media.check_writable(tmp_path / "a" / "b")
+    clip_files.check_writable(tmp_path / "a" / "b")
     assert not list((tmp_path / "a" / "b").iterdir())
 
 
 def test_check_refuses_a_nearly_full_disk(tmp_path, monkeypatch):
-    usage = media.shutil.disk_usage(tmp_path)._replace(free=5 * 2**20)
-    monkeypatch.setattr(media.shutil, "disk_usage", lambda directory: usage)
+    usage = clip_files.shutil.disk_usage(tmp_path)._replace(free=5 * 2**20)
+    monkeypatch.setattr(clip_files.shutil, "disk_usage", lambda directory: usage)
     with pytest.raises(JobError, match="Only 5 MB are free"):
-        media.check_writable(tmp_path)
+        clip_files.check_writable(tmp_path)

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from ovi_studio.adapters.changes import LowRank
 from ovi_studio.adapters.fuse import WeightFuser
 from ovi_studio.adapters.runtime import Beside, RuntimeAdapters
-from ovi_studio.errors import JobError
-from ovi_studio.memory import linear
-from ovi_studio.memory.formats import Weights
-from ovi_studio.memory.linear import Float8Linear, Int8Linear, quantise_rows, side_by_side
-from ovi_studio.memory.streaming import HostedModel
-from ovi_studio.memory.weights import convert, converted_layers, prepare
+from ovi_studio.checkpoints.number_formats import convert, converted_layers, prepare
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.weight_formats import Weights
+from ovi_studio.models import quantized_linear
+from ovi_studio.models.quantized_linear import Float8Linear, Int8Linear, quantise_rows, side_by_side
 from ovi_studio.models.transformer import OviTransformer, Pass
+from ovi_studio.runtime.streaming import HostedModel
 
 CPU = torch.device("cpu")
 DEPTH = 7
@@ -86,7 +86,7 @@ def test_a_long_input_is_multiplied_in_parts_with_the_same_result(monkeypatch: p
     quantised = Int8Linear.of(layer())
     x = random(1, 103, 32)
     expected = quantised(x)
-    monkeypatch.setattr(linear, "_AT_ONCE", 32 * 20)
+    monkeypatch.setattr(quantized_linear, "_AT_ONCE", 32 * 20)
     assert torch.equal(quantised(x), expected)
 
 
@@ -94,7 +94,7 @@ def test_where_integers_cannot_be_multiplied_the_weight_is_brought_back(monkeypa
     plain = layer()
     quantised = Int8Linear.of(plain)
     x = random(3, 32)
-    monkeypatch.setattr(linear, "_multiplies_integers", lambda *_: False)
+    monkeypatch.setattr(quantized_linear, "_multiplies_integers", lambda *_: False)
     weights = quantise_rows(plain.weight)
     expected = nn.functional.linear(x, weights.values * weights.scale, plain.bias)
     torch.testing.assert_close(quantised(x), expected)

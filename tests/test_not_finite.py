@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from ovi_studio.checkpoints.layout import require
-from ovi_studio.errors import JobError
-from ovi_studio.generate import Generator
-from ovi_studio.pipeline import Compute, Pipeline
-from ovi_studio.spec import ClipSpec
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.spec import ClipSpec
+from ovi_studio.runtime.generate import Generator
+from ovi_studio.runtime.pipeline import Compute, Pipeline
 
 SPEC = ClipSpec(prompt="a red ball bounces", variant="tiny", steps=4, seed=7)
 CPU = torch.device("cpu")

@@ -13,9 +13,9 @@ from browser import needs_browser, show, wait_for
 from page_helpers import open_page
 from studio_app import APP, running
 
-from ovi_studio.jobs.paths import StudioPaths
-from ovi_studio.jobs.store import Store
-from ovi_studio.spec import ClipSpec
+from ovi_studio.core.spec import ClipSpec
+from ovi_studio.queue.paths import StudioPaths
+from ovi_studio.queue.store import Store
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="mounts a small disk as only Linux can")
 MEGABYTE = 2**20

@@ -17,8 +17,8 @@ from browser import needs_browser, show, wait_for
 from page_helpers import LONG, open_page
 from studio_app import Application, running
 
-from ovi_studio.jobs.store import Store
-from ovi_studio.spec import ClipSpec
+from ovi_studio.core.spec import ClipSpec
+from ovi_studio.queue.store import Store
 
 pytestmark = [needs_browser, pytest.mark.slow]
 JOBS = 10_000

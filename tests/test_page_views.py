@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.sizes import snap_size
+from ovi_studio.core.spec import ClipSpec
+from ovi_studio.core.variants import published_variants
 from ovi_studio.engine.supervisor import Condition, Supervision
-from ovi_studio.errors import JobError
-from ovi_studio.jobs.estimates import QueueEstimate
-from ovi_studio.jobs.model import Job, Notice, State
-from ovi_studio.sizes import snap_size
-from ovi_studio.spec import ClipSpec
-from ovi_studio.studio import Request, SeedMode, Studio
-from ovi_studio.ui import form_views, job_views, queue_views, views
-from ovi_studio.ui.create_tab import split_prompt
-from ovi_studio.variants import published_variants
+from ovi_studio.queue.estimates import QueueEstimate
+from ovi_studio.queue.model import Job, Notice, State
+from ovi_studio.services.studio import Request, SeedMode, Studio
+from ovi_studio.web import form_views, job_views, queue_views, views
+from ovi_studio.web.create_tab import split_prompt
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ovi_studio import pictures
-from ovi_studio.errors import JobError
-from ovi_studio.pictures import decode_picture, read_picture
+from ovi_studio.core.errors import JobError
+from ovi_studio.media import pictures
+from ovi_studio.media.pictures import decode_picture, read_picture
 
 GRADIENT = np.stack([np.mgrid[:40, :60][0] * 6, np.mgrid[:40, :60][1] * 4, np.full((40, 60), 90)], -1).astype(np.uint8)
 

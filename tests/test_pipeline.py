@@ -13,14 +13,14 @@ import torch
 from PIL import Image
 
 from ovi_studio.checkpoints.layout import require, take_inventory
-from ovi_studio.clip import Clip
+from ovi_studio.core.clip import Clip
+from ovi_studio.core.errors import JobError, Stopped
+from ovi_studio.core.spec import SOLVERS, ClipSpec, Solver
+from ovi_studio.core.variants import EMBEDDED_BUNDLE, FRAME_RATE, SAMPLE_RATE, read_bundle
 from ovi_studio.demo.bundle_writer import build_models, write_bundle
 from ovi_studio.demo.dimensions import BUNDLE, DIMENSIONS
-from ovi_studio.errors import JobError, Stopped
-from ovi_studio.pipeline import Compute, Pipeline
+from ovi_studio.runtime.pipeline import Compute, Pipeline
 from ovi_studio.sampling.denoise import Step
-from ovi_studio.spec import SOLVERS, ClipSpec, Solver
-from ovi_studio.variants import EMBEDDED_BUNDLE, FRAME_RATE, SAMPLE_RATE, read_bundle
 
 SPEC = ClipSpec(prompt="a red ball bounces <AUDCAP>a deep thump<ENDAUDCAP>", variant="tiny", steps=2, seed=7)
 

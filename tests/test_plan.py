@@ -8,11 +8,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ovi_studio.__main__ import main
-from ovi_studio.errors import JobError
-from ovi_studio.memory.budget import GIB, RESERVE, free_of_label, spendable
-from ovi_studio.models.transformer import OviTransformer
-from ovi_studio.parallel.arithmetic import TowerSizes
-from ovi_studio.parallel.plan import (
+from ovi_studio.capacity.arithmetic import TowerSizes
+from ovi_studio.capacity.budget import GIB, RESERVE, free_of_label, spendable
+from ovi_studio.capacity.fallback import Rung
+from ovi_studio.capacity.layouts import (
     LINKS,
     PLANNED,
     Demand,
@@ -24,9 +23,10 @@ from ovi_studio.parallel.plan import (
     layout_for,
     sharing_counts,
 )
-from ovi_studio.parallel.rungs import Rung
-from ovi_studio.parallel.words import describe, title
-from ovi_studio.variants import published_variants
+from ovi_studio.capacity.plan_text import describe, title
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.variants import published_variants
+from ovi_studio.models.transformer import OviTransformer
 
 SHORT, LONG = published_variants()["720x720_5s"], published_variants()["960x960_10s"]
 FULL = TowerSizes.of(SHORT.dimensions)
@@ -225,7 +225,7 @@ def test_every_plan_can_be_said():
 
 
 def test_the_plan_imports_no_torch():
-    script = "import sys, ovi_studio.parallel.command, ovi_studio.parallel.launch; sys.exit('torch' in sys.modules)"
+    script = "import sys, ovi_studio.cli.plan, ovi_studio.distributed.launch; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from ovi_studio.adapters.stack import parse_stack
-from ovi_studio.errors import JobError
-from ovi_studio.presets import Presets
-from ovi_studio.spec import ClipSpec
-from ovi_studio.variants import EMBEDDED_BUNDLE, read_bundle
+from ovi_studio.core.adapter_stack import parse_stack
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.spec import ClipSpec
+from ovi_studio.core.variants import EMBEDDED_BUNDLE, read_bundle
+from ovi_studio.services.presets import Presets
 
 SPEC = ClipSpec(prompt="A clip", variant="960x960_5s", seed=7, image=Path("first.png"))
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from ovi_studio.prompt_check import (
+from ovi_studio.core.prompt_check import (
     Pace,
     PromptParts,
     Severity,
@@ -18,7 +18,7 @@ from ovi_studio.prompt_check import (
     speech_pace,
     text_to_rows,
 )
-from ovi_studio.prompts import MAX_PROMPT_LENGTH, AudioTag
+from ovi_studio.core.prompts import MAX_PROMPT_LENGTH, AudioTag
 
 GOOD = {
     AudioTag.AUDIO: "A man says, <S>Hello.<E> Audio: Wind.",

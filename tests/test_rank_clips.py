@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from rank_helpers import environment, on_ranks
 
-from ovi_studio.media import read_frames
-from ovi_studio.parallel.decode import grid
+from ovi_studio.distributed.decode import grid
+from ovi_studio.media.clip_files import read_frames
 
 pytestmark = pytest.mark.slow
 

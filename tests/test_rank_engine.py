@@ -23,8 +23,8 @@ from engine_helpers import (
 )
 
 from ovi_studio.engine.supervisor import Supervisor
-from ovi_studio.jobs.model import State
-from ovi_studio.jobs.store import Store, allow_stepping_down
+from ovi_studio.queue.model import State
+from ovi_studio.queue.store import Store, allow_stepping_down
 
 pytestmark = [
     pytest.mark.slow,

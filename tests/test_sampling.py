@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from ovi_studio.errors import Stopped
+from ovi_studio.core.errors import Stopped
+from ovi_studio.core.spec import SOLVERS, Solver
 from ovi_studio.models.transformer import OviTransformer, Pass
 from ovi_studio.sampling.denoise import Latents, Schedule, Step, denoise, draw_noise
 from ovi_studio.sampling.guidance import Guidance, guided_velocity
 from ovi_studio.sampling.solvers import advance, build_scheduler, timesteps
-from ovi_studio.spec import SOLVERS, Solver
 
 VIDEO, AUDIO = (8, 3, 4, 4), (11, 20)
 NOISELESS = [solver for solver in SOLVERS if solver != "restart"]

@@ -6,6 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 
+from ovi_studio.core.variants import FRAME_RATE, SAMPLE_RATE
 from ovi_studio.demo.captions import caption
 from ovi_studio.demo.scenes import (
     FRAMES,
@@ -28,7 +29,6 @@ from ovi_studio.demo.scenes import (
     render,
     synthesise,
 )
-from ovi_studio.variants import FRAME_RATE, SAMPLE_RATE
 
 BOUNCE = Scene(Colour.RED, Shape.BALL, Background.GREEN_FLOOR, Motion.BOUNCE, Sound.IMPACT)
 

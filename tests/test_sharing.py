@@ -13,7 +13,7 @@ import pytest
 from studio_app import APP, Application, running
 
 import app
-from ovi_studio.ui.guard import FREE_ATTEMPTS, LONGEST_WAIT, LoginLimit, checker, make_password
+from ovi_studio.web.guard import FREE_ATTEMPTS, LONGEST_WAIT, LoginLimit, checker, make_password
 
 
 @pytest.fixture(scope="module")

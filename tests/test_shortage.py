@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ovi_studio.checkpoints import load
-from ovi_studio.errors import JobError, is_out_of_memory
+from ovi_studio.core.errors import JobError, is_out_of_memory
 
 ASYNCHRONOUS = (
     "\nCUDA kernel errors might be asynchronously reported at some other API call, so the stacktrace below might be "

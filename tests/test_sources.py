@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ovi_studio import sources
-from ovi_studio.errors import JobError
-from ovi_studio.parallel.plan import ShardingWish, Strategy
-from ovi_studio.sources import BadRow, read_official_config, read_prompt_file
+from ovi_studio.capacity.layouts import ShardingWish, Strategy
+from ovi_studio.core.errors import JobError
+from ovi_studio.services import prompt_files
+from ovi_studio.services.prompt_files import BadRow, read_official_config, read_prompt_file
 
 DEFAULTS = {"variant": "960x960_5s", "steps": 30, "video_negative_prompt": "blur"}
 
@@ -187,7 +187,7 @@ def test_table_that_is_too_large_is_refused(work):
 
 
 def test_table_with_too_many_rows_is_refused(work, monkeypatch):
-    monkeypatch.setattr(sources, "MAX_CLIPS", 3)
+    monkeypatch.setattr(prompt_files, "MAX_CLIPS", 3)
     assert len(read(work, "text_prompt\n" + "a\n" * 3)[0]) == 3
     with pytest.raises(JobError, match=r"more than 3 clips \(line 5\)"):
         read(work, "text_prompt\n" + "a\n" * 4)

@@ -8,9 +8,9 @@ from random import Random
 
 import pytest
 
-from ovi_studio.errors import JobError
-from ovi_studio.spec import MAX_SEED, ClipSpec, clip_size, parse_size
-from ovi_studio.variants import published_variants
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.spec import MAX_SEED, ClipSpec, clip_size, parse_size
+from ovi_studio.core.variants import published_variants
 
 MINIMAL = {"prompt": "a dog", "variant": "960x960_5s"}
 FULL = MINIMAL | {

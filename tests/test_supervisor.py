@@ -27,12 +27,12 @@ from engine_helpers import (
 )
 from fake_maker import BROKEN
 
+from ovi_studio.core.errors import JobError
 from ovi_studio.engine.supervisor import Condition, Supervisor, read_supervision, tail
-from ovi_studio.errors import JobError
-from ovi_studio.jobs.locks import is_held
-from ovi_studio.jobs.model import State
-from ovi_studio.jobs.recovery import living_engines, recover_dead
-from ovi_studio.jobs.store import Store
+from ovi_studio.queue.locks import is_held
+from ovi_studio.queue.model import State
+from ovi_studio.queue.recovery import living_engines, recover_dead
+from ovi_studio.queue.store import Store
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="kills processes as only POSIX can")
 

@@ -17,12 +17,12 @@ from tab_server import Tab
 from ovi_studio.checkpoints import download
 from ovi_studio.checkpoints.background import Downloads, Phase
 from ovi_studio.checkpoints.layout import take_inventory
-from ovi_studio.doctor import Finding, Report, State
-from ovi_studio.errors import JobError
-from ovi_studio.studio import Studio
-from ovi_studio.ui import system_views as views
-from ovi_studio.ui.system_tab import build_system
-from ovi_studio.variants import published_variants
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.variants import published_variants
+from ovi_studio.services.doctor import Finding, Report, State
+from ovi_studio.services.studio import Studio
+from ovi_studio.web import system_views as views
+from ovi_studio.web.system_tab import build_system
 
 NAME = "720x720_5s"
 LARGE = 4_000_000

@@ -4,11 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from ovi_studio.errors import JobError
-from ovi_studio.jobs.expand import expand_prompt
-from ovi_studio.prompt_check import Pace, Severity, check_prompt, parse_prompt, speech_pace
-from ovi_studio.prompts import AudioTag
-from ovi_studio.templates import CATEGORIES, MAX_VALUE_LENGTH, Template, Templates, parse_template, template_entry
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.prompt_check import Pace, Severity, check_prompt, parse_prompt, speech_pace
+from ovi_studio.core.prompt_patterns import expand_prompt
+from ovi_studio.core.prompts import AudioTag
+from ovi_studio.services.templates import (
+    CATEGORIES,
+    MAX_VALUE_LENGTH,
+    Template,
+    Templates,
+    parse_template,
+    template_entry,
+)
 
 SHIPPED = Templates(Path("/nowhere")).all()
 ENTRY = {

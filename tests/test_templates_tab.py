@@ -7,10 +7,10 @@ import pytest
 from browser import HOSTILE, PHONE, fits_width, is_unharmed, needs_browser
 from tab_server import Tab
 
-from ovi_studio.studio import Studio
-from ovi_studio.templates import Slot
-from ovi_studio.ui import templates_views as views
-from ovi_studio.ui.templates_tab import build_templates
+from ovi_studio.services.studio import Studio
+from ovi_studio.services.templates import Slot
+from ovi_studio.web import templates_views as views
+from ovi_studio.web.templates_tab import build_templates
 
 TAB = ("Templates", build_templates)
 

@@ -13,12 +13,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from ovi_studio.bench import _inputs, shapes
-from ovi_studio.checkpoints.layout import require
-from ovi_studio.errors import JobError
-from ovi_studio.memory.formats import Weights
-from ovi_studio.memory.placement import choose_plan
-from ovi_studio.memory.tiers import (
+from ovi_studio.bench.steps import _inputs, shapes
+from ovi_studio.capacity.layouts import GIB, Demand
+from ovi_studio.capacity.tiers import (
     CHOICES,
     TIERS,
     MemoryPlan,
@@ -28,13 +25,16 @@ from ovi_studio.memory.tiers import (
     plan_memory,
     tier_below,
 )
-from ovi_studio.memory.weights import prepare
-from ovi_studio.models import fusion_block, split, video_vae
+from ovi_studio.checkpoints.layout import require
+from ovi_studio.checkpoints.number_formats import prepare
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.spec import ClipSpec
+from ovi_studio.core.variants import published_variants
+from ovi_studio.core.weight_formats import Weights
+from ovi_studio.models import fusion_block, token_layout, video_vae
 from ovi_studio.models.transformer import OviTransformer, Pass
-from ovi_studio.parallel.plan import GIB, Demand
-from ovi_studio.pipeline import Compute, Pipeline
-from ovi_studio.spec import ClipSpec
-from ovi_studio.variants import published_variants
+from ovi_studio.runtime.pipeline import Compute, Pipeline
+from ovi_studio.runtime.placement import choose_plan
 
 CPU = torch.device("cpu")
 SPEC = ClipSpec(prompt="a red ball bounces", variant="tiny", steps=2, seed=7)
@@ -157,7 +157,7 @@ def test_a_full_size_step_needs_what_the_formula_says(
     name: str, guided: bool, weights: Weights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As kernels on a GPU do it: attention without its scores in memory, one norm without float32 copies.
-    for module in (fusion_block, split):
+    for module in (fusion_block, token_layout):
         monkeypatch.setattr(module, "attention", lambda query, *_: torch.empty_like(query))
     monkeypatch.setattr(nn.RMSNorm, "forward", lambda _, x: torch.empty_like(x))
     shape = shapes()[name]

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from tiny_model import CHANNELS, DIMENSIONS, TOWER
 from torch import Tensor
 
-from ovi_studio.errors import JobError
+from ovi_studio.core.errors import JobError
 from ovi_studio.models.transformer import OviTransformer
 from ovi_studio.sampling.denoise import Latents
 from ovi_studio.sampling.solvers import advance, build_scheduler, timesteps

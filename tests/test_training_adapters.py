@@ -15,8 +15,8 @@ from ovi_studio.__main__ import main
 from ovi_studio.adapters.library import AdapterLibrary
 from ovi_studio.adapters.manager import AdapterManager
 from ovi_studio.adapters.names import NameMap
-from ovi_studio.adapters.stack import parse_stack
-from ovi_studio.errors import JobError
+from ovi_studio.core.adapter_stack import parse_stack
+from ovi_studio.core.errors import JobError
 from ovi_studio.models.transformer import OviTransformer
 from ovi_studio.sampling.denoise import Latents, Schedule, denoise
 from ovi_studio.sampling.guidance import Guidance

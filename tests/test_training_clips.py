@@ -14,11 +14,11 @@ from safetensors.torch import load_file
 
 from ovi_studio.__main__ import main
 from ovi_studio.adapters.library import AdapterLibrary
-from ovi_studio.clip import Clip
-from ovi_studio.errors import JobError
-from ovi_studio.media import read_frames, read_record, read_samples, write_clip
+from ovi_studio.core.clip import Clip
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.spec import ClipSpec
+from ovi_studio.media.clip_files import read_frames, read_record, read_samples, write_clip
 from ovi_studio.models import video_vae
-from ovi_studio.spec import ClipSpec
 from ovi_studio.training.cache import LatentDataset, generator_for
 from ovi_studio.training.clips import Shape, encode_folder, read_clip
 from ovi_studio.training.prepare import Studio

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from test_training_clips import COMMAND, own_clip
 
 from ovi_studio.__main__ import main
+from ovi_studio.core.variants import EMBEDDED_BUNDLE
 from ovi_studio.demo import evaluate
 from ovi_studio.demo.fit import _Run
 from ovi_studio.models.transformer import OviTransformer
@@ -23,7 +24,6 @@ from ovi_studio.training.distil import distil, gap
 from ovi_studio.training.flow import Batch, Unconditional, VelocityModel, flow_loss
 from ovi_studio.training.settings import FlowSettings, TrainSettings
 from ovi_studio.training.trajectories import Ways
-from ovi_studio.variants import EMBEDDED_BUNDLE
 
 Cuda = Callable[..., Any]
 

@@ -19,13 +19,13 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from ovi_studio.__main__ import main
-from ovi_studio.bench import Shape, shapes
-from ovi_studio.models import fusion_block, split
+from ovi_studio.bench.steps import Shape, shapes
+from ovi_studio.core.variants import published_variants
+from ovi_studio.models import fusion_block, token_layout
 from ovi_studio.models.transformer import OviTransformer
 from ovi_studio.training.flow import VelocityModel
 from ovi_studio.training.lora import LoraSettings, add_lora
 from ovi_studio.training.memory import TrainingDemand
-from ovi_studio.variants import published_variants
 
 ALL = LoraSettings()
 KINDS = {
@@ -83,7 +83,7 @@ def _as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     def attention(*heads: Any) -> Tensor:
         return _Attention.apply(*(each.bfloat16() for each in heads[:3]))
 
-    for module in (fusion_block, split):
+    for module in (fusion_block, token_layout):
         monkeypatch.setattr(module, "attention", attention)
     monkeypatch.setattr(nn.RMSNorm, "forward", _norm)
     monkeypatch.setattr(nn.LayerNorm, "forward", _norm)

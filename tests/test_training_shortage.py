@@ -14,8 +14,8 @@ from test_training import SETTINGS, build, dataset, unconditional  # noqa: F401
 from test_training_clips import COMMAND, own_clip
 
 from ovi_studio.__main__ import main
-from ovi_studio.errors import JobError
-from ovi_studio.parallel.launch import launch_command
+from ovi_studio.core.errors import JobError
+from ovi_studio.distributed.launch import launch_command
 from ovi_studio.training import distil, trainer
 from ovi_studio.training.cache import LatentDataset
 from ovi_studio.training.trainer import CHECKPOINT, train

@@ -13,13 +13,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from ovi_studio.errors import JobError
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.spec import SOLVERS
 from ovi_studio.models import attention
 from ovi_studio.models.rotary import RotaryTable, audio_table, rotate, video_table
 from ovi_studio.models.transformer import OviTransformer
 from ovi_studio.sampling.denoise import Latents, Schedule, denoise
 from ovi_studio.sampling.guidance import Guidance
-from ovi_studio.spec import SOLVERS
 
 OFFICIAL_KEYS = Path(__file__).parent / "reference" / "keys" / "ovi_fusion.keys.json"
 FRAMES, HEIGHT, WIDTH, LENGTH = 3, 4, 6, 11

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from ovi_studio.adapters.changes import Change
-from ovi_studio.errors import JobError
-from ovi_studio.memory.linear import quantise_rows
-from ovi_studio.parallel.shards import home, local_part, whole, write
+from ovi_studio.core.errors import JobError
+from ovi_studio.distributed.shards import home, local_part, whole, write
+from ovi_studio.models.quantized_linear import quantise_rows
 
 Weighted = Sequence[tuple[Change, float]]
 """Changes of one parameter, each with its strength."""

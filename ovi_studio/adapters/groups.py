@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from ovi_studio.adapters.header import Header, TensorInfo
 from ovi_studio.adapters.names import Shape
-from ovi_studio.errors import JobError
+from ovi_studio.core.errors import JobError
 
 ROLES: Mapping[str, str] = {
     ".lora.down.weight": "down",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ovi_studio.errors import JobError
+from ovi_studio.core.errors import JobError
 
 MAX_HEADER = 16_000_000
 """Bytes; a hundred times the header of the largest adapter known."""

@@ -26,9 +26,9 @@ from ovi_studio.adapters.header import (
 )
 from ovi_studio.adapters.match import MatchReport, match_header
 from ovi_studio.adapters.names import NameMap
-from ovi_studio.adapters.stack import combined_sha256
 from ovi_studio.checkpoints.hashes import BackgroundHash, file_sha256
-from ovi_studio.errors import JobError
+from ovi_studio.core.adapter_stack import combined_sha256
+from ovi_studio.core.errors import JobError
 
 ADAPTERS_VARIABLE = "OVI_LORA_DIR"
 SETTLE_SECONDS = 10.0

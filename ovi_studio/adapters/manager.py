@@ -24,10 +24,10 @@ from ovi_studio.adapters.match import MatchReport
 from ovi_studio.adapters.names import NameMap, Shape, tower_of
 from ovi_studio.adapters.read import Adapter, read_adapter
 from ovi_studio.adapters.runtime import Beside, RuntimeAdapters
-from ovi_studio.adapters.stack import AdapterUse, Stack, combined_sha256
 from ovi_studio.checkpoints.hashes import file_sha256
-from ovi_studio.errors import JobError
-from ovi_studio.parallel.shards import let_go
+from ovi_studio.core.adapter_stack import AdapterUse, Stack, combined_sha256
+from ovi_studio.core.errors import JobError
+from ovi_studio.distributed.shards import let_go
 
 WEAK = 0.05
 """Below it, a fused change in a 16-bit format is mostly rounded away: 69% of it at 0.01."""

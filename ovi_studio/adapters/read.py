@@ -24,8 +24,8 @@ from ovi_studio.adapters.header import (
 )
 from ovi_studio.adapters.match import MatchReport, PlannedChange, match_header
 from ovi_studio.adapters.names import NameMap
-from ovi_studio.adapters.stack import combined_sha256
-from ovi_studio.errors import JobError
+from ovi_studio.core.adapter_stack import combined_sha256
+from ovi_studio.core.errors import JobError
 
 _DTYPES: Mapping[str, torch.dtype] = {
     "F64": torch.float64,

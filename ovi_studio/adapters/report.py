@@ -7,7 +7,7 @@ from ovi_studio.adapters.library import AdapterEntry, AdapterLibrary
 from ovi_studio.adapters.match import MatchReport
 from ovi_studio.adapters.names import NameMap
 from ovi_studio.checkpoints.download import format_bytes
-from ovi_studio.errors import JobError
+from ovi_studio.core.errors import JobError
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 
 from ovi_studio.adapters.changes import LowRank
-from ovi_studio.parallel.shards import home
+from ovi_studio.distributed.shards import home
 
 _CONSTANT = "constant"
 

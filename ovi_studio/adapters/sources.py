@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ovi_studio.adapters.library import AdapterLibrary
-from ovi_studio.adapters.stack import Stack
 from ovi_studio.checkpoints.download import DownloadPlan, MissingFile, Progress, fetch_files, plan_files
-from ovi_studio.errors import JobError
-from ovi_studio.variants import HubFile
+from ovi_studio.core.adapter_stack import Stack
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.variants import HubFile
 
 _NAME = re.compile(r"(?:[\w-][\w.-]*/)*[\w-][\w.-]*\.safetensors", re.ASCII)
 """A path below the adapter folder that is the same on every system."""

@@ -1,6 +1,6 @@
 """What adapters cost: seconds to fuse and unfuse, and the slow-down of a forward pass by adapters that run beside it.
 
-`python -m ovi_studio.adapters.bench` measures with random adapters of every linear layer, on a model of the published
+`python -m ovi_studio.bench.adapters` measures with random adapters of every linear layer, on a model of the published
 width and a small depth: cost is proportional to depth. Values do not matter for speed.
 """
 
@@ -18,10 +18,10 @@ from ovi_studio.adapters.changes import LowRank
 from ovi_studio.adapters.fuse import WeightFuser
 from ovi_studio.adapters.names import is_linear
 from ovi_studio.adapters.runtime import Beside, RuntimeAdapters
-from ovi_studio.memory.gpu import compute_device
+from ovi_studio.core.variants import published_variants
+from ovi_studio.models.device import compute_device
 from ovi_studio.models.transformer import OviTransformer
-from ovi_studio.pipeline import Compute
-from ovi_studio.variants import published_variants
+from ovi_studio.runtime.pipeline import Compute
 
 RANKS = (16, 64, 128)
 VIDEO_SHAPE = (2, 16, 16)

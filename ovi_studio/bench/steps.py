@@ -18,18 +18,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ovi_studio.capacity.arithmetic import TowerSizes
+from ovi_studio.capacity.layouts import Demand
+from ovi_studio.capacity.tiers import AUTO, find_tier, fitting_tier, plan_memory
+from ovi_studio.checkpoints.number_formats import prepare
+from ovi_studio.core.variants import published_variants
+from ovi_studio.core.weight_formats import Weights
 from ovi_studio.demo.dimensions import DIMENSIONS
-from ovi_studio.memory.formats import Weights
-from ovi_studio.memory.streaming import HostedModel
-from ovi_studio.memory.tiers import AUTO, find_tier, fitting_tier, plan_memory
-from ovi_studio.memory.weights import prepare
 from ovi_studio.models.attention import choose_backend
 from ovi_studio.models.compilation import choose_compilation
 from ovi_studio.models.transformer import OviTransformer, Pass
-from ovi_studio.parallel.arithmetic import TowerSizes
-from ovi_studio.parallel.plan import Demand
-from ovi_studio.pipeline import Compute
-from ovi_studio.variants import published_variants
+from ovi_studio.runtime.pipeline import Compute
+from ovi_studio.runtime.streaming import HostedModel
 
 _SMALL_TOWER = {"dim": 512, "ffn_dim": 2048, "freq_dim": 256, "num_heads": 4, "num_layers": 4, "text_len": 512}
 _SMALL = {

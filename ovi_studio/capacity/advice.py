@@ -7,8 +7,8 @@ import gc
 import sys
 from collections.abc import Sequence
 
-from ovi_studio.memory.tiers import Tier
-from ovi_studio.parallel.rungs import Rung
+from ovi_studio.capacity.fallback import Rung
+from ovi_studio.capacity.tiers import Tier
 
 
 def shortage_advice(

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ovi_studio.memory.formats import Weights
-from ovi_studio.parallel.launch import wish_arguments
-from ovi_studio.parallel.plan import ShardingWish, Strategy
+from ovi_studio.capacity.layouts import ShardingWish, Strategy
+from ovi_studio.core.weight_formats import Weights
+from ovi_studio.distributed.launch import wish_arguments
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from ovi_studio.errors import JobError
-from ovi_studio.memory.budget import GIB, free_of_label, spendable
-from ovi_studio.parallel.arithmetic import TowerSizes
-from ovi_studio.sizes import SIDE
-from ovi_studio.variants import Part, Variant
+from ovi_studio.capacity.arithmetic import TowerSizes
+from ovi_studio.capacity.budget import GIB, free_of_label, spendable
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.sizes import SIDE
+from ovi_studio.core.variants import Part, Variant
 
 MAX_GPUS = 64
 ATTAINED = 0.78

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from ovi_studio.memory.budget import GIB
-from ovi_studio.parallel.plan import LINKS, Plan, Strategy
+from ovi_studio.capacity.budget import GIB
+from ovi_studio.capacity.layouts import LINKS, Plan, Strategy
 
 
 def title(plan: Plan) -> str:

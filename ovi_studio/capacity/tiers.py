@@ -17,10 +17,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ovi_studio.errors import JobError
-from ovi_studio.memory.budget import GIB, free_of_label, spendable
-from ovi_studio.memory.formats import Weights
-from ovi_studio.parallel.plan import Demand
+from ovi_studio.capacity.budget import GIB, free_of_label, spendable
+from ovi_studio.capacity.layouts import Demand
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.weight_formats import Weights
 
 AUTO = "auto"
 SLOTS = 2

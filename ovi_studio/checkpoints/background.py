@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ovi_studio.checkpoints.download import DownloadPlan, Progress, fetch, plan
-from ovi_studio.errors import JobError, Stopped
-from ovi_studio.variants import Variant, published_variants
+from ovi_studio.core.errors import JobError, Stopped
+from ovi_studio.core.variants import Variant, published_variants
 
 
 class Phase(StrEnum):

@@ -27,8 +27,8 @@ from huggingface_hub.utils import WeakFileLock, build_hf_headers, hf_raise_for_s
 from ovi_studio.checkpoints.hashes import remember
 from ovi_studio.checkpoints.layout import Inventory, damage, take_inventory
 from ovi_studio.checkpoints.meter import Meter, Progress
-from ovi_studio.errors import JobError
-from ovi_studio.variants import HubFile, Variant
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.variants import HubFile, Variant
 
 MARGIN = 1_000_000_000
 """Bytes that a download leaves free on the disk."""

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ovi_studio.errors import JobError
-from ovi_studio.variants import Part, Variant, find_variant, known_variants
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.variants import Part, Variant, find_variant, known_variants
 
 CHECKPOINT_VARIABLE = "OVI_CKPT_DIR"
 _MAX_HEADER = 100_000_000

@@ -21,15 +21,15 @@ from transformers import PreTrainedTokenizerBase, UMT5EncoderModel
 
 from ovi_studio.checkpoints.keys import TEXT_ENCODER_RULES, VIDEO_VAE_RULES, renamed
 from ovi_studio.checkpoints.layout import Inventory
-from ovi_studio.errors import JobError, is_out_of_memory
-from ovi_studio.memory.formats import Weights
-from ovi_studio.memory.weights import as_loaded, convert, prepare
+from ovi_studio.checkpoints.number_formats import as_loaded, convert, prepare
+from ovi_studio.core.errors import JobError, is_out_of_memory
+from ovi_studio.core.variants import Part
+from ovi_studio.core.weight_formats import Weights
 from ovi_studio.models.audio_vae import AudioVAE
 from ovi_studio.models.text_encoder import build_text_encoder, load_tokenizer
 from ovi_studio.models.transformer import OviTransformer
 from ovi_studio.models.video_vae import build_video_vae
 from ovi_studio.models.vocoder import Vocoder, fold_weight_norm
-from ovi_studio.variants import Part
 
 M = TypeVar("M", bound=nn.Module)
 Tensors = dict[str, Tensor]

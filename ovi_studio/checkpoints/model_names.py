@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from ovi_studio.adapters.names import TOWERS, NameMap, Shape, Tower
-from ovi_studio.variants import Variant
+from ovi_studio.core.variants import Variant
 
 _AUDIO_KERNEL = 7
 """Width of the convolutions that audio latents go through first."""

@@ -12,9 +12,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from ovi_studio.errors import JobError
-from ovi_studio.memory.formats import Weights
-from ovi_studio.memory.linear import Float8Linear, Int8Linear
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.weight_formats import Weights
+from ovi_studio.models.quantized_linear import Float8Linear, Int8Linear
 
 M = TypeVar("M", bound=nn.Module)
 

@@ -3,15 +3,15 @@
 from pathlib import Path
 
 from ovi_studio.adapters.library import AdapterLibrary, default_adapter_directory
-from ovi_studio.adapters.model_names import model_names
 from ovi_studio.adapters.report import format_library
 from ovi_studio.adapters.sources import fetch_adapters, plan_adapters, shortage
 from ovi_studio.checkpoints.download import DownloadPlan
 from ovi_studio.checkpoints.layout import complete_variants, default_variant
-from ovi_studio.errors import JobError
-from ovi_studio.jobs.paths import StudioPaths
-from ovi_studio.presets import Preset, Presets
-from ovi_studio.variants import find_variant, known_variants
+from ovi_studio.checkpoints.model_names import model_names
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.variants import find_variant, known_variants
+from ovi_studio.queue.paths import StudioPaths
+from ovi_studio.services.presets import Preset, Presets
 
 __all__ = ["chosen_preset", "chosen_variant", "fetch_adapters", "library_report", "plan_download"]
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ovi_studio.errors import JobError, is_out_of_memory
-from ovi_studio.spec import ClipSpec
+from ovi_studio.core.errors import JobError, is_out_of_memory
+from ovi_studio.core.spec import ClipSpec
 
 if TYPE_CHECKING:
-    from ovi_studio.pipeline import Compute
+    from ovi_studio.runtime.pipeline import Compute
     from ovi_studio.sampling.denoise import OnStep
 
 GIB = 2**30
@@ -50,9 +50,9 @@ def run(
 
 
 def _run_shape(options: argparse.Namespace, compute: "Compute") -> int:
-    from ovi_studio import bench
+    from ovi_studio.bench import steps
 
-    shapes = bench.shapes()
+    shapes = steps.shapes()
     if options.shape not in shapes:
         raise JobError(f"There is no shape {options.shape!r}; choose one of {', '.join(shapes)} or clip.")
     if options.repeats < 1:
@@ -60,19 +60,19 @@ def _run_shape(options: argparse.Namespace, compute: "Compute") -> int:
     if options.limit_gb is not None and options.limit_gb <= 0:
         raise JobError(f"The limit must be more than 0 GB, not {options.limit_gb:g}.")
     shape, limit = shapes[options.shape], options.limit_gb and options.limit_gb * GIB
-    setup = bench.Setup.of(shape, compute, guided=options.guided, limit=limit)
+    setup = steps.Setup.of(shape, compute, guided=options.guided, limit=limit)
     if options.resident is not None:
         setup = replace(setup, resident=max(0, options.resident))
-    measurement = bench.measure_forward(shape, compute, options.repeats, guided=options.guided, setup=setup)
+    measurement = steps.measure_forward(shape, compute, options.repeats, guided=options.guided, setup=setup)
     what = "step with guidance" if options.guided else "forward pass"
     print(f"{options.shape}, {what}, {compute.dtype} on {compute.device}: {measurement}")
     return 0
 
 
 def _run_clip(options: argparse.Namespace, checkpoints: Path, compute: "Compute", on_step: "OnStep") -> int:
-    from ovi_studio.bench import peak_memory
+    from ovi_studio.bench.steps import peak_memory
     from ovi_studio.checkpoints.layout import default_variant, require
-    from ovi_studio.pipeline import Pipeline
+    from ovi_studio.runtime.pipeline import Pipeline
 
     variant = options.variant or default_variant(checkpoints)
     start = time.perf_counter()

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ovi_studio.checkpoints.layout import default_checkpoint_directory
-from ovi_studio.errors import JobError
-from ovi_studio.spec import format_timesteps, parse_timesteps
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.spec import format_timesteps, parse_timesteps
+from ovi_studio.core.variants import Part
 from ovi_studio.training.shortage import lighter_training, shortage_said
-from ovi_studio.variants import Part
 
 HELD_OUT = 16
 """Trajectories that are not trained on, to measure by; at most a fifth of all."""

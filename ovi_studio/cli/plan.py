@@ -3,13 +3,13 @@
 import argparse
 from pathlib import Path
 
-from ovi_studio.errors import JobError
-from ovi_studio.memory.budget import GIB
-from ovi_studio.parallel.plan import LINKS, WEIGHT_BYTES, Demand, Gpus, Wish, choose
-from ovi_studio.parallel.words import describe, format_gpus, title
-from ovi_studio.sizes import snap_size
-from ovi_studio.spec import parse_size
-from ovi_studio.variants import find_variant
+from ovi_studio.capacity.budget import GIB
+from ovi_studio.capacity.layouts import LINKS, WEIGHT_BYTES, Demand, Gpus, Wish, choose
+from ovi_studio.capacity.plan_text import describe, format_gpus, title
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.sizes import snap_size
+from ovi_studio.core.spec import parse_size
+from ovi_studio.core.variants import find_variant
 
 _HEADINGS = {Wish.LATENCY: "This clip sooner", Wish.THROUGHPUT: "The queue sooner"}
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ovi_studio.checkpoints.layout import default_checkpoint_directory
-from ovi_studio.errors import JobError
-from ovi_studio.parallel.launch import launch_if_several
-from ovi_studio.parallel.ranks import launched
-from ovi_studio.spec import ClipSpec, parse_size
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.spec import ClipSpec, parse_size
+from ovi_studio.distributed.launch import launch_if_several
+from ovi_studio.distributed.ranks import launched
 from ovi_studio.training.settings import FlowSettings, TrainSettings
 from ovi_studio.training.shortage import lighter_training, shortage_said
 
@@ -127,8 +127,8 @@ def _run(
         raise JobError("The result's file name ends in .safetensors.")
     work = options.work or Path("outputs") / "training" / options.out.stem
 
-    from ovi_studio.memory.gpu import compute_device
     from ovi_studio.models.compilation import choose_compilation
+    from ovi_studio.models.device import compute_device
     from ovi_studio.training.cache import SELECTION, LatentDataset, read_selection, write_selection
     from ovi_studio.training.prepare import Studio, is_leader
     from ovi_studio.training.trainer import CHECKPOINT, train
@@ -201,7 +201,7 @@ def _encode(options: argparse.Namespace, studio: "Studio", cache: Path) -> list[
     """Names of the samples; says which clips are left out and why."""
     from tqdm import tqdm
 
-    from ovi_studio.sizes import snap_size
+    from ovi_studio.core.sizes import snap_size
     from ovi_studio.training.clips import encode_folder
 
     size = snap_size(*(options.size or studio.variant.default_size), studio.variant.pixel_area)
@@ -240,8 +240,8 @@ def _settings(options: argparse.Namespace, studio: "Studio", rate: float) -> Tra
 
 def _sampler(options: argparse.Namespace, studio: "Studio", folder: Path) -> Callable[[int], None]:
     """Makes the sample prompts' clips with the weights as they are; steps stand in the files' names."""
-    from ovi_studio.media import write_clip
-    from ovi_studio.pipeline import Pipeline
+    from ovi_studio.media.clip_files import write_clip
+    from ovi_studio.runtime.pipeline import Pipeline
 
     def sample(step: int) -> None:
         transformer = studio.models.transformer

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ovi_studio.adapters.names import Tower
-from ovi_studio.errors import JobError
+from ovi_studio.core.errors import JobError
 
 MAX_STRENGTH = 10.0
 MAX_ENTRIES = 1000

@@ -4,10 +4,6 @@ import os
 import platform
 import sys
 from collections.abc import MutableMapping
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import torch
 
 _VARIABLES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 """The second is the older name of the first, and still read."""
@@ -21,22 +17,6 @@ def configure_allocator(environment: MutableMapping[str, str] = os.environ) -> N
     """
     if sys.platform == "linux" and not on_wsl() and not any(name in environment for name in _VARIABLES):
         environment[_VARIABLES[0]] = "expandable_segments:True"
-
-
-def forbid_spilling(device: "torch.device") -> None:
-    """Limit this process to the memory that the GPU has free, where the driver would silently go beyond it.
-
-    Windows' driver, also under WSL, moves what does not fit into host memory, and every step takes many times as long.
-    With the limit memory runs out instead, which is noticed and answered.
-    """
-    if device.type != "cuda" or not (sys.platform == "win32" or on_wsl()):
-        return
-    import torch
-
-    from ovi_studio.memory.gpu import usable_memory
-
-    total = torch.cuda.mem_get_info(device)[1]
-    torch.cuda.set_per_process_memory_fraction(usable_memory(device) / total, device)
 
 
 def on_wsl() -> bool:

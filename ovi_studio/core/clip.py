@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ovi_studio.pictures import Picture
-from ovi_studio.spec import ClipSpec
+from ovi_studio.core.spec import ClipSpec
+from ovi_studio.media.pictures import Picture
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ovi_studio.prompts import MAX_PROMPT_LENGTH, AudioTag, format_prompt
+from ovi_studio.core.prompts import MAX_PROMPT_LENGTH, AudioTag, format_prompt
 
 CALM_PACE = 2.5
 """Words a second. A rule of thumb: English is read aloud at 150 to 160 words a minute (audio books), which is 2.5 to

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ovi_studio.errors import JobError
-from ovi_studio.spec import MAX_SEED, ClipSpec
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.spec import MAX_SEED, ClipSpec
 
 MAX_CLIPS = 10_000
 WILDCARDS_DIRECTORY = Path(__file__).parents[2] / "presets" / "wildcards"

@@ -6,8 +6,8 @@ tower that is not named has strength 1, as in every other form of an adapter.
 
 import re
 
-from ovi_studio.adapters.stack import AdapterUse, Stack
-from ovi_studio.errors import JobError
+from ovi_studio.core.adapter_stack import AdapterUse, Stack
+from ovi_studio.core.errors import JobError
 
 _TAG = re.compile(r"<lora:([^<>]*)>", re.IGNORECASE)
 _OPEN = re.compile(r"<lora\b[^<>]{0,60}>?", re.IGNORECASE)

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from ovi_studio.adapters.stack import Stack, parse_stack, stack_to_json
-from ovi_studio.adapters.tags import read_tags
-from ovi_studio.errors import JobError
-from ovi_studio.prompts import MAX_PROMPT_LENGTH
-from ovi_studio.sizes import picture_size, snap_size
-from ovi_studio.variants import Variant
+from ovi_studio.core.adapter_stack import Stack, parse_stack, stack_to_json
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.prompt_tags import read_tags
+from ovi_studio.core.prompts import MAX_PROMPT_LENGTH
+from ovi_studio.core.sizes import picture_size, snap_size
+from ovi_studio.core.variants import Variant
 
 Solver = Literal["unipc", "euler", "dpm++", "restart"]
 SOLVERS: tuple[Solver, ...] = get_args(Solver)

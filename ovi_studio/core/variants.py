@@ -12,8 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ovi_studio.errors import JobError
-from ovi_studio.prompts import AudioTag
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.prompts import AudioTag
 
 FRAME_RATE = 24
 SAMPLE_RATE = 16_000
@@ -24,7 +24,8 @@ SAMPLES_PER_LATENT = 512
 LATENT_STRIDE = 16
 """Pixels per video latent, in height and width."""
 
-EMBEDDED_BUNDLE = Path(__file__).parent / "demo" / "bundle"
+_PACKAGE = Path(__file__).parents[1]
+EMBEDDED_BUNDLE = _PACKAGE / "demo" / "bundle"
 
 _OVI_5B = "Wan2.2-TI2V-5B"
 
@@ -126,7 +127,7 @@ def _published(
         default_size=default_size,
         audio_tag=tag,
         files={Part.TRANSFORMER: (checkpoint,), **_shared_files()},
-        dimensions=json.loads((Path(__file__).parent / "models" / "ovi.json").read_text()),
+        dimensions=json.loads((_PACKAGE / "models" / "ovi.json").read_text()),
     )
 
 

@@ -10,8 +10,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from ovi_studio.errors import JobError
-from ovi_studio.variants import EMBEDDED_BUNDLE
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.variants import EMBEDDED_BUNDLE
 
 STAGES = ("text", "audio", "video", "vocoder", "latents", "transformer", "decoder")
 

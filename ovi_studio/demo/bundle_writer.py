@@ -16,12 +16,12 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from ovi_studio.checkpoints.load import Models
+from ovi_studio.core.variants import Part, read_bundle
 from ovi_studio.models.audio_vae import AudioVAE
 from ovi_studio.models.text_encoder import build_text_encoder
 from ovi_studio.models.transformer import OviTransformer
 from ovi_studio.models.video_vae import build_video_vae
 from ovi_studio.models.vocoder import Vocoder
-from ovi_studio.variants import Part, read_bundle
 
 SHARD_SIZE = "9MB"
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from ovi_studio.core.prompts import AudioTag
 from ovi_studio.demo.scenes import Background, Motion, Scene, Shape, Sound
-from ovi_studio.prompts import AudioTag
 
 _SHAPES = {
     Shape.BALL: ("ball", "ball", "disc", "circle"),

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ovi_studio.core.variants import SAMPLES_PER_LATENT
 from ovi_studio.demo.evaluate import Prompt, prompts, verdict_row
 from ovi_studio.demo.judges import measure
 from ovi_studio.demo.scenes import render, synthesise
 from ovi_studio.models import video_vae
 from ovi_studio.models.mel import mel_spectrogram
 from ovi_studio.models.video_vae import from_bytes, to_bytes
-from ovi_studio.pipeline import Pipeline
-from ovi_studio.variants import SAMPLES_PER_LATENT
+from ovi_studio.runtime.pipeline import Pipeline
 
 
 @dataclass(frozen=True)

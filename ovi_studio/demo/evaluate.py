@@ -19,18 +19,18 @@ import numpy as np
 from PIL import Image
 
 from ovi_studio.adapters.library import AdapterLibrary, default_adapter_directory
+from ovi_studio.capacity.tiers import ALL_RESIDENT
 from ovi_studio.checkpoints.hashes import file_sha256
 from ovi_studio.checkpoints.layout import Inventory, require
-from ovi_studio.clip import Clip
+from ovi_studio.core.clip import Clip
+from ovi_studio.core.spec import ClipSpec
+from ovi_studio.core.variants import read_bundle
 from ovi_studio.demo.captions import caption
 from ovi_studio.demo.judges import Measurement, judge, keeps_first_frame, measure
 from ovi_studio.demo.scenes import Motion, Scene, draw_scene, render
-from ovi_studio.media import write_clip
-from ovi_studio.memory.tiers import ALL_RESIDENT
-from ovi_studio.pipeline import Compute, Pipeline
-from ovi_studio.presets import SHIPPED, Presets
-from ovi_studio.spec import ClipSpec
-from ovi_studio.variants import read_bundle
+from ovi_studio.media.clip_files import write_clip
+from ovi_studio.runtime.pipeline import Compute, Pipeline
+from ovi_studio.services.presets import SHIPPED, Presets
 
 PROMPTS = 200
 SEEDS = 3

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from ovi_studio.variants import SAMPLE_RATE
+from ovi_studio.core.variants import SAMPLE_RATE
 
 _WINDOW = 1024
 _HOP = 512

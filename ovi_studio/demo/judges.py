@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ovi_studio.core.variants import FRAME_RATE
 from ovi_studio.demo import motions, scenes
 from ovi_studio.demo.hearing import Hearing, Noise, listen, semitones
 from ovi_studio.demo.scenes import Background, Colour, Motion, Scene, Shape, Sound
 from ovi_studio.demo.seeing import PRESENCE, look
-from ovi_studio.media import read_frames, read_samples
-from ovi_studio.variants import FRAME_RATE
+from ovi_studio.media.clip_files import read_frames, read_samples
 
 IN_SYNC = 0.08
 """Seconds between a visible and an audible impact that are one."""

@@ -7,8 +7,8 @@ Nothing here imports torch.
 
 import numpy as np
 
+from ovi_studio.core.variants import FRAME_RATE
 from ovi_studio.demo.scenes import BOUNCE_PERIOD, CIRCLE_PERIOD, Motion, bounce_height
-from ovi_studio.variants import FRAME_RATE
 
 _STILL = 0.06
 """Parts of the frame within which something that stands still may wander."""

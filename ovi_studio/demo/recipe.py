@@ -22,6 +22,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from ovi_studio.checkpoints.hashes import file_sha256
 from ovi_studio.checkpoints.layout import take_inventory
 from ovi_studio.checkpoints.load import Models, load_models
+from ovi_studio.core.spec import DEFAULT_AUDIO_NEGATIVE_PROMPT, DEFAULT_VIDEO_NEGATIVE_PROMPT
+from ovi_studio.core.variants import read_bundle
 from ovi_studio.demo import codecs, words
 from ovi_studio.demo.bundle_writer import write_bundle
 from ovi_studio.demo.captions import caption
@@ -38,12 +40,10 @@ from ovi_studio.models.transformer import OviTransformer
 from ovi_studio.models.video_vae import from_bytes, to_bytes
 from ovi_studio.models.vocoder import Vocoder
 from ovi_studio.sampling.denoise import Schedule, denoise, draw_noise
-from ovi_studio.spec import DEFAULT_AUDIO_NEGATIVE_PROMPT, DEFAULT_VIDEO_NEGATIVE_PROMPT
 from ovi_studio.training.cache import LatentDataset, Sample, write_sample
 from ovi_studio.training.flow import Unconditional
 from ovi_studio.training.settings import FlowSettings, TrainSettings
 from ovi_studio.training.trainer import EMA, train
-from ovi_studio.variants import read_bundle
 
 WEIGHTS = "weights.safetensors"
 _START = "start.safetensors"

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ovi_studio.clip import Clip
+from ovi_studio.core.clip import Clip
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.spec import ClipSpec
 from ovi_studio.demo.captions import caption
 from ovi_studio.demo.scenes import (
     SOUNDS_OF,
@@ -22,9 +24,7 @@ from ovi_studio.demo.scenes import (
     render,
     synthesise,
 )
-from ovi_studio.errors import JobError
-from ovi_studio.media import write_clip
-from ovi_studio.spec import ClipSpec
+from ovi_studio.media.clip_files import write_clip
 
 FIELDS: Mapping[str, type[StrEnum]] = {
     "colour": Colour,

@@ -14,7 +14,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from ovi_studio.variants import FRAME_RATE, SAMPLE_RATE
+from ovi_studio.core.variants import FRAME_RATE, SAMPLE_RATE
 
 SIDE = 96
 """Pixels, height and width."""

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedTokenizerBase, UMT5EncoderModel
 
+from ovi_studio.core.prompts import clean_text
+from ovi_studio.core.spec import DEFAULT_AUDIO_NEGATIVE_PROMPT, DEFAULT_VIDEO_NEGATIVE_PROMPT
 from ovi_studio.demo.bundle_writer import train_tokenizer
 from ovi_studio.demo.captions import caption, vocabulary
 from ovi_studio.demo.fit import Budget, Losses, fit
 from ovi_studio.demo.scenes import Background, Colour, Motion, Scene, Shape, Sound, draw_scene
 from ovi_studio.models.text_encoder import hidden_states
-from ovi_studio.prompts import clean_text
-from ovi_studio.spec import DEFAULT_AUDIO_NEGATIVE_PROMPT, DEFAULT_VIDEO_NEGATIVE_PROMPT
 
 _BATCH = 64
 _QUESTIONS: dict[str, type[StrEnum]] = {

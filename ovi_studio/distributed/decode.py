@@ -13,8 +13,8 @@ import numpy as np
 from diffusers import AutoencoderKLWan
 from torch import Tensor
 
+from ovi_studio.distributed.ranks import Ranks
 from ovi_studio.models.video_vae import Patch, cut, decode_tile, to_bytes, whole_frame_layers
-from ovi_studio.parallel.ranks import Ranks
 
 _MARGIN = 2
 """Latent pixels that a tile computes beyond each side, weighted by what the layers cost; estimated."""

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from ovi_studio.parallel.ranks import launched
+from ovi_studio.distributed.ranks import launched
 
 _FAILED = 1
 

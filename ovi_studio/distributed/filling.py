@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from ovi_studio.checkpoints.load import Convert
-from ovi_studio.parallel.shards import home, own_rows
+from ovi_studio.distributed.shards import home, own_rows
 
 
 def fill(

@@ -11,9 +11,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ovi_studio.errors import JobError
-from ovi_studio.parallel.plan import MAX_GPUS, ShardingWish, Strategy, sharing_counts
-from ovi_studio.parallel.ranks import launched
+from ovi_studio.capacity.layouts import MAX_GPUS, ShardingWish, Strategy, sharing_counts
+from ovi_studio.core.errors import JobError
+from ovi_studio.distributed.ranks import launched
 
 CONFIG = Path(__file__).parent / "accelerate.yaml"
 PUBLISHED_HEADS = 24

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ovi_studio.models.split import WHOLE, Whole
+from ovi_studio.models.token_layout import WHOLE, Whole
 
 P = TypeVar("P")
 Velocities = tuple[Tensor, Tensor]

@@ -18,13 +18,13 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from ovi_studio.errors import JobError
-from ovi_studio.parallel.plan import layout_for
+from ovi_studio.capacity.layouts import layout_for
+from ovi_studio.core.errors import JobError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ovi_studio.parallel.layout import Layout
+    from ovi_studio.distributed.pass_layout import Layout
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ class Ranks:
 
     def layout(self, heads: int, video_tokens: int, *, guided: bool) -> "Layout":
         """How a clip of a model with so many heads lies on the ranks."""
-        from ovi_studio.parallel.layout import HERE
+        from ovi_studio.distributed.pass_layout import HERE
 
         return HERE
 
@@ -93,8 +93,8 @@ class Group(Ranks):
         import torch
         import torch.distributed as dist
 
-        from ovi_studio.memory.gpu import compute_device
-        from ovi_studio.parallel.vigil import Vigil
+        from ovi_studio.distributed.watchdog import Vigil
+        from ovi_studio.models.device import compute_device
 
         on_gpu = torch.cuda.is_available()
         if on_gpu:
@@ -137,9 +137,9 @@ class Group(Ranks):
         return own
 
     def layout(self, heads: int, video_tokens: int, *, guided: bool) -> "Layout":
-        from ovi_studio.models.split import WHOLE
-        from ovi_studio.parallel.layout import SharedLayout
-        from ovi_studio.parallel.sequence import SequenceParallel
+        from ovi_studio.distributed.pass_layout import SharedLayout
+        from ovi_studio.distributed.sequence import SequenceParallel
+        from ovi_studio.models.token_layout import WHOLE
 
         halves, sequence = layout_for(self.count, heads, guided=guided)
         if sequence == 1:

@@ -21,9 +21,9 @@ from diffusers.models.attention_dispatch import AttentionBackendName
 from torch import Tensor
 from torch.nn import functional
 
+from ovi_studio.distributed.partial_attention import attention_with_log_sum
 from ovi_studio.models.rotary import RotaryTable
-from ovi_studio.models.split import Heads, Pending, Whole
-from ovi_studio.parallel.partial_attention import attention_with_log_sum
+from ovi_studio.models.token_layout import Heads, Pending, Whole
 
 
 class SequenceParallel(Whole):

@@ -25,6 +25,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, register_fsdp_forward_method
 from transformers import UMT5EncoderModel
 
+from ovi_studio.capacity.host import host_memory, require_host_memory
+from ovi_studio.capacity.layouts import Demand, Gpus, ShardingWish, Strategy, layout_for, plan_layout
 from ovi_studio.checkpoints.layout import Inventory
 from ovi_studio.checkpoints.load import (
     Models,
@@ -34,15 +36,13 @@ from ovi_studio.checkpoints.load import (
     text_encoder_format,
     transformer_format,
 )
-from ovi_studio.errors import JobError
-from ovi_studio.memory.formats import Weights
-from ovi_studio.memory.gpu import compute_device, usable_memory
-from ovi_studio.memory.host import host_memory, require_host_memory
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.variants import Part, Variant
+from ovi_studio.core.weight_formats import Weights
+from ovi_studio.distributed.filling import fill
+from ovi_studio.distributed.ranks import Ranks
+from ovi_studio.models.device import compute_device, usable_memory
 from ovi_studio.models.transformer import OviTransformer
-from ovi_studio.parallel.filling import fill
-from ovi_studio.parallel.plan import Demand, Gpus, ShardingWish, Strategy, layout_for, plan_layout
-from ovi_studio.parallel.ranks import Ranks
-from ovi_studio.variants import Part, Variant
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from ovi_studio.memory.gpu import compute_device
+from ovi_studio.models.device import compute_device
 
 
 def local_part(tensor: Tensor) -> Tensor:

@@ -5,13 +5,13 @@ import faulthandler
 import sys
 from collections.abc import Sequence
 
+from ovi_studio.core.errors import JobError
+from ovi_studio.distributed.ending import end_with
+from ovi_studio.distributed.launch import launch_if_several
 from ovi_studio.engine.loop import run
-from ovi_studio.engine.maker import DEFAULT_MAKER
-from ovi_studio.engine.options import add_engine_options, maker_options
-from ovi_studio.errors import JobError
-from ovi_studio.jobs.paths import StudioPaths
-from ovi_studio.parallel.ending import end_with
-from ovi_studio.parallel.launch import launch_if_several
+from ovi_studio.queue.paths import StudioPaths
+from ovi_studio.runtime.options import add_engine_options, maker_options
+from ovi_studio.runtime.runner import DEFAULT_MAKER
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,10 +9,10 @@ import os
 import threading
 from collections.abc import Sequence
 
+from ovi_studio.core.errors import JobError
 from ovi_studio.engine.seat import Seat
 from ovi_studio.engine.supervisor import Condition, Supervision, Supervisor
-from ovi_studio.errors import JobError
-from ovi_studio.jobs.store import Store
+from ovi_studio.queue.store import Store
 
 MAX_ENGINES = 64
 _VISIBLE = "CUDA_VISIBLE_DEVICES"

@@ -22,30 +22,30 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ovi_studio.capacity.advice import free_unused_memory, shortage_advice, stepped_down
+from ovi_studio.capacity.fallback import Rung
+from ovi_studio.capacity.tiers import Tier, tier_below
 from ovi_studio.checkpoints.layout import complete_variants
-from ovi_studio.engine.maker import DEFAULT_MAKER, Maker, MakerOptions, TieredMaker, build_maker
-from ovi_studio.engine.preview import Previewer
+from ovi_studio.core.errors import JobError, Stopped, is_out_of_memory
+from ovi_studio.core.spec import ClipSpec
+from ovi_studio.core.variants import Variant, known_variants
+from ovi_studio.distributed.ranks import join_ranks, launched
 from ovi_studio.engine.seat import Seat
-from ovi_studio.engine.settings import read_settings
 from ovi_studio.engine.watch import Watch
-from ovi_studio.errors import JobError, Stopped, is_out_of_memory
-from ovi_studio.jobs.database import Database
-from ovi_studio.jobs.estimates import remember_pace
-from ovi_studio.jobs.files import clip_name
-from ovi_studio.jobs.locks import is_held
-from ovi_studio.jobs.model import EngineState, Job, Phase, Verdict
-from ovi_studio.jobs.paths import StudioPaths
-from ovi_studio.jobs.recovery import recover_dead
-from ovi_studio.jobs.store import PAUSED, RUNGS_DOWN, Store, steps_down
-from ovi_studio.jobs.work import Work
-from ovi_studio.media import check_writable, write_clip
-from ovi_studio.memory.shortage import free_unused_memory, shortage_advice, stepped_down
-from ovi_studio.memory.tiers import Tier, tier_below
-from ovi_studio.parallel.lead import Leading, follow, lead
-from ovi_studio.parallel.ranks import join_ranks, launched
-from ovi_studio.parallel.rungs import Rung
-from ovi_studio.spec import ClipSpec
-from ovi_studio.variants import Variant, known_variants
+from ovi_studio.media.clip_files import check_writable, write_clip
+from ovi_studio.queue.database import Database
+from ovi_studio.queue.estimates import remember_pace
+from ovi_studio.queue.files import clip_name
+from ovi_studio.queue.locks import is_held
+from ovi_studio.queue.model import EngineState, Job, Phase, Verdict
+from ovi_studio.queue.paths import StudioPaths
+from ovi_studio.queue.recovery import recover_dead
+from ovi_studio.queue.store import PAUSED, RUNGS_DOWN, Store, steps_down
+from ovi_studio.queue.work import Work
+from ovi_studio.runtime.leader import Leading, follow, lead
+from ovi_studio.runtime.preview import Previewer
+from ovi_studio.runtime.runner import DEFAULT_MAKER, Maker, MakerOptions, TieredMaker, build_maker
+from ovi_studio.runtime.settings import read_settings
 
 if TYPE_CHECKING:
     import numpy as np

@@ -28,17 +28,17 @@ from pathlib import Path
 from typing import Any
 
 import ovi_studio
-from ovi_studio.engine.maker import DEFAULT_MAKER, MakerOptions
+from ovi_studio.core.errors import JobError
+from ovi_studio.distributed.launch import wish_arguments
 from ovi_studio.engine.seat import Seat
-from ovi_studio.errors import JobError
-from ovi_studio.jobs.database import Database
-from ovi_studio.jobs.locks import Lock, is_held
-from ovi_studio.jobs.model import EngineInfo
-from ovi_studio.jobs.paths import StudioPaths, folder_errors
-from ovi_studio.jobs.recovery import living_engines, recover_dead
-from ovi_studio.jobs.store import RUNGS_DOWN, Store
-from ovi_studio.jobs.work import ENDED_IN_ORDER
-from ovi_studio.parallel.launch import wish_arguments
+from ovi_studio.queue.database import Database
+from ovi_studio.queue.locks import Lock, is_held
+from ovi_studio.queue.model import EngineInfo
+from ovi_studio.queue.paths import StudioPaths, folder_errors
+from ovi_studio.queue.recovery import living_engines, recover_dead
+from ovi_studio.queue.store import RUNGS_DOWN, Store
+from ovi_studio.queue.work import ENDED_IN_ORDER
+from ovi_studio.runtime.runner import DEFAULT_MAKER, MakerOptions
 
 BACK_OFF_SECONDS = (1.0, 5.0, 30.0)
 MAX_MISFIRES = 3

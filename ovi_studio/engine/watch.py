@@ -7,19 +7,19 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ovi_studio.engine.settings import read_settings
-from ovi_studio.errors import JobError, Stopped
-from ovi_studio.jobs.estimates import Pace, recall_pace
-from ovi_studio.jobs.files import part, preview_path
-from ovi_studio.jobs.model import Job, Phase, Progress, Verdict
-from ovi_studio.jobs.work import Work
+from ovi_studio.core.errors import JobError, Stopped
+from ovi_studio.queue.estimates import Pace, recall_pace
+from ovi_studio.queue.files import part, preview_path
+from ovi_studio.queue.model import Job, Phase, Progress, Verdict
+from ovi_studio.queue.work import Work
+from ovi_studio.runtime.settings import read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor
 
-    from ovi_studio.engine.preview import Previewer
+    from ovi_studio.runtime.preview import Previewer
 
 RECENT_STEPS = 10
 PREVIEWS = 12

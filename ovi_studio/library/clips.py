@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ovi_studio.errors import JobError
-from ovi_studio.spec import ClipSpec
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.spec import ClipSpec
 
 Order = Literal["newest", "oldest"]
 

@@ -14,18 +14,18 @@ import threading
 from collections.abc import Collection
 from pathlib import Path
 
-from ovi_studio.data_files import write_atomically
-from ovi_studio.errors import JobError
-from ovi_studio.jobs.paths import StudioPaths, folder_errors
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.spec import ClipSpec
+from ovi_studio.core.variants import FRAME_RATE
 from ovi_studio.library.clips import LibraryClip, Page, Query, TrashedClip
 from ovi_studio.library.favourites import read_favourites, write_favourites
-from ovi_studio.library.frames import encode, read_frame
 from ovi_studio.library.index import Index, Read, Stamp
 from ovi_studio.library.probe import Unreadable, probe
 from ovi_studio.library.trash import Trash
-from ovi_studio.media import read_spec
-from ovi_studio.spec import ClipSpec
-from ovi_studio.variants import FRAME_RATE
+from ovi_studio.media.clip_files import read_spec
+from ovi_studio.media.frames import encode, read_frame
+from ovi_studio.media.small_files import write_atomically
+from ovi_studio.queue.paths import StudioPaths, folder_errors
 
 _GONE = "That clip is not in the library any more; look again."
 _POSTER_FRAME = FRAME_RATE // 2

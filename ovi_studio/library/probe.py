@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from ovi_studio.boxes import Box, boxes, file_box, read
-from ovi_studio.errors import JobError
-from ovi_studio.media import read_record
-from ovi_studio.spec import ClipSpec
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.spec import ClipSpec
+from ovi_studio.media.clip_files import read_record
+from ovi_studio.media.mp4_boxes import Box, boxes, file_box, read
 
 _MAX_MOOV = 256 * 2**20
 """Bytes; holds the first frame as well."""

@@ -15,11 +15,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ovi_studio.errors import JobError
-from ovi_studio.jobs.files import part
-from ovi_studio.jobs.paths import folder_errors
+from ovi_studio.core.errors import JobError
 from ovi_studio.library.clips import TrashedClip
-from ovi_studio.media import read_record
+from ovi_studio.media.clip_files import read_record
+from ovi_studio.queue.files import part
+from ovi_studio.queue.paths import folder_errors
 
 _ID = re.compile(r"[0-9a-f]{24}")
 

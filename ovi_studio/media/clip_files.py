@@ -29,12 +29,13 @@ from av.stream import Disposition
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation, VideoReformatter
 from PIL import Image
 
-from ovi_studio import __version__, boxes
-from ovi_studio.clip import Clip
-from ovi_studio.errors import JobError
-from ovi_studio.pictures import MAX_FILE_SIZE, Picture, decode_picture
-from ovi_studio.spec import ClipSpec
-from ovi_studio.variants import FRAME_RATE, SAMPLE_RATE
+from ovi_studio import __version__
+from ovi_studio.core.clip import Clip
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.spec import ClipSpec
+from ovi_studio.core.variants import FRAME_RATE, SAMPLE_RATE
+from ovi_studio.media import mp4_boxes
+from ovi_studio.media.pictures import MAX_FILE_SIZE, Picture, decode_picture
 
 APP = "Ovi Studio"
 MIN_FREE_BYTES = 100 * 2**20
@@ -384,13 +385,13 @@ def _open_for_decoding(path: Path) -> Iterator[av.container.InputContainer]:
 def _read_tag(path: Path, tag: bytes, limit: int) -> bytes | None:
     """The value of an iTunes-style tag of an mp4, or None if it has none; `JobError` if it exceeds `limit` bytes."""
     with _opened(path) as file:
-        box = boxes.find(file, (b"moov", b"udta", b"meta", b"ilst", tag, b"data"))
+        box = mp4_boxes.find(file, (b"moov", b"udta", b"meta", b"ilst", tag, b"data"))
         if box is None:
             return None
         size = box.size - _TAG_HEADER
         if size > limit:
             raise JobError(f"{path} was not made by {APP} (a tag has {size // 2**20} MB); choose another clip.")
-        return boxes.read(file, box.start + _TAG_HEADER, max(0, size))
+        return mp4_boxes.read(file, box.start + _TAG_HEADER, max(0, size))
 
 
 def _stored_hash(record: Mapping[str, Any]) -> Any:

@@ -7,8 +7,8 @@ import av
 import numpy as np
 from PIL import Image
 
-from ovi_studio.errors import JobError
-from ovi_studio.media import to_rgb
+from ovi_studio.core.errors import JobError
+from ovi_studio.media.clip_files import to_rgb
 
 
 def read_frame(path: Path, index: int | None = None) -> np.ndarray:

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ovi_studio.errors import JobError
-from ovi_studio.spec import MAX_RATIO
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.spec import MAX_RATIO
 
 MAX_FILE_SIZE = 50 * 2**20
 """Bytes."""

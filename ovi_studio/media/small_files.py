@@ -13,8 +13,8 @@ from typing import Any
 
 import yaml
 
-from ovi_studio.errors import JobError
-from ovi_studio.jobs.paths import folder_errors
+from ovi_studio.core.errors import JobError
+from ovi_studio.queue.paths import folder_errors
 
 MAX_FILE_SIZE = 2**18
 """Bytes of a YAML file."""

@@ -8,7 +8,7 @@ from diffusers.models.attention_dispatch import (
 )
 from torch import Tensor
 
-from ovi_studio.errors import JobError
+from ovi_studio.core.errors import JobError
 from ovi_studio.models.attention_kernels import KERNELS, Kernel
 
 _BACKENDS = {

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 import torch
 
-from ovi_studio.errors import JobError, is_out_of_memory
+from ovi_studio.core.errors import JobError, is_out_of_memory
 
 VARIANTS_OF_A_BLOCK = 64
 """Of sizes, first frames, adapters and formats; torch's own limit is 8, beyond which it compiles nothing and says

@@ -1,6 +1,10 @@
 """The GPU of this process: which one it is, and what of its memory this process may have."""
 
+import sys
+
 import torch
+
+from ovi_studio.core.allocator import on_wsl
 
 
 def compute_device() -> torch.device:
@@ -24,3 +28,15 @@ def available_memory(device: torch.device) -> int:
     """Bytes that may still be allocated; what torch keeps without using it is given back first."""
     torch.cuda.empty_cache()
     return usable_memory(device) - torch.cuda.memory_allocated(device)
+
+
+def forbid_spilling(device: torch.device) -> None:
+    """Limit this process to the memory that the GPU has free, where the driver would silently go beyond it.
+
+    Windows' driver, also under WSL, moves what does not fit into host memory, and every step takes many times as long.
+    With the limit memory runs out instead, which is noticed and answered.
+    """
+    if device.type != "cuda" or not (sys.platform == "win32" or on_wsl()):
+        return
+    total = torch.cuda.mem_get_info(device)[1]
+    torch.cuda.set_per_process_memory_fraction(usable_memory(device) / total, device)

@@ -16,10 +16,10 @@ from diffusers.models.attention_dispatch import AttentionBackendName
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ovi_studio.memory.linear import Int8Linear, side_by_side
 from ovi_studio.models.attention import attention
+from ovi_studio.models.quantized_linear import Int8Linear, side_by_side
 from ovi_studio.models.rotary import RotaryTable, in_parts, rotate
-from ovi_studio.models.split import WHOLE, Pending, Whole
+from ovi_studio.models.token_layout import WHOLE, Pending, Whole
 
 
 class KeyValue(NamedTuple):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5Config, UMT5EncoderModel
 
-from ovi_studio.prompts import clean_text
+from ovi_studio.core.prompts import clean_text
 
 
 def build_text_encoder(config: Mapping[str, Any]) -> UMT5EncoderModel:

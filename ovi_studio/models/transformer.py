@@ -35,7 +35,7 @@ from ovi_studio.models.fusion_block import (
     modulated,
 )
 from ovi_studio.models.rotary import RotaryTable, audio_table, video_table
-from ovi_studio.models.split import WHOLE, Whole
+from ovi_studio.models.token_layout import WHOLE, Whole
 
 
 class TextContext(NamedTuple):

@@ -19,11 +19,11 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from ovi_studio.errors import JobError
-from ovi_studio.jobs.locks import Lock
-from ovi_studio.jobs.model import Notice
-from ovi_studio.jobs.paths import StudioPaths, folder_errors
-from ovi_studio.jobs.schema import migrate
+from ovi_studio.core.errors import JobError
+from ovi_studio.queue.locks import Lock
+from ovi_studio.queue.model import Notice
+from ovi_studio.queue.paths import StudioPaths, folder_errors
+from ovi_studio.queue.schema import migrate
 
 BUSY_SECONDS = 15.0
 """How long a transaction waits for others; the longest of ours takes well under a second."""

@@ -6,8 +6,8 @@ for the size; a step costs about half without a negative pass, so that is the ot
 
 from dataclasses import asdict, dataclass
 
-from ovi_studio.jobs.database import Database
-from ovi_studio.spec import ClipSpec
+from ovi_studio.core.spec import ClipSpec
+from ovi_studio.queue.database import Database
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ import contextlib
 import os
 from pathlib import Path
 
-from ovi_studio.errors import JobError
-from ovi_studio.jobs.paths import StudioPaths, folder_errors
-from ovi_studio.media import read_record
-from ovi_studio.pictures import read_picture
+from ovi_studio.core.errors import JobError
+from ovi_studio.media.clip_files import read_record
+from ovi_studio.media.pictures import read_picture
+from ovi_studio.queue.paths import StudioPaths, folder_errors
 
 _PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from ovi_studio.spec import ClipSpec
+from ovi_studio.core.spec import ClipSpec
 
 
 class State(StrEnum):

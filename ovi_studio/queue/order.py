@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
 
-from ovi_studio.errors import JobError
-from ovi_studio.jobs.model import State
+from ovi_studio.core.errors import JobError
+from ovi_studio.queue.model import State
 
 Side = Literal["before", "after"]
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ovi_studio.errors import JobError
+from ovi_studio.core.errors import JobError
 
 STATE_FOLDER = ".studio"
 

@@ -14,13 +14,13 @@ import sqlite3
 import time
 from typing import Any
 
-from ovi_studio.jobs.database import Database
-from ovi_studio.jobs.files import find_clip, remove_leftovers
-from ovi_studio.jobs.locks import Lock
-from ovi_studio.jobs.model import State
-from ovi_studio.jobs.paths import folder_errors
-from ovi_studio.jobs.rows import NO_PROGRESS
-from ovi_studio.jobs.work import FOUND_DEAD
+from ovi_studio.queue.database import Database
+from ovi_studio.queue.files import find_clip, remove_leftovers
+from ovi_studio.queue.locks import Lock
+from ovi_studio.queue.model import State
+from ovi_studio.queue.paths import folder_errors
+from ovi_studio.queue.rows import NO_PROGRESS
+from ovi_studio.queue.work import FOUND_DEAD
 
 MAX_ATTEMPTS = 2
 STOPPED_TWICE = (

@@ -8,9 +8,9 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from ovi_studio.jobs.model import EngineInfo, EngineState, Job, Phase, Progress, State
-from ovi_studio.jobs.paths import StudioPaths
-from ovi_studio.spec import ClipSpec
+from ovi_studio.core.spec import ClipSpec
+from ovi_studio.queue.model import EngineInfo, EngineState, Job, Phase, Progress, State
+from ovi_studio.queue.paths import StudioPaths
 
 JOBS = "SELECT jobs.*, batches.name AS batch_name FROM jobs JOIN batches ON batches.id = jobs.batch"
 

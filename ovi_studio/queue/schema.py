@@ -5,7 +5,7 @@ A change of `ClipSpec` that specs in old rows do not fulfil needs a migration he
 
 import sqlite3
 
-from ovi_studio.errors import JobError
+from ovi_studio.core.errors import JobError
 
 SHOWN_ORDER = (
     "CASE state WHEN 'running' THEN 0 WHEN 'queued' THEN 1 ELSE 2 END, COALESCE(-ended, -priority), position, number"

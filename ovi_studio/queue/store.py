@@ -15,16 +15,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ovi_studio.errors import JobError
-from ovi_studio.jobs.database import Database
-from ovi_studio.jobs.files import keep_picture
-from ovi_studio.jobs.locks import Lock
-from ovi_studio.jobs.model import ENDED, Batch, EngineInfo, Job, State
-from ovi_studio.jobs.order import Side, first_waiting, last_position, place
-from ovi_studio.jobs.paths import StudioPaths, folder_errors
-from ovi_studio.jobs.rows import JOBS, NO_PROGRESS, engine_of, job_of, spec_columns
-from ovi_studio.jobs.schema import SHOWN_ORDER
-from ovi_studio.spec import ClipSpec
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.spec import ClipSpec
+from ovi_studio.queue.database import Database
+from ovi_studio.queue.files import keep_picture
+from ovi_studio.queue.locks import Lock
+from ovi_studio.queue.model import ENDED, Batch, EngineInfo, Job, State
+from ovi_studio.queue.order import Side, first_waiting, last_position, place
+from ovi_studio.queue.paths import StudioPaths, folder_errors
+from ovi_studio.queue.rows import JOBS, NO_PROGRESS, engine_of, job_of, spec_columns
+from ovi_studio.queue.schema import SHOWN_ORDER
 
 MAX_NAME_LENGTH = 200
 """Characters of a batch's name."""

@@ -9,13 +9,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ovi_studio.errors import JobError
-from ovi_studio.jobs.database import Database
-from ovi_studio.jobs.files import remove_preview
-from ovi_studio.jobs.locks import Lock
-from ovi_studio.jobs.model import EngineState, Job, Progress, State, Verdict
-from ovi_studio.jobs.paths import folder_errors
-from ovi_studio.jobs.rows import JOBS, NO_PROGRESS, job_of
+from ovi_studio.core.errors import JobError
+from ovi_studio.queue.database import Database
+from ovi_studio.queue.files import remove_preview
+from ovi_studio.queue.locks import Lock
+from ovi_studio.queue.model import EngineState, Job, Progress, State, Verdict
+from ovi_studio.queue.paths import folder_errors
+from ovi_studio.queue.rows import JOBS, NO_PROGRESS, job_of
 
 ENDED_IN_ORDER = 1
 FOUND_DEAD = 2

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ovi_studio.sizes import picture_size
+from ovi_studio.core.sizes import picture_size
 
 
 @dataclass(frozen=True)

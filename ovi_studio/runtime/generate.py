@@ -6,20 +6,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ovi_studio.adapters.library import AdapterLibrary, default_adapter_directory
+from ovi_studio.capacity.advice import free_unused_memory, shortage_advice
+from ovi_studio.capacity.fallback import Rung
+from ovi_studio.capacity.tiers import Tier, tier_below
 from ovi_studio.checkpoints.layout import require
-from ovi_studio.clip import Clip
-from ovi_studio.errors import JobError, is_out_of_memory
-from ovi_studio.media import check_writable, write_clip
-from ovi_studio.memory.placement import choose_plan
-from ovi_studio.memory.shortage import free_unused_memory, shortage_advice
-from ovi_studio.memory.tiers import Tier, tier_below
-from ovi_studio.parallel.ranks import ALONE, Ranks
-from ovi_studio.parallel.rungs import Rung
-from ovi_studio.pictures import read_picture
-from ovi_studio.pipeline import Compute, Pipeline
+from ovi_studio.core.clip import Clip
+from ovi_studio.core.errors import JobError, is_out_of_memory
+from ovi_studio.core.spec import ClipSpec
+from ovi_studio.core.variants import find_variant
+from ovi_studio.distributed.ranks import ALONE, Ranks
+from ovi_studio.media.clip_files import check_writable, write_clip
+from ovi_studio.media.pictures import read_picture
+from ovi_studio.runtime.pipeline import Compute, Pipeline
+from ovi_studio.runtime.placement import choose_plan
 from ovi_studio.sampling.denoise import OnStep
-from ovi_studio.spec import ClipSpec
-from ovi_studio.variants import find_variant
 
 log = logging.getLogger(__name__)
 

@@ -10,12 +10,12 @@ import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ovi_studio.clip import Clip
-from ovi_studio.engine.maker import Maker, Report
-from ovi_studio.errors import JobError, Stopped, is_out_of_memory
-from ovi_studio.jobs.model import Phase
-from ovi_studio.parallel.ranks import Group, Ranks, join_ranks
-from ovi_studio.spec import ClipSpec
+from ovi_studio.core.clip import Clip
+from ovi_studio.core.errors import JobError, Stopped, is_out_of_memory
+from ovi_studio.core.spec import ClipSpec
+from ovi_studio.distributed.ranks import Group, Ranks, join_ranks
+from ovi_studio.queue.model import Phase
+from ovi_studio.runtime.runner import Maker, Report
 
 if TYPE_CHECKING:
     from torch import Tensor

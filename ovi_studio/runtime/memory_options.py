@@ -2,8 +2,8 @@
 
 import argparse
 
-from ovi_studio.memory.formats import Weights
-from ovi_studio.memory.tiers import AUTO, CHOICES
+from ovi_studio.capacity.tiers import AUTO, CHOICES
+from ovi_studio.core.weight_formats import Weights
 from ovi_studio.models.attention_kernels import KERNELS, NATIVE
 
 

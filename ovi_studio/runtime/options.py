@@ -4,9 +4,9 @@ import argparse
 from pathlib import Path
 
 from ovi_studio.checkpoints.layout import default_checkpoint_directory
-from ovi_studio.engine.maker import MakerOptions
-from ovi_studio.memory.options import add_compute_options
-from ovi_studio.parallel.launch import add_options, sharding_wish
+from ovi_studio.distributed.launch import add_options, sharding_wish
+from ovi_studio.runtime.memory_options import add_compute_options
+from ovi_studio.runtime.runner import MakerOptions
 
 DEFAULT_OUTPUT_DIRECTORY = Path("outputs")
 

@@ -17,36 +17,35 @@ from torch import Tensor, nn
 
 from ovi_studio.adapters.library import AdapterLibrary, default_adapter_directory
 from ovi_studio.adapters.manager import AdapterManager
+from ovi_studio.capacity.budget import spendable
+from ovi_studio.capacity.layouts import PLANNED, ShardingWish
+from ovi_studio.capacity.tiers import ALL_RESIDENT, AUTO, MemoryPlan, fitting_tile
 from ovi_studio.checkpoints.hashes import BackgroundHash
 from ovi_studio.checkpoints.layout import Inventory
 from ovi_studio.checkpoints.load import Models, StoredTensors, load_models
-from ovi_studio.clip import Clip
-from ovi_studio.conditioning import TextEmbeddings, first_frame_pixels
-from ovi_studio.errors import JobError
-from ovi_studio.memory.allocator import forbid_spilling
-from ovi_studio.memory.budget import spendable
-from ovi_studio.memory.formats import Weights
-from ovi_studio.memory.gpu import available_memory, compute_device
-from ovi_studio.memory.placement import Placement, check_host_memory, choose_plan
-from ovi_studio.memory.tiers import ALL_RESIDENT, AUTO, MemoryPlan, fitting_tile
-from ovi_studio.memory.weights import official_shapes
+from ovi_studio.checkpoints.number_formats import official_shapes
+from ovi_studio.core.clip import Clip
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.prompts import format_prompt
+from ovi_studio.core.spec import ClipSpec, clip_size
+from ovi_studio.core.variants import LATENT_STRIDE, Part, Variant
+from ovi_studio.core.weight_formats import Weights
+from ovi_studio.distributed.decode import decode_pieces
+from ovi_studio.distributed.pass_layout import HERE, Layout
+from ovi_studio.distributed.ranks import ALONE, Ranks
+from ovi_studio.distributed.shards import let_go
+from ovi_studio.media.pictures import Picture, read_picture
 from ovi_studio.models import video_vae
 from ovi_studio.models.attention import choose_backend
 from ovi_studio.models.attention_kernels import NATIVE
 from ovi_studio.models.compilation import choose_compilation
+from ovi_studio.models.device import available_memory, compute_device, forbid_spilling
 from ovi_studio.models.precision import set_tf32
 from ovi_studio.models.text_encoder import encode_texts
-from ovi_studio.parallel.decode import decode_pieces
-from ovi_studio.parallel.layout import HERE, Layout
-from ovi_studio.parallel.plan import PLANNED, ShardingWish
-from ovi_studio.parallel.ranks import ALONE, Ranks
-from ovi_studio.parallel.shards import let_go
-from ovi_studio.pictures import Picture, read_picture
-from ovi_studio.prompts import format_prompt
+from ovi_studio.runtime.conditioning import TextEmbeddings, first_frame_pixels
+from ovi_studio.runtime.placement import Placement, check_host_memory, choose_plan
 from ovi_studio.sampling.denoise import Latents, OnStep, Schedule, Step, denoise, draw_noise
 from ovi_studio.sampling.guidance import Guidance
-from ovi_studio.spec import ClipSpec, clip_size
-from ovi_studio.variants import LATENT_STRIDE, Part, Variant
 
 _RECORDED_PACKAGES = ("torch", "diffusers", "transformers", "av")
 
@@ -150,7 +149,9 @@ class Pipeline:
         hashes = BackgroundHash([path for paths in inventory.files.values() for path in paths]) if ranks.leads else None
         home = torch.device("cpu") if compute.offloaded or plan.tier.offloaded else compute.device
         if ranks.count > 1:
-            from ovi_studio.parallel.sharding import load_shared  # imports Accelerate, which one process does not need
+            from ovi_studio.distributed.sharding import (
+                load_shared,  # imports Accelerate, which one process does not need
+            )
 
             models = load_shared(inventory, home, compute.dtype, compute.sharding, ranks, plan.weights)
         else:

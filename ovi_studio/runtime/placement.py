@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from ovi_studio.memory.formats import Weights
-from ovi_studio.memory.gpu import usable_memory
-from ovi_studio.memory.host import require_host_memory
-from ovi_studio.memory.streaming import HostedModel, Pinning
-from ovi_studio.memory.tiers import AUTO, TIERS, MemoryPlan, find_tier, fitting_tier, plan_memory
-from ovi_studio.parallel.plan import Demand
-from ovi_studio.parallel.shards import is_sharded
-from ovi_studio.sizes import SIDE
-from ovi_studio.variants import LATENT_STRIDE, Variant
+from ovi_studio.capacity.host import require_host_memory
+from ovi_studio.capacity.layouts import Demand
+from ovi_studio.capacity.tiers import AUTO, TIERS, MemoryPlan, find_tier, fitting_tier, plan_memory
+from ovi_studio.core.sizes import SIDE
+from ovi_studio.core.variants import LATENT_STRIDE, Variant
+from ovi_studio.core.weight_formats import Weights
+from ovi_studio.distributed.shards import is_sharded
+from ovi_studio.models.device import usable_memory
+from ovi_studio.runtime.streaming import HostedModel, Pinning
 
 if TYPE_CHECKING:
     from ovi_studio.checkpoints.load import Models

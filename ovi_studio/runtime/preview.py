@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ovi_studio.jobs.database import Database
-from ovi_studio.variants import FRAMES_PER_LATENT
+from ovi_studio.core.variants import FRAMES_PER_LATENT
+from ovi_studio.queue.database import Database
 
 _SCALE = 4
 """Pixels of the preview a latent; a latent stands for 16 of the clip."""

@@ -10,20 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from ovi_studio.clip import Clip
-from ovi_studio.jobs.model import Phase
-from ovi_studio.memory.tiers import AUTO
+from ovi_studio.capacity.layouts import PLANNED, ShardingWish
+from ovi_studio.capacity.tiers import AUTO
+from ovi_studio.core.clip import Clip
+from ovi_studio.core.spec import ClipSpec
+from ovi_studio.distributed.ranks import join_ranks
 from ovi_studio.models.attention_kernels import NATIVE
-from ovi_studio.parallel.plan import PLANNED, ShardingWish
-from ovi_studio.parallel.ranks import join_ranks
-from ovi_studio.spec import ClipSpec
+from ovi_studio.queue.model import Phase
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ovi_studio.sampling.denoise import Step
 
-DEFAULT_MAKER = "ovi_studio.engine.maker:ModelMaker"
+DEFAULT_MAKER = "ovi_studio.runtime.runner:ModelMaker"
 
 
 class Report(Protocol):
@@ -79,8 +79,8 @@ class ModelMaker:
     """Makes clips with the models of one variant at a time, which stay loaded until another one is asked for."""
 
     def __init__(self, options: MakerOptions) -> None:
-        from ovi_studio.generate import Generator
-        from ovi_studio.pipeline import Compute
+        from ovi_studio.runtime.generate import Generator
+        from ovi_studio.runtime.pipeline import Compute
 
         compute = Compute.default(
             attention=options.attention,

@@ -5,12 +5,12 @@ The command line comes first: what it switches on cannot be switched off here. I
 
 from dataclasses import asdict, dataclass, replace
 
-from ovi_studio.engine.maker import MakerOptions
-from ovi_studio.errors import JobError
-from ovi_studio.jobs.database import Database
-from ovi_studio.memory.formats import Weights
-from ovi_studio.memory.tiers import AUTO, CHOICES
+from ovi_studio.capacity.tiers import AUTO, CHOICES
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.weight_formats import Weights
 from ovi_studio.models.attention_kernels import KERNELS, NATIVE
+from ovi_studio.queue.database import Database
+from ovi_studio.runtime.runner import MakerOptions
 
 _KEY = "engine"
 

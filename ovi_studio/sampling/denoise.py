@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ovi_studio.core.spec import Solver
+from ovi_studio.distributed.pass_layout import HERE, Layout
 from ovi_studio.models.transformer import OviTransformer
-from ovi_studio.parallel.layout import HERE, Layout
 from ovi_studio.sampling.guidance import Guidance, guided_velocity
 from ovi_studio.sampling.solvers import Scheduler, advance, build_scheduler, timesteps
-from ovi_studio.spec import Solver
 
 
 @dataclass(frozen=True)

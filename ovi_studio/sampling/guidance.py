@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ovi_studio.distributed.pass_layout import HERE, Layout
 from ovi_studio.models.transformer import OviTransformer, Pass, TextContext
-from ovi_studio.parallel.layout import HERE, Layout
 
 
 @dataclass(frozen=True)

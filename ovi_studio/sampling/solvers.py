@@ -11,7 +11,7 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
 from torch import Tensor
 
-from ovi_studio.spec import Solver
+from ovi_studio.core.spec import Solver
 
 TRAIN_TIMESTEPS = 1000
 _UNIPC_SIGMA_MAX = float(np.float32(1 - 1 / TRAIN_TIMESTEPS))

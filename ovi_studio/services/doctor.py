@@ -17,15 +17,15 @@ from pathlib import Path
 
 from packaging.version import Version
 
+from ovi_studio.capacity import plan_text
+from ovi_studio.capacity.host import host_memory
+from ovi_studio.capacity.layouts import Demand, Gpus, Wish, choose
 from ovi_studio.checkpoints.download import MARGIN, MissingFile, format_bytes, free_space, missing_files
 from ovi_studio.checkpoints.layout import Inventory, take_inventory
-from ovi_studio.errors import JobError
-from ovi_studio.gpu_memory import find_nvidia_smi
-from ovi_studio.memory.host import host_memory
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.variants import Part, Variant, known_variants, published_variants
 from ovi_studio.models.attention_kernels import KERNELS, NATIVE
-from ovi_studio.parallel import words
-from ovi_studio.parallel.plan import Demand, Gpus, Wish, choose
-from ovi_studio.variants import Part, Variant, known_variants, published_variants
+from ovi_studio.services.gpu_memory import find_nvidia_smi
 
 LIBRARIES = ("diffusers", "transformers", "accelerate", "peft", "gradio", "av")
 CODECS = ("libx264", "aac")
@@ -361,7 +361,9 @@ def _plan_findings(inventories: Sequence[Inventory], gpus: Sequence[Gpu]) -> Ite
         except JobError as error:
             yield Finding(_GPUS, State.NOTE, f"{variant.name}, {name}: {error}")
             continue
-        yield Finding(_GPUS, State.OK, f"{variant.name}, {name}: {words.title(plan)}. {' '.join(words.describe(plan))}")
+        yield Finding(
+            _GPUS, State.OK, f"{variant.name}, {name}: {plan_text.title(plan)}. {' '.join(plan_text.describe(plan))}"
+        )
 
 
 def _version(package: str) -> str | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ovi_studio.adapters.library import AdapterLibrary
 from ovi_studio.adapters.sources import Shortage, shortage
-from ovi_studio.presets import Preset
+from ovi_studio.services.presets import Preset
 
 
 @dataclass(frozen=True)

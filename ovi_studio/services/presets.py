@@ -28,13 +28,13 @@ from types import MappingProxyType
 from typing import Any
 
 from ovi_studio.adapters.sources import AdapterSource, parse_source
-from ovi_studio.adapters.stack import AdapterUse, Stack, parse_stack
-from ovi_studio.data_files import read_yaml, slug, write_yaml
-from ovi_studio.errors import JobError
-from ovi_studio.jobs.paths import folder_errors
-from ovi_studio.spec import ADAPTER_LISTS, ClipSpec
+from ovi_studio.core.adapter_stack import AdapterUse, Stack, parse_stack
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.spec import ADAPTER_LISTS, ClipSpec
+from ovi_studio.media.small_files import read_yaml, slug, write_yaml
+from ovi_studio.queue.paths import folder_errors
 
-SHIPPED = Path(__file__).parents[1] / "presets"
+SHIPPED = Path(__file__).parents[2] / "presets"
 NOT_SETTINGS = ("prompt", "image", "seed")
 """Fields of a clip that say what is made, not how."""
 MAX_OWN = 500

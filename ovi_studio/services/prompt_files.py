@@ -16,10 +16,10 @@ from typing import Any
 
 import yaml
 
-from ovi_studio.errors import JobError
-from ovi_studio.parallel.plan import MAX_GPUS, PLANNED, ShardingWish, Strategy
-from ovi_studio.spec import ClipSpec, merge_settings
-from ovi_studio.variants import find_variant
+from ovi_studio.capacity.layouts import MAX_GPUS, PLANNED, ShardingWish, Strategy
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.spec import ClipSpec, merge_settings
+from ovi_studio.core.variants import find_variant
 
 MAX_TABLE_SIZE = 20 * 2**20
 MAX_CONFIG_SIZE = 2**18

@@ -14,29 +14,29 @@ from pathlib import Path
 from typing import Any
 
 from ovi_studio.adapters.library import AdapterLibrary, default_adapter_directory
-from ovi_studio.adapters.model_names import model_names
 from ovi_studio.adapters.sources import fetch_adapters, plan_adapters, shortage
-from ovi_studio.adapters.stack import AdapterUse
 from ovi_studio.checkpoints.background import Downloads
 from ovi_studio.checkpoints.layout import complete_variants, default_checkpoint_directory, take_inventory
+from ovi_studio.checkpoints.model_names import model_names
+from ovi_studio.core.adapter_stack import AdapterUse
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.prompt_patterns import expand_prompt, following_seeds
+from ovi_studio.core.sizes import ASPECT_RATIOS, picture_size, snap_size
+from ovi_studio.core.spec import ClipSpec
+from ovi_studio.core.variants import Variant, find_variant, published_variants
 from ovi_studio.engine.fleet import Fleet
-from ovi_studio.engine.maker import DEFAULT_MAKER, MakerOptions
 from ovi_studio.engine.supervisor import engine_command
-from ovi_studio.errors import JobError
-from ovi_studio.jobs.estimates import QueueEstimate, estimate_clip, estimate_queue
-from ovi_studio.jobs.expand import expand_prompt, following_seeds
-from ovi_studio.jobs.model import Job, State
-from ovi_studio.jobs.paths import StudioPaths
-from ovi_studio.jobs.store import Store
 from ovi_studio.library import Library
-from ovi_studio.pictures import MAX_FILE_SIZE, Picture, decode_picture
-from ovi_studio.preset_offers import PresetOffer, offers
-from ovi_studio.presets import Presets
-from ovi_studio.sizes import ASPECT_RATIOS, picture_size, snap_size
-from ovi_studio.sources import MAX_TABLE_SIZE, BadRow, read_prompt_file
-from ovi_studio.spec import ClipSpec
-from ovi_studio.templates import Templates
-from ovi_studio.variants import Variant, find_variant, published_variants
+from ovi_studio.media.pictures import MAX_FILE_SIZE, Picture, decode_picture
+from ovi_studio.queue.estimates import QueueEstimate, estimate_clip, estimate_queue
+from ovi_studio.queue.model import Job, State
+from ovi_studio.queue.paths import StudioPaths
+from ovi_studio.queue.store import Store
+from ovi_studio.runtime.runner import DEFAULT_MAKER, MakerOptions
+from ovi_studio.services.preset_offers import PresetOffer, offers
+from ovi_studio.services.presets import Presets
+from ovi_studio.services.prompt_files import MAX_TABLE_SIZE, BadRow, read_prompt_file
+from ovi_studio.services.templates import Templates
 
 OWN_SIZE = "own size"
 """The aspect ratio of a variant whose default size is none of the common ratios'."""

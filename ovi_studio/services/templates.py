@@ -29,14 +29,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from ovi_studio.data_files import read_yaml, slug, write_yaml
-from ovi_studio.errors import JobError
-from ovi_studio.presets import NOT_SETTINGS, parse_settings, parse_text
-from ovi_studio.prompt_check import Severity, check_prompt, join_prompt
-from ovi_studio.prompts import MAX_PROMPT_LENGTH, AudioTag
-from ovi_studio.sizes import ASPECT_RATIOS
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.prompt_check import Severity, check_prompt, join_prompt
+from ovi_studio.core.prompts import MAX_PROMPT_LENGTH, AudioTag
+from ovi_studio.core.sizes import ASPECT_RATIOS
+from ovi_studio.media.small_files import read_yaml, slug, write_yaml
+from ovi_studio.services.presets import NOT_SETTINGS, parse_settings, parse_text
 
-SHIPPED = Path(__file__).parents[1] / "presets" / "templates"
+SHIPPED = Path(__file__).parents[2] / "presets" / "templates"
 OWN = "Own"
 """The category of people's own templates."""
 CATEGORIES = ("Nature", "Urban", "Abstract", "Character")

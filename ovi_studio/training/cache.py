@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from ovi_studio.errors import JobError
+from ovi_studio.core.errors import JobError
 from ovi_studio.training.flow import Batch, Unconditional
 
 SELECTION = "selection.safetensors"

@@ -20,12 +20,12 @@ from PIL import Image
 from torch import Tensor
 
 from ovi_studio.checkpoints.hashes import file_sha256
-from ovi_studio.errors import JobError
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.variants import FRAME_RATE, SAMPLE_RATE, Part
 from ovi_studio.models import video_vae
 from ovi_studio.models.mel import mel_spectrogram
 from ovi_studio.training.cache import Sample, write_sample
 from ovi_studio.training.prepare import Studio, read_prompts
-from ovi_studio.variants import FRAME_RATE, SAMPLE_RATE, Part
 
 SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".m4v"})
 _TOLERANCE = Fraction(1, 2 * FRAME_RATE)

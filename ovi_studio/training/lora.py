@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ovi_studio import __version__
-from ovi_studio.errors import JobError
+from ovi_studio.core.errors import JobError
 from ovi_studio.models.transformer import OviTransformer
 
 Layers = Literal["attention", "fusion", "ffn"]

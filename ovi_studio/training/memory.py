@@ -18,9 +18,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ovi_studio.errors import JobError
-from ovi_studio.memory.budget import GIB, RESERVE, spendable
-from ovi_studio.parallel.plan import Demand
+from ovi_studio.capacity.budget import GIB, RESERVE, spendable
+from ovi_studio.capacity.layouts import Demand
+from ovi_studio.core.errors import JobError
 
 if TYPE_CHECKING:
     from ovi_studio.training.lora import LoraSettings

@@ -13,28 +13,27 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from ovi_studio.capacity.host import require_host_memory
+from ovi_studio.capacity.layouts import Demand, sharing_counts
+from ovi_studio.capacity.tiers import fitting_tier
 from ovi_studio.checkpoints.hashes import file_sha256
 from ovi_studio.checkpoints.layout import Inventory, complete_variants, require
 from ovi_studio.checkpoints.load import Models, load_models
-from ovi_studio.errors import JobError
-from ovi_studio.memory.allocator import forbid_spilling
-from ovi_studio.memory.formats import Weights
-from ovi_studio.memory.gpu import available_memory, compute_device, usable_memory
-from ovi_studio.memory.host import require_host_memory
-from ovi_studio.memory.streaming import HostedModel
-from ovi_studio.memory.tiers import fitting_tier
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.prompts import MAX_PROMPT_LENGTH, format_prompt
+from ovi_studio.core.sizes import snap_size
+from ovi_studio.core.spec import DEFAULT_AUDIO_NEGATIVE_PROMPT, DEFAULT_VIDEO_NEGATIVE_PROMPT
+from ovi_studio.core.variants import LATENT_STRIDE, Part, Variant
+from ovi_studio.core.weight_formats import Weights
+from ovi_studio.distributed.launch import PUBLISHED_HEADS
+from ovi_studio.distributed.ranks import launched
+from ovi_studio.models.device import available_memory, compute_device, forbid_spilling, usable_memory
 from ovi_studio.models.precision import set_tf32
 from ovi_studio.models.text_encoder import encode_texts
-from ovi_studio.parallel.launch import PUBLISHED_HEADS
-from ovi_studio.parallel.plan import Demand, sharing_counts
-from ovi_studio.parallel.ranks import launched
-from ovi_studio.pipeline import Compute
-from ovi_studio.prompts import MAX_PROMPT_LENGTH, format_prompt
-from ovi_studio.sizes import snap_size
-from ovi_studio.spec import DEFAULT_AUDIO_NEGATIVE_PROMPT, DEFAULT_VIDEO_NEGATIVE_PROMPT
+from ovi_studio.runtime.pipeline import Compute
+from ovi_studio.runtime.streaming import HostedModel
 from ovi_studio.training import memory
 from ovi_studio.training.flow import Unconditional
-from ovi_studio.variants import LATENT_STRIDE, Part, Variant
 
 if TYPE_CHECKING:
     from ovi_studio.training.lora import LoraSettings

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ovi_studio.errors import JobError
+from ovi_studio.core.errors import JobError
 
 Schedule = Literal["cosine", "constant"]
 SigmaDistribution = Literal["logit-normal", "uniform"]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from ovi_studio.parallel.sharding import fusion_blocks_as_modules
+from ovi_studio.distributed.sharding import fusion_blocks_as_modules
 from ovi_studio.training.flow import VelocityModel
 
 

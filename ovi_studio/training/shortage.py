@@ -5,8 +5,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from ovi_studio.errors import JobError, is_out_of_memory
-from ovi_studio.parallel.ranks import launched
+from ovi_studio.core.errors import JobError, is_out_of_memory
+from ovi_studio.distributed.ranks import launched
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ovi_studio.errors import JobError
+from ovi_studio.core.errors import JobError
 from ovi_studio.models.transformer import OviTransformer
 from ovi_studio.training.average import MovingAverage
 from ovi_studio.training.cache import LatentDataset, Order, generator_for

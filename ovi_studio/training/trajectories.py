@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from ovi_studio.errors import JobError
+from ovi_studio.core.errors import JobError
 from ovi_studio.models.transformer import OviTransformer
 from ovi_studio.sampling.denoise import Latents, Schedule, Step, denoise, draw_noise
 from ovi_studio.sampling.solvers import TRAIN_TIMESTEPS, shifted

@@ -11,11 +11,11 @@ from typing import Any
 
 import gradio as gr
 
-from ovi_studio.errors import JobError
-from ovi_studio.jobs.model import ENDED, Job, State
-from ovi_studio.prompts import MAX_PROMPT_LENGTH
-from ovi_studio.studio import Request, SeedMode, Studio
-from ovi_studio.ui.uploads import shown_copy, uploads_only
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.prompts import MAX_PROMPT_LENGTH
+from ovi_studio.queue.model import ENDED, Job, State
+from ovi_studio.services.studio import Request, SeedMode, Studio
+from ovi_studio.web.uploads import shown_copy, uploads_only
 
 POLL_SECONDS = 0.25
 MAX_LISTED = 1000

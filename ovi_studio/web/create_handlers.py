@@ -11,14 +11,14 @@ from typing import Any
 
 import gradio as gr
 
-from ovi_studio.errors import JobError
-from ovi_studio.jobs.model import ENDED, Job, State
-from ovi_studio.prompt_check import join_prompt, parse_prompt, rows_to_text
-from ovi_studio.prompts import AudioTag
-from ovi_studio.spec import parse_timesteps
-from ovi_studio.studio import Request, SeedMode, Studio
-from ovi_studio.ui import form_views, job_views, views
-from ovi_studio.ui.create_tab import (
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.prompt_check import join_prompt, parse_prompt, rows_to_text
+from ovi_studio.core.prompts import AudioTag
+from ovi_studio.core.spec import parse_timesteps
+from ovi_studio.queue.model import ENDED, Job, State
+from ovi_studio.services.studio import Request, SeedMode, Studio
+from ovi_studio.web import form_views, job_views, views
+from ovi_studio.web.create_tab import (
     CreateForm,
     build_form,
     model_choices,
@@ -26,8 +26,8 @@ from ovi_studio.ui.create_tab import (
     ratio_options,
     skip_options,
 )
-from ovi_studio.ui.live import LivePart
-from ovi_studio.ui.presets_handlers import connect_presets
+from ovi_studio.web.live import LivePart
+from ovi_studio.web.presets_handlers import connect_presets
 
 PRIVATE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 

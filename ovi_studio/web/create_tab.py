@@ -11,15 +11,15 @@ from typing import Any
 
 import gradio as gr
 
-from ovi_studio.adapters.stack import stack_to_json
-from ovi_studio.prompt_check import join_prompt, parse_prompt
-from ovi_studio.prompts import MAX_PROMPT_LENGTH, AudioTag
-from ovi_studio.spec import ADAPTER_LISTS, SOLVERS, ClipSpec, format_timesteps
-from ovi_studio.studio import SeedMode, Studio
-from ovi_studio.ui import views
-from ovi_studio.ui.presets_row import PRESETS_SCRIPT, build_presets
-from ovi_studio.ui.uploads import is_upload, shown_copy, uploads_only
-from ovi_studio.variants import Variant
+from ovi_studio.core.adapter_stack import stack_to_json
+from ovi_studio.core.prompt_check import join_prompt, parse_prompt
+from ovi_studio.core.prompts import MAX_PROMPT_LENGTH, AudioTag
+from ovi_studio.core.spec import ADAPTER_LISTS, SOLVERS, ClipSpec, format_timesteps
+from ovi_studio.core.variants import Variant
+from ovi_studio.services.studio import SeedMode, Studio
+from ovi_studio.web import views
+from ovi_studio.web.presets_row import PRESETS_SCRIPT, build_presets
+from ovi_studio.web.uploads import is_upload, shown_copy, uploads_only
 
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(ClipSpec)}
 SEED_CHOICES = [("Random", SeedMode.RANDOM), ("Fixed", SeedMode.FIXED), ("Next", SeedMode.NEXT)]

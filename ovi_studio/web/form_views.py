@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from html import escape
 
-from ovi_studio.adapters.stack import Stack
 from ovi_studio.checkpoints.background import DownloadState, Phase
 from ovi_studio.checkpoints.download import format_bytes
-from ovi_studio.preset_offers import PresetOffer
-from ovi_studio.prompt_check import Pace, Severity, check_prompt, speech_pace, text_to_rows
-from ovi_studio.sources import BadRow
-from ovi_studio.ui.views import format_seconds, notice_html, use_words
-from ovi_studio.variants import Variant
+from ovi_studio.core.adapter_stack import Stack
+from ovi_studio.core.prompt_check import Pace, Severity, check_prompt, speech_pace, text_to_rows
+from ovi_studio.core.variants import Variant
+from ovi_studio.services.preset_offers import PresetOffer
+from ovi_studio.services.prompt_files import BadRow
+from ovi_studio.web.views import format_seconds, notice_html, use_words
 
 SHOWN_PROMPTS = 60
 _MARKS = {Severity.ERROR: "Mistake", Severity.WARNING: "Careful", Severity.HINT: "Hint"}

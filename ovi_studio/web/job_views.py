@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.variants import Variant
 from ovi_studio.engine.supervisor import Condition, Supervision
-from ovi_studio.errors import JobError
-from ovi_studio.jobs.estimates import QueueEstimate
-from ovi_studio.jobs.model import Batch, EngineInfo, EngineState, Job, Notice, Phase, State
-from ovi_studio.media import read_record
-from ovi_studio.ui.media_routes import job_picture_address
-from ovi_studio.ui.views import adapters_words, format_pace, format_seconds, notice_html, steps_words
-from ovi_studio.variants import Variant
+from ovi_studio.media.clip_files import read_record
+from ovi_studio.queue.estimates import QueueEstimate
+from ovi_studio.queue.model import Batch, EngineInfo, EngineState, Job, Notice, Phase, State
+from ovi_studio.web.media_routes import job_picture_address
+from ovi_studio.web.views import adapters_words, format_pace, format_seconds, notice_html, steps_words
 
 WAVE = """
   <svg viewBox="0 0 50 32" aria-hidden="true"><path d="M4 14v4M11 9v14M18 4v24M25 11v10M32 7v18M39 12v8M46 15v2"/></svg>

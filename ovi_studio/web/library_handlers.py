@@ -10,13 +10,13 @@ from urllib.parse import quote
 
 import gradio as gr
 
-from ovi_studio.errors import JobError
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.spec import ClipSpec
+from ovi_studio.core.variants import find_variant
 from ovi_studio.library import Library, Query
-from ovi_studio.spec import ClipSpec
-from ovi_studio.ui import library_views as views
-from ovi_studio.ui.uploads import shown_copy
-from ovi_studio.ui.views import notice_html
-from ovi_studio.variants import find_variant
+from ovi_studio.web import library_views as views
+from ovi_studio.web.uploads import shown_copy
+from ovi_studio.web.views import notice_html
 
 PAGE_SIZE = 24
 ALL = "all"

@@ -10,11 +10,11 @@ from typing import Any, Protocol
 
 import gradio as gr
 
-from ovi_studio.errors import JobError
-from ovi_studio.spec import ClipSpec
-from ovi_studio.ui.library_handlers import ALL, LibraryHandlers, Shelf
-from ovi_studio.ui.uploads import uploads_only
-from ovi_studio.ui.views import notice_html
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.spec import ClipSpec
+from ovi_studio.web.library_handlers import ALL, LibraryHandlers, Shelf
+from ovi_studio.web.uploads import uploads_only
+from ovi_studio.web.views import notice_html
 
 REFRESH_SECONDS = 3
 CREATE_TAB = "create"

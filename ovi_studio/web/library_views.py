@@ -9,9 +9,9 @@ from collections.abc import Callable, Collection, Sequence
 from html import escape
 from pathlib import Path
 
+from ovi_studio.core.spec import ClipSpec
 from ovi_studio.library import LibraryClip, TrashedClip
-from ovi_studio.spec import ClipSpec
-from ovi_studio.ui.views import adapters_words, steps_words
+from ovi_studio.web.views import adapters_words, steps_words
 
 Serve = Callable[[Path], str | None]
 """The address of a copy that browsers may fetch; None if the file is gone."""

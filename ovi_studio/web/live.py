@@ -11,7 +11,7 @@ from typing import Any
 
 import gradio as gr
 
-from ovi_studio.studio import Studio
+from ovi_studio.services.studio import Studio
 
 _LOST = '<p class="lost" role="alert" hidden>Ovi Studio does not answer; this page goes on as soon as it does.</p>'
 _PRIVATE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}

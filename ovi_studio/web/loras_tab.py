@@ -12,16 +12,16 @@ from typing import Any, Protocol
 import gradio as gr
 
 from ovi_studio.adapters.library import AdapterEntry, AdapterLibrary
-from ovi_studio.adapters.model_names import model_names
 from ovi_studio.adapters.report import Fit, fit
-from ovi_studio.adapters.stack import AdapterUse, Stack, Strength, parse_stack
-from ovi_studio.errors import JobError
-from ovi_studio.presets import Presets
-from ovi_studio.prompts import MAX_PROMPT_LENGTH
-from ovi_studio.ui import loras_views
-from ovi_studio.ui.create_tab import shown_value
-from ovi_studio.ui.views import good_html, notice_html
-from ovi_studio.variants import Variant, find_variant, published_variants
+from ovi_studio.checkpoints.model_names import model_names
+from ovi_studio.core.adapter_stack import AdapterUse, Stack, Strength, parse_stack
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.prompts import MAX_PROMPT_LENGTH
+from ovi_studio.core.variants import Variant, find_variant, published_variants
+from ovi_studio.services.presets import Presets
+from ovi_studio.web import loras_views
+from ovi_studio.web.create_tab import shown_value
+from ovi_studio.web.views import good_html, notice_html
 
 REFRESH_SECONDS = 2
 _SCRIPT = (Path(__file__).parent / "loras.js").read_text(encoding="utf-8")

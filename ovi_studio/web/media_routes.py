@@ -24,11 +24,11 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
-from ovi_studio.errors import JobError
-from ovi_studio.jobs.model import Job, State
-from ovi_studio.jobs.paths import StudioPaths
-from ovi_studio.studio import Studio
-from ovi_studio.ui.live import pulse_of
+from ovi_studio.core.errors import JobError
+from ovi_studio.queue.model import Job, State
+from ovi_studio.queue.paths import StudioPaths
+from ovi_studio.services.studio import Studio
+from ovi_studio.web.live import pulse_of
 
 THUMBNAIL_SIDE = 192
 PREVIEW_SIDE = 480

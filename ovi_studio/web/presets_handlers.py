@@ -7,14 +7,14 @@ from typing import Any
 
 import gradio as gr
 
-from ovi_studio.adapters.stack import parse_stack
-from ovi_studio.errors import JobError
-from ovi_studio.presets import Preset
-from ovi_studio.spec import ADAPTER_LISTS
-from ovi_studio.studio import Request, Studio
-from ovi_studio.ui import form_views, views
-from ovi_studio.ui.create_tab import CreateForm, ratio_options, shown_value, skip_options, widened
-from ovi_studio.ui.live import LivePart
+from ovi_studio.core.adapter_stack import parse_stack
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.spec import ADAPTER_LISTS
+from ovi_studio.services.presets import Preset
+from ovi_studio.services.studio import Request, Studio
+from ovi_studio.web import form_views, views
+from ovi_studio.web.create_tab import CreateForm, ratio_options, shown_value, skip_options, widened
+from ovi_studio.web.live import LivePart
 
 PRIVATE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 _NOT_KEPT = ("prompt", "sound", "image")

@@ -11,12 +11,12 @@ from typing import Any
 
 import gradio as gr
 
-from ovi_studio.errors import JobError
-from ovi_studio.jobs.model import ENDED, Batch, State
-from ovi_studio.studio import Studio
-from ovi_studio.ui import queue_views, views
-from ovi_studio.ui.create_handlers import PRIVATE
-from ovi_studio.ui.create_tab import CreateForm
+from ovi_studio.core.errors import JobError
+from ovi_studio.queue.model import ENDED, Batch, State
+from ovi_studio.services.studio import Studio
+from ovi_studio.web import queue_views, views
+from ovi_studio.web.create_handlers import PRIVATE
+from ovi_studio.web.create_tab import CreateForm
 
 PAGE_ROWS = 60
 _TEMPLATE = """

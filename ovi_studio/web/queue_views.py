@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from ovi_studio.jobs.model import Batch, Job, State
-from ovi_studio.ui.job_views import STATE_NAMES, bar, progress_words
-from ovi_studio.ui.media_routes import job_picture_address
-from ovi_studio.ui.views import format_seconds
+from ovi_studio.queue.model import Batch, Job, State
+from ovi_studio.web.job_views import STATE_NAMES, bar, progress_words
+from ovi_studio.web.media_routes import job_picture_address
+from ovi_studio.web.views import format_seconds
 
 _ICONS = {
     "first": ("Run next", "M5 4h14M12 20V8M6 13l6-6 6 6"),

@@ -4,15 +4,15 @@ from typing import Any, Protocol
 
 import gradio as gr
 
-from ovi_studio.engine.maker import MakerOptions
-from ovi_studio.engine.settings import EngineSettings, attentions, keep_settings, read_settings
+from ovi_studio.capacity.tiers import AUTO, TIERS
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.weight_formats import Weights
 from ovi_studio.engine.supervisor import Supervisor
-from ovi_studio.errors import JobError
-from ovi_studio.jobs.store import Store
-from ovi_studio.memory.formats import Weights
-from ovi_studio.memory.tiers import AUTO, TIERS
 from ovi_studio.models.attention_kernels import KERNELS
-from ovi_studio.ui.views import notice_html
+from ovi_studio.queue.store import Store
+from ovi_studio.runtime.runner import MakerOptions
+from ovi_studio.runtime.settings import EngineSettings, attentions, keep_settings, read_settings
+from ovi_studio.web.views import notice_html
 
 _COMPILATION = {None: AUTO, True: "on", False: "off"}
 _GIVEN = "Fixed by the command line."

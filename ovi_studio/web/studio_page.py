@@ -4,18 +4,18 @@ from typing import Any
 
 import gradio as gr
 
-from ovi_studio.jobs.model import State
-from ovi_studio.studio import Studio
-from ovi_studio.ui import job_views, views
-from ovi_studio.ui.api import build_api
-from ovi_studio.ui.create_handlers import PRIVATE, build_create
-from ovi_studio.ui.create_tab import CreateForm
-from ovi_studio.ui.library_tab import build_library
-from ovi_studio.ui.live import LivePart, build_pulse, connect
-from ovi_studio.ui.loras_tab import build_loras
-from ovi_studio.ui.queue_tab import build_queue
-from ovi_studio.ui.system_tab import build_system
-from ovi_studio.ui.templates_tab import build_templates
+from ovi_studio.queue.model import State
+from ovi_studio.services.studio import Studio
+from ovi_studio.web import job_views, views
+from ovi_studio.web.api import build_api
+from ovi_studio.web.create_handlers import PRIVATE, build_create
+from ovi_studio.web.create_tab import CreateForm
+from ovi_studio.web.library_tab import build_library
+from ovi_studio.web.live import LivePart, build_pulse, connect
+from ovi_studio.web.loras_tab import build_loras
+from ovi_studio.web.queue_tab import build_queue
+from ovi_studio.web.system_tab import build_system
+from ovi_studio.web.templates_tab import build_templates
 
 CACHE_SECONDS = (3600, 24 * 3600)
 """How often uploads and shown copies are looked at, and at which age they are deleted."""

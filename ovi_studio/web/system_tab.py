@@ -18,17 +18,17 @@ import psutil
 from ovi_studio.checkpoints.background import Downloads, DownloadState
 from ovi_studio.checkpoints.download import missing_files
 from ovi_studio.checkpoints.layout import take_inventory
-from ovi_studio.doctor import Finding, Report, State, examine
-from ovi_studio.engine.maker import MakerOptions
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.variants import published_variants
 from ovi_studio.engine.supervisor import Supervisor, tail
-from ovi_studio.errors import JobError
-from ovi_studio.gpu_memory import gpu_memory
-from ovi_studio.jobs.paths import StudioPaths
-from ovi_studio.jobs.store import Store, allow_stepping_down, steps_down
-from ovi_studio.ui import system_views as views
-from ovi_studio.ui.settings_panel import build_settings
-from ovi_studio.ui.views import good_html, notice_html
-from ovi_studio.variants import published_variants
+from ovi_studio.queue.paths import StudioPaths
+from ovi_studio.queue.store import Store, allow_stepping_down, steps_down
+from ovi_studio.runtime.runner import MakerOptions
+from ovi_studio.services.doctor import Finding, Report, State, examine
+from ovi_studio.services.gpu_memory import gpu_memory
+from ovi_studio.web import system_views as views
+from ovi_studio.web.settings_panel import build_settings
+from ovi_studio.web.views import good_html, notice_html
 
 REFRESH_SECONDS = 1
 GPU_SECONDS = 5

@@ -9,10 +9,10 @@ from pathlib import Path
 from ovi_studio.checkpoints.background import DownloadState, Phase
 from ovi_studio.checkpoints.download import MissingFile, format_bytes
 from ovi_studio.checkpoints.layout import Inventory
-from ovi_studio.doctor import Finding, Report, State
 from ovi_studio.engine.supervisor import Condition, Supervision
-from ovi_studio.jobs.model import EngineInfo, EngineState
-from ovi_studio.ui.views import format_seconds, notice_html
+from ovi_studio.queue.model import EngineInfo, EngineState
+from ovi_studio.services.doctor import Finding, Report, State
+from ovi_studio.web.views import format_seconds, notice_html
 
 Stock = tuple[Inventory, Sequence[MissingFile]]
 """What of a variant is here, and the files that are not."""

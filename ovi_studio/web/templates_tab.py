@@ -7,13 +7,13 @@ from typing import Any, Protocol
 
 import gradio as gr
 
-from ovi_studio.errors import JobError
-from ovi_studio.prompt_check import parse_prompt
-from ovi_studio.prompts import MAX_PROMPT_LENGTH, AudioTag
-from ovi_studio.templates import CATEGORIES, OWN, Template, Templates, template_entry
-from ovi_studio.ui import templates_views as views
-from ovi_studio.ui.views import good_html, notice_html
-from ovi_studio.variants import find_variant
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.prompt_check import parse_prompt
+from ovi_studio.core.prompts import MAX_PROMPT_LENGTH, AudioTag
+from ovi_studio.core.variants import find_variant
+from ovi_studio.services.templates import CATEGORIES, OWN, Template, Templates, template_entry
+from ovi_studio.web import templates_views as views
+from ovi_studio.web.views import good_html, notice_html
 
 CREATE_TAB = "create"
 _ALL = "All"

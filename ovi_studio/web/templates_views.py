@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from ovi_studio.templates import Slot, Template
+from ovi_studio.services.templates import Slot, Template
 
 _SLOT = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 

@@ -2,11 +2,11 @@
 
 from html import escape
 
-from ovi_studio.adapters.stack import AdapterUse
-from ovi_studio.prompts import AudioTag
-from ovi_studio.spec import ClipSpec, format_timesteps
-from ovi_studio.studio import OWN_SIZE
-from ovi_studio.variants import Variant
+from ovi_studio.core.adapter_stack import AdapterUse
+from ovi_studio.core.prompts import AudioTag
+from ovi_studio.core.spec import ClipSpec, format_timesteps
+from ovi_studio.core.variants import Variant
+from ovi_studio.services.studio import OWN_SIZE
 
 HEADER = """
 <header class="masthead">

@@ -13,11 +13,11 @@ from tiny_model import BUNDLE, DIMENSIONS
 from gpu.check import Findings, Rig, require
 from ovi_studio.checkpoints.layout import Inventory
 from ovi_studio.checkpoints.layout import require as complete
-from ovi_studio.clip import Clip
+from ovi_studio.core.clip import Clip
+from ovi_studio.core.spec import ClipSpec
+from ovi_studio.core.variants import Variant
 from ovi_studio.demo.bundle_writer import build_models, write_bundle
-from ovi_studio.pipeline import Compute, Pipeline
-from ovi_studio.spec import ClipSpec
-from ovi_studio.variants import Variant
+from ovi_studio.runtime.pipeline import Compute, Pipeline
 
 PROMPT = "a red ball bounces on a green floor"
 

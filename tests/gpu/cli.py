@@ -67,7 +67,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace, folder: P
     from gpu.check import Rig
     from gpu.checks import CHECKS
     from gpu.session import Session
-    from ovi_studio.memory.gpu import compute_device
+    from ovi_studio.models.device import compute_device
 
     if options.list:
         width = max(len(check.name) for check in CHECKS)

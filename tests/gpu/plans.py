@@ -1,7 +1,7 @@
 """What a memory tier plans for a step: the one place here that asks for it."""
 
-from ovi_studio.bench import Shape
-from ovi_studio.memory.tiers import MemoryPlan, find_tier, plan_memory
+from ovi_studio.bench.steps import Shape
+from ovi_studio.capacity.tiers import MemoryPlan, find_tier, plan_memory
 
 
 def step_plan(tier: str, shape: Shape) -> MemoryPlan:

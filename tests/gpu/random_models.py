@@ -14,15 +14,15 @@ from tiny_model import DIMENSIONS
 from torch import Tensor, nn
 
 from gpu.check import Rig
-from ovi_studio.memory.formats import Weights
-from ovi_studio.memory.weights import as_loaded, prepare
+from ovi_studio.checkpoints.number_formats import as_loaded, prepare
+from ovi_studio.core.variants import published_variants
+from ovi_studio.core.weight_formats import Weights
 from ovi_studio.models.attention import choose_backend
 from ovi_studio.models.audio_vae import AudioVAE
 from ovi_studio.models.text_encoder import build_text_encoder
 from ovi_studio.models.transformer import OviTransformer
 from ovi_studio.models.video_vae import build_video_vae
 from ovi_studio.models.vocoder import Vocoder
-from ovi_studio.variants import published_variants
 
 M = TypeVar("M", bound=nn.Module)
 

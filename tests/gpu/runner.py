@@ -21,7 +21,7 @@ import torch
 
 from gpu.check import Check, CheckFailure, Figure, Findings, Rig, Skipped
 from gpu.device import GIB
-from ovi_studio.errors import is_out_of_memory
+from ovi_studio.core.errors import is_out_of_memory
 
 KEPT = GIB // 4
 """Bytes of GPU memory that the workspaces of libraries may keep from check to check."""

@@ -17,16 +17,16 @@ from gpu.check import Rig
 from gpu.device import measured
 from gpu.random_models import fusion_dimensions, random_transformer
 from gpu.steps import StepInputs, guided_step, relative_error
+from ovi_studio.capacity.layouts import ShardingWish, Strategy
 from ovi_studio.checkpoints.layout import Inventory, require
 from ovi_studio.checkpoints.load import load_models
+from ovi_studio.core.weight_formats import Weights
 from ovi_studio.demo.bundle_writer import build_models, write_bundle
-from ovi_studio.memory.formats import Weights
-from ovi_studio.memory.gpu import compute_device
+from ovi_studio.distributed.ranks import Group, Ranks
+from ovi_studio.distributed.sharding import load_shared
+from ovi_studio.distributed.shards import is_sharded
+from ovi_studio.models.device import compute_device
 from ovi_studio.models.transformer import OviTransformer
-from ovi_studio.parallel.plan import ShardingWish, Strategy
-from ovi_studio.parallel.ranks import Group, Ranks
-from ovi_studio.parallel.sharding import load_shared
-from ovi_studio.parallel.shards import is_sharded
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ from gpu.check import Findings, Rig, require
 from gpu.device import GIB, measured
 from gpu.random_models import random_video_vae
 from gpu.steps import relative_error
-from ovi_studio.memory.tiers import decode_bytes
+from ovi_studio.capacity.tiers import decode_bytes
 from ovi_studio.models.video_vae import decode_whole
 
 _BOUND = 2e-2

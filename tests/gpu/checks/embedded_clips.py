@@ -17,10 +17,10 @@ from gpu.bundles import (
     write_picture,
 )
 from gpu.check import Findings, Rig, require
-from ovi_studio.clip import Clip
-from ovi_studio.errors import JobError
-from ovi_studio.memory.formats import Weights
-from ovi_studio.memory.tiers import TIERS
+from ovi_studio.capacity.tiers import TIERS
+from ovi_studio.core.clip import Clip
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.weight_formats import Weights
 from ovi_studio.models.attention import choose_backend
 from ovi_studio.models.attention_kernels import KERNELS
 

@@ -11,8 +11,8 @@ from gpu.device import synchronise, tf32
 from gpu.random_models import CPU, fusion_dimensions, random_transformer
 from gpu.steps import relative_error
 from ovi_studio.adapters.manager import AdapterManager
-from ovi_studio.adapters.stack import AdapterUse
-from ovi_studio.memory.weights import converted_layers
+from ovi_studio.checkpoints.number_formats import converted_layers
+from ovi_studio.core.adapter_stack import AdapterUse
 from ovi_studio.models.transformer import OviTransformer
 
 _RANK = 32

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from gpu.check import Figure, Findings, Rig, require
 from gpu.device import measured, tf32
 from gpu.steps import relative_error
-from ovi_studio.memory.linear import Int8Linear, quantise_rows
+from ovi_studio.models.quantized_linear import Int8Linear, quantise_rows
 
 _SHAPES = ((3072, 3072), (3072, 14336), (14336, 3072))
 """(in, out) of every quantised layer of the model."""

@@ -6,6 +6,7 @@ from gpu.bundles import PROMPT, bundle
 from gpu.check import Findings, Rig, require
 from gpu.device import measured
 from ovi_studio.checkpoints.load import load_models
+from ovi_studio.core.variants import Variant
 from ovi_studio.models.text_encoder import encode_texts
 from ovi_studio.models.transformer import OviTransformer
 from ovi_studio.training.cache import LatentDataset, Sample, generator_for, write_sample
@@ -14,7 +15,6 @@ from ovi_studio.training.lora import LoraCard, LoraSettings, add_lora, save_lora
 from ovi_studio.training.report import Progress
 from ovi_studio.training.settings import FlowSettings, TrainSettings
 from ovi_studio.training.trainer import EMA, train
-from ovi_studio.variants import Variant
 
 _LORA = LoraSettings(rank=8)
 _FLOW = FlowSettings(first_frame=0.0, caption_dropout=0.0)

@@ -4,10 +4,10 @@ from torch import Tensor
 from gpu.bundles import SAME_NUMBERS, bundle, clip_spec, load_pipeline, require_near, require_whole
 from gpu.check import CheckFailure, Findings, Rig, require
 from gpu.device import GIB, allocator_limit
-from ovi_studio.errors import is_out_of_memory
-from ovi_studio.pipeline import Pipeline
+from ovi_studio.core.errors import is_out_of_memory
+from ovi_studio.core.spec import ClipSpec
+from ovi_studio.runtime.pipeline import Pipeline
 from ovi_studio.sampling.denoise import Step
-from ovi_studio.spec import ClipSpec
 
 _AT_STEP = 2
 

@@ -9,11 +9,11 @@ from gpu.device import measured, require_host_memory
 from gpu.plans import step_plan
 from gpu.random_models import CPU, fusion_dimensions, meta_transformer, random_transformer
 from gpu.steps import StepInputs, all_finite, guided_step, relative_error, step_flops
-from ovi_studio.bench import Shape
-from ovi_studio.memory.gpu import usable_memory
-from ovi_studio.memory.streaming import HostedModel
+from ovi_studio.bench.steps import Shape
 from ovi_studio.models.compilation import compiler_problem
+from ovi_studio.models.device import usable_memory
 from ovi_studio.models.transformer import OviTransformer
+from ovi_studio.runtime.streaming import HostedModel
 
 _ROOM = 4e9
 """Bytes of activations, texts and workspaces beside the weights; measured: 1.6 GiB of activations at 704x704."""

@@ -3,8 +3,8 @@ import torch
 from gpu.check import Findings, Rig, require
 from gpu.random_models import CPU, fusion_dimensions, random_transformer
 from gpu.steps import StepInputs, all_finite, guided_step
-from ovi_studio.memory.formats import Weights
-from ovi_studio.memory.streaming import HostedModel
+from ovi_studio.core.weight_formats import Weights
+from ovi_studio.runtime.streaming import HostedModel
 
 _LAYERS = 6
 _RESIDENT = 2

@@ -5,10 +5,10 @@ from gpu.device import GIB, allocator_limit, measured, require_host_memory
 from gpu.plans import step_plan
 from gpu.random_models import CPU, fusion_dimensions, meta_transformer, random_transformer
 from gpu.steps import StepInputs, all_finite, guided_step
-from ovi_studio.bench import Shape, shapes
-from ovi_studio.memory.gpu import usable_memory
-from ovi_studio.memory.streaming import HostedModel
-from ovi_studio.memory.tiers import MemoryPlan
+from ovi_studio.bench.steps import Shape, shapes
+from ovi_studio.capacity.tiers import MemoryPlan
+from ovi_studio.models.device import usable_memory
+from ovi_studio.runtime.streaming import HostedModel
 
 _TIERS = ("12", "24")
 _SLOW = 15.0

@@ -17,13 +17,13 @@ from gpu.random_models import (
     random_vocoder,
 )
 from ovi_studio.checkpoints.load import Models
-from ovi_studio.clip import Clip
+from ovi_studio.core.clip import Clip
+from ovi_studio.core.prompts import AudioTag
+from ovi_studio.core.variants import Variant, published_variants
 from ovi_studio.demo.bundle_writer import train_tokenizer
-from ovi_studio.memory.gpu import usable_memory
-from ovi_studio.memory.placement import choose_plan
-from ovi_studio.pipeline import Compute, Pipeline
-from ovi_studio.prompts import AudioTag
-from ovi_studio.variants import Variant, published_variants
+from ovi_studio.models.device import usable_memory
+from ovi_studio.runtime.pipeline import Compute, Pipeline
+from ovi_studio.runtime.placement import choose_plan
 
 _TIER = "24"
 _BESIDE_THE_TRANSFORMER = 14e9
@@ -83,7 +83,7 @@ def _write(rig: Rig, found: Findings, clip: Clip) -> None:
     if find_spec("av") is None:
         found.leave_out("mp4", "PyAV is not installed; frames and samples were checked, no mp4 was written.")
         return
-    from ovi_studio.media import read_frames, read_samples, write_clip
+    from ovi_studio.media.clip_files import read_frames, read_samples, write_clip
 
     path = write_clip(clip, rig.folder)
     found.note("mp4", path.stat().st_size / 1e6, "MB")

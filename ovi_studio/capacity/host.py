@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from ovi_studio.errors import JobError
+from ovi_studio.core.errors import JobError
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUP = Path("/proc/self/cgroup")

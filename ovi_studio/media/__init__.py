@@ -1,0 +1,1 @@
+"""Clips, posters and pictures as files, and small files written safely. Imports no torch."""

@@ -1,1 +1,0 @@
-"""Small GPUs: quantised weights, blocks that are streamed from host memory, and the tiers that choose between them."""

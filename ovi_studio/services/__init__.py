@@ -1,0 +1,1 @@
+"""What the page and the commands call: the studio and its parts. Imports no torch."""
