@@ -32,7 +32,7 @@ def environment() -> Mapping[str, str]:
 
 
 class Traffic:
-    """Bytes that this rank sends to others in collectives, as `parallel.arithmetic` counts them, by collective."""
+    """Bytes that this rank sends to others in collectives, as `capacity.arithmetic` counts them, by collective."""
 
     def __init__(self) -> None:
         self.bytes: dict[str, float] = {}

@@ -11,10 +11,9 @@ import numpy as np
 from browser import DESKTOP, new_page, show
 
 import ovi_studio.web  # noqa: F401  (before gradio: without telemetry)
-from ovi_studio.core.clip import Clip
+from ovi_studio.core.clip import Clip, Picture
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.media import clip_files
-from ovi_studio.media.pictures import Picture
 from ovi_studio.services.studio import Studio
 
 

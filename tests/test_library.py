@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ovi_studio.core.clip import Clip
+from ovi_studio.core.clip import Clip, Picture
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.library import Library, LibraryClip, Query
 from ovi_studio.media import clip_files
-from ovi_studio.media.pictures import Picture, decode_picture
+from ovi_studio.media.pictures import decode_picture
 from ovi_studio.queue.paths import StudioPaths
 
 

@@ -17,11 +17,11 @@ import pytest
 from PIL import Image
 
 from ovi_studio import __version__
-from ovi_studio.core.clip import Clip
+from ovi_studio.core.clip import Clip, Picture
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.media import clip_files
-from ovi_studio.media.pictures import Picture, decode_picture
+from ovi_studio.media.pictures import decode_picture
 
 FRAMES, HEIGHT, WIDTH = 25, 64, 96
 SAMPLES = 16_400

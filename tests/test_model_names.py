@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from ovi_studio.checkpoints.model_names import model_names, transformer_shapes
+from ovi_studio.adapters.model_names import model_names, transformer_shapes
 from ovi_studio.core.variants import EMBEDDED_BUNDLE, published_variants, read_bundle
 from ovi_studio.models.transformer import OviTransformer
 

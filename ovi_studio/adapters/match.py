@@ -23,8 +23,9 @@ from ovi_studio.adapters.groups import (
     short_name,
 )
 from ovi_studio.adapters.header import Header
-from ovi_studio.adapters.names import TOWERS, NameMap, Shape, Tower, is_linear, plain_name, tower_of, why_unknown
+from ovi_studio.adapters.names import NameMap, Shape, is_linear, plain_name, tower_of, why_unknown
 from ovi_studio.core.errors import JobError
+from ovi_studio.core.towers import TOWERS, Tower
 
 _WIDTHS: Mapping[int, str] = {5120: "Wan 14B", 13824: "Wan 14B", 1536: "Wan 1.3B", 8960: "Wan 1.3B"}
 """Widths of the models that people's other adapters are for."""

@@ -7,10 +7,9 @@ have the same shapes and only a name can tell them apart.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
 
-Tower = Literal["video", "audio"]
-TOWERS: tuple[Tower, ...] = ("video", "audio")
+from ovi_studio.core.towers import Tower
+
 Shape = tuple[int, ...]
 
 _DOTTED_PREFIXES = (

@@ -22,9 +22,8 @@ from ovi_studio.capacity.arithmetic import TowerSizes
 from ovi_studio.capacity.layouts import Demand
 from ovi_studio.capacity.tiers import AUTO, find_tier, fitting_tier, plan_memory
 from ovi_studio.checkpoints.number_formats import prepare
-from ovi_studio.core.variants import published_variants
+from ovi_studio.core.variants import EMBEDDED_BUNDLE, published_variants, read_bundle
 from ovi_studio.core.weight_formats import Weights
-from ovi_studio.demo.dimensions import DIMENSIONS
 from ovi_studio.models.attention import choose_backend
 from ovi_studio.models.compilation import choose_compilation
 from ovi_studio.models.transformer import OviTransformer, Pass
@@ -60,7 +59,7 @@ def shapes() -> dict[str, Shape]:
     full = published_variants()["960x960_5s"].dimensions["fusion"]
     return {
         "small": Shape(_SMALL, (16, 24, 24), 157),
-        "demo": Shape(DIMENSIONS["fusion"], (19, 6, 6), 95),
+        "demo": Shape(read_bundle(EMBEDDED_BUNDLE).dimensions["fusion"], (19, 6, 6), 95),
         "704x704_5s": Shape(full, (31, 44, 44), 157),
         "960x960_5s": Shape(full, (31, 60, 60), 157),
         "960x960_10s": Shape(full, (61, 60, 60), 314),

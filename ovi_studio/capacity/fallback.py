@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from ovi_studio.capacity.layouts import ShardingWish, Strategy
 from ovi_studio.core.weight_formats import Weights
-from ovi_studio.distributed.launch import wish_arguments
 
 
 @dataclass(frozen=True)
@@ -18,7 +17,7 @@ class Rung:
     @property
     def arguments(self) -> str:
         """For the command line."""
-        return " ".join([*wish_arguments(self.sharding, None), "--weights", self.weights])
+        return " ".join([*self.sharding.arguments, "--weights", self.weights])
 
     def below(self) -> "Rung | None":
         """The next one with less on each GPU; None if there is none."""

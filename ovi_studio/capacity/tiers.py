@@ -7,7 +7,7 @@ bytes, with d the width, L the video tokens, p the passes (2 with guidance) and 
     decode = video decoder + 4.4 MB * tile^2, or 3.2 MB for each latent pixel of a whole frame
     peak   = max(step, decode), with whatever else stays on the device
 
-What may be used is what is free, less the reserve (`memory.budget`); adapters that run beside the layers count too.
+What may be used is what is free, less the reserve (`capacity.budget`); adapters that run beside the layers count too.
 
 The widths in `step` were counted as live tensors on the meta device (tests/test_tiers.py counts them again), with
 attention that does not keep its scores. Peaks that were measured beside the planned ones: docs/performance.md.

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from ovi_studio.adapters.library import AdapterLibrary, default_adapter_directory
+from ovi_studio.adapters.model_names import model_names
 from ovi_studio.adapters.report import format_library
 from ovi_studio.adapters.sources import fetch_adapters, plan_adapters, shortage
 from ovi_studio.checkpoints.download import DownloadPlan
 from ovi_studio.checkpoints.layout import complete_variants, default_variant
-from ovi_studio.checkpoints.model_names import model_names
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.variants import find_variant, known_variants
 from ovi_studio.queue.paths import StudioPaths

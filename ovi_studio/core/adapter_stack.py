@@ -15,8 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ovi_studio.adapters.names import Tower
 from ovi_studio.core.errors import JobError
+from ovi_studio.core.towers import Tower
 
 MAX_STRENGTH = 10.0
 MAX_ENTRIES = 1000

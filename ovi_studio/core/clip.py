@@ -1,4 +1,4 @@
-"""`Clip`: what the pipeline hands to whoever writes or shows it. Nothing here imports torch."""
+"""`Clip`: what the pipeline hands to whoever writes or shows it, and the `Picture` it may begin with. No torch here."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,7 +7,18 @@ from typing import Any
 import numpy as np
 
 from ovi_studio.core.spec import ClipSpec
-from ovi_studio.media.pictures import Picture
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture file that was read. Compared by identity; `sha256` says whether two are the same."""
+
+    data: bytes
+    """As in the file."""
+    pixels: np.ndarray
+    """uint8 (H, W, 3), RGB, upright."""
+    sha256: str
+    """Of `data`, in hexadecimal."""
 
 
 @dataclass(frozen=True, eq=False)

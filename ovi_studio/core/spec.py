@@ -116,7 +116,7 @@ class ClipSpec:
     def from_dict(cls, values: Mapping[str, Any]) -> "ClipSpec":
         """From JSON, a form or a row of text: strings are converted, empty ones mean "not given".
 
-        Tags in the prompt such as `<lora:film:0.8>` become adapters (`adapters.tags`).
+        Tags in the prompt such as `<lora:film:0.8>` become adapters (`core.prompt_tags`).
 
         Raises `JobError` for unknown names and for values that are not of their field's type.
         """

@@ -1,7 +1,7 @@
 """How the process of a command ends. Imports no torch.
 
 A rank that fails is gone at once. The interpreter's own exit waits for threads and for collectives that the others will
-never join, perhaps for ever; and the others notice a failure by a process that is gone (`vigil`).
+never join, perhaps for ever; and the others notice a failure by a process that is gone (`watchdog`).
 """
 
 import contextlib

@@ -54,14 +54,6 @@ def sharding_wish(options: argparse.Namespace) -> ShardingWish:
     return ShardingWish(strategy, options.resident_blocks, options.fsdp_offload)
 
 
-def wish_arguments(wish: ShardingWish, gpus: int | None) -> list[str]:
-    """The same as arguments again."""
-    arguments = [] if gpus is None else ["--gpus", str(gpus)]
-    arguments += [] if wish.strategy is None else ["--fsdp-strategy", wish.strategy]
-    arguments += [] if wish.resident_blocks is None else ["--resident-blocks", str(wish.resident_blocks)]
-    return arguments + ["--fsdp-offload"] * wish.offloaded
-
-
 def launch_if_several(gpus: int | None, module: str, arguments: Sequence[str]) -> None:
     """Become the launcher of several ranks, if a clip is to be made by several; returns if not, and in the ranks.
 

@@ -5,7 +5,7 @@ through the host (gloo), so that no device waits for it; tensors go through the 
 
 Every rank does the same in the same order, and that is all there is to it: an error that only one rank has would leave
 the others waiting. `agreed` makes an error of one the error of all, where one can happen; anywhere else it ends the
-process, and `vigil` then ends the others.
+process, and `watchdog` then ends the others.
 """
 
 import datetime

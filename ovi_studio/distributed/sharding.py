@@ -72,7 +72,7 @@ def settle(wish: ShardingWish, variant: Variant, ranks: Ranks, weights: str = "b
     """What was wished for, and for the rest what the plan makes of the GPUs that are here; the same on all ranks.
 
     Args:
-        weights: their format, a key of `plan.WEIGHT_BYTES`.
+        weights: their format, a key of `layouts.WEIGHT_BYTES`.
     """
     if wish.strategy is not None:
         return Sharding(wish.strategy, wish.resident_blocks or 0, wish.offloaded)

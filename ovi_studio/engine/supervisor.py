@@ -29,12 +29,12 @@ from typing import Any
 
 import ovi_studio
 from ovi_studio.core.errors import JobError
-from ovi_studio.distributed.launch import wish_arguments
 from ovi_studio.engine.seat import Seat
+from ovi_studio.media.small_files import folder_errors
 from ovi_studio.queue.database import Database
 from ovi_studio.queue.locks import Lock, is_held
 from ovi_studio.queue.model import EngineInfo
-from ovi_studio.queue.paths import StudioPaths, folder_errors
+from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.queue.recovery import living_engines, recover_dead
 from ovi_studio.queue.store import RUNGS_DOWN, Store
 from ovi_studio.queue.work import ENDED_IN_ORDER
@@ -83,7 +83,8 @@ def engine_command(paths: StudioPaths, options: MakerOptions, maker: str = DEFAU
     command += ["--weights", options.weights, "--memory", options.memory]
     if options.adapter_directory is not None:
         command += ["--lora-dir", str(options.adapter_directory.absolute())]
-    command += wish_arguments(options.sharding, options.gpus)
+    command += [] if options.gpus is None else ["--gpus", str(options.gpus)]
+    command += options.sharding.arguments
     return [*command, "--maker", maker]
 
 

@@ -9,8 +9,7 @@ import itertools
 import json
 from pathlib import Path
 
-from ovi_studio.media.small_files import write_atomically
-from ovi_studio.queue.paths import folder_errors
+from ovi_studio.media.small_files import folder_errors, write_atomically
 
 
 def read_favourites(path: Path) -> set[str]:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from ovi_studio.core.errors import JobError
 from ovi_studio.library.clips import Query, fold
 from ovi_studio.library.probe import Facts
-from ovi_studio.queue.paths import folder_errors
+from ovi_studio.media.small_files import folder_errors
 
 _VERSION = 1
 _SCHEMA = """

@@ -24,12 +24,12 @@ from ovi_studio.library.probe import Unreadable, probe
 from ovi_studio.library.trash import Trash
 from ovi_studio.media.clip_files import read_spec
 from ovi_studio.media.frames import encode, read_frame
-from ovi_studio.media.small_files import write_atomically
-from ovi_studio.queue.paths import StudioPaths, folder_errors
+from ovi_studio.media.small_files import folder_errors, write_atomically
+from ovi_studio.queue.paths import StudioPaths
 
 _GONE = "That clip is not in the library any more; look again."
 _POSTER_FRAME = FRAME_RATE // 2
-"""As `media.write_clip` takes it."""
+"""As `clip_files.write_clip` takes it."""
 
 
 class Library:

@@ -1,7 +1,7 @@
 """The trash: clips that were put away, each with its poster in a folder of its own in the state folder.
 
 So two clips of one name do not meet there. Moving back never replaces a file: the clip gets the next free name, claimed
-with a part file as `media.write_clip` claims its own.
+with a part file as `clip_files.write_clip` claims its own.
 """
 
 import contextlib
@@ -18,8 +18,8 @@ from pathlib import Path
 from ovi_studio.core.errors import JobError
 from ovi_studio.library.clips import TrashedClip
 from ovi_studio.media.clip_files import read_record
+from ovi_studio.media.small_files import folder_errors
 from ovi_studio.queue.files import part
-from ovi_studio.queue.paths import folder_errors
 
 _ID = re.compile(r"[0-9a-f]{24}")
 

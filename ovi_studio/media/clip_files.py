@@ -4,7 +4,7 @@ H.264 (4:2:0, BT.709) and AAC. The recipe is JSON in the `comment` of the mp4, t
 appears under its name when it is complete and never replaces another, also with several processes in one folder. The
 same clip gives the same bytes, however many cores there are. Nothing here imports torch.
 
-Recipe and cover are read by walking the boxes of the mp4 (`boxes`), so a hostile file costs nothing.
+Recipe and cover are read by walking the boxes of the mp4 (`mp4_boxes`), so a hostile file costs nothing.
 """
 
 import contextlib
@@ -30,12 +30,12 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 from PIL import Image
 
 from ovi_studio import __version__
-from ovi_studio.core.clip import Clip
+from ovi_studio.core.clip import Clip, Picture
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.variants import FRAME_RATE, SAMPLE_RATE
 from ovi_studio.media import mp4_boxes
-from ovi_studio.media.pictures import MAX_FILE_SIZE, Picture, decode_picture
+from ovi_studio.media.pictures import MAX_FILE_SIZE, decode_picture
 
 APP = "Ovi Studio"
 MIN_FREE_BYTES = 100 * 2**20

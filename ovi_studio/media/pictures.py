@@ -7,12 +7,12 @@ Nothing here imports torch.
 
 import hashlib
 import io
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from ovi_studio.core.clip import Picture
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.spec import MAX_RATIO
 
@@ -22,18 +22,6 @@ MAX_PIXELS = 50_000_000
 MIN_SIDE = 16
 MAX_SIDE = 16_384
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
-
-
-@dataclass(frozen=True, eq=False)
-class Picture:
-    """A picture file that was read. Compared by identity; `sha256` says whether two are the same."""
-
-    data: bytes
-    """As in the file."""
-    pixels: np.ndarray
-    """uint8 (H, W, 3), RGB, upright."""
-    sha256: str
-    """Of `data`, in hexadecimal."""
 
 
 def read_picture(path: str | Path) -> Picture:

@@ -4,17 +4,18 @@ YAML is read with every plain value as text: `16:9` is no number of seconds and 
 setting knows its type. Anchors and aliases are refused, so that a small file cannot stand for a large one.
 """
 
+import errno
 import os
 import re
 import unicodedata
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from ovi_studio.core.errors import JobError
-from ovi_studio.queue.paths import folder_errors
 
 MAX_FILE_SIZE = 2**18
 """Bytes of a YAML file."""
@@ -59,6 +60,21 @@ def write_yaml(path: Path, value: Any) -> None:
     if len(data) > MAX_FILE_SIZE:
         raise JobError(f"{path.name} would be larger than {MAX_FILE_SIZE // 1024} kB; delete something from it first.")
     write_atomically(path, data)
+
+
+@contextmanager
+def folder_errors(folder: Path) -> Iterator[None]:
+    """Turn an `OSError` about `folder` into a `JobError` with advice."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            sentence = f"There is no space left in {folder}; free some."
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            sentence = f"The folder {folder} cannot be written; change its rights or choose other folders."
+        else:
+            sentence = f"The folder {folder} cannot be used ({error.strerror}); check the disk or choose another one."
+        raise JobError(sentence) from error
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -5,7 +5,7 @@ its feed-forward layers. All tokens share one timestep, except that those of a c
 are one or two rows of modulation, not one per token.
 
 Attention is begun by one call and ended by calling what that returns: tokens may have to travel between ranks
-(`models.split`), and meanwhile the other tower works.
+(`models.token_layout`), and meanwhile the other tower works.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """Where the video tokens of a pass are. `Whole`: all of them here, which makes every method a matter of course.
 
-The transformer asks this object whenever it matters that tokens may be shared by several ranks; `parallel.sequence`
+The transformer asks this object whenever it matters that tokens may be shared by several ranks; `distributed.sequence`
 has the one that shares them. Whatever may take time on the way to other ranks is begun by one call and ended by
 calling its result, so that other work can be done in between.
 """

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from ovi_studio.core.errors import JobError
+from ovi_studio.media.small_files import folder_errors
 from ovi_studio.queue.locks import Lock
 from ovi_studio.queue.model import Notice
-from ovi_studio.queue.paths import StudioPaths, folder_errors
+from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.queue.schema import migrate
 
 BUSY_SECONDS = 15.0

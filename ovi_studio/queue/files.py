@@ -7,13 +7,14 @@ from pathlib import Path
 from ovi_studio.core.errors import JobError
 from ovi_studio.media.clip_files import read_record
 from ovi_studio.media.pictures import read_picture
-from ovi_studio.queue.paths import StudioPaths, folder_errors
+from ovi_studio.media.small_files import folder_errors
+from ovi_studio.queue.paths import StudioPaths
 
 _PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
 def clip_name(number: int, job_id: str, prompt: str) -> str:
-    """What `media.write_clip` is asked to call the clip; number and id come first, so that a long prompt cuts neither.
+    """What `clip_files.write_clip` is asked to call the clip; number and id come first: a long prompt cuts neither.
 
     The number sorts a folder in the order of the queue.
     """

@@ -8,13 +8,11 @@ mounted at the output folder itself, another place can be given. A network disk 
 and the locks need a local one.
 """
 
-import errno
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from ovi_studio.core.errors import JobError
+from ovi_studio.media.small_files import folder_errors
 
 STATE_FOLDER = ".studio"
 
@@ -81,18 +79,3 @@ class StudioPaths:
                 ignore.write_text("*\n", encoding="utf-8")
         with folder_errors(self.outputs):
             self.outputs.mkdir(parents=True, exist_ok=True)
-
-
-@contextmanager
-def folder_errors(folder: Path) -> Iterator[None]:
-    """Turn an `OSError` about `folder` into a `JobError` with advice."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            sentence = f"There is no space left in {folder}; free some."
-        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            sentence = f"The folder {folder} cannot be written; change its rights or choose other folders."
-        else:
-            sentence = f"The folder {folder} cannot be used ({error.strerror}); check the disk or choose another one."
-        raise JobError(sentence) from error

@@ -14,11 +14,11 @@ import sqlite3
 import time
 from typing import Any
 
+from ovi_studio.media.small_files import folder_errors
 from ovi_studio.queue.database import Database
 from ovi_studio.queue.files import find_clip, remove_leftovers
 from ovi_studio.queue.locks import Lock
 from ovi_studio.queue.model import State
-from ovi_studio.queue.paths import folder_errors
 from ovi_studio.queue.rows import NO_PROGRESS
 from ovi_studio.queue.work import FOUND_DEAD
 

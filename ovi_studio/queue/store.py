@@ -17,12 +17,13 @@ from typing import Any
 
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.spec import ClipSpec
+from ovi_studio.media.small_files import folder_errors
 from ovi_studio.queue.database import Database
 from ovi_studio.queue.files import keep_picture
 from ovi_studio.queue.locks import Lock
 from ovi_studio.queue.model import ENDED, Batch, EngineInfo, Job, State
 from ovi_studio.queue.order import Side, first_waiting, last_position, place
-from ovi_studio.queue.paths import StudioPaths, folder_errors
+from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.queue.rows import JOBS, NO_PROGRESS, engine_of, job_of, spec_columns
 from ovi_studio.queue.schema import SHOWN_ORDER
 
@@ -31,7 +32,7 @@ MAX_NAME_LENGTH = 200
 PAUSED = "paused"
 """The setting under which the pause is kept."""
 RUNGS_DOWN = "rungs_down"
-"""How many times several GPUs have run out of memory since somebody started the engine (see `parallel.rungs`)."""
+"""How many times several GPUs have run out of memory since somebody started the engine (see `capacity.fallback`)."""
 _STEP_DOWN = "retry_in_smaller_tier"
 _AMONG = "id IN (SELECT value FROM json_each(:ids))"
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ovi_studio.core.errors import JobError
+from ovi_studio.media.small_files import folder_errors
 from ovi_studio.queue.database import Database
 from ovi_studio.queue.files import remove_preview
 from ovi_studio.queue.locks import Lock
 from ovi_studio.queue.model import EngineState, Job, Progress, State, Verdict
-from ovi_studio.queue.paths import folder_errors
 from ovi_studio.queue.rows import JOBS, NO_PROGRESS, job_of
 
 ENDED_IN_ORDER = 1

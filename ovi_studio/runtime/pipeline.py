@@ -24,7 +24,7 @@ from ovi_studio.checkpoints.hashes import BackgroundHash
 from ovi_studio.checkpoints.layout import Inventory
 from ovi_studio.checkpoints.load import Models, StoredTensors, load_models
 from ovi_studio.checkpoints.number_formats import official_shapes
-from ovi_studio.core.clip import Clip
+from ovi_studio.core.clip import Clip, Picture
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.prompts import format_prompt
 from ovi_studio.core.spec import ClipSpec, clip_size
@@ -34,7 +34,7 @@ from ovi_studio.distributed.decode import decode_pieces
 from ovi_studio.distributed.pass_layout import HERE, Layout
 from ovi_studio.distributed.ranks import ALONE, Ranks
 from ovi_studio.distributed.shards import let_go
-from ovi_studio.media.pictures import Picture, read_picture
+from ovi_studio.media.pictures import read_picture
 from ovi_studio.models import video_vae
 from ovi_studio.models.attention import choose_backend
 from ovi_studio.models.attention_kernels import NATIVE
@@ -70,9 +70,9 @@ class Compute:
     sharding: ShardingWish = PLANNED
     """How the weights lie on several ranks."""
     weights: str = AUTO
-    """A number format of `memory.formats`, or the memory tier's."""
+    """A number format of `core.weight_formats`, or the memory tier's."""
     memory: str = AUTO
-    """A memory tier of `memory.tiers`, or the largest that the free memory is enough for; of one rank alone."""
+    """A memory tier of `capacity.tiers`, or the largest that the free memory is enough for; of one rank alone."""
     lacked: tuple[str, ...] = ()
     """Ways to use the memory that were tried before and were not enough, for the clip's record."""
 

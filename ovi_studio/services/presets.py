@@ -31,8 +31,7 @@ from ovi_studio.adapters.sources import AdapterSource, parse_source
 from ovi_studio.core.adapter_stack import AdapterUse, Stack, parse_stack
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.spec import ADAPTER_LISTS, ClipSpec
-from ovi_studio.media.small_files import read_yaml, slug, write_yaml
-from ovi_studio.queue.paths import folder_errors
+from ovi_studio.media.small_files import folder_errors, read_yaml, slug, write_yaml
 
 SHIPPED = Path(__file__).parents[2] / "presets"
 NOT_SETTINGS = ("prompt", "image", "seed")

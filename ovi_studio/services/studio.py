@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from ovi_studio.adapters.library import AdapterLibrary, default_adapter_directory
+from ovi_studio.adapters.model_names import model_names
 from ovi_studio.adapters.sources import fetch_adapters, plan_adapters, shortage
 from ovi_studio.checkpoints.background import Downloads
 from ovi_studio.checkpoints.layout import complete_variants, default_checkpoint_directory, take_inventory
-from ovi_studio.checkpoints.model_names import model_names
 from ovi_studio.core.adapter_stack import AdapterUse
+from ovi_studio.core.clip import Picture
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.prompt_patterns import expand_prompt, following_seeds
 from ovi_studio.core.sizes import ASPECT_RATIOS, picture_size, snap_size
@@ -27,7 +28,7 @@ from ovi_studio.core.variants import Variant, find_variant, published_variants
 from ovi_studio.engine.fleet import Fleet
 from ovi_studio.engine.supervisor import engine_command
 from ovi_studio.library import Library
-from ovi_studio.media.pictures import MAX_FILE_SIZE, Picture, decode_picture
+from ovi_studio.media.pictures import MAX_FILE_SIZE, decode_picture
 from ovi_studio.queue.estimates import QueueEstimate, estimate_clip, estimate_queue
 from ovi_studio.queue.model import Job, State
 from ovi_studio.queue.paths import StudioPaths

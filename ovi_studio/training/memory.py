@@ -7,7 +7,7 @@ Predicted bytes on each of N GPUs, with d the width, f the feed-forward width, L
     kept    = 2 B * tokens * (a d + b f) of each block, for its backward pass; 2 B * tokens * d if it is computed again
     text    = 2 B L * 7 * text tokens * d
     step    = text + L * kept + (if computed again, one block's a d + b f) + what a backward pass has beside
-    all     = weights + state + step + the reserve of `memory.budget`
+    all     = weights + state + step + the reserve of `capacity.budget`
 
 Gradients, 4 / N bytes for each trained parameter, grow while activations shrink, so the larger of both counts.
 The factors a and b were counted as live tensors of whole steps (tests/test_training_memory.py counts them again), in

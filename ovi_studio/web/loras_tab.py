@@ -12,8 +12,8 @@ from typing import Any, Protocol
 import gradio as gr
 
 from ovi_studio.adapters.library import AdapterEntry, AdapterLibrary
+from ovi_studio.adapters.model_names import model_names
 from ovi_studio.adapters.report import Fit, fit
-from ovi_studio.checkpoints.model_names import model_names
 from ovi_studio.core.adapter_stack import AdapterUse, Stack, Strength, parse_stack
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.prompts import MAX_PROMPT_LENGTH

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from ovi_studio.adapters.library import AdapterEntry
-from ovi_studio.adapters.names import TOWERS
 from ovi_studio.adapters.report import Fit
 from ovi_studio.checkpoints.download import format_bytes
 from ovi_studio.core.adapter_stack import AdapterUse, Strength
+from ovi_studio.core.towers import TOWERS
 
 SLIDER_RANGE = (-1.0, 2.0)
 """What people use; the field beside it takes every strength, and schedules."""

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
-from ovi_studio.adapters.names import TOWERS, NameMap, Shape, Tower
+from ovi_studio.adapters.names import NameMap, Shape
+from ovi_studio.core.towers import TOWERS, Tower
 from ovi_studio.core.variants import Variant
 
 _AUDIO_KERNEL = 7
