@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from conftest import CHANNELS, DIMENSIONS, TOWER
 from fake_cuda import computing_on_the_host
 from safetensors.torch import load_file
 from test_training_clips import COMMAND, own_clip
+from tiny_model import CHANNELS, DIMENSIONS, TOWER
 
 from ovi_studio.__main__ import main
 from ovi_studio.core.variants import EMBEDDED_BUNDLE
