@@ -17,7 +17,8 @@ import torch
 from fake_cuda import computing_on_the_host
 
 from ovi_studio.__main__ import main
-from ovi_studio.bench.steps import Setup, measure_forward, shapes, steps
+from ovi_studio.bench import steps
+from ovi_studio.bench.steps import Setup, measure_forward, shapes
 from ovi_studio.capacity.budget import RESERVE
 from ovi_studio.checkpoints.layout import require
 from ovi_studio.core.errors import JobError
@@ -65,7 +66,7 @@ def test_a_device_always_has_an_index(cuda: Cuda) -> None:
 def test_only_one_place_makes_a_device() -> None:
     made = re.compile(r"""device\(\s*f?["']cuda|device\(.*if torch\.cuda\.is_available""")
     places = [path for path in SOURCES.rglob("*.py") if made.search(path.read_text(encoding="utf-8"))]
-    assert places == [SOURCES / "memory" / "gpu.py"]
+    assert places == [SOURCES / "models" / "device.py"]
 
 
 # Whole clips
