@@ -11,9 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from adapter_helpers import write_adapter
 
+from ovi_studio.adapters.library import AdapterLibrary
 from ovi_studio.capacity.layouts import ShardingWish, Strategy
 from ovi_studio.checkpoints.layout import require
+from ovi_studio.core.adapter_stack import AdapterUse, Strength
 from ovi_studio.core.clip import Clip
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.spec import ClipSpec
@@ -36,18 +39,21 @@ def make(pipeline: Pipeline, spec: ClipSpec) -> tuple[Clip, list[torch.Tensor]]:
 
 
 def clips(ranks: Ranks, bundle: Path, picture: Path) -> dict[str, Any]:
+    find = AdapterLibrary(picture.parent).path
+    schedule = {"video": Strength.parse("1;0"), "audio": Strength.parse("0;1")}
     specs = {
         "text": SPEC,
         "picture": dataclasses.replace(SPEC, image=picture),
         "one pass": dataclasses.replace(SPEC, video_guidance=1, audio_guidance=1),
+        "adapter beside": SPEC.with_settings({"adapters": (AdapterUse(name="style", **schedule),)}),
     }
     inventory = require("tiny", bundle)
-    plain = Pipeline.load(inventory, Compute(torch.device("cpu"), torch.float32))
+    plain = Pipeline.load(inventory, Compute(torch.device("cpu"), torch.float32), find)
     expected = {name: make(plain, spec) for name, spec in specs.items()}
     found = {}
     for strategy in (Strategy.FULL_SHARD, Strategy.NO_SHARD):
         compute = Compute(torch.device("cpu"), torch.float32, sharding=ShardingWish(strategy, 1))
-        pipeline = Pipeline.load(inventory, compute, ranks=ranks)
+        pipeline = Pipeline.load(inventory, compute, find, ranks)
         for name, spec in specs.items():
             clip, latents = make(pipeline, spec)
             own = max((a - b).abs().max().item() for a, b in zip(latents, expected[name][1], strict=True))
@@ -57,6 +63,7 @@ def clips(ranks: Ranks, bundle: Path, picture: Path) -> dict[str, Any]:
                 answer["pixels"] = [int(abs(frames).max()), float((frames != 0).mean())]
                 answer["samples"] = float(np.abs(clip.samples - expected[name][0].samples).max())
                 answer["hashes"] = len(clip.record["checkpoint"])
+                answer["memory"] = clip.record["memory"]
             found[f"{strategy}, {name}"] = answer
     return found
 
@@ -101,6 +108,9 @@ def decoding(ranks: Ranks, bundle: Path) -> dict[str, Any]:
 def main() -> None:
     ranks = join_ranks()
     bundle, picture = map(Path, sys.argv[2:4])
+    if ranks.leads:
+        write_adapter(picture.with_name("style.safetensors"))
+    ranks.tell("it is written")
     answer = {
         "clips": clips(ranks, bundle, picture),
         "refusals": refusals(ranks, bundle, picture),

@@ -23,7 +23,7 @@ from ovi_studio.core.errors import JobError
 from ovi_studio.core.variants import Part
 from ovi_studio.core.weight_formats import Weights
 from ovi_studio.distributed.ranks import Ranks, join_ranks
-from ovi_studio.distributed.sharding import load_shared
+from ovi_studio.distributed.sharding import Sharding, load_shared, settle
 from ovi_studio.distributed.shards import local_part, whole
 from ovi_studio.models import quantized_linear
 
@@ -64,7 +64,9 @@ def loading(ranks: Ranks, inventory: Inventory) -> dict[str, Any]:
         plain = load_models(inventory, CPU, torch.float32, weights=weights)
         for name, wish in wishes(ranks).items():
             with counted_traffic() as traffic, counted_rows() as rows:
-                models = load_shared(inventory, CPU, torch.float32, wish, ranks, weights)
+                models = load_shared(
+                    inventory, CPU, torch.float32, settle(wish, inventory.variant, ranks), ranks, weights
+                )
             found[f"{name}, {weights}"] = {
                 "different": different(models, plain),
                 "sent": sum(traffic.bytes.values()),
@@ -154,7 +156,7 @@ def refusals(ranks: Ranks, inventory: Inventory, folder: Path) -> list[tuple[str
 def said(ranks: Ranks, own: Inventory, alone: Inventory, weights: Weights) -> tuple[list[str], str]:
     sentences = []
     for load in (
-        lambda: load_shared(own, CPU, torch.float32, ShardingWish(Strategy.FULL_SHARD), ranks, weights),
+        lambda: load_shared(own, CPU, torch.float32, Sharding(Strategy.FULL_SHARD), ranks, weights),
         lambda: load_models(alone, CPU, torch.float32, weights=weights),
     ):
         try:

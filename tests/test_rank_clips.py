@@ -25,7 +25,7 @@ def found(request: pytest.FixtureRequest, tiny_bundle: Path, tmp_path_factory: p
 
 
 def test_clips_equal_those_of_one_process(found: Any) -> None:
-    assert len(found["clips"]) == 6
+    assert len(found["clips"]) == 8
     for name, clip in found["clips"].items():
         assert clip["latents"] < 1e-5, name
         # Pixels are cut to whole numbers, so a difference of 1e-6 moves a few by one.
@@ -34,6 +34,13 @@ def test_clips_equal_those_of_one_process(found: Any) -> None:
         assert moved < 1e-3, name
         assert clip["samples"] < 1e-4, name
         assert clip["hashes"] == 6
+
+
+def test_a_clips_record_says_how_its_weights_lay_and_that_adapters_took_a_blocks_place(found: Any) -> None:
+    sharded = {"sharding": "FULL_SHARD", "offloaded": False, "weights": "bf16", "resident_blocks": 1}
+    assert found["clips"]["FULL_SHARD, text"]["memory"] == sharded
+    assert found["clips"]["FULL_SHARD, adapter beside"]["memory"] == sharded | {"resident_blocks": 0}
+    assert found["clips"]["NO_SHARD, adapter beside"]["memory"]["resident_blocks"] == 2
 
 
 def test_an_error_of_one_rank_is_everybodys_and_the_next_clip_is_made(found: Any) -> None:

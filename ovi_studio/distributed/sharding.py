@@ -67,6 +67,11 @@ class Sharding:
         """Whether a rank has a part only."""
         return self.strategy is not Strategy.NO_SHARD
 
+    def residents(self, blocks: int, less: int = 0) -> int:
+        """How many of a model's blocks stay gathered, where others need the memory of so many."""
+        gathered = blocks if self.strategy in (Strategy.NO_SHARD, Strategy.SHARD_GRAD_OP) else self.resident_blocks
+        return gathered if self.strategy is Strategy.NO_SHARD else max(0, min(gathered, blocks) - less)
+
 
 def settle(wish: ShardingWish, variant: Variant, ranks: Ranks, weights: str = "bf16") -> Sharding:
     """What was wished for, and for the rest what the plan makes of the GPUs that are here; the same on all ranks.
@@ -95,7 +100,7 @@ def settle(wish: ShardingWish, variant: Variant, ranks: Ranks, weights: str = "b
 
 
 def load_shared(
-    inventory: Inventory, device: torch.device, dtype: torch.dtype, wish: ShardingWish, ranks: Ranks, weights: Weights
+    inventory: Inventory, device: torch.device, dtype: torch.dtype, sharding: Sharding, ranks: Ranks, weights: Weights
 ) -> Models:
     """This rank's models: its share of transformer and text encoder, and all of the others.
 
@@ -103,7 +108,6 @@ def load_shared(
 
     Raises `JobError` on all ranks if it does on one.
     """
-    sharding = settle(wish, inventory.variant, ranks, weights)
     worker = compute_device()
     with ranks.agreed():
         _check_host_memory(inventory.variant, weights, sharding, ranks, alone=device.type == "cpu")
@@ -140,7 +144,13 @@ def shard_transformer(model: OviTransformer, sharding: Sharding) -> None:
         register_fsdp_forward_method(block, "project_text")
     for method in ("velocities", "prepare_text"):
         register_fsdp_forward_method(model, method)
-    stay = resident_depths(len(blocks), _resident(sharding, len(blocks)))
+    keep_gathered(model, sharding.residents(len(blocks)))
+
+
+def keep_gathered(model: OviTransformer, resident: int) -> None:
+    """Let so many blocks of a sharded transformer stay gathered, from the next pass on."""
+    blocks = model.fusion_blocks
+    stay = resident_depths(len(blocks), resident)
     for depth, block in enumerate(blocks):
         block.set_reshard_after_forward(depth not in stay, recurse=False)
     _prefetch(model, blocks, stay)
@@ -160,10 +170,6 @@ def shard_text_encoder(model: UMT5EncoderModel, sharding: Sharding) -> None:
 def resident_depths(depth: int, count: int) -> frozenset[int]:
     """`count` of `depth` blocks, evenly spread: while one that stays computes, the next that travels arrives."""
     return frozenset(i for i in range(depth) if (i + 1) * count // depth > i * count // depth)
-
-
-def _resident(sharding: Sharding, depth: int) -> int:
-    return depth if sharding.strategy is Strategy.SHARD_GRAD_OP else sharding.resident_blocks
 
 
 def _prepare(model: nn.Module, block: str, sharding: Sharding) -> None:

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -46,6 +46,9 @@ from ovi_studio.runtime.conditioning import TextEmbeddings, first_frame_pixels
 from ovi_studio.runtime.placement import Placement, check_host_memory, choose_plan
 from ovi_studio.sampling.denoise import Latents, OnStep, Schedule, Step, denoise, draw_noise
 from ovi_studio.sampling.guidance import Guidance
+
+if TYPE_CHECKING:
+    from ovi_studio.distributed.sharding import Sharding
 
 _RECORDED_PACKAGES = ("torch", "diffusers", "transformers", "av")
 
@@ -92,6 +95,7 @@ class Pipeline:
         ranks: those that make each clip together, every one with a pipeline that is called in the same way; the clip is
             whole on the leader only.
         plan: what the models were loaded for; None chooses one for them.
+        sharding: how the weights lie on several ranks.
         pristine: the transformer's tensors as they are stored; without it, adapters keep copies of what they change.
 
     Raises `JobError` for an attention or a compilation that is asked for and not possible here.
@@ -107,6 +111,7 @@ class Pipeline:
         ranks: Ranks = ALONE,
         plan: MemoryPlan | None = None,
         pristine: Mapping[str, Tensor] | None = None,
+        sharding: "Sharding | None" = None,
     ) -> None:
         self.variant = variant
         self.ranks = ranks
@@ -114,6 +119,7 @@ class Pipeline:
         self.compute = compute
         self.plan = plan or choose_plan(variant, compute.device, compute.memory, compute.weights)
         self._hashes = hashes
+        self._sharding = sharding
         set_tf32(compute.tf32)
         self._placement = Placement(models, compute.device, self.plan, offloaded=compute.offloaded)
         self.adapters = AdapterManager(
@@ -148,17 +154,18 @@ class Pipeline:
         # The hashes are for the clip's record and are ready long before it is.
         hashes = BackgroundHash([path for paths in inventory.files.values() for path in paths]) if ranks.leads else None
         home = torch.device("cpu") if compute.offloaded or plan.tier.offloaded else compute.device
+        sharding = None
         if ranks.count > 1:
-            from ovi_studio.distributed.sharding import (
-                load_shared,  # imports Accelerate, which one process does not need
-            )
+            # Imports Accelerate, which one process does not need.
+            from ovi_studio.distributed.sharding import load_shared, settle
 
-            models = load_shared(inventory, home, compute.dtype, compute.sharding, ranks, plan.weights)
+            sharding = settle(compute.sharding, inventory.variant, ranks, plan.weights)
+            models = load_shared(inventory, home, compute.dtype, sharding, ranks, plan.weights)
         else:
             check_host_memory(inventory.variant, plan, compute.device, offloaded=compute.offloaded)
             models = load_models(inventory, home, compute.dtype, weights=plan.weights, worker=compute.device)
         pristine = StoredTensors(inventory.files[Part.TRANSFORMER])
-        return cls(inventory.variant, models, compute, hashes, find_adapter, ranks, plan, pristine)
+        return cls(inventory.variant, models, compute, hashes, find_adapter, ranks, plan, pristine, sharding)
 
     @torch.no_grad()
     def __call__(self, spec: ClipSpec, on_step: OnStep | None = None, on_decoded: OnDecoded | None = None) -> Clip:
@@ -175,8 +182,7 @@ class Pipeline:
         with clock.phase("adapters"), self.ranks.agreed():
             # They change the layers that text is projected with, so they come first.
             prepared = self.adapters.prepare(spec.stack, spec.steps)
-            plan = self.plan.with_adapters(self.adapters.runtime_bytes)
-            self._placement.follow(plan)
+            memory = self._make_room(self.adapters.runtime_bytes)
         with clock.phase("text"):
             texts = self.embed_texts(spec)
         with clock.phase("first_frame"):
@@ -189,7 +195,7 @@ class Pipeline:
             samples = self.decode_audio(latents.audio)
         with clock.phase("decode_video"), self.ranks.agreed():
             frames = self.decode_video(latents.video, on_decoded)
-        record = self._record(clock, frames, plan)
+        record = self._record(clock, frames, memory)
         record["adapters"] = {name: report.summary() for name, report in prepared.reports.items()}
         return Clip(spec.with_stack(prepared.stack), frames, samples.numpy(), picture, record)
 
@@ -283,6 +289,26 @@ class Pipeline:
         self._refuse_nonsense("the picture", finite)
         return frames
 
+    def _make_room(self, adapter_bytes: int) -> dict[str, Any]:
+        """Let blocks leave the device for adapters that run beside the layers; returns what the clip's record says."""
+        if self._sharding is None:
+            plan = self.plan.with_adapters(adapter_bytes)
+            self._placement.follow(plan)
+            return plan.record()
+        from ovi_studio.distributed.sharding import keep_gathered
+
+        transformer, sharding = self.models.transformer, self._sharding
+        less = math.ceil(adapter_bytes / self.plan.block_bytes)
+        resident = sharding.residents(len(transformer.fusion_blocks), less)
+        if sharding.shards:
+            keep_gathered(transformer, resident)
+        return {
+            "sharding": str(sharding.strategy),
+            "offloaded": sharding.offloaded,
+            "weights": str(self.plan.weights),
+            "resident_blocks": resident,
+        }
+
     def _watched(self, on_step: OnStep | None) -> OnStep:
         """A step callback that ends the clip as soon as its latents are no numbers, before the rest is computed."""
 
@@ -344,15 +370,14 @@ class Pipeline:
             raise JobError(f"Skip-layer block {layer} does not exist: {self.variant.name} has blocks 0 to {depth - 1}.")
         return layer if layer > 0 else None
 
-    def _record(self, clock: "_Clock", frames: np.ndarray, plan: MemoryPlan) -> dict[str, Any]:
+    def _record(self, clock: "_Clock", frames: np.ndarray, memory: dict[str, Any]) -> dict[str, Any]:
         digests = self._hashes.result() if self._hashes else {}
         return {
             "size": list(frames.shape[1:3]),
             "checkpoint": {path.name: digest for path, digest in digests.items()},
             "versions": _versions(),
             "machine": _machine(self.compute),
-            "memory": plan.record()
-            | ({"lacked_memory_with": list(self.compute.lacked)} if self.compute.lacked else {}),
+            "memory": memory | ({"lacked_memory_with": list(self.compute.lacked)} if self.compute.lacked else {}),
             "seconds": clock.seconds,
         }
 

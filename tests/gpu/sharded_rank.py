@@ -17,13 +17,13 @@ from gpu.check import Rig
 from gpu.device import measured
 from gpu.random_models import fusion_dimensions, random_transformer
 from gpu.steps import StepInputs, guided_step, relative_error
-from ovi_studio.capacity.layouts import ShardingWish, Strategy
+from ovi_studio.capacity.layouts import Strategy
 from ovi_studio.checkpoints.layout import Inventory, require
 from ovi_studio.checkpoints.load import load_models
 from ovi_studio.core.weight_formats import Weights
 from ovi_studio.demo.bundle_writer import build_models, write_bundle
 from ovi_studio.distributed.ranks import Group, Ranks
-from ovi_studio.distributed.sharding import load_shared
+from ovi_studio.distributed.sharding import Sharding, load_shared
 from ovi_studio.distributed.shards import is_sharded
 from ovi_studio.models.device import compute_device
 from ovi_studio.models.transformer import OviTransformer
@@ -63,8 +63,8 @@ def compare(rig: Rig, inventory: Inventory, ranks: Ranks, weights: Weights) -> d
 
 def load_sharded(rig: Rig, inventory: Inventory, ranks: Ranks, weights: Weights) -> OviTransformer:
     """The one place that knows how a rank loads its share."""
-    wish = ShardingWish(Strategy.FULL_SHARD, resident_blocks=1)
-    return load_shared(inventory, rig.device, rig.dtype, wish, ranks, weights).transformer
+    sharding = Sharding(Strategy.FULL_SHARD, resident_blocks=1)
+    return load_shared(inventory, rig.device, rig.dtype, sharding, ranks, weights).transformer
 
 
 def _step(rig: Rig, model: OviTransformer, inputs: StepInputs) -> Any:
