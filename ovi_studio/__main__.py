@@ -219,9 +219,9 @@ def _generator(options: argparse.Namespace) -> "Iterator[Generator]":
         yield Generator(_checkpoints(options), _compute(options), options.lora_dir, on_step_down=on_step_down)
         return
     from ovi_studio.distributed.ranks import join_ranks
-    from ovi_studio.runtime.leader import StepReport, lead
+    from ovi_studio.runtime.leader import StepReport, run_leader
 
-    maker = lead(_maker(options))
+    maker = run_leader(_maker(options))
     yield Generator(
         _checkpoints(options),
         replace(_compute(options), sharding=launch.sharding_wish(options)),
@@ -233,12 +233,12 @@ def _generator(options: argparse.Namespace) -> "Iterator[Generator]":
 
 
 def _follow(options: argparse.Namespace) -> int:
-    from ovi_studio.runtime.leader import follow
+    from ovi_studio.runtime.leader import run_follower
     from ovi_studio.services.prompt_files import read_official_config
 
     if options.config_file:
         _adopt(read_official_config(options.config_file), options)
-    follow(_maker(options))
+    run_follower(_maker(options))
     return 0
 
 

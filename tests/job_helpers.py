@@ -12,7 +12,7 @@ from ovi_studio.core.spec import ClipSpec
 from ovi_studio.queue.model import Job, Phase, Progress, State
 from ovi_studio.queue.recovery import living_engines, recover_dead
 from ovi_studio.queue.store import Store
-from ovi_studio.queue.work import Work
+from ovi_studio.queue.work import EngineSession
 
 SPEC = ClipSpec(prompt="A <S>small<E> clip", variant="720x720_5s", seed=7)
 STEP = Progress(Phase.DENOISING, 3, 50, 1.5, 70.0)
@@ -30,8 +30,8 @@ def states(store: Store) -> list[State]:
     return [job.state for job in sorted(store.jobs(), key=lambda job: job.number)]
 
 
-def work_through(store: Store, count: int, act: Callable[[Work, Job], object]) -> None:
-    with Work(store.database, "worker") as work:
+def work_through(store: Store, count: int, act: Callable[[EngineSession, Job], object]) -> None:
+    with EngineSession(store.database, "worker") as work:
         for _ in range(count):
             act(work, work.claim())
 
@@ -73,7 +73,7 @@ def run_together(children: list[subprocess.Popen]) -> list[str]:
 
 CLAIM_AND_WAIT = """
     store = Store.open(sys.argv[1])
-    work = Work(store.database, sys.argv[2]).__enter__()
+    work = EngineSession(store.database, sys.argv[2]).__enter__()
     print(work.claim().id, flush=True)
     sys.stdin.readline()
 """

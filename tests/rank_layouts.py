@@ -28,7 +28,7 @@ from ovi_studio.core.weight_formats import Weights
 from ovi_studio.distributed.filling import fill
 from ovi_studio.distributed.ranks import Ranks, join_ranks
 from ovi_studio.distributed.sharding import Sharding, shard_transformer
-from ovi_studio.distributed.shards import let_go, local_part
+from ovi_studio.distributed.shards import local_part, reshard
 from ovi_studio.models.transformer import OviTransformer
 from ovi_studio.sampling.guidance import Guidance, guided_velocity
 
@@ -238,7 +238,7 @@ def memory(ranks: Ranks) -> dict[str, list[int]]:
             sum(parameter.numel() for parameter in block.parameters() if type(parameter) is torch.nn.Parameter)
             for block in model.fusion_blocks
         ]
-        let_go(model)
+        reshard(model)
         after = sum(local_part(parameter).numel() for parameter in model.parameters())
         found[str(resident)] = [shares, sum(gathered), sum(size > 0 for size in gathered), after]
     return found

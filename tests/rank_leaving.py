@@ -8,12 +8,12 @@ from pathlib import Path
 from ovi_studio.distributed.ranks import join_ranks
 
 HELD_UP = 3
-"""Seconds; longer than a vigil waits."""
+"""Seconds; longer than a watchdog waits."""
 
 
 def main() -> None:
     ranks = join_ranks()
-    end = ranks.vigil.end
+    end = ranks.watchdog.end
 
     def late() -> None:
         time.sleep(HELD_UP)
@@ -22,7 +22,7 @@ def main() -> None:
     if ranks.leads:
         Path(sys.argv[1]).write_text("{}")
     else:
-        ranks.vigil.end = late
+        ranks.watchdog.end = late
     ranks.close()
     if ranks.leads:
         os._exit(0)  # as quickly as it can be

@@ -16,14 +16,14 @@ import torch.distributed as dist
 from rank_helpers import counted_traffic
 from safetensors.torch import load_file, save_file
 
-from ovi_studio.capacity.layouts import ShardingWish, Strategy
+from ovi_studio.capacity.layouts import ShardingOptions, Strategy
 from ovi_studio.checkpoints.layout import Inventory, require
 from ovi_studio.checkpoints.load import Models, load_models
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.variants import Part
 from ovi_studio.core.weight_formats import Weights
 from ovi_studio.distributed.ranks import Ranks, join_ranks
-from ovi_studio.distributed.sharding import Sharding, load_shared, settle
+from ovi_studio.distributed.sharding import Sharding, load_shared, resolve_sharding
 from ovi_studio.distributed.shards import local_part, whole
 from ovi_studio.models import quantized_linear
 
@@ -31,13 +31,13 @@ CPU = torch.device("cpu")
 WEIGHTS = (Weights.BF16, Weights.INT8)
 
 
-def wishes(ranks: Ranks) -> dict[str, ShardingWish]:
+def wishes(ranks: Ranks) -> dict[str, ShardingOptions]:
     found = {
-        "FULL_SHARD": ShardingWish(Strategy.FULL_SHARD),
-        "FULL_SHARD, offloaded": ShardingWish(Strategy.FULL_SHARD, offloaded=True),
-        "NO_SHARD": ShardingWish(Strategy.NO_SHARD),
+        "FULL_SHARD": ShardingOptions(Strategy.FULL_SHARD),
+        "FULL_SHARD, offloaded": ShardingOptions(Strategy.FULL_SHARD, offloaded=True),
+        "NO_SHARD": ShardingOptions(Strategy.NO_SHARD),
     }
-    return found | ({"HYBRID_SHARD": ShardingWish(Strategy.HYBRID_SHARD)} if ranks.count == 4 else {})
+    return found | ({"HYBRID_SHARD": ShardingOptions(Strategy.HYBRID_SHARD)} if ranks.count == 4 else {})
 
 
 @contextmanager
@@ -65,7 +65,7 @@ def loading(ranks: Ranks, inventory: Inventory) -> dict[str, Any]:
         for name, wish in wishes(ranks).items():
             with counted_traffic() as traffic, counted_rows() as rows:
                 models = load_shared(
-                    inventory, CPU, torch.float32, settle(wish, inventory.variant, ranks), ranks, weights
+                    inventory, CPU, torch.float32, resolve_sharding(wish, inventory.variant, ranks), ranks, weights
                 )
             found[f"{name}, {weights}"] = {
                 "different": different(models, plain),

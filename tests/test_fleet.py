@@ -10,8 +10,8 @@ from engine_helpers import assert_done_exactly_once, engine, engine_pids, spec, 
 from fake_maker import NAME
 
 from ovi_studio.core.errors import JobError
-from ovi_studio.engine.fleet import Fleet, seats
-from ovi_studio.engine.seat import Seat
+from ovi_studio.engine.fleet import Fleet, slots
+from ovi_studio.engine.slot import EngineSlot
 from ovi_studio.engine.supervisor import Condition, engine_command
 from ovi_studio.media import clip_files
 from ovi_studio.queue.model import State
@@ -57,7 +57,7 @@ def test_every_job_of_a_queue_is_done_once_by_some_engine(store: Store, monkeypa
     assert engine_pids(store) == []
 
 
-def test_an_engine_that_dies_is_replaced_in_its_own_seat(store: Store) -> None:
+def test_an_engine_that_dies_is_replaced_in_its_own_slot(store: Store) -> None:
     with fleet(store, 2):
         wait_for(lambda: sum(one.ready for one in store.engines()) == 2, 120)
         victim = next(one for one in store.engines() if one.owner.startswith("engine1-"))
@@ -70,18 +70,18 @@ def test_an_engine_that_dies_is_replaced_in_its_own_seat(store: Store) -> None:
         assert sum(owner.startswith("engine1-") for owner in owners) == 1
 
 
-def test_seats_take_the_gpus_that_this_process_may_see() -> None:
-    assert [seat.environment["CUDA_VISIBLE_DEVICES"] for seat in seats(2, None)] == ["0", "1"]
-    assert [seat.environment["CUDA_VISIBLE_DEVICES"] for seat in seats(2, "3,5,6")] == ["3", "5"]
-    assert seats(1, "3") == [Seat()]
+def test_slots_take_the_gpus_that_this_process_may_see() -> None:
+    assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in slots(2, None)] == ["0", "1"]
+    assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in slots(2, "3,5,6")] == ["3", "5"]
+    assert slots(1, "3") == [EngineSlot()]
     with pytest.raises(JobError, match="4 engines need 4 GPUs, but CUDA_VISIBLE_DEVICES names 2"):
-        seats(4, "0,1")
+        slots(4, "0,1")
     with pytest.raises(JobError, match="from 1 to 64, not 0"):
-        seats(0, None)
+        slots(0, None)
 
 
-def test_an_engine_belongs_to_the_seat_in_its_name() -> None:
-    first, second = Seat.numbered(0, {}), Seat.numbered(1, {})
+def test_an_engine_belongs_to_the_slot_in_its_name() -> None:
+    first, second = EngineSlot.numbered(0, {}), EngineSlot.numbered(1, {})
     assert [first.owns(owner) for owner in ("engine-ab", "engine1-ab", "engine12-ab", "mine")] == [1, 0, 0, 1]
     assert [second.owns(owner) for owner in ("engine-ab", "engine1-ab", "engine12-ab", "mine")] == [0, 1, 0, 0]
     assert first.file(Path("engine.log")) == Path("engine.log")

@@ -21,7 +21,7 @@ from ovi_studio.queue.locks import Lock, is_held
 from ovi_studio.queue.model import ENDED, Job, State, Verdict
 from ovi_studio.queue.recovery import recover_dead
 from ovi_studio.queue.store import Store
-from ovi_studio.queue.work import Work
+from ovi_studio.queue.work import EngineSession
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def test_progress_is_what_was_reported(store):
     store.add([SPEC])
-    with Work(store.database, "worker") as work:
+    with EngineSession(store.database, "worker") as work:
         job = work.claim()
         progress = replace(STEP, part=0.25, preview=store.paths.previews / "x.jpg")
         work.report(job, progress)
@@ -47,7 +47,7 @@ def test_progress_is_what_was_reported(store):
 
 def test_released_job_goes_back_to_its_place_and_the_attempt_does_not_count(store):
     ids = store.add(specs(2))
-    with Work(store.database, "worker") as work:
+    with EngineSession(store.database, "worker") as work:
         work.release(work.claim())
         assert queued(store) == ids
         assert store.get(ids[0]).attempt == 0
@@ -59,9 +59,9 @@ def test_released_job_goes_back_to_its_place_and_the_attempt_does_not_count(stor
 
 def test_engine_that_lost_its_job_changes_nothing(store):
     store.add([SPEC])
-    with Work(store.database, "worker") as work:
+    with EngineSession(store.database, "worker") as work:
         job = work.claim()
-        with Work(store.database, "impostor") as impostor:
+        with EngineSession(store.database, "impostor") as impostor:
             assert impostor.report(job, STEP) is Verdict.LOST
             for end in (impostor.cancelled, impostor.release, lambda job: impostor.fail(job, "x")):
                 assert not end(job)
@@ -71,7 +71,7 @@ def test_engine_that_lost_its_job_changes_nothing(store):
 
 def test_engine_is_told_to_stop_with_its_progress(store):
     store.add([SPEC])
-    with Work(store.database, "worker") as work:
+    with EngineSession(store.database, "worker") as work:
         job = work.claim()
         store.stop_engine("worker")
         assert work.stop_asked()
@@ -81,7 +81,11 @@ def test_engine_is_told_to_stop_with_its_progress(store):
 
 
 def test_two_engines_cannot_have_one_name(store):
-    with Work(store.database, "worker"), pytest.raises(JobError, match="already"), Work(store.database, "worker"):
+    with (
+        EngineSession(store.database, "worker"),
+        pytest.raises(JobError, match="already"),
+        EngineSession(store.database, "worker"),
+    ):
         pass
 
 
@@ -89,7 +93,7 @@ def test_thousand_jobs_are_claimed_by_four_processes_without_a_duplicate(store):
     store.add(specs(1000))
     code = """
         store = Store.open(sys.argv[1])
-        with Work(store.database, sys.argv[2]) as work:
+        with EngineSession(store.database, sys.argv[2]) as work:
             print("ready", flush=True)
             sys.stdin.readline()
             while (job := work.claim()) is not None:

@@ -18,7 +18,7 @@ from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.queue.rows import spec_columns
 from ovi_studio.queue.schema import MIGRATIONS
 from ovi_studio.queue.store import Store
-from ovi_studio.queue.work import Work
+from ovi_studio.queue.work import EngineSession
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_database_of_an_older_version_is_brought_up_to_date_with_its_jobs(tmp_pa
         names = ", ".join(columns)
         places = ", ".join(f":{name}" for name in columns)
         connection.execute(f"INSERT INTO jobs ({names}, created) VALUES ({places}, 0)", columns)
-    with closing(Store.open(tmp_path / "outputs")) as store, Work(store.database, "worker") as work:
+    with closing(Store.open(tmp_path / "outputs")) as store, EngineSession(store.database, "worker") as work:
         job = work.claim()
         assert (job.id, job.spec) == ("old", SPEC)
         work.report(job, replace(STEP, part=0.5))

@@ -27,7 +27,7 @@ from ovi_studio.core.errors import JobError
 from ovi_studio.queue.estimates import Pace, estimate_clip, estimate_queue, remember_pace
 from ovi_studio.queue.model import State, Verdict
 from ovi_studio.queue.store import Store
-from ovi_studio.queue.work import Work
+from ovi_studio.queue.work import EngineSession
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_jobs_are_shown_running_then_waiting_then_the_latest_that_ended(store):
     store.set_priority(ids[5:], 1)
     store.cancel([ids[1]])
     store.cancel([ids[0]])
-    with Work(store.database, "worker") as work:
+    with EngineSession(store.database, "worker") as work:
         work.claim()
         assert store.ids() == [ids[5], ids[2], ids[3], ids[4], ids[0], ids[1]]
 
@@ -125,7 +125,7 @@ def test_change_counter_tells_every_thread_of_every_change(store):
         seen = [other.change_counter()]
         (job,) = store.add([SPEC])
         seen.append(other.change_counter())
-        with Work(store.database, "worker") as work:
+        with EngineSession(store.database, "worker") as work:
             claimed = work.claim()
             seen.append(other.change_counter())
             work.report(claimed, STEP)
@@ -143,7 +143,7 @@ def test_change_counter_tells_every_thread_of_every_change(store):
 
 def test_waiting_job_is_cancelled_at_once_and_a_running_one_by_its_flag(store):
     ids = store.add(specs(2))
-    with Work(store.database, "worker") as work:
+    with EngineSession(store.database, "worker") as work:
         job = work.claim()
         assert work.report(job, STEP) is Verdict.CONTINUE
         assert store.cancel(ids) == 2
@@ -157,7 +157,7 @@ def test_waiting_job_is_cancelled_at_once_and_a_running_one_by_its_flag(store):
 
 def test_failed_and_cancelled_jobs_are_retried_at_the_end_and_no_others(store):
     ids = store.add(specs(4))
-    with Work(store.database, "worker") as work:
+    with EngineSession(store.database, "worker") as work:
         work.fail(work.claim(), "for a reason")
         work.finish(work.claim(), store.paths.outputs / "x.mp4", 2.0)
     store.cancel([ids[2]])
@@ -182,7 +182,7 @@ def test_only_a_waiting_job_can_be_edited(store):
     (job,) = store.add([SPEC])
     store.edit(job, replace(SPEC, prompt="another", steps=9))
     assert (store.get(job).spec.prompt, store.get(job).spec.steps) == ("another", 9)
-    with Work(store.database, "worker") as work:
+    with EngineSession(store.database, "worker") as work:
         work.claim()
         with pytest.raises(JobError, match="Only a job that waits"):
             store.edit(job, SPEC)
@@ -192,7 +192,7 @@ def test_only_a_waiting_job_can_be_edited(store):
 
 def test_deleting_and_clearing_leave_the_running_and_the_clips(store):
     ids = store.add(specs(5))
-    with Work(store.database, "worker") as work:
+    with EngineSession(store.database, "worker") as work:
         work.finish(work.claim(), store.paths.outputs / "x.mp4", 2.0)
         work.fail(work.claim(), "reason")
         work.claim()
@@ -216,7 +216,7 @@ def test_pause_holds_the_queue_also_after_a_restart(store):
     store.pause()
     store.close()
     again = Store.open(store.paths.outputs)
-    with Work(again.database, "worker") as work:
+    with EngineSession(again.database, "worker") as work:
         assert again.paused
         assert work.claim() is None
         again.resume()
@@ -388,7 +388,7 @@ def test_ten_thousand_jobs_are_no_burden(store):
     assert median_ms(store.change_counter, 31) < 1
     assert median_ms(lambda: estimate_queue(store.database), 5) < 100
     assert median_ms(lambda: store.move([ids[-1]], before=ids[0]), 11) < 20
-    with Work(store.database, "worker") as work:
+    with EngineSession(store.database, "worker") as work:
         assert median_ms(work.claim, 11) < 20
         job = work.claim()
         assert median_ms(lambda: work.report(job, STEP), 101) < 5

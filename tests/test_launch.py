@@ -14,14 +14,14 @@ import yaml
 
 from ovi_studio.capacity.budget import GIB
 from ovi_studio.capacity.host import HostMemory
-from ovi_studio.capacity.layouts import PLANNED, ShardingWish, Strategy
+from ovi_studio.capacity.layouts import PLANNED, ShardingOptions, Strategy
 from ovi_studio.core.errors import JobError, Stopped
 from ovi_studio.core.variants import published_variants
 from ovi_studio.core.weight_formats import Weights
 from ovi_studio.distributed import launch, sharding
 from ovi_studio.distributed.partial_attention import attention_with_log_sum
 from ovi_studio.distributed.ranks import ALONE, Ranks
-from ovi_studio.distributed.sharding import Sharding, can_be_pinned, pinned_bytes, resident_depths, settle
+from ovi_studio.distributed.sharding import Sharding, can_be_pinned, pinned_bytes, resident_depths, resolve_sharding
 from ovi_studio.engine.supervisor import engine_command
 from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.runtime.runner import MakerOptions
@@ -89,7 +89,7 @@ def test_a_number_that_cannot_share_a_clip_is_refused(started: list[list[str]], 
 
 
 def test_wishes_survive_the_way_to_the_engine(tmp_path: Path) -> None:
-    for wish in (PLANNED, ShardingWish(Strategy.HYBRID_SHARD, 3), ShardingWish(None, 0, offloaded=True)):
+    for wish in (PLANNED, ShardingOptions(Strategy.HYBRID_SHARD, 3), ShardingOptions(None, 0, offloaded=True)):
         options = MakerOptions(tmp_path, gpus=4, sharding=wish)
         command = engine_command(StudioPaths.of(tmp_path, None), options)
         start = command.index("--gpus")
@@ -103,7 +103,7 @@ def test_wishes_survive_the_way_to_the_engine(tmp_path: Path) -> None:
 def test_a_strategy_that_is_named_means_what_it_says() -> None:
     variant = published_variants()["720x720_5s"]
     for strategy in Strategy:
-        settled = settle(ShardingWish(strategy), variant, ALONE)
+        settled = resolve_sharding(ShardingOptions(strategy), variant, ALONE)
         assert (settled.strategy, settled.resident_blocks, settled.offloaded) == (strategy, 0, False)
         assert settled.shards == (strategy is not Strategy.NO_SHARD)
 
@@ -122,15 +122,15 @@ class Neighbours(Ranks):
 def test_weights_lie_as_the_least_free_memory_of_all_ranks_allows(cuda: Callable[..., Any]) -> None:
     variant = published_variants()["720x720_5s"]
     cards = cuda(24, 4).cards
-    alike = settle(PLANNED, variant, Neighbours(4))
+    alike = resolve_sharding(PLANNED, variant, Neighbours(4))
     assert (alike.strategy, alike.offloaded) == (Strategy.FULL_SHARD, False)
-    crowded = settle(PLANNED, variant, Neighbours(4, less=4 * GIB))
+    crowded = resolve_sharding(PLANNED, variant, Neighbours(4, less=4 * GIB))
     assert crowded.resident_blocks < alike.resident_blocks
     cards[0].taken = 4 * GIB
-    assert settle(PLANNED, variant, Neighbours(4)) == crowded
+    assert resolve_sharding(PLANNED, variant, Neighbours(4)) == crowded
     cards[0].taken = 18 * GIB
     with pytest.raises(JobError, match=r"720x720_5s does not fit 4 GPUs with 5\.4 GB free"):
-        settle(PLANNED, variant, Neighbours(4))
+        resolve_sharding(PLANNED, variant, Neighbours(4))
 
 
 def test_shards_are_pinned_if_all_of_them_fit_the_host_in_powers_of_two(

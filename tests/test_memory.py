@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ovi_studio.adapters.changes import LowRank
 from ovi_studio.adapters.fuse import WeightFuser
-from ovi_studio.adapters.runtime import Beside, RuntimeAdapters
+from ovi_studio.adapters.runtime import RuntimeAdapters, RuntimeLora
 from ovi_studio.checkpoints.number_formats import convert, converted_layers, prepare
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.weight_formats import Weights
@@ -128,7 +128,7 @@ def test_a_lora_runs_beside_a_layer_in_8_bits(kind: type[Int8Linear] | type[Floa
     before = owner.deep.o(x)
     down, up = random(3, 32, seed=5), random(24, 3, seed=6)
     adapters = RuntimeAdapters(owner)
-    adapters.inject({"deep.o": [Beside(LowRank(up=up, down=down, scale=0.5), (1.0,))]}, torch.float32)
+    adapters.inject({"deep.o": [RuntimeLora(LowRank(up=up, down=down, scale=0.5), (1.0,))]}, torch.float32)
     torch.testing.assert_close(owner.deep.o(x), before + 0.5 * x @ down.T @ up.T, rtol=1e-4, atol=1e-4)
     adapters.remove()
     assert torch.equal(owner.deep.o(x), before)

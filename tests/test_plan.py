@@ -10,13 +10,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from ovi_studio.__main__ import main
 from ovi_studio.capacity.arithmetic import TowerSizes
 from ovi_studio.capacity.budget import GIB, RESERVE, free_of_label, spendable
-from ovi_studio.capacity.fallback import Rung
+from ovi_studio.capacity.fallback import MemoryFallback
 from ovi_studio.capacity.layouts import (
     LINKS,
     PLANNED,
     Demand,
     Gpus,
-    ShardingWish,
+    ShardingOptions,
     Strategy,
     Wish,
     choose,
@@ -107,21 +107,21 @@ def test_a_plan_takes_what_is_free_but_the_reserve(count, weights):
     assert (less.strategy, less.resident_blocks) != (fits.strategy, fits.resident_blocks)
 
 
-def test_each_rung_leaves_less_on_a_gpu_until_there_is_none():
-    rungs = [Rung(PLANNED, "auto")]
-    while below := rungs[-1].below():
-        rungs.append(below)
-    assert [rung.arguments for rung in rungs[1:]] == [
+def test_each_fallback_leaves_less_on_a_gpu_until_there_is_none():
+    fallbacks = [MemoryFallback(PLANNED, "auto")]
+    while below := fallbacks[-1].below():
+        fallbacks.append(below)
+    assert [fallback.arguments for fallback in fallbacks[1:]] == [
         "--fsdp-strategy FULL_SHARD --resident-blocks 0 --weights auto",
         "--fsdp-strategy FULL_SHARD --resident-blocks 0 --fsdp-offload --weights auto",
         "--fsdp-strategy FULL_SHARD --resident-blocks 0 --fsdp-offload --weights int8",
     ]
-    assert rungs[0].way_down(2) == rungs[:3]
-    assert rungs[0].way_down(9) == rungs
+    assert fallbacks[0].way_down(2) == fallbacks[:3]
+    assert fallbacks[0].way_down(9) == fallbacks
     # Whoever has chosen already begins further down.
-    chosen = Rung(ShardingWish(Strategy.SHARD_GRAD_OP, offloaded=True), "int8")
-    assert chosen.below() == rungs[-1]
-    assert Rung(rungs[-1].sharding, "fp8").below() is None
+    chosen = MemoryFallback(ShardingOptions(Strategy.SHARD_GRAD_OP, offloaded=True), "int8")
+    assert chosen.below() == fallbacks[-1]
+    assert MemoryFallback(fallbacks[-1].sharding, "fp8").below() is None
 
 
 def test_what_fits_nowhere_is_refused_with_advice():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ovi_studio.capacity.layouts import ShardingWish, Strategy
+from ovi_studio.capacity.layouts import ShardingOptions, Strategy
 from ovi_studio.core.errors import JobError
 from ovi_studio.services import prompt_files
 from ovi_studio.services.prompt_files import BadRow, read_official_config, read_prompt_file
@@ -293,13 +293,13 @@ def test_cpu_offload_is_carried(work, table):
 
 def test_options_of_several_gpus_mean_what_they_say(work, table):
     assert (run := read_config(work)).gpus == 1
-    assert run.sharding == ShardingWish()
+    assert run.sharding == ShardingOptions()
     run = read_config(work, sp_size="4")
-    assert (run.gpus, run.sharding) == (4, ShardingWish(Strategy.NO_SHARD))
+    assert (run.gpus, run.sharding) == (4, ShardingOptions(Strategy.NO_SHARD))
     for strategy in Strategy:
         settings = {"use_fsdp": "true", "fsdp_sharding_strategy": strategy, "fsdp_cpu_offload": "true"}
         run = read_config(work, **settings, shard_text_model="true", use_tensor_cores="true", sp_size="2")
-        assert (run.gpus, run.sharding) == (2, ShardingWish(strategy, offloaded=True))
+        assert (run.gpus, run.sharding) == (2, ShardingOptions(strategy, offloaded=True))
         assert run.tensor_cores
         # FSDP without a number of GPUs: all of them.
         assert read_config(work, **settings).gpus is None

@@ -21,7 +21,7 @@ from ovi_studio.models.transformer import OviTransformer
 from ovi_studio.sampling.denoise import Latents, Schedule, denoise
 from ovi_studio.sampling.guidance import Guidance
 from ovi_studio.training.cache import LatentDataset
-from ovi_studio.training.distil import distil, gap
+from ovi_studio.training.distil import distil, distillation_error
 from ovi_studio.training.flow import Unconditional
 from ovi_studio.training.lora import LoraCard, LoraSettings, add_lora, chosen_layers, fill_lora, remove_lora, save_lora
 from ovi_studio.training.trainer import train
@@ -185,11 +185,11 @@ def test_a_distilled_student_comes_closer_to_its_teacher(tmp_path: Path) -> None
     ways = TrajectoryDataset(tmp_path / "ways", 4)
     held_out = ways.batch(range(16, 24))
     ways.paths = ways.paths[:16]
-    before = gap(model, held_out, TEACHER.sigmas)
+    before = distillation_error(model, held_out, TEACHER.sigmas)
     add_lora(model, LoraSettings(rank=8))
     settings = replace(SETTINGS, steps=60, learning_rate=1e-2, muon_learning_rate=None, batch_size=8)
     distil(model, ways, TEACHER.sigmas, settings, tmp_path / "run", **QUIET)
-    after = gap(model, held_out, TEACHER.sigmas)
+    after = distillation_error(model, held_out, TEACHER.sigmas)
     assert after[0] < 0.7 * before[0]
     assert after[1] < 0.7 * before[1]
 
@@ -205,7 +205,7 @@ def test_the_students_way_is_the_samplers(tmp_path: Path) -> None:
         schedule = Schedule("euler", 3, 5.0, TEACHER.timesteps)
         made = denoise(model, Latents(ways.video[0, 0], ways.audio[0, 0]), guidance, schedule)
     distance = (made.video - ways.video[0, -1]).square().mean().item()
-    assert gap(model, ways, TEACHER.sigmas)[0] == pytest.approx(distance, rel=1e-4)
+    assert distillation_error(model, ways, TEACHER.sigmas)[0] == pytest.approx(distance, rel=1e-4)
 
 
 def test_a_teacher_with_odd_steps_is_refused() -> None:

@@ -20,10 +20,10 @@ from ovi_studio.demo import evaluate
 from ovi_studio.demo.fit import _Run
 from ovi_studio.models.transformer import OviTransformer
 from ovi_studio.training.average import MovingAverage
-from ovi_studio.training.distil import distil, gap
+from ovi_studio.training.distil import distil, distillation_error
 from ovi_studio.training.flow import Batch, Unconditional, VelocityModel, flow_loss
 from ovi_studio.training.settings import FlowSettings, TrainSettings
-from ovi_studio.training.trajectories import Ways
+from ovi_studio.training.trajectories import Trajectories
 
 Cuda = Callable[..., Any]
 
@@ -116,9 +116,9 @@ def model_there() -> OviTransformer:
         return OviTransformer(**DIMENSIONS["fusion"])
 
 
-def ways(points: int) -> Ways:
+def ways(points: int) -> Trajectories:
     video, audio = (torch.zeros(2, points, *shape) for shape in SHAPES)
-    return Ways(video, audio, torch.zeros(2, 5, TOWER["text_dim"]))
+    return Trajectories(video, audio, torch.zeros(2, 5, TOWER["text_dim"]))
 
 
 @pytest.mark.parametrize("first_frame", [0.0, 1.0])
@@ -145,7 +145,7 @@ def test_distillation_brings_its_trajectories_to_the_models_device(monkeypatch: 
     assert {asked["loss"](accelerator, predict, index).total.device for index in range(8)} == {META}
 
     monkeypatch.setattr(torch.Tensor, "item", lambda tensor: tensor.device)
-    assert gap(model_there(), ways(3), (1.0, 0.5, 0.0)) == (META, META)
+    assert distillation_error(model_there(), ways(3), (1.0, 0.5, 0.0)) == (META, META)
 
 
 def test_a_stage_of_the_embedded_model_goes_on_where_the_model_is_now(tmp_path: Path) -> None:

@@ -23,11 +23,11 @@ from ovi_studio.adapters.header import AdapterFiles, locate
 from ovi_studio.adapters.match import MatchReport
 from ovi_studio.adapters.names import NameMap, Shape, tower_of
 from ovi_studio.adapters.read import Adapter, read_adapter
-from ovi_studio.adapters.runtime import Beside, RuntimeAdapters
+from ovi_studio.adapters.runtime import RuntimeAdapters, RuntimeLora
 from ovi_studio.checkpoints.hashes import file_sha256
 from ovi_studio.core.adapter_stack import AdapterUse, Stack, combined_sha256
 from ovi_studio.core.errors import JobError
-from ovi_studio.distributed.shards import let_go
+from ovi_studio.distributed.shards import reshard
 
 WEAK = 0.05
 """Below it, a fused change in a 16-bit format is mostly rounded away: 69% of it at 0.01."""
@@ -52,7 +52,7 @@ class _Plan:
     """Where each change goes."""
 
     fused: dict[str, list[tuple[Change, Strengths]]] = field(default_factory=dict)
-    beside: dict[str, list[Beside]] = field(default_factory=dict)
+    beside: dict[str, list[RuntimeLora]] = field(default_factory=dict)
 
     def scheduled(self) -> dict[str, list[tuple[Change, Strengths]]]:
         """The parameters that are written again in the course of a clip."""
@@ -127,7 +127,7 @@ class AdapterManager:
         if _at(self._key, before) == _at(self._key, step):
             return False
         try:
-            let_go(self._transformer)
+            reshard(self._transformer)
             if self._scheduled:
                 with self._at_rest():
                     self._fuser.write(self._weighted(self._scheduled, step))
@@ -151,7 +151,7 @@ class AdapterManager:
         """Make the model as if no adapter had ever been used."""
         self._key, self._has_schedule, self._scheduled, self._reports = (), False, {}, {}
         self._step = 0
-        let_go(self._transformer)
+        reshard(self._transformer)
         self._runtime.remove()
         self._fuser.restore(self._fuser.touched)
 
@@ -162,7 +162,7 @@ class AdapterManager:
         adapters = {use.name: self._read(paths[use.name], hashes[use.name]) for use in uses}
         plan = self._plan(uses, adapters, steps)
         try:
-            let_go(self._transformer)
+            reshard(self._transformer)
             self._runtime.remove()
             self._fuser.restore(self._fuser.touched - plan.fused.keys())
             self._fuser.write(self._weighted(plan.fused, 0))
@@ -189,7 +189,7 @@ class AdapterManager:
             if not any(strengths):
                 continue
             if isinstance(change, LowRank) and self._runs_beside(parameter, strengths):
-                plan.beside.setdefault(parameter.removesuffix(".weight"), []).append(Beside(change, strengths))
+                plan.beside.setdefault(parameter.removesuffix(".weight"), []).append(RuntimeLora(change, strengths))
             else:
                 plan.fused.setdefault(parameter, []).append((change, strengths))
         return plan

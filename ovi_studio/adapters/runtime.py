@@ -20,7 +20,7 @@ from ovi_studio.distributed.shards import home
 _CONSTANT = "constant"
 
 
-class Beside(NamedTuple):
+class RuntimeLora(NamedTuple):
     """A change that runs beside a layer, with its strength in every step (one entry: the same in all)."""
 
     change: LowRank
@@ -64,7 +64,7 @@ class RuntimeAdapters:
         return hasattr(module, "in_features") and hasattr(module, "out_features")
 
     @torch.no_grad()
-    def inject(self, additions: Mapping[str, Sequence[Beside]], dtype: torch.dtype) -> None:
+    def inject(self, additions: Mapping[str, Sequence[RuntimeLora]], dtype: torch.dtype) -> None:
         """Put changes beside layers, in place of those that run now.
 
         Args:
@@ -107,7 +107,7 @@ class RuntimeAdapters:
         self._groups = []
 
     def _add(
-        self, name: str, strengths: tuple[float, ...], layers: Mapping[str, Sequence[Beside]], dtype: torch.dtype
+        self, name: str, strengths: tuple[float, ...], layers: Mapping[str, Sequence[RuntimeLora]], dtype: torch.dtype
     ) -> _Group:
         factors = {layer: _concatenated(besides, constant=not strengths) for layer, besides in layers.items()}
         self._inject_empty(name, {layer: down.shape[0] for layer, (down, _) in factors.items()})
@@ -142,12 +142,12 @@ class RuntimeAdapters:
         return module.get_base_layer() if isinstance(module, LoraLinear) else module
 
 
-def _key(beside: Beside) -> tuple[float, ...]:
+def _key(beside: RuntimeLora) -> tuple[float, ...]:
     """What changes must share to run as one; constant strengths are all alike."""
     return beside.strengths if len(beside.strengths) > 1 else ()
 
 
-def _concatenated(besides: Sequence[Beside], *, constant: bool) -> tuple[Tensor, Tensor]:
+def _concatenated(besides: Sequence[RuntimeLora], *, constant: bool) -> tuple[Tensor, Tensor]:
     """(sum of ranks, columns) and (rows, sum of ranks), float32: their product is the sum of the changes."""
     pairs = [beside.change.factors(None) for beside in besides]
     scales = [beside.change.scale * (beside.strengths[0] if constant else 1.0) for beside in besides]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ovi_studio.adapters.changes import LowRank
 from ovi_studio.adapters.fuse import WeightFuser
 from ovi_studio.adapters.names import is_linear
-from ovi_studio.adapters.runtime import Beside, RuntimeAdapters
+from ovi_studio.adapters.runtime import RuntimeAdapters, RuntimeLora
 from ovi_studio.core.variants import published_variants
 from ovi_studio.models.device import compute_device
 from ovi_studio.models.transformer import OviTransformer
@@ -59,10 +59,10 @@ def measure_forward(model: OviTransformer, adapters: Sequence[int], repeats: int
     The two are timed in turns: on a machine with other work, one after the other would compare two moments.
     """
     runtime = RuntimeAdapters(model)
-    additions: dict[str, list[Beside]] = {}
+    additions: dict[str, list[RuntimeLora]] = {}
     for rank in adapters:
         for layer, change in random_changes(model, rank):
-            additions.setdefault(layer, []).append(Beside(change, (1.0,)))
+            additions.setdefault(layer, []).append(RuntimeLora(change, (1.0,)))
     inputs = _inputs(model)
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(repeats + 1):

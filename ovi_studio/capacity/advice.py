@@ -7,17 +7,17 @@ import gc
 import sys
 from collections.abc import Sequence
 
-from ovi_studio.capacity.fallback import Rung
+from ovi_studio.capacity.fallback import MemoryFallback
 from ovi_studio.capacity.tiers import Tier
 
 
 def shortage_advice(
-    below: Tier | Rung | None, *, offloaded: bool, smaller: Sequence[str] = (), by_itself: str | None = None
+    below: Tier | MemoryFallback | None, *, offloaded: bool, smaller: Sequence[str] = (), by_itself: str | None = None
 ) -> str:
     """A sentence for the one who asked for the clip.
 
     Args:
-        below: what takes less memory, if anything does: the next smaller tier, or the next rung of several GPUs.
+        below: what takes less memory, if anything does: the next smaller tier, or the next fallback of several GPUs.
         smaller: variants that are here and need less.
         by_itself: how to let that be tried without being asked, where this was not allowed.
     """
@@ -43,7 +43,7 @@ def free_unused_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def _way_down(below: Tier | Rung) -> str:
-    if isinstance(below, Rung):
+def _way_down(below: Tier | MemoryFallback) -> str:
+    if isinstance(below, MemoryFallback):
         return f"let each GPU hold less with {below.arguments}"
     return f"use the next smaller memory tier with --memory {below.name}"

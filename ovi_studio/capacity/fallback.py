@@ -3,15 +3,15 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ovi_studio.capacity.layouts import ShardingWish, Strategy
+from ovi_studio.capacity.layouts import ShardingOptions, Strategy
 from ovi_studio.core.weight_formats import Weights
 
 
 @dataclass(frozen=True)
-class Rung:
+class MemoryFallback:
     """How the weights lie on several GPUs; see the options of the same names."""
 
-    sharding: ShardingWish
+    sharding: ShardingOptions
     weights: str
 
     @property
@@ -19,22 +19,22 @@ class Rung:
         """For the command line."""
         return " ".join([*self.sharding.arguments, "--weights", self.weights])
 
-    def below(self) -> "Rung | None":
+    def below(self) -> "MemoryFallback | None":
         """The next one with less on each GPU; None if there is none."""
-        return next((rung for rung in self._ladder() if rung != self), None)
+        return next((fallback for fallback in self._ladder() if fallback != self), None)
 
-    def way_down(self, times: int) -> list["Rung"]:
-        """From this one so many rungs down, or as far as it goes; the last one is where that leads."""
+    def way_down(self, times: int) -> list["MemoryFallback"]:
+        """From this one so many steps down, or as far as it goes; the last one is where that leads."""
         way = [self]
         while len(way) <= times and (below := way[-1].below()) is not None:
             way.append(below)
         return way
 
-    def _ladder(self) -> Iterator["Rung"]:
+    def _ladder(self) -> Iterator["MemoryFallback"]:
         """Down from here: nothing stays gathered, then shares wait in host memory, then weights take half."""
         in_host_memory = self.sharding.offloaded
-        yield Rung(ShardingWish(Strategy.FULL_SHARD, 0, in_host_memory), self.weights)
-        yield Rung(ShardingWish(Strategy.FULL_SHARD, 0, True), self.weights)
+        yield MemoryFallback(ShardingOptions(Strategy.FULL_SHARD, 0, in_host_memory), self.weights)
+        yield MemoryFallback(ShardingOptions(Strategy.FULL_SHARD, 0, True), self.weights)
         # Weights in fp8 are as small already.
         smallest = self.weights if self.weights == Weights.FP8 else Weights.INT8
-        yield Rung(ShardingWish(Strategy.FULL_SHARD, 0, True), smallest)
+        yield MemoryFallback(ShardingOptions(Strategy.FULL_SHARD, 0, True), smallest)

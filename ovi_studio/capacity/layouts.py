@@ -73,7 +73,7 @@ class Strategy(StrEnum):
 
 
 @dataclass(frozen=True)
-class ShardingWish:
+class ShardingOptions:
     """What a person decides about the weights on several ranks; what is None is decided by the plan."""
 
     strategy: Strategy | None = None
@@ -90,7 +90,7 @@ class ShardingWish:
         return found + ["--fsdp-offload"] * self.offloaded
 
 
-PLANNED = ShardingWish()
+PLANNED = ShardingOptions()
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace, studio, teacher, work: Path) -> None:  # type: ignore[no-untyped-def]
-    from ovi_studio.training.distil import distil, gap
+    from ovi_studio.training.distil import distil, distillation_error
     from ovi_studio.training.lora import LoraCard, LoraSettings, add_lora, fill_lora, save_lora
     from ovi_studio.training.settings import TrainSettings
     from ovi_studio.training.trajectories import TrajectoryDataset
@@ -116,7 +116,7 @@ def _train(options: argparse.Namespace, studio, teacher, work: Path) -> None:  #
     kept = min(HELD_OUT, len(ways) // 5)
     held_out = ways.batch(range(len(ways) - kept, len(ways)))
     ways.paths = ways.paths[:-kept]
-    before = gap(transformer, held_out, sigmas)
+    before = distillation_error(transformer, held_out, sigmas)
     lora = LoraSettings(rank=options.rank)
     add_lora(transformer, lora, options.seed)
     if options.start is not None:
@@ -142,7 +142,7 @@ def _train(options: argparse.Namespace, studio, teacher, work: Path) -> None:  #
         transformer, ways, sigmas, settings, work / "run",
         export=lambda weights, _: save_lora(weights, options.out, lora, card),
     )  # fmt: skip
-    after = gap(transformer, held_out, sigmas)
+    after = distillation_error(transformer, held_out, sigmas)
     print(f"Distance from the teacher on {kept} trajectories that were not trained on, mean squared:")
     for tower, old, new in zip(("video", "audio"), before, after, strict=True):
         print(f"  {tower}: {old:.4f} with {steps} passes of the model, {new:.4f} with the adapter")

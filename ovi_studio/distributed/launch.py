@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ovi_studio.capacity.layouts import MAX_GPUS, ShardingWish, Strategy, sharing_counts
+from ovi_studio.capacity.layouts import MAX_GPUS, ShardingOptions, Strategy, sharing_counts
 from ovi_studio.core.errors import JobError
 from ovi_studio.distributed.ranks import launched
 
@@ -46,12 +46,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fsdp-offload", action="store_true", help="let each GPU's share wait in host memory")
 
 
-def sharding_wish(options: argparse.Namespace) -> ShardingWish:
+def sharding_wish(options: argparse.Namespace) -> ShardingOptions:
     """What the options say about the weights; raises `JobError` for what cannot be."""
     if options.resident_blocks is not None and options.resident_blocks < 0:
         raise JobError(f"The number of resident blocks must be 0 or more, not {options.resident_blocks}.")
     strategy = None if options.fsdp_strategy is None else Strategy(options.fsdp_strategy)
-    return ShardingWish(strategy, options.resident_blocks, options.fsdp_offload)
+    return ShardingOptions(strategy, options.resident_blocks, options.fsdp_offload)
 
 
 def launch_if_several(gpus: int | None, module: str, arguments: Sequence[str]) -> None:

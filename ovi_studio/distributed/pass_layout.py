@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ovi_studio.models.token_layout import WHOLE, Whole
+from ovi_studio.models.token_layout import UNSHARDED, TokenLayout
 
 P = TypeVar("P")
 Velocities = tuple[Tensor, Tensor]
@@ -22,14 +22,14 @@ Velocities = tuple[Tensor, Tensor]
 class Layout:
     """One process: all passes are computed here."""
 
-    split: Whole = WHOLE
+    token_layout: TokenLayout = UNSHARDED
     """Where the video tokens are."""
 
     def own(self, passes: Sequence[P]) -> Sequence[P]:
         """The passes that this rank computes."""
         return passes
 
-    def hand_round(self, results: Sequence[Velocities], passes: int) -> Sequence[Velocities]:
+    def exchange_velocities(self, results: Sequence[Velocities], passes: int) -> Sequence[Velocities]:
         """The results of all passes, in their order, from those of `own`."""
         return results
 
@@ -42,8 +42,8 @@ class SharedLayout(Layout):
         split: where the video tokens of a pass are.
     """
 
-    def __init__(self, halves: int, split: Whole) -> None:
-        self.split = split
+    def __init__(self, halves: int, token_layout: TokenLayout) -> None:
+        self.token_layout = token_layout
         self._halves = halves
         self._ranks_of_half = dist.get_world_size() // halves
         self._half = dist.get_rank() // self._ranks_of_half
@@ -51,7 +51,7 @@ class SharedLayout(Layout):
     def own(self, passes: Sequence[P]) -> Sequence[P]:
         return passes if self._halves == 1 else passes[self._half : self._half + 1]
 
-    def hand_round(self, results: Sequence[Velocities], passes: int) -> Sequence[Velocities]:
+    def exchange_velocities(self, results: Sequence[Velocities], passes: int) -> Sequence[Velocities]:
         shapes = [result.shape for result in results[0]]
         handed = []
         for index in range(passes):
@@ -64,4 +64,4 @@ class SharedLayout(Layout):
         return handed
 
 
-HERE = Layout()
+SINGLE_PROCESS = Layout()

@@ -66,9 +66,9 @@ class Ranks:
 
     def layout(self, heads: int, video_tokens: int, *, guided: bool) -> "Layout":
         """How a clip of a model with so many heads lies on the ranks."""
-        from ovi_studio.distributed.pass_layout import HERE
+        from ovi_studio.distributed.pass_layout import SINGLE_PROCESS
 
-        return HERE
+        return SINGLE_PROCESS
 
     @contextmanager
     def agreed(self) -> Iterator[None]:
@@ -93,7 +93,7 @@ class Group(Ranks):
         import torch
         import torch.distributed as dist
 
-        from ovi_studio.distributed.watchdog import Vigil
+        from ovi_studio.distributed.watchdog import PeerWatchdog
         from ovi_studio.models.device import compute_device
 
         on_gpu = torch.cuda.is_available()
@@ -105,7 +105,7 @@ class Group(Ranks):
         self._hosts = dist.new_group(backend="gloo", timeout=_PATIENCE)
         self._idle = dist.new_group(backend="gloo", timeout=_IDLE)
         self._sharers: dict[int, list[dist.ProcessGroup]] = {}
-        self.vigil = Vigil(self.everybody(os.getpid()))
+        self.watchdog = PeerWatchdog(self.everybody(os.getpid()))
         self._notes = Path(self.tell(tempfile.mkdtemp(prefix="ovi-ranks-") if self.leads else None))
 
     def tell(self, value: T | None = None) -> T:
@@ -139,11 +139,11 @@ class Group(Ranks):
     def layout(self, heads: int, video_tokens: int, *, guided: bool) -> "Layout":
         from ovi_studio.distributed.pass_layout import SharedLayout
         from ovi_studio.distributed.sequence import SequenceParallel
-        from ovi_studio.models.token_layout import WHOLE
+        from ovi_studio.models.token_layout import UNSHARDED
 
         halves, sequence = layout_for(self.count, heads, guided=guided)
         if sequence == 1:
-            return SharedLayout(halves, WHOLE)
+            return SharedLayout(halves, UNSHARDED)
         return SharedLayout(halves, SequenceParallel(self._sharing(sequence), video_tokens))
 
     def note_lack_of_memory(self) -> None:
@@ -158,7 +158,7 @@ class Group(Ranks):
         import torch.distributed as dist
 
         dist.barrier(group=self._hosts)
-        self.vigil.end()
+        self.watchdog.end()
         # Whoever goes before the others have said so would be missed.
         dist.barrier(group=self._hosts)
         if self.leads:

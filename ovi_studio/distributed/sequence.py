@@ -23,10 +23,10 @@ from torch.nn import functional
 
 from ovi_studio.distributed.partial_attention import attention_with_log_sum
 from ovi_studio.models.rotary import RotaryTable
-from ovi_studio.models.token_layout import Heads, Pending, Whole
+from ovi_studio.models.token_layout import Deferred, Heads, TokenLayout
 
 
-class SequenceParallel(Whole):
+class SequenceParallel(TokenLayout):
     """This rank's part of the video tokens of one clip.
 
     Args:
@@ -47,30 +47,30 @@ class SequenceParallel(Whole):
         """This rank's tokens without padding; none, if there are fewer tokens than ranks."""
         return max(0, min(self._share, self._tokens - self._first))
 
-    def share(self, tokens: Tensor) -> Tensor:
+    def shard(self, tokens: Tensor) -> Tensor:
         part = tokens[:, self._first : self._first + self.own]
         return functional.pad(part, (0, 0, 0, self._share - self.own))
 
-    def share_table(self, table: RotaryTable) -> RotaryTable:
+    def shard_table(self, table: RotaryTable) -> RotaryTable:
         padding = (0, 0, 0, 0, 0, self._share - self.own)
         parts = (values[self._first : self._first + self.own] for values in table)
         return RotaryTable(*(functional.pad(part, padding) for part in parts))
 
-    def share_rows(self, rows: Tensor, boundary: int) -> tuple[Tensor, int]:
+    def shard_rows(self, rows: Tensor, boundary: int) -> tuple[Tensor, int]:
         before = min(max(0, boundary - self._first), self._share)
         if before == 0:
             return rows[:, -1:], 0
         return (rows[:, :1], 0) if before == self._share else (rows, before)
 
-    def join(self, tokens: Tensor) -> Tensor:
+    def all_gather(self, tokens: Tensor) -> Tensor:
         gathered = tokens.new_empty(self._ranks, *tokens.shape)
         dist.all_gather_into_tensor(gathered.flatten(0, 1), tokens.contiguous(), group=self._group)
         return gathered.transpose(0, 1).flatten(1, 2)[:, : self._tokens]
 
     @torch.compiler.disable
-    def to_heads(self, heads: Heads) -> Pending[Heads]:
-        batch, share, count, width = heads[0].shape
-        shape = torch.Size((self._ranks, len(heads), batch, share, count // self._ranks, width))
+    def to_heads(self, heads: Heads) -> Deferred[Heads]:
+        batch, shard, count, width = heads[0].shape
+        shape = torch.Size((self._ranks, len(heads), batch, shard, count // self._ranks, width))
         outgoing, incoming = (self._buffer(name, shape, heads[0]) for name in ("heads out", "heads in"))
         for index, x in enumerate(heads):
             outgoing[:, index] = x.unflatten(2, (self._ranks, -1)).permute(2, 0, 1, 3, 4)
@@ -96,7 +96,7 @@ class SequenceParallel(Whole):
         return incoming.permute(1, 2, 0, 3, 4).flatten(2, 3)
 
     @torch.compiler.disable
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, backend: AttentionBackendName) -> Pending[Tensor]:
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, backend: AttentionBackendName) -> Deferred[Tensor]:
         partial, log_sum = attention_with_log_sum(query, key[:, : self.own], value[:, : self.own])
         log_sums = self._buffer("log sums", torch.Size((self._ranks, *log_sum.shape)), log_sum)
         dist.all_gather_into_tensor(log_sums.flatten(0, 1), log_sum, group=self._group)

@@ -26,7 +26,7 @@ from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, register_fsdp_f
 from transformers import UMT5EncoderModel
 
 from ovi_studio.capacity.host import host_memory, require_host_memory
-from ovi_studio.capacity.layouts import Demand, Gpus, ShardingWish, Strategy, layout_for, plan_layout
+from ovi_studio.capacity.layouts import Demand, Gpus, ShardingOptions, Strategy, layout_for, plan_layout
 from ovi_studio.checkpoints.layout import Inventory
 from ovi_studio.checkpoints.load import (
     Models,
@@ -73,7 +73,7 @@ class Sharding:
         return gathered if self.strategy is Strategy.NO_SHARD else max(0, min(gathered, blocks) - less)
 
 
-def settle(wish: ShardingWish, variant: Variant, ranks: Ranks, weights: str = "bf16") -> Sharding:
+def resolve_sharding(wish: ShardingOptions, variant: Variant, ranks: Ranks, weights: str = "bf16") -> Sharding:
     """What was wished for, and for the rest what the plan makes of the GPUs that are here; the same on all ranks.
 
     Args:

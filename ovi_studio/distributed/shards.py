@@ -65,7 +65,7 @@ def is_sharded(model: nn.Module) -> bool:
     return hasattr(model, "reshard")
 
 
-def let_go(model: nn.Module) -> None:
+def reshard(model: nn.Module) -> None:
     """Free what is gathered of a sharded model: until it is gathered again it can be written, and takes no memory."""
     for module in model.modules():
         if hasattr(module, "reshard"):

@@ -1,4 +1,4 @@
-"""`Vigil`: ends this process within a second when another rank or the launcher is gone.
+"""`PeerWatchdog`: ends this process within a second when another rank or the launcher is gone.
 
 Without it the others would wait for a dead rank in a collective, some kinds of them until their timeout of minutes, and
 ranks whose launcher was killed would go on for nobody. A thread, because the main thread is in that collective.
@@ -18,7 +18,7 @@ LOST = 1
 log = logging.getLogger(__name__)
 
 
-class Vigil:
+class PeerWatchdog:
     """Begins when it is made.
 
     Args:
@@ -26,12 +26,12 @@ class Vigil:
     """
 
     def __init__(self, ranks: Sequence[int]) -> None:
-        self.last_will: Callable[[], None] | None = None
-        """Called before this process ends, in the vigil's thread."""
+        self.on_peer_loss: Callable[[], None] | None = None
+        """Called before this process ends, in the watchdog's thread."""
         self._others = [pid for pid in ranks if pid != os.getpid()]
         self._launcher = os.getppid()
         self._over = threading.Event()
-        threading.Thread(target=self._watch, name="vigil", daemon=True).start()
+        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def end(self) -> None:
         """From now on others may leave."""
@@ -47,7 +47,7 @@ class Vigil:
                 return
             log.error("Process %s is gone; without it this rank cannot go on.", gone[0] if gone else self._launcher)
             try:
-                if self.last_will is not None:
-                    self.last_will()
+                if self.on_peer_loss is not None:
+                    self.on_peer_loss()
             finally:
                 os._exit(LOST)

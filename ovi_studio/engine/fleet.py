@@ -10,7 +10,7 @@ import threading
 from collections.abc import Sequence
 
 from ovi_studio.core.errors import JobError
-from ovi_studio.engine.seat import Seat
+from ovi_studio.engine.slot import EngineSlot
 from ovi_studio.engine.supervisor import Condition, Supervision, Supervisor
 from ovi_studio.queue.store import Store
 
@@ -19,7 +19,7 @@ _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _FROM_BAD_TO_GOOD = (Condition.DOWN, Condition.WAITING, Condition.STARTING, Condition.RUNNING, Condition.STOPPED)
 
 
-def seats(count: int, visible: str | None) -> list[Seat]:
+def slots(count: int, visible: str | None) -> list[EngineSlot]:
     """One for each of `count` GPUs.
 
     Args:
@@ -30,21 +30,21 @@ def seats(count: int, visible: str | None) -> list[Seat]:
     if not 1 <= count <= MAX_ENGINES:
         raise JobError(f"The number of engines must be from 1 to {MAX_ENGINES}, not {count}.")
     if count == 1:
-        return [Seat()]
+        return [EngineSlot()]
     devices = (
         [str(index) for index in range(count)] if visible is None else [d for d in visible.split(",") if d.strip()]
     )
     if len(devices) < count:
         raise JobError(f"{count} engines need {count} GPUs, but {_VISIBLE} names {len(devices)}; start fewer engines.")
-    return [Seat.numbered(number, {_VISIBLE: devices[number]}) for number in range(count)]
+    return [EngineSlot.numbered(number, {_VISIBLE: devices[number]}) for number in range(count)]
 
 
 class Fleet:
-    """Looks after an engine in every seat; `start`, then `stop`."""
+    """Looks after an engine in every slot; `start`, then `stop`."""
 
     def __init__(self, store: Store, command: Sequence[str], engines: int, **options: object) -> None:
-        places = seats(engines, os.environ.get(_VISIBLE))
-        self._supervisors = [Supervisor(store, command, seat=seat, **options) for seat in places]
+        places = slots(engines, os.environ.get(_VISIBLE))
+        self._supervisors = [Supervisor(store, command, slot=slot, **options) for slot in places]
 
     def start(self) -> None:
         """Begin; raises `JobError` if another web process serves this database."""

@@ -23,15 +23,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ovi_studio.capacity.advice import free_unused_memory, shortage_advice, stepped_down
-from ovi_studio.capacity.fallback import Rung
+from ovi_studio.capacity.fallback import MemoryFallback
 from ovi_studio.capacity.tiers import Tier, tier_below
 from ovi_studio.checkpoints.layout import complete_variants
 from ovi_studio.core.errors import JobError, Stopped, is_out_of_memory
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.variants import Variant, known_variants
 from ovi_studio.distributed.ranks import join_ranks, launched
-from ovi_studio.engine.seat import Seat
-from ovi_studio.engine.watch import Watch
+from ovi_studio.engine.monitor import JobMonitor
+from ovi_studio.engine.slot import EngineSlot
 from ovi_studio.media.clip_files import check_writable, write_clip
 from ovi_studio.queue.database import Database
 from ovi_studio.queue.estimates import remember_pace
@@ -40,9 +40,9 @@ from ovi_studio.queue.locks import is_held
 from ovi_studio.queue.model import EngineState, Job, Phase, Verdict
 from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.queue.recovery import recover_dead
-from ovi_studio.queue.store import PAUSED, RUNGS_DOWN, Store, steps_down
-from ovi_studio.queue.work import Work
-from ovi_studio.runtime.leader import Leading, follow, lead
+from ovi_studio.queue.store import FALLBACK_LEVEL, PAUSED, Store, steps_down
+from ovi_studio.queue.work import EngineSession
+from ovi_studio.runtime.leader import LeaderRunner, run_follower, run_leader
 from ovi_studio.runtime.preview import Previewer
 from ovi_studio.runtime.runner import DEFAULT_MAKER, Maker, MakerOptions, TieredMaker, build_maker
 from ovi_studio.runtime.settings import read_settings
@@ -75,26 +75,26 @@ def run(
         supervised: started by a supervisor, so that the log is all it writes.
     """
     if launched() and not join_ranks().leads:
-        follow(build_maker(maker, _chosen(options, Database(paths))))
+        run_follower(build_maker(maker, _chosen(options, Database(paths))))
         return
     paths.prepare()
     owner = owner or f"engine-{secrets.token_hex(4)}"
-    _start_log(Seat.of(owner).file(paths.log), to_terminal=not supervised)
+    _start_log(EngineSlot.of(owner).file(paths.log), to_terminal=not supervised)
     stop = threading.Event()
     _obey_signals(stop)
     try:
         database = Database(paths)
         recover_dead(database)
         options = _chosen(options, database)
-        with Work(database, owner, supervised=supervised) as work:
+        with EngineSession(database, owner, supervised=supervised) as work:
             if supervised and _has_elder(work):
                 log.info("Another engine serves this queue; this one ends.")
                 return
             log.info("The engine %s starts.", work.owner)
             make = build_maker(maker, options)
-            make = lead(make) if launched() else make
+            make = run_leader(make) if launched() else make
             Engine(work, make, options, stop, supervised=supervised).serve()
-            if isinstance(make, Leading):
+            if isinstance(make, LeaderRunner):
                 make.close()
             log.info("The engine %s ends in order.", work.owner)
     except Exception:
@@ -106,7 +106,13 @@ class Engine:
     """Takes jobs and makes them."""
 
     def __init__(
-        self, work: Work, make: Maker, options: MakerOptions, stop: threading.Event, *, supervised: bool = False
+        self,
+        work: EngineSession,
+        make: Maker,
+        options: MakerOptions,
+        stop: threading.Event,
+        *,
+        supervised: bool = False,
     ) -> None:
         self._work = work
         self._paths = work.database.paths
@@ -119,7 +125,7 @@ class Engine:
         self._said: tuple[EngineState, str | None] | None = None
         self._patrolled = time.monotonic()
         self._job: Job | None = None
-        if isinstance(make, Leading):
+        if isinstance(make, LeaderRunner):
             make.on_loss(self._lose_rank)
 
     def serve(self) -> None:
@@ -150,7 +156,7 @@ class Engine:
         free_unused_memory()
         if not self._persist(ending):
             log.warning("Job %d was not this engine's any more when it ended.", job.number)
-        if isinstance(self._make, Leading) and not self._make.in_step:
+        if isinstance(self._make, LeaderRunner) and not self._make.in_step:
             raise RuntimeError("The ranks are out of step after this error; the engine has to start anew.")
 
     def _lose_rank(self, lacked_memory: bool) -> None:
@@ -166,7 +172,7 @@ class Engine:
             check_writable(self._paths.outputs)
         except JobError as error:
             return partial(self._hold, job, str(error))
-        watch = Watch(self._work, job, self._previewer, self._stop.is_set)
+        watch = JobMonitor(self._work, job, self._previewer, self._stop.is_set)
         start = time.monotonic()
         try:
             clip = self._make(job.spec, watch)
@@ -190,7 +196,7 @@ class Engine:
 
     def _without_memory(self, job: Job) -> Callable[[], bool]:
         """Try a job again in the next smaller tier; fail it with advice if there is none, or if that is forbidden."""
-        if isinstance(self._make, Leading):
+        if isinstance(self._make, LeaderRunner):
             return self._without_memory_on_ranks(job)
         tier = self._make.tier if isinstance(self._make, TieredMaker) else None
         below = None if tier is None else tier_below(tier)
@@ -208,21 +214,21 @@ class Engine:
 
     def _without_memory_on_ranks(self, job: Job) -> Callable[[], bool]:
         """The same for several GPUs, whose engine starts anew: the next one takes less of each GPU."""
-        below = _rung(self._options).below()
+        below = _fallback(self._options).below()
         # Nobody starts another engine after one that a person started.
         allowed = self._supervised and steps_down(self._work.database)
         if below is None or not allowed:
             return partial(self._work.fail, job, self._memory_advice(job.spec, below))
         return partial(self._take_less_of_each, job, below)
 
-    def _take_less_of_each(self, job: Job, below: Rung) -> bool:
+    def _take_less_of_each(self, job: Job, below: MemoryFallback) -> bool:
         released = self._work.release(job, f"Made with {below.arguments}: memory ran out before.")
         database = self._work.database
-        database.put_setting(RUNGS_DOWN, database.setting(RUNGS_DOWN, 0) + 1)
+        database.put_setting(FALLBACK_LEVEL, database.setting(FALLBACK_LEVEL, 0) + 1)
         database.add_notice(stepped_down(job.number, "on a GPU", f"with {below.arguments}"))
         return released
 
-    def _finish(self, job: Job, name: str, seconds: float, watch: Watch, frames: "np.ndarray") -> bool:
+    def _finish(self, job: Job, name: str, seconds: float, watch: JobMonitor, frames: "np.ndarray") -> bool:
         finished = self._work.finish(job, self._paths.outputs / name, seconds)
         log.info("Job %d is done after %.1f s: %s", job.number, seconds, name)
         try:
@@ -270,7 +276,7 @@ class Engine:
             self._patrolled = time.monotonic()
             recover_dead(self._work.database, own=self._work.owner)
 
-    def _memory_advice(self, spec: ClipSpec, below: Tier | Rung | None) -> str:
+    def _memory_advice(self, spec: ClipSpec, below: Tier | MemoryFallback | None) -> str:
         smaller = _smaller_variants(spec, self._options)
         by_itself = "let the queue do so by itself (System tab)"
         return shortage_advice(below, offloaded=self._options.offloaded, smaller=smaller, by_itself=by_itself)
@@ -281,21 +287,23 @@ def _chosen(options: MakerOptions, database: Database) -> MakerOptions:
     options = read_settings(database).added_to(options)
     if not launched():
         return options
-    *lacked, rung = _rung(options).way_down(database.setting(RUNGS_DOWN, 0))
-    return replace(options, sharding=rung.sharding, weights=rung.weights, lacked=tuple(one.arguments for one in lacked))
+    *lacked, fallback = _fallback(options).way_down(database.setting(FALLBACK_LEVEL, 0))
+    return replace(
+        options, sharding=fallback.sharding, weights=fallback.weights, lacked=tuple(one.arguments for one in lacked)
+    )
 
 
-def _rung(options: MakerOptions) -> Rung:
-    return Rung(options.sharding, options.weights)
+def _fallback(options: MakerOptions) -> MemoryFallback:
+    return MemoryFallback(options.sharding, options.weights)
 
 
-def _has_elder(work: Work) -> bool:
+def _has_elder(work: EngineSession) -> bool:
     """Whether another supervised engine was there first and lives: the page that started it was killed at once."""
     engines = Store(work.database).engines()
     elders = engines[[engine.owner for engine in engines].index(work.owner) + 1 :]
-    seat = Seat.of(work.owner)
+    slot = EngineSlot.of(work.owner)
     return any(
-        elder.supervised and seat.owns(elder.owner) and is_held(work.database.paths.owners / f"{elder.owner}.lock")
+        elder.supervised and slot.owns(elder.owner) and is_held(work.database.paths.owners / f"{elder.owner}.lock")
         for elder in elders
     )
 

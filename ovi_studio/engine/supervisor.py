@@ -29,14 +29,14 @@ from typing import Any
 
 import ovi_studio
 from ovi_studio.core.errors import JobError
-from ovi_studio.engine.seat import Seat
+from ovi_studio.engine.slot import EngineSlot
 from ovi_studio.media.small_files import folder_errors
 from ovi_studio.queue.database import Database
 from ovi_studio.queue.locks import Lock, is_held
 from ovi_studio.queue.model import EngineInfo
 from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.queue.recovery import living_engines, recover_dead
-from ovi_studio.queue.store import RUNGS_DOWN, Store
+from ovi_studio.queue.store import FALLBACK_LEVEL, Store
 from ovi_studio.queue.work import ENDED_IN_ORDER
 from ovi_studio.runtime.runner import DEFAULT_MAKER, MakerOptions
 
@@ -117,9 +117,9 @@ class Supervisor:
         *,
         back_off: Sequence[float] = BACK_OFF_SECONDS,
         patience: float = PATIENCE_SECONDS,
-        seat: Seat | None = None,
+        slot: EngineSlot | None = None,
     ) -> None:
-        self._seat = seat or Seat()
+        self._slot = slot or EngineSlot()
         self._store = store
         self._database = store.database
         self._paths = store.paths
@@ -136,7 +136,7 @@ class Supervisor:
 
     def start(self) -> None:
         """Begin; raises `JobError` if another web process serves this database."""
-        if not self._seat.first:
+        if not self._slot.first:
             self._thread.start()
             return
         with folder_errors(self._paths.state):
@@ -149,7 +149,7 @@ class Supervisor:
                     f"{self._paths.outputs}; use its page, end it, or choose another folder with --out."
                 )
             self._lock.write(str(os.getpid()))
-        self._forget_rungs()
+        self._forget_fallbacks()
         self._thread.start()
 
     def stop(self) -> None:
@@ -163,7 +163,7 @@ class Supervisor:
 
     def restart(self) -> None:
         """Let the engine end after its current step, if it runs, and start a new one, also if it was down."""
-        self._forget_rungs()
+        self._forget_fallbacks()
         self._restart.set()
         self._wake.set()
 
@@ -171,9 +171,9 @@ class Supervisor:
         """How it is now."""
         return self._supervision
 
-    def _forget_rungs(self) -> None:
+    def _forget_fallbacks(self) -> None:
         """What somebody starts begins with the plan again, however memory was short before."""
-        self._keep(RUNGS_DOWN, 0)
+        self._keep(FALLBACK_LEVEL, 0)
 
     def _supervise(self) -> None:
         misfires = failures = 0
@@ -201,7 +201,7 @@ class Supervisor:
 
     def _pause(self, end: "_End", misfires: int, failures: int) -> None:
         """Wait as long as it takes to start another engine."""
-        words = tail(self._seat.file(self._paths.last_words)) or tail(self._seat.file(self._paths.log))
+        words = tail(self._slot.file(self._paths.last_words)) or tail(self._slot.file(self._paths.log))
         if misfires >= MAX_MISFIRES:
             reason = (
                 f"The engine ended {misfires} times before it was ready ({end.reason}). Restart it when that is mended."
@@ -220,12 +220,12 @@ class Supervisor:
     def _adopt(self) -> "_Process | None":
         """An engine that lives already, from a web process before this one or started by a person."""
         recover_dead(self._database)
-        alive = [owner for owner in living_engines(self._database) if self._seat.owns(owner)]
+        alive = [owner for owner in living_engines(self._database) if self._slot.owns(owner)]
         return _Process(self._paths, alive[0]) if alive else None
 
     def _spawn(self) -> "_Process":
         self._tell(Supervision(Condition.STARTING))
-        owner = f"{self._seat.name}-{secrets.token_hex(4)}"
+        owner = f"{self._slot.name}-{secrets.token_hex(4)}"
         home = str(Path(ovi_studio.__file__).parents[1])
         search = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
         group: dict[str, Any] = (
@@ -233,13 +233,13 @@ class Supervisor:
             if sys.platform == "win32"
             else {"start_new_session": True}
         )
-        with self._seat.file(self._paths.last_words).open("wb") as words:
+        with self._slot.file(self._paths.last_words).open("wb") as words:
             child = subprocess.Popen(
                 [*self._command, "--owner", owner, "--supervised"],
                 stdin=subprocess.DEVNULL,
                 stdout=words,
                 stderr=words,
-                env={**os.environ, "PYTHONPATH": search, **self._seat.environment},
+                env={**os.environ, "PYTHONPATH": search, **self._slot.environment},
                 **group,
             )
         return _Process(self._paths, owner, child)
@@ -285,7 +285,7 @@ class Supervisor:
 
     def _tell(self, supervision: Supervision) -> None:
         self._supervision = supervision
-        if self._seat.first:
+        if self._slot.first:
             self._keep(_SETTING, asdict(supervision))
 
     def _keep(self, setting: str, value: Any) -> None:

@@ -19,7 +19,7 @@ from torch.nn import functional
 from ovi_studio.models.attention import attention
 from ovi_studio.models.quantized_linear import Int8Linear, side_by_side
 from ovi_studio.models.rotary import RotaryTable, in_parts, rotate
-from ovi_studio.models.token_layout import WHOLE, Pending, Whole
+from ovi_studio.models.token_layout import UNSHARDED, Deferred, TokenLayout
 
 
 class KeyValue(NamedTuple):
@@ -44,7 +44,7 @@ class Stream(NamedTuple):
     """(batch, tokens, dim)"""
     modulation: Modulation
     rotary: RotaryTable
-    split: Whole = WHOLE
+    token_layout: TokenLayout = UNSHARDED
     """Where the tokens are."""
 
 
@@ -62,14 +62,14 @@ class SelfAttention(nn.Module):
         self.norm_k = nn.RMSNorm(dim, eps=eps)
         self.backend = AttentionBackendName.NATIVE
 
-    def forward(self, x: Tensor, rotary: RotaryTable, split: Whole) -> Pending[Tensor]:
+    def forward(self, x: Tensor, rotary: RotaryTable, token_layout: TokenLayout) -> Deferred[Tensor]:
         query, key, value = _side_by_side(x, self.q, self.k, self.v)
         query = rotate(self.heads(self.norm_q(query)), rotary)
         key = rotate(self.heads(self.norm_k(key)), rotary)
-        arrive = split.to_heads((query, key, self.heads(value)))
+        arrive = token_layout.to_heads((query, key, self.heads(value)))
 
         def finish() -> Tensor:
-            result = split.to_tokens(attention(*arrive(), self.backend))
+            result = token_layout.to_tokens(attention(*arrive(), self.backend))
             return _linear(self.o, result.flatten(2))
 
         return finish
@@ -98,11 +98,11 @@ class CrossAttention(SelfAttention):
 
     def forward(  # type: ignore[override]
         self, x: Tensor, rotary: RotaryTable, text: KeyValue, other: Stream
-    ) -> Pending[Tensor]:
+    ) -> Deferred[Tensor]:
         query = self.heads(self.norm_q(_linear(self.q, x)))
         key, value = _side_by_side(self.pre_attn_norm_fusion(other.tokens), self.k_fusion, self.v_fusion)
         key = rotate(self.heads(self.norm_k_fusion(key)), other.rotary)
-        from_other = other.split.attend(rotate(query, rotary), key, self.heads(value), self.backend)
+        from_other = other.token_layout.attend(rotate(query, rotary), key, self.heads(value), self.backend)
         from_text = attention(query, text.key, text.value, self.backend)
         return lambda: _linear(self.o, (from_text + from_other()).flatten(2))
 
@@ -132,14 +132,14 @@ class TowerBlock(nn.Module):
         self.ffn = nn.Sequential(nn.Linear(dim, ffn_dim), nn.GELU(approximate="tanh"), nn.Linear(ffn_dim, dim))
         self.modulation = BlockModulation(dim)
 
-    def attend_to_itself(self, own: Stream, modulation: Sequence[Modulation]) -> Pending[Tensor]:
+    def attend_to_itself(self, own: Stream, modulation: Sequence[Modulation]) -> Deferred[Tensor]:
         shift, scale, gate, *_ = modulation
-        attended = self.self_attn(modulated(self.norm1(own.tokens), shift, scale), own.rotary, own.split)
+        attended = self.self_attn(modulated(self.norm1(own.tokens), shift, scale), own.rotary, own.token_layout)
         return lambda: _gated(own.tokens, attended(), gate)
 
     def attend_to_others(
         self, own: Stream, modulation: Sequence[Modulation], text: KeyValue, other: Stream
-    ) -> Pending[Tensor]:
+    ) -> Deferred[Tensor]:
         *_, shift, scale, gate = modulation
         attended = self.cross_attn(self.norm3(own.tokens), own.rotary, text, other)
 
@@ -154,7 +154,7 @@ class TowerBlock(nn.Module):
         return finish
 
 
-class Visit(NamedTuple):
+class BlockInput(NamedTuple):
     """What one pass brings to a block."""
 
     video: Stream
@@ -174,7 +174,7 @@ class FusionBlock(nn.Module):
         self.video = video
         self.audio = audio
 
-    def forward(self, visits: Sequence[Visit]) -> list[tuple[Tensor, Tensor]]:
+    def forward(self, visits: Sequence[BlockInput]) -> list[tuple[Tensor, Tensor]]:
         """New tokens of both towers for every visit.
 
         One call serves all passes, so that weights which were fetched for it are fetched once; one after the other,
@@ -197,8 +197,8 @@ class FusionBlock(nn.Module):
         x = self.video.attend_to_itself(video, video_modulation)
         y = self.audio.attend_to_itself(audio, audio_modulation)
         # Not by `_replace`: from that torch 2.11's compiler makes an incomplete tuple where ranks exchange tokens.
-        audio = Stream(y(), audio.modulation, audio.rotary, audio.split)
-        video = Stream(x(), video.modulation, video.rotary, video.split)
+        audio = Stream(y(), audio.modulation, audio.rotary, audio.token_layout)
+        video = Stream(x(), video.modulation, video.rotary, video.token_layout)
         del x, y  # with them goes what they held: queries, keys and values
         y = self.audio.attend_to_others(audio, audio_modulation, audio_text, video)
         x = self.video.attend_to_others(video, video_modulation, video_text, audio)

@@ -25,17 +25,17 @@ from torch.nn import functional
 
 from ovi_studio.models.compilation import allow_many_variants
 from ovi_studio.models.fusion_block import (
+    BlockInput,
     FusionBlock,
     KeyValue,
     Modulation,
     SelfAttention,
     Stream,
     TowerBlock,
-    Visit,
     modulated,
 )
 from ovi_studio.models.rotary import RotaryTable, audio_table, video_table
-from ovi_studio.models.token_layout import WHOLE, Whole
+from ovi_studio.models.token_layout import UNSHARDED, TokenLayout
 
 
 class TextContext(NamedTuple):
@@ -227,7 +227,7 @@ class OviTransformer(ModelMixin, ConfigMixin):
         passes: Sequence[Pass],
         *,
         clean_first_frame: bool = False,
-        split: Whole = WHOLE,
+        token_layout: TokenLayout = UNSHARDED,
     ) -> list[tuple[Tensor, Tensor]]:
         """Predicted velocities of every pass, in the shapes of the latents.
 
@@ -249,16 +249,16 @@ class OviTransformer(ModelMixin, ConfigMixin):
         video_time, video_rows = self.video_model.embed_time(steps)
         audio_time, audio_rows = self.audio_model.embed_time(timestep.unsqueeze(1))
 
-        rows = Modulation(*split.share_rows(video_rows, boundary))
+        rows = Modulation(*token_layout.shard_rows(video_rows, boundary))
         start = (
-            Stream(split.share(tokens), rows, split.share_table(rotary[0]), split),
+            Stream(token_layout.shard(tokens), rows, token_layout.shard_table(rotary[0]), token_layout),
             Stream(audio_tokens, Modulation(audio_rows, 0), rotary[1]),
         )
         del tokens, audio_tokens
-        time = Modulation(*split.share_rows(video_time, boundary))
+        time = Modulation(*token_layout.shard_rows(video_time, boundary))
         return [
             (
-                self.video_model.unpatchify(split.join(self.video_model.head(video_tokens, time)), grid),
+                self.video_model.unpatchify(token_layout.all_gather(self.video_model.head(video_tokens, time)), grid),
                 self.audio_model.head(audio_tokens, Modulation(audio_time, 0)),
             )
             for video_tokens, audio_tokens in self._through_blocks(*start, passes)
@@ -270,7 +270,7 @@ class OviTransformer(ModelMixin, ConfigMixin):
         for depth, block in enumerate(self.fusion_blocks):
             there = [index for index, one in enumerate(passes) if one.skip_block != depth]
             visits = [
-                Visit(
+                BlockInput(
                     video._replace(tokens=tokens[index][0]),
                     audio._replace(tokens=tokens[index][1]),
                     passes[index].text.video[depth],

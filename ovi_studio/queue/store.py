@@ -31,7 +31,7 @@ MAX_NAME_LENGTH = 200
 """Characters of a batch's name."""
 PAUSED = "paused"
 """The setting under which the pause is kept."""
-RUNGS_DOWN = "rungs_down"
+FALLBACK_LEVEL = "fallback_level"
 """How many times several GPUs have run out of memory since somebody started the engine (see `capacity.fallback`)."""
 _STEP_DOWN = "retry_in_smaller_tier"
 _AMONG = "id IN (SELECT value FROM json_each(:ids))"

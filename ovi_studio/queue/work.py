@@ -1,4 +1,4 @@
-"""`Work`: the queue as an engine sees it.
+"""`EngineSession`: the queue as an engine sees it.
 
 An engine has a name (its owner name in the store) and holds the lock on the file of that name as long as it lives; who
 can take the lock knows that it is dead (`recovery`). Every method may raise `JobError`.
@@ -23,7 +23,7 @@ FOUND_DEAD = 2
 _REMEMBERED_ENGINES = 20
 
 
-class Work:
+class EngineSession:
     """What one engine does with the queue; a context manager that registers it and takes it off again."""
 
     def __init__(self, database: Database, owner: str, *, supervised: bool = False) -> None:
@@ -32,7 +32,7 @@ class Work:
         self._supervised = supervised
         self._lock: Lock | None = None
 
-    def __enter__(self) -> "Work":
+    def __enter__(self) -> "EngineSession":
         with folder_errors(self.database.paths.owners):
             # Who looks whether this engine is dead holds the lock for a moment.
             self._lock = Lock.wait(self.database.paths.owners / f"{self.owner}.lock", 1)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ovi_studio.adapters.library import AdapterLibrary, default_adapter_directory
 from ovi_studio.capacity.advice import free_unused_memory, shortage_advice
-from ovi_studio.capacity.fallback import Rung
+from ovi_studio.capacity.fallback import MemoryFallback
 from ovi_studio.capacity.tiers import Tier, tier_below
 from ovi_studio.checkpoints.layout import require
 from ovi_studio.core.clip import Clip
@@ -115,10 +115,10 @@ class Generator:
         variant = find_variant(variant_name, self.checkpoint_directory)
         return choose_plan(variant, self.compute.device, self.compute.memory, self.compute.weights).tier.name
 
-    def _below(self, variant_name: str) -> Tier | Rung | None:
+    def _below(self, variant_name: str) -> Tier | MemoryFallback | None:
         """What would take less memory."""
         if self._ranks.count > 1:
-            return Rung(self.compute.sharding, self.compute.weights).below()
+            return MemoryFallback(self.compute.sharding, self.compute.weights).below()
         tier = self.tier(variant_name)
         return None if tier is None else tier_below(tier)
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from ovi_studio.sampling.denoise import OnStep
 
 
-class Leading:
-    """The maker of rank 0; the others `follow`.
+class LeaderRunner:
+    """The maker of rank 0; the others `run_follower`.
 
     Args:
         make: the same on all ranks.
@@ -58,7 +58,7 @@ class Leading:
 
         It is called in another thread, while this one waits for that rank.
         """
-        self._ranks.vigil.last_will = lambda: call(self._ranks.lacked_memory())
+        self._ranks.watchdog.on_peer_loss = lambda: call(self._ranks.lacked_memory())
 
     def close(self) -> None:
         """Let the others go."""
@@ -67,7 +67,7 @@ class Leading:
             self._ranks.close()
 
 
-def follow(make: Maker) -> None:
+def run_follower(make: Maker) -> None:
     """Make what the leader makes until it has nothing more to say."""
     ranks = _group()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -84,9 +84,9 @@ def follow(make: Maker) -> None:
     ranks.close()
 
 
-def lead(make: Maker) -> Leading:
+def run_leader(make: Maker) -> LeaderRunner:
     """The leader's maker, in a process that a launcher started."""
-    return Leading(make, _group())
+    return LeaderRunner(make, _group())
 
 
 def _group() -> Group:

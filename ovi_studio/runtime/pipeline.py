@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ovi_studio.adapters.library import AdapterLibrary, default_adapter_directory
 from ovi_studio.adapters.manager import AdapterManager
 from ovi_studio.capacity.budget import spendable
-from ovi_studio.capacity.layouts import PLANNED, ShardingWish
+from ovi_studio.capacity.layouts import PLANNED, ShardingOptions
 from ovi_studio.capacity.tiers import ALL_RESIDENT, AUTO, MemoryPlan, fitting_tile
 from ovi_studio.checkpoints.hashes import BackgroundHash
 from ovi_studio.checkpoints.layout import Inventory
@@ -31,9 +31,9 @@ from ovi_studio.core.spec import ClipSpec, clip_size
 from ovi_studio.core.variants import LATENT_STRIDE, Part, Variant
 from ovi_studio.core.weight_formats import Weights
 from ovi_studio.distributed.decode import decode_pieces
-from ovi_studio.distributed.pass_layout import HERE, Layout
+from ovi_studio.distributed.pass_layout import SINGLE_PROCESS, Layout
 from ovi_studio.distributed.ranks import ALONE, Ranks
-from ovi_studio.distributed.shards import let_go
+from ovi_studio.distributed.shards import reshard
 from ovi_studio.media.pictures import read_picture
 from ovi_studio.models import video_vae
 from ovi_studio.models.attention import choose_backend
@@ -70,7 +70,7 @@ class Compute:
     """Float32 products and convolutions, those of the audio codec, may be rounded to TF32 on a GPU."""
     offloaded: bool = False
     """Models wait in host memory and are on the device only while they are used, whatever the memory tier."""
-    sharding: ShardingWish = PLANNED
+    sharding: ShardingOptions = PLANNED
     """How the weights lie on several ranks."""
     weights: str = AUTO
     """A number format of `core.weight_formats`, or the memory tier's."""
@@ -157,9 +157,9 @@ class Pipeline:
         sharding = None
         if ranks.count > 1:
             # Imports Accelerate, which one process does not need.
-            from ovi_studio.distributed.sharding import load_shared, settle
+            from ovi_studio.distributed.sharding import load_shared, resolve_sharding
 
-            sharding = settle(compute.sharding, inventory.variant, ranks, plan.weights)
+            sharding = resolve_sharding(compute.sharding, inventory.variant, ranks, plan.weights)
             models = load_shared(inventory, home, compute.dtype, sharding, ranks, plan.weights)
         else:
             check_host_memory(inventory.variant, plan, compute.device, offloaded=compute.offloaded)
@@ -229,7 +229,7 @@ class Pipeline:
         first_frame: Tensor | None = None,
         skip_block: int | None = None,
         on_step: OnStep | None = None,
-        layout: Layout = HERE,
+        layout: Layout = SINGLE_PROCESS,
     ) -> Latents:
         """The sampling loop with this pipeline's transformer and the adapters that it was given last."""
         transformer = self.models.transformer
@@ -258,7 +258,7 @@ class Pipeline:
                     transformer, noise, guidance(), schedule, first_frame=first_frame, layout=layout, **hooks
                 )
             finally:
-                let_go(transformer)  # decoding needs the memory
+                reshard(transformer)  # decoding needs the memory
 
     def decode_audio(self, latents: Tensor) -> Tensor:
         """Audio latents (length, channels) -> samples (length * 512,), float32 in [-1, 1], on the host."""

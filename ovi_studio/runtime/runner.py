@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from ovi_studio.capacity.layouts import PLANNED, ShardingWish
+from ovi_studio.capacity.layouts import PLANNED, ShardingOptions
 from ovi_studio.capacity.tiers import AUTO
 from ovi_studio.core.clip import Clip
 from ovi_studio.core.spec import ClipSpec
@@ -66,7 +66,7 @@ class MakerOptions:
     """None is the default one (see `adapters.library`)."""
     gpus: int | None = None
     """That make a clip together; None: as many as there are and can share one."""
-    sharding: ShardingWish = PLANNED
+    sharding: ShardingOptions = PLANNED
     """How the weights lie on them."""
     weights: str = AUTO
     memory: str = AUTO

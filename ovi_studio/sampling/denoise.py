@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ovi_studio.core.spec import Solver
-from ovi_studio.distributed.pass_layout import HERE, Layout
+from ovi_studio.distributed.pass_layout import SINGLE_PROCESS, Layout
 from ovi_studio.models.transformer import OviTransformer
 from ovi_studio.sampling.guidance import Guidance, guided_velocity
 from ovi_studio.sampling.solvers import Scheduler, advance, build_scheduler, timesteps
@@ -75,7 +75,7 @@ def denoise(
     first_frame: Tensor | None = None,
     on_step: OnStep | None = None,
     before_step: BeforeStep | None = None,
-    layout: Layout = HERE,
+    layout: Layout = SINGLE_PROCESS,
 ) -> Latents:
     """Walk from noise to latents.
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ovi_studio.distributed.pass_layout import HERE, Layout
+from ovi_studio.distributed.pass_layout import SINGLE_PROCESS, Layout
 from ovi_studio.models.transformer import OviTransformer, Pass, TextContext
 
 
@@ -32,7 +32,7 @@ def guided_velocity(
     guidance: Guidance,
     *,
     clean_first_frame: bool,
-    layout: Layout = HERE,
+    layout: Layout = SINGLE_PROCESS,
 ) -> tuple[Tensor, Tensor]:
     """Velocities of video (batch, channels, frames, height, width) and audio (batch, length, channels).
 
@@ -41,13 +41,14 @@ def guided_velocity(
     passes = [Pass(guidance.positive)]
     if guidance.negative is not None:
         passes.append(Pass(guidance.negative, guidance.skip_block))
-    clip = {"clean_first_frame": clean_first_frame, "split": layout.split}
+    clip = {"clean_first_frame": clean_first_frame, "token_layout": layout.token_layout}
     own = model.velocities(video, audio, timestep, layout.own(passes), **clip)
-    towards, *away = layout.hand_round(own, len(passes))
-    if not away:
-        return towards
-    (video_away, audio_away), (video_towards, audio_towards) = away[0], towards
-    return (
-        torch.lerp(video_away.float(), video_towards.float(), guidance.video_scale),
-        torch.lerp(audio_away.float(), audio_towards.float(), guidance.audio_scale),
+    cond, *uncond = layout.exchange_velocities(own, len(passes))
+    if not uncond:
+        return cond
+    scales = guidance.video_scale, guidance.audio_scale
+    video, audio = (
+        torch.lerp(negative.float(), positive.float(), scale)
+        for negative, positive, scale in zip(uncond[0], cond, scales, strict=True)
     )
+    return video, audio

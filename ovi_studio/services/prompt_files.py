@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from ovi_studio.capacity.layouts import MAX_GPUS, PLANNED, ShardingWish, Strategy
+from ovi_studio.capacity.layouts import MAX_GPUS, PLANNED, ShardingOptions, Strategy
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.spec import ClipSpec, merge_settings
 from ovi_studio.core.variants import find_variant
@@ -55,7 +55,7 @@ class OfficialRun:
     cpu_offload: bool
     gpus: int | None
     """That make a clip together; None: all."""
-    sharding: ShardingWish
+    sharding: ShardingOptions
     """How the weights lie on them."""
     tensor_cores: bool
     """Also for layers in float32, which then compute in TF32; bf16 always uses them."""
@@ -337,11 +337,11 @@ def _refuse_unsupported(config: Mapping[str, Any], path: Path) -> None:
         raise JobError(f"{path} must set each_example_n_times to a number from 1 to {MAX_CLIPS}.")
 
 
-def _sharding(config: Mapping[str, Any]) -> ShardingWish:
+def _sharding(config: Mapping[str, Any]) -> ShardingOptions:
     """Without FSDP every GPU holds all weights, as in the official code; with it the text encoder is sharded too."""
     if not config["use_fsdp"]:
-        return ShardingWish(Strategy.NO_SHARD) if config["sp_size"] > 1 else PLANNED
-    return ShardingWish(Strategy(config["fsdp_sharding_strategy"]), offloaded=config["fsdp_cpu_offload"])
+        return ShardingOptions(Strategy.NO_SHARD) if config["sp_size"] > 1 else PLANNED
+    return ShardingOptions(Strategy(config["fsdp_sharding_strategy"]), offloaded=config["fsdp_cpu_offload"])
 
 
 def _variant(config: Mapping[str, Any]) -> str:

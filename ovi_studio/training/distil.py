@@ -22,7 +22,7 @@ from ovi_studio.training.cache import Order, generator_for
 from ovi_studio.training.flow import Losses, Predict, VelocityModel
 from ovi_studio.training.settings import TrainSettings
 from ovi_studio.training.trainer import Export, OnProgress, run_training
-from ovi_studio.training.trajectories import TrajectoryDataset, Ways
+from ovi_studio.training.trajectories import Trajectories, TrajectoryDataset
 
 OWN_WAY = 0.5
 """Part of the batches that start from the student's own points."""
@@ -53,15 +53,15 @@ def distil(
         # All samples of a batch are at the same step: the student can then walk there together.
         step = int(torch.randint(len(sigmas) - 1, (), generator=generator))
         own = bool(torch.rand((), generator=generator) < OWN_WAY)
-        return step_loss(predict, _to(ways.batch(chosen), accelerator.device), sigmas, step, own_way=own)
+        return step_loss(predict, _to(ways.batch(chosen), accelerator.device), sigmas, step, on_policy=own)
 
     run_training(transformer, loss_of, settings, folder, export=export, on_progress=on_progress)
 
 
-def step_loss(predict: Predict, ways: Ways, sigmas: Sequence[float], step: int, *, own_way: bool) -> Losses:
+def step_loss(predict: Predict, ways: Trajectories, sigmas: Sequence[float], step: int, *, on_policy: bool) -> Losses:
     """Losses of the velocity that leads from the point at `step` to the teacher's next one."""
     video, audio = ways.video[:, step], ways.audio[:, step]
-    if own_way and step:
+    if on_policy and step:
         video, audio = student_walk(predict, ways, sigmas[: step + 1])
     span = sigmas[step] - sigmas[step + 1]
     velocity, audio_velocity = _velocity(predict, ways, video, audio, sigmas[step])
@@ -72,7 +72,7 @@ def step_loss(predict: Predict, ways: Ways, sigmas: Sequence[float], step: int, 
 
 
 @torch.no_grad()
-def student_walk(predict: Predict, ways: Ways, sigmas: Sequence[float]) -> tuple[Tensor, Tensor]:
+def student_walk(predict: Predict, ways: Trajectories, sigmas: Sequence[float]) -> tuple[Tensor, Tensor]:
     """Where the student itself comes to from the ways' noise, along these sigmas: one pass each, Euler."""
     video, audio = ways.video[:, 0], ways.audio[:, 0]
     for sigma, following in itertools.pairwise(sigmas):
@@ -82,7 +82,7 @@ def student_walk(predict: Predict, ways: Ways, sigmas: Sequence[float]) -> tuple
     return video, audio
 
 
-def gap(transformer: OviTransformer, ways: Ways, sigmas: Sequence[float]) -> tuple[float, float]:
+def distillation_error(transformer: OviTransformer, ways: Trajectories, sigmas: Sequence[float]) -> tuple[float, float]:
     """Mean squared distance of the student's clean latents from the teacher's, for video and audio."""
     predict = VelocityModel(transformer)
     device, dtype = next(transformer.parameters()).device, transformer.dtype
@@ -96,10 +96,12 @@ def gap(transformer: OviTransformer, ways: Ways, sigmas: Sequence[float]) -> tup
     )
 
 
-def _velocity(predict: Predict, ways: Ways, video: Tensor, audio: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
+def _velocity(
+    predict: Predict, ways: Trajectories, video: Tensor, audio: Tensor, sigma: float
+) -> tuple[Tensor, Tensor]:
     timestep = torch.full((video.shape[0],), sigma * TRAIN_TIMESTEPS, device=video.device)
     return predict(video, audio, timestep, ways.text, ways.text, clean_first_frame=False)
 
 
-def _to(ways: Ways, device: torch.device) -> Ways:
-    return Ways(ways.video.to(device), ways.audio.to(device), ways.text.to(device))
+def _to(ways: Trajectories, device: torch.device) -> Trajectories:
+    return Trajectories(ways.video.to(device), ways.audio.to(device), ways.text.to(device))

@@ -119,7 +119,7 @@ def write_trajectories(
 
 
 @dataclass(frozen=True)
-class Ways:
+class Trajectories:
     """A batch of trajectories."""
 
     video: Tensor
@@ -151,11 +151,11 @@ class TrajectoryDataset:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def batch(self, indices: Sequence[int]) -> Ways:
+    def batch(self, indices: Sequence[int]) -> Trajectories:
         """These trajectories."""
         read = [self._read(index) for index in indices]
         videos, audios, texts = zip(*read, strict=True)
-        return Ways(torch.stack(videos), torch.stack(audios), pad_sequence(list(texts), batch_first=True))
+        return Trajectories(torch.stack(videos), torch.stack(audios), pad_sequence(list(texts), batch_first=True))
 
     def _read(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
         with safe_open(self.paths[index], framework="pt") as file:

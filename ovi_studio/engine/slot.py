@@ -1,4 +1,4 @@
-"""`Seat`: the place of one engine beside others. Imports no torch."""
+"""`EngineSlot`: the place of one engine beside others. Imports no torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ _FIRST = "engine"
 
 
 @dataclass(frozen=True)
-class Seat:
+class EngineSlot:
     """Where one engine at a time works."""
 
     name: str = _FIRST
@@ -17,13 +17,13 @@ class Seat:
     """What their processes have in addition: which GPU they may see."""
 
     @classmethod
-    def numbered(cls, number: int, environment: Mapping[str, str]) -> "Seat":
+    def numbered(cls, number: int, environment: Mapping[str, str]) -> "EngineSlot":
         """From 0."""
         return cls(f"{_FIRST}{number}" if number else _FIRST, environment)
 
     @classmethod
-    def of(cls, owner: str) -> "Seat":
-        """The seat of an engine; one with a name that a person gave it has the first."""
+    def of(cls, owner: str) -> "EngineSlot":
+        """The slot of an engine; one with a name that a person gave it has the first."""
         name = owner.rpartition("-")[0]
         return cls(name) if name.removeprefix(_FIRST).isdigit() else cls()
 
@@ -34,8 +34,8 @@ class Seat:
 
     def owns(self, owner: str) -> bool:
         """Whether the engine with this name belongs here."""
-        return Seat.of(owner).name == self.name
+        return EngineSlot.of(owner).name == self.name
 
     def file(self, path: Path) -> Path:
-        """This seat's own file beside that of the first."""
+        """This slot's own file beside that of the first."""
         return path if self.first else path.with_stem(f"{path.stem}-{self.name}")

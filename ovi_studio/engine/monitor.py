@@ -1,4 +1,4 @@
-"""`Watch`: follows one job, writes its progress to the store, and ends it when the store says so."""
+"""`JobMonitor`: follows one job, writes its progress to the store, and ends it when the store says so."""
 
 import logging
 import statistics
@@ -11,7 +11,7 @@ from ovi_studio.core.errors import JobError, Stopped
 from ovi_studio.queue.estimates import Pace, recall_pace
 from ovi_studio.queue.files import part, preview_path
 from ovi_studio.queue.model import Job, Phase, Progress, Verdict
-from ovi_studio.queue.work import Work
+from ovi_studio.queue.work import EngineSession
 from ovi_studio.runtime.settings import read_settings
 
 if TYPE_CHECKING:
@@ -28,10 +28,10 @@ PREVIEWS = 12
 log = logging.getLogger(__name__)
 
 
-class Watch:
+class JobMonitor:
     """A `Report` that raises `Stopped` when the job is to end; `verdict` then says why."""
 
-    def __init__(self, work: Work, job: Job, previewer: "Previewer", stopping: "Callable[[], bool]") -> None:
+    def __init__(self, work: EngineSession, job: Job, previewer: "Previewer", stopping: "Callable[[], bool]") -> None:
         self.verdict = Verdict.CONTINUE
         self.latents: Tensor | None = None
         """Of the last step."""
