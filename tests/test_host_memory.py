@@ -101,21 +101,28 @@ def test_what_is_missing_is_said_with_what_would_need_less(machine: Callable[[in
         require_host_memory(38e9, "x", "or y")
 
 
-def test_a_tier_asks_for_host_memory_and_a_model_that_stays_on_the_gpu_does_not(
+def test_a_tier_asks_for_what_is_packed_and_converted_and_not_for_what_files_can_give_again(
     machine: Callable[[int], None], cuda: Cuda
 ) -> None:
     cuda(80)
-    machine(32)
     device = compute_device()
-    check_host_memory(LONG, choose_plan(LONG, device), device, offloaded=False)
-    with pytest.raises(JobError, match="--weights int8"):
-        check_host_memory(LONG, choose_plan(LONG, device), device, offloaded=True)
-    with pytest.raises(JobError, match="--weights int8"):
-        check_host_memory(LONG, choose_plan(LONG, device, "24"), device, offloaded=False)
-    check_host_memory(LONG, choose_plan(LONG, device, "24", "int8"), device, offloaded=False)
+
+    def check(memory: str, weights: str = "auto", *, offloaded: bool = False) -> None:
+        check_host_memory(LONG, choose_plan(LONG, device, memory, weights), device, offloaded=offloaded)
+
+    machine(8)
+    check("max")
+    check("max", offloaded=True)  # everything waits as its file has it
+    with pytest.raises(JobError, match=r"needs 21 GB of host memory"):
+        check("24")  # ten streamed blocks and the text encoder's
+    machine(32)  # the files alone have 37 GB
+    check("24")
+    check("8")
+    with pytest.raises(JobError, match=r"needs 36 GB of host memory"):
+        check("8", "bf16")
     machine(16)
-    with pytest.raises(JobError, match="choose a smaller variant"):
-        check_host_memory(LONG, choose_plan(LONG, device, "24", "int8"), device, offloaded=False)
+    with pytest.raises(JobError, match=r"needs 26 GB of host memory"):
+        check("8")  # int8 is made while loading
 
 
 def test_a_cpu_needs_twice_of_what_a_gpu_needs(machine: Callable[[int], None]) -> None:

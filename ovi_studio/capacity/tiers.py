@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from ovi_studio.capacity.budget import GIB, free_of_label, spendable
 from ovi_studio.capacity.layouts import Demand
 from ovi_studio.core.errors import JobError
+from ovi_studio.core.variants import Variant
 from ovi_studio.core.weight_formats import Weights
 
 AUTO = "auto"
@@ -86,7 +87,7 @@ class MemoryPlan:
     decode_bytes: float
     """Predicted peak on the device while decoding."""
     host_bytes: float
-    """In host memory."""
+    """Of host memory while models wait there, the maps of their files included."""
 
     def with_adapters(self, adapter_bytes: float) -> "MemoryPlan":
         """The same with so many bytes of adapters beside the layers, which are where the transformer is."""
@@ -168,6 +169,22 @@ def plan_memory(
         decode_bytes=decode_bytes(latent_size, tier.tile) + stays,
         host_bytes=demand.weight_bytes + others if tier.offloaded else 0,
     )
+
+
+def own_host_bytes(variant: Variant, plan: MemoryPlan, *, on_gpu: bool = True) -> float:
+    """Bytes of host memory that loading takes and the system cannot take back: less is the kernel's kill.
+
+    What waits as its file has it is the file's memory map, which costs nothing but reading it again. Blocks that are
+    streamed are packed anew, and so is what has another number format than in the file; on a CPU everything is float32.
+    """
+    demand = Demand.of(variant).with_weights(plan.weights)
+    if not on_gpu:
+        width = 2 if plan.weights is Weights.BF16 else 1
+        return demand.weight_bytes * width + (demand.text_encoder + demand.codecs) * 2
+    as_stored = Weights.FP8 if variant.name.endswith("_fp8") else Weights.BF16
+    converted = plan.weights is not as_stored
+    transformer = demand.weight_bytes if converted else plan.streamed * plan.block_bytes
+    return transformer + (demand.text_encoder if plan.streamed else 0) + demand.codecs
 
 
 def _resident_blocks(blocks: int, block_bytes: float, room: float) -> int:

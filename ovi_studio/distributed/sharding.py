@@ -204,7 +204,9 @@ def _check_host_memory(variant: Variant, weights: Weights, sharding: Sharding, r
     if sharding.shards:
         needed = _copies(sharding) * (demand.weight_bytes + demand.text_encoder) if sharding.offloaded else 0
     else:
-        needed = ranks.count * (demand.weight_bytes + demand.text_encoder + demand.codecs) if alone else 0
+        # What is used as the files have it is their memory map, which the ranks share.
+        own = demand.codecs + (demand.weight_bytes if weights is Weights.INT8 else 0)
+        needed = ranks.count * own if alone else 0
     if needed and ranks.leads:
         require_host_memory(needed, variant.name, "shard over more GPUs without --fsdp-offload, or use int8 weights")
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from ovi_studio.capacity.host import require_host_memory
 from ovi_studio.capacity.layouts import Demand
-from ovi_studio.capacity.tiers import AUTO, TIERS, MemoryPlan, find_tier, fitting_tier, plan_memory
+from ovi_studio.capacity.tiers import AUTO, TIERS, MemoryPlan, find_tier, fitting_tier, own_host_bytes, plan_memory
 from ovi_studio.core.sizes import SIDE
 from ovi_studio.core.variants import LATENT_STRIDE, Variant
 from ovi_studio.core.weight_formats import Weights
@@ -49,13 +49,8 @@ def check_host_memory(variant: Variant, plan: MemoryPlan, device: torch.device, 
     """
     if device.type == "cuda" and not (offloaded or plan.tier.offloaded):
         return
-    demand = Demand.of(variant).with_weights(plan.weights)
-    # What has 16 bits on a GPU is float32 on a CPU.
-    width = 1 if device.type == "cuda" else 2
-    plain = plan.weights is Weights.BF16
-    needed = demand.weight_bytes * (width if plain else 1) + (demand.text_encoder + demand.codecs) * width
-    advice = "or use int8 weights (--weights int8)" if plain else "or choose a smaller variant"
-    require_host_memory(needed, variant.name, advice)
+    needed = own_host_bytes(variant, plan, on_gpu=device.type == "cuda")
+    require_host_memory(needed, variant.name, "or use a GPU with more memory, of which less has to wait")
 
 
 def _weights(variant: Variant, device: torch.device, weights: str) -> Weights | None:

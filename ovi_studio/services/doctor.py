@@ -20,10 +20,11 @@ from packaging.version import Version
 from ovi_studio.capacity import plan_text
 from ovi_studio.capacity.host import host_memory
 from ovi_studio.capacity.layouts import Demand, Gpus, Wish, choose
+from ovi_studio.capacity.tiers import fitting_tier, own_host_bytes, plan_memory
 from ovi_studio.checkpoints.download import MARGIN, MissingFile, format_bytes, free_space, missing_files
 from ovi_studio.checkpoints.layout import Inventory, take_inventory
 from ovi_studio.core.errors import JobError
-from ovi_studio.core.variants import Part, Variant, known_variants, published_variants
+from ovi_studio.core.variants import LATENT_STRIDE, Part, Variant, known_variants, published_variants
 from ovi_studio.models.attention_kernels import KERNELS, NATIVE
 from ovi_studio.services.gpu_memory import find_nvidia_smi
 
@@ -333,19 +334,27 @@ def _ability(variant: Variant, gpus: Sequence[Gpu], memory: int) -> tuple[bool, 
     if not gpus:
         return False, "needs a GPU"
     weights = sum(file.size for file in variant.files[Part.TRANSFORMER])
-    everything = sum(file.size for files in variant.files.values() for file in files)
     largest, smallest = max(gpu.total for gpu in gpus), min(gpu.total for gpu in gpus)
     if largest >= weights + _WORKING_MEMORY:
         return True, "should fit one GPU"
     if len(gpus) > 1 and smallest >= weights / len(gpus) + _WORKING_MEMORY:
         return True, f"should fit the {len(gpus)} GPUs together, sharded"
-    if memory < everything:
-        return False, f"would wait in host memory, which is too small for its {format_bytes(everything)}"
+    needed = _host_memory(variant, max(gpu.free for gpu in gpus))
+    if memory < needed:
+        return False, f"needs {format_bytes(round(needed))} of host memory for what has to wait there"
     if largest >= _INT8_WEIGHTS + _WORKING_MEMORY:
         return True, "should fit one GPU with int8 weights, or streamed from host memory"
     if largest >= _STREAMED_MEMORY:
         return True, "should fit one GPU, streamed from host memory"
     return False, f"needs a GPU of at least {_gib(_STREAMED_MEMORY)}"
+
+
+def _host_memory(variant: Variant, free: int) -> float:
+    """That one GPU with so much free memory leaves to the host."""
+    tier = fitting_tier(free)
+    size = variant.default_size
+    plan = plan_memory(tier, Demand.of(variant), (size[0] // LATENT_STRIDE, size[1] // LATENT_STRIDE), free=free)
+    return own_host_bytes(variant, plan) if tier.offloaded else 0
 
 
 def _plan_findings(inventories: Sequence[Inventory], gpus: Sequence[Gpu]) -> Iterator[Finding]:
