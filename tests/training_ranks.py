@@ -17,6 +17,7 @@ import torch.distributed as dist
 from test_training import SETTINGS, build, unconditional
 
 from ovi_studio.__main__ import main
+from ovi_studio.distributed.ending import end_with
 from ovi_studio.models.transformer import OviTransformer
 from ovi_studio.training import trainer
 from ovi_studio.training.cache import LatentDataset
@@ -75,9 +76,8 @@ if __name__ == "__main__":
     if arguments[0] == "lacking":
         trainer._Run.advance = lacking_memory(trainer._Run.advance)
     if arguments[0] in {"command", "lacking"}:
-        assert main(arguments[1:]) == 0
-    else:
-        cache, folder, steps, kind = arguments
-        model = None if os.environ["RANK"] == "0" else as_followers_build_it()
-        run(Path(cache), Path(folder), kind, replace(SHARDED, steps=int(steps), sharded=True), model)
+        end_with(lambda: main(arguments[1:]))
+    cache, folder, steps, kind = arguments
+    model = None if os.environ["RANK"] == "0" else as_followers_build_it()
+    run(Path(cache), Path(folder), kind, replace(SHARDED, steps=int(steps), sharded=True), model)
     dist.destroy_process_group()

@@ -1,12 +1,9 @@
 """A training that lacks memory ends with a sentence and not with a traceback. Imports no torch."""
 
-import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from ovi_studio.core.errors import JobError, is_out_of_memory
-from ovi_studio.distributed.ranks import launched
 
 
 @contextmanager
@@ -17,22 +14,14 @@ def shortage_said(doing: str, advice: Callable[[], str]) -> Iterator[None]:
         doing: what was done with the memory.
         advice: asked for when it is needed.
 
-    One of several ranks says so and ends at once, since the interpreter's way out would wait for an exchange with ranks
-    that wait for this one; their launcher ends those.
+    One of several ranks ends at once by it (`distributed.ending`), and its launcher ends the others.
     """
     try:
         yield
     except Exception as error:
-        if isinstance(error, JobError):
-            sentence = str(error)
-        elif is_out_of_memory(error):
-            sentence = f"Memory ran out while {doing}; {advice()}."
-        else:
+        if not is_out_of_memory(error):
             raise
-        if launched():
-            print(f"error: {sentence}", file=sys.stderr, flush=True)
-            os._exit(1)
-        raise JobError(sentence) from error
+        raise JobError(f"Memory ran out while {doing}; {advice()}.") from error
 
 
 def lighter_training(options: Sequence[str], go_on: str) -> str:
