@@ -72,7 +72,7 @@ def build_settings(studio: Shelf, shown: Any) -> None:
         )
         tf32 = gr.Checkbox(
             label="TF32 for the sound's models",
-            info=_GIVEN if given.tf32 else "A little faster and a little less exact, on RTX 30 and newer.",
+            info=_GIVEN if given.tf32 else "Quicker and less exact, on RTX 30 and newer.",
             interactive=not given.tf32,
         )
         offloaded = gr.Checkbox(
