@@ -348,7 +348,7 @@ def test_two_processes_never_take_the_same_name(tmp_path):
     code = """
         clip = tiny_clip()
         for _ in range(15):
-            print(media.write_clip(clip, sys.argv[1], "same").name)
+            print(clip_files.write_clip(clip, sys.argv[1], "same").name)
     """
     children = [run_python(code, tmp_path) for _ in range(2)]
     names = [name for child in children for name in child.communicate(timeout=60)[0].split()]
