@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from places import PYTHON_PATH
 from tiny_model import BUNDLE, DIMENSIONS
 
 
@@ -74,7 +75,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 @pytest.fixture
 def python_environment() -> dict[str, str]:
     """For a process that imports this package from whatever folder it runs in."""
-    paths = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [PYTHON_PATH, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 

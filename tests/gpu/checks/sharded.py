@@ -3,14 +3,14 @@ import os
 import socket
 import subprocess
 import sys
-from pathlib import Path
+
+from places import PYTHON_PATH, ROOT
 
 from gpu.check import Findings, Rig, require
 
 _SECONDS = 150
 _ON_A_CPU = {"bf16": 1e-5, "int8": 2e-2}
 """Relative: its libraries choose kernels by where in memory a weight lies; what is quantised next may round over."""
-TESTS = Path(__file__).parents[2]
 
 
 def check(rig: Rig, found: Findings) -> None:
@@ -19,7 +19,7 @@ def check(rig: Rig, found: Findings) -> None:
     command = [sys.executable, "-m", "gpu.sharded_rank", str(answer), str(rig.folder), *["--small"] * rig.small]
     try:
         done = subprocess.run(
-            command, cwd=TESTS.parent, env=_environment(), capture_output=True, text=True, timeout=_SECONDS, check=False
+            command, cwd=ROOT, env=_environment(), capture_output=True, text=True, timeout=_SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
         require(False, f"The rank had not ended after {_SECONDS} seconds.")
@@ -42,6 +42,5 @@ def _environment() -> dict[str, str]:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
     ranks = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}
-    paths = os.pathsep.join([str(TESTS.parent), str(TESTS)])
     rendezvous = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    return {**os.environ, **ranks, **rendezvous, "PYTHONPATH": paths, "PYTHONWARNINGS": "ignore"}
+    return {**os.environ, **ranks, **rendezvous, "PYTHONPATH": PYTHON_PATH, "PYTHONWARNINGS": "ignore"}

@@ -1,0 +1,113 @@
+"""Pictures of the page for the documentation: `python tests/browser/screenshots.py [folder]`, by default into `docs/`.
+
+Starts the application over a studio of its own with the embedded model, makes a few clips, lines up a few more, and
+takes every tab in the middle of that, for a desktop and for a phone. `--sketch` draws the clips by the formula of the
+model's scenes, in seconds, to look at the page alone; `--png` for programs that read nothing else.
+"""
+
+import argparse
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT)]
+
+from browser import DESKTOP, PHONE, new_page, open_browser, show, wait_for  # noqa: E402
+from sketch_maker import NAME, scene  # noqa: E402
+from studio_app import Application  # noqa: E402
+
+PROMPTS = [scene(number)[1] for number in (3, 8, 14, 21, 27, 33, 41, 52)]
+WRITTEN = "A {red|blue|yellow} ball bounces on a wooden floor. A voice says, <S>Here it comes again.<E>"
+SOUND = "a thud at every bounce"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", default=ROOT / "docs")
+    parser.add_argument("--steps", type=int, default=20, help="of each clip (default: %(default)s)")
+    parser.add_argument("--sketch", action="store_true", help="clips drawn by a formula instead of the model's")
+    parser.add_argument("--png", action="store_true", help="PNG instead of JPEG")
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    home = Path(tempfile.mkdtemp(prefix="ovi-studio-"))
+    maker = NAME if options.sketch else None
+    application = Application(home / "outputs", home / "checkpoints", maker=maker)
+    try:
+        with open_browser() as browser:
+            client = application.client()
+            make_clips(client, options.steps)
+            # Long enough to be looked at while it runs.
+            line_up(client, options.steps)
+            for name, size, scale in (("desktop", DESKTOP, 1), ("phone", PHONE, 2)):
+                take_all(browser, application, options.folder, name, size, scale, ".png" if options.png else ".jpg")
+    finally:
+        application.end()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def make_clips(client: Any, steps: int) -> None:
+    settings = {"steps": steps, "seed": 11, "video_guidance": 3}
+    for prompt in PROMPTS:
+        client.predict(prompt, settings=settings, name="Shapes in the evening", api_name="/queue")
+    wait_for(lambda: not client.predict("queued", api_name="/list"), 1800)
+    wait_for(lambda: not client.predict("running", api_name="/list"), 1800)
+
+
+def line_up(client: Any, steps: int) -> None:
+    def queue(prompt: str, name: str, **more: Any) -> list[str]:
+        return client.predict(prompt, name=name, api_name="/queue", **more)["jobs"]
+
+    queue(PROMPTS[0], "A long one", settings={"steps": 1000, "seed": 3})
+    waiting = queue(PROMPTS[2], "Purple triangles", settings={"steps": steps}, count=5)
+    queue("A {red|green|blue} ball bounces on a stone floor.", "Ball colours", settings={"steps": steps})
+    client.predict(waiting[-1:], api_name="/cancel")
+    wait_for(lambda: (found := client.predict("running", api_name="/list")) and found[0]["step"] > 2, 600)
+
+
+def take_all(
+    browser: Any, application: Application, folder: Path, name: str, size: tuple[int, int], scale: int, suffix: str
+) -> None:
+    page = new_page(browser, application.url, size, device_scale_factor=scale)
+
+    def take(tab: str) -> None:
+        page.mouse.move(0, 0)
+        page.evaluate("scrollTo(0, 0)")
+        page.wait_for_timeout(1500)
+        quality = {} if suffix == ".png" else {"quality": 86}
+        page.screenshot(path=folder / f"{tab}-{name}{suffix}", **quality)
+        print(folder / f"{tab}-{name}{suffix}", flush=True)
+
+    page.wait_for_selector("#status .working")
+    page.fill("#prompt textarea", WRITTEN)
+    page.fill("#sound textarea", SOUND)
+    page.locator("#sound textarea").blur()
+    page.wait_for_selector("#generate >> text=Queue 3 clips")
+    take("create")
+    show(page, "Queue")
+    page.wait_for_selector(".job")
+    take("queue")
+    show(page, "Library")
+    page.wait_for_selector("#wall .card")
+    if size is DESKTOP:
+        page.locator("#wall .card .star").nth(1).click()
+        page.wait_for_selector("#wall .star[aria-pressed=true]")
+        page.locator("#wall .card .poster").first.click()
+        page.wait_for_selector("#viewer video")
+    take("library")
+    show(page, "Templates")
+    page.locator("#template-cards .template").first.click()
+    page.wait_for_selector(".slots")
+    take("templates")
+    show(page, "LoRAs")
+    take("loras")
+    show(page, "System")
+    page.wait_for_selector("#doctor .findings", timeout=180_000)
+    take("system")
+    page.close()
+
+
+if __name__ == "__main__":
+    main()

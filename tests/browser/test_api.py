@@ -1,0 +1,172 @@
+"""The API, over `gradio_client` against the real application with a maker without models."""
+
+import json
+import re
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from browser import wait_for
+from PIL import Image
+from places import ROOT
+from studio_app import Application
+
+from ovi_studio.media.clip_files import read_record
+
+DOCS = ROOT / "docs" / "api.md"
+HOSTILE = "<script>alert(1)</script> ../../etc/passwd \\{\\}"
+
+
+@pytest.fixture(scope="module")
+def client(application: Application) -> Any:
+    return application.client()
+
+
+def queue(client: Any, prompt: str, **more: Any) -> list[str]:
+    more["settings"] = {"steps": 2} | more.get("settings", {})
+    return client.predict(prompt, **more, api_name="/queue")["jobs"]
+
+
+def wait(client: Any, job: str) -> dict[str, Any]:
+    return list(client.submit(job, api_name="/wait"))[-1]
+
+
+def test_the_example_of_the_documentation_works(application: Application, capsys: pytest.CaptureFixture) -> None:
+    example = re.search(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)[1]
+    exec(example.replace("http://127.0.0.1:7860", application.url))
+    shown = capsys.readouterr().out
+    assert "done None" in shown
+    saved = Path(re.search(r"saved (.*)", shown)[1])
+    assert read_record(saved)["spec"]["prompt"].startswith("A blue ball")
+    assert read_record(saved)["spec"]["seed"] == 7
+
+
+def test_every_documented_endpoint_is_there_and_no_other(client: Any) -> None:
+    endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    documented = set(re.findall(r"^\| `(/\w+)`", DOCS.read_text(encoding="utf-8"), re.MULTILINE))
+    assert set(endpoints) == documented
+    for endpoint in endpoints.values():
+        assert all(parameter["parameter_has_default"] for parameter in endpoint["parameters"])
+
+
+def test_a_picture_is_uploaded_and_goes_into_the_clip(client: Any, tmp_path: Path) -> None:
+    from gradio_client import handle_file
+
+    Image.fromarray(np.full((64, 48, 3), 99, np.uint8)).save(tmp_path / "frame.png")
+    (job,) = queue(client, "the picture moves", picture=handle_file(tmp_path / "frame.png"))
+    assert wait(client, job)["spec"]["image"] is True
+
+
+@pytest.mark.parametrize("meta", [{}, {"meta": {"_type": "gradio.FileData"}}])
+def test_a_path_of_the_server_is_no_picture(
+    application: Application, client: Any, tmp_path: Path, meta: dict[str, Any]
+) -> None:
+    # By hand, since the client of Gradio uploads what is named so.
+    Image.fromarray(np.zeros((64, 48, 3), np.uint8)).save(tmp_path / "private.png")
+    before = client.predict(api_name="/list")
+    given = ["steal", "", {"path": str(tmp_path / "private.png"), **meta}, {}, 1, ""]
+    call = urllib.request.Request(
+        f"{application.url}gradio_api/call/queue",
+        json.dumps({"data": given}).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(call) as answer:
+        event = json.load(answer)["event_id"]
+    assert b"event: error" in application.get(f"gradio_api/call/queue/{event}")
+    assert client.predict(api_name="/list") == before
+
+
+def test_waiting_shows_progress_and_who_leaves_stops_no_job(application: Application, client: Any) -> None:
+    (job,) = queue(client, "wait a little", settings={"steps": 40})
+    leaving = application.client()
+    steps = []
+    for facts in leaving.submit(job, api_name="/wait"):
+        steps.append(facts["step"])
+        if facts["step"] > 3:
+            break
+    leaving.close()
+    assert steps == sorted(steps)
+    found = wait(client, job)
+    assert found["state"] == "done"
+    assert found["step"] == 0
+    assert Path(client.predict(job, api_name="/clip")).is_file()
+
+
+def test_a_running_job_is_cancelled_and_retried(client: Any) -> None:
+    (job,) = queue(client, "wait long", settings={"steps": 400})
+    wait_for(lambda: client.predict("running", api_name="/list"))
+    assert client.predict([job], api_name="/cancel") == {"cancelled": 1}
+    assert wait(client, job)["state"] == "cancelled"
+    with pytest.raises(Exception, match="there is no clip"):
+        client.predict(job, api_name="/clip")
+    assert client.predict([job], api_name="/retry") == {"queued": 1}
+    assert client.predict(job, api_name="/cancel") == {"cancelled": 1}
+
+
+def test_a_failed_job_says_why(client: Any) -> None:
+    (job,) = queue(client, "refuse this")
+    assert wait(client, job)["error"] == "This cannot be done; try something else."
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"prompt": ""}, "The prompt is empty"),
+        ({"prompt": "a", "variant": "../x"}, "There is no model variant"),
+        ({"prompt": "a", "settings": {"image": "/etc/passwd"}}, "has a parameter of its own"),
+        ({"prompt": "a", "settings": {"nonsense": 1}}, "Unknown setting"),
+        ({"prompt": "a", "settings": {"seed": "x"}}, "is no seed"),
+        ({"prompt": "a", "count": 20_000}, "at once"),
+        ({"prompt": "{a", "settings": {}}, "brace"),
+        ({"prompt": "a" * 5000}, "shorten|characters"),
+    ],
+)
+def test_what_cannot_be_queued_is_refused_with_a_sentence(client: Any, values: dict[str, Any], sentence: str) -> None:
+    before = client.predict(api_name="/list")
+    with pytest.raises(Exception, match=sentence):
+        client.predict(**values, api_name="/queue")
+    assert client.predict(api_name="/list") == before
+
+
+def test_ids_lead_nowhere_else(application: Application, client: Any) -> None:
+    for job in ("../../etc/passwd", "", "0" * 10):
+        for endpoint in ("/clip", "/wait"):
+            with pytest.raises(Exception, match="no such job"):
+                client.predict(job, api_name=endpoint)
+        with pytest.raises(urllib.error.HTTPError):
+            application.get(f"studio/job/{urllib.request.quote(job, safe='')}/clip.mp4")
+        with pytest.raises(urllib.error.HTTPError):
+            application.get(f"studio/clip/{urllib.request.quote(job, safe='')}/poster.jpg")
+    assert client.predict([], api_name="/cancel") == {"cancelled": 0}
+
+
+def test_no_answer_holds_a_path_of_the_machine(application: Application, client: Any) -> None:
+    (job,) = queue(client, HOSTILE)
+    found = wait(client, job)
+    assert found["spec"]["prompt"] == HOSTILE.replace("\\{\\}", "{}")
+    assert str(application.outputs.parent) not in str(client.predict(api_name="/list"))
+
+
+def test_large_requests_are_refused_before_they_are_read(application: Application, client: Any) -> None:
+    started = time.monotonic()
+    with pytest.raises(Exception, match=r"413|too large|Too Large"):
+        client.predict("x" * 20_000_000, api_name="/queue")
+    assert time.monotonic() - started < 10
+
+
+def test_the_media_of_a_job_come_by_its_id(application: Application, client: Any) -> None:
+    (job,) = queue(client, "a clip")
+    name = wait(client, job)["clip"]
+    assert application.get(f"studio/job/{job}/clip.mp4") == (application.outputs / name).read_bytes()
+    assert application.get(f"studio/job/{job}/picture.jpg")[:2] == b"\xff\xd8"
+    request = urllib.request.Request(f"{application.url}studio/job/{job}/clip.mp4", headers={"Range": "bytes=4-7"})
+    with urllib.request.urlopen(request) as answer:
+        assert (answer.status, answer.read()) == (206, b"ftyp")
+    secret = application.outputs / "notes.mp4"
+    secret.write_bytes(b"not made by the app")
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        application.get(f"gradio_api/file={secret}")

@@ -1,0 +1,267 @@
+"""Engines and web processes that are really killed: every job ends, and ends once."""
+
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from engine_helpers import (
+    assert_done_exactly_once,
+    command,
+    end,
+    engine,
+    engine_pids,
+    kill_engines,
+    running,
+    spec,
+    start_web,
+    studio,
+    supervisor,
+    wait_for,
+    wait_until_ended,
+)
+from fake_maker import BROKEN
+from places import SUPPORT
+
+from ovi_studio.core.errors import JobError
+from ovi_studio.engine.supervisor import Condition, Supervisor, read_supervision, tail
+from ovi_studio.queue.locks import is_held
+from ovi_studio.queue.model import State
+from ovi_studio.queue.recovery import living_engines, recover_dead
+from ovi_studio.queue.store import Store
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="kills processes as only POSIX can")
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    with studio(tmp_path / "outputs", monkeypatch) as store:
+        yield store
+
+
+# Killed engines
+
+
+def test_clip_that_was_renamed_but_not_recorded_is_not_made_twice(store):
+    """Killed between the rename and the transaction: what remains is the clip and a row that says running."""
+    (job,) = store.add([spec("wait", steps=2)])
+    with engine(store):
+        wait_until_ended(store)
+    with store.database.write() as connection:
+        connection.execute("UPDATE jobs SET state = 'running', owner = 'gone', clip = NULL, ended = NULL")
+    with engine(store):
+        wait_until_ended(store)
+    assert_done_exactly_once(store, [job])
+    assert store.get(job).attempt == 1
+
+
+def test_job_that_stops_the_engine_twice_fails_and_the_queue_goes_on(store):
+    bad, good = store.add([spec("die"), spec()])
+    with supervisor(store):
+        wait_until_ended(store)
+    assert store.get(bad).state is State.FAILED
+    assert "stopped twice on this job" in store.get(bad).error
+    assert_done_exactly_once(store, [good])
+
+
+def test_defect_restarts_the_engine_and_the_queue_goes_on(store):
+    bad, good = store.add([spec("crash"), spec()])
+    with supervisor(store) as found:
+        wait_until_ended(store)
+        wait_for(lambda: found.status().condition is Condition.RUNNING)
+    assert "stopped twice" in store.get(bad).error
+    assert_done_exactly_once(store, [good])
+
+
+# The supervisor
+
+
+def test_engine_that_is_never_ready_stays_down_with_its_last_words_until_a_restart(store):
+    store.add([spec()])
+    with supervisor(store, BROKEN) as found:
+        wait_for(lambda: found.status().condition is Condition.DOWN)
+        down = read_supervision(store.database)
+        assert down == found.status()
+        assert "3 times before it was ready (exit code 1)" in down.reason
+        assert any("RuntimeError: no driver" in line for line in down.last_words)
+        assert living_engines(store.database) == []
+        found.restart()
+        wait_for(lambda: found.status().condition is not Condition.DOWN)
+    assert read_supervision(store.database).condition is Condition.STOPPED
+
+
+def test_restart_gives_the_job_back_and_starts_another_engine(store):
+    (job,) = store.add([spec("wait", steps=60)])
+    with supervisor(store) as found:
+        wait_for(lambda: running(store))
+        (before,) = store.engines()
+        found.restart()
+        wait_until_ended(store)
+        assert store.engines()[0].owner != before.owner
+    assert store.get(job).attempt == 1
+    assert_done_exactly_once(store, [job])
+
+
+def test_normal_stop_ends_the_engine_and_gives_its_job_back(store):
+    (job,) = store.add([spec("wait", steps=1000)])
+    with supervisor(store):
+        wait_for(lambda: running(store))
+        pid = store.engines()[0].pid
+    assert (store.get(job).state, store.get(job).attempt) == (State.QUEUED, 0)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_engine_that_does_not_end_in_time_is_killed_without_blame(store):
+    (job,) = store.add([spec("wait", steps=1000)])
+    with supervisor(store, patience=0.3):
+        wait_for(lambda: running(store))
+        pid = store.engines()[0].pid
+        os.kill(pid, signal.SIGSTOP)
+    assert (store.get(job).state, store.get(job).attempt) == (State.QUEUED, 0)
+    assert store.engines() == []
+
+
+def test_second_web_process_on_one_database_is_refused_with_a_sentence(store):
+    with supervisor(store), pytest.raises(JobError, match=rf"process {os.getpid()}.*--out"):
+        Supervisor(store, command(store)).start()
+    with supervisor(store):
+        pass
+
+
+def test_engine_outlives_its_web_process_and_the_next_one_adopts_it(store):
+    (job,) = store.add([spec("wait", steps=100)])
+    web = start_web(store)
+    wait_for(lambda: running(store))
+    (before,) = store.engines()
+    end(web)
+    step = store.get(job).progress.step
+    wait_for(lambda: store.get(job).progress.step > step + 3)
+    with supervisor(store) as found:
+        wait_for(lambda: found.status().condition is Condition.RUNNING)
+        wait_until_ended(store)
+        assert [info.owner for info in store.engines()] == [before.owner]
+    assert store.get(job).attempt == 1
+    assert_done_exactly_once(store, [job])
+    assert store.engines() == []
+
+
+def test_engine_without_a_web_process_ends_when_nothing_waits(store):
+    ids = store.add([spec("wait", seed=seed) for seed in range(3)])
+    web = start_web(store)
+    wait_for(lambda: running(store))
+    end(web)
+    wait_for(lambda: not living_engines(store.database))
+    assert_done_exactly_once(store, ids)
+
+
+def test_engine_that_a_person_started_is_used_and_left_alone(store):
+    (job,) = store.add([spec()])
+    with engine(store) as own:
+        wait_for(lambda: store.engines() and store.engines()[0].ready)
+        with supervisor(store):
+            wait_until_ended(store)
+        assert own.poll() is None
+        assert [info.pid for info in store.engines()] == [own.pid]
+    assert_done_exactly_once(store, [job])
+
+
+def test_last_lines_of_a_log_can_be_read_in_any_state(tmp_path):
+    assert tail(tmp_path / "missing") == ()
+    (tmp_path / "log").write_bytes(b"x" * 100_000 + b"\nlast \xff but one\nlast\n")
+    assert tail(tmp_path / "log", 2) == ("last \ufffd but one", "last")
+
+
+# A clock that is set back
+
+
+def test_clock_that_is_set_back_by_a_day_and_forward_by_a_year_loses_nothing(store, tmp_path, monkeypatch):
+    """In the web process and the engine, in the middle of jobs, with a kill after each change."""
+    clock = tmp_path / "clock"
+    clock.write_text("0")
+    monkeypatch.setenv("OVI_TEST_CLOCK", str(clock))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(SUPPORT / "clock"), os.environ["PYTHONPATH"]]))
+    web = start_web(store)
+    try:
+        ids = store.add([spec("wait", seed=seed, steps=8) for seed in range(8)])
+        for seconds in (-86_400, 365 * 86_400, -3 * 86_400):
+            wait_for(lambda: running(store))
+            clock.write_text(str(seconds))
+            kill_engines(store)
+        finish(store, ids)
+    finally:
+        end(web)
+    assert_done_exactly_once(store, ids)
+    jobs = [store.get(job) for job in ids]
+    assert min(job.finished - job.created for job in jobs) < -2 * 86_400, "the clock was not set back"
+    assert max(job.seconds for job in jobs) < 60, "a duration went by the clock"
+
+
+# Faults at random moments
+
+
+def test_kill_at_random_moments_of_a_short_queue_loses_nothing(store):
+    dice = random.Random(1)
+    ids = store.add([spec("wait", seed=seed, steps=2) for seed in range(8)])
+    with supervisor(store):
+        for _ in range(6):
+            time.sleep(dice.uniform(0.2, 1.0))
+            kill_engines(store)
+        finish(store, ids)
+    assert_done_exactly_once(store, ids)
+
+
+@pytest.mark.slow
+def test_fifty_kills_of_engine_web_process_or_both_lose_nothing(store):
+    """Twenty short jobs and fifty kills that hit, each at a random moment of the engine's life.
+
+    A job that happens to be hit twice fails with that reason, as it must; then somebody retries it, as a person would.
+    """
+    dice = random.Random(7)
+    ids = store.add([spec("wait", seed=seed, steps=6) for seed in range(20)])
+    web = start_web(store)
+    try:
+        for _ in range(50):
+            wait_for(lambda: engine_pids(store))
+            time.sleep(dice.uniform(0, 0.8))
+            victims = dice.choice(["engine", "engine", "web", "both"])
+            if victims != "engine":
+                end(web)
+            if victims != "web":
+                kill_engines(store)
+            if victims != "engine":
+                web = start_web(store)
+            retry_those_hit_twice(store)
+        finish(store, ids)
+    finally:
+        end(web)
+    assert_done_exactly_once(store, ids)
+
+
+def retry_those_hit_twice(store: Store) -> None:
+    failed = store.jobs(states=[State.FAILED])
+    assert all("stopped twice on this job" in job.error for job in failed)
+    store.retry([job.id for job in failed])
+
+
+def finish(store: Store, ids: list[str]) -> None:
+    """Let the queue come to its end; every job must be somewhere all the time."""
+    deadline = time.monotonic() + 60
+    while store.ids(states=[State.DONE]) != ids and store.counts()[State.DONE] < len(ids):
+        assert time.monotonic() < deadline
+        assert sum(store.counts().values()) == len(ids)
+        retry_those_hit_twice(store)
+        time.sleep(0.05)
+    wait_for(lambda: not store.ids(states=[State.RUNNING]))
+    recover_dead(store.database)
+
+
+def test_web_lock_is_free_after_a_kill(store):
+    web = start_web(store)
+    assert is_held(store.paths.web_lock)
+    end(web)
+    assert not is_held(store.paths.web_lock)

@@ -1,0 +1,160 @@
+"""An engine on two ranks: it works through the queue as one, and whoever dies ends all of them within seconds."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from engine_helpers import (
+    assert_done_exactly_once,
+    command,
+    running,
+    spec,
+    studio,
+    wait_for,
+    wait_until_ended,
+)
+from places import SUPPORT
+
+from ovi_studio.engine.supervisor import Supervisor
+from ovi_studio.queue.model import State
+from ovi_studio.queue.store import Store, allow_stepping_down
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="several ranks need Linux"),
+]
+STARTING = 240
+"""Seconds; two processes import torch, on a machine that may be busy."""
+SOON = 20
+"""Seconds; a second when the machine is calm."""
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    with studio(tmp_path / "outputs", monkeypatch) as store:
+        yield store
+
+
+def on_two_ranks(store: Store) -> list[str]:
+    return [*command(store), "--gpus", "2"]
+
+
+@contextlib.contextmanager
+def two_supervised(store: Store, *options: str) -> Iterator[None]:
+    """A supervisor whose engines have two ranks."""
+    found = Supervisor(store, [*on_two_ranks(store), *options], back_off=(0.05, 0.1, 0.2), patience=30)
+    found.start()
+    try:
+        yield
+    finally:
+        found.stop()
+
+
+def ranks_of(launcher: int) -> list[psutil.Process]:
+    return [
+        child
+        for child in psutil.Process(launcher).children(recursive=True)
+        if child.environ().get("LOCAL_RANK") is not None and "ovi_studio.engine" in " ".join(child.cmdline())
+    ]
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    return not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes)
+
+
+def test_two_ranks_work_through_a_queue_as_one_engine_and_end_in_order(store: Store) -> None:
+    first, cancelled, refused, last = store.add(
+        [spec(), spec("wait", steps=1000), spec("refuse"), spec("wait", steps=5)]
+    )
+    with subprocess.Popen(on_two_ranks(store), stderr=subprocess.PIPE, text=True) as engine:
+        try:
+            wait_for(lambda: running(store), STARTING)
+            processes = ranks_of(engine.pid)
+            assert len(processes) == 2
+            # One of them has the store; cancelling reaches both.
+            wait_for(lambda: store.get(cancelled).state is State.RUNNING and running(store), STARTING)
+            store.cancel([cancelled])
+            wait_until_ended(store, STARTING)
+            assert len(store.engines()) == 1
+            store.stop_engine(store.engines()[0].owner)
+            assert engine.wait(60) == 0
+        finally:
+            engine.kill()
+        assert gone(processes), engine.stderr.read()
+    assert store.get(cancelled).state is State.CANCELLED
+    assert store.get(refused).error == "This cannot be done; try something else."
+    assert_done_exactly_once(store, [first, last])
+
+
+def test_a_rank_that_dies_ends_the_others_and_the_job_is_tried_again(store: Store) -> None:
+    (job,) = store.add([spec("wait", steps=60)])
+    with two_supervised(store):
+        wait_for(lambda: running(store), STARTING)
+        processes = ranks_of(os.getpid())
+        leader = store.engines()[0].pid
+        victim = next(process for process in processes if process.pid != leader)
+        victim.kill()
+        killed = time.monotonic()
+        wait_for(lambda: gone(processes), 60)
+        assert time.monotonic() - killed < SOON
+        wait_until_ended(store, STARTING)
+        assert store.get(job).attempt == 2
+    assert_done_exactly_once(store, [job])
+
+
+def test_a_rank_that_crashes_ends_all_of_them_at_once_though_a_thread_of_each_never_ends(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(SUPPORT / "lingering"), os.environ["PYTHONPATH"]]))
+    store.add([spec("wait and crash on rank 1", steps=60)])
+    processes: list[psutil.Process] = []
+    with subprocess.Popen(on_two_ranks(store), stderr=subprocess.PIPE, text=True) as engine:
+        try:
+            wait_for(lambda: len(ranks_of(engine.pid)) == 2, STARTING)
+            processes = ranks_of(engine.pid)
+            assert any("RuntimeError: a defect" in line for line in engine.stderr)
+            crashed = time.monotonic()
+            wait_for(lambda: gone(processes), 60)
+            assert time.monotonic() - crashed < SOON
+            assert engine.wait(60) != 0
+        finally:
+            for process in (engine, *(process for process in processes if process.is_running())):
+                process.kill()
+
+
+def test_a_rank_without_memory_fails_the_job_with_advice_and_the_next_is_made(store: Store) -> None:
+    allow_stepping_down(store.database, False)
+    short, good = store.add([spec("memory on rank 1"), spec()])
+    with two_supervised(store):
+        wait_until_ended(store, STARTING)
+    assert store.get(short).state is State.FAILED
+    assert "let each GPU hold less with --fsdp-strategy FULL_SHARD --resident-blocks 0" in store.get(short).error
+    assert_done_exactly_once(store, [good])
+
+
+def test_a_job_is_made_again_with_less_on_each_rank_and_says_so(store: Store) -> None:
+    (job,) = store.add([spec("cramped on rank 1")])
+    with two_supervised(store, "--fsdp-strategy", "FULL_SHARD", "--resident-blocks", "0"):
+        wait_until_ended(store, STARTING)
+        assert store.get(job).attempt == 1  # it is not to blame
+        assert "--fsdp-offload" in store.get(job).note
+        assert any(
+            "are made with" in notice.text and "--fsdp-offload" in notice.text for notice in store.database.notices()
+        )
+    assert_done_exactly_once(store, [job])
+
+
+def test_ranks_end_when_their_launcher_is_killed(store: Store) -> None:
+    store.add([spec("wait", steps=1000)])
+    with subprocess.Popen(on_two_ranks(store), stderr=subprocess.DEVNULL) as engine:
+        wait_for(lambda: running(store), STARTING)
+        processes = ranks_of(engine.pid)
+        os.kill(engine.pid, signal.SIGKILL)
+        wait_for(lambda: gone(processes), SOON)

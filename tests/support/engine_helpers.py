@@ -1,0 +1,130 @@
+"""What the tests of the engine share: real processes over a queue of their own."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from fake_maker import NAME
+from places import PYTHON_PATH
+
+from ovi_studio.core.spec import ClipSpec
+from ovi_studio.engine.supervisor import Supervisor, engine_command
+from ovi_studio.media import clip_files
+from ovi_studio.queue.model import State
+from ovi_studio.queue.recovery import living_engines
+from ovi_studio.queue.store import Store
+from ovi_studio.runtime.runner import MakerOptions
+
+
+@contextlib.contextmanager
+def studio(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """A queue whose engines find the package and the fake maker; none of them outlives the test."""
+    monkeypatch.setenv("PYTHONPATH", PYTHON_PATH)
+    with closing(Store.open(outputs)) as store:
+        yield store
+        kill_engines(store)
+
+
+def spec(prompt: str = "a clip", **settings: object) -> ClipSpec:
+    return ClipSpec(**{"prompt": prompt, "variant": "720x720_5s", "steps": 3} | settings)
+
+
+def command(store: Store, maker: str = NAME) -> list[str]:
+    return engine_command(store.paths, MakerOptions(Path("none")), maker)
+
+
+@contextlib.contextmanager
+def engine(store: Store, *more: str, maker: str = NAME) -> Iterator[subprocess.Popen]:
+    """An engine on its own."""
+    child = subprocess.Popen([*command(store, maker), *more], stderr=subprocess.DEVNULL)
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.wait()
+
+
+@contextlib.contextmanager
+def supervisor(store: Store, maker: str = NAME, **options: object) -> Iterator[Supervisor]:
+    options = {"back_off": (0.05, 0.1, 0.2), "patience": 10} | options
+    found = Supervisor(store, command(store, maker), **options)
+    found.start()
+    try:
+        yield found
+    finally:
+        found.stop()
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def wait_until_ended(store: Store, seconds: float = 60) -> None:
+    wait_for(lambda: not store.ids(states=[State.QUEUED, State.RUNNING]), seconds)
+
+
+def running(store: Store) -> bool:
+    """Whether a job is in the middle of its steps."""
+    return any(job.progress and job.progress.step for job in store.jobs(states=[State.RUNNING]))
+
+
+def assert_done_exactly_once(store: Store, ids: list[str]) -> None:
+    assert [store.get(job).state for job in ids] == [State.DONE] * len(ids)
+    clips = sorted(store.paths.outputs.glob("*.mp4"))
+    assert sorted(clip_files.read_record(clip)["job"] for clip in clips) == sorted(ids)
+    assert sorted(store.get(job).clip for job in ids) == clips
+    posters = sorted(clip.with_suffix(".jpg") for clip in clips)
+    assert sorted(store.paths.outputs.iterdir()) == sorted([*clips, *posters])
+    assert list(store.paths.previews.iterdir()) == []
+
+
+def engine_pids(store: Store) -> list[int]:
+    """Of living engines, those included that are starting."""
+    pids = []
+    for owner in living_engines(store.database):
+        with contextlib.suppress(OSError, ValueError):
+            pids.append(int((store.paths.owners / f"{owner}.lock").read_text()))
+    return pids
+
+
+def kill_engines(store: Store) -> None:
+    for pid in engine_pids(store):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+WEB = """
+import sys
+from ovi_studio.engine.supervisor import Supervisor
+from ovi_studio.queue.store import Store
+import json, time
+supervisor = Supervisor(Store.open(sys.argv[1]), json.loads(sys.argv[2]), back_off=(0.02, 0.05, 0.1))
+supervisor.start()
+print("up", flush=True)
+time.sleep(600)
+"""
+
+
+def start_web(store: Store) -> subprocess.Popen:
+    """A process that supervises, as the page's does."""
+    arguments = [str(store.paths.outputs), json.dumps(command(store))]
+    web = subprocess.Popen([sys.executable, "-c", WEB, *arguments], stdout=subprocess.PIPE, text=True)
+    assert web.stdout.readline() == "up\n"
+    return web
+
+
+def end(process: subprocess.Popen) -> None:
+    process.kill()
+    process.wait()
+    process.stdout.close()

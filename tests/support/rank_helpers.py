@@ -1,0 +1,79 @@
+"""Tests on several ranks: real processes that `accelerate launch` starts, and what they say about each other."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+from places import PYTHON_PATH, ROOT
+
+from ovi_studio.distributed.launch import launch_command
+
+
+def on_ranks(count: int, module: str, *arguments: str, timeout: float = 500) -> dict[str, Any]:
+    """What `module` (of `tests/ranks`) found on rank 0: the JSON file that its first argument names."""
+    answer = Path(arguments[0])
+    command = launch_command(count, module, arguments)
+    done = subprocess.run(
+        command, env=environment(), capture_output=True, text=True, timeout=timeout, check=False, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr[-6000:]
+    return json.loads(answer.read_text())
+
+
+def environment() -> Mapping[str, str]:
+    return {**os.environ, "PYTHONPATH": PYTHON_PATH, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+
+
+class Traffic:
+    """Bytes that this rank sends to others in collectives, as `capacity.arithmetic` counts them, by collective."""
+
+    def __init__(self) -> None:
+        self.bytes: dict[str, float] = {}
+        self.calls: dict[str, int] = {}
+
+    def note(self, name: str, size: float) -> None:
+        self.bytes[name] = self.bytes.get(name, 0) + size
+        self.calls[name] = self.calls.get(name, 0) + 1
+
+
+@contextmanager
+def counted_traffic() -> Iterator[Traffic]:
+    """Counts at torch's own functions; the weights that FSDP gathers are `gathered`."""
+    traffic = Traffic()
+    originals = {}
+
+    def watch(name: str, size: Any) -> None:
+        original = originals[name] = getattr(dist, name)
+
+        def counting(*given: Any, **options: Any) -> Any:
+            group = options.get("group")
+            kind, amount = size(given, dist.get_world_size(group))
+            traffic.note(kind, amount)
+            return original(*given, **options)
+
+        setattr(dist, name, counting)
+
+    def of(tensor: Any) -> int:
+        return tensor.numel() * tensor.element_size()
+
+    watch("all_to_all_single", lambda given, ranks: ("exchanged", of(given[1]) * (ranks - 1) / ranks))
+    watch("all_reduce", lambda given, ranks: ("exchanged", 2 * of(given[0]) * (ranks - 1) / ranks))
+    watch("all_gather_into_tensor", lambda given, ranks: (_kind(given[1]), of(given[1]) * (ranks - 1)))
+    if hasattr(dist, "all_gather_single"):  # what FSDP calls from torch 2.13 on
+        watch("all_gather_single", lambda given, ranks: ("gathered", of(given[1]) * (ranks - 1)))
+    watch("broadcast", lambda given, ranks: ("handed round", of(given[0])))
+    try:
+        yield traffic
+    finally:
+        for name, original in originals.items():
+            setattr(dist, name, original)
+
+
+def _kind(part: Any) -> str:
+    """FSDP gathers flat tensors."""
+    return "gathered" if part.dim() == 1 else "exchanged"

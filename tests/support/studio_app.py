@@ -1,0 +1,92 @@
+"""`app.py` in a process of its own, for the tests of the page, the API and the login."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fake_maker import NAME
+from places import PYTHON_PATH, ROOT
+
+APP = ROOT / "app.py"
+START_PATIENCE = 240
+"""Seconds; on a machine of one's own it takes four."""
+
+
+class Application:
+    """The page and its engine; its clips are those of the fake maker unless another one is asked for."""
+
+    def __init__(self, outputs: Path, checkpoints: Path, *more: str, maker: str | None = NAME) -> None:
+        self.outputs, self.checkpoints, self.more = (
+            outputs,
+            checkpoints,
+            (*more, *(["--maker", maker] if maker else [])),
+        )
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}/"
+        self.start()
+
+    def start(self) -> None:
+        command = [sys.executable, str(APP), "--port", str(self.port), "--no-open", "--ckpt-dir", str(self.checkpoints)]
+        started = time.monotonic()
+        self.process = subprocess.Popen(
+            [*command, "--out", str(self.outputs), *self.more],
+            env={**os.environ, "PYTHONPATH": PYTHON_PATH},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            while not self.answers():
+                assert self.process.poll() is None
+                assert time.monotonic() - started < START_PATIENCE
+                time.sleep(0.05)
+        except BaseException:
+            self.process.kill()
+            raise
+        self.seconds_to_start = time.monotonic() - started
+
+    def answers(self) -> bool:
+        try:
+            self.get("")
+        except urllib.error.HTTPError:
+            return True
+        except OSError:
+            return False
+        return True
+
+    def get(self, path: str) -> bytes:
+        with urllib.request.urlopen(self.url + path, timeout=30) as answer:
+            return answer.read()
+
+    def client(self, **options: Any) -> Any:
+        from gradio_client import Client
+
+        return Client(self.url, verbose=False, **options)
+
+    def end(self) -> None:
+        self.process.send_signal(signal.SIGINT if sys.platform != "win32" else signal.SIGTERM)
+        self.process.wait(timeout=60)
+
+
+@contextmanager
+def running(outputs: Path, *more: str, maker: str | None = NAME) -> Iterator[Application]:
+    """An application over these clips until the block ends."""
+    application = Application(outputs, outputs.parent / "checkpoints", *more, maker=maker)
+    try:
+        yield application
+    finally:
+        application.end()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -1,0 +1,254 @@
+"""The adapter folder: what appears in it is found, described and hashed; what does not belong there is kept out."""
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from places import REFERENCE
+
+from ovi_studio.adapters import library as library_module
+from ovi_studio.adapters.describe import MAX_TEXT, MAX_WORDS, clean_text, describe
+from ovi_studio.adapters.header import parameter_shapes
+from ovi_studio.adapters.library import AdapterLibrary
+from ovi_studio.adapters.names import NameMap
+from ovi_studio.checkpoints.hashes import file_sha256
+from ovi_studio.core.adapter_stack import combined_sha256
+from ovi_studio.core.errors import JobError
+
+LORA = REFERENCE / "lora" / "native_ab.safetensors"
+MUSUBI = REFERENCE / "lora" / "musubi.safetensors"
+PEFT = REFERENCE / "lora" / "peft_rslora"
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> AdapterLibrary:
+    (tmp_path / "loras").mkdir()
+    return AdapterLibrary(tmp_path / "loras")
+
+
+def names_of(library: AdapterLibrary) -> list[str]:
+    return [entry.name for entry in library.scan()]
+
+
+def aged(path: Path, seconds: float = 3600) -> Path:
+    then = time.time() - seconds
+    os.utime(path, (then, then))
+    return path
+
+
+def test_a_missing_folder_is_empty(tmp_path: Path) -> None:
+    assert AdapterLibrary(tmp_path / "nowhere").scan() == []
+
+
+def test_new_adapters_appear_at_any_depth_without_a_restart(library: AdapterLibrary) -> None:
+    assert names_of(library) == []
+    shutil.copy(LORA, library.directory / "a.safetensors")
+    assert names_of(library) == ["a.safetensors"]
+    deep = library.directory / "styles" / "old" / "films"
+    deep.mkdir(parents=True)
+    shutil.copy(LORA, deep / "b.safetensors")
+    shutil.copytree(PEFT, library.directory / "peft")
+    assert names_of(library) == ["a.safetensors", "peft", "styles/old/films/b.safetensors"]
+    (library.directory / "a.safetensors").unlink()
+    assert names_of(library) == ["peft", "styles/old/films/b.safetensors"]
+
+
+def test_a_file_that_is_being_copied_is_not_shown_until_it_is_whole(library: AdapterLibrary) -> None:
+    content = LORA.read_bytes()
+    path = library.directory / "a.safetensors"
+    for part in (0, 5, 100, len(content) // 2):
+        path.write_bytes(content[:part])
+        assert names_of(library) == []
+    path.write_bytes(content)
+    assert names_of(library) == ["a.safetensors"]
+
+
+def test_a_file_that_grows_with_an_old_date_is_not_shown(library: AdapterLibrary) -> None:
+    content = LORA.read_bytes()
+    path = library.directory / "a.safetensors"
+    path.write_bytes(content[:100])
+    aged(path)
+    library.scan()
+    path.write_bytes(content[:200])
+    aged(path)
+    assert names_of(library) == []
+
+
+def test_a_file_that_stays_damaged_is_shown_with_its_problem(library: AdapterLibrary) -> None:
+    aged(Path(shutil.copy(REFERENCE / "lora" / "rejected" / "truncated.safetensors", library.directory)))
+    aged(Path(shutil.copy(REFERENCE / "lora" / "rejected" / "pickle.pt", library.directory)))
+    problems = {entry.name: entry.problem or "" for entry in library.scan()}
+    assert "was cut off" in problems["truncated.safetensors"]
+    assert "is a pickle" in problems["pickle.pt"]
+    with pytest.raises(JobError, match="is a pickle"):
+        library.find("pickle.pt")
+
+
+def test_unchanged_files_are_not_read_again(library: AdapterLibrary, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(LORA, library.directory / "a.safetensors")
+    first = library.scan()
+    monkeypatch.setattr(library_module, "read_header", lambda path: pytest.fail("read again"))
+    assert [entry.id for entry in library.scan()] == [entry.id for entry in first]
+
+
+def test_hidden_files_and_other_endings_are_passed_over(library: AdapterLibrary) -> None:
+    for name in (".a.safetensors", "a.safetensors.part", "readme.md", "a.txt"):
+        shutil.copy(LORA, library.directory / name)
+    assert names_of(library) == []
+
+
+def test_an_adapter_is_found_by_name_short_name_and_id(library: AdapterLibrary) -> None:
+    (library.directory / "styles").mkdir()
+    path = Path(shutil.copy(LORA, library.directory / "styles" / "film.safetensors"))
+    (entry,) = library.scan()
+    assert entry.id.isalnum()
+    assert library.get(entry.id) == entry
+    for name in ("styles/film.safetensors", "styles/film", "film", "film.safetensors"):
+        assert library.path(name) == path
+    shutil.copy(LORA, library.directory / "film.safetensors")
+    assert library.path("film") == library.directory / "film.safetensors"
+    (library.directory / "films").mkdir()
+    (library.directory / "film.safetensors").rename(library.directory / "films" / "film.safetensors")
+    with pytest.raises(JobError, match="say which"):
+        library.path("film")
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "styles/../../secret.safetensors", "", "\0", "secret"])
+def test_names_reach_nothing_outside_the_folder(library: AdapterLibrary, name: str) -> None:
+    shutil.copy(LORA, library.directory.parent / "secret.safetensors")
+    with pytest.raises(JobError, match="There is no adapter"):
+        library.path(name)
+    with pytest.raises(JobError, match="no longer there"):
+        library.get(name)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+def test_links_to_other_places_are_refused(library: AdapterLibrary) -> None:
+    outside = library.directory.parent / "outside"
+    outside.mkdir()
+    shutil.copy(LORA, outside / "secret.safetensors")
+    (outside / "secret.json").write_text('{"title": "secret"}')
+    (library.directory / "link.safetensors").symlink_to(outside / "secret.safetensors")
+    (library.directory / "folder").symlink_to(outside)
+    peft = library.directory / "peft"
+    shutil.copytree(PEFT, peft)
+    (peft / "adapter_model.safetensors").unlink()
+    (peft / "adapter_model.safetensors").symlink_to(outside / "secret.safetensors")
+    shutil.copy(LORA, library.directory / "plain.safetensors")
+    (library.directory / "plain.json").symlink_to(outside / "secret.json")
+    aged(library.directory)
+    entries = {entry.name: entry for entry in library.scan()}
+    assert "folder/secret.safetensors" not in entries
+    assert "link to another place" in (entries["link.safetensors"].problem or "")
+    assert entries["plain.safetensors"].description.title == ""
+    for name in ("link.safetensors", "peft"):
+        with pytest.raises(JobError):
+            library.path(name)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+def test_the_folder_itself_may_be_a_link(library: AdapterLibrary, tmp_path: Path) -> None:
+    shutil.copy(LORA, library.directory / "a.safetensors")
+    (tmp_path / "linked").symlink_to(library.directory)
+    assert names_of(AdapterLibrary(tmp_path / "linked")) == ["a.safetensors"]
+
+
+def test_the_hash_is_that_of_the_file_and_of_a_peft_folder_that_of_both(library: AdapterLibrary) -> None:
+    shutil.copy(LORA, library.directory / "a.safetensors")
+    shutil.copytree(PEFT, library.directory / "peft")
+    file, folder = library.scan()
+    assert library.sha256(file) == file_sha256(LORA)
+    config, weights = (PEFT / name for name in ("adapter_config.json", "adapter_model.safetensors"))
+    assert library.sha256(folder) == combined_sha256(file_sha256(weights), file_sha256(config))
+
+
+def test_new_files_are_hashed_in_the_background_once(library: AdapterLibrary, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[Path] = []
+    monkeypatch.setattr(library_module, "BackgroundHash", hashed.extend)
+    path = Path(shutil.copy(LORA, library.directory / "a.safetensors"))
+    library.scan()
+    library.scan()
+    assert hashed == [path]
+    shutil.copy(MUSUBI, path)
+    library.scan()
+    assert hashed == [path, path]
+
+
+def test_the_match_needs_the_header_only(library: AdapterLibrary) -> None:
+    shutil.copy(LORA, library.directory / "a.safetensors")
+    names = NameMap(parameter_shapes([REFERENCE / "fusion.weights.safetensors"]))
+    assert library.match(library.scan()[0], names).summary().startswith("9 of 9 layers matched")
+
+
+# Descriptions
+
+
+def test_metadata_of_trainers_describes_an_adapter(library: AdapterLibrary) -> None:
+    shutil.copy(MUSUBI, library.directory / "a.safetensors")
+    (entry,) = library.scan()
+    assert entry.description.base_model == "wan2.2-ti2v-5b"
+    assert entry.title == "a"
+
+
+def test_modelspec_metadata_is_understood() -> None:
+    metadata = {
+        "modelspec.title": "Old film",
+        "modelspec.trigger_phrase": "0ld film, grain",
+        "modelspec.license": "MIT",
+    }
+    found = describe(metadata, {})
+    assert (found.title, found.licence, found.trigger_words) == ("Old film", "MIT", ("0ld film", "grain"))
+    assert found.video_strength == found.audio_strength == 1.0
+
+
+@pytest.mark.parametrize(
+    "sidecar",
+    [
+        {"trigger_words": ["a", "b"], "strength": {"video": 0.7, "audio": 0.2}, "licence": "MIT"},
+        {"trainedWords": ["a", "b"], "strength": {"video": 0.7, "audio": 0.2}, "license": "MIT"},
+        {"activation text": "a, b", "recommended_strength": {"video": 0.7, "audio": 0.2}, "license": "MIT"},
+    ],
+)
+def test_a_sidecar_describes_an_adapter_in_the_words_of_several_apps(
+    library: AdapterLibrary, sidecar: dict[str, object]
+) -> None:
+    shutil.copy(MUSUBI, library.directory / "a.safetensors")
+    (library.directory / "a.json").write_text(json.dumps({**sidecar, "base_model": "Wan 2.2 5B"}))
+    Image.new("RGB", (4, 4)).save(library.directory / "a.png")
+    (entry,) = library.scan()
+    found = entry.description
+    assert (found.trigger_words, found.licence) == (("a", "b"), "MIT")
+    assert (found.video_strength, found.audio_strength) == (0.7, 0.2)
+    assert found.base_model == "Wan 2.2 5B", "the sidecar counts more than the metadata"
+    assert entry.preview == library.directory / "a.png"
+
+
+def test_a_peft_folder_has_its_sidecar_and_preview_beside_it(library: AdapterLibrary) -> None:
+    shutil.copytree(PEFT, library.directory / "v1.5")
+    (library.directory / "v1.5.json").write_text('{"title": "Version"}')
+    Image.new("RGB", (4, 4)).save(library.directory / "v1.5.webp")
+    (entry,) = library.scan()
+    assert (entry.title, entry.preview) == ("Version", library.directory / "v1.5.webp")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[1]", "{", "[" * 100_000, '{"strength": NaN}', '{"strength": "x", "title": 5}', "\xff"]
+)
+def test_an_unreadable_sidecar_describes_nothing(library: AdapterLibrary, text: str) -> None:
+    shutil.copy(LORA, library.directory / "a.safetensors")
+    (library.directory / "a.json").write_text(text, encoding="latin-1")
+    (entry,) = library.scan()
+    assert entry.title == "a"
+    assert entry.description.video_strength == 1.0
+
+
+def test_texts_from_strangers_are_cut_and_cleaned() -> None:
+    assert clean_text("a\u202eb\0c\n\nd") == "a b c d"
+    assert len(clean_text("x" * 1_000_000)) == MAX_TEXT
+    assert clean_text(5) == ""
+    words = describe({}, {"trigger_words": [f"w{index}" for index in range(1000)]}).trigger_words
+    assert len(words) == MAX_WORDS

@@ -1,0 +1,303 @@
+"""The fusion transformer: what it leaves out, what it shares, and what it never does."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from places import REFERENCE
+from torch import Tensor
+
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.spec import SOLVERS
+from ovi_studio.models import attention
+from ovi_studio.models.rotary import RotaryTable, audio_table, rotate, video_table
+from ovi_studio.models.transformer import OviTransformer
+from ovi_studio.sampling.denoise import Latents, Schedule, denoise
+from ovi_studio.sampling.guidance import Guidance
+
+OFFICIAL_KEYS = REFERENCE / "keys" / "ovi_fusion.keys.json"
+FRAMES, HEIGHT, WIDTH, LENGTH = 3, 4, 6, 11
+DEPTH = 3
+CPU = torch.device("cpu")
+
+Build = Callable[..., OviTransformer]
+
+
+@pytest.fixture
+def build(tiny_dimensions: dict[str, Any]) -> Build:
+    """Makes a transformer with random weights; options go to both towers."""
+
+    def make(**options: Any) -> OviTransformer:
+        torch.manual_seed(0)
+        towers = tiny_dimensions["fusion"]
+        return OviTransformer(**{name: tower | {"num_layers": DEPTH} | options for name, tower in towers.items()})
+
+    return make
+
+
+@pytest.fixture
+def model(build: Build) -> OviTransformer:
+    return build().eval().requires_grad_(False)
+
+
+def random(*size: int, seed: int = 1) -> Tensor:
+    return torch.randn(size, generator=torch.Generator().manual_seed(seed))
+
+
+def latents(batch: int = 1) -> tuple[Tensor, Tensor]:
+    return random(batch, 8, FRAMES, HEIGHT, WIDTH), random(batch, LENGTH, 20, seed=2)
+
+
+def embeddings(batch: int = 1) -> tuple[Tensor, Tensor]:
+    """Of two texts with different lengths, as the negative prompts of the two towers have them."""
+    return random(batch, 7, 16, seed=3), random(batch, 5, 16, seed=4)
+
+
+def run(model: OviTransformer, timestep: float = 500.0, **options: Any) -> tuple[Tensor, Tensor]:
+    return model(*latents(), torch.tensor([timestep]), model.prepare_text(*embeddings()), **options)
+
+
+def assert_close(result: tuple[Tensor, ...], expected: tuple[Tensor, ...], tolerance: float = 1e-6) -> None:
+    for one, other in zip(result, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
+
+
+def differ(one: Tensor, other: Tensor) -> bool:
+    return not torch.allclose(one, other, rtol=1e-3, atol=1e-3)
+
+
+def without_block(state: dict[str, Tensor], left_out: int) -> dict[str, Tensor]:
+    """A model's tensors without one block of each tower; the blocks behind it move up."""
+
+    def moved(match: re.Match[str]) -> str:
+        depth = int(match[1])
+        return f".blocks.{depth - (depth > left_out)}."
+
+    kept = {name: tensor for name, tensor in state.items() if f".blocks.{left_out}." not in name}
+    return {re.sub(r"\.blocks\.(\d+)\.", moved, name): tensor for name, tensor in kept.items()}
+
+
+@pytest.mark.parametrize("depth", range(DEPTH))
+def test_a_skipped_block_is_as_if_neither_tower_had_it(build: Build, model: OviTransformer, depth: int) -> None:
+    shorter = build(num_layers=DEPTH - 1).requires_grad_(False)
+    shorter.load_state_dict(without_block(model.state_dict(), depth))
+    skipped = run(model, skip_block=depth)
+    assert_close(skipped, run(shorter))
+    for tower in (0, 1):
+        assert differ(skipped[tower], run(model)[tower])
+
+
+def test_a_text_prepared_once_serves_every_step(model: OviTransformer) -> None:
+    text = model.prepare_text(*embeddings())
+    for timestep in (999.0, 500.0, 20.0):
+        result = model(*latents(), torch.tensor([timestep]), text)
+        assert_close(result, run(model, timestep), tolerance=0)
+
+
+def test_each_tower_listens_to_its_own_text(model: OviTransformer) -> None:
+    video_text, audio_text = embeddings()
+    other = random(1, 5, 16, seed=9)
+    plain = model.prepare_text(video_text, audio_text)
+    changed = model.prepare_text(video_text, other)
+    assert_close(tuple(changed.video[0]), tuple(plain.video[0]), tolerance=0)
+    assert differ(changed.audio[0].key, plain.audio[0].key)
+
+
+def test_missing_text_positions_are_zeros_that_count(build: Build, model: OviTransformer) -> None:
+    def velocities(model: OviTransformer, padding: int) -> tuple[Tensor, Tensor]:
+        padded = [torch.nn.functional.pad(embedding, (0, 0, 0, padding)) for embedding in embeddings()]
+        return model(*latents(), torch.tensor([500.0]), model.prepare_text(*padded))
+
+    assert_close(velocities(model, padding=9), velocities(model, padding=0))
+    # The same weights with less room for text: fewer zeros change the result, so they are not masked.
+    shorter = build(text_len=8).requires_grad_(False)
+    shorter.load_state_dict(model.state_dict())
+    assert differ(velocities(shorter, padding=0)[0], velocities(model, padding=0)[0])
+    assert differ(velocities(shorter, padding=0)[1], velocities(model, padding=0)[1])
+
+
+def test_a_clean_first_frame_changes_nothing_when_everything_is_clean(model: OviTransformer) -> None:
+    assert_close(run(model, timestep=0.0, clean_first_frame=True), run(model, timestep=0.0))
+
+
+def test_a_clean_first_frame_has_timestep_zero_and_the_others_their_own(build: Build) -> None:
+    # Without blocks a token's velocity depends on itself and its timestep alone.
+    model = build(num_layers=0).requires_grad_(False)
+    video, audio = run(model, timestep=700.0, clean_first_frame=True)
+    clean, noisy = run(model, timestep=0.0)[0], run(model, timestep=700.0)[0]
+    assert_close((video[:, :, :1], video[:, :, 1:]), (clean[:, :, :1], noisy[:, :, 1:]))
+    assert_close((audio,), (run(model, timestep=700.0)[1],))
+    assert differ(clean, noisy)
+
+
+@pytest.mark.parametrize("clean", [False, True])
+def test_a_batch_of_two_equals_two_single_passes(model: OviTransformer, clean: bool) -> None:
+    video, audio = latents(batch=2)
+    texts = embeddings(batch=2)
+    timesteps = torch.tensor([900.0, 300.0])
+    together = model(video, audio, timesteps, model.prepare_text(*texts), clean_first_frame=clean)
+    for index in (0, 1):
+        one = slice(index, index + 1)
+        text = model.prepare_text(*(embedding[one] for embedding in texts))
+        alone = model(video[one], audio[one], timesteps[one], text, clean_first_frame=clean)
+        assert_close((together[0][one], together[1][one]), alone, tolerance=1e-5)
+
+
+def test_one_model_takes_clips_of_changing_size(build: Build, model: OviTransformer) -> None:
+    text = model.prepare_text(*embeddings())
+    video, audio = latents()
+    inputs = [(video, audio), (video[:, :, :2], audio), (video[..., :2, :], audio), (video, audio[:, :7])]
+    for small_video, small_audio in [*inputs, *inputs]:
+        result = model(small_video, small_audio, torch.tensor([500.0]), text)
+        fresh = build().requires_grad_(False)(small_video, small_audio, torch.tensor([500.0]), text)
+        assert_close(result, fresh, tolerance=0)
+
+
+# Rotary embeddings, against complex numbers in float64
+
+
+def turned(x: Tensor, angles: np.ndarray) -> Tensor:
+    """x (tokens, channels), whose pairs of channels turn by angles (tokens, channels / 2)."""
+    pairs = x.double().numpy().reshape(len(x), -1, 2)
+    result = (pairs[..., 0] + 1j * pairs[..., 1]) * np.exp(1j * angles)
+    return torch.from_numpy(np.stack([result.real, result.imag], axis=-1).reshape(x.shape))
+
+
+def angles(positions: np.ndarray, channels: int) -> np.ndarray:
+    return positions[:, None] * 10_000.0 ** (-np.arange(0, channels, 2) / channels)
+
+
+def rotation_error(table: RotaryTable, expected_angles: np.ndarray) -> float:
+    tokens, pairs = expected_angles.shape
+    x = 2 * torch.rand(tokens, 2 * pairs, generator=torch.Generator().manual_seed(0)) - 1
+    result = rotate(x[None, :, None], table)[0, :, 0]
+    assert result.dtype == torch.float32
+    return (result.double() - turned(x, expected_angles)).abs().max().item()
+
+
+@pytest.mark.parametrize("head_dim", [128, 64, 16])
+def test_video_positions_turn_as_in_float64(head_dim: int) -> None:
+    frames, height, width = 61, 5, 30
+    space = 2 * (head_dim // 6)
+    t, y, x = (axis.ravel() for axis in np.mgrid[:frames, :height, :width])
+    expected = np.concatenate([angles(t, head_dim - 2 * space), angles(y, space), angles(x, space)], axis=1)
+    assert rotation_error(video_table(frames, height, width, head_dim, CPU), expected) < 1e-6
+
+
+@pytest.mark.parametrize("head_dim", [128, 16])
+def test_audio_positions_turn_the_time_channels_alone_as_in_float64(head_dim: int) -> None:
+    space = 2 * (head_dim // 6)
+    time = angles(np.arange(314), head_dim - 2 * space) * 0.19676
+    expected = np.concatenate([time, np.zeros((314, space))], axis=1)
+    assert rotation_error(audio_table(314, head_dim, 0.19676, CPU), expected) < 1e-6
+
+
+def test_rotation_keeps_the_dtype() -> None:
+    table = audio_table(5, 16, 1.0, CPU)
+    assert rotate(torch.randn(1, 5, 2, 16, dtype=torch.bfloat16), table).dtype == torch.bfloat16
+
+
+# Kernels and devices
+
+
+def test_an_unknown_attention_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(JobError, match="no attention called 'fast'; choose one of native, flash2, flash3, sage"):
+        attention.choose_backend("fast", torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("name", "package"), [("flash2", "flash_attn"), ("flash3", "flash_attn_interface"), ("sage", "sageattention")]
+)
+def test_attention_that_is_not_installed_is_refused_with_advice(
+    name: str, package: str, cuda: Callable[..., Any]
+) -> None:
+    if find_spec(package):
+        pytest.skip(f"{package} is installed here")
+    cuda(80)
+    with pytest.raises(JobError, match=rf"^Attention '{name}' needs a package .*; install it or use 'native'\.$"):
+        attention.choose_backend(name, torch.device("cuda", 0))
+
+
+def test_the_chosen_attention_is_used_everywhere(model: OviTransformer, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = run(model)
+    used = []
+    dispatch = attention.dispatch_attention_fn
+
+    def watch(*inputs: Tensor, backend: Any) -> Tensor:
+        used.append(backend)
+        return dispatch(*inputs, backend=backend)
+
+    monkeypatch.setattr(attention, "dispatch_attention_fn", watch)
+    other = attention.AttentionBackendName._NATIVE_MATH
+    model.set_attention(other)
+    assert_close(run(model), expected, tolerance=1e-5)
+    assert used == [other] * (DEPTH * 2 * 3)  # two towers, each attends to itself, to the text and to the other
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("guided", [True, False])
+def test_no_step_reads_a_tensor_on_the_host(model: OviTransformer, solver: Any, guided: bool) -> None:
+    model.to("meta")
+    noise = Latents(torch.randn(8, FRAMES, HEIGHT, WIDTH, device="meta"), torch.randn(LENGTH, 20, device="meta"))
+    text = model.prepare_text(*(embedding.to("meta") for embedding in embeddings()))
+    guidance = Guidance(text, text if guided else None, video_scale=4.0, audio_scale=3.0, skip_block=1)
+    # A meta tensor has no values: whatever asked for one, and so would make a GPU wait, raises.
+    first_frame = torch.randn(8, 1, HEIGHT, WIDTH, device="meta")
+    result = denoise(model, noise, guidance, Schedule(solver, 4, 5.0), first_frame=first_frame)
+    assert result.video.shape == noise.video.shape
+    assert result.audio.device.type == "meta"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling for the CPU needs g++")
+def test_compiled_blocks_equal_eager_ones_and_share_one_compilation(model: OviTransformer) -> None:
+    def compiled() -> int:
+        return torch._dynamo.utils.counters["stats"]["unique_graphs"]
+
+    with torch.no_grad():
+        expected = run(model)
+        before = compiled()
+        model.compile_blocks()
+        assert_close(run(model), expected, tolerance=1e-5)
+    assert compiled() == before + 1
+
+
+# Training and files
+
+
+@pytest.mark.parametrize("clean", [False, True])
+def test_gradients_reach_every_parameter(build: Build, clean: bool) -> None:
+    model = build()
+    video, audio = run(model, clean_first_frame=clean)
+    (video.square().mean() + audio.square().mean()).backward()
+    missing = [
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.grad is None or not parameter.grad.isfinite().all() or parameter.grad.abs().max() == 0
+    ]
+    assert missing == []
+
+
+def depth_less(names: Any) -> set[str]:
+    return {re.sub(r"\.blocks\.\d+\.", ".blocks.0.", name) for name in names}
+
+
+def test_tensors_have_their_official_names_whatever_was_done_to_the_model(model: OviTransformer) -> None:
+    official = depth_less(json.loads(OFFICIAL_KEYS.read_text()))
+    assert depth_less(model.state_dict()) == official
+    model.set_attention(attention.choose_backend("native", torch.device("cpu")))
+    model.compile_blocks()
+    assert depth_less(model.state_dict()) == official
+    assert len(model.state_dict()) == len(dict(model.named_parameters()))
+
+
+def test_a_configuration_of_another_architecture_is_refused(build: Build) -> None:
+    for option in ({"qk_norm": False}, {"window_size": [8, 8]}, {"cross_attn_type": "i2v"}):
+        with pytest.raises(ValueError, match=r"tower option .* is not supported"):
+            build(**option)

@@ -1,0 +1,30 @@
+"""The numbers of the official implementation, case by case (see `parity.py`)."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from parity import Case, evaluate, find_cases
+from places import REFERENCE
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in find_cases(REFERENCE)])
+def test_agrees_with_the_official_implementation(case: Case) -> None:
+    error, verdict = evaluate(case)
+    assert verdict == "ok", f"{case.name}: error {error:.2e}, tolerance {case.tolerance:.0e}"
+
+
+def test_the_script_ends_with_an_error_when_a_case_disagrees(tmp_path: Path) -> None:
+    wrong = json.loads((REFERENCE / "host.json").read_text())
+    wrong["snap_size"][0]["out"][0] += 32
+    (tmp_path / "host.json").write_text(json.dumps(wrong))
+    shutil.copy(REFERENCE / "image.case.safetensors", tmp_path)
+    command = [sys.executable, str(REFERENCE.parent / "parity.py"), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert "host/snap_size" in done.stdout
+    assert "FAILED" in done.stdout
+    assert "3 of 4 cases agree" in done.stdout

@@ -1,0 +1,232 @@
+"""From a folder of clips to encoded samples, and from there to an adapter: the commands as people run them."""
+
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from rank_helpers import environment, on_ranks
+from safetensors.torch import load_file
+from training_helpers import CLIP_FRAMES as FRAMES
+from training_helpers import CLIP_SAMPLES as SAMPLES
+from training_helpers import CLIP_SIDE as SIDE
+from training_helpers import COMMAND, own_clip
+
+from ovi_studio.__main__ import main
+from ovi_studio.adapters.library import AdapterLibrary
+from ovi_studio.core.errors import JobError
+from ovi_studio.media.clip_files import read_frames, read_record, read_samples
+from ovi_studio.models import video_vae
+from ovi_studio.training.cache import LatentDataset, generator_for
+from ovi_studio.training.clips import Shape, encode_folder, read_clip
+from ovi_studio.training.prepare import Studio
+
+SHAPE = Shape(SIDE, SIDE, FRAMES, SAMPLES)
+
+
+@pytest.fixture(scope="module")
+def studio(tiny_bundle: Path) -> Studio:
+    return Studio.load("tiny", tiny_bundle)
+
+
+def foreign_clip(path: Path, rate: Fraction, seconds: float, flash: float, sound: bool = True) -> Path:
+    """A wide clip at another rate: black and silent, but at one moment white, with a beep in stereo at 44.1 kHz."""
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=rate, options={"crf": "10"})
+        video.width, video.height, video.pix_fmt = 160, 96, "yuv420p"
+        audio = container.add_stream("aac", rate=44_100, layout="stereo") if sound else None
+        for index in range(round(seconds * rate)):
+            level = 255 if flash <= index / rate < flash + 0.1 else 0
+            frame = av.VideoFrame.from_ndarray(np.full((96, 160, 3), level, np.uint8), format="rgb24")
+            frame.pts = index
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        if audio is not None:
+            time = np.arange(round(44_100 * seconds)) / 44_100
+            beep = np.where((time >= flash) & (time < flash + 0.1), np.sin(time * 6000), 0).astype(np.float32)
+            block = av.AudioFrame.from_ndarray(np.stack([beep, beep]), format="fltp", layout="stereo")
+            block.rate, block.pts = 44_100, 0
+            container.mux(audio.encode(block))
+            container.mux(audio.encode(None))
+    return path
+
+
+def test_an_own_clip_is_read_frame_by_frame_as_it_is(tmp_path: Path) -> None:
+    path = own_clip(tmp_path, "a", 1)
+    frames, samples = read_clip(path, SHAPE)
+    assert np.abs(frames.astype(int) - read_frames(path)).mean() < 1
+    assert np.allclose(samples, np.pad(read_samples(path), (0, SAMPLES))[:SAMPLES], atol=1e-3)
+
+
+@pytest.mark.parametrize("rate", [Fraction(24), Fraction(30), Fraction(60), Fraction(12), Fraction(30_000, 1001)])
+def test_picture_and_sound_of_any_rate_keep_their_time(tmp_path: Path, rate: Fraction) -> None:
+    path = foreign_clip(tmp_path / "wide.mp4", rate, 1.5, flash=0.5)
+    frames, samples = read_clip(path, SHAPE)
+    assert frames.shape == (FRAMES, SIDE, SIDE, 3)
+    bright = [index for index, frame in enumerate(frames) if frame.mean() > 128]
+    assert bright[0] == pytest.approx(0.5 * 24, abs=1)
+    assert len(bright) == pytest.approx(0.1 * 24, abs=2)
+    loud = np.flatnonzero(np.abs(samples) > 0.3)
+    assert loud[0] / 16_000 == pytest.approx(0.5, abs=0.01)
+    assert loud[-1] / 16_000 == pytest.approx(0.6, abs=0.01)
+
+
+def test_a_wide_picture_is_cropped_in_the_middle_and_not_squeezed(tmp_path: Path) -> None:
+    path = tmp_path / "wide.mp4"
+    picture = np.zeros((96, 160, 3), np.uint8)
+    picture[:, :, 0] = 200
+    picture[:, 32:128] = (0, 0, 200)
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=24, options={"crf": "5"})
+        video.width, video.height, video.pix_fmt = 160, 96, "yuv444p"
+        audio = container.add_stream("aac", rate=16_000, layout="mono")
+        for index in range(20):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts = index
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        block = av.AudioFrame.from_ndarray(np.zeros((1, 16_000), np.float32), format="fltp", layout="mono")
+        block.rate, block.pts = 16_000, 0
+        container.mux(audio.encode(block))
+        container.mux(audio.encode(None))
+    frames, _ = read_clip(path, SHAPE)
+    # The middle square of 96 columns is all that is left.
+    assert frames[..., 2].min() > 100
+    assert frames[:, :, 2:-2, 0].max() < 100
+
+
+def test_samples_are_what_the_codecs_make_of_the_clip(tmp_path: Path, studio: Studio) -> None:
+    path = own_clip(tmp_path / "clips", "a", 1, "a red ball\na ball that is red")
+    encoded = encode_folder(tmp_path / "clips", tmp_path / "cache", studio, (SIDE, SIDE))
+    dataset = LatentDataset(tmp_path / "cache", encoded.names)
+    assert dataset.shapes == studio.latent_shapes
+    batch = dataset.batch([0], generator_for(0))
+    pixels = torch.from_numpy(read_clip(path, SHAPE)[0]).permute(3, 0, 1, 2).unsqueeze(0) / 127.5 - 1
+    with torch.no_grad():
+        # Half precision on disk.
+        assert torch.allclose(batch.video, video_vae.encode(studio.models.video_vae, pixels), atol=5e-3)
+    captions = studio.embed(["a red ball", "a ball that is red"])
+    assert any(torch.allclose(batch.text[0, : len(text)], text, atol=1e-4) for text in captions)
+
+
+def test_only_what_is_new_is_encoded_again(tmp_path: Path, studio: Studio) -> None:
+    clips, cache = tmp_path / "clips", tmp_path / "cache"
+    for index in range(3):
+        own_clip(clips, f"clip_{index}", index + 1)
+    first = encode_folder(clips, cache, studio, (SIDE, SIDE))
+    assert (len(first.names), first.reused) == (3, 0)
+    assert encode_folder(clips, cache, studio, (SIDE, SIDE)).reused == 3
+    (clips / "clip_1.txt").write_text("something else")
+    changed = encode_folder(clips, cache, studio, (SIDE, SIDE))
+    assert changed.reused == 2
+    assert len(set(first.names) & set(changed.names)) == 2
+    assert encode_folder(clips, cache, studio, (SIDE, SIDE), trigger="wh1te").reused == 0
+
+
+def test_what_cannot_be_used_is_named_with_its_reason_and_left_out(tmp_path: Path, studio: Studio) -> None:
+    good = own_clip(tmp_path, "good", 1)
+    (tmp_path / "broken.mp4").write_bytes(good.read_bytes()[:3000])
+    (tmp_path / "text.mp4").write_text("no clip at all")
+    foreign_clip(tmp_path / "short.mp4", Fraction(24), 0.5, flash=0.2)
+    foreign_clip(tmp_path / "silent.mp4", Fraction(24), 1, flash=0.2, sound=False)
+    for name in ("broken", "text", "short", "silent"):
+        (tmp_path / f"{name}.txt").write_text("a ball")
+    own_clip(tmp_path, "wordless", 2, caption=None)
+    own_clip(tmp_path, "empty", 3, caption="\n")
+    encoded = encode_folder(tmp_path, tmp_path / "cache", studio, (SIDE, SIDE))
+    assert len(encoded.names) == 1
+    reasons = {skipped.path.stem: skipped.reason for skipped in encoded.skipped}
+    assert "broken.mp4 cannot be decoded" in reasons["broken"]
+    assert "text.mp4 cannot be decoded" in reasons["text"]
+    assert "short.mp4 lasts 0.50 s, but 0.71 s are needed" in reasons["short"]
+    assert "silent.mp4 has no sound" in reasons["silent"]
+    assert "wordless.mp4 has no caption; write it into wordless.txt" in reasons["wordless"]
+    assert "holds no prompt" in reasons["empty"]
+    with pytest.raises(JobError, match="no clip in"):
+        encode_folder(tmp_path / "cache", tmp_path / "cache", studio, (SIDE, SIDE))
+
+
+def test_the_command_trains_a_lora_shows_clips_and_goes_on(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for index in range(3):
+        own_clip(tmp_path / "clips", f"clip_{index}", index + 1)
+    out, work = tmp_path / "loras" / "white.safetensors", tmp_path / "work"
+    command = [*COMMAND, str(tmp_path / "clips"), "--ckpt-dir", str(tiny_bundle), "--out", str(out)]
+    command += ["--work", str(work), "--trigger", "wh1te", "--licence", "CC0-1.0", "--sample-prompt", "a wh1te ball"]
+    assert main([*command, "--encode-only"]) == 0
+    assert not out.exists()
+    assert main([*command, "--steps", "3", "--sample-steps", "1"]) == 0
+    assert "3 clips, 3 of them encoded before, 0 left out." in capsys.readouterr().out
+    (clip,) = (work / "samples").glob("*.mp4")
+    assert read_record(clip)["spec"]["prompt"] == "a wh1te ball"
+    (entry,) = AdapterLibrary(tmp_path / "loras").scan()
+    assert entry.description.trigger_words == ("wh1te",)
+    before = out.read_bytes()
+
+    assert main([*command, "--steps", "5"]) == 1
+    assert "go on with --resume" in capsys.readouterr().err
+    assert main([*command, "--steps", "5", "--resume", "--sample-steps", "1"]) == 0
+    assert "step 5:" in capsys.readouterr().out
+    assert out.read_bytes() != before
+
+
+def test_the_command_goes_on_from_an_adapter(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own_clip(tmp_path / "clips", "a", 1)
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    command = [*COMMAND, str(tmp_path / "clips"), "--ckpt-dir", str(tiny_bundle), "--work"]
+    assert main([*command, str(tmp_path / "one"), "--out", str(first), "--steps", "2"]) == 0
+    further = [*command, str(tmp_path / "two"), "--out", str(second), "--steps", "1", "--from", str(first)]
+    assert main([*further, "--learning-rate", "1e-9"]) == 0
+    before, after = load_file(first), load_file(second)
+    assert all(torch.allclose(after[name], tensor, atol=1e-6) for name, tensor in before.items())
+    capsys.readouterr()
+    assert main([*command, str(tmp_path / "three"), "--out", str(second), "--rank", "2", "--from", str(first)]) == 1
+    assert "does not hold the layers of this training at rank 2" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_command_on_two_ranks_makes_one_processs_adapter_and_only_the_leader_reads_the_model(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for index in range(3):
+        own_clip(tmp_path / "clips", f"clip_{index}", index + 1)
+    command = [*COMMAND, str(tmp_path / "clips"), "--ckpt-dir", str(tiny_bundle), "--steps", "3"]
+    one, ranks, again = (tmp_path / f"{name}.safetensors" for name in ("one", "ranks", "again"))
+    assert main([*command, "--out", str(one), "--work", str(tmp_path / "one"), "--accumulation", "2"]) == 0
+
+    several = [*command, "--work", str(tmp_path / "ranks"), "--gpus", "2"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "ovi_studio", *several, "--out", str(ranks)],
+        env=environment(), capture_output=True, text=True, timeout=500, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    assert ended.stdout.count(f"Wrote {ranks}.") == ended.stdout.count("3 clips, 0 of them encoded before") == 1
+
+    further = ["--out", str(again), "--from", str(one), "--learning-rate", "1e-9", "--work", str(tmp_path / "again")]
+    assert main([*command, "--out", str(again), "--work", str(tmp_path / "again"), "--encode-only"]) == 0
+    held = on_ranks(2, "training_ranks", str(tmp_path / "held"), "command", *command, "--gpus", "2", *further)
+    assert held[0] > 0 == held[1]
+
+    wanted = load_file(one)
+    for path in (ranks, again):
+        assert load_file(path).keys() == wanted.keys()
+        assert all(torch.allclose(tensor, wanted[name], atol=1e-5) for name, tensor in load_file(path).items())
+
+
+def test_the_command_trains_all_weights(tiny_bundle: Path, tmp_path: Path) -> None:
+    own_clip(tmp_path / "clips", "a", 1)
+    out = tmp_path / "whole.safetensors"
+    command = ["train", str(tmp_path / "clips"), "--variant", "tiny", "--ckpt-dir", str(tiny_bundle)]
+    command += ["--out", str(out), "--work", str(tmp_path / "work"), "--steps", "2", "--muon", "0.01"]
+    assert main(command) == 0
+    studio = Studio.load("tiny", tiny_bundle)
+    before, after = studio.models.transformer.state_dict(), load_file(out)
+    assert before.keys() == after.keys()
+    assert sum(not torch.equal(before[name], after[name]) for name in before) > 0.9 * len(before)

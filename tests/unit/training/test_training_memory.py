@@ -1,0 +1,310 @@
+"""What training is predicted to need: the formulas against live tensors of whole steps, and what is refused where."""
+
+import json
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from live_tensors import Live
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from ovi_studio.__main__ import main
+from ovi_studio.bench.steps import Shape, shapes
+from ovi_studio.core.variants import published_variants
+from ovi_studio.models import fusion_block, token_layout
+from ovi_studio.models.transformer import OviTransformer
+from ovi_studio.training.flow import VelocityModel
+from ovi_studio.training.lora import LoraSettings, add_lora
+from ovi_studio.training.memory import TrainingDemand
+
+ALL = LoraSettings()
+KINDS = {
+    "all": ALL,
+    "rank 64": LoraSettings(rank=64),
+    "fusion": LoraSettings(layers=("fusion",)),
+    "attention": LoraSettings(layers=("attention",)),
+    "ffn": LoraSettings(layers=("ffn",)),
+    "video": LoraSettings(towers=("video",)),
+    "audio": LoraSettings(towers=("audio",)),
+    "whole": None,
+}
+
+
+# Counted live tensors
+
+
+class _Attention(torch.autograd.Function):
+    """What a kernel on a GPU keeps: its inputs, its output and a log-sum-exp for each query, and no scores."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        out = torch.empty_like(query)
+        ctx.save_for_backward(query, key, value, out, query.new_empty(query.shape[:3], dtype=torch.float32))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        return tuple(torch.empty_like(tensor) for tensor in ctx.saved_tensors[:3])
+
+
+class _Norm(torch.autograd.Function):
+    """One fused norm in float32, which is what autocast makes of it on a GPU (and not on a CPU)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight, x.new_empty(*x.shape[:-1], 2))
+        return torch.empty_like(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        x, weight, _ = ctx.saved_tensors
+        return torch.empty_like(x), *(
+            torch.empty_like(weight) if needed else None for needed in ctx.needs_input_grad[1:]
+        )
+
+
+def _norm(module: Any, x: Tensor) -> Tensor:
+    given = (module.weight, getattr(module, "bias", None))
+    return _Norm.apply(x.float(), *(None if tensor is None else tensor.float() for tensor in given))
+
+
+@pytest.fixture
+def _as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    def attention(*heads: Any) -> Tensor:
+        return _Attention.apply(*(each.bfloat16() for each in heads[:3]))
+
+    for module in (fusion_block, token_layout):
+        monkeypatch.setattr(module, "attention", attention)
+    monkeypatch.setattr(nn.RMSNorm, "forward", _norm)
+    monkeypatch.setattr(nn.LayerNorm, "forward", _norm)
+    yield
+    _peak.cache_clear()
+
+
+def _shallow(shape: Shape, layers: int) -> Shape:
+    return replace(shape, fusion={tower: sizes | {"num_layers": layers} for tower, sizes in shape.fusion.items()})
+
+
+def _model(shape: Shape, lora: LoraSettings | None) -> OviTransformer:
+    with torch.device("meta"):
+        model = OviTransformer(**shape.fusion)
+    if lora is None:
+        return model.requires_grad_(True)
+    add_lora(model, lora)
+    return model
+
+
+def _faked(model: OviTransformer) -> OviTransformer:
+    """With tensors that take part in autocast, unlike those of the meta device, and have no memory either."""
+    for module in model.modules():
+        for name, each in list(module.named_parameters(recurse=False)):
+            dtype = torch.float32 if each.requires_grad else torch.bfloat16
+            setattr(module, name, nn.Parameter(torch.empty(each.shape, dtype=dtype), requires_grad=each.requires_grad))
+    return model
+
+
+@cache
+def _peak(kind: str, name: str, layers: int, batch: int, checkpointed: bool) -> int:
+    """Bytes of one step, its gradients included."""
+    shape = _shallow(shapes()[name], layers)
+    model = _model(shape, KINDS[kind])
+    with FakeTensorMode():
+        _faked(model)
+        if checkpointed:
+            for block in model.fusion_blocks:
+                block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+        video = torch.empty(batch, shape.fusion["video"]["in_dim"], *shape.video)
+        audio = torch.empty(batch, shape.audio, shape.fusion["audio"]["in_dim"])
+        text = torch.empty(batch, 256, shape.fusion["video"].get("text_dim", 4096))
+        with Live() as live:
+            with torch.autocast("cpu", torch.bfloat16):
+                made = VelocityModel(model)(video, audio, torch.empty(batch), text, text, clean_first_frame=False)
+                pairs = zip(made, (video, audio), strict=True)
+                loss = sum(functional.mse_loss(one.float(), other) for one, other in pairs)
+            loss.backward()
+    return live.peak
+
+
+def _demand(kind: str, name: str, layers: int, batch: int, checkpointed: bool) -> TrainingDemand:
+    clip = _shallow(shapes()[name], layers).demand(guided=False)
+    return TrainingDemand(clip=clip, lora=KINDS[kind], batch_size=batch, checkpointed=checkpointed)
+
+
+RUNS = [(kind, "704x704_5s", 2) for kind in KINDS] + [("all", "960x960_5s", 1)]
+
+
+@pytest.mark.usefixtures("_as_on_a_gpu")
+@pytest.mark.parametrize(("kind", "name", "batch"), RUNS)
+def test_a_full_width_block_keeps_what_the_formula_says(kind: str, name: str, batch: int) -> None:
+    """By block: before the first layer that is trained nothing is kept, so the first of two blocks keeps less."""
+    few, more = ((kind, name, layers, batch, False) for layers in (2, 4))
+    counted, predicted = _peak(*more) - _peak(*few), _demand(*more).step_bytes - _demand(*few).step_bytes
+    assert predicted == pytest.approx(counted, rel=0.2)
+    assert _demand(*more).step_bytes > 0.95 * _peak(*more)
+
+
+@pytest.mark.usefixtures("_as_on_a_gpu")
+@pytest.mark.parametrize(("kind", "name", "batch"), RUNS)
+def test_a_full_width_step_of_checkpointed_blocks_needs_what_the_formula_says(kind: str, name: str, batch: int) -> None:
+    for layers in (2, 4):
+        run = (kind, name, layers, batch, True)
+        assert _demand(*run).step_bytes == pytest.approx(_peak(*run), rel=0.2), run
+
+
+# What is refused where
+
+GIB = 2**30
+COMMAND = ("train-lora", "clips", "--out", "white.safetensors", "--steps", "1")
+Cuda = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two published variants, complete by their files' headers, and with nothing in them."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    for name in ("720x720_5s", "960x960_5s"):
+        for file in (file for files in published_variants()[name].files.values() for file in files):
+            path = folder / file.location
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.suffix in {".pth", ".pt"}:
+                zipfile.ZipFile(path, "w").close()
+            else:
+                header = json.dumps({"__metadata__": {"format": "pt"}}).encode()
+                path.write_bytes(len(header).to_bytes(8, "little") + header)
+    return folder
+
+
+@pytest.fixture
+def refusal(
+    checkpoints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., str | None]:
+    """The sentence that a command ends with; None if it is not for lack of memory, but only when it loads the files."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*options: str, command: tuple[str, ...] = COMMAND, variant: str = "720x720_5s") -> str | None:
+        assert main([*command, "--variant", variant, "--ckpt-dir", str(checkpoints), *options]) == 1
+        sentence = capsys.readouterr().err
+        if "cannot be read as a checkpoint" in sentence or "is not the" in sentence:
+            return None
+        assert "by prediction" in sentence or "of host memory" in sentence
+        return sentence
+
+    return run
+
+
+CHECKPOINTED, FOUR = "--gradient-checkpointing", ("--gpus", "4")
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "count", "options", "end"),
+    [
+        (8, 1, (), "needs about 157.4 GB of the GPU by prediction"),
+        (12, 1, (), "even with --gradient-checkpointing it needs 33.9 GB, and what fits here is --variant demo."),
+        (24, 1, (), "even with --gradient-checkpointing it needs 33.9 GB, and what fits here is --variant demo."),
+        (24, 1, (CHECKPOINTED,), "23.4 GB can be had, and what fits here is --variant demo."),
+        (80, 1, (), "what fits here is --gradient-checkpointing."),
+        (80, 1, (CHECKPOINTED,), None),
+        (80, 1, (CHECKPOINTED, "--batch-size", "9"), "what fits here is --batch-size 5."),
+        (
+            12,
+            4,
+            (),
+            "even with --gradient-checkpointing --gpus 4 it needs 20.0 GB, and what fits here is --variant demo.",
+        ),
+        (24, 4, (), "what fits here is --gradient-checkpointing --gpus 3."),
+        (24, 2, (), "--gradient-checkpointing --gpus 2 it needs 25.7 GB, and what fits here is --variant demo."),
+        (24, 4, (CHECKPOINTED, *FOUR), None),
+        (24, 4, (CHECKPOINTED, *FOUR, "--batch-size", "4"), "what fits here is --batch-size 1."),
+        (80, 4, (CHECKPOINTED, *FOUR), None),
+    ],
+)
+def test_an_adapter_that_does_not_fit_is_refused_with_what_would(
+    cuda: Cuda,
+    refusal: Callable[..., str | None],
+    gigabytes: int,
+    count: int,
+    options: tuple[str, ...],
+    end: str | None,
+) -> None:
+    cuda(gigabytes, count)
+    sentence = refusal(*options)
+    assert sentence is None if end is None else sentence is not None and end in sentence
+
+
+def test_what_is_offered_fits(cuda: Cuda, refusal: Callable[..., str | None]) -> None:
+    """The smallest card counts: other programs have a part of one of them."""
+    cards = cuda(24, 4).cards
+    sentence = refusal("--batch-size", "3")
+    assert sentence is not None
+    offered = sentence.strip().rpartition("what fits here is ")[2].removesuffix(".").split()
+    assert offered == ["--gradient-checkpointing", "--batch-size", "1", "--gpus", "3"]
+    assert refusal(*offered) is None
+    cards[2].taken = 4 * GIB
+    sentence = refusal(*offered)
+    assert sentence is not None
+    assert "of each GPU by prediction" in sentence
+    assert "19.4 GB can be had" in sentence
+
+
+def test_a_smaller_variant_is_offered_where_nothing_else_helps(
+    cuda: Cuda, refusal: Callable[..., str | None], checkpoints: Path
+) -> None:
+    cuda(24, 4)
+    sentence = refusal(variant="960x960_5s")
+    assert sentence is not None
+    assert "--gradient-checkpointing --gpus 4 it needs 26.5 GB" in sentence
+    assert "what fits here is --variant 720x720_5s --gradient-checkpointing --gpus 3." in sentence
+
+
+def test_all_weights_of_a_published_model_need_more_than_an_adapter(
+    cuda: Cuda, refusal: Callable[..., str | None]
+) -> None:
+    cuda(80, 4)
+    command = ("train", "clips", "--out", "whole.safetensors", "--steps", "1", CHECKPOINTED)
+    sentence = refusal(command=command)
+    assert sentence is not None
+    assert "even with --gpus 4 it needs 79.5 GB, and what fits here is --variant demo." in sentence
+
+
+def test_a_distillation_is_not_told_options_that_it_does_not_have(
+    cuda: Cuda, refusal: Callable[..., str | None], tmp_path: Path
+) -> None:
+    cuda(80, 4)
+    (tmp_path / "prompts.txt").write_text("a red ball")
+    command = ("distil", "--out", "fast.safetensors", "--prompts", str(tmp_path / "prompts.txt"))
+    sentence = refusal(command=command)
+    assert sentence is not None
+    assert "even with --batch-size 1 it needs" in sentence
+    assert "--gradient-checkpointing" not in sentence
+
+
+def test_encoding_alone_needs_the_text_encoder_alone(cuda: Cuda, refusal: Callable[..., str | None]) -> None:
+    cuda(24)
+    assert refusal("--encode-only") is None
+    cuda(12)
+    assert "Encoding captions needs about 11.6 GB of the GPU" in (refusal("--encode-only") or "")
+
+
+def test_a_host_that_is_too_small_is_said_before_loading(
+    refusal: Callable[..., str | None], cuda: Cuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def available(gigabytes: float) -> None:
+        memory = int(gigabytes * GIB)
+        monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=memory, available=memory))
+
+    available(64)
+    assert "needs 75 GB of host memory" in (refusal() or "")  # float32 on a CPU
+    cuda(80)
+    available(16)
+    assert refusal(CHECKPOINTED) is None  # the file is mapped, not copied
+    assert "of host memory" in (refusal(CHECKPOINTED, "--sample-prompt", "a ball") or "")

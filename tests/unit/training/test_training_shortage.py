@@ -1,0 +1,119 @@
+"""Training that lacks memory in mid-run, or leaves the numbers: one sentence, and the last checkpoint kept."""
+
+import math
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from places import ROOT
+from rank_helpers import environment
+from training_helpers import COMMAND, SETTINGS, build, own_clip, unconditional
+
+from ovi_studio.__main__ import main
+from ovi_studio.core.errors import JobError
+from ovi_studio.distributed.launch import launch_command
+from ovi_studio.training import distil, trainer
+from ovi_studio.training.cache import LatentDataset
+from ovi_studio.training.trainer import CHECKPOINT, train
+
+
+def lacking(function: Callable[..., Any], after: int) -> Callable[..., Any]:
+    """The function until it was called so often; then memory runs out."""
+    calls = iter(range(after))
+
+    def call(*given: Any, **named: Any) -> Any:
+        if next(calls, None) is None:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return function(*given, **named)
+
+    return call
+
+
+def checkpoint_step(folder: Path) -> int:
+    return torch.load(folder / CHECKPOINT, weights_only=True)["step"]
+
+
+def test_a_run_that_lacks_memory_says_what_to_change_and_goes_on_from_its_checkpoint(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_clip(tmp_path / "clips", "clip", 1)
+    command = [*COMMAND, str(tmp_path / "clips"), "--ckpt-dir", str(tiny_bundle), "--work", str(tmp_path / "work")]
+    command += ["--out", str(tmp_path / "white.safetensors"), "--steps", "3", "--checkpoint-minutes", "0"]
+    plain = trainer.flow_loss
+    with monkeypatch.context() as patches:
+        patches.setattr(trainer, "flow_loss", lacking(plain, 0))
+        assert main(command) == 1
+        assert "--gradient-checkpointing or --batch-size 1, and begin again." in capsys.readouterr().err
+        patches.setattr(trainer, "flow_loss", lacking(plain, 2))
+        assert main(command) == 1
+    said = capsys.readouterr().err
+    assert "Memory ran out while training" in said
+    assert said.strip().endswith("and go on from its last checkpoint with --resume.")
+    assert checkpoint_step(tmp_path / "work" / "run") == 2
+    assert main([*command, "--resume", "--gradient-checkpointing", "--batch-size", "1"]) == 0
+    assert checkpoint_step(tmp_path / "work" / "run") == 3
+
+
+def test_a_distillation_that_lacks_memory_goes_on_when_it_is_given_again(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "prompts.txt").write_text("a red ball")
+    command = ["distil", "--variant", "tiny", "--ckpt-dir", str(tiny_bundle), "--trajectories", "5", "--steps", "1"]
+    command += ["--prompts", str(tmp_path / "prompts.txt"), "--timesteps", "1000,600", "--teacher-steps", "2"]
+    command += ["--out", str(tmp_path / "fast.safetensors"), "--work", str(tmp_path / "work"), "--batch-size", "4"]
+    with monkeypatch.context() as patches:
+        patches.setattr(distil, "step_loss", lacking(distil.step_loss, 0))
+        assert main(command) == 1
+    assert "take less with --batch-size 2, and give the command again" in capsys.readouterr().err
+    assert main(command) == 0
+
+
+def test_another_error_is_no_lack_of_memory(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("a defect")
+
+    own_clip(tmp_path / "clips", "clip", 1)
+    command = [*COMMAND, str(tmp_path / "clips"), "--ckpt-dir", str(tiny_bundle), "--work", str(tmp_path / "work")]
+    monkeypatch.setattr(trainer, "flow_loss", broken)
+    with pytest.raises(RuntimeError, match="a defect"):
+        main([*command, "--out", str(tmp_path / "white.safetensors"), "--steps", "1"])
+
+
+def test_a_loss_that_is_no_number_ends_a_run_before_it_is_saved(
+    dataset: LatentDataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also when a checkpoint is due before the next line is."""
+    plain, calls = trainer.flow_loss, iter(range(100))
+
+    def leaving_the_numbers(*given: Any) -> Any:
+        losses = plain(*given)
+        return replace(losses, video=losses.video * (math.nan if next(calls) >= 2 else 1))
+
+    monkeypatch.setattr(trainer, "flow_loss", leaving_the_numbers)
+    settings = replace(SETTINGS, steps=6, checkpoint_minutes=0, log_seconds=3600)
+    with pytest.raises(JobError, match=r"no number any more at step 3; .* go on from the last checkpoint"):
+        train(build(), dataset, unconditional(), settings, tmp_path / "run", on_progress=lambda _: None)
+    assert checkpoint_step(tmp_path / "run") == 2
+
+
+@pytest.mark.slow
+def test_a_rank_that_lacks_memory_ends_all_with_its_sentence(tiny_bundle: Path, tmp_path: Path) -> None:
+    """The others wait for it in an exchange, and their launcher ends them."""
+    own_clip(tmp_path / "clips", "clip", 1)
+    options = [*COMMAND, str(tmp_path / "clips"), "--ckpt-dir", str(tiny_bundle), "--work", str(tmp_path / "work")]
+    options += ["--out", str(tmp_path / "white.safetensors"), "--steps", "3", "--checkpoint-minutes", "0"]
+    assert main([*options, "--encode-only"]) == 0
+    command = launch_command(2, "training_ranks", [str(tmp_path / "held"), "lacking", *options, "--gpus", "2"])
+    ended = subprocess.run(
+        command, env=environment(), capture_output=True, text=True, timeout=200, check=False, cwd=ROOT
+    )
+    assert ended.returncode != 0
+    assert "error: Memory ran out while training; " in ended.stderr
+    assert "OutOfMemoryError" not in ended.stderr
+    assert checkpoint_step(tmp_path / "work" / "run") == 1
