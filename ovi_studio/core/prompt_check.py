@@ -91,6 +91,11 @@ class SpeechPace:
     def words_per_second(self) -> float:
         return self.words / self.seconds
 
+    @property
+    def severity(self) -> Severity | None:
+        """How much it matters; None if people can speak that calmly."""
+        return {Pace.FAST: Severity.WARNING, Pace.TOO_MUCH: Severity.ERROR}.get(self.pace)
+
 
 def parse_prompt(prompt: str) -> PromptParts:
     """Scene, speech and audio description; what is not closed stays in the scene."""
@@ -142,6 +147,13 @@ def check_prompt(prompt: str, tag: AudioTag) -> list[Finding]:
     findings = [*_check_length(prompt), *_check_speech(prompt), *_check_audcap(prompt)]
     findings += _check_audio_place(prompt) + _check_tag(prompt, tag)
     return sorted(findings, key=lambda finding: (finding.start, finding.end))
+
+
+def prompt_warnings(prompt: str, tag: AudioTag, seconds: float) -> tuple[str, ...]:
+    """Sentences that are worth reading before a clip of `seconds` is made from a prompt; hints are left out."""
+    findings = [finding.text for finding in check_prompt(prompt, tag) if finding.severity is not Severity.HINT]
+    pace = speech_pace(prompt, seconds)
+    return (*findings, f"Speech: {pace.text}") if pace.severity else tuple(findings)
 
 
 def characters_left(prompt: str, tag: AudioTag | None = None) -> int:
