@@ -20,7 +20,7 @@ from ovi_studio.cli.distil import add_parser as add_distil
 from ovi_studio.cli.train_lora import add_parsers as add_training
 from ovi_studio.core.adapter_stack import parse_use
 from ovi_studio.core.errors import JobError
-from ovi_studio.core.spec import SOLVERS, ClipSpec, merge_settings, parse_size, parse_timesteps
+from ovi_studio.core.spec import SOLVERS, parse_size, parse_timesteps
 from ovi_studio.core.weight_formats import Weights
 from ovi_studio.distributed import launch
 from ovi_studio.distributed.ending import end_with
@@ -28,6 +28,7 @@ from ovi_studio.distributed.ranks import join_ranks, launched
 from ovi_studio.runtime.memory_options import add_compute_options
 
 if TYPE_CHECKING:
+    from ovi_studio.core.requests import Expansion
     from ovi_studio.runtime.generate import Failure, Generator
     from ovi_studio.runtime.pipeline import Compute
     from ovi_studio.runtime.runner import ModelMaker
@@ -36,24 +37,6 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 """Exit status after Ctrl+C, as shells have it."""
-
-_SPEC_OPTIONS = (
-    "image",
-    "variant",
-    "size",
-    "steps",
-    "seed",
-    "solver",
-    "shift",
-    "video_guidance",
-    "audio_guidance",
-    "slg_layer",
-    "video_negative_prompt",
-    "audio_negative_prompt",
-    "timesteps",
-    "adapters",
-)
-_OPTION_NAMES = {"adapters": "--lora"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -111,7 +94,10 @@ def _parser() -> argparse.ArgumentParser:
 def _add_generate(commands: Any) -> None:
     parser = commands.add_parser("generate", help="make clips", description="Make clips and write them as mp4 files.")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--prompt", help="speech in <S>...<E>, the audio description in the variant's tag")
+    source.add_argument(
+        "--prompt",
+        help="speech in <S>...<E>, the audio description in the variant's tag; {red|blue} makes a clip of each",
+    )
     source.add_argument("--prompts", type=Path, metavar="FILE.csv", help="columns text_prompt, image_path and settings")
     source.add_argument("--config-file", type=Path, metavar="FILE.yaml", help="the official inference_fusion.yaml")
     source.add_argument("--from", type=Path, dest="clip", metavar="FILE.mp4", help="make this clip again")
@@ -182,11 +168,12 @@ def _add_adapter_directory(parser: argparse.ArgumentParser) -> None:
 def _generate(options: argparse.Namespace) -> int:
     if launched() and not join_ranks().leads:
         return _follow(options)
-    specs, bad_rows, options = _collect(options)
+    from ovi_studio.cli import sources
+
+    clips = _collect(options)
     launch.launch_if_several(options.gpus, "ovi_studio", options.arguments)
-    for row in bad_rows:
-        print(f"line {row.line}: {row.reason}", file=sys.stderr)
-    if not specs:
+    sources.report(clips)
+    if not clips.specs:
         raise JobError("There is no clip to make.")
     from ovi_studio.runtime.generate import Failure
 
@@ -201,8 +188,8 @@ def _generate(options: argparse.Namespace) -> int:
             print(result, flush=True)
 
     with _generator(options) as generator:
-        generator.make_all(specs, options.out or Path("outputs"), lambda _: _progress_bar(), report)
-    return 1 if failures or bad_rows else 0
+        generator.make_all(clips.specs, options.out or Path("outputs"), lambda _: _progress_bar(), report)
+    return 1 if failures or clips.bad_rows else 0
 
 
 @contextmanager
@@ -260,37 +247,14 @@ def _maker(options: argparse.Namespace) -> "ModelMaker":
     )
 
 
-def _collect(options: argparse.Namespace) -> tuple[list[ClipSpec], list[Any], argparse.Namespace]:
-    """The clips to make, the rows that make none, and the options with what a configuration file adds to them."""
-    from ovi_studio.cli import adapters
-    from ovi_studio.services.prompt_files import read_official_config, read_prompt_file
+def _collect(options: argparse.Namespace) -> "Expansion":
+    """The clips to make; the options then have what a configuration file adds to them."""
+    from ovi_studio.cli import sources
 
-    if options.count < 1:
-        raise JobError(f"The count must be 1 or more, not {options.count}.")
-    given = {name: value for name in _SPEC_OPTIONS if (value := getattr(options, name)) is not None}
-    if options.config_file:
-        run = read_official_config(options.config_file)
-        _refuse_settings(given | ({"preset": options.preset} if options.preset else {}), "the configuration file")
-        _adopt(run, options)
-        return _repeated(run.specs, options.count), list(run.bad_rows), options
-    preset = adapters.chosen_preset(options.preset, options.lora_dir, options.out)
-    given = merge_settings(preset.settings if preset else {}, given)
-    if options.clip:
-        from ovi_studio.media.clip_files import read_spec
-        from ovi_studio.runtime.generate import PICTURES_FOLDER
-
-        spec = read_spec(options.clip, (options.out or Path("outputs")) / PICTURES_FOLDER)
-        specs, bad_rows = [spec.with_settings(given)], []
-    else:
-        if "variant" not in given:
-            given["variant"] = adapters.chosen_variant(preset, _checkpoints(options))
-        if options.prompts:
-            specs, bad_rows = read_prompt_file(options.prompts, given)
-        else:
-            specs, bad_rows = [ClipSpec.from_dict({**given, "prompt": options.prompt})], []
-    for spec in specs if preset else ():
-        preset.check(spec.variant)
-    return _repeated(specs, options.count), bad_rows, options
+    clips, official = sources.collect(options, _checkpoints(options))
+    if official is not None:
+        _adopt(official, options)
+    return clips
 
 
 def _adopt(run: "OfficialRun", options: argparse.Namespace) -> None:
@@ -304,16 +268,6 @@ def _adopt(run: "OfficialRun", options: argparse.Namespace) -> None:
     options.fsdp_strategy = options.fsdp_strategy or run.sharding.strategy
     options.fsdp_offload = options.fsdp_offload or run.sharding.offloaded
     options.tf32 = run.tensor_cores if options.tf32 is None else options.tf32
-
-
-def _repeated(specs: Sequence[ClipSpec], count: int) -> list[ClipSpec]:
-    return [replace(spec, seed=spec.seed + index) for spec in specs for index in range(count)]
-
-
-def _refuse_settings(given: dict[str, Any], source: str) -> None:
-    if given:
-        names = ", ".join(_OPTION_NAMES.get(name, f"--{name.replace('_', '-')}") for name in given)
-        raise JobError(f"{names} cannot be combined with {source}, which holds these settings; change them there.")
 
 
 def _show(options: argparse.Namespace) -> int:

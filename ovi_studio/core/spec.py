@@ -92,11 +92,6 @@ class ClipSpec:
         """The same clip with other settings (see `merge_settings`); raises `JobError`."""
         return ClipSpec.from_dict(merge_settings(self.to_dict(), settings))
 
-    def with_prompt(self, prompt: str) -> "ClipSpec":
-        """The same clip with another prompt, whose tags add adapters to its own; raises `JobError`."""
-        text, tagged = read_tags(prompt)
-        return dataclasses.replace(self, prompt=text, adapters=self.adapters + tagged)
-
     def with_stack(self, stack: Stack) -> "ClipSpec":
         """The same clip with this in place of `stack`, which has as many adapters."""
         count = len(self.accelerators)

@@ -5,6 +5,7 @@ client's reaches a handler only as a reference to an upload (`uploads`).
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ import gradio as gr
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.prompt_check import join_prompt, parse_prompt, rows_to_text
 from ovi_studio.core.prompts import AudioTag
-from ovi_studio.core.spec import parse_timesteps
+from ovi_studio.core.requests import Request, SeedMode
+from ovi_studio.core.spec import ClipSpec, parse_timesteps
 from ovi_studio.queue.model import ENDED, Job, State
-from ovi_studio.services.studio import Request, SeedMode, Studio
+from ovi_studio.services.studio import Studio
 from ovi_studio.web import form_views, job_views, views
 from ovi_studio.web.create_tab import (
     CreateForm,
@@ -64,8 +66,14 @@ def _connect_queue(form: CreateForm, extra: dict[str, Any], handlers: "CreateHan
         trigger_mode="always_last",
         **PRIVATE,
     )
-    settings = [form.ratio, *form.fields.values()]
-    form.table.change(handlers.look_at_table, [form.table, *settings], extra["table_makes"], **PRIVATE)
+    gr.on(
+        [form.table.change, form.count.change],
+        handlers.look_at_table,
+        [form.table, form.ratio, form.count, *form.fields.values()],
+        extra["table_makes"],
+        trigger_mode="always_last",
+        **PRIVATE,
+    )
 
 
 def _connect_fields(form: CreateForm, extra: dict[str, Any], handlers: "CreateHandlers", page: gr.Blocks) -> None:
@@ -133,33 +141,37 @@ class CreateHandlers:
         try:
             request = self._request(values, ratio, mode, seed, count)
             if editing is not None:
-                spec = self._studio.specs(Request({**request.values, "seed": seed}, ratio, SeedMode.FIXED))
-                if len(spec) > 1:
-                    raise JobError(
-                        "A job is one clip; take the braces and wildcards out, or stop editing and queue it."
-                    )
-                self._studio.store.edit(editing, spec[0])
-                return (
-                    _notice("The job was changed."),
-                    seed,
-                    None,
-                    None,
-                    queue_button(1, False),
-                    gr.Button(visible=False),
-                )
-            if table is not None:
-                specs, bad_rows = self._studio.table_specs(Path(table), request)
-                if not specs:
-                    reason = f" (line {bad_rows[0].line}: {bad_rows[0].reason})" if bad_rows else ""
-                    raise JobError(f"No row of the table makes a clip{reason}; correct it.")
-            else:
-                specs = self._studio.specs(request)
+                self._studio.store.edit(editing, self._one_clip(request, seed))
+                kept = _notice("The job was changed."), seed, None, None
+                return *kept, queue_button(1, False), gr.Button(visible=False)
+            specs = self._specs(request, table)
             ids = self._studio.queue(specs, name, priority=int(priority or 0))
         except JobError as error:
             title = "Not changed" if editing else "Not queued"
             return views.notice_html(str(error), title), *[gr.skip()] * 5
         following = _next_seed(mode, seed, count, [spec.seed for spec in specs])
         return form_views.queued_html(len(ids), name), following, None, None, gr.skip(), gr.Button(visible=False)
+
+    def _one_clip(self, request: Request, seed: str) -> ClipSpec:
+        """The clip that an edited job is to make."""
+        if not seed.strip():
+            raise JobError("The seed is empty; write the one that the clip is to have.")
+        values = {**request.values, "seed": seed}
+        specs = self._studio.expand(replace(request, values=values, seed_mode=SeedMode.FIXED, count=1)).specs
+        if len(specs) > 1:
+            raise JobError("A job is one clip; take the braces and wildcards out, or stop editing and queue it.")
+        return specs[0]
+
+    def _specs(self, request: Request, table: str | None) -> Sequence[ClipSpec]:
+        """The clips of the form, or of a table in place of its prompt."""
+        if table is None:
+            return self._studio.expand(request).specs
+        clips = self._studio.expand_table(Path(table), request)
+        if not clips.specs:
+            first = next(iter(clips.bad_rows), None)
+            reason = f" (line {first.line}: {first.reason})" if first else ""
+            raise JobError(f"No row of the table makes a clip{reason}; correct it.")
+        return clips.specs
 
     def leave(self) -> Any:
         """Stop editing a job; it stays as it was."""
@@ -185,29 +197,31 @@ class CreateHandlers:
         """What is to be said about the prompt, and what it makes."""
         variant = self._studio.variant(model) if model else None
         full = _join(prompt, sound, self._tag(model))
-        findings = form_views.findings_html(full, variant)
+        values = {"prompt": full, "variant": model, "steps": steps}
+        values |= {"video_guidance": video_guidance, "audio_guidance": audio_guidance}
+        seeds = max(1, int(count or 1)) if editing is None else 1
+        prompts, problem = self._prompts(full)
+        findings = form_views.findings_html(full, prompts, variant)
         if table is not None:
             return findings, "", queue_button(None, editing is not None)
         if not full.strip() or model is None:
             return findings, "", queue_button(1, editing is not None)
-        values = {"prompt": full, "variant": model, "steps": steps}
-        values |= {"video_guidance": video_guidance, "audio_guidance": audio_guidance}
-        seeds = max(1, int(count or 1)) if editing is None else 1
         try:
-            prompts = self._studio.prompts(Request(values))
-            seconds = self._studio.estimate(self._studio.spec(Request(values)))
+            if problem is not None:
+                raise problem
+            seconds = self._studio.estimate(self._studio.spec(Request({**values, "prompt": prompts[0]})))
         except JobError as error:
             return findings, views.notice_html(str(error), "This cannot be queued yet"), gr.skip()
         makes = form_views.makes_html(prompts, seeds, seconds)
         return findings, makes, queue_button(len(prompts) * seeds, editing is not None)
 
-    def look_at_table(self, table: str | None, ratio: str, *values: Any) -> str:
+    def look_at_table(self, table: str | None, ratio: str, count: float | None, *values: Any) -> str:
         """What an uploaded table makes, before it is queued."""
         if table is None:
             return ""
         try:
-            request = self._request(values, ratio, SeedMode.RANDOM, "", 1)
-            return form_views.table_html(*_count_first(self._studio.table_specs(Path(table), request)))
+            request = self._request(values, ratio, SeedMode.RANDOM, "", count)
+            return form_views.table_html(self._studio.expand_table(Path(table), request))
         except JobError as error:
             return views.notice_html(str(error), "This table cannot be used")
 
@@ -265,6 +279,13 @@ class CreateHandlers:
         drawn = mode == SeedMode.RANDOM or not (seed or "").strip()
         return Request({**form, "seed": seed}, ratio, SeedMode.RANDOM if drawn else SeedMode(mode), int(count or 1))
 
+    def _prompts(self, pattern: str) -> tuple[list[str], JobError | None]:
+        """The prompts of a pattern; of one that cannot be, itself and what is wrong with it."""
+        try:
+            return self._studio.prompts(Request({"prompt": pattern})), None
+        except JobError as error:
+            return [pattern], error
+
     def _tag(self, model: str | None) -> Any:
         return views.tag_of(self._studio.variant(model) if model else None)
 
@@ -295,7 +316,3 @@ def _notice(sentence: str) -> str:
 
 def _first(jobs: Sequence[Job]) -> Job | None:
     return jobs[0] if jobs else None
-
-
-def _count_first(found: tuple[Sequence[Any], Sequence[Any]]) -> tuple[int, Sequence[Any]]:
-    return len(found[0]), found[1]

@@ -13,10 +13,12 @@ import gradio as gr
 
 from ovi_studio.core.adapter_stack import stack_to_json
 from ovi_studio.core.prompt_check import join_prompt, parse_prompt
+from ovi_studio.core.prompt_patterns import escape_prompt
 from ovi_studio.core.prompts import MAX_PROMPT_LENGTH, AudioTag
+from ovi_studio.core.requests import SeedMode
 from ovi_studio.core.spec import ADAPTER_LISTS, SOLVERS, ClipSpec, format_timesteps
 from ovi_studio.core.variants import Variant
-from ovi_studio.services.studio import SeedMode, Studio
+from ovi_studio.services.studio import Studio
 from ovi_studio.web import views
 from ovi_studio.web.presets_row import PRESETS_SCRIPT, build_presets
 from ovi_studio.web.uploads import is_upload, shown_copy, uploads_only
@@ -81,14 +83,14 @@ class CreateForm:
         """
         if spec is None:
             return self._fill_prompt(prompt, notice)
+        if prompt is None:
+            prompt = escape_prompt(spec.prompt)  # the field takes patterns, and a clip has the text itself
         variant = self._variant(spec.variant)
         if variant is None:
-            return self._fill_prompt(
-                prompt or spec.prompt, views.notice_html("Download one first.", "There is no model")
-            )
+            return self._fill_prompt(prompt, views.notice_html("Download one first.", "There is no model"))
         if variant.name != spec.variant:
             notice = views.notice_html(f"{spec.variant} is not here; {variant.title} is chosen.", "Another model")
-        scene, sound = split_prompt(spec.prompt if prompt is None else prompt)
+        scene, sound = split_prompt(prompt)
         updates = [scene, sound, self._picture(spec), variant.name, widened(self.steps, spec.steps)]
         updates += [self._ratio(spec, variant)]
         # Fixed, so that the same settings make the same clip.

@@ -7,12 +7,14 @@ from ovi_studio.checkpoints.background import DownloadState, Phase
 from ovi_studio.checkpoints.download import format_bytes
 from ovi_studio.core.adapter_stack import Stack
 from ovi_studio.core.prompt_check import Pace, Severity, check_prompt, speech_pace, text_to_rows
+from ovi_studio.core.prompt_patterns import pattern_warnings
+from ovi_studio.core.requests import Expansion
 from ovi_studio.core.variants import Variant
 from ovi_studio.services.preset_offers import PresetOffer
-from ovi_studio.services.prompt_files import BadRow
 from ovi_studio.web.views import format_seconds, notice_html, use_words
 
 SHOWN_PROMPTS = 60
+SHOWN_ROWS = 20
 _MARKS = {Severity.ERROR: "Mistake", Severity.WARNING: "Careful", Severity.HINT: "Hint"}
 
 
@@ -103,22 +105,35 @@ def _badge(badge: str) -> str:
     return f" <em>{escape(badge)}</em>" if badge else ""
 
 
-def findings_html(prompt: str, variant: Variant | None) -> str:
-    """What is spoken and how fast, and what is wrong with a prompt as it would be queued."""
-    if not prompt.strip() or variant is None:
+def findings_html(pattern: str, prompts: Sequence[str], variant: Variant | None) -> str:
+    """What is spoken and how fast, and what is wrong with a pattern and with the prompts that it makes.
+
+    What several prompts have in common is said once; the speech is that of the prompt in which it is fastest.
+    """
+    if not pattern.strip() or variant is None:
         return ""
-    lines = [
-        f'<li class="finding {finding.severity}"><b>{_MARKS[finding.severity]}</b>{escape(finding.text)}</li>'
-        for finding in check_prompt(prompt, variant.audio_tag)
-    ]
-    pace = speech_pace(prompt, variant.seconds)
-    if pace.pace is not Pace.SILENT:
-        kind = {Pace.CALM: "good", Pace.FAST: "warning"}.get(pace.pace, "error")
-        said = "".join(
-            f"<li>{escape(who) + ': ' if who else ''}<q>{escape(text)}</q></li>" for who, text in text_to_rows(prompt)
-        )
-        lines.append(f'<li class="finding {kind}"><b>Speech</b>{escape(pace.text)}<ul class="said">{said}</ul></li>')
-    return f'<ul class="findings" aria-live="polite">{"".join(lines)}</ul>' if lines else ""
+    found = dict.fromkeys((Severity.WARNING, sentence) for sentence in pattern_warnings(pattern))
+    for prompt in prompts:
+        found |= dict.fromkeys((one.severity, one.text) for one in check_prompt(prompt, variant.audio_tag))
+    lines = [f'<li class="finding {severity}"><b>{_MARKS[severity]}</b>{escape(text)}</li>' for severity, text in found]
+    lines.append(_speech_html(prompts, variant))
+    shown = "".join(lines)
+    return f'<ul class="findings" aria-live="polite">{shown}</ul>' if shown else ""
+
+
+def _speech_html(prompts: Sequence[str], variant: Variant) -> str:
+    """What is spoken in the prompt in which people speak fastest."""
+    paces = [speech_pace(prompt, variant.seconds) for prompt in prompts]
+    fastest = max(range(len(paces)), key=lambda index: paces[index].words)
+    pace = paces[fastest]
+    if pace.pace is Pace.SILENT:
+        return ""
+    said = "".join(
+        f"<li>{escape(who) + ': ' if who else ''}<q>{escape(text)}</q></li>"
+        for who, text in text_to_rows(prompts[fastest])
+    )
+    kind = pace.severity or "good"
+    return f'<li class="finding {kind}"><b>Speech</b>{escape(pace.text)}<ul class="said">{said}</ul></li>'
 
 
 def makes_html(prompts: Sequence[str], seeds: int, seconds: float | None) -> str:
@@ -141,15 +156,24 @@ def makes_html(prompts: Sequence[str], seeds: int, seconds: float | None) -> str
     return f'<div class="makes"><p><strong>{clips}</strong><span>{escape(time)}</span></p>{listed}</div>'
 
 
-def table_html(number: int, bad_rows: Sequence[BadRow]) -> str:
+def table_html(clips: Expansion) -> str:
     """What an uploaded table makes."""
-    clips = "1 clip" if number == 1 else f"{number} clips"
-    rows = "".join(f"<li>Line {row.line}: {escape(row.reason)}</li>" for row in bad_rows[:20])
-    more = f"<p>and {len(bad_rows) - 20} more</p>" if len(bad_rows) > 20 else ""
-    bad = f'<ul class="bad-rows">{rows}</ul>{more}' if rows else ""
-    head = f"<strong>The table makes {clips}</strong>"
-    head += f"<span>{len(bad_rows)} rows are left out</span>" if bad_rows else ""
-    return f'<div class="makes"><p>{head}</p>{bad}</div>'
+    number, bad_rows = len(clips.specs), clips.bad_rows
+    head = f"<strong>The table makes {'1 clip' if number == 1 else f'{number} clips'}</strong>"
+    left_out = "1 row is" if len(bad_rows) == 1 else f"{len(bad_rows)} rows are"
+    head += f"<span>{left_out} left out</span>" if bad_rows else ""
+    bad = _rows_html("bad-rows", [f"Line {row.line}: {row.reason}" for row in bad_rows])
+    warned = _rows_html("warned-rows", [f"Careful: {warning}" for warning in clips.warnings])
+    return f'<div class="makes"><p>{head}</p>{bad}{warned}</div>'
+
+
+def _rows_html(kind: str, sentences: Sequence[str]) -> str:
+    """A list of sentences about rows, the first of them if there are many."""
+    if not sentences:
+        return ""
+    rows = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences[:SHOWN_ROWS])
+    rest = len(sentences) - SHOWN_ROWS
+    return f'<ul class="{kind}">{rows}</ul>' + (f"<p>and {rest} more</p>" if rest > 0 else "")
 
 
 def queued_html(number: int, name: str) -> str:

@@ -9,9 +9,10 @@ import gradio as gr
 
 from ovi_studio.core.adapter_stack import parse_stack
 from ovi_studio.core.errors import JobError
+from ovi_studio.core.requests import Request
 from ovi_studio.core.spec import ADAPTER_LISTS
 from ovi_studio.services.presets import Preset
-from ovi_studio.services.studio import Request, Studio
+from ovi_studio.services.studio import Studio
 from ovi_studio.web import form_views, views
 from ovi_studio.web.create_tab import CreateForm, ratio_options, shown_value, skip_options, widened
 from ovi_studio.web.live import LivePart

@@ -4,9 +4,9 @@ from html import escape
 
 from ovi_studio.core.adapter_stack import AdapterUse
 from ovi_studio.core.prompts import AudioTag
+from ovi_studio.core.sizes import OWN_SIZE
 from ovi_studio.core.spec import ClipSpec, format_timesteps
 from ovi_studio.core.variants import Variant
-from ovi_studio.services.studio import OWN_SIZE
 
 HEADER = """
 <header class="masthead">
@@ -39,7 +39,11 @@ def demo_html(download_command: str | None) -> str:
 
 def prompt_hint(variant: Variant | None) -> str:
     """How a prompt is written for a variant; Markdown."""
-    return f"Speech stands in `<S>…<E>`, the sound at the end in `{tag_of(variant).wrap('…')}`."
+    sound = tag_of(variant).wrap("…")
+    return (
+        f"Speech stands in `<S>…<E>`, the sound at the end in `{sound}`. `{{red|blue}}` makes a clip of each; "
+        "`\\{` and `\\}` are plain braces."
+    )
 
 
 def prompt_example(variant: Variant | None) -> str:
