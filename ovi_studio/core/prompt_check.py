@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ovi_studio.core.prompts import MAX_PROMPT_LENGTH, AudioTag, format_prompt
+from ovi_studio.core.prompts import MAX_PROMPT_LENGTH, AudioTag
 
 CALM_PACE = 2.5
 """Words a second. A rule of thumb: English is read aloud at 150 to 160 words a minute (audio books), which is 2.5 to
@@ -63,10 +63,6 @@ class PromptParts:
     audio: str
     """The audio description without its tag; empty if there is none."""
 
-    def join(self, tag: AudioTag) -> str:
-        """The prompt for a variant with this tag."""
-        return join_prompt(self.scene, self.audio, tag)
-
 
 class Pace(StrEnum):
     """How fast people would have to speak."""
@@ -86,10 +82,6 @@ class SpeechPace:
     pace: Pace
     text: str
     """A sentence for people."""
-
-    @property
-    def words_per_second(self) -> float:
-        return self.words / self.seconds
 
     @property
     def severity(self) -> Severity | None:
@@ -154,13 +146,6 @@ def prompt_warnings(prompt: str, tag: AudioTag, seconds: float) -> tuple[str, ..
     findings = [finding.text for finding in check_prompt(prompt, tag) if finding.severity is not Severity.HINT]
     pace = speech_pace(prompt, seconds)
     return (*findings, f"Speech: {pace.text}") if pace.severity else tuple(findings)
-
-
-def characters_left(prompt: str, tag: AudioTag | None = None) -> int:
-    """How much may still be written; negative if it is too much. With a tag, as it will be once that is converted."""
-    if tag is not None and len(prompt) <= MAX_PROMPT_LENGTH:
-        return MAX_PROMPT_LENGTH - max(len(prompt), len(format_prompt(prompt, tag)))
-    return MAX_PROMPT_LENGTH - len(prompt)
 
 
 def speech_pace(speech: str | Sequence[str], seconds: float) -> SpeechPace:

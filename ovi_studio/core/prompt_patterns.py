@@ -2,9 +2,9 @@
 
 `{red|blue} car` is two prompts; several groups give every combination, the last one turning fastest. `__weather__` is
 every line of `presets/wildcards/weather.txt`, and is a group as well. An alternative may be empty and may hold a
-wildcard, but no group. A backslash makes what follows plain text: `\\{`, `\\}`, `\\|` and `\\__weather__`, as in other
-programs with such patterns. Before anything else a backslash is a character like any other; one that shall stand before
-a sign is doubled. Nothing is drawn at random: what is shown before queueing is what is queued.
+wildcard, but no group. A backslash makes a sign plain text, as in other programs with such patterns: `\\{`, `\\}`,
+`\\|` and `\\__weather__`. Before anything else it is a character like any other; one right before a sign is
+doubled. Nothing is drawn at random: what is shown before queueing is what is queued.
 """
 
 import itertools
@@ -40,7 +40,9 @@ class _Sign:
     """`{`, `}`, `|`, `wildcard`; `end` behind the last one."""
     start: int
     end: int
-    """Characters from the beginning of the pattern; the wildcard's name lies two within."""
+    """Characters from the beginning of the pattern, as `start`."""
+    wildcard: str = ""
+    """The name of a wildcard."""
 
 
 def expand_prompt(pattern: str, wildcards: Path = WILDCARDS_DIRECTORY) -> list[str]:
@@ -101,7 +103,7 @@ def _parse(pattern: str, lookup: Lookup) -> list[list[str]]:
         current = parts if group is None else group[-1]
         current.append([sign.text])
         if sign.kind == "wildcard":
-            current.append(list(lookup(pattern[sign.start + 2 : sign.end - 2])))
+            current.append(list(lookup(sign.wildcard)))
         elif sign.kind == "{":
             if group is not None:
                 raise JobError(f"A group in braces stands within another in {_near(pattern)}; {_AS_TEXT}")
@@ -130,7 +132,7 @@ def _signs(pattern: str) -> Iterator[_Sign]:
         if len(slashes) % 2:
             text += pattern[start:end]
         else:
-            yield _Sign(text, found["sign"] or "wildcard", start, end)
+            yield _Sign(text, found["sign"] or "wildcard", start, end, found["wildcard"] or "")
             text = ""
     yield _Sign(text + pattern[end:], "end", len(pattern), len(pattern))
 

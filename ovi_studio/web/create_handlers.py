@@ -154,7 +154,7 @@ class CreateHandlers:
 
     def _one_clip(self, request: Request, seed: str) -> ClipSpec:
         """The clip that an edited job is to make."""
-        if not seed.strip():
+        if not (seed or "").strip():
             raise JobError("The seed is empty; write the one that the clip is to have.")
         values = {**request.values, "seed": seed}
         specs = self._studio.expand(replace(request, values=values, seed_mode=SeedMode.FIXED, count=1)).specs

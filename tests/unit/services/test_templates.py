@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ovi_studio.core.errors import JobError
-from ovi_studio.core.prompt_check import Pace, Severity, check_prompt, parse_prompt, speech_pace
+from ovi_studio.core.prompt_check import Pace, Severity, check_prompt, join_prompt, parse_prompt, speech_pace
 from ovi_studio.core.prompt_patterns import expand_prompt
 from ovi_studio.core.prompts import AudioTag
 from ovi_studio.services.templates import (
@@ -81,7 +81,9 @@ def test_tags_in_a_value_change_nothing_around_it(tag, hostile):
     filled = parse_prompt(template().fill({"line": hostile}, tag))
     assert len(filled.speech) == 1
     assert filled.audio == "Wind and a fox."
-    assert [f for f in check_prompt(filled.join(tag), tag) if f.severity is Severity.ERROR] == []
+    assert [
+        f for f in check_prompt(join_prompt(filled.scene, filled.audio, tag), tag) if f.severity is Severity.ERROR
+    ] == []
 
 
 def test_a_value_that_looks_like_a_slot_is_not_filled_again():
