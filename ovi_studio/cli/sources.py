@@ -13,7 +13,8 @@ from ovi_studio.core.prompt_patterns import escape_prompt
 from ovi_studio.core.requests import MAX_RUN, Context, Expansion, Request, SeedMode, expand_request, expand_rows
 from ovi_studio.core.spec import merge_settings
 from ovi_studio.core.variants import find_variant
-from ovi_studio.services.prompt_files import OfficialRun, read_official_config, read_table
+from ovi_studio.runtime.options import RuntimeOptions
+from ovi_studio.services.prompt_files import OfficialRun, read_table
 
 _SPEC_OPTIONS = (
     "image",
@@ -34,24 +35,23 @@ _SPEC_OPTIONS = (
 _OPTION_NAMES = {"adapters": "--lora"}
 
 
-def collect(options: argparse.Namespace, checkpoint_directory: Path) -> tuple[Expansion, OfficialRun | None]:
-    """The clips to make, and the configuration file that they come from if there is one; raises `JobError`.
+def collect(options: argparse.Namespace, runtime: RuntimeOptions, run: OfficialRun | None) -> Expansion:
+    """The clips to make, from the official configuration if there is one; raises `JobError`.
 
     Seeds are reproducible: the given one or the default of `ClipSpec`, and with `--count` those that follow.
     """
     given = {name: value for name in _SPEC_OPTIONS if (value := getattr(options, name)) is not None}
-    if options.config_file:
+    if run is not None:
         _refuse_settings([*given, *(["preset"] if options.preset else [])], "the configuration file")
-        run = read_official_config(options.config_file, options.count, options.ckpt_dir)
-        return run.clips, run
-    preset = adapters.chosen_preset(options.preset, options.lora_dir, options.out)
+        return run.clips
+    preset = adapters.chosen_preset(options.preset, runtime, options.out)
     values = merge_settings(preset.settings if preset else {}, given)
     if not options.clip and "variant" not in values:
-        values["variant"] = adapters.chosen_variant(preset, checkpoint_directory)
-    clips = _expand(options, values, checkpoint_directory)
+        values["variant"] = adapters.chosen_variant(preset, runtime.checkpoints)
+    clips = _expand(options, values, runtime.checkpoints)
     for variant in {spec.variant for spec in clips.specs} if preset else ():
         preset.check(variant)
-    return clips, None
+    return clips
 
 
 def report(clips: Expansion) -> None:
@@ -74,8 +74,7 @@ def _expand(options: argparse.Namespace, values: Mapping[str, Any], checkpoint_d
 
 def _recipe(options: argparse.Namespace) -> dict[str, Any]:
     """The fields of the clip that is made again."""
-    from ovi_studio.media.clip_files import read_spec
-    from ovi_studio.runtime.generate import PICTURES_FOLDER
+    from ovi_studio.media.clip_files import PICTURES_FOLDER, read_spec
 
     spec = read_spec(options.clip, (options.out or adapters.DEFAULT_OUTPUT_DIRECTORY) / PICTURES_FOLDER)
     # A clip has the prompt that its pattern was expanded to.

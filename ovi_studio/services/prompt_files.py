@@ -18,7 +18,8 @@ from typing import Any
 
 import yaml
 
-from ovi_studio.capacity.layouts import MAX_GPUS, PLANNED, ShardingOptions, Strategy
+from ovi_studio.capacity.layouts import MAX_GPUS, Strategy
+from ovi_studio.capacity.tiers import AUTO
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.requests import (
     MAX_RUN,
@@ -32,6 +33,8 @@ from ovi_studio.core.requests import (
 )
 from ovi_studio.core.spec import ClipSpec, merge_settings
 from ovi_studio.core.variants import find_variant
+from ovi_studio.core.weight_formats import Weights
+from ovi_studio.runtime.options import RuntimeOptions
 
 MAX_TABLE_SIZE = 20 * 2**20
 MAX_CONFIG_SIZE = 2**18
@@ -47,19 +50,10 @@ _COLUMNS = _OFFICIAL_COLUMNS | {
 class OfficialRun:
     """What a run of the official code with this configuration would make."""
 
-    checkpoint_directory: Path
+    runtime: RuntimeOptions
     output_directory: Path
     clips: Expansion
     """In the official order: every prompt with its seeds, then the next prompt."""
-    cpu_offload: bool
-    gpus: int | None
-    """That make a clip together; None: all."""
-    sharding: ShardingOptions
-    """How the weights lie on them."""
-    tensor_cores: bool
-    """Also for layers in float32, which then compute in TF32; bf16 always uses them."""
-    qint8: bool
-    """The transformer's weights in int8."""
 
 
 @dataclass(frozen=True)
@@ -100,14 +94,9 @@ def read_official_config(path: str | Path, count: int = 1, checkpoint_directory:
     known = partial(find_variant, checkpoint_directory=checkpoint_directory or Path(config["ckpt_dir"]))
     known(_variant(config))
     return OfficialRun(
-        checkpoint_directory=Path(config["ckpt_dir"]),
+        runtime=_runtime(config),
         output_directory=Path(config["output_dir"]),
         clips=_config_clips(config, path, count, Context(cache(known), max_clips=MAX_RUN)),
-        cpu_offload=config["cpu_offload"],
-        gpus=None if config["use_fsdp"] and config["sp_size"] == 1 else config["sp_size"],
-        sharding=_sharding(config),
-        tensor_cores=config["use_tensor_cores"],
-        qint8=config["qint8"],
     )
 
 
@@ -336,11 +325,20 @@ def _refuse_unsupported(config: Mapping[str, Any], path: Path) -> None:
         raise JobError(f"{path} must set each_example_n_times to a number from 1 to {MAX_RUN}.")
 
 
-def _sharding(config: Mapping[str, Any]) -> ShardingOptions:
-    """Without FSDP every GPU holds all weights, as in the official code; with it the text encoder is sharded too."""
+def _runtime(config: Mapping[str, Any]) -> RuntimeOptions:
+    options = RuntimeOptions(
+        checkpoint_directory=Path(config["ckpt_dir"]),
+        offloaded=config["cpu_offload"],
+        weights=Weights.INT8 if config["qint8"] else AUTO,
+        # Bf16 always uses tensor cores; the setting is about layers in float32.
+        tf32=config["use_tensor_cores"],
+        gpus=None if config["use_fsdp"] and config["sp_size"] == 1 else config["sp_size"],
+    )
+    # Without FSDP every GPU holds all weights, as in the official code; with it the text encoder is sharded too.
     if not config["use_fsdp"]:
-        return ShardingOptions(Strategy.NO_SHARD) if config["sp_size"] > 1 else PLANNED
-    return ShardingOptions(Strategy(config["fsdp_sharding_strategy"]), offloaded=config["fsdp_cpu_offload"])
+        return replace(options, fsdp_strategy=Strategy.NO_SHARD) if config["sp_size"] > 1 else options
+    strategy, offloaded = config["fsdp_sharding_strategy"], config["fsdp_cpu_offload"]
+    return replace(options, fsdp_strategy=strategy, fsdp_offload=offloaded)
 
 
 def _variant(config: Mapping[str, Any]) -> str:

@@ -1,6 +1,5 @@
 """The same request makes the same clips, whichever way it comes: page, API, tables, official YAML, command line."""
 
-import argparse
 import csv
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -11,10 +10,12 @@ import gradio as gr
 import pytest
 from adapter_helpers import write_adapter
 
+from ovi_studio.__main__ import build_parser
 from ovi_studio.cli import sources
 from ovi_studio.core.requests import Expansion, Request
 from ovi_studio.core.spec import ClipSpec
-from ovi_studio.runtime.runner import MakerOptions
+from ovi_studio.runtime.options import RuntimeOptions
+from ovi_studio.services.prompt_files import read_official_config
 from ovi_studio.services.studio import Studio
 from ovi_studio.web.api import ApiCalls
 from ovi_studio.web.create_handlers import CreateHandlers
@@ -39,8 +40,8 @@ VALUES: dict[str, Any] = {
 @pytest.fixture
 def studio(tmp_path: Path, tiny_bundle: Path) -> Iterator[Studio]:
     write_adapter(tmp_path / "loras" / "film.safetensors")
-    options = MakerOptions(tiny_bundle, adapter_directory=tmp_path / "loras")
-    studio = Studio.open(tmp_path / "outputs", tiny_bundle, options=options)
+    options = RuntimeOptions(checkpoint_directory=tiny_bundle, adapter_directory=tmp_path / "loras")
+    studio = Studio.open(tmp_path / "outputs", options)
     yield studio
     studio.close()
 
@@ -75,12 +76,15 @@ def write_table(path: Path, columns: dict[str, Any]) -> Path:
     return path
 
 
-def collect(bundle: Path, **given: Any) -> Expansion:
-    """What the command line makes of its options."""
-    names = [*VALUES, "image", "variant", "size", "timesteps", "adapters"]
-    names += ["prompt", "prompts", "config_file", "clip", "preset", "out", "ckpt_dir", "lora_dir"]
-    options = argparse.Namespace(**{**dict.fromkeys(names), "count": COUNT, **given})
-    return sources.collect(options, bundle)[0]
+def collect(bundle: Path, *arguments: object, count: int = COUNT) -> Expansion:
+    """What the command line makes of its arguments."""
+    given = ["generate", *arguments, "--count", count, "--ckpt-dir", bundle]
+    options = build_parser().parse_args([str(argument) for argument in given])
+    runtime = RuntimeOptions.of(options)
+    run = None
+    if options.config_file:
+        run = read_official_config(options.config_file, options.count, runtime.checkpoint_directory)
+    return sources.collect(options, runtime, run)
 
 
 def from_page(studio: Studio, form: CreateForm, folder: Path, bundle: Path) -> Sequence[ClipSpec]:
@@ -100,11 +104,12 @@ def from_api(studio: Studio, form: CreateForm, folder: Path, bundle: Path) -> Se
 
 def from_table(studio: Studio, form: CreateForm, folder: Path, bundle: Path) -> Sequence[ClipSpec]:
     columns = {"text_prompt": PROMPT, "image_path": "", "size": "64x96", "variant": "tiny", **VALUES}
-    return collect(bundle, prompts=write_table(folder / "prompts.csv", columns)).specs
+    return collect(bundle, "--prompts", write_table(folder / "prompts.csv", columns)).specs
 
 
 def from_prompt(studio: Studio, form: CreateForm, folder: Path, bundle: Path) -> Sequence[ClipSpec]:
-    return collect(bundle, prompt=PROMPT, variant="tiny", size=SIZE, **VALUES).specs
+    options = [part for name, value in VALUES.items() for part in (f"--{name.replace('_', '-')}", value)]
+    return collect(bundle, "--prompt", PROMPT, "--variant", "tiny", "--size", "64x96", *options).specs
 
 
 def official(folder: Path, bundle: Path, text_prompt: str) -> Path:
@@ -118,12 +123,12 @@ def official(folder: Path, bundle: Path, text_prompt: str) -> Path:
 
 
 def from_official_prompt(studio: Studio, form: CreateForm, folder: Path, bundle: Path) -> Sequence[ClipSpec]:
-    return collect(bundle, config_file=official(folder, bundle, PROMPT), count=1).specs
+    return collect(bundle, "--config-file", official(folder, bundle, PROMPT), count=1).specs
 
 
 def from_official_table(studio: Studio, form: CreateForm, folder: Path, bundle: Path) -> Sequence[ClipSpec]:
     table = write_table(folder / "prompts.csv", {"text_prompt": PROMPT, "image_path": ""})
-    return collect(bundle, config_file=official(folder, bundle, str(table)), count=1).specs
+    return collect(bundle, "--config-file", official(folder, bundle, str(table)), count=1).specs
 
 
 WAYS = [
@@ -176,7 +181,7 @@ def test_the_command_line_says_on_stderr_what_should_be_known(
 ) -> None:
     table = tmp_path / "prompts.csv"
     table.write_text(f'text_prompt,steps\n"{UNCLOSED}",1\nA ball,many\n"{UNCLOSED}",2\n')
-    clips = collect(tiny_bundle, prompts=table, variant="tiny")
+    clips = collect(tiny_bundle, "--prompts", table, "--variant", "tiny")
     sources.report(clips)
     printed = capsys.readouterr()
     assert printed.out == ""
