@@ -20,7 +20,8 @@ from ovi_studio.cli.distil import add_parser as add_distil
 from ovi_studio.cli.train_lora import add_parsers as add_training
 from ovi_studio.core.adapter_stack import parse_use
 from ovi_studio.core.errors import JobError
-from ovi_studio.core.spec import SOLVERS, ClipSpec, merge_settings, parse_size, parse_timesteps
+from ovi_studio.core.solvers import SOLVERS
+from ovi_studio.core.spec import ClipSpec, merge_settings, parse_size, parse_timesteps
 from ovi_studio.core.weight_formats import Weights
 from ovi_studio.distributed import launch
 from ovi_studio.distributed.ending import end_with

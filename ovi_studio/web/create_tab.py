@@ -14,7 +14,8 @@ import gradio as gr
 from ovi_studio.core.adapter_stack import stack_to_json
 from ovi_studio.core.prompt_check import join_prompt, parse_prompt
 from ovi_studio.core.prompts import MAX_PROMPT_LENGTH, AudioTag
-from ovi_studio.core.spec import ADAPTER_LISTS, SOLVERS, ClipSpec, format_timesteps
+from ovi_studio.core.solvers import SOLVERS, describe_solvers
+from ovi_studio.core.spec import ADAPTER_LISTS, ClipSpec, format_timesteps
 from ovi_studio.core.variants import Variant
 from ovi_studio.services.studio import SeedMode, Studio
 from ovi_studio.web import views
@@ -283,7 +284,13 @@ def _build_sampling(studio: Studio, best: Variant | None) -> dict[str, gr.compon
         settings["video_guidance"] = slider("video_guidance", "Video guidance", 0, 15, 0.1)
         settings["audio_guidance"] = slider("audio_guidance", "Audio guidance", 0, 15, 0.1)
     with gr.Row():
-        settings["solver"] = gr.Dropdown(list(SOLVERS), value=DEFAULTS["solver"], label="Solver", min_width=200)
+        settings["solver"] = gr.Dropdown(
+            [(solver.title, solver.name) for solver in SOLVERS.values()],
+            value=DEFAULTS["solver"],
+            label="Solver",
+            info=describe_solvers(),
+            min_width=200,
+        )
         settings["shift"] = slider("shift", "Shift", 0.5, 20, 0.5, "Larger: more steps near noise")
     settings["timesteps"] = gr.Textbox(
         "",
