@@ -294,7 +294,7 @@ def test_the_page_imports_no_torch(python_environment: dict[str, str], tmp_path:
         "from ovi_studio.runtime.runner import MakerOptions\n"
         f"options = MakerOptions(pathlib.Path('none'), adapter_directory=pathlib.Path({json.dumps(str(loras))}))\n"
         "studio = Studio.open('outputs', options=options)\n"
-        "from ovi_studio.web.loras_tab import _Chosen, _Handlers\n"
+        "from ovi_studio.web.tabs.loras.tab import _Chosen, _Handlers\n"
         "cards, _, _ = _Handlers(studio).look('', '960x960_5s', _Chosen((), ()))\n"
         "assert 'does not match this model' in cards, cards\n"
         "assert 'torch' not in sys.modules\n"

@@ -1,7 +1,7 @@
 """The Create tab: the form from which clips are queued, and beside it what is being made and the last clip.
 
 `CreateForm.fill` is how other tabs put settings into the form; what happens when somebody uses it is in
-`create_handlers`.
+`handlers`.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from ovi_studio.core.spec import ADAPTER_LISTS, ClipSpec, format_timesteps
 from ovi_studio.core.variants import Variant
 from ovi_studio.services.studio import SeedMode, Studio
 from ovi_studio.web import views
-from ovi_studio.web.presets_row import PRESETS_SCRIPT, build_presets
+from ovi_studio.web.tabs.create.presets_row import PRESETS_SCRIPT, build_presets
 from ovi_studio.web.uploads import is_upload, shown_copy, uploads_only
 
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(ClipSpec)}

@@ -19,13 +19,13 @@ from ovi_studio.core.errors import JobError
 from ovi_studio.core.prompts import MAX_PROMPT_LENGTH
 from ovi_studio.core.variants import Variant, find_variant, published_variants
 from ovi_studio.services.presets import Presets
-from ovi_studio.web import loras_views
-from ovi_studio.web.create_tab import shown_value
+from ovi_studio.web.events import PRIVATE
+from ovi_studio.web.tabs.create.tab import shown_value
+from ovi_studio.web.tabs.loras import views as loras_views
 from ovi_studio.web.views import good_html, notice_html
 
 REFRESH_SECONDS = 2
 _SCRIPT = (Path(__file__).parent / "loras.js").read_text(encoding="utf-8")
-_PRIVATE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
 
 class Form(Protocol):
@@ -44,7 +44,7 @@ class Shelf(Protocol):
     presets: Presets
 
 
-def build_loras(studio: Shelf, form: Form, *_: object) -> None:
+def build_loras(studio: Shelf, form: Form) -> None:
     """The content of the tab; what is chosen goes into `form`."""
     handlers = _Handlers(studio)
     parts = _build_parts()
@@ -219,15 +219,15 @@ def _connect(parts: _Parts, handlers: _Handlers, form: Form) -> None:
     def show(*given: Any) -> Any:
         return gr.Timer(active=True), *draw(*given)
 
-    parts.cards.shown(show, asked, [parts.timer, *drawn], **_PRIVATE)
-    parts.cards.hidden(lambda: gr.Timer(active=False), None, parts.timer, **_PRIVATE)
+    parts.cards.shown(show, asked, [parts.timer, *drawn], **PRIVATE)
+    parts.cards.hidden(lambda: gr.Timer(active=False), None, parts.timer, **PRIVATE)
     gr.on(
         [parts.timer.tick, parts.search.change, *(stack.change for stack in stacks), form.model.change],
         refresh,
         [parts.seen, *asked],
         drawn,
         trigger_mode="always_last",
-        **_PRIVATE,
+        **PRIVATE,
     )
     _connect_cards(parts, handlers, form)
 
@@ -256,14 +256,14 @@ def _connect_cards(parts: _Parts, handlers: _Handlers, form: Form) -> None:
     def strengthen(event: gr.EventData, chosen: _Chosen) -> Stack:
         return moved(event, chosen).adapters
 
-    parts.cards.take(changing(take), stacks, written, **_PRIVATE)
-    parts.cards.leave(changing(leave), stacks, written, **_PRIVATE)
-    parts.cards.strength(changing(strengthen), stacks, written, trigger_mode="always_last", **_PRIVATE)
+    parts.cards.take(changing(take), stacks, written, **PRIVATE)
+    parts.cards.leave(changing(leave), stacks, written, **PRIVATE)
+    parts.cards.strength(changing(strengthen), stacks, written, trigger_mode="always_last", **PRIVATE)
 
     def word(event: gr.EventData, prompt: str) -> Any:
         return _refused(lambda: handlers.word(_id(event), event._data.get("number"), prompt or ""), 1)
 
-    parts.cards.word(word, form.prompt, [form.prompt, parts.notice], **_PRIVATE)
+    parts.cards.word(word, form.prompt, [form.prompt, parts.notice], **PRIVATE)
 
     def keep(title: str, *lists: str) -> Any:
         try:
@@ -273,7 +273,7 @@ def _connect_cards(parts: _Parts, handlers: _Handlers, form: Form) -> None:
         return "", good_html(f"{kept} is among the presets.")
 
     for happens in (parts.keep.click, parts.title.submit):
-        happens(keep, [parts.title, *stacks], [parts.title, parts.notice], **_PRIVATE)
+        happens(keep, [parts.title, *stacks], [parts.title, parts.notice], **PRIVATE)
 
 
 def _refused(action: Callable[[], Any], count: int) -> list[Any]:

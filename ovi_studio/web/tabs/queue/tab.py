@@ -14,9 +14,11 @@ import gradio as gr
 from ovi_studio.core.errors import JobError
 from ovi_studio.queue.model import ENDED, Batch, State
 from ovi_studio.services.studio import Studio
-from ovi_studio.web import queue_views, views
-from ovi_studio.web.create_handlers import PRIVATE
-from ovi_studio.web.create_tab import CreateForm
+from ovi_studio.web import views
+from ovi_studio.web.events import PRIVATE
+from ovi_studio.web.tabs import CREATE_TAB
+from ovi_studio.web.tabs.create.tab import CreateForm
+from ovi_studio.web.tabs.queue import views as queue_views
 
 PAGE_ROWS = 60
 _TEMPLATE = """
@@ -161,7 +163,7 @@ class QueueHandlers:
             if action == "page":
                 page = max(0, page + (1 if data.get("step") == 1 else -1))
             elif action == "edit":
-                filled, selected = self._edit(job), gr.Tabs(selected="create")
+                filled, selected = self._edit(job), gr.Tabs(selected=CREATE_TAB)
             else:
                 self._change(action, job, data)
         except JobError as error:

@@ -26,15 +26,15 @@ from ovi_studio.queue.store import Store, allow_stepping_down, steps_down
 from ovi_studio.runtime.runner import MakerOptions
 from ovi_studio.services.doctor import Finding, Report, State, examine
 from ovi_studio.services.gpu_memory import gpu_memory
-from ovi_studio.web import system_views as views
+from ovi_studio.web.events import PRIVATE
 from ovi_studio.web.settings_panel import build_settings
+from ovi_studio.web.tabs.system import views
 from ovi_studio.web.views import good_html, notice_html
 
 REFRESH_SECONDS = 1
 GPU_SECONDS = 5
 LOG_LINES = 200
 _SCRIPT = (Path(__file__).parent / "system.js").read_text(encoding="utf-8")
-_PRIVATE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
 
 class Shelf(Protocol):
@@ -47,8 +47,8 @@ class Shelf(Protocol):
     options: MakerOptions
 
 
-def build_system(studio: Shelf, *_: object) -> None:
-    """The content of the tab; it needs nothing of the form and the tabs, which every tab is given."""
+def build_system(studio: Shelf) -> None:
+    """The content of the tab."""
     handlers = _Handlers(studio)
     parts = _build_parts(studio)
     shown = [*parts.pieces, parts.seen]
@@ -63,19 +63,19 @@ def build_system(studio: Shelf, *_: object) -> None:
     def check() -> Any:
         handlers.begin_check(again=True)
 
-    parts.models.shown(look, None, [parts.timer, *shown], **_PRIVATE)
-    parts.models.hidden(lambda: gr.Timer(active=False), None, parts.timer, **_PRIVATE)
-    parts.timer.tick(tick, parts.seen, shown, **_PRIVATE)
-    parts.check.click(check, None, None, **_PRIVATE).then(tick, parts.seen, shown, **_PRIVATE)
-    parts.restart.click(handlers.restart, None, parts.notice, **_PRIVATE)
-    parts.models.shown(handlers.retries, None, parts.retry, **_PRIVATE)
-    parts.retry.input(handlers.allow_retries, parts.retry, None, **_PRIVATE)
+    parts.models.shown(look, None, [parts.timer, *shown], **PRIVATE)
+    parts.models.hidden(lambda: gr.Timer(active=False), None, parts.timer, **PRIVATE)
+    parts.timer.tick(tick, parts.seen, shown, **PRIVATE)
+    parts.check.click(check, None, None, **PRIVATE).then(tick, parts.seen, shown, **PRIVATE)
+    parts.restart.click(handlers.restart, None, parts.notice, **PRIVATE)
+    parts.models.shown(handlers.retries, None, parts.retry, **PRIVATE)
+    parts.retry.input(handlers.allow_retries, parts.retry, None, **PRIVATE)
 
     def download(event: gr.EventData) -> str:
         return handlers.download(getattr(event, "name", None))
 
-    parts.models.download(download, None, parts.notice, **_PRIVATE).then(tick, parts.seen, shown, **_PRIVATE)
-    parts.models.stop(handlers.cancel, None, None, **_PRIVATE).then(tick, parts.seen, shown, **_PRIVATE)
+    parts.models.download(download, None, parts.notice, **PRIVATE).then(tick, parts.seen, shown, **PRIVATE)
+    parts.models.stop(handlers.cancel, None, None, **PRIVATE).then(tick, parts.seen, shown, **PRIVATE)
 
 
 @dataclass(frozen=True)

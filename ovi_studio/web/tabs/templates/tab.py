@@ -12,13 +12,13 @@ from ovi_studio.core.prompt_check import parse_prompt
 from ovi_studio.core.prompts import MAX_PROMPT_LENGTH, AudioTag
 from ovi_studio.core.variants import find_variant
 from ovi_studio.services.templates import CATEGORIES, OWN, Template, Templates, template_entry
-from ovi_studio.web import templates_views as views
+from ovi_studio.web.events import PRIVATE
+from ovi_studio.web.tabs import CREATE_TAB
+from ovi_studio.web.tabs.templates import views
 from ovi_studio.web.views import good_html, notice_html
 
-CREATE_TAB = "create"
 _ALL = "All"
 _SCRIPT = (Path(__file__).parent / "templates.js").read_text(encoding="utf-8")
-_PRIVATE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
 
 class Form(Protocol):
@@ -216,7 +216,7 @@ def _build_editor() -> dict[str, Any]:
 def _connect_choice(parts: _Parts, handlers: _Handlers, form: Form, tabs: gr.Tabs) -> None:
     cards = [parts.cards, parts.notice]
     for happens in (parts.category.input, parts.cards.shown):
-        happens(handlers.cards, [parts.category, parts.chosen], cards, **_PRIVATE)
+        happens(handlers.cards, [parts.category, parts.chosen], cards, **PRIVATE)
 
     def choose(event: gr.EventData, model: str | None, category: str) -> Any:
         chosen = getattr(event, "id", None)
@@ -224,7 +224,7 @@ def _connect_choice(parts: _Parts, handlers: _Handlers, form: Form, tabs: gr.Tab
         return _refused(lambda: [*handlers.choose(chosen, model), *handlers.cards(category, chosen)], 8)
 
     choosing = parts.cards.choose(
-        choose, [form.model, parts.category], [*parts.choice, parts.cards, parts.notice], **_PRIVATE
+        choose, [form.model, parts.category], [*parts.choice, parts.cards, parts.notice], **PRIVATE
     )
     # On a narrow screen the slots are far below the card.
     choosing.then(
@@ -244,8 +244,8 @@ def _connect_choice(parts: _Parts, handlers: _Handlers, form: Form, tabs: gr.Tab
 
         return _refused(used, len(form.outputs) + 1)
 
-    parts.slots.fill(fill, form.model, [parts.prompt, parts.notice], trigger_mode="always_last", **_PRIVATE)
-    parts.slots.use(use, form.model, [*form.outputs, tabs, parts.notice], **_PRIVATE)
+    parts.slots.fill(fill, form.model, [parts.prompt, parts.notice], trigger_mode="always_last", **PRIVATE)
+    parts.slots.use(use, form.model, [*form.outputs, tabs, parts.notice], **PRIVATE)
 
 
 def _connect_editor(parts: _Parts, handlers: _Handlers, form: Form) -> None:
@@ -258,20 +258,20 @@ def _connect_editor(parts: _Parts, handlers: _Handlers, form: Form) -> None:
     def change(chosen: str) -> Any:
         return _refused(lambda: [*shown, "<h2>Change the template</h2>", chosen, *handlers.entry(chosen), ""], 9)
 
-    parts.new.click(begin, None, [*place, *parts.entry], **_PRIVATE)
-    parts.change.click(change, parts.chosen, [*place, *parts.entry, parts.notice], **_PRIVATE)
+    parts.new.click(begin, None, [*place, *parts.entry], **PRIVATE)
+    parts.change.click(change, parts.chosen, [*place, *parts.entry, parts.notice], **PRIVATE)
     parts.leave.click(
         lambda chosen: (gr.Column(visible=bool(chosen)), gr.Column(visible=False)),
         parts.chosen,
         [parts.side, parts.editor],
-        **_PRIVATE,
+        **PRIVATE,
     )
 
     def take(prompt: str, sound: str) -> tuple[str, str]:
         told = parse_prompt(prompt or "")
         return told.scene, sound or told.audio
 
-    parts.take.click(take, [form.prompt, form.sound], [parts.text, parts.audio], **_PRIVATE)
+    parts.take.click(take, [form.prompt, form.sound], [parts.text, parts.audio], **PRIVATE)
     _connect_keeping(parts, handlers, form)
 
 
@@ -288,7 +288,7 @@ def _connect_keeping(parts: _Parts, handlers: _Handlers, form: Form) -> None:
         return _refused(kept, 9)
 
     outputs = [*parts.choice, parts.category, parts.cards, parts.notice]
-    parts.save.click(save, [parts.edited, form.model, *parts.entry], outputs, **_PRIVATE)
+    parts.save.click(save, [parts.edited, form.model, *parts.entry], outputs, **PRIVATE)
 
     def delete(chosen: str, category: str) -> Any:
         def gone() -> list[Any]:
@@ -299,9 +299,9 @@ def _connect_keeping(parts: _Parts, handlers: _Handlers, form: Form) -> None:
         return _refused(gone, 8)
 
     asked = [parts.ask, parts.own]
-    parts.delete.click(lambda: (gr.Row(visible=True), gr.Row(visible=False)), None, asked, **_PRIVATE)
-    parts.keep.click(lambda: (gr.Row(visible=False), gr.Row(visible=True)), None, asked, **_PRIVATE)
-    parts.really.click(delete, [parts.chosen, parts.category], [*parts.choice, parts.cards, parts.notice], **_PRIVATE)
+    parts.delete.click(lambda: (gr.Row(visible=True), gr.Row(visible=False)), None, asked, **PRIVATE)
+    parts.keep.click(lambda: (gr.Row(visible=False), gr.Row(visible=True)), None, asked, **PRIVATE)
+    parts.really.click(delete, [parts.chosen, parts.category], [*parts.choice, parts.cards, parts.notice], **PRIVATE)
 
 
 def _refused(action: Callable[[], list[Any]], count: int) -> list[Any]:
