@@ -28,9 +28,9 @@ class Solver:
 
 _SOLVERS = (
     Solver("unipc", "UniPC", "the default of the model", "arXiv 2302.04867"),
-    Solver("euler", "Euler", "first order, what many few-step adapters are made for", "arXiv 2210.02747"),
+    Solver("euler", "Euler", "first order, for many few-step adapters", "arXiv 2210.02747"),
     Solver("dpm++", "DPM++ 2M", "as UniPC without its correction", "arXiv 2211.01095"),
-    Solver("restart", "Restart", "fresh noise in every step, for adapters distilled that way", "arXiv 2303.01469"),
+    Solver("restart", "Restart", "fresh noise in every step, for models distilled that way", "arXiv 2303.01469"),
 )
 SOLVERS: Mapping[str, Solver] = MappingProxyType({solver.name: solver for solver in _SOLVERS})
 """Name -> solver, in the order in which they are shown."""

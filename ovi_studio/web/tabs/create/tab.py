@@ -283,15 +283,13 @@ def _build_sampling(studio: Studio, best: Variant | None) -> dict[str, gr.compon
     with gr.Row():
         settings["video_guidance"] = slider("video_guidance", "Video guidance", 0, 15, 0.1)
         settings["audio_guidance"] = slider("audio_guidance", "Audio guidance", 0, 15, 0.1)
-    with gr.Row():
-        settings["solver"] = gr.Dropdown(
-            [(solver.title, solver.name) for solver in SOLVERS.values()],
-            value=DEFAULTS["solver"],
-            label="Solver",
-            info=describe_solvers(),
-            min_width=200,
-        )
-        settings["shift"] = slider("shift", "Shift", 0.5, 20, 0.5, "Larger: more steps near noise")
+    settings["solver"] = gr.Dropdown(
+        [(solver.title, solver.name) for solver in SOLVERS.values()],
+        value=DEFAULTS["solver"],
+        label="Solver",
+        info=describe_solvers(),
+    )
+    settings["shift"] = slider("shift", "Shift", 0.5, 20, 0.5, "Larger: more steps near noise")
     settings["timesteps"] = gr.Textbox(
         "",
         label="Explicit timesteps (optional)",
