@@ -4,24 +4,18 @@ The chosen ones live in the Create form; this tab shows and changes them. Files 
 are private; a file is named by its id, and a strength that cannot be is refused with a sentence.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import gradio as gr
 
-from ovi_studio.adapters.library import AdapterEntry, AdapterLibrary
-from ovi_studio.adapters.model_names import model_names
-from ovi_studio.adapters.report import Fit, fit
-from ovi_studio.core.adapter_stack import AdapterUse, Stack, Strength, parse_stack
+from ovi_studio.core.adapter_stack import Stack
 from ovi_studio.core.errors import JobError
-from ovi_studio.core.prompts import MAX_PROMPT_LENGTH
-from ovi_studio.core.variants import Variant, find_variant, published_variants
-from ovi_studio.services.presets import Presets
 from ovi_studio.web.events import PRIVATE
 from ovi_studio.web.tabs.create.tab import shown_value
-from ovi_studio.web.tabs.loras import views as loras_views
+from ovi_studio.web.tabs.loras.handlers import Chosen, LorasHandlers, Shelf
 from ovi_studio.web.views import good_html, notice_html
 
 REFRESH_SECONDS = 2
@@ -36,17 +30,9 @@ class Form(Protocol):
     stacks: Mapping[str, Any]
 
 
-class Shelf(Protocol):
-    """The part of `Studio` that this tab uses."""
-
-    checkpoint_directory: Path
-    adapters: AdapterLibrary
-    presets: Presets
-
-
 def build_loras(studio: Shelf, form: Form) -> None:
     """The content of the tab; what is chosen goes into `form`."""
-    handlers = _Handlers(studio)
+    handlers = LorasHandlers(studio)
     parts = _build_parts()
     _connect(parts, handlers, form)
 
@@ -61,130 +47,6 @@ class _Parts:
     keep: gr.Button
     timer: gr.Timer
     seen: gr.State
-
-
-@dataclass(frozen=True)
-class _Chosen:
-    """What the form has chosen."""
-
-    accelerators: Stack
-    adapters: Stack
-
-    @classmethod
-    def of(cls, accelerators: str, adapters: str) -> "_Chosen":
-        return cls(parse_stack(accelerators), parse_stack(adapters))
-
-
-class _Handlers:
-    """What happens when somebody does something. Methods may raise `JobError`."""
-
-    def __init__(self, studio: Shelf) -> None:
-        self._library = studio.adapters
-        self._presets = studio.presets
-        self._checkpoints = studio.checkpoint_directory
-        self._fits: dict[tuple[str, int, float, str], Fit] = {}
-
-    def look(self, search: str, model: str | None, chosen: _Chosen) -> tuple[str, str, tuple[Any, ...]]:
-        """The cards, the line above them, and what decides whether they must be drawn again."""
-        entries = self._found(search)
-        variant = self._variant(model)
-        names = self._by_entry(chosen.adapters), self._by_entry(chosen.accelerators)
-        # Not the strengths: whoever moves a slider sees it move, and keeps the focus.
-        stamp = [(entry.id, entry.size, entry.modified, entry.problem, entry.description) for entry in entries]
-        seen = (variant.name, search, stamp, sorted(names[0]), sorted(names[1]))
-        if entries:
-            fits = {entry.id: self._fit(entry, variant) for entry in entries}
-            cards = loras_views.loras_html(entries, fits, *names)
-        else:
-            cards = loras_views.empty_html(str(self._library.directory), bool(search.strip()))
-        return cards, loras_views.summary_html(chosen.accelerators, chosen.adapters), seen
-
-    def take(self, adapter: str, chosen: _Chosen) -> Stack:
-        """Use an adapter, with the strengths that its file recommends."""
-        entry = self._library.get(adapter)
-        if entry.problem:
-            raise JobError(entry.problem)
-        about = entry.description
-        strengths = {
-            "video": Strength.parse(about.video_strength),
-            "audio": Strength.parse(about.audio_strength),
-        }
-        others = tuple(use for use in chosen.adapters if not self._is(use, entry))
-        return parse_stack((*others, AdapterUse(name=entry.name, **strengths)))
-
-    def leave(self, adapter: str, chosen: _Chosen) -> Stack:
-        """Use an adapter no more."""
-        entry = self._library.get(adapter)
-        return tuple(use for use in chosen.adapters if not self._is(use, entry))
-
-    def strengthen(self, changed: Mapping[str, Any], chosen: _Chosen) -> Stack:
-        """Other strengths for adapters that are used; `changed` is id -> {video, audio} as text."""
-        stack = chosen.adapters
-        for adapter, strengths in changed.items():
-            entry = self._library.get(str(adapter))
-            given = {
-                tower: Strength.parse(text)
-                for tower, text in (strengths.items() if isinstance(strengths, dict) else ())
-                if tower in ("video", "audio")
-            }
-            stack = tuple(replace(use, **given) if self._is(use, entry) else use for use in stack)
-        return stack
-
-    def word(self, adapter: str, number: Any, prompt: str) -> str:
-        """The prompt with a trigger word, unless it stands there already."""
-        words = self._library.get(adapter).description.trigger_words
-        if not isinstance(number, int) or not 0 <= number < len(words):
-            raise JobError("This trigger word is not there any more; look again.")
-        word = words[number]
-        if word.casefold() in prompt.casefold():
-            return prompt
-        longer = f"{prompt.rstrip()}, {word}" if prompt.strip() else word
-        if len(longer) > MAX_PROMPT_LENGTH:
-            raise JobError(f"The prompt would have {len(longer)} characters; the most is {MAX_PROMPT_LENGTH}.")
-        return longer
-
-    def keep(self, title: str, chosen: _Chosen) -> str:
-        """Save the chosen adapters as a preset, which leaves every other setting alone."""
-        if not chosen.adapters:
-            raise JobError("No LoRA file is used; choose some first.")
-        return self._presets.save(title, {"adapters": chosen.adapters}, badge="LoRAs").title
-
-    def _found(self, search: str) -> Sequence[AdapterEntry]:
-        words = search.casefold().split()
-
-        def text(entry: AdapterEntry) -> str:
-            about = entry.description
-            parts = [entry.name, entry.title, about.base_model, about.description, *about.trigger_words]
-            return " ".join(parts).casefold()
-
-        return [entry for entry in self._library.scan() if all(word in text(entry) for word in words)]
-
-    def _fit(self, entry: AdapterEntry, variant: Variant) -> Fit:
-        if entry.problem:
-            return Fit(None, entry.problem)
-        key = (entry.id, entry.size, entry.modified, variant.name)
-        if key not in self._fits:
-            self._fits[key] = fit(entry, self._library, model_names(variant))
-        return self._fits[key]
-
-    def _variant(self, model: str | None) -> Variant:
-        try:
-            return find_variant(model or "", self._checkpoints)
-        except JobError:
-            return next(iter(published_variants().values()))
-
-    def _by_entry(self, stack: Stack) -> dict[str, AdapterUse]:
-        """The uses by the full name of the file that each means."""
-        found = {}
-        for use in stack:
-            try:
-                found[self._library.find(use.name).name] = use
-            except JobError:
-                continue  # what is not here has no card; the form still shows it
-        return found
-
-    def _is(self, use: AdapterUse, entry: AdapterEntry) -> bool:
-        return entry.name in self._by_entry((use,))
 
 
 def _build_parts() -> _Parts:
@@ -204,16 +66,16 @@ def _build_parts() -> _Parts:
     return _Parts(**found, timer=gr.Timer(REFRESH_SECONDS, active=False), seen=gr.State(()))
 
 
-def _connect(parts: _Parts, handlers: _Handlers, form: Form) -> None:
+def _connect(parts: _Parts, handlers: LorasHandlers, form: Form) -> None:
     stacks = [form.stacks["accelerators"], form.stacks["adapters"]]
     asked = [parts.search, form.model, *stacks]
     drawn = [parts.cards, parts.summary, parts.seen]
 
     def draw(search: str, model: str | None, *lists: str) -> Any:
-        return handlers.look(search, model, _Chosen.of(*lists))
+        return handlers.look(search, model, Chosen.of(*lists))
 
     def refresh(seen: tuple[Any, ...], search: str, model: str | None, *lists: str) -> Any:
-        cards, summary, now = handlers.look(search, model, _Chosen.of(*lists))
+        cards, summary, now = handlers.look(search, model, Chosen.of(*lists))
         return (gr.skip(), gr.skip(), gr.skip()) if now == seen else (cards, summary, now)
 
     def show(*given: Any) -> Any:
@@ -232,28 +94,28 @@ def _connect(parts: _Parts, handlers: _Handlers, form: Form) -> None:
     _connect_cards(parts, handlers, form)
 
 
-def _connect_cards(parts: _Parts, handlers: _Handlers, form: Form) -> None:
+def _connect_cards(parts: _Parts, handlers: LorasHandlers, form: Form) -> None:
     stacks = [form.stacks["accelerators"], form.stacks["adapters"]]
     written = [form.stacks["adapters"], parts.notice]
 
-    def changing(act: Callable[[gr.EventData, _Chosen], Stack]) -> Callable[..., Any]:
+    def changing(act: Callable[[gr.EventData, Chosen], Stack]) -> Callable[..., Any]:
         def run(event: gr.EventData, *lists: str) -> Any:
-            chosen = _Chosen.of(*lists)
+            chosen = Chosen.of(*lists)
             # Strengths that are still on their way belong to the same click.
             return _refused(lambda: shown_value("adapters", act(event, chosen)), 1)
 
         return run
 
-    def moved(event: gr.EventData, chosen: _Chosen) -> _Chosen:
+    def moved(event: gr.EventData, chosen: Chosen) -> Chosen:
         return replace(chosen, adapters=handlers.strengthen(_changed(event), chosen))
 
-    def take(event: gr.EventData, chosen: _Chosen) -> Stack:
+    def take(event: gr.EventData, chosen: Chosen) -> Stack:
         return handlers.take(_id(event), moved(event, chosen))
 
-    def leave(event: gr.EventData, chosen: _Chosen) -> Stack:
+    def leave(event: gr.EventData, chosen: Chosen) -> Stack:
         return handlers.leave(_id(event), moved(event, chosen))
 
-    def strengthen(event: gr.EventData, chosen: _Chosen) -> Stack:
+    def strengthen(event: gr.EventData, chosen: Chosen) -> Stack:
         return moved(event, chosen).adapters
 
     parts.cards.take(changing(take), stacks, written, **PRIVATE)
@@ -267,7 +129,7 @@ def _connect_cards(parts: _Parts, handlers: _Handlers, form: Form) -> None:
 
     def keep(title: str, *lists: str) -> Any:
         try:
-            kept = handlers.keep(title, _Chosen.of(*lists))
+            kept = handlers.keep(title, Chosen.of(*lists))
         except JobError as error:
             return gr.skip(), notice_html(str(error), "The preset was not kept")
         return "", good_html(f"{kept} is among the presets.")
