@@ -12,7 +12,7 @@ import torch
 from reference_adapters import FOLDER, LORA, QUERY, REFERENCE, reference_file, write_lora
 from safetensors.torch import load_file, save_file
 
-from ovi_studio.adapters.changes import LowRank
+from ovi_studio.adapters.formats.lora import LowRank
 from ovi_studio.adapters.header import PeftConfig, parameter_shapes, read_header
 from ovi_studio.adapters.match import match_header
 from ovi_studio.adapters.names import NameMap
