@@ -10,7 +10,8 @@ from ovi_studio.cli.progress_bar import step_bar
 from ovi_studio.cli.sources import collect, report
 from ovi_studio.core.adapter_stack import parse_use
 from ovi_studio.core.errors import JobError
-from ovi_studio.core.spec import SOLVERS, ClipSpec, parse_size, parse_timesteps
+from ovi_studio.core.solvers import SOLVERS
+from ovi_studio.core.spec import ClipSpec, parse_size, parse_timesteps
 from ovi_studio.distributed.launch import launch_if_several
 from ovi_studio.distributed.ranks import join_ranks
 from ovi_studio.runtime.clip_runner import ClipRunner

@@ -59,7 +59,7 @@ def _weights(variant: Variant, device: torch.device, weights: str) -> Weights | 
     if device.type != "cuda":
         return Weights.BF16
     # Kept as the file has them: the same numbers as converted when loaded, in half of the memory.
-    return Weights.FP8 if variant.name.endswith("_fp8") else None
+    return Weights.FP8 if variant.weights is Weights.FP8 else None
 
 
 class Placement:

@@ -168,8 +168,8 @@ class Wanted:
             memory.require_text_encoder_memory(demand.clip.text_encoder, machine)
         if encode_only:
             return
-        # A file in fp8 is converted while it is loaded.
-        stored_as_used = not variant.name.endswith("_fp8")
+        # Any other file is converted while it is loaded.
+        stored_as_used = variant.weights is Weights.BF16
         needed = memory.host_bytes(demand, on_gpu=on_gpu, stored_as_used=stored_as_used, sampled=self.sampled)
         require_host_memory(needed, f"This training of {variant.name}", "or use a machine with more memory")
 

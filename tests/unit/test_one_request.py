@@ -18,8 +18,8 @@ from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.services.prompt_files import read_official_config
 from ovi_studio.services.studio import Studio
 from ovi_studio.web.api import ApiCalls
-from ovi_studio.web.create_handlers import CreateHandlers
-from ovi_studio.web.create_tab import CreateForm, build_form
+from ovi_studio.web.tabs.create.handlers import CreateHandlers
+from ovi_studio.web.tabs.create.tab import CreateForm, build_form
 
 PROMPT = r'A {red <lora:film:0.5>|blue} \{ball\} in __weather__, "C:\new". <AUDCAP>a {thump|}<ENDAUDCAP>'
 COUNT = 2

@@ -38,7 +38,7 @@ from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.queue.store import Store
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.settings import EngineSettings, keep_settings, read_settings
-from ovi_studio.web.settings_panel import build_settings
+from ovi_studio.web.tabs.system.settings import build_settings
 import app
 
 # Every command that computes has it, with its help.

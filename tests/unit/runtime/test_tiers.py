@@ -93,6 +93,13 @@ def test_a_file_in_fp8_stays_in_fp8_where_weights_are_chosen_for_a_gpu(cuda: Cal
     assert choose_plan(plain, CPU).weights is Weights.BF16
 
 
+def test_what_a_file_holds_is_told_by_the_variant_and_not_by_its_name(cuda: Callable[..., Any]) -> None:
+    cuda(80)
+    gpu, plain = torch.device("cuda", 0), published_variants()["720x720_5s"]
+    assert choose_plan(replace(plain, weights=Weights.FP8), gpu, "12").weights is Weights.FP8
+    assert choose_plan(replace(plain, name="mine_fp8"), gpu, "12").weights is Weights.INT8
+
+
 def test_adapters_beside_the_layers_take_the_place_of_blocks_that_stay() -> None:
     plan = planned("960x960_10s", "24")
     adapted = plan.with_adapters(1.5e9)  # of rank 128

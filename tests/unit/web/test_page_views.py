@@ -15,8 +15,10 @@ from ovi_studio.queue.estimates import QueueEstimate
 from ovi_studio.queue.model import Job, Notice, State
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.services.studio import Studio
-from ovi_studio.web import form_views, job_views, queue_views, views
-from ovi_studio.web.create_tab import split_prompt
+from ovi_studio.web import job_views, views
+from ovi_studio.web.tabs.create import views as form_views
+from ovi_studio.web.tabs.create.tab import split_prompt
+from ovi_studio.web.tabs.queue import views as queue_views
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """The Create tab: the form from which clips are queued, and beside it what is being made and the last clip.
 
 `CreateForm.fill` is how other tabs put settings into the form; what happens when somebody uses it is in
-`create_handlers`.
+`handlers`.
 """
 
 import dataclasses
@@ -16,11 +16,12 @@ from ovi_studio.core.prompt_check import join_prompt, parse_prompt
 from ovi_studio.core.prompt_patterns import escape_prompt
 from ovi_studio.core.prompts import MAX_PROMPT_LENGTH, AudioTag
 from ovi_studio.core.requests import SeedMode
-from ovi_studio.core.spec import ADAPTER_LISTS, SOLVERS, ClipSpec, format_timesteps
+from ovi_studio.core.solvers import SOLVERS, describe_solvers
+from ovi_studio.core.spec import ADAPTER_LISTS, ClipSpec, format_timesteps
 from ovi_studio.core.variants import Variant
 from ovi_studio.services.studio import Studio
 from ovi_studio.web import views
-from ovi_studio.web.presets_row import PRESETS_SCRIPT, build_presets
+from ovi_studio.web.tabs.create.presets_row import PRESETS_SCRIPT, build_presets
 from ovi_studio.web.uploads import is_upload, shown_copy, uploads_only
 
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(ClipSpec)}
@@ -284,9 +285,13 @@ def _build_sampling(studio: Studio, best: Variant | None) -> dict[str, gr.compon
     with gr.Row():
         settings["video_guidance"] = slider("video_guidance", "Video guidance", 0, 15, 0.1)
         settings["audio_guidance"] = slider("audio_guidance", "Audio guidance", 0, 15, 0.1)
-    with gr.Row():
-        settings["solver"] = gr.Dropdown(list(SOLVERS), value=DEFAULTS["solver"], label="Solver", min_width=200)
-        settings["shift"] = slider("shift", "Shift", 0.5, 20, 0.5, "Larger: more steps near noise")
+    settings["solver"] = gr.Dropdown(
+        [(solver.title, solver.name) for solver in SOLVERS.values()],
+        value=DEFAULTS["solver"],
+        label="Solver",
+        info=describe_solvers(),
+    )
+    settings["shift"] = slider("shift", "Shift", 0.5, 20, 0.5, "Larger: more steps near noise")
     settings["timesteps"] = gr.Textbox(
         "",
         label="Explicit timesteps (optional)",

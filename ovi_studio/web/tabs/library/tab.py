@@ -12,14 +12,14 @@ import gradio as gr
 
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.spec import ClipSpec
-from ovi_studio.web.library_handlers import ALL, LibraryHandlers, Shelf
+from ovi_studio.web.events import PRIVATE
+from ovi_studio.web.tabs import CREATE_TAB
+from ovi_studio.web.tabs.library.handlers import ALL, LibraryHandlers, Shelf
 from ovi_studio.web.uploads import uploads_only
 from ovi_studio.web.views import notice_html
 
 REFRESH_SECONDS = 3
-CREATE_TAB = "create"
 _SCRIPT = (Path(__file__).parent / "library.js").read_text(encoding="utf-8")
-_PRIVATE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
 
 class Form(Protocol):
@@ -192,19 +192,19 @@ def _connect_wall(parts: _Parts, handlers: LibraryHandlers) -> None:
     first = [parts.page, *parts.picking, *parts.shown]
     filters = [parts.words.change, parts.favourites.change, parts.pictured.input, parts.order.input]
     changes = [*filters, parts.variant.input, parts.place.change]
-    gr.on(changes, show_first, parts.inputs, first, trigger_mode="always_last", **_PRIVATE)
-    parts.previous.click(turn(-1), parts.inputs, first, **_PRIVATE)
-    parts.next.click(turn(1), parts.inputs, first, **_PRIVATE)
+    gr.on(changes, show_first, parts.inputs, first, trigger_mode="always_last", **PRIVATE)
+    parts.previous.click(turn(-1), parts.inputs, first, **PRIVATE)
+    parts.next.click(turn(1), parts.inputs, first, **PRIVATE)
 
     def shown(*inputs: Any) -> Any:
         return gr.Timer(active=True), *handlers.show(*inputs)
 
-    parts.wall.shown(shown, parts.inputs, [parts.timer, *parts.shown], **_PRIVATE)
-    parts.wall.hidden(lambda: gr.Timer(active=False), None, parts.timer, **_PRIVATE)
-    parts.timer.tick(handlers.tick, [parts.seen, *parts.inputs], parts.shown, **_PRIVATE)
-    parts.wall.pick(handlers.pick, parts.place, parts.picking, **_PRIVATE)
+    parts.wall.shown(shown, parts.inputs, [parts.timer, *parts.shown], **PRIVATE)
+    parts.wall.hidden(lambda: gr.Timer(active=False), None, parts.timer, **PRIVATE)
+    parts.timer.tick(handlers.tick, [parts.seen, *parts.inputs], parts.shown, **PRIVATE)
+    parts.wall.pick(handlers.pick, parts.place, parts.picking, **PRIVATE)
     _then_show(
-        parts.wall.mark(_guarded_event(handlers.mark, 0, "Not marked"), None, parts.notice, **_PRIVATE), parts, handlers
+        parts.wall.mark(_guarded_event(handlers.mark, 0, "Not marked"), None, parts.notice, **PRIVATE), parts, handlers
     )
 
 
@@ -213,12 +213,12 @@ def _connect_viewer(parts: _Parts, handlers: LibraryHandlers) -> None:
         _guarded_event(handlers.open, 4, title="The clip cannot be shown"),
         None,
         [*parts.viewing, parts.notice],
-        **_PRIVATE,
+        **PRIVATE,
     )
     _then_show(opening, parts, handlers)
     # On a narrow screen the viewer is far above the card.
     opening.then(None, None, None, js="() => document.querySelector('#viewer')?.scrollIntoView({block: 'nearest'})")
-    closing = parts.close.click(handlers.close, None, parts.viewing, **_PRIVATE)
+    closing = parts.close.click(handlers.close, None, parts.viewing, **PRIVATE)
     _then_show(closing, parts, handlers)
 
     def put_away(clip: str, picked: list[str], place: str) -> Any:
@@ -227,7 +227,7 @@ def _connect_viewer(parts: _Parts, handlers: LibraryHandlers) -> None:
 
     inputs, outputs = [parts.opened, parts.picked, parts.place], [*parts.viewing, *parts.picking]
     guarded = _guarded(put_away, len(outputs), title="Not deleted")
-    _then_show(parts.put_away.click(guarded, inputs, [*outputs, parts.notice], **_PRIVATE), parts, handlers)
+    _then_show(parts.put_away.click(guarded, inputs, [*outputs, parts.notice], **PRIVATE), parts, handlers)
 
 
 def _connect_trash(parts: _Parts, handlers: LibraryHandlers) -> None:
@@ -245,7 +245,7 @@ def _connect_trash(parts: _Parts, handlers: LibraryHandlers) -> None:
 
     def act(button: gr.Button, action: Any, inputs: list[Any], outputs: list[Any], title: str) -> None:
         guarded = _guarded(action, len(outputs), title=title)
-        _then_show(button.click(guarded, inputs, [*outputs, parts.notice], **_PRIVATE), parts, handlers)
+        _then_show(button.click(guarded, inputs, [*outputs, parts.notice], **PRIVATE), parts, handlers)
 
     both = [*parts.viewing, *parts.picking]
     act(parts.delete, delete, [parts.picked, parts.place, parts.opened], both, "Not deleted")
@@ -253,8 +253,8 @@ def _connect_trash(parts: _Parts, handlers: LibraryHandlers) -> None:
     act(parts.really, empty, [parts.place], [parts.ask, *parts.picking], "The trash is not empty")
     act(parts.clear, lambda place: handlers.picking([], place), [parts.place], parts.picking, "")
     asking = _guarded(handlers.ask, 2, title="The trash cannot be read")
-    parts.empty.click(asking, None, [parts.ask, parts.question, parts.notice], **_PRIVATE)
-    gr.on([parts.keep.click, parts.place.change], lambda: gr.Row(visible=False), None, parts.ask, **_PRIVATE)
+    parts.empty.click(asking, None, [parts.ask, parts.question, parts.notice], **PRIVATE)
+    gr.on([parts.keep.click, parts.place.change], lambda: gr.Row(visible=False), None, parts.ask, **PRIVATE)
 
 
 def _connect_form(parts: _Parts, handlers: LibraryHandlers, form: Form, tabs: gr.Tabs) -> None:
@@ -267,10 +267,10 @@ def _connect_form(parts: _Parts, handlers: LibraryHandlers, form: Form, tabs: gr
 
         return _guarded(fill, len(outputs), title="The settings cannot be used")
 
-    parts.use.click(filling(handlers.settings), parts.opened, [*outputs, parts.notice], **_PRIVATE)
-    parts.go_on.click(filling(handlers.continuation), parts.opened, [*outputs, parts.notice], **_PRIVATE)
-    dropped = parts.drop.upload(filling(handlers.adopt), parts.drop, [*outputs, parts.notice], **_PRIVATE)
-    dropped.then(lambda: None, None, parts.drop, **_PRIVATE)
+    parts.use.click(filling(handlers.settings), parts.opened, [*outputs, parts.notice], **PRIVATE)
+    parts.go_on.click(filling(handlers.continuation), parts.opened, [*outputs, parts.notice], **PRIVATE)
+    dropped = parts.drop.upload(filling(handlers.adopt), parts.drop, [*outputs, parts.notice], **PRIVATE)
+    dropped.then(lambda: None, None, parts.drop, **PRIVATE)
 
 
 def _then_show(event: Any, parts: _Parts, handlers: LibraryHandlers) -> None:
@@ -279,7 +279,7 @@ def _then_show(event: Any, parts: _Parts, handlers: LibraryHandlers) -> None:
         # What the action before had to say stays.
         return notice or gr.skip(), *rest
 
-    event.then(shown, parts.inputs, parts.shown, **_PRIVATE)
+    event.then(shown, parts.inputs, parts.shown, **PRIVATE)
 
 
 def _guarded(action: Callable[..., Any], count: int, title: str) -> Callable[..., Any]:

@@ -5,7 +5,7 @@ from typing import Any
 import gradio as gr
 
 from ovi_studio.services.studio import Studio
-from ovi_studio.web import form_views
+from ovi_studio.web.tabs.create import views as form_views
 
 PRESETS_SCRIPT = """
 const acts = { preset: "choose", download: "download", delete: "remove", stop: "stop" };

@@ -19,8 +19,12 @@ from ovi_studio.core.requests import Request, SeedMode
 from ovi_studio.core.spec import ClipSpec, parse_timesteps
 from ovi_studio.queue.model import ENDED, Job, State
 from ovi_studio.services.studio import Studio
-from ovi_studio.web import form_views, job_views, views
-from ovi_studio.web.create_tab import (
+from ovi_studio.web import job_views, views
+from ovi_studio.web.events import PRIVATE
+from ovi_studio.web.live import LivePart
+from ovi_studio.web.tabs.create import views as form_views
+from ovi_studio.web.tabs.create.presets_handlers import connect_presets
+from ovi_studio.web.tabs.create.tab import (
     CreateForm,
     build_form,
     model_choices,
@@ -28,10 +32,6 @@ from ovi_studio.web.create_tab import (
     ratio_options,
     skip_options,
 )
-from ovi_studio.web.live import LivePart
-from ovi_studio.web.presets_handlers import connect_presets
-
-PRIVATE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
 
 def build_create(studio: Studio, page: gr.Blocks) -> tuple[CreateForm, list[LivePart]]:

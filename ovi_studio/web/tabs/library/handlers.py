@@ -14,7 +14,7 @@ from ovi_studio.core.errors import JobError
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.variants import find_variant
 from ovi_studio.library import Library, Query
-from ovi_studio.web import library_views as views
+from ovi_studio.web.tabs.library import views
 from ovi_studio.web.uploads import shown_copy
 from ovi_studio.web.views import notice_html
 

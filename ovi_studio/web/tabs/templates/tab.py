@@ -1,53 +1,27 @@
 """The Templates tab: prompts with slots to fill, and people's own among them. Handlers are private."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import gradio as gr
 
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.prompt_check import parse_prompt
-from ovi_studio.core.prompts import MAX_PROMPT_LENGTH, AudioTag
-from ovi_studio.core.variants import find_variant
-from ovi_studio.services.templates import CATEGORIES, OWN, Template, Templates, template_entry
-from ovi_studio.web import templates_views as views
+from ovi_studio.core.prompts import MAX_PROMPT_LENGTH
+from ovi_studio.services.templates import CATEGORIES, OWN
+from ovi_studio.web.events import PRIVATE
+from ovi_studio.web.tabs import CREATE_TAB
+from ovi_studio.web.tabs.templates.handlers import ALL, Form, Shelf, TemplatesHandlers
 from ovi_studio.web.views import good_html, notice_html
 
-CREATE_TAB = "create"
-_ALL = "All"
 _SCRIPT = (Path(__file__).parent / "templates.js").read_text(encoding="utf-8")
-_PRIVATE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-
-
-class Form(Protocol):
-    """The part of the Create form that this tab reads and fills."""
-
-    prompt: Any
-    sound: Any
-    model: Any
-    ratio: Any
-
-    @property
-    def fields(self) -> Mapping[str, Any]: ...
-
-    @property
-    def outputs(self) -> list[Any]: ...
-
-    def fill(self, *, prompt: str | None = None) -> list[Any]: ...
-
-
-class Shelf(Protocol):
-    """The part of `Studio` that this tab uses."""
-
-    checkpoint_directory: Path
-    templates: Templates
 
 
 def build_templates(studio: Shelf, form: Form, tabs: gr.Tabs) -> None:
     """The content of the tab; using a template fills `form` and shows it."""
-    handlers = _Handlers(studio)
+    handlers = TemplatesHandlers(studio)
     parts = _build_parts(handlers)
     _connect_choice(parts, handlers, form, tabs)
     _connect_editor(parts, handlers, form)
@@ -90,85 +64,17 @@ class _Parts:
         return [self.title, self.about, self.text, self.audio, self.lines]
 
 
-class _Handlers:
-    """What happens when somebody does something. Methods may raise `JobError`."""
-
-    def __init__(self, studio: Shelf) -> None:
-        self._templates = studio.templates
-        self._checkpoints = studio.checkpoint_directory
-
-    def cards(self, category: str, chosen: str) -> tuple[str, str]:
-        """The cards of a category, and the notice about files that cannot be read."""
-        listed = self._templates.all()
-        found = [one for one in listed.templates if category in (_ALL, one.category)]
-        notice = notice_html(" ".join(listed.notices), "Some templates cannot be shown") if listed.notices else ""
-        return views.cards_html(found, chosen), notice
-
-    def choose(self, chosen: str, model: str | None) -> Any:
-        """Show a template's slots and its prompt."""
-        template = self._templates.get(chosen)
-        prompt = views.prompt_html(template.fill({}, self._tag(model)))
-        hidden = gr.Row(visible=False)
-        look = gr.Row(visible=template.own), hidden, gr.Column(visible=True), gr.Column(visible=False)
-        return chosen, views.slots_html(template), prompt, *look
-
-    def fill(self, event: gr.EventData, model: str | None) -> str:
-        """The prompt with what is in the slots now."""
-        return views.prompt_html(self._template(event).fill(_values(event), self._tag(model)))
-
-    def use(self, event: gr.EventData, model: str | None, form: Form) -> list[Any]:
-        """Updates of the form: the prompt, and the settings that the template has."""
-        template = self._template(event)
-        updates = form.fill(prompt=template.fill(_values(event), self._tag(model)))
-        values = {id(form.fields[name]): value for name, value in template.settings.items() if name in form.fields}
-        if template.aspect_ratio:
-            values[id(form.ratio)] = template.aspect_ratio
-        return [
-            gr.update(value=values[id(component)]) if id(component) in values else update
-            for component, update in zip(form.outputs, updates, strict=True)
-        ]
-
-    def entry(self, chosen: str) -> list[str]:
-        """What the editor shows of an own template."""
-        template = self._templates.get(chosen)
-        slots = views.slot_lines(template.slots)
-        return [template.title, template.description, template.prompt, template.audio, slots]
-
-    def save(self, edited: str, title: str, about: str, prompt: str, audio: str, lines: str) -> Template:
-        """Keep an own template, a new one or in the place of the one that is edited."""
-        before = self._templates.get(edited) if edited else None
-        entry = template_entry(before) if before else {}
-        slots = views.parse_slot_lines(lines, f"{prompt} {audio}", before.slots if before else ())
-        entry |= {"title": title, "description": about, "prompt": prompt, "audio": audio, "slots": slots}
-        entry.pop("id", None)
-        return self._templates.replace(edited, entry) if before else self._templates.add(entry)
-
-    def delete(self, chosen: str) -> None:
-        """Delete an own template."""
-        self._templates.delete(chosen)
-
-    def _template(self, event: gr.EventData) -> Template:
-        chosen = getattr(event, "id", None)
-        return self._templates.get(chosen if isinstance(chosen, str) else "")
-
-    def _tag(self, model: str | None) -> AudioTag:
-        try:
-            return find_variant(model or "", self._checkpoints).audio_tag
-        except JobError:
-            return AudioTag.AUDIO
-
-
-def _build_parts(handlers: _Handlers) -> _Parts:
+def _build_parts(handlers: TemplatesHandlers) -> _Parts:
     found: dict[str, Any] = {"notice": gr.HTML(elem_classes="fleeting")}
     with gr.Row(elem_id="templates"):
         with gr.Column(scale=6, min_width=320):
             with gr.Row(elem_classes="heading"):
                 found["category"] = gr.Radio(
-                    [_ALL, *CATEGORIES, OWN], value=_ALL, label="Category", scale=1, elem_classes="segments"
+                    [ALL, *CATEGORIES, OWN], value=ALL, label="Category", scale=1, elem_classes="segments"
                 )
                 found["new"] = gr.Button("New template", size="sm", min_width=130, scale=0)
             found["cards"] = gr.HTML(
-                handlers.cards(_ALL, "")[0], js_on_load=_SCRIPT, elem_id="template-cards", apply_default_css=False
+                handlers.cards(ALL, "")[0], js_on_load=_SCRIPT, elem_id="template-cards", apply_default_css=False
             )
         with gr.Column(scale=5, min_width=320, visible=False, elem_id="template-side") as found["side"]:
             found["slots"] = gr.HTML(js_on_load=_SCRIPT, elem_id="template-slots", apply_default_css=False)
@@ -213,10 +119,10 @@ def _build_editor() -> dict[str, Any]:
     return found
 
 
-def _connect_choice(parts: _Parts, handlers: _Handlers, form: Form, tabs: gr.Tabs) -> None:
+def _connect_choice(parts: _Parts, handlers: TemplatesHandlers, form: Form, tabs: gr.Tabs) -> None:
     cards = [parts.cards, parts.notice]
     for happens in (parts.category.input, parts.cards.shown):
-        happens(handlers.cards, [parts.category, parts.chosen], cards, **_PRIVATE)
+        happens(handlers.cards, [parts.category, parts.chosen], cards, **PRIVATE)
 
     def choose(event: gr.EventData, model: str | None, category: str) -> Any:
         chosen = getattr(event, "id", None)
@@ -224,7 +130,7 @@ def _connect_choice(parts: _Parts, handlers: _Handlers, form: Form, tabs: gr.Tab
         return _refused(lambda: [*handlers.choose(chosen, model), *handlers.cards(category, chosen)], 8)
 
     choosing = parts.cards.choose(
-        choose, [form.model, parts.category], [*parts.choice, parts.cards, parts.notice], **_PRIVATE
+        choose, [form.model, parts.category], [*parts.choice, parts.cards, parts.notice], **PRIVATE
     )
     # On a narrow screen the slots are far below the card.
     choosing.then(
@@ -244,11 +150,11 @@ def _connect_choice(parts: _Parts, handlers: _Handlers, form: Form, tabs: gr.Tab
 
         return _refused(used, len(form.outputs) + 1)
 
-    parts.slots.fill(fill, form.model, [parts.prompt, parts.notice], trigger_mode="always_last", **_PRIVATE)
-    parts.slots.use(use, form.model, [*form.outputs, tabs, parts.notice], **_PRIVATE)
+    parts.slots.fill(fill, form.model, [parts.prompt, parts.notice], trigger_mode="always_last", **PRIVATE)
+    parts.slots.use(use, form.model, [*form.outputs, tabs, parts.notice], **PRIVATE)
 
 
-def _connect_editor(parts: _Parts, handlers: _Handlers, form: Form) -> None:
+def _connect_editor(parts: _Parts, handlers: TemplatesHandlers, form: Form) -> None:
     place = [parts.side, parts.editor, parts.heading, parts.edited]
     shown = gr.Column(visible=False), gr.Column(visible=True)
 
@@ -258,24 +164,24 @@ def _connect_editor(parts: _Parts, handlers: _Handlers, form: Form) -> None:
     def change(chosen: str) -> Any:
         return _refused(lambda: [*shown, "<h2>Change the template</h2>", chosen, *handlers.entry(chosen), ""], 9)
 
-    parts.new.click(begin, None, [*place, *parts.entry], **_PRIVATE)
-    parts.change.click(change, parts.chosen, [*place, *parts.entry, parts.notice], **_PRIVATE)
+    parts.new.click(begin, None, [*place, *parts.entry], **PRIVATE)
+    parts.change.click(change, parts.chosen, [*place, *parts.entry, parts.notice], **PRIVATE)
     parts.leave.click(
         lambda chosen: (gr.Column(visible=bool(chosen)), gr.Column(visible=False)),
         parts.chosen,
         [parts.side, parts.editor],
-        **_PRIVATE,
+        **PRIVATE,
     )
 
     def take(prompt: str, sound: str) -> tuple[str, str]:
         told = parse_prompt(prompt or "")
         return told.scene, sound or told.audio
 
-    parts.take.click(take, [form.prompt, form.sound], [parts.text, parts.audio], **_PRIVATE)
+    parts.take.click(take, [form.prompt, form.sound], [parts.text, parts.audio], **PRIVATE)
     _connect_keeping(parts, handlers, form)
 
 
-def _connect_keeping(parts: _Parts, handlers: _Handlers, form: Form) -> None:
+def _connect_keeping(parts: _Parts, handlers: TemplatesHandlers, form: Form) -> None:
     """Saving and deleting."""
 
     def save(edited: str, model: str | None, *entry: str) -> Any:
@@ -288,7 +194,7 @@ def _connect_keeping(parts: _Parts, handlers: _Handlers, form: Form) -> None:
         return _refused(kept, 9)
 
     outputs = [*parts.choice, parts.category, parts.cards, parts.notice]
-    parts.save.click(save, [parts.edited, form.model, *parts.entry], outputs, **_PRIVATE)
+    parts.save.click(save, [parts.edited, form.model, *parts.entry], outputs, **PRIVATE)
 
     def delete(chosen: str, category: str) -> Any:
         def gone() -> list[Any]:
@@ -299,9 +205,9 @@ def _connect_keeping(parts: _Parts, handlers: _Handlers, form: Form) -> None:
         return _refused(gone, 8)
 
     asked = [parts.ask, parts.own]
-    parts.delete.click(lambda: (gr.Row(visible=True), gr.Row(visible=False)), None, asked, **_PRIVATE)
-    parts.keep.click(lambda: (gr.Row(visible=False), gr.Row(visible=True)), None, asked, **_PRIVATE)
-    parts.really.click(delete, [parts.chosen, parts.category], [*parts.choice, parts.cards, parts.notice], **_PRIVATE)
+    parts.delete.click(lambda: (gr.Row(visible=True), gr.Row(visible=False)), None, asked, **PRIVATE)
+    parts.keep.click(lambda: (gr.Row(visible=False), gr.Row(visible=True)), None, asked, **PRIVATE)
+    parts.really.click(delete, [parts.chosen, parts.category], [*parts.choice, parts.cards, parts.notice], **PRIVATE)
 
 
 def _refused(action: Callable[[], list[Any]], count: int) -> list[Any]:
@@ -310,8 +216,3 @@ def _refused(action: Callable[[], list[Any]], count: int) -> list[Any]:
         return action()
     except JobError as error:
         return [*[gr.skip()] * count, notice_html(str(error), "This cannot be done")]
-
-
-def _values(event: gr.EventData) -> dict[str, str]:
-    values = getattr(event, "values", None)
-    return {str(name): value for name, value in values.items()} if isinstance(values, dict) else {}
