@@ -1,10 +1,5 @@
-"""What to do when memory ran out: give back what is not used, try again with less, or say what to change.
+"""What is said when memory ran out: what would take less, or what is done about it. Imports no torch."""
 
-Imports no torch.
-"""
-
-import gc
-import sys
 from collections.abc import Sequence
 
 from ovi_studio.capacity.fallback import MemoryFallback
@@ -33,14 +28,6 @@ def shortage_advice(
 def stepped_down(number: int, had: str, has: str) -> str:
     """What is said of a job that is made again with less."""
     return f"Job {number} ran out of memory {had}; it and what follows are made {has} until the engine is restarted."
-
-
-def free_unused_memory() -> None:
-    """Give back what nobody uses any more; an exception that is still handled holds on to what it was about."""
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def _way_down(below: Tier | MemoryFallback) -> str:

@@ -22,10 +22,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ovi_studio.capacity.advice import free_unused_memory, shortage_advice, stepped_down
+from ovi_studio.capacity.advice import shortage_advice, stepped_down
 from ovi_studio.capacity.fallback import MemoryFallback
 from ovi_studio.capacity.tiers import Tier, tier_below
 from ovi_studio.checkpoints.layout import complete_variants
+from ovi_studio.core.allocator import free_unused_memory
 from ovi_studio.core.errors import JobError, Stopped, is_out_of_memory
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.variants import Variant, known_variants

@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ovi_studio.adapters.library import AdapterLibrary, default_adapter_directory
-from ovi_studio.capacity.advice import free_unused_memory, shortage_advice
+from ovi_studio.capacity.advice import shortage_advice
 from ovi_studio.capacity.fallback import MemoryFallback
 from ovi_studio.capacity.tiers import Tier, tier_below
 from ovi_studio.checkpoints.layout import require
+from ovi_studio.core.allocator import free_unused_memory
 from ovi_studio.core.clip import Clip
 from ovi_studio.core.errors import JobError, is_out_of_memory
 from ovi_studio.core.spec import ClipSpec
