@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ovi_studio.capacity.host import require_host_memory
-from ovi_studio.capacity.layouts import Demand, sharing_counts
+from ovi_studio.capacity.layouts import sharing_counts
+from ovi_studio.capacity.memory import Demand, stored_weights
 from ovi_studio.capacity.tiers import fitting_tier
 from ovi_studio.checkpoints.hashes import file_sha256
 from ovi_studio.checkpoints.layout import Inventory, complete_variants, require
@@ -168,7 +169,7 @@ class Wanted:
         if encode_only:
             return
         # A file in fp8 is converted while it is loaded.
-        stored_as_used = not variant.name.endswith("_fp8")
+        stored_as_used = stored_weights(variant) is Weights.BF16
         needed = memory.host_bytes(demand, on_gpu=on_gpu, stored_as_used=stored_as_used, sampled=self.sampled)
         require_host_memory(needed, f"This training of {variant.name}", "or use a machine with more memory")
 
