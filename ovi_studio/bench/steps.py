@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ovi_studio.capacity.arithmetic import TowerSizes
-from ovi_studio.capacity.layouts import Demand
+from ovi_studio.capacity.memory import Demand
 from ovi_studio.capacity.tiers import AUTO, find_tier, fitting_tier, plan_memory
 from ovi_studio.checkpoints.number_formats import prepare
 from ovi_studio.core.variants import EMBEDDED_BUNDLE, published_variants, read_bundle
@@ -51,7 +51,7 @@ class Shape:
         frames, height, width = self.video
         tokens = frames * height * width // math.prod(self.fusion["video"]["patch_size"])
         sizes = TowerSizes.of({"fusion": self.fusion})
-        return Demand(sizes, tokens, self.audio, guided=guided, codecs=0, text_encoder=0)
+        return Demand(sizes, tokens, self.audio, (height, width), guided=guided)
 
 
 def shapes() -> dict[str, Shape]:
@@ -85,7 +85,7 @@ class Setup:
         asked = None if compute.options.weights == AUTO else Weights(compute.options.weights)
         if tier is None:
             return cls(asked or Weights.BF16)
-        plan = plan_memory(tier, shape.demand(guided), shape.video[1:], asked)
+        plan = plan_memory(tier, shape.demand(guided), asked)
         return cls(plan.weights, plan.resident if tier.offloaded else None, limit)
 
 

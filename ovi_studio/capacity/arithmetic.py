@@ -1,7 +1,11 @@
-"""What a forward pass costs: parameters, operations and bytes on the link, from the sizes of the towers alone.
+"""The model of time: parameters, operations and bytes on the link of a pass, from the sizes of the towers alone.
 
-Formulas, not measurements: `plan` predicts with them and tests compare them with the real model and the real
-collectives. Bytes on the link are those that one rank sends to others. Nothing here imports torch.
+Formulas, not measurements: `plan` predicts with them, and tests compare operations with what torch counts on the real
+model (tests/unit/capacity/test_plan.py) and bytes with the real collectives (tests/ranks/test_layouts.py). Operations
+count a multiplication and an addition as two. Bytes on the link are those that one rank sends to others, or receives of
+gathered weights. Rates are operations a second, links bytes a second each way. Nothing here imports torch.
+
+    seconds a step = exchanged / link + max(operations / (ATTAINED * rate), gathered / link)
 """
 
 import math
@@ -11,6 +15,20 @@ from typing import Any
 
 LOG_SUM_BYTES = 4
 """Log-sum-exps are exchanged in float32."""
+ATTAINED = 0.78
+"""Of the rated operations a second, with memory traffic and attention; estimated."""
+LINKS = {"pcie3": 6e9, "pcie4": 10e9, "pcie5": 20e9, "nvlink": 100e9}
+"""Name -> bytes a second each way that a GPU gets through collectives; without peer-to-peer for PCIe."""
+RATES = {
+    "3090": 71e12,
+    "3090 Ti": 80e12,
+    "4090": 165e12,
+    "5090": 209e12,
+    "A6000": 155e12,
+    "A100": 312e12,
+    "H100": 989e12,
+}
+"""Part of a GPU's name -> its rated operations a second in bf16, dense; the longest part that fits counts."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +111,11 @@ class TowerSizes:
     def gathered(self, blocks: int, ranks: int, item: float) -> float:
         """Bytes that a rank receives when it gathers the weights of `blocks` sharded over `ranks`."""
         return blocks * self.block_parameters * item * (ranks - 1) / ranks
+
+
+def seconds_a_step(operations: float, rate: float, exchanged: float, gathered: float, link: float) -> float:
+    """Of a step in which tokens are exchanged between computations, and weights arrive while the GPU computes."""
+    return exchanged / link + max(operations / (rate * ATTAINED), gathered / link)
 
 
 def _video_embedding(tower: Mapping[str, Any]) -> int:

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import psutil
 
+from ovi_studio.capacity.budget import HOST_RESERVE
 from ovi_studio.core.errors import JobError
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUP = Path("/proc/self/cgroup")
-_KEPT_FREE = 1.5e9
-"""Bytes for Python, its libraries and everything else in this process; estimated."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ def host_memory() -> HostMemory:
 
 def require_host_memory(needed: float, what: str, advice: str) -> None:
     """Raises `JobError` if models that need so many bytes cannot be held; `advice` says what would need less."""
-    available = host_memory().available - _KEPT_FREE
+    available = host_memory().available - HOST_RESERVE
     if needed > available:
         raise JobError(
             f"{what} needs {needed / 1e9:.0f} GB of host memory for its models, but {max(0.0, available) / 1e9:.0f} GB "

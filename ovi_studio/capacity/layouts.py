@@ -8,48 +8,38 @@ Ways to use several GPUs:
 - *one clip a GPU*: nothing is shared; the queue is done sooner, a clip is not.
 
 In the first two the weights are sharded over all ranks and gathered block by block, while the block before computes;
-as many blocks as memory allows stay gathered. All seconds and bytes are predictions, with these formulas:
+as many blocks as memory allows stay gathered. A GPU alone does what its memory tier does (`capacity.tiers`). All
+figures are predictions: seconds by `capacity.arithmetic`, bytes by `capacity.memory`. On each of several GPUs
 
-    seconds a step = exchanged / link + max(operations / rate, gathered / link)
+    step   = fixed bytes + codecs + shards + (resident + BLOCKS_IN_FLIGHT) * block, or the whole models
+    decode = codecs + shards, or the whole models + the decoder's tile, as large as there is room for
+    peak   = max(step, decode) + COLLECTIVES
 
-where `rate` is what GPUs attain of their rated operations (`ATTAINED`). docs/parallel.md explains them.
+docs/parallel.md explains them.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
-from ovi_studio.capacity.arithmetic import TowerSizes
+from ovi_studio.capacity.arithmetic import LINKS, RATES, seconds_a_step
 from ovi_studio.capacity.budget import GIB, free_of_label, spendable
+from ovi_studio.capacity.memory import (
+    COLLECTIVES,
+    VALUE_BYTES,
+    WEIGHT_BYTES,
+    Demand,
+    decode_bytes,
+    fitting_tile,
+    fixed_bytes,
+    sharded_bytes,
+    shareable_bytes,
+)
+from ovi_studio.capacity.tiers import fitting_tier, plan_memory
 from ovi_studio.core.errors import JobError
-from ovi_studio.core.sizes import SIDE
-from ovi_studio.core.variants import Part, Variant
+from ovi_studio.core.weight_formats import Weights
 
 MAX_GPUS = 64
-ATTAINED = 0.78
-"""Of the rated operations a second, with memory traffic and attention; estimated."""
-LINKS = {"pcie3": 6e9, "pcie4": 10e9, "pcie5": 20e9, "nvlink": 100e9}
-"""Name -> bytes a second each way that a GPU gets through collectives; without peer-to-peer for PCIe."""
-RATES = {
-    "3090": 71e12,
-    "3090 Ti": 80e12,
-    "4090": 165e12,
-    "5090": 209e12,
-    "A6000": 155e12,
-    "A100": 312e12,
-    "H100": 989e12,
-}
-"""Part of a GPU's name -> its rated operations a second in bf16, dense; the longest part that fits counts."""
-WEIGHT_BYTES = {"bf16": 2, "int8": 1, "fp8": 1}
-ACTIVATION_BYTES = 2
-
-_CODECS = 2.5e9
-"""Bytes of the video decoder in bf16 and the audio codec in float32."""
-_TEXT_ENCODER = 11.4e9
-_WORKING_WIDTHS = 20
-"""Tensors of one rank's tokens that live at once in a block; estimated."""
-_BLOCKS_IN_FLIGHT = 3
-"""The one that computes, the one that arrives, and the buffer it arrives in."""
 
 
 class Wish(StrEnum):
@@ -81,13 +71,6 @@ class ShardingOptions:
     """With a strategy that shards and lets go: how many blocks stay gathered all the same."""
     offloaded: bool = False
     """Shards wait in host memory."""
-
-    @property
-    def arguments(self) -> list[str]:
-        """For the command line."""
-        found = [] if self.strategy is None else ["--fsdp-strategy", str(self.strategy)]
-        found += [] if self.resident_blocks is None else ["--resident-blocks", str(self.resident_blocks)]
-        return found + ["--fsdp-offload"] * self.offloaded
 
 
 PLANNED = ShardingOptions()
@@ -122,58 +105,6 @@ class Gpus:
         """`4 GPUs of 24 GB` as they are sold, or `1 GPU with 22.3 GB free`."""
         memory = f"with {self.memory / GIB:.1f} GB free" if self.label is None else f"of {self.label / GIB:g} GB"
         return f"{self.count} GPU{'s' if self.count > 1 else ''} {memory}"
-
-
-@dataclass(frozen=True)
-class Demand:
-    """The clip that is to be made."""
-
-    sizes: TowerSizes
-    video_tokens: int
-    audio_tokens: int
-    guided: bool = True
-    weights: str = "bf16"
-    """A key of `WEIGHT_BYTES`."""
-    codecs: float = _CODECS
-    text_encoder: float = _TEXT_ENCODER
-
-    @classmethod
-    def of(
-        cls, variant: Variant, size: tuple[int, int] | None = None, *, guided: bool = True, weights: str = "bf16"
-    ) -> "Demand":
-        """A clip of this variant with (height, width)."""
-        height, width = size or variant.default_size
-        published = variant.root is None
-        return cls(
-            sizes=TowerSizes.of(variant.dimensions),
-            video_tokens=variant.video_latent_frames * (height // SIDE) * (width // SIDE),
-            audio_tokens=variant.audio_latent_length,
-            guided=guided,
-            weights=weights,
-            codecs=_CODECS if published else 0,
-            text_encoder=sum(file.size for file in variant.files.get(Part.TEXT_ENCODER, ())) if published else 0,
-        )
-
-    def with_weights(self, weights: str) -> "Demand":
-        """The same clip with the blocks' weights in another format."""
-        return replace(self, weights=str(weights))
-
-    @property
-    def passes(self) -> int:
-        return 2 if self.guided else 1
-
-    @property
-    def weight_bytes(self) -> float:
-        return self.sizes.layers * self.block_bytes + self.other_bytes
-
-    @property
-    def block_bytes(self) -> float:
-        return self.sizes.block_parameters * WEIGHT_BYTES[self.weights]
-
-    @property
-    def other_bytes(self) -> float:
-        """Embeddings and heads, which are never quantised."""
-        return self.sizes.other_parameters * ACTIVATION_BYTES
 
 
 @dataclass(frozen=True)
@@ -220,7 +151,8 @@ def choose(demand: Demand, gpus: Gpus, wish: Wish = Wish.LATENCY) -> Plan:
         raise JobError(f"The number of GPUs must be between 1 and {MAX_GPUS}, not {gpus.count}.")
     plans = [found for layout in _layouts(demand, gpus, wish) if (found := plan_layout(demand, gpus, *layout))]
     if not plans:
-        advice = "use int8 weights, a smaller variant, or more GPUs" if demand.weights == "bf16" else "use more GPUs"
+        bf16 = demand.weights is Weights.BF16
+        advice = "use int8 weights, a smaller variant, or more GPUs" if bf16 else "use more GPUs"
         raise JobError(f"This clip does not fit {gpus}, not even with its weights in host memory; {advice}.")
     return min(plans, key=lambda plan: (plan.seconds_a_step, plan.ranks))
 
@@ -241,11 +173,29 @@ def sharing_counts(gpus: int, heads: int) -> list[int]:
 
 def plan_layout(demand: Demand, gpus: Gpus, clips: int, halves: int, sequence: int) -> Plan | None:
     """One layout with the largest resident budget, its weights in host memory if need be; None if it does not fit."""
-    for offloaded in (False, True):
-        budget = _resident_budget(demand, gpus, halves * sequence, sequence, offloaded)
-        if budget is not None:
-            return _predict(demand, gpus, clips, halves, sequence, budget, offloaded)
-    return None
+    ranks = halves * sequence
+    budget = _alone(demand, gpus) if ranks == 1 else _shared(demand, gpus, ranks, halves, sequence)
+    return None if budget is None else _predict(demand, gpus, clips, halves, sequence, budget)
+
+
+def plan_sharding(demand: Demand, gpus: Gpus) -> Plan | None:
+    """All of several GPUs making one clip, also if they cannot all share its tokens; None if it does not fit."""
+    halves, sequence = layout_for(gpus.count, demand.sizes.heads, guided=demand.guided)
+    budget = _shared(demand, gpus, gpus.count, halves, sequence)
+    return None if budget is None else _predict(demand, gpus, 1, halves, sequence, budget)
+
+
+def weights_on_gpu(demand: Demand, ranks: int, strategy: Strategy, resident: int, *, offloaded: bool) -> float:
+    """Bytes of transformer and text encoder on each of several GPUs during a step, blocks on their way included.
+
+    Embeddings and heads, which every layout has beside its blocks, are counted with the step.
+    """
+    layers = demand.sizes.layers
+    if strategy is Strategy.NO_SHARD:
+        return layers * demand.block_bytes + demand.text_encoder
+    copies = 2 if strategy is Strategy.HYBRID_SHARD else 1
+    gathered = layers if strategy is Strategy.SHARD_GRAD_OP else resident
+    return sharded_bytes(demand, ranks // copies, gathered, offloaded=offloaded)
 
 
 def _layouts(demand: Demand, gpus: Gpus, wish: Wish) -> Iterator[tuple[int, int, int]]:
@@ -263,57 +213,60 @@ def _layouts(demand: Demand, gpus: Gpus, wish: Wish) -> Iterator[tuple[int, int,
 class _Budget:
     strategy: Strategy
     resident: int
+    offloaded: bool
     memory: float
 
 
-def _resident_budget(demand: Demand, gpus: Gpus, ranks: int, sequence: int, offloaded: bool) -> _Budget | None:
-    """How many blocks can stay gathered; None if not even one at a time fits."""
-    layers, block = demand.sizes.layers, demand.block_bytes
-    room = spendable(gpus.memory)
-    needed = demand.codecs + _working_memory(demand, sequence) + demand.other_bytes
-    # One GPU alone has its text encoder in host memory while it is not used.
-    whole = needed + layers * block + (demand.text_encoder if ranks > 1 else 0)
-    if not offloaded and whole <= room:
-        return _Budget(Strategy.NO_SHARD, layers, whole)
-    if not offloaded and ranks == 1:
+def _alone(demand: Demand, gpus: Gpus) -> _Budget | None:
+    """A GPU that shares nothing, by its tier; None if the clip is too large for it."""
+    plan = plan_memory(fitting_tier(gpus.memory), demand, demand.weights, free=gpus.memory)
+    if plan.least_free > gpus.memory:
         return None
-    shards = 0 if offloaded else (demand.weight_bytes + demand.text_encoder) / ranks
-    least = needed + shards + _BLOCKS_IN_FLIGHT * block
-    if least > room:
-        return None
-    resident = int((room - least) // block)
-    if resident >= layers:
-        return _Budget(Strategy.SHARD_GRAD_OP, layers, least + layers * block)
-    return _Budget(Strategy.FULL_SHARD, resident, least + resident * block)
+    strategy = Strategy.FULL_SHARD if plan.streamed else Strategy.NO_SHARD
+    return _Budget(strategy, plan.resident, plan.streamed > 0, plan.peak_bytes)
 
 
-def _working_memory(demand: Demand, sequence: int) -> float:
-    """Activations of one pass, the tokens of the other, and the text's keys and values of a rank's passes."""
-    sizes = demand.sizes
-    tokens = demand.video_tokens / sequence + demand.audio_tokens
-    text = 4 * sizes.layers * sizes.text_tokens * sizes.dim * ACTIVATION_BYTES
-    return tokens * sizes.dim * ACTIVATION_BYTES * _WORKING_WIDTHS + demand.passes * text
+def _shared(demand: Demand, gpus: Gpus, ranks: int, halves: int, sequence: int) -> _Budget | None:
+    """How many blocks can stay gathered on each of several GPUs; None if not even one at a time fits."""
+    layers, room = demand.sizes.layers, spendable(gpus.memory)
+    fixed = COLLECTIVES + demand.codecs + fixed_bytes(demand, halves, sequence)
+    whole = weights_on_gpu(demand, ranks, Strategy.NO_SHARD, layers, offloaded=False)
+    if fixed + whole <= room:
+        memory = max(fixed + whole, _decoding(demand, room, shareable_bytes(demand)))
+        return _Budget(Strategy.NO_SHARD, layers, False, memory)
+    for offloaded in (False, True):
+        least = fixed + sharded_bytes(demand, ranks, 0, offloaded=offloaded)
+        if least <= room:
+            resident = min(layers, int((room - least) // demand.block_bytes))
+            strategy = Strategy.SHARD_GRAD_OP if resident == layers else Strategy.FULL_SHARD
+            step = fixed + weights_on_gpu(demand, ranks, strategy, resident, offloaded=offloaded)
+            shards = 0 if offloaded else shareable_bytes(demand) / ranks
+            return _Budget(strategy, resident, offloaded, max(step, _decoding(demand, room, shards)))
+    return None
 
 
-def _predict(
-    demand: Demand, gpus: Gpus, clips: int, halves: int, sequence: int, budget: _Budget, offloaded: bool
-) -> Plan:
+def _decoding(demand: Demand, room: float, resting: float) -> float:
+    """Peak of the decoder on one of several GPUs, which keeps so many bytes of models that do not work."""
+    beside = COLLECTIVES + resting + demand.audio_codec
+    tile = fitting_tile(demand.latent_size, room - beside - demand.video_vae)
+    return beside + decode_bytes(demand, tile)
+
+
+def _predict(demand: Demand, gpus: Gpus, clips: int, halves: int, sequence: int, budget: _Budget) -> Plan:
     sizes, ranks = demand.sizes, halves * sequence
     forward = sizes.flops(demand.video_tokens, demand.audio_tokens, sequence)
     # The negative pass leaves one block out; beside each other the positive one decides.
     both = 2 - 1 / sizes.layers
     passes = both if demand.guided and halves == 1 else 1
     clip = (demand.video_tokens, demand.audio_tokens)
-    exchanged = passes * sizes.exchanged(*clip, sequence, ACTIVATION_BYTES)
+    exchanged = passes * sizes.exchanged(*clip, sequence, VALUE_BYTES)
     if ranks > 1:
-        exchanged += demand.passes * sizes.velocity_bytes(*clip, ACTIVATION_BYTES)
+        exchanged += demand.passes * sizes.velocity_bytes(*clip, VALUE_BYTES)
     travelling = sizes.layers - budget.resident
-    item = WEIGHT_BYTES[demand.weights]
-    gathered = sizes.gathered(travelling, ranks, item)
-    if offloaded:
+    gathered = sizes.gathered(travelling, ranks, WEIGHT_BYTES[demand.weights])
+    if budget.offloaded:
         # Each rank's share comes from host memory first; with one rank that is all of it.
         gathered += travelling * demand.block_bytes / ranks
-    compute = passes * forward / (gpus.rate * ATTAINED)
     return Plan(
         demand=demand,
         gpus=gpus,
@@ -322,9 +275,9 @@ def _predict(
         sequence=sequence,
         strategy=budget.strategy,
         resident_blocks=budget.resident,
-        offloaded=offloaded,
+        offloaded=budget.offloaded,
         memory=budget.memory,
-        seconds_a_step=exchanged / gpus.link + max(compute, gathered / gpus.link),
+        seconds_a_step=seconds_a_step(passes * forward, gpus.rate, exchanged, gathered, gpus.link),
         exchanged=exchanged,
         gathered=gathered,
     )

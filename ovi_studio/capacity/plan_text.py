@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+from ovi_studio.capacity.arithmetic import LINKS
 from ovi_studio.capacity.budget import GIB
-from ovi_studio.capacity.layouts import LINKS, Plan, Strategy
+from ovi_studio.capacity.layouts import Plan, Strategy
 
 
 def title(plan: Plan) -> str:

@@ -2,14 +2,17 @@
 
 import argparse
 
+from ovi_studio.capacity.arithmetic import LINKS
 from ovi_studio.capacity.budget import GIB
-from ovi_studio.capacity.layouts import LINKS, WEIGHT_BYTES, Demand, Gpus, Wish, choose
+from ovi_studio.capacity.layouts import Gpus, Wish, choose
+from ovi_studio.capacity.memory import Demand
 from ovi_studio.capacity.plan_text import describe, format_gpus, title
 from ovi_studio.cli.command import Command
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.sizes import snap_size
 from ovi_studio.core.spec import parse_size
 from ovi_studio.core.variants import find_variant
+from ovi_studio.core.weight_formats import Weights
 from ovi_studio.runtime.options import RuntimeOptions
 
 _HEADINGS = {Wish.LATENCY: "This clip sooner", Wish.THROUGHPUT: "The queue sooner"}
@@ -22,7 +25,9 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tflops", type=float, default=71, help="rated in bf16 (default: %(default)s, an RTX 3090)")
     parser.add_argument("--variant", default="960x960_5s", help="model variant (default: %(default)s)")
     parser.add_argument("--size", type=parse_size, metavar="HEIGHTxWIDTH", help="(default: the variant's own)")
-    parser.add_argument("--weights", choices=WEIGHT_BYTES, default="bf16", help="(default: %(default)s)")
+    parser.add_argument(
+        "--weights", choices=[weights.value for weights in Weights], default="bf16", help="(default: %(default)s)"
+    )
     parser.add_argument("--no-guidance", action="store_true", help="one pass a step, as with lightning adapters")
     parser.add_argument("--wish", choices=[*Wish], help="what is to be done sooner (default: both are shown)")
     RuntimeOptions.add_to(parser, only=["checkpoint_directory"])

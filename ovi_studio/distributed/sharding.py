@@ -25,8 +25,10 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, register_fsdp_forward_method
 from transformers import UMT5EncoderModel
 
+from ovi_studio.capacity.budget import PINNED_RESERVE
 from ovi_studio.capacity.host import host_memory, require_host_memory
-from ovi_studio.capacity.layouts import Demand, Gpus, ShardingOptions, Strategy, layout_for, plan_layout
+from ovi_studio.capacity.layouts import Gpus, ShardingOptions, Strategy, plan_sharding
+from ovi_studio.capacity.memory import Demand, own_host_bytes, shareable_bytes
 from ovi_studio.checkpoints.layout import Inventory
 from ovi_studio.checkpoints.load import (
     Models,
@@ -45,9 +47,6 @@ from ovi_studio.models.device import compute_device, usable_memory
 from ovi_studio.models.transformer import OviTransformer
 
 log = logging.getLogger(__name__)
-
-_HOST_RESERVE = 4e9
-"""Bytes of host memory that pinned weights leave to everything else; estimated."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +72,12 @@ class Sharding:
         return gathered if self.strategy is Strategy.NO_SHARD else max(0, min(gathered, blocks) - less)
 
 
-def resolve_sharding(wish: ShardingOptions, variant: Variant, ranks: Ranks, weights: str = "bf16") -> Sharding:
+def resolve_sharding(
+    wish: ShardingOptions, variant: Variant, ranks: Ranks, weights: Weights = Weights.BF16
+) -> Sharding:
     """What was wished for, and for the rest what the plan makes of the GPUs that are here; the same on all ranks.
 
-    Args:
-        weights: their format, a key of `layouts.WEIGHT_BYTES`.
+    Raises `JobError` if the largest clip of the variant does not fit them.
     """
     if wish.strategy is not None:
         return Sharding(wish.strategy, wish.resident_blocks or 0, wish.offloaded)
@@ -86,8 +86,7 @@ def resolve_sharding(wish: ShardingOptions, variant: Variant, ranks: Ranks, weig
         device = compute_device()
         free = min(ranks.everybody(usable_memory(device)))
         gpus = Gpus.named(ranks.count, free, torch.cuda.get_device_name(device))
-        demand = Demand.of(variant, weights=weights)
-        planned = plan_layout(demand, gpus, 1, *layout_for(ranks.count, demand.sizes.heads, guided=True))
+        planned = plan_sharding(Demand.largest(variant, weights), gpus)
         if planned is None:
             raise JobError(
                 f"{variant.name} does not fit {gpus}, not even with its weights in host memory; end what else uses "
@@ -110,7 +109,7 @@ def load_shared(
     """
     worker = compute_device()
     with ranks.agreed():
-        _check_host_memory(inventory.variant, weights, sharding, ranks, alone=device.type == "cpu")
+        _check_host_memory(inventory.variant, weights, sharding, ranks, device, worker)
     if not sharding.shards:
         with ranks.agreed():
             return load_models(inventory, device, dtype, weights=weights, worker=worker)
@@ -194,19 +193,21 @@ def _offload(sharding: Sharding) -> Any:
     return CPUOffloadPolicy(pin_memory=sharding.pinned) if sharding.offloaded else False
 
 
-def _check_host_memory(variant: Variant, weights: Weights, sharding: Sharding, ranks: Ranks, *, alone: bool) -> None:
+def _check_host_memory(
+    variant: Variant, weights: Weights, sharding: Sharding, ranks: Ranks, home: torch.device, worker: torch.device
+) -> None:
     """Raises `JobError` if host memory is too small for all ranks of this machine.
 
     Args:
-        alone: without shards, every rank has models of its own in host memory.
+        home: where models are while they are not used.
+        worker: where they compute.
     """
-    demand = Demand.of(variant, weights=weights)
-    if sharding.shards:
-        needed = _copies(sharding) * (demand.weight_bytes + demand.text_encoder) if sharding.offloaded else 0
-    else:
+    needed = 0.0
+    if sharding.shards and sharding.offloaded:
+        needed = _copies(sharding) * shareable_bytes(Demand.of(variant, weights=weights))
+    elif not sharding.shards and home.type == "cpu":
         # What is used as the files have it is their memory map, which the ranks share.
-        own = demand.codecs + (demand.weight_bytes if weights is Weights.INT8 else 0)
-        needed = ranks.count * own if alone else 0
+        needed = ranks.count * own_host_bytes(variant, weights, on_gpu=worker.type == "cuda")
     if needed and ranks.leads:
         require_host_memory(needed, variant.name, "shard over more GPUs without --fsdp-offload, or use int8 weights")
 
@@ -217,7 +218,7 @@ def can_be_pinned(models: Iterable[nn.Module], sharding: Sharding, ranks: Ranks)
     parts = ranks.count // _copies(sharding)
     needed = ranks.count * sum(pinned_bytes(parameter, parts) for model in models for parameter in model.parameters())
     available = host_memory().available
-    fits = ranks.tell(needed + _HOST_RESERVE <= available)
+    fits = ranks.tell(needed + PINNED_RESERVE <= available)
     if not fits and ranks.leads:
         log.warning(
             "Pinned, the weights would take %.0f GB of host memory, and %.0f GB are available: they wait in pageable "

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ovi_studio.capacity.memory import INTEGERS_AT_ONCE
+
 _LARGEST = 127
 _SMALLEST = 1e-30
-_AT_ONCE = 2**25
-"""Values that are quantised, or int32 results, at a time: 128 MiB. All of a long clip's would take 3 GB."""
 _MIN_ROWS = 17
 _MULTIPLE = 8
 """What `torch._int_mm` asks of the shapes on a GPU."""
@@ -130,7 +130,7 @@ def _multiplies_integers(flat: Tensor, layer: Int8Linear) -> bool:
 
 def _spans(count: int, width: int) -> list[slice]:
     """Rows at a time, in spans of nearly equal length, so that the last one is not too short for the device."""
-    parts = max(1, -(-count * width // _AT_ONCE))
+    parts = max(1, -(-count * width // INTEGERS_AT_ONCE))
     edges = [count * part // parts for part in range(parts + 1)]
     return [slice(start, stop) for start, stop in itertools.pairwise(edges)]
 

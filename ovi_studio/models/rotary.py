@@ -11,8 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ovi_studio.capacity.memory import TOKENS_AT_ONCE
+
 _THETA = 10_000.0
-_TOKENS_AT_ONCE = 16_384
 
 
 class RotaryTable(NamedTuple):
@@ -50,9 +51,9 @@ def in_parts(function: Callable[..., Tensor], x: Tensor, *tables: Tensor) -> Ten
 
     The result is that of all at once; what is only there in between does not grow with the clip.
     """
-    if x.shape[1] <= _TOKENS_AT_ONCE:
+    if x.shape[1] <= TOKENS_AT_ONCE:
         return function(x, *tables)
-    parts = zip(x.split(_TOKENS_AT_ONCE, dim=1), *(table.split(_TOKENS_AT_ONCE) for table in tables), strict=True)
+    parts = zip(x.split(TOKENS_AT_ONCE, dim=1), *(table.split(TOKENS_AT_ONCE) for table in tables), strict=True)
     return torch.cat([function(*part) for part in parts], dim=1)
 
 

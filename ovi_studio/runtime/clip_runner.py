@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ovi_studio.adapters.library import AdapterLibrary
-from ovi_studio.capacity.advice import free_unused_memory
+from ovi_studio.core.allocator import free_unused_memory
 from ovi_studio.core.clip import Clip
 from ovi_studio.core.errors import JobError, Stopped, is_out_of_memory
 from ovi_studio.core.spec import ClipSpec

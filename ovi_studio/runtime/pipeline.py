@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from ovi_studio.adapters.library import AdapterLibrary, default_adapter_directory
 from ovi_studio.adapters.manager import AdapterManager
 from ovi_studio.capacity.budget import spendable
-from ovi_studio.capacity.tiers import ALL_RESIDENT, AUTO, MemoryPlan, fitting_tile
+from ovi_studio.capacity.memory import fitting_tile
+from ovi_studio.capacity.tiers import ALL_RESIDENT, AUTO, MemoryPlan
 from ovi_studio.checkpoints.hashes import BackgroundHash
 from ovi_studio.checkpoints.layout import Inventory
 from ovi_studio.checkpoints.load import Models, StoredTensors, load_models

@@ -8,10 +8,18 @@ import torch
 from torch import nn
 
 from ovi_studio.capacity.host import require_host_memory
-from ovi_studio.capacity.layouts import Demand
-from ovi_studio.capacity.tiers import AUTO, TIERS, MemoryPlan, find_tier, fitting_tier, own_host_bytes, plan_memory
-from ovi_studio.core.sizes import SIDE
-from ovi_studio.core.variants import LATENT_STRIDE, Variant
+from ovi_studio.capacity.memory import Demand, own_host_bytes
+from ovi_studio.capacity.tiers import (
+    AUTO,
+    TIERS,
+    MemoryPlan,
+    Tier,
+    default_weights,
+    find_tier,
+    fitting_tier,
+    plan_memory,
+)
+from ovi_studio.core.variants import Variant
 from ovi_studio.core.weight_formats import Weights
 from ovi_studio.distributed.shards import is_sharded
 from ovi_studio.models.device import usable_memory
@@ -34,11 +42,7 @@ def choose_plan(variant: Variant, device: torch.device, memory: str = AUTO, weig
         free = usable if asked is None else min(usable, asked.free)
     else:
         tier, free = asked or TIERS[-1], None
-    # The largest clip of the variant is a square.
-    side = int(variant.pixel_area**0.5) // SIDE * SIDE
-    latent_size = side // LATENT_STRIDE, side // LATENT_STRIDE
-    demand = Demand.of(variant, (side, side))
-    return plan_memory(tier, demand, latent_size, _weights(variant, device, weights), free=free)
+    return plan_memory(tier, Demand.largest(variant), _weights(variant, device, tier, weights), free=free)
 
 
 def check_host_memory(variant: Variant, plan: MemoryPlan, device: torch.device, *, offloaded: bool) -> None:
@@ -49,17 +53,14 @@ def check_host_memory(variant: Variant, plan: MemoryPlan, device: torch.device, 
     """
     if device.type == "cuda" and not (offloaded or plan.tier.offloaded):
         return
-    needed = own_host_bytes(variant, plan, on_gpu=device.type == "cuda")
+    needed = own_host_bytes(variant, plan.weights, streamed=plan.streamed, on_gpu=device.type == "cuda")
     require_host_memory(needed, variant.name, "or use a GPU with more memory, of which less has to wait")
 
 
-def _weights(variant: Variant, device: torch.device, weights: str) -> Weights | None:
+def _weights(variant: Variant, device: torch.device, tier: Tier, weights: str) -> Weights:
     if weights != AUTO:
         return Weights(weights)
-    if device.type != "cuda":
-        return Weights.BF16
-    # Kept as the file has them: the same numbers as converted when loaded, in half of the memory.
-    return Weights.FP8 if variant.weights is Weights.FP8 else None
+    return default_weights(variant, tier) if device.type == "cuda" else Weights.BF16
 
 
 class Placement:

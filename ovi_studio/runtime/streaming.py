@@ -23,6 +23,8 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from ovi_studio.capacity.memory import SLOTS, evenly_streamed
+
 _ALIGNMENT = 256
 _METHODS = ("forward", "project_text")
 """Where a block uses its weights; what has no such method is not asked."""
@@ -148,7 +150,7 @@ class HostedModel:
         device: torch.device,
         blocks: Sequence[nn.Module] = (),
         resident: int | None = None,
-        slots: int = 2,
+        slots: int = SLOTS,
         transfers: Callable[[torch.device, int], Transfers] = transfers_for,
         pinning: Pinning | None = None,
     ) -> None:
@@ -334,7 +336,7 @@ def _guards(blocks: Sequence[nn.Module], stream: _Stream) -> Iterator[None]:
 
 def _evenly(total: int, streamed: int, slots: int) -> list[int]:
     """Which of `total` blocks are streamed: evenly between the resident ones, which leave time for the copies."""
-    count = min(total - total % slots, -(-max(0, streamed) // slots) * slots)
+    count = evenly_streamed(total, streamed, slots)
     return [(2 * index + 1) * total // (2 * count) for index in range(count)]
 
 

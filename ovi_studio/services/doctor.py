@@ -18,28 +18,24 @@ from pathlib import Path
 from packaging.version import Version
 
 from ovi_studio.capacity import plan_text
+from ovi_studio.capacity.budget import GIB, free_of_label, label_of_free
 from ovi_studio.capacity.host import host_memory
-from ovi_studio.capacity.layouts import Demand, Gpus, Wish, choose
-from ovi_studio.capacity.tiers import fitting_tier, own_host_bytes, plan_memory
+from ovi_studio.capacity.layouts import Gpus, Wish, choose, plan_sharding, sharing_counts
+from ovi_studio.capacity.memory import Demand, own_host_bytes, shareable_bytes
+from ovi_studio.capacity.tiers import TIERS, MemoryPlan, default_weights, fitting_tier, plan_memory
 from ovi_studio.checkpoints.download import MARGIN, MissingFile, format_bytes, free_space, missing_files
 from ovi_studio.checkpoints.layout import Inventory, take_inventory
 from ovi_studio.core.errors import JobError
-from ovi_studio.core.variants import LATENT_STRIDE, Part, Variant, known_variants, published_variants
+from ovi_studio.core.variants import Variant, known_variants, published_variants
+from ovi_studio.core.weight_formats import Weights
 from ovi_studio.models.attention_kernels import KERNELS, NATIVE
 from ovi_studio.services.gpu_memory import find_nvidia_smi
 
 LIBRARIES = ("diffusers", "transformers", "accelerate", "peft", "gradio", "av")
 CODECS = ("libx264", "aac")
 _INSTALL = "pip install -r requirements.txt"
-_GIB = 2**30
 _GPUS = "What these GPUs can do together"
 
-_WORKING_MEMORY = 6 * _GIB
-"""Beside the weights, estimated: 54,900 tokens at the widest layer (1.6 GB), with their queries, keys and values."""
-_INT8_WEIGHTS = 11_700_000_000
-"""Bytes of both towers' weights in int8, whatever the file has."""
-_STREAMED_MEMORY = 8 * _GIB
-"""The working memory and two blocks, with the rest of the weights in host memory; estimated."""
 _LOW_OUTPUT_SPACE = 2 * 10**9
 """Bytes; some hundred clips."""
 
@@ -187,7 +183,7 @@ def _torch_findings(torch: Torch) -> Iterator[Finding]:
         if gpu.capability < (8, 0) and "CUDA" in torch.build:
             advice = "it has no bf16 arithmetic and will be slow; an RTX 30 or newer is meant"
             yield Finding(topic, State.NOTE, text, advice)
-        elif gpu.total - gpu.free > 3 * _GIB:
+        elif gpu.total - gpu.free > 3 * GIB:
             yield Finding(topic, State.NOTE, text, "it is in use; end other programs before making clips")
         else:
             yield Finding(topic, State.OK, text)
@@ -328,33 +324,43 @@ def _ability_findings(inventories: Sequence[Inventory], gpus: Sequence[Gpu], mem
 
 
 def _ability(variant: Variant, gpus: Sequence[Gpu], memory: int) -> tuple[bool, str]:
-    """Whether and how the variant should fit, estimated from the size of its largest part."""
+    """Whether and how the variant's largest clip should fit, by the plan of what is free without other programs."""
     if variant.root is not None:
         return True, "on a GPU or on the CPU"
     if not gpus:
         return False, "needs a GPU"
-    weights = sum(file.size for file in variant.files[Part.TRANSFORMER])
-    largest, smallest = max(gpu.total for gpu in gpus), min(gpu.total for gpu in gpus)
-    if largest >= weights + _WORKING_MEMORY:
+    frees = [max(gpu.free, free_of_label(gpu.total)) for gpu in gpus]
+    largest = max(frees)
+    if _alone(variant, largest, variant.weights).streamed == 0:
         return True, "should fit one GPU"
-    if len(gpus) > 1 and smallest >= weights / len(gpus) + _WORKING_MEMORY:
-        return True, f"should fit the {len(gpus)} GPUs together, sharded"
-    needed = _host_memory(variant, max(gpu.free for gpu in gpus))
+    if together := _together(variant, min(frees), len(gpus), memory):
+        return True, together
+    plan = _alone(variant, largest, default_weights(variant, fitting_tier(largest)))
+    needed = own_host_bytes(variant, plan.weights, streamed=plan.streamed)
     if memory < needed:
         return False, f"needs {format_bytes(round(needed))} of host memory for what has to wait there"
-    if largest >= _INT8_WEIGHTS + _WORKING_MEMORY:
+    if plan.least_free > largest:
+        least = plan_memory(TIERS[0], Demand.largest(variant), free=0).least_free
+        return False, f"needs a GPU of at least {_gib(label_of_free(least))}"
+    if _alone(variant, largest, Weights.INT8).streamed == 0:
         return True, "should fit one GPU with int8 weights, or streamed from host memory"
-    if largest >= _STREAMED_MEMORY:
-        return True, "should fit one GPU, streamed from host memory"
-    return False, f"needs a GPU of at least {_gib(_STREAMED_MEMORY)}"
+    return True, "should fit one GPU, streamed from host memory"
 
 
-def _host_memory(variant: Variant, free: int) -> float:
-    """That one GPU with so much free memory leaves to the host."""
-    tier = fitting_tier(free)
-    size = variant.default_size
-    plan = plan_memory(tier, Demand.of(variant), (size[0] // LATENT_STRIDE, size[1] // LATENT_STRIDE), free=free)
-    return own_host_bytes(variant, plan) if tier.offloaded else 0
+def _alone(variant: Variant, free: float, weights: Weights) -> MemoryPlan:
+    """Of one GPU with so much free memory."""
+    return plan_memory(fitting_tier(free), Demand.largest(variant), weights, free=free)
+
+
+def _together(variant: Variant, free: float, count: int, memory: int) -> str:
+    """How several GPUs, each with so much free memory, hold the variant; empty if they do not."""
+    demand = Demand.largest(variant, variant.weights)
+    ranks = max(sharing_counts(count, demand.sizes.heads))
+    plan = plan_sharding(demand, Gpus(ranks, free)) if ranks > 1 else None
+    if plan is None or (plan.offloaded and memory < shareable_bytes(demand)):
+        return ""
+    where = " in host memory" if plan.offloaded else ""
+    return f"should fit the {ranks} GPUs together, sharded{where}"
 
 
 def _plan_findings(inventories: Sequence[Inventory], gpus: Sequence[Gpu]) -> Iterator[Finding]:
@@ -382,6 +388,6 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _gib(count: int) -> str:
+def _gib(count: float) -> str:
     """In binary units, as memory is labelled."""
-    return f"{count / _GIB:.1f} GiB"
+    return f"{count / GIB:.1f} GiB"

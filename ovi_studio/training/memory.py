@@ -10,8 +10,8 @@ Predicted bytes on each of N GPUs, with d the width, f the feed-forward width, L
     all     = weights + state + step + the reserve of `capacity.budget`
 
 Gradients, 4 / N bytes for each trained parameter, grow while activations shrink, so the larger of both counts.
-The factors a and b were counted as live tensors of whole steps (tests/test_training_memory.py counts them again), in
-bfloat16 autocast with attention that does not keep its scores; nothing of it was measured on a GPU.
+The factors a and b were counted as live tensors of whole steps (tests/unit/training/test_training_memory.py counts them
+again), in bfloat16 autocast with attention that does not keep its scores; nothing of it was measured on a GPU.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,19 +19,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ovi_studio.capacity.budget import GIB, RESERVE, spendable
-from ovi_studio.capacity.layouts import Demand
+from ovi_studio.capacity.memory import BLOCKS_IN_FLIGHT, VALUE_BYTES, Demand
 from ovi_studio.core.errors import JobError
 
 if TYPE_CHECKING:
     from ovi_studio.training.lora import LoraSettings
 
-_ITEM = 2
-"""Bytes of a frozen weight and of most activations."""
 _STATE_ITEM = 16
 """Bytes of a trained parameter with two moments of AdamW and its average, float32; a checkpoint has the same again."""
 _GRADIENT_ITEM = 4
-_BLOCKS_IN_FLIGHT = 3
-"""The one that computes, the one that arrives, and the buffer it arrives in."""
 _GRADIENTS_IN_FLIGHT = 2
 """Of whole blocks, on their way into shards: the one that is computed, and the one that is reduced."""
 
@@ -73,12 +69,12 @@ class TrainingDemand:
     def weight_bytes(self) -> float:
         """Of frozen weights, and of what is gathered; trained weights are counted with their state."""
         sizes = self.clip.sizes
-        frozen = 0 if self.lora is None else _ITEM * sizes.parameters / self.gpus
+        frozen = 0 if self.lora is None else VALUE_BYTES * sizes.parameters / self.gpus
         if self.gpus == 1:
             return frozen
-        item = 4 if self.lora is None else _ITEM
+        item = 4 if self.lora is None else VALUE_BYTES
         # What is in no block stays gathered.
-        gathered = item * (sizes.other_parameters + _BLOCKS_IN_FLIGHT * sizes.block_parameters)
+        gathered = item * (sizes.other_parameters + BLOCKS_IN_FLIGHT * sizes.block_parameters)
         gradients = 4 * _GRADIENTS_IN_FLIGHT * sizes.block_parameters if self.lora is None else 0
         return frozen + gathered + gradients
 
@@ -91,12 +87,12 @@ class TrainingDemand:
     def step_bytes(self) -> float:
         """The most that activations and gradients take at once, in a forward and backward pass."""
         sizes = self.clip.sizes
-        scale = _ITEM * self.batch_size
+        scale = VALUE_BYTES * self.batch_size
         text = scale * sizes.layers * _TEXT_WIDTHS * 2 * sizes.text_tokens * sizes.dim
         block, beside = scale * self._kept_values(), scale * self._backward_values()
         gradients = _GRADIENT_ITEM * self.trained / self.gpus
         # Autocast keeps what it made of float32 weights: until the forward pass is over, or as long as it is needed.
-        casts = _ITEM * sizes.parameters if self.lora is None else 0
+        casts = VALUE_BYTES * sizes.parameters if self.lora is None else 0
         if self.checkpointed:
             inputs = scale * sizes.layers * self._tokens * sizes.dim
             return text + max(inputs + max(casts, block + beside), block + beside + gradients)
@@ -213,10 +209,8 @@ def host_bytes(demand: TrainingDemand, *, on_gpu: bool, stored_as_used: bool, sa
     if not on_gpu:
         # Everything is float32 and stays here; files are half as large.
         frozen = 0 if demand.lora is None else 4 * parameters
-        return (
-            frozen + (_STATE_ITEM + _GRADIENT_ITEM) * demand.trained + checkpoint + 2 * clip.text_encoder + clip.codecs
-        )
-    item = 4 if demand.lora is None else _ITEM
+        return frozen + (_STATE_ITEM + _GRADIENT_ITEM) * demand.trained + checkpoint + clip.float32_models
+    item = 4 if demand.lora is None else VALUE_BYTES
     converted = sampled or demand.lora is None or not stored_as_used
     return (item * parameters if converted else 0) + checkpoint
 

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ovi_studio.capacity.host import require_host_memory
-from ovi_studio.capacity.layouts import Demand, sharing_counts
+from ovi_studio.capacity.layouts import sharing_counts
+from ovi_studio.capacity.memory import Demand
 from ovi_studio.capacity.tiers import fitting_tier
 from ovi_studio.checkpoints.hashes import file_sha256
 from ovi_studio.checkpoints.layout import Inventory, complete_variants, require
@@ -168,7 +169,7 @@ class Wanted:
             memory.require_text_encoder_memory(demand.clip.text_encoder, machine)
         if encode_only:
             return
-        # Any other file is converted while it is loaded.
+        # A file in fp8 is converted while it is loaded.
         stored_as_used = variant.weights is Weights.BF16
         needed = memory.host_bytes(demand, on_gpu=on_gpu, stored_as_used=stored_as_used, sampled=self.sampled)
         require_host_memory(needed, f"This training of {variant.name}", "or use a machine with more memory")

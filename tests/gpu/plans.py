@@ -6,4 +6,4 @@ from ovi_studio.capacity.tiers import MemoryPlan, find_tier, plan_memory
 
 def step_plan(tier: str, shape: Shape) -> MemoryPlan:
     """Of the transformer alone, in a guided step of this shape."""
-    return plan_memory(find_tier(tier), shape.demand(guided=True), shape.video[1:])
+    return plan_memory(find_tier(tier), shape.demand(guided=True))

@@ -59,6 +59,8 @@ _KINDS = {
     12: ("NVIDIA GeForce RTX 3060", 11.75, (8, 6)),
     16: ("NVIDIA GeForce RTX 4080", 15.69, (8, 9)),
     24: ("NVIDIA GeForce RTX 3090", 23.69, (8, 6)),
+    32: ("NVIDIA GeForce RTX 5090", 31.36, (12, 0)),
+    48: ("NVIDIA RTX A6000", 47.4, (8, 6)),
     80: ("NVIDIA H100 80GB HBM3", 79.19, (9, 0)),
 }
 

@@ -4,7 +4,8 @@ from gpu.check import Findings, Rig, require
 from gpu.device import GIB, measured
 from gpu.random_models import random_video_vae
 from gpu.steps import relative_error
-from ovi_studio.capacity.tiers import decode_bytes
+from ovi_studio.capacity.memory import Demand, decode_bytes
+from ovi_studio.core.variants import LATENT_STRIDE, published_variants
 from ovi_studio.models.video_vae import decode_whole
 
 _BOUND = 2e-2
@@ -18,6 +19,7 @@ def check(rig: Rig, found: Findings) -> None:
     frames, side, size = (2, 4, 2) if rig.small else (31, 44, 30)
     generator = torch.Generator(rig.device).manual_seed(0)
     latents = torch.randn(vae.config.z_dim, frames, side, side, device=rig.device, generator=generator)
+    clip = Demand.of(published_variants()["720x720_5s"], (side * LATENT_STRIDE, side * LATENT_STRIDE))
     decoded = {}
     for name, tile in (("whole frames", None), (f"tiles of {size}", size)):
         decode_whole(vae, latents[:, :2], tile)  # what a first call does does not count
@@ -25,7 +27,7 @@ def check(rig: Rig, found: Findings) -> None:
             decoded[name] = decode_whole(vae, latents, tile).cpu()
         work.note(found, name)
         if not rig.small:
-            found.note(f"{name}, planned", decode_bytes((side, side), tile) / GIB, "GiB")
+            found.note(f"{name}, planned", decode_bytes(clip, tile) / GIB, "GiB")
     whole, tiled = decoded.values()
     require(whole.shape == (3, 4 * (frames - 1) + 1, 16 * side, 16 * side), f"The shape is {tuple(whole.shape)}.")
     error = relative_error(tiled, whole)

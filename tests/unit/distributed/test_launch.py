@@ -154,17 +154,18 @@ def test_host_memory_that_is_too_small_for_all_ranks_is_said_before_loading(monk
     ranks = Neighbours(4)
     monkeypatch.setattr("ovi_studio.capacity.host.host_memory", lambda: HostMemory(64 * GIB, 48 * GIB))
 
-    def check(strategy: Strategy, weights: Weights = Weights.BF16, *, offloaded: bool, alone: bool = False) -> None:
-        sharding._check_host_memory(variant, weights, Sharding(strategy, 0, offloaded), ranks, alone=alone)
+    def check(strategy: Strategy, weights: Weights = Weights.BF16, *, offloaded: bool, home: str = "cuda") -> None:
+        lying = Sharding(strategy, 0, offloaded)
+        sharding._check_host_memory(variant, weights, lying, ranks, torch.device(home), torch.device("cuda"))
 
     check(Strategy.FULL_SHARD, offloaded=True)  # one copy of 35 GB for all of them
     check(Strategy.HYBRID_SHARD, offloaded=False)
     check(Strategy.NO_SHARD, offloaded=False)
     with pytest.raises(JobError, match="960x960_5s needs 69 GB of host memory"):
         check(Strategy.HYBRID_SHARD, offloaded=True)
-    check(Strategy.NO_SHARD, offloaded=False, alone=True)
+    check(Strategy.NO_SHARD, offloaded=False, home="cpu")
     with pytest.raises(JobError, match="960x960_5s needs 59 GB of host memory"):
-        check(Strategy.NO_SHARD, Weights.INT8, offloaded=False, alone=True)
+        check(Strategy.NO_SHARD, Weights.INT8, offloaded=False, home="cpu")
 
 
 @pytest.mark.parametrize(("device", "count"), [("nvidia0", 2), ("kfd", 2), ("dxg", 2), ("nvidiactl", 0)])

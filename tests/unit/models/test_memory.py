@@ -86,7 +86,7 @@ def test_a_long_input_is_multiplied_in_parts_with_the_same_result(monkeypatch: p
     quantised = Int8Linear.of(layer())
     x = random(1, 103, 32)
     expected = quantised(x)
-    monkeypatch.setattr(quantized_linear, "_AT_ONCE", 32 * 20)
+    monkeypatch.setattr(quantized_linear, "INTEGERS_AT_ONCE", 32 * 20)
     assert torch.equal(quantised(x), expected)
 
 

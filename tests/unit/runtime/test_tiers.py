@@ -1,8 +1,10 @@
 """Memory tiers: what each promises, live tensors against the formulas, and clips that do not depend on the tier."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,37 +14,30 @@ from live_tensors import Live
 from torch import nn
 
 from ovi_studio.bench.steps import _inputs, shapes
-from ovi_studio.capacity.layouts import GIB, Demand
-from ovi_studio.capacity.tiers import (
-    CHOICES,
-    TIERS,
-    MemoryPlan,
-    activation_bytes,
-    find_tier,
-    fitting_tier,
-    plan_memory,
-    tier_below,
-)
+from ovi_studio.capacity.budget import GIB
+from ovi_studio.capacity.memory import Demand, activation_bytes, streamed_resident
+from ovi_studio.capacity.tiers import CHOICES, TIERS, MemoryPlan, find_tier, fitting_tier, plan_memory, tier_below
 from ovi_studio.checkpoints.layout import require
 from ovi_studio.checkpoints.number_formats import prepare
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.variants import published_variants
 from ovi_studio.core.weight_formats import Weights
+from ovi_studio.distributed import sequence
 from ovi_studio.models import fusion_block, token_layout, video_vae
+from ovi_studio.models.token_layout import UNSHARDED, TokenLayout
 from ovi_studio.models.transformer import OviTransformer, Pass
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.pipeline import Compute, Pipeline
 from ovi_studio.runtime.placement import choose_plan
+from ovi_studio.runtime.streaming import HostedModel
 
 CPU = torch.device("cpu")
 SPEC = ClipSpec(prompt="a red ball bounces", variant="tiny", steps=2, seed=7)
 
 
 def planned(variant: str, tier: str, weights: Weights | None = None) -> MemoryPlan:
-    found = published_variants()[variant]
-    side = int(found.pixel_area**0.5) // 32 * 32
-    return plan_memory(find_tier(tier), Demand.of(found, (side, side)), (side // 16, side // 16), weights)
+    return plan_memory(find_tier(tier), Demand.largest(published_variants()[variant]), weights)
 
 
 @pytest.mark.parametrize("tier", [tier.name for tier in TIERS])
@@ -66,6 +61,26 @@ def test_ten_seconds_at_960_stay_below_24_gb_in_bf16_and_12_gb_in_int8_by_predic
     assert planned("960x960_10s", "24").weights is Weights.BF16
     assert planned("960x960_10s", "12").peak_bytes < 12e9
     assert planned("960x960_10s", "12").weights is Weights.INT8
+
+
+@pytest.mark.parametrize("variant", list(published_variants()))
+def test_each_tier_takes_less_than_the_one_above_it(variant: str) -> None:
+    peaks = [planned(variant, tier.name).peak_bytes for tier in TIERS]
+    assert all(below < above for below, above in itertools.pairwise(peaks))
+
+
+@pytest.mark.parametrize("variant", list(published_variants()))
+def test_the_decoders_tile_fits_beside_what_stays_in_every_tier(variant: str) -> None:
+    for tier in TIERS:
+        plan = planned(variant, tier.name)
+        assert plan.decode_bytes <= plan.budget
+        assert (plan.tile is None) == (tier.memory >= 16 * GIB or ("720" in variant and tier.name == "12"))
+
+
+def test_where_all_models_stay_the_plan_sets_no_limit_to_the_decoders_tile(cuda: Callable[..., Any]) -> None:
+    """As on several ranks, which shard what one of them could not hold."""
+    cuda(24)
+    assert choose_plan(published_variants()["960x960_10s"], torch.device("cuda", 0), "max").tile is None
 
 
 def test_free_memory_chooses_the_tier_whose_card_it_is() -> None:
@@ -118,6 +133,14 @@ def test_a_streamed_model_may_have_room_for_all_of_its_blocks_until_adapters_com
     assert plan.with_adapters(9e9).peak_bytes <= plan.budget
 
 
+@pytest.mark.parametrize("blocks", range(1, 8))
+def test_a_model_streams_as_many_blocks_as_its_plan_says(blocks: int) -> None:
+    layers = [nn.Linear(2, 2) for _ in range(blocks)]
+    for room in range(blocks + 2):
+        resident = streamed_resident(blocks, 1, room)
+        assert HostedModel(nn.Sequential(*layers), CPU, layers, resident).streamed == blocks - resident
+
+
 # Counted live tensors
 
 
@@ -127,15 +150,16 @@ def counted(work: Callable[[], object]) -> int:
     return live.peak
 
 
-@pytest.mark.parametrize("weights", [Weights.BF16, Weights.INT8])
-@pytest.mark.parametrize(("name", "guided"), [("704x704_5s", True), ("960x960_10s", True), ("960x960_10s", False)])
-def test_a_full_size_step_needs_what_the_formula_says(
-    name: str, guided: bool, weights: Weights, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # As kernels on a GPU do it: attention without its scores in memory, one norm without float32 copies.
+@pytest.fixture
+def _as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As kernels on a GPU do it: attention without its scores in memory, one norm without float32 copies."""
     for module in (fusion_block, token_layout):
         monkeypatch.setattr(module, "attention", lambda query, *_: torch.empty_like(query))
     monkeypatch.setattr(nn.RMSNorm, "forward", lambda _, x: torch.empty_like(x))
+
+
+def step_peak(name: str, guided: bool, weights: Weights, layout: TokenLayout = UNSHARDED) -> int:
+    """Bytes that live at once in a step of a model with two blocks."""
     shape = shapes()[name]
     shallow = {tower: options | {"num_layers": 2} for tower, options in shape.fusion.items()}
     with torch.device("meta"):
@@ -146,8 +170,41 @@ def test_a_full_size_step_needs_what_the_formula_says(
             parameter.data = parameter.data.bfloat16()
     *latents, text = _inputs(model, shape, torch.device("meta"), torch.bfloat16)
     passes = [Pass(text), Pass(text, 1)][: 1 + guided]
-    peak = counted(lambda: model.velocities(*latents, passes))
-    assert 0.8 * activation_bytes(shape.demand(guided)) < peak < activation_bytes(shape.demand(guided))
+    return counted(lambda: model.velocities(*latents, passes, token_layout=layout))
+
+
+@pytest.mark.parametrize("weights", [Weights.BF16, Weights.INT8])
+@pytest.mark.parametrize(("name", "guided"), [("704x704_5s", True), ("960x960_10s", True), ("960x960_10s", False)])
+@pytest.mark.usefixtures("_as_on_a_gpu")
+def test_a_full_size_step_needs_what_the_formula_says(name: str, guided: bool, weights: Weights) -> None:
+    formula = activation_bytes(shapes()[name].demand(guided).with_weights(weights))
+    assert 0.8 * formula < step_peak(name, guided, weights) < formula
+
+
+@pytest.mark.parametrize("weights", [Weights.BF16, Weights.INT8])
+@pytest.mark.parametrize("ranks", [2, 3, 4, 6, 8])
+@pytest.mark.parametrize(("name", "guided"), [("704x704_5s", False), ("960x960_5s", True), ("960x960_10s", True)])
+@pytest.mark.usefixtures("_as_on_a_gpu")
+def test_a_rank_that_shares_the_tokens_needs_what_the_formula_says(
+    name: str, guided: bool, ranks: int, weights: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The buffers of the exchange are a third of it."""
+
+    def sent(*_: Any, **__: Any) -> SimpleNamespace:
+        return SimpleNamespace(wait=lambda: None)
+
+    def attention_with_log_sum(query: torch.Tensor, *_: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.empty_like(query), query.new_empty(query.shape[:3], dtype=torch.float32)
+
+    for collective in ("all_to_all_single", "all_gather_into_tensor", "all_reduce"):
+        monkeypatch.setattr(sequence.dist, collective, sent)
+    monkeypatch.setattr(sequence.dist, "get_world_size", lambda _: ranks)
+    monkeypatch.setattr(sequence.dist, "get_rank", lambda _: 0)
+    monkeypatch.setattr(sequence, "attention_with_log_sum", attention_with_log_sum)
+    demand = shapes()[name].demand(guided).with_weights(weights)
+    layout = sequence.SequenceParallel(None, demand.video_tokens)
+    formula = activation_bytes(demand, sequence=ranks)
+    assert 0.6 * formula < step_peak(name, guided, weights, layout) < formula
 
 
 def decoder_peak(vae: Any, frames: int, height: int, width: int, tile: int | None) -> int:

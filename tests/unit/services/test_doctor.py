@@ -235,12 +235,17 @@ def test_a_directory_that_cannot_be_written_is_a_problem(machine: Machine) -> No
     ("gpus", "memory", "state", "sentence"),
     [
         ([("NVIDIA H200", 139.8, 139.0, (9, 0))], 64, State.OK, "720x720_5s: should fit one GPU"),
-        ([RTX_3090] * 2, 64, State.OK, "720x720_5s: should fit the 2 GPUs together, sharded"),
+        ([RTX_3090] * 2, 64, State.OK, "should fit the 2 GPUs together, sharded in host memory"),
+        ([RTX_3090] * 2, 32, State.OK, "should fit one GPU with int8 weights, or streamed from host memory"),
+        ([RTX_3090] * 4, 64, State.OK, "should fit the 4 GPUs together, sharded"),
+        ([RTX_3090] * 5, 64, State.OK, "should fit the 4 GPUs together, sharded"),
         ([RTX_3090], 64, State.OK, "should fit one GPU with int8 weights, or streamed from host memory"),
         ([RTX_3090], 32, State.OK, "should fit one GPU with int8 weights, or streamed from host memory"),
         ([RTX_3090], 16, State.NOTE, "of host memory for what has to wait there"),
         ([("RTX 4060", 12.0, 11.0, (8, 9))], 64, State.OK, "should fit one GPU, streamed from host memory"),
-        ([("RTX 3050", 6.0, 5.5, (8, 6))], 64, State.NOTE, "needs a GPU of at least 8.0 GiB"),
+        ([("RTX 3090", 23.7, 4.0, (8, 6))], 64, State.OK, "should fit one GPU with int8 weights"),  # once it is free
+        ([("RTX 3050", 6.0, 5.5, (8, 6))], 64, State.OK, "should fit one GPU, streamed from host memory"),
+        ([("GTX 1650", 4.0, 3.7, (7, 5))], 64, State.NOTE, "needs a GPU of at least 5.2 GiB"),
     ],
 )
 def test_what_fits_follows_from_the_gpus_and_the_memory(

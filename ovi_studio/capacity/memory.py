@@ -1,0 +1,266 @@
+"""The model of memory: bytes that a clip takes, from the sizes of the models and of the clip. Imports no torch.
+
+Tiers, layouts of several GPUs, the decoder's tiles, the doctor and the fallbacks are derived from these formulas. All
+results are bytes of one GPU, and predictions. With
+
+    d  width of the towers        L  video tokens of the clip     S  GPUs that share the tokens of a pass
+    P  passes (2 with guidance)   p  passes on this GPU           n  tokens of a GPU: L / S, rounded up
+
+and 2 bytes a value, a step takes, beside the blocks' weights,
+
+    embeddings and heads of both towers
+    text        P * layers * 2 towers * 2 (keys, values) * text tokens * 2 d
+    activations 2 d * ((9.5 + p) n + 7 min(n, 16384))
+    exchange    2 d * (8 n + 3 d), and 2 * 4 * 2^25 with int8 weights; only where S > 1
+
+The two terms of the activations are tokens, queries, keys, values and results, and what is computed for so many tokens
+at a time. The exchange's are the buffers of `distributed.sequence` (queries, keys, values and results, each going and
+coming) and what is only seen beside few tokens: the joined weights of queries, keys and values, and an int32 product
+with its float32 result. The few hundred audio tokens are within these factors. Source: they were counted as live
+tensors of whole steps on the meta device with attention that does not keep its scores (tests/unit/runtime/test_tiers.py
+counts them again), and on one GPU measured: docs/performance.md.
+
+Decoding takes the video decoder and 4.4 MB for each latent pixel of a tile, or 3.2 MB for each of a whole frame, which
+has no margins (measured on an H200; 2.7 MB counted as live tensors); it does not depend on the clip's length. Encoding
+text takes less than a step: the text encoder is streamed or sharded where the blocks are, and is smaller than they are.
+
+Of the blocks, those that are resident have memory, and those on their way: `SLOTS` where they are streamed from host
+memory, `BLOCKS_IN_FLIGHT` where they are gathered from shards.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+from ovi_studio.capacity.arithmetic import TowerSizes
+from ovi_studio.core.sizes import SIDE
+from ovi_studio.core.variants import LATENT_STRIDE, Part, Variant
+from ovi_studio.core.weight_formats import Weights
+
+VALUE_BYTES = 2
+"""Of activations, of weights that are not quantised and of what GPUs exchange: bfloat16."""
+WEIGHT_BYTES = {Weights.BF16: 2, Weights.INT8: 1, Weights.FP8: 1}
+"""Of one of the blocks' weights."""
+SLOTS = 2
+"""Device memory for so many streamed blocks: one computes, one arrives."""
+BLOCKS_IN_FLIGHT = 3
+"""Of gathered blocks: the one that computes, the one that arrives, and the buffer it arrives in."""
+COLLECTIVES = 0.5e9
+"""Bytes that NCCL's channels and its streams' memory take of each of several GPUs; estimated, generously."""
+TOKENS_AT_ONCE = 16_384
+"""Feed-forward layers and rotations take so many, so that what is only there in between does not grow with the clip."""
+INTEGERS_AT_ONCE = 2**25
+"""Values that are quantised, or int32 results, at a time: 128 MiB. All of a long clip's would take 3 GB."""
+
+_WIDTHS = 9.5
+_PARTIAL_WIDTHS = 7
+_EXCHANGE_WIDTHS = 8
+_JOINED_LAYERS = 3
+_INTEGER_RESULTS = 2
+_INTEGER_BYTES = 4
+_TILE_PIXEL = 4.4e6
+_WHOLE_FRAME_PIXEL = 3.2e6
+_SMALLEST_TILE = 8
+
+
+@dataclass(frozen=True)
+class Demand:
+    """The clip that is to be made, and the models that it takes."""
+
+    sizes: TowerSizes
+    video_tokens: int
+    audio_tokens: int
+    latent_size: tuple[int, int]
+    """(height, width) of the video latents."""
+    guided: bool = True
+    weights: Weights = Weights.BF16
+    """Number format of the blocks' weights."""
+    video_vae: float = 0
+    """Bytes, in bfloat16; like the other two 0 where it is too small to count, as in the embedded model."""
+    audio_codec: float = 0
+    """Bytes of the audio VAE and the vocoder, in float32."""
+    text_encoder: float = 0
+    """Bytes, in bfloat16."""
+
+    @classmethod
+    def of(
+        cls,
+        variant: Variant,
+        size: tuple[int, int] | None = None,
+        *,
+        guided: bool = True,
+        weights: Weights | str = Weights.BF16,
+    ) -> "Demand":
+        """A clip of this variant with (height, width) in pixels; None: the variant's own size."""
+        height, width = size or variant.default_size
+
+        def stored(*parts: Part) -> int:
+            return sum(file.size for part in parts for file in variant.files.get(part, ()))
+
+        return cls(
+            sizes=TowerSizes.of(variant.dimensions),
+            video_tokens=variant.video_latent_frames * (height // SIDE) * (width // SIDE),
+            audio_tokens=variant.audio_latent_length,
+            latent_size=(height // LATENT_STRIDE, width // LATENT_STRIDE),
+            guided=guided,
+            weights=Weights(weights),
+            video_vae=stored(Part.VIDEO_VAE) / 2,  # the file is in float32
+            audio_codec=stored(Part.AUDIO_VAE, Part.VOCODER),
+            text_encoder=stored(Part.TEXT_ENCODER),
+        )
+
+    @classmethod
+    def largest(cls, variant: Variant, weights: Weights | str = Weights.BF16) -> "Demand":
+        """What a variant's models are placed for: a guided clip, square or of the variant's own size.
+
+        Rounded to whole tokens other aspect ratios have up to 10% more of them, which the reserve has to bear.
+        """
+        side = int(variant.pixel_area**0.5) // SIDE * SIDE
+        clips = [cls.of(variant, size, weights=weights) for size in ((side, side), variant.default_size)]
+        return max(clips, key=lambda clip: clip.video_tokens)
+
+    def with_weights(self, weights: Weights | str) -> "Demand":
+        """The same clip with the blocks' weights in another format."""
+        return replace(self, weights=Weights(weights))
+
+    @property
+    def passes(self) -> int:
+        return 2 if self.guided else 1
+
+    @property
+    def block_bytes(self) -> float:
+        return self.sizes.block_parameters * WEIGHT_BYTES[self.weights]
+
+    @property
+    def other_bytes(self) -> float:
+        """Embeddings and heads, which are never quantised."""
+        return self.sizes.other_parameters * VALUE_BYTES
+
+    @property
+    def weight_bytes(self) -> float:
+        """The whole transformer."""
+        return self.sizes.layers * self.block_bytes + self.other_bytes
+
+    @property
+    def codecs(self) -> float:
+        """Video VAE, audio VAE and vocoder."""
+        return self.video_vae + self.audio_codec
+
+    @property
+    def float32_models(self) -> float:
+        """All models beside the transformer where they are in float32, as on a CPU."""
+        return 2 * (self.text_encoder + self.video_vae) + self.audio_codec
+
+
+# A step
+
+
+def fixed_bytes(demand: Demand, halves: int = 1, sequence: int = 1) -> float:
+    """What a step takes of each GPU beside the blocks' weights.
+
+    Args:
+        halves: 2 if the positive and the negative pass are computed on two halves of the GPUs.
+        sequence: GPUs that share the video tokens of a pass.
+    """
+    return demand.other_bytes + _text_bytes(demand) + activation_bytes(demand, halves, sequence)
+
+
+def activation_bytes(demand: Demand, halves: int = 1, sequence: int = 1) -> float:
+    """Everything that lives in a step beside weights and text; see `fixed_bytes`."""
+    width = VALUE_BYTES * demand.sizes.dim
+    tokens = math.ceil(demand.video_tokens / sequence)
+    passes = 1 if halves > 1 else demand.passes
+    own = width * ((_WIDTHS + passes) * tokens + _PARTIAL_WIDTHS * min(tokens, TOKENS_AT_ONCE))
+    if sequence == 1:
+        return own
+    exchanged = width * (_EXCHANGE_WIDTHS * tokens + _JOINED_LAYERS * demand.sizes.dim)
+    integers = _INTEGER_RESULTS * _INTEGER_BYTES * INTEGERS_AT_ONCE if demand.weights is Weights.INT8 else 0
+    return own + exchanged + integers
+
+
+def _text_bytes(demand: Demand) -> float:
+    """Keys and values of both towers, which are kept for a whole clip."""
+    sizes = demand.sizes
+    return demand.passes * sizes.layers * 4 * sizes.text_tokens * sizes.dim * VALUE_BYTES
+
+
+# Blocks
+
+
+def streamed_resident(blocks: int, block_bytes: float, room: float) -> int:
+    """How many blocks can stay where so many bytes are left for blocks and the others are streamed.
+
+    The slots of those come first, unless all can stay.
+    """
+    if blocks * block_bytes <= room:
+        return blocks
+    return blocks - evenly_streamed(blocks, blocks - (int(room // block_bytes) - SLOTS))
+
+
+def evenly_streamed(blocks: int, wanted: int, slots: int = SLOTS) -> int:
+    """So many as are to be streamed, or a few more or fewer: a multiple of the slots, which are filled in turn."""
+    return min(blocks - blocks % slots, math.ceil(max(0, wanted) / slots) * slots)
+
+
+def sharded_bytes(demand: Demand, ranks: int, resident: int, *, offloaded: bool) -> float:
+    """Weights on each of the GPUs that share one copy: its shards, resident blocks and those on their way.
+
+    Args:
+        offloaded: the shards wait in host memory.
+    """
+    shards = 0 if offloaded else shareable_bytes(demand) / ranks
+    return shards + (resident + BLOCKS_IN_FLIGHT) * demand.block_bytes
+
+
+def shareable_bytes(demand: Demand) -> float:
+    """Models that are divided among GPUs: one copy of them."""
+    return demand.weight_bytes + demand.text_encoder
+
+
+# Decoding
+
+
+def decode_bytes(demand: Demand, tile: int | None) -> float:
+    """The full-size video decoder, its weights included, with tiles of at most so many latent pixels a side.
+
+    None: whole frames.
+    """
+    height, width = demand.latent_size
+    if tile is None or max(height, width) <= tile:
+        return demand.video_vae + _WHOLE_FRAME_PIXEL * height * width
+    # Frames are cut into tiles of nearly equal size.
+    rows, columns = (math.ceil(side / math.ceil(side / tile)) for side in (height, width))
+    return demand.video_vae + _TILE_PIXEL * rows * columns
+
+
+def fitting_tile(latent_size: tuple[int, int], room: float, limit: int | None = None) -> int | None:
+    """Latent pixels a side that the decoder can take in so many bytes beside its weights; None: whole frames.
+
+    Args:
+        limit: not more than so many, even if there is room.
+    """
+    height, width = latent_size
+    if (limit is None or max(height, width) <= limit) and _WHOLE_FRAME_PIXEL * height * width <= room:
+        return None
+    affordable = math.sqrt(max(0.0, room) / _TILE_PIXEL)
+    return max(_SMALLEST_TILE, int(min(affordable, math.inf if limit is None else limit)))
+
+
+# Host memory
+
+
+def own_host_bytes(variant: Variant, weights: Weights, *, streamed: int = 0, on_gpu: bool = True) -> float:
+    """Bytes of host memory that loading takes and the system cannot take back: less is the kernel's kill.
+
+    What waits as its file has it is the file's memory map, which costs nothing but reading it again. Blocks that are
+    streamed are packed anew, and so is what has another number format than in the file; on a CPU everything is float32.
+
+    Args:
+        streamed: blocks of the transformer that are streamed; then so are the text encoder's.
+    """
+    demand = Demand.of(variant, weights=weights)
+    if not on_gpu:
+        width = 2 if weights is Weights.BF16 else 1
+        return demand.weight_bytes * width + demand.float32_models
+    converted = weights is not variant.weights
+    transformer = demand.weight_bytes if converted else streamed * demand.block_bytes
+    return transformer + (demand.text_encoder if streamed else 0) + demand.codecs
