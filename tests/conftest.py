@@ -2,11 +2,13 @@
 
 import copy
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import leftovers
 import pytest
 from places import PYTHON_PATH
 from tiny_model import BUNDLE, DIMENSIONS
@@ -19,6 +21,9 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "OVI_CACHE_DIR": cache.name}
     # Models this small gain nothing from threads, and wait for each other's on a machine that is busy.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # Whoever stops a run with SIGTERM wants what it has started to be ended, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    config.pluginmanager.register(leftovers)
 
 
 @pytest.fixture(autouse=True)
