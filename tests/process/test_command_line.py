@@ -92,7 +92,6 @@ def assert_same_clip(one: Path, other: Path) -> None:
 # Making clips
 
 
-@pytest.mark.slow
 def test_a_prompt_becomes_an_mp4_and_a_poster_in_a_process_of_its_own(
     tmp_path: Path, tiny_bundle: Path, python_environment: dict[str, str]
 ) -> None:
@@ -317,7 +316,6 @@ def test_two_sources_of_clips_are_a_mistake_in_the_command(run: Run, capsys: pyt
     assert "not allowed with" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="a process cannot be sent Ctrl+C alone")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_a_command_in_the_background_that_is_stopped_keeps_what_is_finished_and_leaves_nothing_of_the_rest(

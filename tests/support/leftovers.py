@@ -1,4 +1,4 @@
-"""A plugin of pytest: a run fails if a process that one of its tests started is alive at the end, and names and kills it."""
+"""A plugin of pytest: what a test started and left alive is named at the end of the run, killed, and fails it."""
 
 import pytest
 from processes import end_what_is_left, mark_processes
