@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ovi_studio.capacity.tiers import AUTO
 from ovi_studio.checkpoints.layout import default_checkpoint_directory
@@ -420,5 +420,10 @@ def _progress_bar() -> "OnStep":
     return on_step
 
 
-if __name__ == "__main__":
+def run() -> NoReturn:
+    """The command `ovi-studio`: `main`, whose exit status this process ends with."""
     end_with(main)
+
+
+if __name__ == "__main__":
+    run()

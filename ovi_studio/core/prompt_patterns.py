@@ -14,10 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from ovi_studio.core.errors import JobError
+from ovi_studio.core.shipped import PRESETS
 from ovi_studio.core.spec import MAX_SEED, ClipSpec
 
 MAX_CLIPS = 10_000
-WILDCARDS_DIRECTORY = Path(__file__).parents[2] / "presets" / "wildcards"
+WILDCARDS_DIRECTORY = PRESETS / "wildcards"
 _MAX_LIST_SIZE = 2**20
 """Bytes of a wildcard's file."""
 
