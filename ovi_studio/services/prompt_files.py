@@ -10,16 +10,19 @@ import io
 import reprlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from ovi_studio.capacity.layouts import MAX_GPUS, PLANNED, ShardingOptions, Strategy
+from ovi_studio.capacity.layouts import MAX_GPUS, Strategy
+from ovi_studio.capacity.tiers import AUTO
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.spec import ClipSpec, merge_settings
 from ovi_studio.core.variants import find_variant
+from ovi_studio.core.weight_formats import Weights
+from ovi_studio.runtime.options import RuntimeOptions
 
 MAX_TABLE_SIZE = 20 * 2**20
 MAX_CONFIG_SIZE = 2**18
@@ -47,20 +50,11 @@ class BadRow:
 class OfficialRun:
     """What a run of the official code with this configuration would make."""
 
-    checkpoint_directory: Path
+    runtime: RuntimeOptions
     output_directory: Path
     specs: tuple[ClipSpec, ...]
     """In the official order: every prompt with its seeds, then the next prompt."""
     bad_rows: tuple[BadRow, ...]
-    cpu_offload: bool
-    gpus: int | None
-    """That make a clip together; None: all."""
-    sharding: ShardingOptions
-    """How the weights lie on them."""
-    tensor_cores: bool
-    """Also for layers in float32, which then compute in TF32; bf16 always uses them."""
-    qint8: bool
-    """The transformer's weights in int8."""
 
 
 @dataclass(frozen=True)
@@ -99,15 +93,10 @@ def read_official_config(path: str | Path) -> OfficialRun:
     else:
         specs, bad_rows = _specs(table, lambda row: _repeat(_config_row_spec(row, table, config), config))
     return OfficialRun(
-        checkpoint_directory=Path(config["ckpt_dir"]),
+        runtime=_runtime(config),
         output_directory=Path(config["output_dir"]),
         specs=tuple(specs),
         bad_rows=tuple(bad_rows),
-        cpu_offload=config["cpu_offload"],
-        gpus=None if config["use_fsdp"] and config["sp_size"] == 1 else config["sp_size"],
-        sharding=_sharding(config),
-        tensor_cores=config["use_tensor_cores"],
-        qint8=config["qint8"],
     )
 
 
@@ -337,11 +326,20 @@ def _refuse_unsupported(config: Mapping[str, Any], path: Path) -> None:
         raise JobError(f"{path} must set each_example_n_times to a number from 1 to {MAX_CLIPS}.")
 
 
-def _sharding(config: Mapping[str, Any]) -> ShardingOptions:
-    """Without FSDP every GPU holds all weights, as in the official code; with it the text encoder is sharded too."""
+def _runtime(config: Mapping[str, Any]) -> RuntimeOptions:
+    options = RuntimeOptions(
+        checkpoint_directory=Path(config["ckpt_dir"]),
+        offloaded=config["cpu_offload"],
+        weights=Weights.INT8 if config["qint8"] else AUTO,
+        # Bf16 always uses tensor cores; the setting is about layers in float32.
+        tf32=config["use_tensor_cores"],
+        gpus=None if config["use_fsdp"] and config["sp_size"] == 1 else config["sp_size"],
+    )
+    # Without FSDP every GPU holds all weights, as in the official code; with it the text encoder is sharded too.
     if not config["use_fsdp"]:
-        return ShardingOptions(Strategy.NO_SHARD) if config["sp_size"] > 1 else PLANNED
-    return ShardingOptions(Strategy(config["fsdp_sharding_strategy"]), offloaded=config["fsdp_cpu_offload"])
+        return replace(options, fsdp_strategy=Strategy.NO_SHARD) if config["sp_size"] > 1 else options
+    strategy, offloaded = config["fsdp_sharding_strategy"], config["fsdp_cpu_offload"]
+    return replace(options, fsdp_strategy=strategy, fsdp_offload=offloaded)
 
 
 def _variant(config: Mapping[str, Any]) -> str:

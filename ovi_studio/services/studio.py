@@ -13,11 +13,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from ovi_studio.adapters.library import AdapterLibrary, default_adapter_directory
+from ovi_studio.adapters.library import AdapterLibrary
 from ovi_studio.adapters.model_names import model_names
 from ovi_studio.adapters.sources import fetch_adapters, plan_adapters, shortage
 from ovi_studio.checkpoints.background import Downloads
-from ovi_studio.checkpoints.layout import complete_variants, default_checkpoint_directory, take_inventory
+from ovi_studio.checkpoints.layout import complete_variants, take_inventory
 from ovi_studio.core.adapter_stack import AdapterUse
 from ovi_studio.core.clip import Picture
 from ovi_studio.core.errors import JobError
@@ -25,15 +25,16 @@ from ovi_studio.core.prompt_patterns import expand_prompt, following_seeds
 from ovi_studio.core.sizes import ASPECT_RATIOS, picture_size, snap_size
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.variants import Variant, find_variant, published_variants
+from ovi_studio.engine.command import engine_command
 from ovi_studio.engine.fleet import Fleet
-from ovi_studio.engine.supervisor import engine_command
 from ovi_studio.library import Library
 from ovi_studio.media.pictures import MAX_FILE_SIZE, decode_picture
 from ovi_studio.queue.estimates import QueueEstimate, estimate_clip, estimate_queue
 from ovi_studio.queue.model import Job, State
 from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.queue.store import Store
-from ovi_studio.runtime.runner import DEFAULT_MAKER, MakerOptions
+from ovi_studio.runtime.clip_runner import OVI_MODELS
+from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.services.preset_offers import PresetOffer, offers
 from ovi_studio.services.presets import Presets
 from ovi_studio.services.prompt_files import MAX_TABLE_SIZE, BadRow, read_prompt_file
@@ -75,34 +76,33 @@ class Request:
 class Studio:
     """Everything that the tabs call."""
 
-    def __init__(self, store: Store, library: Library, supervisor: Fleet, options: MakerOptions) -> None:
+    def __init__(self, store: Store, library: Library, supervisor: Fleet, options: RuntimeOptions) -> None:
         self.store = store
         self.paths: StudioPaths = store.paths
         self.library = library
         self.supervisor = supervisor
         self.options = options
         """What the command line gave the engine."""
-        self.checkpoint_directory = options.checkpoint_directory
+        self.checkpoint_directory = options.checkpoints
         self.templates = Templates(self.paths.state)
         self.presets = Presets(self.paths.state)
-        self.adapters = AdapterLibrary(options.adapter_directory or default_adapter_directory())
+        self.adapters = AdapterLibrary(options.adapters)
         self.adapter_downloads = Downloads(self.adapters.directory, bring=fetch_adapters)
 
     @classmethod
     def open(
         cls,
         outputs: str | Path,
-        checkpoint_directory: Path | None = None,
+        options: RuntimeOptions | None = None,
         *,
         state: str | Path | None = None,
-        options: MakerOptions | None = None,
-        maker: str = DEFAULT_MAKER,
+        models: str = OVI_MODELS,
         engines: int = 1,
     ) -> "Studio":
-        """The studio whose clips go to `outputs`; `start` lets its engines work, one a GPU. `maker` is for tests."""
-        options = options or MakerOptions(checkpoint_directory or default_checkpoint_directory())
+        """The studio whose clips go to `outputs`; `start` lets its engines work, one a GPU. `models` is for tests."""
+        options = options or RuntimeOptions()
         store = Store.open(outputs, state)
-        fleet = Fleet(store, engine_command(store.paths, options, maker), engines)
+        fleet = Fleet(store, engine_command(store.paths, options, models), engines)
         return cls(store, Library(store.paths), fleet, options)
 
     def start(self) -> None:

@@ -30,6 +30,7 @@ from ovi_studio.distributed.ranks import launched
 from ovi_studio.models.device import available_memory, compute_device, forbid_spilling, usable_memory
 from ovi_studio.models.precision import set_tf32
 from ovi_studio.models.text_encoder import encode_texts
+from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.pipeline import Compute
 from ovi_studio.runtime.streaming import HostedModel
 from ovi_studio.training import memory
@@ -123,7 +124,7 @@ class Studio:
         if self.device.type != "cuda":
             return Compute(self.device, dtype)
         tier = fitting_tier(available_memory(self.device))
-        return Compute(self.device, dtype, offloaded=True, weights=Weights.BF16, memory=tier.name)
+        return Compute(self.device, dtype, RuntimeOptions(offloaded=True, weights=Weights.BF16, memory=tier.name))
 
     def digest(self, *parts: Part) -> str:
         """Of the files that hold these parts of the variant."""

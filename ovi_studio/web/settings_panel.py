@@ -4,18 +4,16 @@ from typing import Any, Protocol
 
 import gradio as gr
 
-from ovi_studio.capacity.tiers import AUTO, TIERS
 from ovi_studio.core.errors import JobError
-from ovi_studio.core.weight_formats import Weights
-from ovi_studio.engine.supervisor import Supervisor
-from ovi_studio.models.attention_kernels import KERNELS
+from ovi_studio.engine.fleet import Fleet
 from ovi_studio.queue.store import Store
-from ovi_studio.runtime.runner import MakerOptions
-from ovi_studio.runtime.settings import EngineSettings, attentions, keep_settings, read_settings
+from ovi_studio.runtime.declared import Setting
+from ovi_studio.runtime.options import RuntimeOptions
+from ovi_studio.runtime.settings import EngineSettings, keep_settings, read_settings
 from ovi_studio.web.views import notice_html
 
-_COMPILATION = {None: AUTO, True: "on", False: "off"}
-_GIVEN = "Fixed by the command line."
+_NOT_CHOSEN = "auto"
+"""Stands in a list for None, which a browser cannot send back as a choice."""
 _PRIVATE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -23,88 +21,38 @@ class Shelf(Protocol):
     """The part of `Studio` that this panel uses."""
 
     store: Store
-    supervisor: Supervisor
-    options: MakerOptions
+    supervisor: Fleet
+    options: RuntimeOptions
 
 
 def build_settings(studio: Shelf, shown: Any) -> None:
     """The panel; `shown` is the event listener of the tab's coming into view."""
     given = studio.options
+    settings = given.settings()
+    lists = [name for name, setting in settings.items() if setting.choices is not None]
+    ticks = [name for name, setting in settings.items() if setting.choices is None]
+    fields: dict[str, Any] = {}
     with gr.Column(elem_id="settings"):
-        attention = gr.Dropdown(
-            [(KERNELS[name].title, name) for name in attentions()],
-            label="Attention",
-            info=_GIVEN if given.attention != "native" else "Others appear here once their package is installed.",
-            interactive=given.attention == "native",
-            filterable=False,
-            elem_id="setting-attention",
-        )
-        with gr.Row():
-            weights = gr.Dropdown(
-                [("by the memory tier", AUTO), *((str(name), str(name)) for name in Weights)],
-                label="Weights",
-                info=_GIVEN if given.weights != AUTO else "int8 takes half the memory; fp8 needs such a file.",
-                interactive=given.weights == AUTO,
-                filterable=False,
-                elem_id="setting-weights",
-            )
-            memory = gr.Dropdown(
-                [
-                    ("by the free memory", AUTO),
-                    *((f"{tier.name} GB", tier.name) for tier in TIERS[:-1]),
-                    ("all", "max"),
-                ],
-                label="GPU memory",
-                info=_GIVEN if given.memory != AUTO else "What does not fit is streamed from host memory.",
-                interactive=given.memory == AUTO,
-                filterable=False,
-                elem_id="setting-memory",
-            )
-        compilation = gr.Dropdown(
-            [("where it works", AUTO), ("always", "on"), ("never", "off")],
-            label="Compile the transformer",
-            info=_GIVEN
-            if given.compiled is not None
-            else "The first clip of each size takes longer, the others less; needs a GPU with Triton.",
-            interactive=given.compiled is None,
-            filterable=False,
-            elem_id="setting-compilation",
-        )
-        tf32 = gr.Checkbox(
-            label="TF32 for the sound's models",
-            info=_GIVEN if given.tf32 else "Quicker and less exact, on RTX 30 and newer.",
-            interactive=not given.tf32,
-        )
-        offloaded = gr.Checkbox(
-            label="Keep models in host memory while they are not used",
-            info=_GIVEN if given.offloaded else "Needs less of the GPU's memory and a little more time.",
-            interactive=not given.offloaded,
-        )
+        for start in range(0, len(lists), 2):
+            with gr.Row():
+                for name in lists[start : start + 2]:
+                    fields[name] = _list(name, settings[name], given)
+        for name in ticks:
+            fields[name] = _tick(name, settings[name], given)
         previews = gr.Checkbox(label="Live preview", info="A small picture of a clip every few steps.")
         save = gr.Button("Save and restart the engine", elem_id="save-settings", size="md")
         notice = gr.HTML(elem_classes="fleeting")
-    fields = [attention, compilation, tf32, offloaded, previews, weights, memory]
 
     def look() -> Any:
         kept = read_settings(studio.store.database)
-        options = kept.added_to(given)
-        return (
-            options.attention,
-            _COMPILATION[options.compiled],
-            options.tf32,
-            options.offloaded,
-            kept.previews,
-            options.weights,
-            options.memory,
-        )
+        options = given.over(kept.options)
+        return (*(_to_field(name, settings[name], getattr(options, name)) for name in fields), kept.previews)
 
-    def keep(
-        attention: str, compilation: str, tf32: bool, offloaded: bool, previews: bool, weights: str, memory: str
-    ) -> str:
-        wishes = {name: wish for wish, name in _COMPILATION.items()}
+    def keep(*values: Any) -> str:
+        chosen = {name: _from_field(value) for name, value in zip(fields, values, strict=False)}
         try:
-            settings = EngineSettings(attention, wishes.get(compilation), tf32, offloaded, previews, weights, memory)
-            keep_settings(studio.store.database, settings)
+            options = type(given).from_json({name: value for name, value in chosen.items() if not given.given(name)})
+            keep_settings(studio.store.database, EngineSettings(options, bool(values[-1])))
         except JobError as error:
             return notice_html(str(error), "Not saved")
         studio.supervisor.restart()
@@ -113,5 +61,32 @@ def build_settings(studio: Shelf, shown: Any) -> None:
             "that runs begins again.</p></div>"
         )
 
-    shown(look, None, fields, **_PRIVATE)
-    save.click(keep, fields, notice, **_PRIVATE)
+    boxes = [*fields.values(), previews]
+    shown(look, None, boxes, **_PRIVATE)
+    save.click(keep, boxes, notice, **_PRIVATE)
+
+
+def _list(name: str, setting: Setting, given: RuntimeOptions) -> gr.Dropdown:
+    choices = [(title, _to_field(name, setting, value)) for title, value in setting.choices()]
+    return gr.Dropdown(choices, filterable=False, elem_id=f"setting-{name}", **_labels(name, setting, given))
+
+
+def _tick(name: str, setting: Setting, given: RuntimeOptions) -> gr.Checkbox:
+    return gr.Checkbox(elem_id=f"setting-{name}", **_labels(name, setting, given))
+
+
+def _labels(name: str, setting: Setting, given: RuntimeOptions) -> dict[str, Any]:
+    fixed = given.given(name)
+    info = "Fixed by the command line." if fixed else setting.info
+    return {"label": setting.label, "info": info, "interactive": not fixed}
+
+
+def _to_field(name: str, setting: Setting, value: Any) -> Any:
+    if setting.choices is None:
+        return bool(value)
+    return {None: _NOT_CHOSEN, True: "on", False: "off"}.get(value, value)
+
+
+def _from_field(value: Any) -> Any:
+    """None: what would be done anyway."""
+    return {_NOT_CHOSEN: None, "on": True, "off": False, False: None}.get(value, value)

@@ -23,7 +23,7 @@ from ovi_studio.core.variants import published_variants
 from ovi_studio.engine.supervisor import Supervisor, tail
 from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.queue.store import Store, allow_stepping_down, steps_down
-from ovi_studio.runtime.runner import MakerOptions
+from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.services.doctor import Finding, Report, State, examine
 from ovi_studio.services.gpu_memory import gpu_memory
 from ovi_studio.web import system_views as views
@@ -44,7 +44,7 @@ class Shelf(Protocol):
     checkpoint_directory: Path
     store: Store
     supervisor: Supervisor
-    options: MakerOptions
+    options: RuntimeOptions
 
 
 def build_system(studio: Shelf, *_: object) -> None:

@@ -1,4 +1,4 @@
-"""The API, over `gradio_client` against the real application with a maker without models."""
+"""The API, over `gradio_client` against the real application with models without weights."""
 
 import json
 import re

@@ -19,6 +19,7 @@ from ovi_studio.core.spec import SOLVERS, ClipSpec, Solver
 from ovi_studio.core.variants import EMBEDDED_BUNDLE, FRAME_RATE, SAMPLE_RATE, read_bundle
 from ovi_studio.demo.bundle_writer import build_models, write_bundle
 from ovi_studio.demo.dimensions import BUNDLE, DIMENSIONS
+from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.pipeline import Compute, Pipeline
 from ovi_studio.sampling.denoise import Step
 
@@ -224,8 +225,9 @@ def test_a_picture_that_is_gone_is_refused_before_any_step(tiny_pipeline: Pipeli
 
 
 def test_attention_that_is_not_there_is_refused_when_the_pipeline_is_made(tiny_bundle: Path) -> None:
-    with pytest.raises(JobError, match="no attention called 'magic'"):
-        Pipeline.load(require("tiny", tiny_bundle), Compute(torch.device("cpu"), torch.float32, attention="magic"))
+    compute = Compute(torch.device("cpu"), torch.float32, RuntimeOptions(attention="flash2"))
+    with pytest.raises(JobError, match=r"'flash2' needs .* use 'native'"):
+        Pipeline.load(require("tiny", tiny_bundle), compute)
 
 
 # The record

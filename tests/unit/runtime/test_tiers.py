@@ -31,6 +31,7 @@ from ovi_studio.core.variants import published_variants
 from ovi_studio.core.weight_formats import Weights
 from ovi_studio.models import fusion_block, token_layout, video_vae
 from ovi_studio.models.transformer import OviTransformer, Pass
+from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.pipeline import Compute, Pipeline
 from ovi_studio.runtime.placement import choose_plan
 
@@ -168,7 +169,7 @@ def test_the_decoders_memory_is_that_of_a_tile_and_not_of_the_clip(tiny_dimensio
 
 
 def clip_of(bundle: Path, spec: ClipSpec = SPEC, resident: int | None = None, **options: Any) -> Any:
-    pipeline = Pipeline.load(require("tiny", bundle), Compute(CPU, torch.float32, **options))
+    pipeline = Pipeline.load(require("tiny", bundle), Compute(CPU, torch.float32, RuntimeOptions(**options)))
     if resident is not None:
         plan = replace(pipeline.plan, resident=resident)
         pipeline = Pipeline(pipeline.variant, pipeline.models, pipeline.compute, plan=plan)

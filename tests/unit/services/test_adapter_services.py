@@ -7,7 +7,7 @@ import pytest
 from adapter_helpers import write_adapter
 
 from ovi_studio.core.errors import JobError
-from ovi_studio.runtime.runner import MakerOptions
+from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.services.preset_offers import PresetOffer
 from ovi_studio.services.studio import Request, SeedMode, Studio
 
@@ -17,8 +17,8 @@ def studio(tmp_path: Path, tiny_bundle: Path) -> Iterator[Studio]:
     write_adapter(tmp_path / "loras" / "film.safetensors")
     write_adapter(tmp_path / "loras" / "grain.safetensors", seed=2)
     write_adapter(tmp_path / "loras" / "foreign.safetensors", ["lora_te1_text_model.layers.0.q_proj"])
-    options = MakerOptions(tiny_bundle, adapter_directory=tmp_path / "loras")
-    studio = Studio.open(tmp_path / "outputs", tiny_bundle, options=options)
+    options = RuntimeOptions(checkpoint_directory=tiny_bundle, adapter_directory=tmp_path / "loras")
+    studio = Studio.open(tmp_path / "outputs", options)
     yield studio
     studio.close()
 

@@ -221,8 +221,8 @@ def table(work) -> Path:
 
 def test_official_file_is_read_unchanged(work, table):
     run = read_config(work)
-    assert (run.checkpoint_directory, run.output_directory) == (Path("ckpts"), Path("outputs"))
-    assert run.cpu_offload is False
+    assert (run.runtime.checkpoints, run.output_directory) == (Path("ckpts"), Path("outputs"))
+    assert run.runtime.offloaded is False
     assert [(spec.prompt, spec.seed) for spec in run.specs] == [("a", 103), ("a", 104), ("c", 103), ("c", 104)]
     assert [spec.image for spec in run.specs[1:3]] == [work / "here.png", work / "example_prompts" / "there.png"]
     assert [row.line for row in run.bad_rows] == [3, 5]
@@ -288,26 +288,26 @@ def test_fp8_chooses_the_fp8_variant(work, table):
 
 
 def test_cpu_offload_is_carried(work, table):
-    assert read_config(work, cpu_offload="true").cpu_offload is True
+    assert read_config(work, cpu_offload="true").runtime.offloaded is True
 
 
 def test_options_of_several_gpus_mean_what_they_say(work, table):
-    assert (run := read_config(work)).gpus == 1
-    assert run.sharding == ShardingOptions()
-    run = read_config(work, sp_size="4")
+    run = read_config(work).runtime
+    assert (run.gpus, run.sharding) == (1, ShardingOptions())
+    run = read_config(work, sp_size="4").runtime
     assert (run.gpus, run.sharding) == (4, ShardingOptions(Strategy.NO_SHARD))
     for strategy in Strategy:
         settings = {"use_fsdp": "true", "fsdp_sharding_strategy": strategy, "fsdp_cpu_offload": "true"}
-        run = read_config(work, **settings, shard_text_model="true", use_tensor_cores="true", sp_size="2")
+        run = read_config(work, **settings, shard_text_model="true", use_tensor_cores="true", sp_size="2").runtime
         assert (run.gpus, run.sharding) == (2, ShardingOptions(strategy, offloaded=True))
-        assert run.tensor_cores
+        assert run.tf32
         # FSDP without a number of GPUs: all of them.
-        assert read_config(work, **settings).gpus is None
+        assert read_config(work, **settings).runtime.gpus is None
 
 
 def test_int8_weights_are_carried(work, table):
-    assert read_config(work).qint8 is False
-    assert read_config(work, qint8="true").qint8 is True
+    assert read_config(work).runtime.weights == "auto"
+    assert read_config(work, qint8="true").runtime.weights == "int8"
 
 
 def test_options_without_effect_are_accepted(work, table):

@@ -12,6 +12,7 @@ from ovi_studio.core.variants import published_variants
 from ovi_studio.engine.supervisor import Condition, Supervision
 from ovi_studio.queue.estimates import QueueEstimate
 from ovi_studio.queue.model import Job, Notice, State
+from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.services.studio import Request, SeedMode, Studio
 from ovi_studio.web import form_views, job_views, queue_views, views
 from ovi_studio.web.create_tab import split_prompt
@@ -19,7 +20,7 @@ from ovi_studio.web.create_tab import split_prompt
 
 @pytest.fixture
 def studio(tmp_path: Path) -> Iterator[Studio]:
-    studio = Studio.open(tmp_path / "outputs", tmp_path / "checkpoints")
+    studio = Studio.open(tmp_path / "outputs", RuntimeOptions(checkpoint_directory=tmp_path / "checkpoints"))
     yield studio
     studio.close()
 

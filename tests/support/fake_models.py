@@ -1,4 +1,4 @@
-"""A maker without models, for tests of the queue and the engine: it makes small real clips and does what prompts say.
+"""Models without weights, for tests of the queue and the engine: they make small real clips and do what prompts say.
 
 "crash": an error that nobody expects; "die": the process is gone at once; "memory": out of memory; "crowded": the same
 unless it is in memory tier 8; "cramped": the same unless shares wait in host memory; "refuse": a `JobError`; "wait":
@@ -7,45 +7,42 @@ each of which takes `STEP_SECONDS`; "on rank 1": all of that on this rank alone,
 else is a clip at once.
 """
 
-import logging
 import os
 import signal
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 
 from ovi_studio.core.clip import Clip
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.spec import ClipSpec
-from ovi_studio.queue.model import Phase
-from ovi_studio.runtime.runner import MakerOptions, Report
+from ovi_studio.distributed.ranks import Ranks
+from ovi_studio.runtime.options import RuntimeOptions
 
 STEP_SECONDS = 0.05
-NAME = "fake_maker:FakeMaker"
-BROKEN = "fake_maker:broken"
+NAME = "fake_models:FakeSource"
+BROKEN = "fake_models:BrokenSource"
 
 
-class FakeMaker:
-    def __init__(self, options: MakerOptions) -> None:
-        self.loaded: str | None = None
-        logging.getLogger("ovi_studio").info("The maker was made with %s", options)
-        self.offloaded = options.sharding.offloaded
-        self.tier: str | None = None if options.memory == "auto" else options.memory
-        self.lacked: list[str] = []
+@dataclass(frozen=True)
+class FakeModels:
+    tier: str | None
+    offloaded: bool
+    lacked: tuple[str, ...]
 
-    def use_tier(self, name: str, lacked: str) -> None:
-        self.tier = name
-        self.lacked.append(lacked)
-
-    def __call__(self, spec: ClipSpec, report: Report) -> Clip:
-        if spec.variant != self.loaded:
-            report.phase(Phase.LOADING)
-            self.loaded = spec.variant
-        report.phase(Phase.TEXT)
+    def __call__(
+        self,
+        spec: ClipSpec,
+        on_step: Callable[[SimpleNamespace], None],
+        on_decoded: Callable[[float], None],
+    ) -> Clip:
         for index in range(1, spec.steps + 1):
             if "wait" in spec.prompt:
                 time.sleep(STEP_SECONDS * (10 if "slowly" in spec.prompt else 1))
-            report.step(index, spec.steps)
+            on_step(SimpleNamespace(index=index, total=spec.steps, latents=SimpleNamespace(video=None)))
             misbehave(spec.prompt)
             if "cramped" in spec.prompt and not self.offloaded:
                 misbehave(spec.prompt.replace("cramped", "memory"))
@@ -54,12 +51,25 @@ class FakeMaker:
         if "decode" in spec.prompt:
             for index in range(1, spec.steps + 1):
                 time.sleep(STEP_SECONDS)
-                report.decoded(index / spec.steps)
+                on_decoded(index / spec.steps)
         frames = np.full((2, 32, 32, 3), spec.seed % 256, np.uint8)
         return Clip(spec, frames, np.zeros(1400, np.float32), record={"memory": self.memory()})
 
     def memory(self) -> dict[str, object]:
-        return {"tier": self.tier} | ({"lacked_memory_with": self.lacked} if self.lacked else {})
+        return {"tier": self.tier} | ({"lacked_memory_with": list(self.lacked)} if self.lacked else {})
+
+
+class FakeSource:
+    def load(self, variant: str, options: RuntimeOptions, ranks: Ranks, lacked: tuple[str, ...]) -> FakeModels:
+        return FakeModels(self.tier(variant, options), options.fsdp_offload, lacked)
+
+    def tier(self, variant: str, options: RuntimeOptions) -> str | None:
+        return None if options.memory == "auto" else options.memory
+
+
+class BrokenSource(FakeSource):
+    def __init__(self) -> None:
+        raise RuntimeError("no driver")
 
 
 def misbehave(prompt: str) -> None:
@@ -79,7 +89,3 @@ def misbehave(prompt: str) -> None:
         raise MemoryError
     if "refuse" in prompt:
         raise JobError("This cannot be done; try something else.")
-
-
-def broken(options: MakerOptions) -> None:
-    raise RuntimeError("no driver")
