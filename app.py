@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ovi_studio.core.errors import JobError
+from ovi_studio.core.signals import end_in_order_on_signals
 from ovi_studio.engine.command import DEFAULT_OUTPUT_DIRECTORY, add_studio_options
 from ovi_studio.media.pictures import MAX_FILE_SIZE
 from ovi_studio.runtime.options import RuntimeOptions
@@ -86,7 +87,7 @@ def login_of(options: argparse.Namespace) -> tuple[str, str, bool] | None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Serve the page until Ctrl+C."""
+    """Serve the page until SIGINT (Ctrl+C) or SIGTERM; then the engines end in order, too."""
     try:
         options = parse_arguments(arguments)
     except JobError as error:
@@ -114,6 +115,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if problem := _port_problem(options.host, options.port):
             sys.exit(problem)
         raise
+    except KeyboardInterrupt:
+        # While the page was being built; afterwards Gradio takes it.
+        pass
     finally:
         studio.close()
 
@@ -190,4 +194,5 @@ def _has_screen() -> bool:
 
 
 if __name__ == "__main__":
+    end_in_order_on_signals()
     main()

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Sets Ovi Studio up in .venv and runs it.
 #   ./launch.sh                 the page on http://localhost:7860
+#   ./launch.sh check           layout, types, layers and quick tests, in about a minute
 #   ./launch.sh test            all tests
 #   ./launch.sh test-gpu        checks on a GPU of 24 GB or more
 #   ./launch.sh generate ...    any command of `python -m ovi_studio`
-# Set-up is skipped when requirements.txt has not changed since the last time.
+# Set-up is skipped when requirements.txt and constraints.txt have not changed since the last time; the first check or
+# test also sets up what tests need (the extra `test` of pyproject.toml).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -20,27 +22,45 @@ find_python() {
   exit 1
 }
 
-set_up() {
-  local python stamp=.venv/requirements.installed
-  if [ -f "$stamp" ] && cmp -s requirements.txt "$stamp" && .venv/bin/python -c '' 2>/dev/null; then
-    return
+# install STAMP LIST FILE...: what LIST names, unless STAMP says that it was done with LIST and FILEs as they are now.
+install() {
+  local stamp=$1 list=$2
+  shift
+  if ! cat "$@" | cmp -s - "$stamp"; then
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$list" -c constraints.txt
+    # Last, so that an interrupted set-up is done again.
+    cat "$@" >"$stamp"
   fi
-  python=$(find_python)
-  echo "Setting up in .venv; the first time this downloads some gigabytes ..." >&2
-  [ -x .venv/bin/python ] && .venv/bin/python -c '' 2>/dev/null || "$python" -m venv --clear .venv
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-  # Last, so that an interrupted set-up is done again.
-  cp requirements.txt "$stamp"
+}
+
+set_up() {
+  if ! .venv/bin/python -c '' 2>/dev/null; then
+    local python
+    python=$(find_python)
+    echo "Setting up in .venv; the first time this downloads some gigabytes ..." >&2
+    "$python" -m venv --clear .venv
+  fi
+  install .venv/requirements.installed requirements.txt constraints.txt
+}
+
+set_up_tests() {
+  .venv/bin/python tests/support/list_test_tools.py >.venv/test-tools.txt
+  install .venv/test-tools.installed .venv/test-tools.txt constraints.txt
 }
 
 set_up
 case "${1:-}" in
   "" | --*) exec .venv/bin/python app.py "$@" ;;
+  check)
+    set_up_tests
+    exec .venv/bin/python tests/check.py
+    ;;
   test)
     shift
+    set_up_tests
     .venv/bin/ruff format --check .
     .venv/bin/ruff check .
-    exec .venv/bin/python -m pytest "$@"
+    exec .venv/bin/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder "$@"
     ;;
   test-gpu)
     shift

@@ -4,7 +4,7 @@ import os
 
 from ovi_studio.core.allocator import configure_allocator
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Nothing that a person does here is reported to anybody; the libraries read these when they are imported.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")

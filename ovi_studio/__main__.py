@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from ovi_studio.cli.registry import COMMANDS
 from ovi_studio.core.errors import JobError
@@ -39,5 +40,10 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-if __name__ == "__main__":
+def run() -> NoReturn:
+    """The command `ovi-studio`: `main`, whose exit status this process ends with."""
     end_with(main)
+
+
+if __name__ == "__main__":
+    run()

@@ -2,14 +2,19 @@
 
 import copy
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import leftovers
 import pytest
-from places import PYTHON_PATH
+from places import PYTHON_PATH, TESTS
 from tiny_model import BUNDLE, DIMENSIONS
+
+ROOMS = ("quality", "ranks", "browser", "process", "gpu")
+"""Folders that need more than a processor and a moment; markers of their names say so."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -19,6 +24,18 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "OVI_CACHE_DIR": cache.name}
     # Models this small gain nothing from threads, and wait for each other's on a machine that is busy.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # Whoever stops a run with SIGTERM wants what it has started to be ended, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    config.pluginmanager.register(leftovers)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test by its room, and begin with the rooms that hold the long ones, so that workers end together."""
+    rooms = {item: item.path.relative_to(TESTS).parts[0] for item in items}
+    for item, room in rooms.items():
+        if room in ROOMS:
+            item.add_marker(room)
+    items.sort(key=lambda item: ROOMS.index(rooms[item]) if rooms[item] in ROOMS else len(ROOMS))
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +74,18 @@ def tiny_pipeline(tiny_bundle: Path) -> Any:
     from ovi_studio.runtime.pipeline import Compute, Pipeline
 
     return Pipeline.load(require("tiny", tiny_bundle), Compute(torch.device("cpu"), torch.float32))
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Any:
+    """Ten encoded clips of two kinds, which a model of `training_helpers.build` learns in seconds."""
+    from training_helpers import sample
+
+    from ovi_studio.training.cache import LatentDataset, write_sample
+
+    for index in range(10):
+        write_sample(tmp_path / "cache", f"clip_{index}", sample(index))
+    return LatentDataset(tmp_path / "cache")
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ from ovi_studio.adapters.names import NameMap
 from ovi_studio.checkpoints.hashes import BackgroundHash, file_sha256
 from ovi_studio.core.adapter_stack import combined_sha256
 from ovi_studio.core.errors import JobError
+from ovi_studio.core.shipped import ADAPTERS
 
 ADAPTERS_VARIABLE = "OVI_LORA_DIR"
 SETTLE_SECONDS = 10.0
@@ -77,25 +78,31 @@ class _Seen:
 
 
 class AdapterLibrary:
-    """The adapters below one folder, which need not exist yet. Thread-safe."""
+    """The adapters below one folder, which need not exist yet, and those that come along. Thread-safe.
 
-    def __init__(self, directory: Path) -> None:
+    Args:
+        shipped: folder of those that come along; one of the same name in `directory` takes the place of such a one.
+    """
+
+    def __init__(self, directory: Path, shipped: Path | None = ADAPTERS) -> None:
         self.directory = directory
+        self._shipped = shipped
         self._lock = threading.Lock()
         self._seen: dict[str, _Seen] = {}
         self._entries: dict[str, AdapterEntry] = {}
 
     def scan(self) -> Sequence[AdapterEntry]:
-        """Every adapter that is there now, by name; cheap for those that have not changed."""
+        """Every adapter that is there now, by name, shipped ones last; cheap for those that have not changed."""
         with self._lock:
             return self._scan()
 
     def _scan(self) -> Sequence[AdapterEntry]:
-        root = self.directory.resolve()
         seen: dict[str, _Seen] = {}
         entries = []
-        for path in _candidates(root):
+        for root, path in self._candidates():
             name = path.relative_to(root).as_posix()
+            if name in seen:
+                continue
             look = self._look(root, path, self._seen.get(name))
             if look is None:
                 continue
@@ -107,6 +114,13 @@ class AdapterLibrary:
         if new:
             BackgroundHash([path for entry in new for path in _files(entry.path)])
         return entries
+
+    def _candidates(self) -> Iterator[tuple[Path, Path]]:
+        """Folder and place of whatever may be an adapter."""
+        for folder in filter(None, (self.directory, self._shipped)):
+            root = folder.resolve()
+            for path in _candidates(root):
+                yield root, path
 
     def get(self, adapter_id: str) -> AdapterEntry:
         """The adapter with an id; raises `JobError` if there is none."""

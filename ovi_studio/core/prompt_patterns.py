@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ovi_studio.core.errors import JobError
+from ovi_studio.core.shipped import PRESETS
 
 MAX_PROMPTS = 10_000
 """From one pattern."""
-WILDCARDS_DIRECTORY = Path(__file__).parents[2] / "presets" / "wildcards"
+WILDCARDS_DIRECTORY = PRESETS / "wildcards"
 _MAX_LIST_SIZE = 2**20
 """Bytes of a wildcard's file."""
 

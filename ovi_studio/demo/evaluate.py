@@ -23,6 +23,7 @@ from ovi_studio.capacity.tiers import ALL_RESIDENT
 from ovi_studio.checkpoints.hashes import file_sha256
 from ovi_studio.checkpoints.layout import Inventory, require
 from ovi_studio.core.clip import Clip
+from ovi_studio.core.shipped import PRESETS
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.variants import read_bundle
 from ovi_studio.demo.captions import caption
@@ -31,7 +32,7 @@ from ovi_studio.demo.scenes import Motion, Scene, draw_scene, render
 from ovi_studio.media.clip_files import write_clip
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.pipeline import Compute, Pipeline
-from ovi_studio.services.presets import SHIPPED, Presets
+from ovi_studio.services.presets import Presets
 
 PROMPTS = 200
 SEEDS = 3
@@ -77,7 +78,7 @@ class Task:
 
 def settings() -> dict[str, Setting]:
     """The settings of the published table: the embedded model's own presets, with the steps of the official code."""
-    presets = Presets(state=SHIPPED)  # where nobody's own presets are
+    presets = Presets(state=PRESETS)  # where nobody's own presets are
     demo, lightning, picture = (dict(presets.get(name).settings) for name in ("demo", "demo-lightning", "demo-picture"))
     steps = {"steps": presets.get("quality").settings["steps"]}
     found = [

@@ -1,4 +1,4 @@
-"""Presets: named settings for a clip, as YAML files; those that come along in `presets/`, people's own in the state.
+"""Presets: named settings for a clip, as YAML files; those that come along, people's own in the state.
 
     title: Draft
     description: A quick look
@@ -30,10 +30,10 @@ from typing import Any
 from ovi_studio.adapters.sources import AdapterSource, parse_source
 from ovi_studio.core.adapter_stack import AdapterUse, Stack, parse_stack
 from ovi_studio.core.errors import JobError
+from ovi_studio.core.shipped import PRESETS
 from ovi_studio.core.spec import ADAPTER_LISTS, ClipSpec
 from ovi_studio.media.small_files import folder_errors, read_yaml, slug, write_yaml
 
-SHIPPED = Path(__file__).parents[2] / "presets"
 NOT_SETTINGS = ("prompt", "image", "seed")
 """Fields of a clip that say what is made, not how."""
 MAX_OWN = 500
@@ -104,7 +104,7 @@ class PresetList:
 class Presets:
     """The presets of one studio. Thread-safe."""
 
-    def __init__(self, state: Path, shipped: Path = SHIPPED) -> None:
+    def __init__(self, state: Path, shipped: Path = PRESETS) -> None:
         self._own = state / "presets"
         self._shipped = shipped
         self._lock = threading.Lock()

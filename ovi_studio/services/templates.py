@@ -32,11 +32,12 @@ from typing import Any
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.prompt_check import Severity, check_prompt, join_prompt
 from ovi_studio.core.prompts import MAX_PROMPT_LENGTH, AudioTag
+from ovi_studio.core.shipped import PRESETS
 from ovi_studio.core.sizes import ASPECT_RATIOS
 from ovi_studio.media.small_files import read_yaml, slug, write_yaml
 from ovi_studio.services.presets import NOT_SETTINGS, parse_settings, parse_text
 
-SHIPPED = Path(__file__).parents[2] / "presets" / "templates"
+SHIPPED = PRESETS / "templates"
 OWN = "Own"
 """The category of people's own templates."""
 CATEGORIES = ("Nature", "Urban", "Abstract", "Character")

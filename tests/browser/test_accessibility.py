@@ -8,7 +8,7 @@ from browser import DESKTOP, PHONE, accessibility_faults, fits_width, needs_brow
 from page_helpers import LONG, line_up, open_page
 from studio_app import Application
 
-pytestmark = [needs_browser, pytest.mark.slow]
+pytestmark = needs_browser
 TABS = ("Create", "Queue", "Library", "Templates", "System")
 
 

@@ -7,7 +7,7 @@ import pytest
 from browser import DESKTOP, needs_browser, new_page
 from studio_app import Application
 
-pytestmark = [needs_browser, pytest.mark.slow]
+pytestmark = needs_browser
 
 LISTEN = """
 window.tones = 0;

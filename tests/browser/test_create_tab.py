@@ -22,7 +22,6 @@ HOSTILE_SHOWN = HOSTILE.replace("\\", "")
 
 
 @needs_browser
-@pytest.mark.slow
 def test_a_clip_from_a_prompt_is_shown_and_the_prompt_stays_text(
     page: Any, application: Application, client: Any
 ) -> None:
@@ -47,7 +46,6 @@ def test_a_clip_from_a_prompt_is_shown_and_the_prompt_stays_text(
 
 
 @needs_browser
-@pytest.mark.slow
 def test_a_first_frame_decides_the_size_and_goes_into_the_job(page: Any, client: Any, tmp_path: Path) -> None:
     Image.fromarray(np.full((200, 100, 3), 128, np.uint8)).save(tmp_path / "a picture.png")
     page.fill("#prompt textarea", "the picture moves")
@@ -63,7 +61,6 @@ def test_a_first_frame_decides_the_size_and_goes_into_the_job(page: Any, client:
 
 
 @needs_browser
-@pytest.mark.slow
 def test_a_picture_that_is_pasted_is_the_first_frame(page: Any, client: Any) -> None:
     page.evaluate("""async () => {
         const canvas = new OffscreenCanvas(200, 100);
@@ -77,7 +74,6 @@ def test_a_picture_that_is_pasted_is_the_first_frame(page: Any, client: Any) -> 
 
 
 @needs_browser
-@pytest.mark.slow
 def test_the_cost_is_estimated_from_clips_that_were_made_here(page: Any, client: Any) -> None:
     (job,) = line_up(client, "wait", steps=20)
     wait_for(lambda: state(client, job) == "done", 120)
@@ -91,7 +87,6 @@ def test_the_cost_is_estimated_from_clips_that_were_made_here(page: Any, client:
 
 
 @needs_browser
-@pytest.mark.slow
 def test_a_batch_that_is_to_run_before_others_does(page: Any, client: Any) -> None:
     running, waiting = line_up(client, LONG, "in its order " + LONG)
     page.click("text=Many clips at once")
@@ -107,7 +102,6 @@ def test_a_batch_that_is_to_run_before_others_does(page: Any, client: Any) -> No
 
 
 @needs_browser
-@pytest.mark.slow
 def test_patterns_ratio_seed_speech_and_presets(page: Any, client: Any) -> None:
     page.click("[data-preset=demo]")
     page.wait_for_selector("#notice >> text=settings applied")
@@ -135,7 +129,6 @@ def test_patterns_ratio_seed_speech_and_presets(page: Any, client: Any) -> None:
 
 
 @needs_browser
-@pytest.mark.slow
 def test_what_cannot_be_queued_is_refused_with_a_sentence(page: Any, tmp_path: Path) -> None:
     page.click("#generate")
     page.wait_for_selector("#notice >> text=The prompt is empty")
@@ -152,7 +145,6 @@ def test_what_cannot_be_queued_is_refused_with_a_sentence(page: Any, tmp_path: P
 
 
 @needs_browser
-@pytest.mark.slow
 def test_a_table_is_queued_as_a_batch_and_may_name_no_picture(page: Any, client: Any, tmp_path: Path) -> None:
     page.click("text=Many clips at once")
     (tmp_path / "bad.csv").write_text("text_prompt,image_path\na,/etc/hostname\n")
@@ -169,7 +161,6 @@ def test_a_table_is_queued_as_a_batch_and_may_name_no_picture(page: Any, client:
 
 
 @needs_browser
-@pytest.mark.slow
 def test_progress_survives_a_reload_and_cancel_ends_it(page: Any, client: Any) -> None:
     page.fill("#prompt textarea", LONG)
     set_steps(page, 100)
@@ -183,7 +174,6 @@ def test_progress_survives_a_reload_and_cancel_ends_it(page: Any, client: Any) -
 
 
 @needs_browser
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no signals on Windows")
 def test_an_engine_that_dies_is_restarted_and_the_page_says_so(
     page: Any, client: Any, application: Application

@@ -74,7 +74,6 @@ def test_an_engine_starts_with_what_was_chosen(store: Store) -> None:
 
 
 @needs_browser
-@pytest.mark.slow
 def test_saved_settings_restart_the_engine_and_are_shown_after_a_reload(
     application: Application, chromium: Any
 ) -> None:

@@ -218,7 +218,6 @@ def test_a_picture_that_is_none_is_refused_with_a_sentence(
 
 
 @needs_browser
-@pytest.mark.slow
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 def test_what_people_write_is_shown_as_text_on_every_tab(
     application: Application, chromium: Any, client: Any, tmp_path: Path, size: tuple[int, int]

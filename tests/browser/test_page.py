@@ -100,7 +100,6 @@ def test_the_page_is_dark_and_needs_nothing_from_elsewhere(application: Applicat
 
 
 @needs_browser
-@pytest.mark.slow
 def test_a_clip_of_the_demo_model_shows_previews_and_plays(tmp_path: Path, chromium: Any, tiny_bundle: Path) -> None:
     application = Application(tmp_path / "outputs", tiny_bundle, models=None)
     try:
@@ -121,7 +120,6 @@ def test_a_clip_of_the_demo_model_shows_previews_and_plays(tmp_path: Path, chrom
 
 
 @needs_browser
-@pytest.mark.slow
 def test_every_tab_is_in_reach_of_a_thumb_and_has_an_address_of_its_own(
     application: Application, chromium: Any
 ) -> None:
@@ -146,7 +144,6 @@ def test_every_tab_is_in_reach_of_a_thumb_and_has_an_address_of_its_own(
 
 
 @needs_browser
-@pytest.mark.slow
 def test_a_page_whose_server_is_gone_says_so_and_goes_on_with_the_next_one(tmp_path: Path, chromium: Any) -> None:
     with running(tmp_path / "outputs") as application:
         page = open_page(application, chromium)

@@ -55,7 +55,6 @@ def queue(client: Any, prompt: str = "a clip") -> None:
 
 
 @needs_browser
-@pytest.mark.slow
 def test_full_disk_pauses_the_queue_and_is_said_on_the_page(disk: Path, tmp_path: Path, chromium: Any) -> None:
     with running(disk / "outputs") as application:
         client = application.client()
@@ -85,7 +84,6 @@ def test_full_disk_pauses_the_queue_and_is_said_on_the_page(disk: Path, tmp_path
 
 
 @needs_browser
-@pytest.mark.slow
 def test_output_folder_that_becomes_read_only_pauses_the_queue_and_is_said_on_the_page(
     disk: Path, tmp_path: Path, chromium: Any
 ) -> None:
@@ -106,7 +104,6 @@ def test_output_folder_that_becomes_read_only_pauses_the_queue_and_is_said_on_th
 
 
 @needs_browser
-@pytest.mark.slow
 def test_damaged_database_is_kept_aside_and_that_is_said_on_the_page(tmp_path: Path, chromium: Any) -> None:
     outputs = tmp_path / "outputs"
     with closing(Store.open(outputs)) as store:

@@ -20,7 +20,7 @@ from studio_app import Application, running
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.queue.store import Store
 
-pytestmark = [needs_browser, pytest.mark.slow]
+pytestmark = needs_browser
 JOBS = 10_000
 _REFRESH = "gradio_api/run"
 

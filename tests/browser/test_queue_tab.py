@@ -2,14 +2,12 @@
 
 from typing import Any
 
-import pytest
 from browser import PHONE, fits_width, needs_browser, show, wait_for
 from page_helpers import LONG, line_up, open_page, set_steps, shown_jobs, state
 from studio_app import Application
 
 
 @needs_browser
-@pytest.mark.slow
 def test_waiting_jobs_are_reordered_by_mouse_and_keyboard(page: Any, client: Any) -> None:
     running, one, two, three = line_up(client, LONG, "first " + LONG, "second " + LONG, "third " + LONG)
     show(page, "Queue")
@@ -29,7 +27,6 @@ def test_waiting_jobs_are_reordered_by_mouse_and_keyboard(page: Any, client: Any
 
 
 @needs_browser
-@pytest.mark.slow
 def test_pause_cancel_retry_duplicate_edit_and_delete(page: Any, client: Any) -> None:
     show(page, "Queue")
     page.click("#pause")
@@ -60,7 +57,6 @@ def test_pause_cancel_retry_duplicate_edit_and_delete(page: Any, client: Any) ->
 
 
 @needs_browser
-@pytest.mark.slow
 def test_a_batch_has_its_own_progress_and_is_looked_at_alone(page: Any, client: Any) -> None:
     (long,) = line_up(client, f"{LONG} slowly")
     wait_for(lambda: state(client, long) == "running", 120)
@@ -77,7 +73,6 @@ def test_a_batch_has_its_own_progress_and_is_looked_at_alone(page: Any, client: 
 
 
 @needs_browser
-@pytest.mark.slow
 def test_a_failed_job_says_why_and_is_retried(page: Any, client: Any) -> None:
     (job,) = line_up(client, "refuse <b>this</b>", steps=1)
     page.wait_for_selector("#status >> text=This cannot be done; try something else.")
@@ -91,7 +86,6 @@ def test_a_failed_job_says_why_and_is_retried(page: Any, client: Any) -> None:
 
 
 @needs_browser
-@pytest.mark.slow
 def test_hundreds_of_jobs_are_paged_filtered_and_stay_quick(page: Any, client: Any) -> None:
     show(page, "Queue")
     page.click("#pause")
@@ -119,7 +113,6 @@ def test_hundreds_of_jobs_are_paged_filtered_and_stay_quick(page: Any, client: A
 
 
 @needs_browser
-@pytest.mark.slow
 def test_a_second_browser_shows_the_same_and_a_phone_never_scrolls_sideways(
     page: Any, application: Application, chromium: Any, client: Any
 ) -> None:

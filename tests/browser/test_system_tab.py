@@ -74,7 +74,6 @@ def test_whoever_restarts_the_engine_is_told_when_it_will_be(tab: Tab, chromium:
     page.wait_for_selector("text=The engine starts anew after its current step.")
 
 
-@pytest.mark.slow
 @needs_browser
 def test_findings_log_engine_and_places_are_shown_as_text(tab: Tab, chromium: Any, studio: Studio) -> None:
     studio.paths.log.write_text("".join(f"line {number} {HOSTILE}\n" for number in range(300)), encoding="utf-8")
@@ -94,7 +93,6 @@ def test_findings_log_engine_and_places_are_shown_as_text(tab: Tab, chromium: An
     page.close()
 
 
-@pytest.mark.slow
 @needs_browser
 def test_a_download_shows_its_progress_on_every_page_and_completes(
     tab: Tab, chromium: Any, studio: Studio, hub: HubServer

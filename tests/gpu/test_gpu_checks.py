@@ -24,14 +24,12 @@ from ovi_studio.models.quantized_linear import Int8Linear
 from ovi_studio.models.video_vae import decode_whole
 from ovi_studio.runtime.streaming import DirectTransfers
 
-SLOW = ("sharded",)
-"""It starts a process that imports everything again."""
 NOT_ON_FAKE_CARDS = ("reference", "clips", "shortage", "train-lora", "sharded")
 """They take long there, or need the real allocator, autocast or process group."""
 
 every_check = pytest.mark.parametrize(
     "check",
-    [pytest.param(check, id=check.name, marks=pytest.mark.slow if check.name in SLOW else ()) for check in CHECKS],
+    [pytest.param(check, id=check.name) for check in CHECKS],
 )
 
 
@@ -378,7 +376,6 @@ importlib.metadata.distribution = distribution
 """
 
 
-@pytest.mark.slow
 def test_it_runs_without_pyav_gradio_and_pytest(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(HIDDEN)
     path = tmp_path / "result.json"

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from adapter_helpers import write_adapter
 from PIL import Image
+from processes import deaf_to_ctrl_c
 
 from ovi_studio.__main__ import main
 from ovi_studio.media.clip_files import read_frames, read_record, read_samples
@@ -91,7 +92,6 @@ def assert_same_clip(one: Path, other: Path) -> None:
 # Making clips
 
 
-@pytest.mark.slow
 def test_a_prompt_becomes_an_mp4_and_a_poster_in_a_process_of_its_own(
     tmp_path: Path, tiny_bundle: Path, python_environment: dict[str, str]
 ) -> None:
@@ -350,22 +350,18 @@ def test_two_sources_of_clips_are_a_mistake_in_the_command(run: Run, capsys: pyt
     assert "not allowed with" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="a process cannot be sent Ctrl+C alone")
-def test_ctrl_c_keeps_what_is_finished_and_leaves_nothing_of_the_rest(
-    tmp_path: Path, tiny_bundle: Path, python_environment: dict[str, str]
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_command_in_the_background_that_is_stopped_keeps_what_is_finished_and_leaves_nothing_of_the_rest(
+    number: signal.Signals, tmp_path: Path, tiny_bundle: Path, python_environment: dict[str, str]
 ) -> None:
     table = tmp_path / "prompts.csv"
     table.write_text("text_prompt,steps\nfirst,1\nsecond,1000\nthird,1\n")
-    child = subprocess.Popen(
-        [sys.executable, "-m", "ovi_studio", "generate", "--prompts", table.name, "--ckpt-dir", str(tiny_bundle)],
-        env=python_environment,
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        # A shell makes what it starts in the background deaf to Ctrl+C, and with it this process and its children.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    command = [sys.executable, "-m", "ovi_studio", "generate", "--prompts", table.name, "--ckpt-dir", str(tiny_bundle)]
+    with deaf_to_ctrl_c():
+        child = subprocess.Popen(
+            command, env=python_environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
     with child:
         deadline = threading.Timer(PATIENCE, child.kill)
         deadline.start()
@@ -373,7 +369,7 @@ def test_ctrl_c_keeps_what_is_finished_and_leaves_nothing_of_the_rest(
         seen = b""
         while b" of 1000" not in seen and (more := child.stderr.read1()):
             seen += more
-        child.send_signal(signal.SIGINT)
+        child.send_signal(number)
         out, err = child.communicate()
         deadline.cancel()
     ended = Ended(child.returncode, out.decode().splitlines(), (seen + err).decode())

@@ -215,7 +215,6 @@ def test_kill_at_random_moments_of_a_short_queue_loses_nothing(store):
     assert_done_exactly_once(store, ids)
 
 
-@pytest.mark.slow
 def test_fifty_kills_of_engine_web_process_or_both_lose_nothing(store):
     """Twenty short jobs and fifty kills that hit, each at a random moment of the engine's life.
 

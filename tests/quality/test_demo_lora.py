@@ -56,7 +56,6 @@ def is_new(frames: np.ndarray) -> bool:
     return bool(np.mean(parts > 0.035) > 0.75)
 
 
-@pytest.mark.slow
 def test_a_lora_teaches_a_new_colour_and_keeps_the_old_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(scenes.RGB, NEW, RGB)  # type: ignore[arg-type]
     # Old scenes among the new ones keep the model from taking every object for a new one.

@@ -31,7 +31,6 @@ def pipeline() -> Pipeline:
     return load(EMBEDDED_BUNDLE)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", list(LEAST))
 def test_clips_are_as_their_prompts_say(
     name: str, pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import numpy as np
-import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
@@ -162,7 +161,6 @@ def test_every_codecs_training_brings_its_data_to_the_models_device():
     scale_latents(audio_vae, torch.zeros(2, 80, 32))
 
 
-@pytest.mark.slow
 def test_all_stages_end_in_a_bundle_that_makes_a_clip(tmp_path, capsys):
     workshop = Workshop(tmp_path / "training", QUICK)
     for stage in ("text", "audio", "video", "vocoder", "latents", "transformer", "decoder"):

@@ -81,7 +81,6 @@ def assert_wrong(scene: Scene, frames: np.ndarray, samples: np.ndarray, *questio
 # Right clips
 
 
-@pytest.mark.slow
 def test_real_scenes_are_scored_as_right() -> None:
     verdicts = []
     for scene in scenes(300):
@@ -93,7 +92,6 @@ def test_real_scenes_are_scored_as_right() -> None:
     assert_nearly_all_right(verdicts)
 
 
-@pytest.mark.slow
 def test_blur_and_noise_at_30_decibels_change_no_verdict() -> None:
     random = np.random.default_rng(1)
     verdicts = []

@@ -69,13 +69,11 @@ def test_other_processes_end_as_ever(tmp_path: Path) -> None:
     assert "RuntimeError: a defect" in ended.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="several ranks need Linux")
 def test_ranks_that_leave_in_order_do_not_take_each_other_for_dead(tmp_path: Path) -> None:
     on_ranks(2, "rank_leaving", str(tmp_path / "answer.json"))
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="several ranks need Linux")
 def test_a_refusal_on_the_leader_ends_all_ranks_at_once(tiny_bundle: Path) -> None:
     arguments = ["generate", "--prompt", "a ball", "--variant", "tiny", "--ckpt-dir", str(tiny_bundle), "--count", "0"]

@@ -10,7 +10,6 @@ from reference_adapters import build_model
 
 from ovi_studio.capacity.arithmetic import TowerSizes
 
-pytestmark = pytest.mark.slow
 TOKENS, AUDIO_LENGTH, FLOAT = 45, 11, 4
 
 

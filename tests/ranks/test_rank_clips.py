@@ -13,8 +13,6 @@ from rank_helpers import environment, on_ranks
 from ovi_studio.distributed.decode import grid
 from ovi_studio.media.clip_files import read_frames
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module", params=[2, 4], ids=["2 ranks", "4 ranks"])
 def found(request: pytest.FixtureRequest, tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:

@@ -26,10 +26,7 @@ from ovi_studio.engine.supervisor import Supervisor
 from ovi_studio.queue.model import State
 from ovi_studio.queue.store import Store, allow_stepping_down
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(sys.platform == "win32", reason="several ranks need Linux"),
-]
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="several ranks need Linux")
 STARTING = 240
 """Seconds; two processes import torch, on a machine that may be busy."""
 SOON = 20

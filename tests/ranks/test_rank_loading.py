@@ -6,8 +6,6 @@ from typing import Any
 import pytest
 from rank_helpers import on_ranks
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module", params=[3, 4], ids=["3 ranks", "4 ranks"])
 def ranks(request: pytest.FixtureRequest) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 
 from fake_models import NAME
 from places import PYTHON_PATH, ROOT
+from processes import kill, with_children
 
 APP = ROOT / "app.py"
 START_PATIENCE = 240
@@ -49,7 +50,7 @@ class Application:
                 assert time.monotonic() - started < START_PATIENCE
                 time.sleep(0.05)
         except BaseException:
-            self.process.kill()
+            kill(with_children(self.process.pid))
             raise
         self.seconds_to_start = time.monotonic() - started
 
@@ -72,8 +73,13 @@ class Application:
         return Client(self.url, verbose=False, **options)
 
     def end(self) -> None:
+        """In order; whatever does not end so is killed, and the test fails."""
+        started = with_children(self.process.pid)
         self.process.send_signal(signal.SIGINT if sys.platform != "win32" else signal.SIGTERM)
-        self.process.wait(timeout=60)
+        try:
+            self.process.wait(timeout=60)
+        finally:
+            kill(started)
 
 
 @contextmanager

@@ -28,3 +28,29 @@ def test_the_script_ends_with_an_error_when_a_case_disagrees(tmp_path: Path) -> 
     assert "host/snap_size" in done.stdout
     assert "FAILED" in done.stdout
     assert "3 of 4 cases agree" in done.stdout
+
+
+@pytest.fixture
+def refused(tmp_path: Path) -> Path:
+    """A folder with the reference's model and no refused case yet."""
+    for name in ("fusion.config.json", "fusion.weights.safetensors"):
+        shutil.copy(REFERENCE / name, tmp_path)
+    (tmp_path / "lora" / "rejected").mkdir(parents=True)
+    return tmp_path
+
+
+def verdict_of_the_only_case(directory: Path) -> str:
+    (case,) = find_cases(directory)
+    return evaluate(case)[1]
+
+
+@pytest.mark.parametrize(("name", "verdict"), [("lfs_pointer", "ok"), ("truncated", "FAILED"), ("some_other", "ok")])
+def test_a_refused_case_passes_only_for_the_reason_that_its_name_says(refused: Path, name: str, verdict: str) -> None:
+    rejected = refused / "lora" / "rejected"
+    shutil.copy(REFERENCE / "lora" / "rejected" / "lfs_pointer.safetensors", rejected / f"{name}.safetensors")
+    assert verdict_of_the_only_case(refused) == verdict
+
+
+def test_a_refused_case_whose_file_is_not_there_fails(refused: Path) -> None:
+    (refused / "lora" / "rejected" / "gone.safetensors").symlink_to(refused / "nowhere.safetensors")
+    assert verdict_of_the_only_case(refused) == "FAILED"

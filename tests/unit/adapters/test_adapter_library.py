@@ -252,3 +252,18 @@ def test_texts_from_strangers_are_cut_and_cleaned() -> None:
     assert clean_text(5) == ""
     words = describe({}, {"trigger_words": [f"w{index}" for index in range(1000)]}).trigger_words
     assert len(words) == MAX_WORDS
+
+
+def test_adapters_that_come_along_are_found_beside_peoples_own_which_take_their_place(tmp_path: Path) -> None:
+    own, shipped = tmp_path / "loras", tmp_path / "shipped"
+    shipped.mkdir()
+    for name in ("a.safetensors", "b.safetensors"):
+        shutil.copy(LORA, shipped / name)
+    library = AdapterLibrary(own, shipped)
+    assert names_of(library) == ["a.safetensors", "b.safetensors"]
+    own.mkdir()
+    shutil.copy(LORA, own / "b.safetensors")
+    shutil.copy(LORA, own / "c.safetensors")
+    assert names_of(library) == ["b.safetensors", "c.safetensors", "a.safetensors"]
+    assert library.path("a") == shipped / "a.safetensors"
+    assert library.path("b") == own / "b.safetensors"

@@ -4,9 +4,7 @@ import logging
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,8 +28,6 @@ from ovi_studio.models import compilation
 from ovi_studio.models.attention import choose_backend
 from ovi_studio.models.device import available_memory, compute_device, usable_memory
 from ovi_studio.models.transformer import OviTransformer
-from ovi_studio.queue.model import State
-from ovi_studio.queue.store import Store
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.pipeline import Compute, Pipeline
 from ovi_studio.runtime.placement import choose_plan
@@ -86,28 +82,6 @@ def test_generate_makes_a_clip_on_every_card(
     record = clip_files.read_record(clip)
     assert record["machine"]["device"].startswith("NVIDIA")
     assert record["memory"]["tier"] == {8: "8", 12: "12", 16: "16", 24: "24", 80: "max"}[gigabytes]
-
-
-@pytest.mark.slow
-def test_an_engine_starts_on_a_gpu_and_makes_the_clips_of_the_queue(
-    cuda: Cuda, tiny_bundle: Path, tmp_path: Path
-) -> None:
-    cards = cuda(24, desktop=True)
-    command = [sys.executable, "-m", "ovi_studio.engine", "--out", str(tmp_path), "--ckpt-dir", str(tiny_bundle)]
-    with closing(Store.open(tmp_path)) as store:
-        job, other = store.add([SPEC, replace(SPEC, seed=8)])
-        engine = subprocess.Popen(command, env=cards.environment, cwd=SOURCES.parent, stderr=subprocess.DEVNULL)
-        try:
-            deadline = time.monotonic() + 180
-            while store.ids(states=[State.QUEUED, State.RUNNING]):
-                assert engine.poll() is None, store.paths.log.read_text()
-                assert time.monotonic() < deadline
-                time.sleep(0.2)
-        finally:
-            engine.terminate()
-            engine.wait()
-        assert [store.get(one).state for one in (job, other)] == [State.DONE, State.DONE]
-        assert clip_files.read_record(store.get(job).clip)["machine"]["device"] == "NVIDIA GeForce RTX 3090"
 
 
 def test_a_streamed_clip_through_cudas_own_transfers_is_the_resident_one(cuda: Cuda, tiny_bundle: Path) -> None:

@@ -12,7 +12,6 @@ import pytest
 import torch
 from PIL import Image
 from places import PYTHON_PATH
-from rank_helpers import on_ranks
 from safetensors.torch import load_file
 from tiny_model import CHANNELS
 from torch import Tensor
@@ -276,45 +275,6 @@ def test_damaged_and_odd_files_are_named(tmp_path: Path) -> None:
     write_sample(tmp_path, "b", replace(other, audio=other.audio[:-1]))
     with pytest.raises(JobError, match=r"b\.safetensors has latents of"):
         LatentDataset(tmp_path)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["whole", "lora"])
-def test_two_ranks_with_half_of_the_weights_each_train_the_same(
-    dataset: LatentDataset, tmp_path: Path, kind: str
-) -> None:
-    """FSDP over gloo, killed by its end and continued, against one process that takes both ranks' batches in turn."""
-    import training_ranks
-
-    cache = tmp_path / "cache"
-    for steps in (2, 4):
-        held = on_ranks(
-            2, "training_ranks", str(tmp_path / "held.json"), str(cache), str(tmp_path / "ranks"), str(steps), kind
-        )
-        assert held[0] > 0 == held[1]
-    training_ranks.run(cache, tmp_path / "one", kind, replace(training_ranks.SHARDED, accumulation=2))
-    ranks, one = (load_file(tmp_path / name / EMA) for name in ("ranks", "one"))
-    assert ranks.keys() == one.keys()
-    assert all(torch.allclose(ranks[name], one[name], atol=1e-4) for name in one)
-    start = build().state_dict() if kind == "whole" else {name: torch.zeros_like(one[name]) for name in one}
-    assert any(not torch.allclose(one[name], start[name], atol=1e-3) for name in one)
-    logs = [read_log(tmp_path / name) for name in ("ranks", "one")]
-    assert [entry["step"] for entry in logs[0]] == [1, 2, 3, 4]
-
-
-@pytest.mark.slow
-def test_two_ranks_train_an_adapter_of_a_bf16_model(dataset: LatentDataset, tmp_path: Path) -> None:
-    """As on GPUs: frozen weights in bfloat16 and trained ones in float32 are gathered together."""
-    import training_ranks
-
-    cache, folder = str(tmp_path / "cache"), str(tmp_path / "ranks")
-    on_ranks(2, "training_ranks", str(tmp_path / "held.json"), cache, folder, "4", "bf16")
-    training_ranks.run(tmp_path / "cache", tmp_path / "one", "bf16", replace(training_ranks.SHARDED, accumulation=2))
-    losses = [[entry["video"] for entry in read_log(tmp_path / name)] for name in ("ranks", "one")]
-    assert losses[0] == pytest.approx(losses[1], rel=0.02)
-    weights = load_file(tmp_path / "ranks" / EMA)
-    assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
-    assert all(tensor.abs().max() > 0 for tensor in weights.values())
 
 
 def test_muon_is_refused_where_matrices_are_divided() -> None:

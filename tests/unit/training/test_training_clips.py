@@ -1,7 +1,5 @@
 """From a folder of clips to encoded samples, and from there to an adapter: the commands as people run them."""
 
-import subprocess
-import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,7 +7,6 @@ import av
 import numpy as np
 import pytest
 import torch
-from rank_helpers import environment, on_ranks
 from safetensors.torch import load_file
 from training_helpers import CLIP_FRAMES as FRAMES
 from training_helpers import CLIP_SAMPLES as SAMPLES
@@ -189,35 +186,6 @@ def test_the_command_goes_on_from_an_adapter(
     capsys.readouterr()
     assert main([*command, str(tmp_path / "three"), "--out", str(second), "--rank", "2", "--from", str(first)]) == 1
     assert "does not hold the layers of this training at rank 2" in capsys.readouterr().err
-
-
-@pytest.mark.slow
-def test_the_command_on_two_ranks_makes_one_processs_adapter_and_only_the_leader_reads_the_model(
-    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for index in range(3):
-        own_clip(tmp_path / "clips", f"clip_{index}", index + 1)
-    command = [*COMMAND, str(tmp_path / "clips"), "--ckpt-dir", str(tiny_bundle), "--steps", "3"]
-    one, ranks, again = (tmp_path / f"{name}.safetensors" for name in ("one", "ranks", "again"))
-    assert main([*command, "--out", str(one), "--work", str(tmp_path / "one"), "--accumulation", "2"]) == 0
-
-    several = [*command, "--work", str(tmp_path / "ranks"), "--gpus", "2"]
-    ended = subprocess.run(
-        [sys.executable, "-m", "ovi_studio", *several, "--out", str(ranks)],
-        env=environment(), capture_output=True, text=True, timeout=500, check=False,
-    )  # fmt: skip
-    assert ended.returncode == 0, ended.stderr[-3000:]
-    assert ended.stdout.count(f"Wrote {ranks}.") == ended.stdout.count("3 clips, 0 of them encoded before") == 1
-
-    further = ["--out", str(again), "--from", str(one), "--learning-rate", "1e-9", "--work", str(tmp_path / "again")]
-    assert main([*command, "--out", str(again), "--work", str(tmp_path / "again"), "--encode-only"]) == 0
-    held = on_ranks(2, "training_ranks", str(tmp_path / "held"), "command", *command, "--gpus", "2", *further)
-    assert held[0] > 0 == held[1]
-
-    wanted = load_file(one)
-    for path in (ranks, again):
-        assert load_file(path).keys() == wanted.keys()
-        assert all(torch.allclose(tensor, wanted[name], atol=1e-5) for name, tensor in load_file(path).items())
 
 
 def test_the_command_trains_all_weights(tiny_bundle: Path, tmp_path: Path) -> None:

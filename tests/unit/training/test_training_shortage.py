@@ -1,7 +1,6 @@
 """Training that lacks memory in mid-run, or leaves the numbers: one sentence, and the last checkpoint kept."""
 
 import math
-import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,13 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from places import ROOT
-from rank_helpers import environment
 from training_helpers import COMMAND, SETTINGS, build, own_clip, unconditional
 
 from ovi_studio.__main__ import main
 from ovi_studio.core.errors import JobError
-from ovi_studio.distributed.launch import launch_command
 from ovi_studio.training import distil, trainer
 from ovi_studio.training.cache import LatentDataset
 from ovi_studio.training.trainer import CHECKPOINT, train
@@ -100,20 +96,3 @@ def test_a_loss_that_is_no_number_ends_a_run_before_it_is_saved(
     with pytest.raises(JobError, match=r"no number any more at step 3; .* go on from the last checkpoint"):
         train(build(), dataset, unconditional(), settings, tmp_path / "run", on_progress=lambda _: None)
     assert checkpoint_step(tmp_path / "run") == 2
-
-
-@pytest.mark.slow
-def test_a_rank_that_lacks_memory_ends_all_with_its_sentence(tiny_bundle: Path, tmp_path: Path) -> None:
-    """The others wait for it in an exchange, and their launcher ends them."""
-    own_clip(tmp_path / "clips", "clip", 1)
-    options = [*COMMAND, str(tmp_path / "clips"), "--ckpt-dir", str(tiny_bundle), "--work", str(tmp_path / "work")]
-    options += ["--out", str(tmp_path / "white.safetensors"), "--steps", "3", "--checkpoint-minutes", "0"]
-    assert main([*options, "--encode-only"]) == 0
-    command = launch_command(2, "training_ranks", [str(tmp_path / "held"), "lacking", *options, "--gpus", "2"])
-    ended = subprocess.run(
-        command, env=environment(), capture_output=True, text=True, timeout=200, check=False, cwd=ROOT
-    )
-    assert ended.returncode != 0
-    assert "error: Memory ran out while training; " in ended.stderr
-    assert "OutOfMemoryError" not in ended.stderr
-    assert checkpoint_step(tmp_path / "work" / "run") == 1

@@ -1,0 +1,86 @@
+"""`./launch.sh check`: what is quick enough to run after every change, on two cores, with the time of each part.
+
+Layout, lint, import contracts, types, and the unit tests that are not marked `slow`. Everything runs to its end, so
+that one look shows all that is wrong; the exit status is 1 if anything was.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+LIMIT = 60
+"""Seconds that all of it may take on two cores that have nothing else to do."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One command and what it checks."""
+
+    title: str
+    command: Sequence[str]
+
+
+def module(title: str, name: str, *arguments: str) -> Part:
+    """What `python -m name` does."""
+    return Part(title, (sys.executable, "-m", name, *arguments))
+
+
+LANES = (
+    (
+        module("format", "ruff", "format", "--check", "."),
+        module("lint", "ruff", "check", "."),
+        Part(
+            "import contracts",
+            (sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"),
+        ),
+        module("types", "mypy"),
+    ),
+    (module("unit tests", "pytest", "tests/unit", "-m", "not slow", "-n", "2", "--ignore=tests/unit/test_layers.py"),),
+)
+"""Lanes run beside each other, the parts of a lane one after the other."""
+
+
+def main() -> int:
+    """Run everything; returns the exit status."""
+    started = time.monotonic()
+    with ThreadPoolExecutor(len(LANES)) as pool:
+        failed = [title for lane in pool.map(run_lane, LANES) for title in lane]
+    seconds = time.monotonic() - started
+    late = f", more than the {LIMIT} s that it should" if seconds > LIMIT else ""
+    print(
+        f"check: {seconds:.1f} s on {os.cpu_count()} cores{late}; {', '.join(failed) + ' FAILED' if failed else 'ok'}"
+    )
+    return 1 if failed else 0
+
+
+def run_lane(parts: Sequence[Part]) -> list[str]:
+    """Titles of what failed."""
+    return [part.title for part in parts if not run(part)]
+
+
+def run(part: Part) -> bool:
+    """Run it and print its time, and what it said if it failed."""
+    started = time.monotonic()
+    done = subprocess.run(
+        part.command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace"
+    )
+    failed = done.returncode != 0
+    said = done.stdout.strip() if failed else ""
+    # One call, so that two lanes do not mix their lines.
+    print(
+        f"{said}\n" * bool(said)
+        + f"{part.title}: {time.monotonic() - started:.1f} s, {'FAILED' if failed else 'ok'}\n",
+        end="",
+        flush=True,
+    )
+    return not failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

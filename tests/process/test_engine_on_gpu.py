@@ -1,0 +1,40 @@
+"""The engine on a GPU, whose driver is answered for (see `fake_cuda`)."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from places import ROOT
+
+from ovi_studio.core.spec import ClipSpec
+from ovi_studio.media import clip_files
+from ovi_studio.queue.model import State
+from ovi_studio.queue.store import Store
+
+SPEC = ClipSpec(prompt="a red ball bounces", variant="tiny", steps=2, seed=7)
+
+
+def test_an_engine_starts_on_a_gpu_and_makes_the_clips_of_the_queue(
+    cuda: Callable[..., Any], tiny_bundle: Path, tmp_path: Path
+) -> None:
+    cards = cuda(24, desktop=True)
+    command = [sys.executable, "-m", "ovi_studio.engine", "--out", str(tmp_path), "--ckpt-dir", str(tiny_bundle)]
+    with closing(Store.open(tmp_path)) as store:
+        job, other = store.add([SPEC, replace(SPEC, seed=8)])
+        engine = subprocess.Popen(command, env=cards.environment, cwd=ROOT, stderr=subprocess.DEVNULL)
+        try:
+            deadline = time.monotonic() + 180
+            while store.ids(states=[State.QUEUED, State.RUNNING]):
+                assert engine.poll() is None, store.paths.log.read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+        finally:
+            engine.terminate()
+            engine.wait()
+        assert [store.get(one).state for one in (job, other)] == [State.DONE, State.DONE]
+        assert clip_files.read_record(store.get(job).clip)["machine"]["device"] == "NVIDIA GeForce RTX 3090"

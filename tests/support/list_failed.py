@@ -1,0 +1,7 @@
+"""Prints the tests that failed when they were last run, one a line, as pytest's cache has them."""
+
+import json
+from pathlib import Path
+
+found = Path(__file__).parents[2] / ".pytest_cache" / "v" / "cache" / "lastfailed"
+print("\n".join(sorted(json.loads(found.read_text(encoding="utf-8")))) if found.is_file() else "")
