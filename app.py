@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from ovi_studio.core.errors import JobError
+from ovi_studio.engine.command import DEFAULT_OUTPUT_DIRECTORY, add_studio_options
 from ovi_studio.media.pictures import MAX_FILE_SIZE
-from ovi_studio.runtime.options import DEFAULT_OUTPUT_DIRECTORY, add_engine_options, maker_options
+from ovi_studio.runtime.options import RuntimeOptions
 
 DEFAULT_PORT = 7860
 LOGIN_VARIABLE = "OVI_STUDIO_LOGIN"
@@ -47,7 +48,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         help=f"who may come in (default: the environment's {LOGIN_VARIABLE}, else made and printed if one is needed)",
     )
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="port to listen on (default: %(default)s)")
-    add_engine_options(parser)
+    add_studio_options(parser)
     parser.add_argument(
         "--engines",
         type=int,
@@ -61,8 +62,6 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         default=_has_screen(),
         help="open a browser (default: if there is a screen)",
     )
-    # For tests.
-    parser.add_argument("--maker", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.listen:
         options.host = _EVERYWHERE
@@ -88,20 +87,21 @@ def login_of(options: argparse.Namespace) -> tuple[str, str, bool] | None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve the page until Ctrl+C."""
-    options = parse_arguments(arguments)
+    try:
+        options = parse_arguments(arguments)
+    except JobError as error:
+        sys.exit(str(error))
     # Before the slow imports, so that the answer comes at once.
     if problem := _port_problem(options.host, options.port):
         sys.exit(problem)
-    from ovi_studio.runtime.runner import DEFAULT_MAKER
     from ovi_studio.services.studio import Studio
 
     try:
         studio = Studio.open(
             options.out,
-            options.ckpt_dir,
+            RuntimeOptions.of(options),
             state=options.state,
-            options=maker_options(options),
-            maker=options.maker or DEFAULT_MAKER,
+            models=options.models,
             engines=options.engines,
         )
         studio.start()

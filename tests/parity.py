@@ -48,6 +48,7 @@ from ovi_studio.models.text_encoder import build_text_encoder
 from ovi_studio.models.transformer import OviTransformer
 from ovi_studio.models.vocoder import Vocoder
 from ovi_studio.runtime.conditioning import TextEmbeddings, first_frame_pixels
+from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.pipeline import Compute, Pipeline
 from ovi_studio.sampling.denoise import Latents
 from ovi_studio.sampling.solvers import advance, build_scheduler, timesteps
@@ -363,7 +364,8 @@ def _build_pipeline(directory: Path, case: dict[str, Tensor], place: Place) -> P
         files={},
         dimensions={"fusion": _read_json(directory / "fusion.config.json")},
     )
-    return Pipeline(variant, models, Compute(place.device, place.dtype, memory=ALL_RESIDENT, compiled=False))
+    options = RuntimeOptions(memory=ALL_RESIDENT, compilation=False)
+    return Pipeline(variant, models, Compute(place.device, place.dtype, options))
 
 
 # Adapters

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from ovi_studio.adapters.changes import Change
+from ovi_studio.adapters.formats.change import Change
 from ovi_studio.core.errors import JobError
 from ovi_studio.distributed.shards import home, local_part, whole, write
 from ovi_studio.models.quantized_linear import quantise_rows

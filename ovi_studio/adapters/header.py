@@ -8,7 +8,7 @@ Every file that is refused gets a sentence of its own.
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,11 +127,6 @@ def read_header(path: Path) -> Header:
     except OSError as error:
         raise JobError(f"{path.name} cannot be read ({error.strerror}); check that it is still there.") from error
     return _parse(path.name, text, size)
-
-
-def parameter_shapes(checkpoint: Iterable[Path]) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every parameter in the safetensors files of a transformer; raises `JobError`."""
-    return {name: info.shape for path in checkpoint for name, info in read_header(path).tensors.items()}
 
 
 def read_peft_config(path: Path) -> PeftConfig:

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ovi_studio.adapters.changes import Change, LowRank
+from ovi_studio.adapters.formats.change import Change, RuntimeChange
 from ovi_studio.adapters.fuse import WeightFuser
 from ovi_studio.adapters.header import AdapterFiles, locate
 from ovi_studio.adapters.match import MatchReport
@@ -188,7 +188,7 @@ class AdapterManager:
             strengths = use.strength(tower_of(parameter)).over(steps)
             if not any(strengths):
                 continue
-            if isinstance(change, LowRank) and self._runs_beside(parameter, strengths):
+            if isinstance(change, RuntimeChange) and self._runs_beside(parameter, strengths):
                 plan.beside.setdefault(parameter.removesuffix(".weight"), []).append(RuntimeLora(change, strengths))
             else:
                 plan.fused.setdefault(parameter, []).append((change, strengths))

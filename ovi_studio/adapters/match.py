@@ -5,34 +5,23 @@ belong to this model is left out with a reason. Nothing matched, half a pair, or
 `JobError`; something matched and something left out is a report that the page shows.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ovi_studio.adapters.groups import (
-    ROLES,
-    Group,
-    Incomplete,
-    Misfit,
-    check_diff,
-    check_loha,
-    check_lokr,
-    check_pair,
-    check_scalars,
-    grouped,
-    short_name,
-)
+from ovi_studio.adapters.formats.dora import MAGNITUDE, check_magnitudes
+from ovi_studio.adapters.formats.format import ALPHA, TUCKER, Format
+from ovi_studio.adapters.formats.group import Group, Incomplete, Misfit
+from ovi_studio.adapters.formats.registry import FORMATS
+from ovi_studio.adapters.groups import grouped
 from ovi_studio.adapters.header import Header
-from ovi_studio.adapters.names import NameMap, Shape, is_linear, plain_name, tower_of, why_unknown
+from ovi_studio.adapters.names import NameMap, is_linear, plain_name, tower_of, why_unknown
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.towers import TOWERS, Tower
 
 _WIDTHS: Mapping[int, str] = {5120: "Wan 14B", 13824: "Wan 14B", 1536: "Wan 1.3B", 8960: "Wan 1.3B"}
 """Widths of the models that people's other adapters are for."""
-
-_PAIR = frozenset({"down", "up"})
-_HADA = frozenset({"hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"})
-_LOKR = frozenset(role for role in ROLES.values() if role.startswith("lokr"))
 
 
 class LeftOut(NamedTuple):
@@ -82,7 +71,7 @@ class MatchReport:
         if self.complete:
             return None
         reasons = {item.reason: item.tensor for item in reversed(self.left_out)}
-        examples = "; ".join(f"{short_name(tensor)} {reason}" for reason, tensor in list(reasons.items())[:4])
+        examples = "; ".join(f"{_short_name(tensor)} {reason}" for reason, tensor in list(reasons.items())[:4])
         return f"{len(self.left_out)} of the file's tensors are left out: {examples}."
 
 
@@ -91,13 +80,19 @@ class PlannedChange:
     """A change of one parameter and the tensors that it is made of."""
 
     parameter: str
-    kind: str
-    """`lora`, `loha`, `lokr` or `diff`."""
+    """Official name."""
+    kind: Format
     layer: str
     """The layer's name in the file, without prefixes."""
     tensors: Mapping[str, str]
     """Role -> name in the file."""
-    rank: int | None = None
+    rank: int | None
+    """By which alpha is divided; None: nothing scales the change."""
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return self.kind.with_dora if MAGNITUDE in self.tensors else self.kind.title
 
 
 @dataclass(frozen=True)
@@ -106,10 +101,6 @@ class Match:
 
     changes: tuple[PlannedChange, ...]
     report: MatchReport
-
-
-_Check = Callable[[Group, Shape], int | None]
-"""Compares a group's shapes with the parameter's; returns the rank."""
 
 
 def match_header(file_name: str, header: Header, names: NameMap) -> Match:
@@ -138,63 +129,34 @@ def match_header(file_name: str, header: Header, names: NameMap) -> Match:
         matched=matched,
         layers=len(groups),
         left_out=tuple(sorted(left_out)),
-        kinds=tuple(sorted({_KIND_NAMES[change.kind, "dora" in change.tensors] for change in changes})),
+        kinds=tuple(sorted({change.title for change in changes})),
         ranks=tuple(sorted({change.rank for change in changes if change.rank is not None})),
     )
     return Match(tuple(changes), report)
-
-
-_KIND_NAMES = {
-    ("lora", False): "LoRA",
-    ("lora", True): "DoRA",
-    ("loha", False): "LoHa",
-    ("loha", True): "LoHa with DoRA",
-    ("lokr", False): "LoKr",
-    ("lokr", True): "LoKr with DoRA",
-    ("diff", False): "difference",
-}
 
 
 def _plan(file_name: str, group: Group, names: NameMap) -> Iterator[PlannedChange]:
     """Every change that a group means; raises `Misfit` if the model has no place for it."""
     if not any(find(group.layer) for find in (names.weight, names.bias, names.modulation)):
         raise Misfit(why_unknown(group.layer))
-    if "mid" in group.roles:
+    if TUCKER in group.roles:
         raise Misfit("is a Tucker decomposition, which is not supported")
-    found = [
-        (_PAIR, "lora", check_pair),
-        (_HADA, "loha", check_loha),
-        (_LOKR, "lokr", check_lokr),
-    ]
-    parts = [part for part in found if part[0] & group.roles.keys()]
-    for roles, kind, check in parts:
-        parameter = names.weight(group.layer)
-        if parameter is None or len(names.shapes[parameter]) < 2:
-            raise Misfit("is a product of matrices for a layer that has no matrix")
-        rank = _checked(file_name, group, names, parameter, check)
-        used = roles | {"alpha", "dora"}
-        yield _planned(parameter, kind, group, used, rank)
-    simple = {"diff": names.weight, "diff_b": names.bias, "diff_m": names.modulation, "up_bias": names.bias}
-    if "up_bias" in group.roles and "down" not in group.roles:
+    kinds = [kind for kind in FORMATS if kind.roles & group.roles.keys()]
+    if not kinds:
         raise Misfit("stands without the tensors that it belongs to")
-    for role in [role for role in simple if role in group.roles]:
-        parameter = simple[role](group.layer)
+    for kind in kinds:
+        parameter = kind.parameter(names, group.layer)
+        if kind.product and (parameter is None or len(names.shapes[parameter]) < 2):
+            raise Misfit("is a product of matrices for a layer that has no matrix")
         if parameter is None:
             raise Misfit("is for a parameter that this layer does not have")
-        _checked(file_name, group, names, parameter, lambda group, shape, role=role: check_diff(group, role, shape))
-        # PEFT's bias of the second half is scaled like the pair itself.
-        scaled_like_pair = {"alpha", "down"} if role == "up_bias" else set()
-        yield _planned(parameter, "diff", group, {role} | scaled_like_pair, None)
-    if not parts and not simple.keys() & group.roles.keys():
-        raise Misfit("stands without the tensors that it belongs to")
+        rank = _checked(file_name, group, names, parameter, kind)
+        used = kind.roles | {ALPHA} | ({MAGNITUDE} if kind.product else set())
+        tensors = {role: key for role, key in group.roles.items() if role in used}
+        yield PlannedChange(parameter, kind, plain_name(group.layer), tensors, rank)
 
 
-def _planned(parameter: str, kind: str, group: Group, roles: Collection[str], rank: int | None) -> PlannedChange:
-    tensors = {role: key for role, key in group.roles.items() if role in roles}
-    return PlannedChange(parameter, kind, plain_name(group.layer), tensors, rank)
-
-
-def _checked(file_name: str, group: Group, names: NameMap, parameter: str, check: _Check) -> int | None:
+def _checked(file_name: str, group: Group, names: NameMap, parameter: str, kind: Format) -> int | None:
     """The rank, if every shape fits the parameter's.
 
     Raises:
@@ -202,12 +164,13 @@ def _checked(file_name: str, group: Group, names: NameMap, parameter: str, check
         Misfit: the shapes do not fit for another reason.
     """
     shape = names.shapes[parameter]
-    check_scalars(file_name, group, shape)
+    _check_alpha(file_name, group)
+    check_magnitudes(group, shape)
     try:
-        return check(group, shape)
+        return kind.check(group, shape)
     except Incomplete as incomplete:
         raise JobError(
-            f"{file_name} holds only a part of its change of {short_name(group.layer)} ({incomplete} is missing); "
+            f"{file_name} holds only a part of its change of {_short_name(group.layer)} ({incomplete} is missing); "
             "download or save it again."
         ) from incomplete
     except Misfit:
@@ -220,6 +183,13 @@ def _checked(file_name: str, group: Group, names: NameMap, parameter: str, check
         raise
 
 
+def _check_alpha(file_name: str, group: Group) -> None:
+    if ALPHA in group.roles and math.prod(group.shape(ALPHA)) != 1:
+        raise JobError(
+            f"{file_name} has an alpha of {_short_name(group.layer)} that is no single number; save it again."
+        )
+
+
 def _own_sizes(names: NameMap) -> set[int]:
     return {size for shape in names.shapes.values() for size in shape}
 
@@ -228,7 +198,7 @@ def _nothing_matched(file_name: str, count: int, left_out: Sequence[LeftOut]) ->
     whole = sum(item.tensor.endswith((".weight", ".bias")) and "lora" not in item.tensor for item in left_out)
     if whole > count / 2:
         return f"{file_name} holds a whole model's weights and no change of them; it belongs to the checkpoints."
-    example = f"{short_name(left_out[0].tensor)} {left_out[0].reason}" if left_out else "it has no tensors"
+    example = f"{_short_name(left_out[0].tensor)} {left_out[0].reason}" if left_out else "it has no tensors"
     return (
         f"{file_name} does not match this model: 0 of its {count} tensors can be used ({example}); "
         "use an adapter for Wan 2.2 5B or for Ovi."
@@ -237,9 +207,9 @@ def _nothing_matched(file_name: str, count: int, left_out: Sequence[LeftOut]) ->
 
 def _refuse_doubles(file_name: str, changes: Iterable[PlannedChange]) -> None:
     """A file that writes one layer under two names would count twice."""
-    seen: set[tuple[str, str]] = set()
+    seen: set[tuple[str, Format]] = set()
     for change in changes:
-        if (change.parameter, change.kind) in seen and change.kind != "diff":
+        if (change.parameter, change.kind) in seen and change.kind.product:
             raise JobError(f"{file_name} changes {change.parameter} twice, under two names; save it again.")
         seen.add((change.parameter, change.kind))
 
@@ -248,3 +218,8 @@ def _tower_match(tower: Tower, changes: Iterable[PlannedChange], names: NameMap)
     own = {change.parameter for change in changes if tower_of(change.parameter) == tower}
     layers = sum(is_linear(name, names.shapes[name]) for name in own)
     return TowerMatch(layers, names.linear_layers(tower), len(own) - layers)
+
+
+def _short_name(name: str) -> str:
+    """A name from a file, short enough for a sentence."""
+    return name if len(name) <= 120 else name[:117] + "..."

@@ -12,7 +12,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ovi_studio.adapters.changes import Change, Changes, Decomposed, Difference, Hadamard, Kronecker, LowRank
+from ovi_studio.adapters.formats.change import Change, Changes
+from ovi_studio.adapters.formats.dora import MAGNITUDE, Decomposed
+from ovi_studio.adapters.formats.format import ALPHA
 from ovi_studio.adapters.header import (
     AdapterFiles,
     Header,
@@ -61,7 +63,7 @@ def read_adapter(path: Path, names: NameMap) -> Adapter:
     match = match_header(path.name, header, names)
     content, digest = _read_bytes(files, header)
     tensors = _Tensors(path.name, content, header)
-    if config is not None and config.dora and not any("dora" in change.tensors for change in match.changes):
+    if config is not None and config.dora and not any(MAGNITUDE in change.tensors for change in match.changes):
         raise JobError(f"{path.name} says that it is a DoRA but holds no magnitudes; save it again.")
     changes: dict[str, list[Change]] = {}
     for planned in match.changes:
@@ -111,43 +113,14 @@ class _Tensors:
 
 
 def _build(planned: PlannedChange, tensors: _Tensors, config: PeftConfig | None) -> Change:
-    roles = planned.tensors
-    if planned.kind == "diff":
-        role = next(role for role in ("diff", "diff_b", "diff_m", "up_bias") if role in roles)
-        scale = _scale(planned, _rank(tensors, roles), tensors, config) if role == "up_bias" else 1.0
-        return Difference(tensors[roles[role]], scale)
-    # LyCORIS scales a Kronecker product only if one of its factors is itself a product.
     scale = 1.0 if planned.rank is None else _scale(planned, planned.rank, tensors, config)
-    change = _BUILDERS[planned.kind](roles, tensors, scale)
-    return Decomposed(change, tensors[roles["dora"]]) if "dora" in roles else change
+    own = {role: tensors[key] for role, key in planned.tensors.items() if role in planned.kind.roles}
+    change = planned.kind.build(own, scale)
+    magnitude = planned.tensors.get(MAGNITUDE)
+    return change if magnitude is None else Decomposed(change, tensors[magnitude])
 
 
 def _scale(planned: PlannedChange, rank: int, tensors: _Tensors, config: PeftConfig | None) -> float:
-    if "alpha" in planned.tensors:
-        return tensors[planned.tensors["alpha"]].item() / rank
+    if ALPHA in planned.tensors:
+        return tensors[planned.tensors[ALPHA]].item() / rank
     return 1.0 if config is None else config.scale(planned.layer, rank)
-
-
-def _rank(tensors: _Tensors, roles: Mapping[str, str]) -> int:
-    return tensors[roles["down"]].shape[0]
-
-
-def _low_rank(roles: Mapping[str, str], tensors: _Tensors, scale: float) -> LowRank:
-    return LowRank(tensors[roles["down"]], tensors[roles["up"]], scale)
-
-
-def _hadamard(roles: Mapping[str, str], tensors: _Tensors, scale: float) -> Hadamard:
-    pairs = [(tensors[roles[f"hada_w{index}_a"]], tensors[roles[f"hada_w{index}_b"]]) for index in (1, 2)]
-    return Hadamard(pairs[0], pairs[1], scale)
-
-
-def _kronecker(roles: Mapping[str, str], tensors: _Tensors, scale: float) -> Kronecker:
-    def factor(index: int) -> tuple[Tensor, ...]:
-        whole = f"lokr_w{index}"
-        names = [whole] if whole in roles else [f"{whole}_a", f"{whole}_b"]
-        return tuple(tensors[roles[name]] for name in names)
-
-    return Kronecker(factor(1), factor(2), scale)
-
-
-_BUILDERS = {"lora": _low_rank, "loha": _hadamard, "lokr": _kronecker}

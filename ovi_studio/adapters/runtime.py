@@ -14,7 +14,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 
-from ovi_studio.adapters.changes import LowRank
+from ovi_studio.adapters.formats.change import RuntimeChange
 from ovi_studio.distributed.shards import home
 
 _CONSTANT = "constant"
@@ -23,7 +23,7 @@ _CONSTANT = "constant"
 class RuntimeLora(NamedTuple):
     """A change that runs beside a layer, with its strength in every step (one entry: the same in all)."""
 
-    change: LowRank
+    change: RuntimeChange
     strengths: tuple[float, ...]
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ovi_studio.adapters.changes import LowRank
+from ovi_studio.adapters.formats.lora import LowRank
 from ovi_studio.adapters.fuse import WeightFuser
 from ovi_studio.adapters.names import is_linear
 from ovi_studio.adapters.runtime import RuntimeAdapters, RuntimeLora

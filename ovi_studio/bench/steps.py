@@ -79,10 +79,10 @@ class Setup:
     @classmethod
     def of(cls, shape: Shape, compute: Compute, *, guided: bool, limit: float | None = None) -> "Setup":
         """As the memory tier has it: that of the limit if there is one, else the one that was asked for, if one was."""
-        tier = find_tier(compute.memory) if compute.memory != AUTO else None
+        tier = find_tier(compute.options.memory) if compute.options.memory != AUTO else None
         if tier is None and limit is not None:
             tier = fitting_tier(limit)
-        asked = None if compute.weights == AUTO else Weights(compute.weights)
+        asked = None if compute.options.weights == AUTO else Weights(compute.options.weights)
         if tier is None:
             return cls(asked or Weights.BF16)
         plan = plan_memory(tier, shape.demand(guided), asked)
@@ -184,8 +184,8 @@ def _built(shape: Shape, compute: Compute, setup: Setup) -> OviTransformer:
             parameter.data = parameter.data.to(compute.dtype)
     home = compute.device if setup.resident is None else torch.device("cpu")
     model = _randomised(model.to_empty(device=home)).eval()
-    model.set_attention(choose_backend(compute.attention, compute.device))
-    if choose_compilation(compute.compiled, compute.device, measured=False):
+    model.set_attention(choose_backend(compute.options.attention, compute.device))
+    if choose_compilation(compute.options.compilation, compute.device, measured=False):
         model.compile_blocks()
     return model
 

@@ -24,21 +24,9 @@ class MemoryFallback:
     sharding: ShardingOptions
     weights: str
 
-    @property
-    def arguments(self) -> str:
-        """For the command line."""
-        return " ".join([*self.sharding.arguments, "--weights", self.weights])
-
     def below(self) -> "MemoryFallback | None":
         """The next one with less on each GPU; None if there is none."""
         return next((fallback for fallback in self._ladder() if fallback._bytes < self._bytes), None)
-
-    def way_down(self, times: int) -> list["MemoryFallback"]:
-        """From this one so many steps down, or as far as it goes; the last one is where that leads."""
-        way = [self]
-        while len(way) <= times and (below := way[-1].below()) is not None:
-            way.append(below)
-        return way
 
     def _ladder(self) -> Iterator["MemoryFallback"]:
         in_host_memory = self.sharding.offloaded

@@ -72,13 +72,6 @@ class ShardingOptions:
     offloaded: bool = False
     """Shards wait in host memory."""
 
-    @property
-    def arguments(self) -> list[str]:
-        """For the command line."""
-        found = [] if self.strategy is None else ["--fsdp-strategy", str(self.strategy)]
-        found += [] if self.resident_blocks is None else ["--resident-blocks", str(self.resident_blocks)]
-        return found + ["--fsdp-offload"] * self.offloaded
-
 
 PLANNED = ShardingOptions()
 

@@ -249,11 +249,6 @@ def fitting_tile(latent_size: tuple[int, int], room: float, limit: int | None = 
 # Host memory
 
 
-def stored_weights(variant: Variant) -> Weights:
-    """The number format of the transformer's file."""
-    return Weights.FP8 if variant.name.endswith("_fp8") else Weights.BF16
-
-
 def own_host_bytes(variant: Variant, weights: Weights, *, streamed: int = 0, on_gpu: bool = True) -> float:
     """Bytes of host memory that loading takes and the system cannot take back: less is the kernel's kill.
 
@@ -267,6 +262,6 @@ def own_host_bytes(variant: Variant, weights: Weights, *, streamed: int = 0, on_
     if not on_gpu:
         width = 2 if weights is Weights.BF16 else 1
         return demand.weight_bytes * width + demand.float32_models
-    converted = weights is not stored_weights(variant)
+    converted = weights is not variant.weights
     transformer = demand.weight_bytes if converted else streamed * demand.block_bytes
     return transformer + (demand.text_encoder if streamed else 0) + demand.codecs

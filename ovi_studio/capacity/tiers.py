@@ -20,7 +20,6 @@ from ovi_studio.capacity.memory import (
     decode_bytes,
     fitting_tile,
     fixed_bytes,
-    stored_weights,
     streamed_resident,
 )
 from ovi_studio.core.errors import JobError
@@ -135,7 +134,7 @@ def default_weights(variant: Variant, tier: Tier) -> Weights:
 
     A file in fp8 is kept as it is: the same numbers as converted when loaded, in half of the memory.
     """
-    return Weights.FP8 if stored_weights(variant) is Weights.FP8 else tier.weights
+    return Weights.FP8 if variant.weights is Weights.FP8 else tier.weights
 
 
 def plan_memory(tier: Tier, demand: Demand, weights: Weights | None = None, *, free: float | None = None) -> MemoryPlan:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ovi_studio.adapters.library import AdapterLibrary, default_adapter_directory
+from ovi_studio.adapters.library import AdapterLibrary
 from ovi_studio.adapters.model_names import model_names
 from ovi_studio.adapters.report import format_library
 from ovi_studio.adapters.sources import fetch_adapters, plan_adapters, shortage
@@ -11,6 +11,7 @@ from ovi_studio.checkpoints.layout import complete_variants, default_variant
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.variants import find_variant, known_variants
 from ovi_studio.queue.paths import StudioPaths
+from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.services.presets import Preset, Presets
 
 __all__ = ["chosen_preset", "chosen_variant", "fetch_adapters", "library_report", "plan_download"]
@@ -18,13 +19,13 @@ __all__ = ["chosen_preset", "chosen_variant", "fetch_adapters", "library_report"
 DEFAULT_OUTPUT_DIRECTORY = Path("outputs")
 
 
-def library_report(adapter_directory: Path | None, variant_name: str, checkpoint_directory: Path) -> str:
+def library_report(variant_name: str, runtime: RuntimeOptions) -> str:
     """Every LoRA file and how it fits the variant, whose weights need not be here; raises `JobError`."""
-    names = model_names(find_variant(variant_name, checkpoint_directory))
-    return format_library(_library(adapter_directory), names)
+    names = model_names(find_variant(variant_name, runtime.checkpoints))
+    return format_library(AdapterLibrary(runtime.adapters), names)
 
 
-def chosen_preset(name: str | None, adapter_directory: Path | None, outputs: Path | None) -> Preset | None:
+def chosen_preset(name: str | None, runtime: RuntimeOptions, outputs: Path | None) -> Preset | None:
     """The preset called `name`, with all that it needs.
 
     Raises `JobError` if there is none, or if an adapter of it is missing, with the command that fetches it.
@@ -32,7 +33,7 @@ def chosen_preset(name: str | None, adapter_directory: Path | None, outputs: Pat
     if name is None:
         return None
     preset = _presets(outputs).get(name)
-    if missing := shortage(preset.stack, preset.sources, _library(adapter_directory)):
+    if missing := shortage(preset.stack, preset.sources, AdapterLibrary(runtime.adapters)):
         remedy = f" Run `python -m ovi_studio download {name}` ({missing.licences})." if missing.sources else ""
         raise JobError(f"The preset {preset.title} cannot be used: {missing.reason}{remedy}")
     return preset
@@ -49,12 +50,12 @@ def chosen_variant(preset: Preset | None, checkpoint_directory: Path) -> str:
     return fitting[0]
 
 
-def plan_download(name: str, adapter_directory: Path | None, checkpoint_directory: Path) -> DownloadPlan:
+def plan_download(name: str, runtime: RuntimeOptions) -> DownloadPlan:
     """What a preset lacks, as the hub describes it; raises `JobError`, also for a name that nothing has."""
-    presets, library = _presets(None), _library(adapter_directory)
+    presets, library = _presets(None), AdapterLibrary(runtime.adapters)
     if name not in presets.names():
         raise JobError(
-            f"There is no model variant {name!r}; choose one of {', '.join(known_variants(checkpoint_directory))}, or "
+            f"There is no model variant {name!r}; choose one of {', '.join(known_variants(runtime.checkpoints))}, or "
             f"one of the presets {', '.join(presets.names())}."
         )
     preset = presets.get(name)
@@ -66,7 +67,3 @@ def plan_download(name: str, adapter_directory: Path | None, checkpoint_director
 
 def _presets(outputs: Path | None) -> Presets:
     return Presets(StudioPaths.of(outputs or DEFAULT_OUTPUT_DIRECTORY).state)
-
-
-def _library(directory: Path | None) -> AdapterLibrary:
-    return AdapterLibrary(directory or default_adapter_directory())

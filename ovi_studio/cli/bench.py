@@ -2,23 +2,22 @@
 
 import argparse
 import time
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ovi_studio.cli.command import Command
+from ovi_studio.cli.progress_bar import step_bar
 from ovi_studio.core.errors import JobError, is_out_of_memory
 from ovi_studio.core.spec import ClipSpec
+from ovi_studio.runtime.options import Group, RuntimeOptions
 
 if TYPE_CHECKING:
     from ovi_studio.runtime.pipeline import Compute
-    from ovi_studio.sampling.denoise import OnStep
 
 GIB = 2**30
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The command's options."""
+def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "shape", nargs="?", default="small", help="small, demo, 704x704_5s, 960x960_5s, 960x960_10s, clip"
     )
@@ -30,16 +29,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resident", type=int, metavar="N", help="blocks that are not streamed (default: the tier's)")
     parser.add_argument("--variant", help="of the clip")
     parser.add_argument("--steps", type=int, default=50, help="of the clip")
+    RuntimeOptions.add_to(parser, Group.COMPUTING, only=["checkpoint_directory"])
 
 
-def run(
-    options: argparse.Namespace, checkpoints: Path, compute: "Compute", progress_bar: Callable[[], "OnStep"]
-) -> int:
-    """Measure and print; returns the exit status. Raises `JobError` for what cannot be measured here."""
+def _run(options: argparse.Namespace) -> int:
+    from ovi_studio.runtime.pipeline import Compute
+
+    runtime = RuntimeOptions.of(options)
     try:
         if options.shape == "clip":
-            return _run_clip(options, checkpoints, compute, progress_bar())
-        return _run_shape(options, compute)
+            return _run_clip(options, runtime)
+        return _run_shape(options, Compute.of(runtime))
     except Exception as error:
         if not is_out_of_memory(error):
             raise
@@ -69,17 +69,19 @@ def _run_shape(options: argparse.Namespace, compute: "Compute") -> int:
     return 0
 
 
-def _run_clip(options: argparse.Namespace, checkpoints: Path, compute: "Compute", on_step: "OnStep") -> int:
+def _run_clip(options: argparse.Namespace, runtime: RuntimeOptions) -> int:
     from ovi_studio.bench.steps import peak_memory
     from ovi_studio.checkpoints.layout import default_variant, require
-    from ovi_studio.runtime.pipeline import Pipeline
+    from ovi_studio.runtime.pipeline import Compute, Pipeline
 
-    variant = options.variant or default_variant(checkpoints)
+    compute = Compute.of(runtime)
+    variant = options.variant or default_variant(runtime.checkpoints)
     start = time.perf_counter()
-    pipeline = Pipeline.load(require(variant, checkpoints), compute)
+    pipeline = Pipeline.load(require(variant, runtime.checkpoints), compute)
     loaded = time.perf_counter()
     spec = ClipSpec(prompt="a red ball bounces on a green floor", variant=variant, steps=options.steps)
-    clip = pipeline(spec, on_step)
+    bar = step_bar()
+    clip = pipeline(spec, lambda step: bar(step.index, step.total))
     seconds = {"load": round(loaded - start, 3), **clip.record["seconds"]}
     phases = ", ".join(f"{name.replace('_', ' ')} {value:.2f} s" for name, value in seconds.items())
     total = sum(seconds.values())
@@ -87,3 +89,6 @@ def _run_clip(options: argparse.Namespace, checkpoints: Path, compute: "Compute"
     print(f"{variant}, {options.steps} steps, {compute.dtype} on {compute.device}: {total:.2f} s ({phases}), ", end="")
     print(f"{seconds['denoise'] / options.steps:.3f} s a step, peak memory {peak:.2f} GiB")
     return 0
+
+
+COMMAND = Command("bench", "measure a forward pass of a named shape, or a whole clip", _add_options, _run)

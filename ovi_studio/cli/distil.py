@@ -7,23 +7,18 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from ovi_studio.checkpoints.layout import default_checkpoint_directory
+from ovi_studio.cli.command import Command
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.spec import format_timesteps, parse_timesteps
 from ovi_studio.core.variants import Part
+from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.training.shortage import lighter_training, shortage_said
 
 HELD_OUT = 16
 """Trajectories that are not trained on, to measure by; at most a fifth of all."""
 
 
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = commands.add_parser(
-        "distil",
-        help="train a lightning adapter: few steps, one pass each",
-        description="The model with guidance and many steps is the teacher; the same model with an adapter learns to "
-        "follow it in few steps of one pass. First trajectories are computed, then the adapter is trained on them.",
-    )
+def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--variant", required=True)
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.safetensors")
     parser.add_argument("--prompts", type=Path, metavar="FILE.txt", help="one a line (default for demo: its captions)")
@@ -44,11 +39,10 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--part", metavar="I/N", help="only compute trajectories, this process's share of N")
     parser.add_argument("--work", type=Path, help="trajectories and checkpoints (default: outputs/training/NAME)")
-    parser.add_argument("--ckpt-dir", type=Path, help="checkpoints (default: $OVI_CKPT_DIR or ckpts)")
-    parser.set_defaults(run=run)
+    RuntimeOptions.add_to(parser, only=["checkpoint_directory"])
 
 
-def run(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace) -> int:
     """Compute trajectories, train on them, write the adapter, and say how near it comes to its teacher."""
     if options.out.suffix != ".safetensors":
         raise JobError("An adapter's file name ends in .safetensors.")
@@ -60,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
     from ovi_studio.training.prepare import Studio, Wanted, claim
     from ovi_studio.training.trajectories import Teacher, write_trajectories
 
-    checkpoints = options.ckpt_dir or default_checkpoint_directory()
+    checkpoints = RuntimeOptions.of(options).checkpoints
     Wanted(
         variant=options.variant,
         checkpoint_directory=checkpoints,
@@ -198,3 +192,13 @@ def _progress(what: str) -> Callable[[int, int], None]:
             bar[0].close()
 
     return on_done
+
+
+COMMAND = Command(
+    "distil",
+    "train a lightning adapter: few steps, one pass each",
+    _add_options,
+    _run,
+    description="The model with guidance and many steps is the teacher; the same model with an adapter learns to "
+    "follow it in few steps of one pass. First trajectories are computed, then the adapter is trained on them.",
+)

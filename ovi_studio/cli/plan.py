@@ -1,24 +1,24 @@
 """`python -m ovi_studio plan`: what several GPUs would do, for GPUs that need not be here. Imports no torch."""
 
 import argparse
-from pathlib import Path
 
 from ovi_studio.capacity.arithmetic import LINKS
 from ovi_studio.capacity.budget import GIB
 from ovi_studio.capacity.layouts import Gpus, Wish, choose
 from ovi_studio.capacity.memory import Demand
 from ovi_studio.capacity.plan_text import describe, format_gpus, title
+from ovi_studio.cli.command import Command
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.sizes import snap_size
 from ovi_studio.core.spec import parse_size
 from ovi_studio.core.variants import find_variant
 from ovi_studio.core.weight_formats import Weights
+from ovi_studio.runtime.options import RuntimeOptions
 
 _HEADINGS = {Wish.LATENCY: "This clip sooner", Wish.THROUGHPUT: "The queue sooner"}
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The command's options."""
+def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gpus", type=int, required=True, help="how many GPUs")
     parser.add_argument("--vram", type=float, default=24, help="GB of memory of each (default: %(default)s)")
     parser.add_argument("--link", choices=LINKS, default="pcie4", help="between them (default: %(default)s)")
@@ -30,13 +30,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-guidance", action="store_true", help="one pass a step, as with lightning adapters")
     parser.add_argument("--wish", choices=[*Wish], help="what is to be done sooner (default: both are shown)")
+    RuntimeOptions.add_to(parser, only=["checkpoint_directory"])
 
 
-def run(options: argparse.Namespace, checkpoints: Path) -> int:
-    """Print the plan for each wish; returns the exit status."""
+def _run(options: argparse.Namespace) -> int:
     if options.vram <= 0 or options.tflops <= 0:
         raise JobError("Memory and operations of the GPUs must be more than nothing.")
-    variant = find_variant(options.variant, checkpoints)
+    variant = find_variant(options.variant, RuntimeOptions.of(options).checkpoints)
     size = snap_size(*(options.size or variant.default_size), variant.pixel_area)
     demand = Demand.of(variant, size, guided=not options.no_guidance, weights=options.weights)
     gpus = Gpus.sold_with(options.gpus, options.vram * GIB, link=LINKS[options.link], rate=options.tflops * 1e12)
@@ -48,3 +48,6 @@ def run(options: argparse.Namespace, checkpoints: Path) -> int:
         for sentence in describe(plan):
             print(f"  {sentence}")
     return 0
+
+
+COMMAND = Command("plan", "say how several GPUs would make a clip, and what it would cost", _add_options, _run)

@@ -1,4 +1,4 @@
-"""`python -m ovi_studio train-lora` and `train`: from a folder of clips to an adapter, or to whole new weights."""
+"""`python -m ovi_studio train-lora`: from a folder of clips to an adapter."""
 
 import argparse
 import dataclasses
@@ -6,80 +6,30 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ovi_studio.checkpoints.layout import default_checkpoint_directory
-from ovi_studio.core.errors import JobError
-from ovi_studio.core.spec import ClipSpec, parse_size
-from ovi_studio.distributed.launch import launch_if_several
-from ovi_studio.distributed.ranks import launched
-from ovi_studio.training.settings import FlowSettings, TrainSettings
-from ovi_studio.training.shortage import lighter_training, shortage_said
+from ovi_studio.cli.command import Command
+from ovi_studio.cli.training import add_training_options, run_training
+from ovi_studio.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     from ovi_studio.training.cache import LatentDataset
-    from ovi_studio.training.lora import LoraSettings
-    from ovi_studio.training.prepare import Studio, Wanted
+    from ovi_studio.training.prepare import Studio
 
 _LAYERS = ("attention", "fusion", "ffn")
 _TOWERS = ("video", "audio")
-DEFAULT_MINUTES = 60.0
 
 
-def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    lora = commands.add_parser(
-        "train-lora",
-        help="train an adapter on a folder of clips",
-        description="Each clip needs a .txt of the same name with its caption (more lines are more captions). Clips "
-        "are encoded once; training then goes on until its time is over. SIGTERM or Ctrl+C end it in order.",
-    )
-    _add_shared(lora)
-    lora.add_argument("--rank", type=int, default=16)
-    lora.add_argument("--alpha", type=float, help="the change is scaled by alpha / rank (default: by 1)")
-    lora.add_argument("--layers", nargs="+", choices=_LAYERS, default=list(_LAYERS))
-    lora.add_argument("--towers", nargs="+", choices=_TOWERS, default=list(_TOWERS))
-    lora.add_argument("--from", dest="start", type=Path, metavar="FILE", help="begin with this adapter's weights")
-    lora.add_argument("--title", help="for people (default: the file's name)")
-    lora.add_argument("--licence", default="", help="that you give the adapter")
-    lora.set_defaults(run=_train_lora)
-
-    whole = commands.add_parser(
-        "train",
-        help="train all weights of a variant on a folder of clips",
-        description="As train-lora, but of every weight; writes the transformer's weights under their official names.",
-    )
-    _add_shared(whole)
-    whole.add_argument("--muon", type=float, metavar="RATE", help="learning rate of Muon for the blocks' matrices")
-    whole.set_defaults(run=_train_whole)
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    add_training_options(parser)
+    parser.add_argument("--rank", type=int, default=16)
+    parser.add_argument("--alpha", type=float, help="the change is scaled by alpha / rank (default: by 1)")
+    parser.add_argument("--layers", nargs="+", choices=_LAYERS, default=list(_LAYERS))
+    parser.add_argument("--towers", nargs="+", choices=_TOWERS, default=list(_TOWERS))
+    parser.add_argument("--from", dest="start", type=Path, metavar="FILE", help="begin with this adapter's weights")
+    parser.add_argument("--title", help="for people (default: the file's name)")
+    parser.add_argument("--licence", default="", help="that you give the adapter")
 
 
-def _add_shared(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, metavar="DIR", help="clips and captions")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.safetensors")
-    parser.add_argument("--variant", required=True)
-    parser.add_argument("--trigger", default="", help="words put in front of captions that do not hold them")
-    parser.add_argument("--size", type=parse_size, metavar="HEIGHTxWIDTH", help="scaled to the variant's pixel area")
-    length = parser.add_mutually_exclusive_group()
-    length.add_argument("--minutes", type=float, help=f"of training (default: {DEFAULT_MINUTES:g})")
-    length.add_argument("--steps", type=int)
-    parser.add_argument("--batch-size", type=int, default=1)
-    parser.add_argument("--accumulation", type=int, default=1, help="forward passes a step")
-    parser.add_argument("--learning-rate", type=float, help="of AdamW (default: by the model's width)")
-    parser.add_argument("--shift", type=float, default=5.0, help="of the noise levels, as when clips are made")
-    parser.add_argument("--first-frame", type=float, default=0.1, help="part of the batches with a given first frame")
-    parser.add_argument("--caption-dropout", type=float, default=0.1)
-    parser.add_argument("--gradient-checkpointing", action="store_true", help="less memory, a third slower")
-    parser.add_argument("--compile", action="store_true", help="compile the blocks: slow start, then faster")
-    parser.add_argument("--gpus", type=int, default=1, help="divide weights and state over several (FSDP)")
-    parser.add_argument("--sample-prompt", action="append", default=[], help="make this clip at every checkpoint")
-    parser.add_argument("--sample-steps", type=int, default=20)
-    parser.add_argument("--checkpoint-minutes", type=float, default=10.0)
-    parser.add_argument("--encode-only", action="store_true", help="only encode the clips, then stop")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in the work folder")
-    parser.add_argument("--work", type=Path, help="encoded clips, checkpoints (default: outputs/training/NAME)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--ckpt-dir", type=Path, help="checkpoints (default: $OVI_CKPT_DIR or ckpts)")
-
-
-def _train_lora(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace) -> int:
     from ovi_studio.training.lora import LoraCard, LoraSettings, add_lora, fill_lora, save_lora
 
     lora = LoraSettings(
@@ -101,160 +51,14 @@ def _train_lora(options: argparse.Namespace) -> int:
         )
         return lambda weights, _: save_lora(weights, options.out, lora, card)
 
-    return _run(options, start, lora, rate=1.0)
+    return run_training(options, start, lora, rate=1.0)
 
 
-def _train_whole(options: argparse.Namespace) -> int:
-    from ovi_studio.training.trainer import save_weights
-
-    def start(studio: "Studio", dataset: "LatentDataset", settings: TrainSettings) -> Callable[..., None]:
-        studio.models.transformer.float().requires_grad_(True)
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        return lambda weights, _: save_weights(weights, options.out)
-
-    # Whole weights need smaller steps than an adapter that begins at nothing.
-    return _run(options, start, None, rate=0.1)
-
-
-def _run(
-    options: argparse.Namespace,
-    start: Callable[..., Callable[..., None]],
-    lora: "LoraSettings | None",
-    rate: float,
-) -> int:
-    """Encode, train, write; `start` makes the transformer trainable and returns what writes the result."""
-    if options.out.suffix != ".safetensors":
-        raise JobError("The result's file name ends in .safetensors.")
-    work = options.work or Path("outputs") / "training" / options.out.stem
-
-    from ovi_studio.models.compilation import choose_compilation
-    from ovi_studio.models.device import compute_device
-    from ovi_studio.training.cache import SELECTION, LatentDataset, read_selection, write_selection
-    from ovi_studio.training.prepare import Studio, is_leader
-    from ovi_studio.training.trainer import CHECKPOINT, train
-
-    if (work / "run" / CHECKPOINT).is_file() and not options.resume:
-        raise JobError(f"{work} holds a run already; go on with --resume, choose another --work, or delete it.")
-    if options.gpus > 1 and options.sample_prompt:
-        raise JobError("Sample clips cannot be made while the model is divided over several GPUs; leave them out.")
-    checkpoints = options.ckpt_dir or default_checkpoint_directory()
-    if not launched():
-        _wanted(options, lora, checkpoints).require_memory(encode_only=options.encode_only)
-        choose_compilation(options.compile or False, compute_device(), measured=False)
-    studio = Studio.load(options.variant, checkpoints)
-    if not launched():
-        with shortage_said("clips were encoded", lambda: "close other programs that use it; what is encoded is kept"):
-            names = _encode(options, studio, work / "clips")
-            write_selection(work / SELECTION, names, studio.unconditional())
-        if options.encode_only:
-            return 0
-        # The same command again, on every rank; what it is trained on is there by then.
-        launch_if_several(options.gpus, "ovi_studio", options.arguments)
-    names, unconditional = read_selection(work / SELECTION)
-    settings = _settings(options, studio, rate)
-    dataset = LatentDataset(work / "clips", names)
-    with shortage_said("training", lambda: _what_to_change(options, work / "run" / CHECKPOINT)):
-        export = start(studio, dataset, settings)
-        train(
-            studio.models.transformer,
-            dataset,
-            unconditional,
-            settings,
-            work / "run",
-            export=export,
-            on_checkpoint=_sampler(options, studio, work / "samples") if options.sample_prompt else None,
-        )
-    if is_leader():
-        print(f"Wrote {options.out}.")
-    return 0
-
-
-def _what_to_change(options: argparse.Namespace, checkpoint: Path) -> str:
-    """For a run that lacked memory."""
-    from ovi_studio.training.prepare import find_machine
-
-    lighter = [] if options.gradient_checkpointing else ["--gradient-checkpointing"]
-    if options.batch_size > 1:
-        lighter.append(f"--batch-size {options.batch_size // 2}")
-    more = [count for count in find_machine(options.gpus).gpu_counts if count > options.gpus]
-    lighter += [f"--gpus {count}" for count in more[:1]]
-    kept = checkpoint.is_file()
-    return lighter_training(lighter, "go on from its last checkpoint with --resume" if kept else "begin again")
-
-
-def _wanted(options: argparse.Namespace, lora: "LoraSettings | None", checkpoints: Path) -> "Wanted":
-    from ovi_studio.training.prepare import Wanted
-
-    return Wanted(
-        variant=options.variant,
-        checkpoint_directory=checkpoints,
-        lora=lora,
-        batch_size=options.batch_size,
-        size=options.size,
-        checkpointed=options.gradient_checkpointing,
-        gpus=options.gpus,
-        sampled=bool(options.sample_prompt),
-    )
-
-
-def _encode(options: argparse.Namespace, studio: "Studio", cache: Path) -> list[str]:
-    """Names of the samples; says which clips are left out and why."""
-    from tqdm import tqdm
-
-    from ovi_studio.core.sizes import snap_size
-    from ovi_studio.training.clips import encode_folder
-
-    size = snap_size(*(options.size or studio.variant.default_size), studio.variant.pixel_area)
-    with tqdm(unit="clip", disable=None) as bar:
-
-        def on_done(done: int, of: int) -> None:
-            bar.total = of
-            bar.update(done - bar.n)
-
-        encoded = encode_folder(options.folder, cache, studio, size, options.trigger, on_done)
-    for skipped in encoded.skipped:
-        print(f"left out: {skipped.reason}")
-    print(f"{len(encoded.names)} clips, {encoded.reused} of them encoded before, {len(encoded.skipped)} left out.")
-    return list(encoded.names)
-
-
-def _settings(options: argparse.Namespace, studio: "Studio", rate: float) -> TrainSettings:
-    return TrainSettings(
-        steps=options.steps,
-        minutes=None if options.steps is not None else options.minutes or DEFAULT_MINUTES,
-        batch_size=options.batch_size,
-        accumulation=options.accumulation,
-        learning_rate=options.learning_rate or rate * studio.default_rate,
-        muon_learning_rate=getattr(options, "muon", None),
-        flow=FlowSettings(
-            shift=options.shift, first_frame=options.first_frame, caption_dropout=options.caption_dropout
-        ),
-        precision=studio.precision,
-        gradient_checkpointing=options.gradient_checkpointing,
-        compiled=options.compile,
-        sharded=options.gpus > 1,
-        checkpoint_minutes=options.checkpoint_minutes,
-        seed=options.seed,
-    )
-
-
-def _sampler(options: argparse.Namespace, studio: "Studio", folder: Path) -> Callable[[int], None]:
-    """Makes the sample prompts' clips with the weights as they are; steps stand in the files' names."""
-    from ovi_studio.media.clip_files import write_clip
-    from ovi_studio.runtime.pipeline import Pipeline
-
-    def sample(step: int) -> None:
-        transformer = studio.models.transformer
-        # It waits at home like the other models. The optimizer holds its parameters, not where their data is.
-        transformer.to("cpu")
-        try:
-            pipeline = Pipeline(studio.variant, studio.models, studio.sampling_compute())
-            for number, prompt in enumerate(options.sample_prompt):
-                spec = ClipSpec(
-                    prompt=prompt, variant=studio.variant.name, steps=options.sample_steps, seed=options.seed
-                )
-                print(f"sample: {write_clip(pipeline(spec), folder, f'step_{step:06}_{number}')}", flush=True)
-        finally:
-            transformer.to(studio.device).train()
-
-    return sample
+COMMAND = Command(
+    "train-lora",
+    "train an adapter on a folder of clips",
+    _add_options,
+    _run,
+    description="Each clip needs a .txt of the same name with its caption (more lines are more captions). Clips "
+    "are encoded once; training then goes on until its time is over. SIGTERM or Ctrl+C end it in order.",
+)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ovi_studio.core.prompts import MAX_PROMPT_LENGTH, AudioTag, format_prompt
+from ovi_studio.core.prompts import MAX_PROMPT_LENGTH, AudioTag
 
 CALM_PACE = 2.5
 """Words a second. A rule of thumb: English is read aloud at 150 to 160 words a minute (audio books), which is 2.5 to
@@ -63,10 +63,6 @@ class PromptParts:
     audio: str
     """The audio description without its tag; empty if there is none."""
 
-    def join(self, tag: AudioTag) -> str:
-        """The prompt for a variant with this tag."""
-        return join_prompt(self.scene, self.audio, tag)
-
 
 class Pace(StrEnum):
     """How fast people would have to speak."""
@@ -88,8 +84,9 @@ class SpeechPace:
     """A sentence for people."""
 
     @property
-    def words_per_second(self) -> float:
-        return self.words / self.seconds
+    def severity(self) -> Severity | None:
+        """How much it matters; None if people can speak that calmly."""
+        return {Pace.FAST: Severity.WARNING, Pace.TOO_MUCH: Severity.ERROR}.get(self.pace)
 
 
 def parse_prompt(prompt: str) -> PromptParts:
@@ -144,11 +141,11 @@ def check_prompt(prompt: str, tag: AudioTag) -> list[Finding]:
     return sorted(findings, key=lambda finding: (finding.start, finding.end))
 
 
-def characters_left(prompt: str, tag: AudioTag | None = None) -> int:
-    """How much may still be written; negative if it is too much. With a tag, as it will be once that is converted."""
-    if tag is not None and len(prompt) <= MAX_PROMPT_LENGTH:
-        return MAX_PROMPT_LENGTH - max(len(prompt), len(format_prompt(prompt, tag)))
-    return MAX_PROMPT_LENGTH - len(prompt)
+def prompt_warnings(prompt: str, tag: AudioTag, seconds: float) -> tuple[str, ...]:
+    """Sentences that are worth reading before a clip of `seconds` is made from a prompt; hints are left out."""
+    findings = [finding.text for finding in check_prompt(prompt, tag) if finding.severity is not Severity.HINT]
+    pace = speech_pace(prompt, seconds)
+    return (*findings, f"Speech: {pace.text}") if pace.severity else tuple(findings)
 
 
 def speech_pace(speech: str | Sequence[str], seconds: float) -> SpeechPace:

@@ -16,6 +16,8 @@ ASPECT_RATIOS = {
     "21:9": (9, 21),
 }
 """Name (width:height, as people write it) -> (height, width) in arbitrary units."""
+OWN_SIZE = "own size"
+"""Stands for the default size of a variant where that has none of the common ratios."""
 
 
 def snap_size(height: int, width: int, area: int) -> tuple[int, int]:
@@ -29,6 +31,18 @@ def snap_size(height: int, width: int, area: int) -> tuple[int, int]:
 
 def _nearest_side(length: int) -> int:
     return max(SIDE, round(length / SIDE) * SIDE)
+
+
+def named_sizes(default: tuple[int, int], area: int) -> dict[str, tuple[int, int]]:
+    """Aspect ratio -> the (height, width) that a clip of a variant then has; its default size is among them.
+
+    Args:
+        default: (height, width) of the variant.
+        area: pixels of the variant.
+    """
+    sizes = {name: snap_size(*ratio, area) for name, ratio in ASPECT_RATIOS.items()}
+    own = snap_size(*default, area)
+    return sizes if own in sizes.values() else {OWN_SIZE: own, **sizes}
 
 
 def picture_size(height: int, width: int, area: int) -> tuple[int, int]:

@@ -10,17 +10,15 @@ import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from ovi_studio.core.adapter_stack import Stack, parse_stack, stack_to_json
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.prompt_tags import read_tags
 from ovi_studio.core.prompts import MAX_PROMPT_LENGTH
 from ovi_studio.core.sizes import picture_size, snap_size
+from ovi_studio.core.solvers import find_solver
 from ovi_studio.core.variants import Variant
-
-Solver = Literal["unipc", "euler", "dpm++", "restart"]
-SOLVERS: tuple[Solver, ...] = get_args(Solver)
 
 MAX_STEPS = 1000
 MAX_SEED = 2**63 - 1
@@ -47,7 +45,8 @@ class ClipSpec:
     size: tuple[int, int] | None = None
     """(height, width), scaled to the variant's pixel area; None is the variant's own size."""
     steps: int = 50
-    solver: Solver = "unipc"
+    solver: str = "unipc"
+    """A name of `core.solvers`."""
     shift: float = 5.0
     """Moves the sigma grid towards noise; larger for larger clips. Explicit timesteps are not moved."""
     timesteps: tuple[float, ...] | None = None
@@ -66,7 +65,7 @@ class ClipSpec:
 
     def __post_init__(self) -> None:
         _check_prompts(self)
-        _check(self.solver in SOLVERS, f"Solver {self.solver!r} is not known; choose one of {', '.join(SOLVERS)}.")
+        find_solver(self.solver)
         _check_range("steps", self.steps, 1, MAX_STEPS)
         _check_range("seed", self.seed, 0, MAX_SEED)
         _check_range("shift", self.shift, 0.01, MAX_SHIFT)
@@ -91,11 +90,6 @@ class ClipSpec:
     def with_settings(self, settings: Mapping[str, Any]) -> "ClipSpec":
         """The same clip with other settings (see `merge_settings`); raises `JobError`."""
         return ClipSpec.from_dict(merge_settings(self.to_dict(), settings))
-
-    def with_prompt(self, prompt: str) -> "ClipSpec":
-        """The same clip with another prompt, whose tags add adapters to its own; raises `JobError`."""
-        text, tagged = read_tags(prompt)
-        return dataclasses.replace(self, prompt=text, adapters=self.adapters + tagged)
 
     def with_stack(self, stack: Stack) -> "ClipSpec":
         """The same clip with this in place of `stack`, which has as many adapters."""

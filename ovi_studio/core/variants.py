@@ -14,6 +14,7 @@ from typing import Any
 
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.prompts import AudioTag
+from ovi_studio.core.weight_formats import Weights
 
 FRAME_RATE = 24
 SAMPLE_RATE = 16_000
@@ -73,6 +74,8 @@ class Variant:
     files: Mapping[Part, tuple[HubFile, ...]] = field(repr=False)
     dimensions: Mapping[str, Any] = field(repr=False)
     """Of every model, in the shape of the official configuration files."""
+    weights: Weights = Weights.BF16
+    """As the transformer's file has them."""
     slg_layer: int = 11
     root: Path | None = None
     """Where the files are, if the variant is a bundle; else they are looked for in the checkpoint directory."""
@@ -117,6 +120,7 @@ def _published(
     side: int,
     default_size: tuple[int, int],
     tag: AudioTag,
+    weights: Weights = Weights.BF16,
 ) -> Variant:
     return Variant(
         name=name,
@@ -128,6 +132,7 @@ def _published(
         audio_tag=tag,
         files={Part.TRANSFORMER: (checkpoint,), **_shared_files()},
         dimensions=json.loads((_PACKAGE / "models" / "ovi.json").read_text()),
+        weights=weights,
     )
 
 
@@ -176,6 +181,7 @@ def published_variants() -> Mapping[str, Variant]:
             side=720,
             default_size=(512, 992),
             tag=AudioTag.AUDCAP,
+            weights=Weights.FP8,
         ),
     ]
     return {variant.name: variant for variant in variants}
@@ -199,6 +205,7 @@ def read_bundle(root: Path) -> Variant:
             audio_tag=AudioTag(entries["audio_tag"]),
             files=_bundle_files(entries["licence"]),
             dimensions=entries["dimensions"],
+            weights=Weights(entries.get("weights", Weights.BF16)),
             slg_layer=int(entries["slg_layer"]),
             root=root,
         )

@@ -29,6 +29,7 @@ from ovi_studio.demo.captions import caption
 from ovi_studio.demo.judges import Measurement, judge, keeps_first_frame, measure
 from ovi_studio.demo.scenes import Motion, Scene, draw_scene, render
 from ovi_studio.media.clip_files import write_clip
+from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.pipeline import Compute, Pipeline
 from ovi_studio.services.presets import SHIPPED, Presets
 
@@ -102,7 +103,7 @@ def tasks(count: int = PROMPTS, seeds: int = SEEDS, part: tuple[int, int] = (1, 
 def load(bundle: Path) -> Pipeline:
     """The pipeline of a bundle, its models on the device; raises `JobError` if it is not complete."""
     # They are small, and the check of the codecs uses them one by one.
-    return Pipeline.load(_inventory(bundle), Compute.default(memory=ALL_RESIDENT))
+    return Pipeline.load(_inventory(bundle), Compute.of(RuntimeOptions(memory=ALL_RESIDENT)))
 
 
 class Evaluation:

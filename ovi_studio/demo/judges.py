@@ -5,7 +5,6 @@ told is None and never right. Nothing here imports torch.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -14,7 +13,6 @@ from ovi_studio.demo import motions, scenes
 from ovi_studio.demo.hearing import Hearing, Noise, listen, semitones
 from ovi_studio.demo.scenes import Background, Colour, Motion, Scene, Shape, Sound
 from ovi_studio.demo.seeing import PRESENCE, look
-from ovi_studio.media.clip_files import read_frames, read_samples
 
 IN_SYNC = 0.08
 """Seconds between a visible and an audible impact that are one."""
@@ -84,11 +82,6 @@ def measure(frames: np.ndarray, samples: np.ndarray) -> Measurement:
         visible_impacts=motions.contacts(seen.centres),
         audible_impacts=heard.hits,
     )
-
-
-def measure_clip(path: str | Path) -> Measurement:
-    """Measure an mp4 of this app; raises `JobError` if it cannot be read."""
-    return measure(read_frames(path), read_samples(path))
 
 
 def judge(measured: Measurement, scene: Scene) -> Verdict:

@@ -4,14 +4,13 @@ The process that was asked becomes the launcher, which starts one process a GPU 
 others by the environment (`ranks`). Without a GPU the ranks share the CPU, which is good for tests alone.
 """
 
-import argparse
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ovi_studio.capacity.layouts import MAX_GPUS, ShardingOptions, Strategy, sharing_counts
+from ovi_studio.capacity.layouts import MAX_GPUS, sharing_counts
 from ovi_studio.core.errors import JobError
 from ovi_studio.distributed.ranks import launched
 
@@ -29,29 +28,6 @@ def launch_command(ranks: int, module: str, arguments: Sequence[str]) -> list[st
     # Port 0: any free one, since two engines may run on one machine.
     launcher += ["--num_processes", str(ranks), "--main_process_port", "0", "--module", module]
     return [*launcher, *arguments]
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of every command that makes clips."""
-    parser.add_argument("--gpus", type=int, help="GPUs that make a clip together (default: all that can share one)")
-    parser.add_argument(
-        "--fsdp-strategy",
-        type=str.upper,
-        choices=[*Strategy],
-        help="how the weights lie on several GPUs (default: by the plan, see docs/parallel.md)",
-    )
-    parser.add_argument(
-        "--resident-blocks", type=int, help="blocks that stay gathered on each GPU (default: what fits)"
-    )
-    parser.add_argument("--fsdp-offload", action="store_true", help="let each GPU's share wait in host memory")
-
-
-def sharding_wish(options: argparse.Namespace) -> ShardingOptions:
-    """What the options say about the weights; raises `JobError` for what cannot be."""
-    if options.resident_blocks is not None and options.resident_blocks < 0:
-        raise JobError(f"The number of resident blocks must be 0 or more, not {options.resident_blocks}.")
-    strategy = None if options.fsdp_strategy is None else Strategy(options.fsdp_strategy)
-    return ShardingOptions(strategy, options.resident_blocks, options.fsdp_offload)
 
 
 def launch_if_several(gpus: int | None, module: str, arguments: Sequence[str]) -> None:

@@ -22,12 +22,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ovi_studio.capacity.advice import shortage_advice, stepped_down
-from ovi_studio.capacity.fallback import MemoryFallback
-from ovi_studio.capacity.tiers import Tier, tier_below
 from ovi_studio.checkpoints.layout import complete_variants
-from ovi_studio.core.allocator import free_unused_memory
-from ovi_studio.core.errors import JobError, Stopped, is_out_of_memory
+from ovi_studio.core.errors import JobError, Stopped
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.variants import Variant, known_variants
 from ovi_studio.distributed.ranks import join_ranks, launched
@@ -43,10 +39,11 @@ from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.queue.recovery import recover_dead
 from ovi_studio.queue.store import FALLBACK_LEVEL, PAUSED, Store, steps_down
 from ovi_studio.queue.work import EngineSession
-from ovi_studio.runtime.leader import LeaderRunner, run_follower, run_leader
+from ovi_studio.runtime.clip_runner import OVI_MODELS, ClipRunner
+from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.preview import Previewer
-from ovi_studio.runtime.runner import DEFAULT_MAKER, Maker, MakerOptions, TieredMaker, build_maker
 from ovi_studio.runtime.settings import read_settings
+from ovi_studio.runtime.way_down import StepDown, made_with_less, shortage_advice, steps_below_sharding
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,21 +59,21 @@ log = logging.getLogger(__name__)
 
 def run(
     paths: StudioPaths,
-    options: MakerOptions,
+    options: RuntimeOptions,
     *,
-    maker: str = DEFAULT_MAKER,
+    models: str = OVI_MODELS,
     owner: str | None = None,
     supervised: bool = False,
 ) -> None:
     """Serve the queue until asked to end.
 
     Args:
-        maker: `module:factory` of what makes the clips.
+        models: `module:class` of where models come from.
         owner: name in the store, unique; drawn unless given.
         supervised: started by a supervisor, so that the log is all it writes.
     """
     if launched() and not join_ranks().leads:
-        run_follower(build_maker(maker, _chosen(options, Database(paths))))
+        _runner(options, Database(paths), models).follow()
         return
     paths.prepare()
     owner = owner or f"engine-{secrets.token_hex(4)}"
@@ -86,21 +83,28 @@ def run(
     try:
         database = Database(paths)
         recover_dead(database)
-        options = _chosen(options, database)
         with EngineSession(database, owner, supervised=supervised) as work:
             if supervised and _has_elder(work):
                 log.info("Another engine serves this queue; this one ends.")
                 return
-            log.info("The engine %s starts.", work.owner)
-            make = build_maker(maker, options)
-            make = run_leader(make) if launched() else make
-            Engine(work, make, options, stop, supervised=supervised).serve()
-            if isinstance(make, LeaderRunner):
-                make.close()
+            runner = _runner(options, database, models)
+            log.info("The engine %s starts with %s", work.owner, " ".join(runner.options.arguments()) or "no options")
+            Engine(work, runner, stop, supervised=supervised).serve()
+            runner.close()
             log.info("The engine %s ends in order.", work.owner)
     except Exception:
         log.exception("The engine ends because of this:")
         raise
+
+
+def _runner(options: RuntimeOptions, database: Database, models: str) -> ClipRunner:
+    """With what was chosen on the page, and what the lack of memory on several GPUs has led to."""
+    options = options.over(read_settings(database).options)
+    ranks = join_ranks()
+    lacked: tuple[str, ...] = ()
+    if ranks.count > 1:
+        options, lacked = steps_below_sharding(options, database.setting(FALLBACK_LEVEL, 0))
+    return ClipRunner(options, models=models, ranks=ranks, lacked=lacked)
 
 
 class Engine:
@@ -109,25 +113,21 @@ class Engine:
     def __init__(
         self,
         work: EngineSession,
-        make: Maker,
-        options: MakerOptions,
+        runner: ClipRunner,
         stop: threading.Event,
         *,
         supervised: bool = False,
     ) -> None:
         self._work = work
         self._paths = work.database.paths
-        self._make = make
-        self._options = options
+        self._runner = runner
         self._stop = stop
         self._supervised = supervised
         self._previewer = Previewer(work.database)
-        self._variant: str | None = None
         self._said: tuple[EngineState, str | None] | None = None
         self._patrolled = time.monotonic()
         self._job: Job | None = None
-        if isinstance(make, LeaderRunner):
-            make.on_loss(self._lose_rank)
+        runner.on_peer_loss(self._lose_rank)
 
     def serve(self) -> None:
         """Make clips until asked to end."""
@@ -153,18 +153,16 @@ class Engine:
         self._job = job
         ending = self._attempt(job)
         self._job = None
-        # Only here the exception is gone that held on to the memory that it was about.
-        free_unused_memory()
         if not self._persist(ending):
             log.warning("Job %d was not this engine's any more when it ended.", job.number)
-        if isinstance(self._make, LeaderRunner) and not self._make.in_step:
+        if not self._runner.in_step:
             raise RuntimeError("The ranks are out of step after this error; the engine has to start anew.")
 
     def _lose_rank(self, lacked_memory: bool) -> None:
         """A rank is gone, and this process goes in a moment; the job would be tried again as it is."""
         job = self._job
         if lacked_memory and job is not None:
-            self._without_memory_on_ranks(job)()
+            self._without_memory(job)()
 
     def _attempt(self, job: Job) -> Callable[[], bool]:
         """Make the clip; returns the transition to write."""
@@ -176,7 +174,7 @@ class Engine:
         watch = JobMonitor(self._work, job, self._previewer, self._stop.is_set)
         start = time.monotonic()
         try:
-            clip = self._make(job.spec, watch)
+            clip = self._runner.run(job.spec, watch)
             watch.phase(Phase.WRITING)
             named = replace(clip, record={**clip.record, "job": job.id})
             path = write_clip(named, self._paths.outputs, clip_name(job.number, job.id, job.spec.prompt))
@@ -186,47 +184,28 @@ class Engine:
         except JobError as error:
             log.warning("Job %d failed: %s", job.number, error)
             return partial(self._work.fail, job, str(error))
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            log.warning("Job %d ran out of memory: %s", job.number, error)
+        except MemoryError:
             return self._without_memory(job)
-        finally:
-            self._variant = job.spec.variant if watch.loaded else None
         return partial(self._finish, job, path.name, time.monotonic() - start, watch, clip.frames)
 
     def _without_memory(self, job: Job) -> Callable[[], bool]:
-        """Try a job again in the next smaller tier; fail it with advice if there is none, or if that is forbidden."""
-        if isinstance(self._make, LeaderRunner):
-            return self._without_memory_on_ranks(job)
-        tier = self._make.tier if isinstance(self._make, TieredMaker) else None
-        below = None if tier is None else tier_below(tier)
-        if below is None or not steps_down(self._work.database):
+        """Try a job again with less; fail it with advice if nothing takes less, or if that is forbidden."""
+        below = self._runner.way_down()
+        # Several GPUs need an engine that starts anew, and nobody starts one after an engine that a person started.
+        possible = self._runner.alone or self._supervised
+        if below is None or not possible or not steps_down(self._work.database):
             return partial(self._work.fail, job, self._memory_advice(job.spec, below))
-        log.warning("Job %d is made again in memory tier %s.", job.number, below.name)
-        return partial(self._try_smaller, job, tier, below.name)
+        log.warning("Job %d is made again %s.", job.number, below.has)
+        return partial(self._try_with_less, job, below)
 
-    def _try_smaller(self, job: Job, tier: str, below: str) -> bool:
-        released = self._work.release(job, f"Made in memory tier {below}: memory ran out in tier {tier}.")
-        self._make.use_tier(below, tier)
-        self._variant = None
-        self._work.database.add_notice(stepped_down(job.number, f"in tier {tier}", f"in tier {below}"))
-        return released
-
-    def _without_memory_on_ranks(self, job: Job) -> Callable[[], bool]:
-        """The same for several GPUs, whose engine starts anew: the next one takes less of each GPU."""
-        below = _fallback(self._options).below()
-        # Nobody starts another engine after one that a person started.
-        allowed = self._supervised and steps_down(self._work.database)
-        if below is None or not allowed:
-            return partial(self._work.fail, job, self._memory_advice(job.spec, below))
-        return partial(self._take_less_of_each, job, below)
-
-    def _take_less_of_each(self, job: Job, below: MemoryFallback) -> bool:
-        released = self._work.release(job, f"Made with {below.arguments}: memory ran out before.")
-        database = self._work.database
-        database.put_setting(FALLBACK_LEVEL, database.setting(FALLBACK_LEVEL, 0) + 1)
-        database.add_notice(stepped_down(job.number, "on a GPU", f"with {below.arguments}"))
+    def _try_with_less(self, job: Job, below: StepDown) -> bool:
+        released = self._work.release(job, f"Made {below.has}: memory ran out {below.had}.")
+        if self._runner.alone:
+            self._runner.step_down(below)
+        else:
+            level = self._work.database.setting(FALLBACK_LEVEL, 0)
+            self._work.database.put_setting(FALLBACK_LEVEL, level + 1)
+        self._work.database.add_notice(made_with_less(job.number, below))
         return released
 
     def _finish(self, job: Job, name: str, seconds: float, watch: JobMonitor, frames: "np.ndarray") -> bool:
@@ -260,9 +239,9 @@ class Engine:
         return transition()
 
     def _say(self, state: EngineState) -> None:
-        if self._said != (state, self._variant):
-            self._work.announce(state, self._variant)
-            self._said = (state, self._variant)
+        if self._said != (state, self._runner.variant):
+            self._work.announce(state, self._runner.variant)
+            self._said = (state, self._runner.variant)
 
     def _stopping(self) -> bool:
         if self._work.database.replaced():
@@ -277,25 +256,10 @@ class Engine:
             self._patrolled = time.monotonic()
             recover_dead(self._work.database, own=self._work.owner)
 
-    def _memory_advice(self, spec: ClipSpec, below: Tier | MemoryFallback | None) -> str:
-        smaller = _smaller_variants(spec, self._options)
+    def _memory_advice(self, spec: ClipSpec, below: StepDown | None) -> str:
+        smaller = _smaller_variants(spec, self._runner.options)
         by_itself = "let the queue do so by itself (System tab)"
-        return shortage_advice(below, offloaded=self._options.offloaded, smaller=smaller, by_itself=by_itself)
-
-
-def _chosen(options: MakerOptions, database: Database) -> MakerOptions:
-    """With what was chosen on the page, and what the lack of memory on several GPUs has led to."""
-    options = read_settings(database).added_to(options)
-    if not launched():
-        return options
-    *lacked, fallback = _fallback(options).way_down(database.setting(FALLBACK_LEVEL, 0))
-    return replace(
-        options, sharding=fallback.sharding, weights=fallback.weights, lacked=tuple(one.arguments for one in lacked)
-    )
-
-
-def _fallback(options: MakerOptions) -> MemoryFallback:
-    return MemoryFallback(options.sharding, options.weights)
+        return shortage_advice(below, offloaded=self._runner.options.offloaded, smaller=smaller, by_itself=by_itself)
 
 
 def _has_elder(work: EngineSession) -> bool:
@@ -309,14 +273,14 @@ def _has_elder(work: EngineSession) -> bool:
     )
 
 
-def _smaller_variants(spec: ClipSpec, options: MakerOptions) -> list[str]:
+def _smaller_variants(spec: ClipSpec, options: RuntimeOptions) -> list[str]:
     def size(variant: Variant) -> int:
         return variant.pixel_area * variant.video_latent_frames
 
-    asked = known_variants(options.checkpoint_directory).get(spec.variant)
+    asked = known_variants(options.checkpoints).get(spec.variant)
     if asked is None:
         return []
-    return [v.name for v in complete_variants(options.checkpoint_directory) if size(v) < size(asked)]
+    return [v.name for v in complete_variants(options.checkpoints) if size(v) < size(asked)]
 
 
 def _start_log(path: Path, *, to_terminal: bool) -> None:

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 class JobMonitor:
-    """A `Report` that raises `Stopped` when the job is to end; `verdict` then says why."""
+    """A `ProgressSink` that raises `Stopped` when the job is to end; `verdict` then says why."""
 
     def __init__(self, work: EngineSession, job: Job, previewer: "Previewer", stopping: "Callable[[], bool]") -> None:
         self.verdict = Verdict.CONTINUE
@@ -48,19 +48,14 @@ class JobMonitor:
         self._begun: dict[Phase, float] = {}
         self._step_times: list[float] = []
 
-    @property
-    def loaded(self) -> bool:
-        """Whether the models of the job's variant were there."""
-        return Phase.TEXT in self._begun
-
     def phase(self, phase: Phase) -> None:
-        """See `Report`."""
+        """See `ProgressSink`."""
         self._phase, self._part = phase, None
         self._begun[phase] = time.monotonic()
         self._tell()
 
     def step(self, index: int, total: int, latents: "Tensor | None" = None) -> None:
-        """See `Report`."""
+        """See `ProgressSink`."""
         self._phase, self._step, self._total, self.latents = Phase.DENOISING, index, total, latents
         self._step_times.append(time.monotonic())
         if self._previews and latents is not None and index < total and index % max(1, -(-total // PREVIEWS)) == 0:
@@ -70,7 +65,7 @@ class JobMonitor:
             self.phase(Phase.DECODING)
 
     def decoded(self, fraction: float) -> None:
-        """See `Report`."""
+        """See `ProgressSink`."""
         self._part = fraction
         self._tell()
 

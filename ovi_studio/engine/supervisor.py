@@ -38,7 +38,6 @@ from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.queue.recovery import living_engines, recover_dead
 from ovi_studio.queue.store import FALLBACK_LEVEL, Store
 from ovi_studio.queue.work import ENDED_IN_ORDER
-from ovi_studio.runtime.runner import DEFAULT_MAKER, MakerOptions
 
 BACK_OFF_SECONDS = (1.0, 5.0, 30.0)
 MAX_MISFIRES = 3
@@ -72,20 +71,6 @@ class Supervision:
     """Why it is not running."""
     last_words: tuple[str, ...] = ()
     """Lines of its log, if it ended badly."""
-
-
-def engine_command(paths: StudioPaths, options: MakerOptions, maker: str = DEFAULT_MAKER) -> list[str]:
-    """What starts an engine for a studio."""
-    command = [sys.executable, "-m", "ovi_studio.engine", "--out", str(paths.outputs), "--state", str(paths.state)]
-    command += ["--ckpt-dir", str(options.checkpoint_directory.absolute()), "--attention", options.attention]
-    command += [] if options.compiled is None else ["--compile" if options.compiled else "--no-compile"]
-    command += ["--tf32"] * options.tf32 + ["--cpu-offload"] * options.offloaded
-    command += ["--weights", options.weights, "--memory", options.memory]
-    if options.adapter_directory is not None:
-        command += ["--lora-dir", str(options.adapter_directory.absolute())]
-    command += [] if options.gpus is None else ["--gpus", str(options.gpus)]
-    command += options.sharding.arguments
-    return [*command, "--maker", maker]
 
 
 def read_supervision(database: Database) -> Supervision:

@@ -38,6 +38,8 @@ from ovi_studio.media import mp4_boxes
 from ovi_studio.media.pictures import MAX_FILE_SIZE, decode_picture
 
 APP = "Ovi Studio"
+PICTURES_FOLDER = "pictures"
+"""Below the output folder: first frames that came out of mp4 files."""
 MIN_FREE_BYTES = 100 * 2**20
 MAX_RECORD_BYTES = 2**20
 MAX_NAME_LENGTH = 50

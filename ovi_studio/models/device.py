@@ -5,16 +5,23 @@ import sys
 import torch
 
 from ovi_studio.core.allocator import on_wsl
+from ovi_studio.core.errors import JobError
 
 
-def compute_device() -> torch.device:
-    """The current GPU, always with its index, or the CPU where there is none.
+def compute_device(name: str = "auto") -> torch.device:
+    """A device by its name; "auto": the current GPU, always with its index, or the CPU where there is none.
 
-    Half of `torch.cuda` refuses a device without an index, so this is the only place that makes one.
+    Raises `JobError` for one that is not there. Half of `torch.cuda` refuses a device without an index, so this is the
+    only place that makes one.
     """
-    if torch.cuda.is_available():
-        return torch.device("cuda", torch.cuda.current_device())
-    return torch.device("cpu")
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise JobError(f"There is no GPU that torch can use here, so {name} cannot be; leave --device out.")
+    index = torch.device(name).index if ":" in name else torch.cuda.current_device()
+    if index >= torch.cuda.device_count():
+        raise JobError(f"There is no {name}; the last of the GPUs here is cuda:{torch.cuda.device_count() - 1}.")
+    return torch.device("cuda", index)
 
 
 def usable_memory(device: torch.device) -> int:

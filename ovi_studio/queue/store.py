@@ -122,14 +122,6 @@ class Store:
             )
             return len(found)
 
-    def set_priority(self, ids: Collection[str], priority: int) -> int:
-        """Waiting jobs of a higher priority run before all those of a lower one."""
-        with self.database.write() as connection:
-            return connection.execute(
-                f"UPDATE jobs SET priority = :priority WHERE state = 'queued' AND {_AMONG}",
-                _ids(ids) | {"priority": priority},
-            ).rowcount
-
     def move(self, ids: Sequence[str], *, before: str | None = None, after: str | None = None) -> None:
         """Put waiting jobs, in the order given, directly before or after another; they take its priority.
 

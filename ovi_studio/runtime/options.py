@@ -1,44 +1,208 @@
-"""The command-line options of everything that serves a queue: `app.py` and `python -m ovi_studio engine`."""
+"""`RuntimeOptions`: how and where models compute. Declared here and nowhere else; see `declared`. Imports no torch.
 
-import argparse
+A command line comes first, then a configuration file, then what was chosen on the page.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 
+from ovi_studio.adapters.library import default_adapter_directory
+from ovi_studio.capacity.layouts import ShardingOptions, Strategy
+from ovi_studio.capacity.tiers import AUTO, CHOICES, TIERS
 from ovi_studio.checkpoints.layout import default_checkpoint_directory
-from ovi_studio.distributed.launch import add_options, sharding_wish
-from ovi_studio.runtime.memory_options import add_compute_options
-from ovi_studio.runtime.runner import MakerOptions
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.weight_formats import Weights
+from ovi_studio.models.attention_kernels import KERNELS, NATIVE
+from ovi_studio.runtime.declared import Choices, Declared, Form, Setting, option
 
-DEFAULT_OUTPUT_DIRECTORY = Path("outputs")
+DTYPES = ("bfloat16", "float32")
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 
-def add_engine_options(parser: argparse.ArgumentParser) -> None:
-    """Where clips, queue and models are, and how clips are made."""
-    parser.add_argument(
-        "--out", type=Path, default=DEFAULT_OUTPUT_DIRECTORY, help="folder for the clips (default: %(default)s)"
-    )
-    parser.add_argument("--state", type=Path, help="folder of the queue (default: .studio/ beside the clips)")
-    parser.add_argument(
+class Group(StrEnum):
+    """What commands take as a whole; the headings in their help."""
+
+    FOLDERS = "folders"
+    COMPUTING = "how models compute"
+    SHARING = "several GPUs"
+
+
+def _device(text: str) -> str:
+    if _DEVICE.fullmatch(text) is None:
+        raise ValueError("write cpu, cuda, or cuda:1 for the second GPU")
+    return text
+
+
+def installed_attentions() -> list[str]:
+    """Names of the attention kernels whose package is here; PyTorch's own is the first."""
+    return [name for name, kernel in KERNELS.items() if kernel.installed]
+
+
+def _attentions() -> Choices:
+    return [(KERNELS[name].title, name) for name in installed_attentions()]
+
+
+def _weights() -> Choices:
+    return [("by the memory tier", AUTO), *((str(name), str(name)) for name in Weights)]
+
+
+def _tiers() -> Choices:
+    return [("by the free memory", AUTO), *((f"{tier.name} GB", tier.name) for tier in TIERS[:-1]), ("all", "max")]
+
+
+def _compilations() -> Choices:
+    return [("where it works", None), ("always", True), ("never", False)]
+
+
+@dataclass(frozen=True)
+class RuntimeOptions(Declared):
+    """The options of everything that makes clips. Raises `JobError` for values that are not valid."""
+
+    checkpoint_directory: Path | None = option(
+        None,
         "--ckpt-dir",
-        type=Path,
-        default=default_checkpoint_directory(),
-        help="folder with the checkpoints (default: %(default)s)",
+        "checkpoints (default: $OVI_CKPT_DIR or ckpts)",
+        Group.FOLDERS,
+        parse=Path,
+        metavar="DIR",
     )
-    parser.add_argument("--lora-dir", type=Path, help="folder with LoRA files (default: $OVI_LORA_DIR or loras)")
-    add_options(parser)
-    add_compute_options(parser)
-
-
-def maker_options(options: argparse.Namespace) -> MakerOptions:
-    """What the options say about making clips; raises `JobError` for what cannot be."""
-    return MakerOptions(
-        options.ckpt_dir,
-        options.attention,
-        options.compile,
-        options.cpu_offload,
-        options.lora_dir,
-        options.gpus,
-        sharding_wish(options),
-        weights=options.weights,
-        memory=options.memory,
-        tf32=bool(options.tf32),
+    adapter_directory: Path | None = option(
+        None, "--lora-dir", "LoRA files (default: $OVI_LORA_DIR or loras)", Group.FOLDERS, parse=Path, metavar="DIR"
     )
+    device: str = option(
+        AUTO,
+        "--device",
+        "cpu, cuda, or cuda:1 for the second GPU (default: the first GPU, or the CPU where there is none)",
+        Group.COMPUTING,
+        parse=_device,
+        metavar="DEVICE",
+    )
+    dtype: str = option(
+        AUTO,
+        "--dtype",
+        "number format that models compute in (default: bfloat16 on a GPU, float32 on a CPU)",
+        Group.COMPUTING,
+        choices=(AUTO, *DTYPES),
+    )
+    attention: str = option(
+        NATIVE,
+        "--attention",
+        f"attention kernel (default: {NATIVE}, PyTorch's own)",
+        Group.COMPUTING,
+        choices=tuple(KERNELS),
+        setting=Setting("Attention", "Others appear here once their package is installed.", _attentions),
+    )
+    weights: str = option(
+        AUTO,
+        "--weights",
+        "number format of the transformer's weights; fp8 needs a variant whose file has it (default: the tier's)",
+        Group.COMPUTING,
+        choices=(AUTO, *map(str, Weights)),
+        setting=Setting("Weights", "int8 takes half the memory; fp8 needs such a file.", _weights),
+    )
+    memory: str = option(
+        AUTO,
+        "--memory",
+        "memory tier: GB of the GPU that models may fill, the rest is streamed (default: by free memory)",
+        Group.COMPUTING,
+        choices=tuple(CHOICES),
+        setting=Setting("GPU memory", "What does not fit is streamed from host memory.", _tiers),
+    )
+    compilation: bool | None = option(
+        None,
+        "--compile",
+        "compile the transformer's blocks: slow start, then faster (default: on a GPU where Triton works)",
+        Group.COMPUTING,
+        form=Form.ON_OR_OFF,
+        setting=Setting(
+            "Compile the transformer",
+            "The first clip of each size takes longer, the others less; needs a GPU with Triton.",
+            _compilations,
+        ),
+    )
+    tf32: bool | None = option(
+        None,
+        "--tf32",
+        "let the audio codec's float32 products be rounded to TF32 on a GPU (default: no)",
+        Group.COMPUTING,
+        form=Form.ON_OR_OFF,
+        setting=Setting("TF32 for the sound's models", "Quicker and less exact, on RTX 30 and newer."),
+    )
+    offloaded: bool = option(
+        False,
+        "--cpu-offload",
+        "keep models in host memory while they are not used",
+        Group.COMPUTING,
+        form=Form.ON,
+        setting=Setting(
+            "Keep models in host memory while they are not used",
+            "Needs less of the GPU's memory and a little more time.",
+        ),
+    )
+    gpus: int | None = option(
+        None,
+        "--gpus",
+        "GPUs that make a clip together (default: all that can share one)",
+        Group.SHARING,
+        parse=int,
+        metavar="N",
+    )
+    fsdp_strategy: str | None = option(
+        None,
+        "--fsdp-strategy",
+        "how the weights lie on several GPUs (default: by the plan, see docs/parallel.md)",
+        Group.SHARING,
+        parse=str.upper,
+        choices=tuple(map(str, Strategy)),
+    )
+    resident_blocks: int | None = option(
+        None,
+        "--resident-blocks",
+        "blocks that stay gathered on each GPU (default: what fits)",
+        Group.SHARING,
+        parse=int,
+        metavar="N",
+    )
+    fsdp_offload: bool = option(
+        False, "--fsdp-offload", "let each GPU's share wait in host memory", Group.SHARING, form=Form.ON
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.resident_blocks is not None and self.resident_blocks < 0:
+            raise JobError(f"The number of resident blocks must be 0 or more, not {self.resident_blocks}.")
+        if self.device != AUTO and self.gpus not in (None, 1):
+            raise JobError(f"--device names one device; leave it out to use {self.gpus} GPUs.")
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder with the checkpoints."""
+        return self.checkpoint_directory or default_checkpoint_directory()
+
+    @property
+    def adapters(self) -> Path:
+        """The folder with LoRA files."""
+        return self.adapter_directory or default_adapter_directory()
+
+    @property
+    def sharding(self) -> ShardingOptions:
+        """What is decided about the weights on several GPUs."""
+        strategy = None if self.fsdp_strategy is None else Strategy(self.fsdp_strategy)
+        return ShardingOptions(strategy, self.resident_blocks, self.fsdp_offload)
+
+    @property
+    def ranks(self) -> int | None:
+        """How many processes make a clip together; None: as many as there are GPUs that can share one."""
+        return self.gpus if self.device == AUTO else 1
+
+    def with_sharding(self, sharding: ShardingOptions, weights: str) -> "RuntimeOptions":
+        """The same with the weights lying like this."""
+        return replace(
+            self,
+            fsdp_strategy=sharding.strategy,
+            resident_blocks=sharding.resident_blocks,
+            fsdp_offload=sharding.offloaded,
+            weights=weights,
+        )

@@ -6,7 +6,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from ovi_studio.adapters.library import AdapterLibrary, default_adapter_directory
 from ovi_studio.adapters.manager import AdapterManager
 from ovi_studio.capacity.budget import spendable
-from ovi_studio.capacity.layouts import PLANNED, ShardingOptions
 from ovi_studio.capacity.memory import fitting_tile
 from ovi_studio.capacity.tiers import ALL_RESIDENT, AUTO, MemoryPlan
 from ovi_studio.checkpoints.hashes import BackgroundHash
@@ -44,6 +43,7 @@ from ovi_studio.models.device import available_memory, compute_device, forbid_sp
 from ovi_studio.models.precision import set_tf32
 from ovi_studio.models.text_encoder import encode_texts
 from ovi_studio.runtime.conditioning import TextEmbeddings, first_frame_pixels
+from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.placement import Placement, check_host_memory, choose_plan
 from ovi_studio.sampling.denoise import Latents, OnStep, Schedule, Step, denoise, draw_noise
 from ovi_studio.sampling.guidance import Guidance
@@ -64,27 +64,21 @@ class Compute:
 
     device: torch.device
     dtype: torch.dtype
-    attention: str = NATIVE
-    compiled: bool | None = None
-    """The transformer's blocks; None: where that is known to work and to pay."""
-    tf32: bool = False
-    """Float32 products and convolutions, those of the audio codec, may be rounded to TF32 on a GPU."""
-    offloaded: bool = False
-    """Models wait in host memory and are on the device only while they are used, whatever the memory tier."""
-    sharding: ShardingOptions = PLANNED
-    """How the weights lie on several ranks."""
-    weights: str = AUTO
-    """A number format of `core.weight_formats`, or the memory tier's."""
-    memory: str = AUTO
-    """A memory tier of `capacity.tiers`, or the largest that the free memory is enough for; of one rank alone."""
+    options: RuntimeOptions = field(default_factory=RuntimeOptions)
+    """Of which the folders, the device and the format are not looked at any more."""
     lacked: tuple[str, ...] = ()
     """Ways to use the memory that were tried before and were not enough, for the clip's record."""
 
     @classmethod
-    def default(cls, **options: Any) -> "Compute":
-        """The first GPU in bfloat16, or the CPU in float32."""
-        device = compute_device()
-        return cls(device, torch.bfloat16 if device.type == "cuda" else torch.float32, **options)
+    def of(cls, options: RuntimeOptions | None = None, lacked: tuple[str, ...] = ()) -> "Compute":
+        """What is asked for, by default the first GPU in bfloat16, or the CPU in float32.
+
+        Raises `JobError` for a device that is not there.
+        """
+        options = options or RuntimeOptions()
+        device = compute_device(options.device)
+        usual = "bfloat16" if device.type == "cuda" else "float32"
+        return cls(device, getattr(torch, usual if options.dtype == AUTO else options.dtype), options, lacked)
 
 
 class Pipeline:
@@ -118,11 +112,11 @@ class Pipeline:
         self.ranks = ranks
         self.models = models
         self.compute = compute
-        self.plan = plan or choose_plan(variant, compute.device, compute.memory, compute.weights)
+        self.plan = plan or choose_plan(variant, compute.device, compute.options.memory, compute.options.weights)
         self._hashes = hashes
         self._sharding = sharding
-        set_tf32(compute.tf32)
-        self._placement = Placement(models, compute.device, self.plan, offloaded=compute.offloaded)
+        set_tf32(bool(compute.options.tf32))
+        self._placement = Placement(models, compute.device, self.plan, offloaded=compute.options.offloaded)
         self.adapters = AdapterManager(
             models.transformer,
             find_adapter or AdapterLibrary(default_adapter_directory()).path,
@@ -131,9 +125,14 @@ class Pipeline:
             shapes=official_shapes(models.transformer),
             at_rest=partial(self._placement.at_rest, models.transformer),
         )
-        models.transformer.set_attention(choose_backend(compute.attention, compute.device))
+        models.transformer.set_attention(choose_backend(compute.options.attention, compute.device))
         if _compiles(compute, self.plan, ranks):
             models.transformer.compile_blocks()
+
+    @property
+    def tier(self) -> str | None:
+        """The memory tier of one GPU."""
+        return self.plan.tier.name if self.compute.device.type == "cuda" and self.ranks.count == 1 else None
 
     @classmethod
     def load(
@@ -144,26 +143,28 @@ class Pipeline:
         ranks: Ranks = ALONE,
     ) -> "Pipeline":
         """Load a complete inventory (`checkpoints.layout.require`); raises `JobError` for a file that is not right."""
-        compute = compute or Compute.default()
+        compute = compute or Compute.of()
+        if compute.device.type == "cuda":
+            torch.cuda.set_device(compute.device)
         forbid_spilling(compute.device)
         # Several ranks have a plan of their own.
-        tier = compute.memory if ranks.count == 1 else ALL_RESIDENT
-        plan = choose_plan(inventory.variant, compute.device, tier, compute.weights)
+        tier = compute.options.memory if ranks.count == 1 else ALL_RESIDENT
+        plan = choose_plan(inventory.variant, compute.device, tier, compute.options.weights)
         # What cannot be is refused before minutes of loading.
-        choose_backend(compute.attention, compute.device)
+        choose_backend(compute.options.attention, compute.device)
         _compiles(compute, plan, ranks)
         # The hashes are for the clip's record and are ready long before it is.
         hashes = BackgroundHash([path for paths in inventory.files.values() for path in paths]) if ranks.leads else None
-        home = torch.device("cpu") if compute.offloaded or plan.tier.offloaded else compute.device
+        home = torch.device("cpu") if compute.options.offloaded or plan.tier.offloaded else compute.device
         sharding = None
         if ranks.count > 1:
             # Imports Accelerate, which one process does not need.
             from ovi_studio.distributed.sharding import load_shared, resolve_sharding
 
-            sharding = resolve_sharding(compute.sharding, inventory.variant, ranks, plan.weights)
+            sharding = resolve_sharding(compute.options.sharding, inventory.variant, ranks, plan.weights)
             models = load_shared(inventory, home, compute.dtype, sharding, ranks, plan.weights)
         else:
-            check_host_memory(inventory.variant, plan, compute.device, offloaded=compute.offloaded)
+            check_host_memory(inventory.variant, plan, compute.device, offloaded=compute.options.offloaded)
             models = load_models(inventory, home, compute.dtype, weights=plan.weights, worker=compute.device)
         pristine = StoredTensors(inventory.files[Part.TRANSFORMER])
         return cls(inventory.variant, models, compute, hashes, find_adapter, ranks, plan, pristine, sharding)
@@ -325,10 +326,11 @@ class Pipeline:
         """Raises `JobError` unless all values of `what` are numbers; waits for the device."""
         if finite:
             return
+        attention = self.compute.options.attention
         tries = [
             f"weights in bf16 instead of {self.plan.weights}" if self.plan.weights is not Weights.BF16 else "",
             "adapters with lower strengths or none" if self.adapters.in_use else "",
-            f"attention 'native' instead of {self.compute.attention!r}" if self.compute.attention != NATIVE else "",
+            f"attention 'native' instead of {attention!r}" if attention != NATIVE else "",
         ]
         tries = [one for one in tries if one] or ["lower guidance, or check the model's files with `doctor`"]
         raise JobError(f"Some values of {what} are NaN or infinite; try {', or '.join(tries)}.")
@@ -405,7 +407,7 @@ class _Clock:
 def _compiles(compute: Compute, plan: MemoryPlan, ranks: Ranks) -> bool:
     # Measured on a GPU: bf16 in one process (docs/performance.md).
     measured = plan.weights is Weights.BF16 and ranks.count == 1
-    return choose_compilation(compute.compiled, compute.device, measured=measured)
+    return choose_compilation(compute.options.compilation, compute.device, measured=measured)
 
 
 def _tile_size(height: int, width: int, device: torch.device, limit: int | None) -> int | None:
@@ -426,4 +428,4 @@ def _versions() -> dict[str, str]:
 def _machine(compute: Compute) -> dict[str, Any]:
     on_gpu = compute.device.type == "cuda"
     name = torch.cuda.get_device_name(compute.device) if on_gpu else platform.processor() or platform.machine()
-    return {"device": name, "dtype": str(compute.dtype).removeprefix("torch."), "attention": compute.attention}
+    return {"device": name, "dtype": str(compute.dtype).removeprefix("torch."), "attention": compute.options.attention}

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ovi_studio.core.spec import Solver
 from ovi_studio.distributed.pass_layout import SINGLE_PROCESS, Layout
 from ovi_studio.models.transformer import OviTransformer
 from ovi_studio.sampling.guidance import Guidance, guided_velocity
@@ -45,7 +44,8 @@ BeforeStep = Callable[[int], Guidance | None]
 class Schedule:
     """How the way from noise to latents is walked."""
 
-    solver: Solver
+    solver: str
+    """A name of `core.solvers`."""
     steps: int
     shift: float
     timesteps: tuple[float, ...] | None = None

@@ -21,7 +21,7 @@ from ovi_studio.capacity import plan_text
 from ovi_studio.capacity.budget import GIB, free_of_label, label_of_free
 from ovi_studio.capacity.host import host_memory
 from ovi_studio.capacity.layouts import Gpus, Wish, choose, plan_sharding, sharing_counts
-from ovi_studio.capacity.memory import Demand, own_host_bytes, shareable_bytes, stored_weights
+from ovi_studio.capacity.memory import Demand, own_host_bytes, shareable_bytes
 from ovi_studio.capacity.tiers import TIERS, MemoryPlan, default_weights, fitting_tier, plan_memory
 from ovi_studio.checkpoints.download import MARGIN, MissingFile, format_bytes, free_space, missing_files
 from ovi_studio.checkpoints.layout import Inventory, take_inventory
@@ -331,7 +331,7 @@ def _ability(variant: Variant, gpus: Sequence[Gpu], memory: int) -> tuple[bool, 
         return False, "needs a GPU"
     frees = [max(gpu.free, free_of_label(gpu.total)) for gpu in gpus]
     largest = max(frees)
-    if _alone(variant, largest, stored_weights(variant)).streamed == 0:
+    if _alone(variant, largest, variant.weights).streamed == 0:
         return True, "should fit one GPU"
     if together := _together(variant, min(frees), len(gpus), memory):
         return True, together
@@ -354,7 +354,7 @@ def _alone(variant: Variant, free: float, weights: Weights) -> MemoryPlan:
 
 def _together(variant: Variant, free: float, count: int, memory: int) -> str:
     """How several GPUs, each with so much free memory, hold the variant; empty if they do not."""
-    demand = Demand.largest(variant, stored_weights(variant))
+    demand = Demand.largest(variant, variant.weights)
     ranks = max(sharing_counts(count, demand.sizes.heads))
     plan = plan_sharding(demand, Gpus(ranks, free)) if ranks > 1 else None
     if plan is None or (plan.offloaded and memory < shareable_bytes(demand)):

@@ -1,7 +1,8 @@
 """Clips from files that people have: prompt tables (CSV, TSV) and the official code's `inference_fusion.yaml`.
 
-Both are accepted as the official code writes them. One bad row of a table is reported with its line and the others are
-used; a file that is broken as a whole is a `JobError`. A setting that cannot be obeyed is refused, never passed over.
+Both are accepted as the official code writes them and become requests (`core.requests`), so that their prompts may be
+patterns. One bad row of a table is reported with its line and the others are used; a file that is broken as a whole is
+a `JobError`. A setting that cannot be obeyed is refused, never passed over.
 """
 
 import csv
@@ -10,21 +11,33 @@ import io
 import reprlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from ovi_studio.capacity.layouts import MAX_GPUS, PLANNED, ShardingOptions, Strategy
+from ovi_studio.capacity.layouts import MAX_GPUS, Strategy
+from ovi_studio.capacity.tiers import AUTO
 from ovi_studio.core.errors import JobError
+from ovi_studio.core.requests import (
+    MAX_RUN,
+    Context,
+    Expansion,
+    Request,
+    Row,
+    SeedMode,
+    expand_request,
+    expand_rows,
+)
 from ovi_studio.core.spec import ClipSpec, merge_settings
 from ovi_studio.core.variants import find_variant
+from ovi_studio.core.weight_formats import Weights
+from ovi_studio.runtime.options import RuntimeOptions
 
 MAX_TABLE_SIZE = 20 * 2**20
 MAX_CONFIG_SIZE = 2**18
-MAX_CLIPS = 100_000
-"""From one file."""
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _OFFICIAL_COLUMNS = {"text_prompt": "prompt", "image_path": "image"}
@@ -34,113 +47,88 @@ _COLUMNS = _OFFICIAL_COLUMNS | {
 
 
 @dataclass(frozen=True)
-class BadRow:
-    """A row that makes no clip."""
-
-    line: int
-    """In the file, from 1; where the row begins if it spans several."""
-    reason: str
-    """A sentence that says what to do."""
-
-
-@dataclass(frozen=True)
 class OfficialRun:
     """What a run of the official code with this configuration would make."""
 
-    checkpoint_directory: Path
+    runtime: RuntimeOptions
     output_directory: Path
-    specs: tuple[ClipSpec, ...]
+    clips: Expansion
     """In the official order: every prompt with its seeds, then the next prompt."""
-    bad_rows: tuple[BadRow, ...]
-    cpu_offload: bool
-    gpus: int | None
-    """That make a clip together; None: all."""
-    sharding: ShardingOptions
-    """How the weights lie on them."""
-    tensor_cores: bool
-    """Also for layers in float32, which then compute in TF32; bf16 always uses them."""
-    qint8: bool
-    """The transformer's weights in int8."""
 
 
 @dataclass(frozen=True)
-class _Row:
+class _TableRow:
     line: int
     cells: Mapping[str, str]
     """Column name -> text, for every column of the table; a cell that is missing is empty."""
     problem: str = ""
 
 
-def read_prompt_file(path: str | Path, defaults: Mapping[str, Any]) -> tuple[list[ClipSpec], list[BadRow]]:
-    """The clips of a table, and the rows that make none.
+def read_table(path: str | Path, request: Request, *, pictures: bool = True) -> Iterator[Row]:
+    """What each row of a table asks for: `request`, with its own values in place of those that it has cells for.
 
     Columns: `text_prompt`, optionally `image_path` and any other field of `ClipSpec`; columns without a name are left
-    alone. `defaults` (field -> value) fills empty cells, but an empty `image_path` means no picture. Pictures are
-    looked for from the working directory, then from the table's folder. Raises `JobError` if the file as a whole cannot
-    be used.
+    alone. An empty cell leaves the request's value, but an empty `image_path` means no picture. Pictures are looked for
+    from the working directory, then from the table's folder. Raises `JobError`, also while it is iterated, if the file
+    as a whole cannot be used, and if a row names a picture although `pictures` are not allowed.
     """
     path = Path(path)
-    return _specs(path, lambda row: [_row_spec(row, path, defaults)])
+    if not pictures:
+        _refuse_pictures(_rows(path))
+    return (Row(row.line, _row_request(row, path, request)) for row in _rows(path))
 
 
-def read_official_config(path: str | Path) -> OfficialRun:
+def read_official_config(path: str | Path, count: int = 1, checkpoint_directory: Path | None = None) -> OfficialRun:
     """A configuration of the official code, unchanged.
 
     Its paths are taken from the working directory, as there; a table of prompts also from the file's own folder. Raises
     `JobError` for unknown settings, wrong types, and settings that this version cannot obey.
+
+    Args:
+        count: how many times as many clips are made as the file says, with seeds that follow.
+        checkpoint_directory: in place of the one that the file names.
     """
     path = Path(path)
     config = _load_config(path)
     _refuse_unsupported(config, path)
-    find_variant(_variant(config), Path(config["ckpt_dir"]))
-    table = _prompt_table(config["text_prompt"], path)
-    if table is None:
-        specs, bad_rows = _repeat(_config_spec(config, path), config), []
-    else:
-        specs, bad_rows = _specs(table, lambda row: _repeat(_config_row_spec(row, table, config), config))
+    known = partial(find_variant, checkpoint_directory=checkpoint_directory or Path(config["ckpt_dir"]))
+    known(_variant(config))
     return OfficialRun(
-        checkpoint_directory=Path(config["ckpt_dir"]),
+        runtime=_runtime(config),
         output_directory=Path(config["output_dir"]),
-        specs=tuple(specs),
-        bad_rows=tuple(bad_rows),
-        cpu_offload=config["cpu_offload"],
-        gpus=None if config["use_fsdp"] and config["sp_size"] == 1 else config["sp_size"],
-        sharding=_sharding(config),
-        tensor_cores=config["use_tensor_cores"],
-        qint8=config["qint8"],
+        clips=_config_clips(config, path, count, Context(cache(known), max_clips=MAX_RUN)),
     )
 
 
 # Tables
 
 
-def _specs(path: Path, make: Callable[[_Row], list[ClipSpec]]) -> tuple[list[ClipSpec], list[BadRow]]:
-    """Apply `make` to every row; rows for which it raises `JobError` are bad."""
-    specs: list[ClipSpec] = []
-    bad_rows: list[BadRow] = []
-    for row in _rows(path):
-        try:
-            if row.problem:
-                raise JobError(row.problem)
-            specs += make(row)
-        except JobError as error:
-            bad_rows.append(BadRow(row.line, str(error)))
-        if len(specs) + len(bad_rows) > MAX_CLIPS:
-            raise JobError(f"{path} makes more than {MAX_CLIPS} clips (line {row.line}); split it.")
-    return specs, bad_rows
+def _refuse_pictures(rows: Iterable[_TableRow]) -> None:
+    for row in rows:
+        if row.cells.get("image_path", "").strip():
+            raise JobError(
+                f"Line {row.line} names a picture. Tables that are uploaded cannot; use the command line for a table "
+                "with pictures, or queue those clips one by one."
+            )
 
 
-def _row_spec(row: _Row, table: Path, defaults: Mapping[str, Any], *, with_picture: bool = True) -> ClipSpec:
+def _row_request(row: _TableRow, table: Path, request: Request, *, with_picture: bool = True) -> Request | JobError:
+    """What a row asks for, or why that cannot be known."""
+    if row.problem:
+        return JobError(row.problem)
     given = {_COLUMNS[column]: text for column, text in row.cells.items() if text.strip()}
-    values = merge_settings(defaults, given)
-    if not with_picture:
-        values["image"] = None
-    elif "image_path" in row.cells:
-        values["image"] = _find_picture(row.cells["image_path"], table.parent)
-    return ClipSpec.from_dict(values)
+    values = merge_settings({name: value for name, value in request.values.items() if name != "prompt"}, given)
+    try:
+        if not with_picture:
+            values["image"] = None
+        elif "image_path" in row.cells:
+            values["image"] = _find_picture(row.cells["image_path"], table.parent)
+    except JobError as error:
+        return error
+    return replace(request, values=values, seed_mode=SeedMode.FIXED if "seed" in given else request.seed_mode)
 
 
-def _rows(path: Path) -> Iterator[_Row]:
+def _rows(path: Path) -> Iterator[_TableRow]:
     if path.suffix.lower() not in _DELIMITERS:
         raise JobError(f"{path} is no table of prompts; its name must end in {' or '.join(_DELIMITERS)}.")
     text = _read_text(path, MAX_TABLE_SIZE)
@@ -178,12 +166,12 @@ def _header(cells: list[str], path: Path, line: int) -> list[str]:
     return columns
 
 
-def _row(line: int, header: list[str], cells: list[str]) -> _Row:
+def _row(line: int, header: list[str], cells: list[str]) -> _TableRow:
     surplus = [cell for cell in cells[len(header) :] if cell.strip()]
     problem = f"There are {len(cells)} cells for {len(header)} columns; put texts with commas in quotation marks."
     padded = cells + [""] * (len(header) - len(cells))
     named = {column: cell for column, cell in zip(header, padded, strict=False) if column}
-    return _Row(line, named, problem if surplus else "")
+    return _TableRow(line, named, problem if surplus else "")
 
 
 def _read_text(path: Path, limit: int) -> str:
@@ -333,15 +321,24 @@ def _refuse_unsupported(config: Mapping[str, Any], path: Path) -> None:
         raise JobError(f"{path} sets shard_text_model, which is a part of use_fsdp here; set that too, or neither.")
     if config["fp8"] and config["model_name"] != "720x720_5s":
         raise JobError(f"{path} sets fp8, which exists for 720x720_5s only; change model_name or set fp8 to False.")
-    if not 1 <= config["each_example_n_times"] <= MAX_CLIPS:
-        raise JobError(f"{path} must set each_example_n_times to a number from 1 to {MAX_CLIPS}.")
+    if not 1 <= config["each_example_n_times"] <= MAX_RUN:
+        raise JobError(f"{path} must set each_example_n_times to a number from 1 to {MAX_RUN}.")
 
 
-def _sharding(config: Mapping[str, Any]) -> ShardingOptions:
-    """Without FSDP every GPU holds all weights, as in the official code; with it the text encoder is sharded too."""
+def _runtime(config: Mapping[str, Any]) -> RuntimeOptions:
+    options = RuntimeOptions(
+        checkpoint_directory=Path(config["ckpt_dir"]),
+        offloaded=config["cpu_offload"],
+        weights=Weights.INT8 if config["qint8"] else AUTO,
+        # Bf16 always uses tensor cores; the setting is about layers in float32.
+        tf32=config["use_tensor_cores"],
+        gpus=None if config["use_fsdp"] and config["sp_size"] == 1 else config["sp_size"],
+    )
+    # Without FSDP every GPU holds all weights, as in the official code; with it the text encoder is sharded too.
     if not config["use_fsdp"]:
-        return ShardingOptions(Strategy.NO_SHARD) if config["sp_size"] > 1 else PLANNED
-    return ShardingOptions(Strategy(config["fsdp_sharding_strategy"]), offloaded=config["fsdp_cpu_offload"])
+        return replace(options, fsdp_strategy=Strategy.NO_SHARD) if config["sp_size"] > 1 else options
+    strategy, offloaded = config["fsdp_sharding_strategy"], config["fsdp_cpu_offload"]
+    return replace(options, fsdp_strategy=strategy, fsdp_offload=offloaded)
 
 
 def _variant(config: Mapping[str, Any]) -> str:
@@ -375,21 +372,23 @@ def _config_values(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _config_spec(config: Mapping[str, Any], path: Path) -> ClipSpec:
-    """The clip of a configuration whose `text_prompt` is the prompt itself."""
-    values = {**_config_values(config), "prompt": config["text_prompt"].strip()}
+def _config_clips(config: Mapping[str, Any], path: Path, count: int, context: Context) -> Expansion:
+    """The clips of a configuration, each prompt `count` times as often as it says."""
+    times = config["each_example_n_times"] * count
+    request = Request(_config_values(config), seed_mode=SeedMode.FIXED, count=times)
+    table = _prompt_table(config["text_prompt"], path)
+    if table is not None:
+        return expand_rows((_config_row(row, table, request, config) for row in _rows(table)), context)
+    values = {**request.values, "prompt": config["text_prompt"].strip()}
     if config["mode"] == "i2v":
         values["image"] = _find_picture(config["image_path"] or "", path.parent)
         if values["image"] is None:
             raise JobError(f"{path} sets mode to i2v but no image_path; add it or use t2v.")
-    return ClipSpec.from_dict(values)
+    return expand_request(replace(request, values=values), context)
 
 
-def _config_row_spec(row: _Row, table: Path, config: Mapping[str, Any]) -> ClipSpec:
-    if config["mode"] == "i2v" and not row.cells.get("image_path", "").strip():
-        raise JobError("There is no image_path, which mode i2v needs; add it or use t2v.")
-    return _row_spec(row, table, _config_values(config), with_picture=config["mode"] == "i2v")
-
-
-def _repeat(spec: ClipSpec, config: Mapping[str, Any]) -> list[ClipSpec]:
-    return [dataclasses.replace(spec, seed=spec.seed + index) for index in range(config["each_example_n_times"])]
+def _config_row(row: _TableRow, table: Path, request: Request, config: Mapping[str, Any]) -> Row:
+    with_picture = config["mode"] == "i2v"
+    if with_picture and not row.problem and not row.cells.get("image_path", "").strip():
+        return Row(row.line, JobError("There is no image_path, which mode i2v needs; add it or use t2v."))
+    return Row(row.line, _row_request(row, table, request, with_picture=with_picture))

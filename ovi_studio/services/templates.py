@@ -113,12 +113,6 @@ class TemplateList:
     templates: tuple[Template, ...]
     notices: tuple[str, ...]
 
-    @property
-    def categories(self) -> tuple[str, ...]:
-        """Those that have templates, in the order in which they are shown; people's own come last."""
-        found = dict.fromkeys(template.category for template in self.templates)
-        return tuple(sorted(found, key=lambda name: (name == OWN, _category_place(name))))
-
 
 class Templates:
     """The templates of one studio. Thread-safe."""

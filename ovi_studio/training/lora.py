@@ -14,7 +14,6 @@ from typing import Literal, get_args
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.lora import Linear as LoraLinear
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -111,14 +110,6 @@ def fill_lora(transformer: OviTransformer, path: Path, settings: LoraSettings) -
         for name, parameter in own.items():
             scale = settings.scale if ".lora_B." in name else 1.0
             parameter.copy_(stored[name] / scale)
-
-
-def remove_lora(transformer: OviTransformer) -> None:
-    """Put the plain layers back; the transformer stays frozen."""
-    for name, module in list(transformer.named_modules()):
-        if isinstance(module, LoraLinear):
-            owner, _, attribute = name.rpartition(".")
-            setattr(transformer.get_submodule(owner), attribute, module.get_base_layer())
 
 
 def chosen_layers(transformer: OviTransformer, settings: LoraSettings) -> list[str]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ovi_studio.capacity.host import require_host_memory
 from ovi_studio.capacity.layouts import sharing_counts
-from ovi_studio.capacity.memory import Demand, stored_weights
+from ovi_studio.capacity.memory import Demand
 from ovi_studio.capacity.tiers import fitting_tier
 from ovi_studio.checkpoints.hashes import file_sha256
 from ovi_studio.checkpoints.layout import Inventory, complete_variants, require
@@ -31,6 +31,7 @@ from ovi_studio.distributed.ranks import launched
 from ovi_studio.models.device import available_memory, compute_device, forbid_spilling, usable_memory
 from ovi_studio.models.precision import set_tf32
 from ovi_studio.models.text_encoder import encode_texts
+from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.pipeline import Compute
 from ovi_studio.runtime.streaming import HostedModel
 from ovi_studio.training import memory
@@ -124,7 +125,7 @@ class Studio:
         if self.device.type != "cuda":
             return Compute(self.device, dtype)
         tier = fitting_tier(available_memory(self.device))
-        return Compute(self.device, dtype, offloaded=True, weights=Weights.BF16, memory=tier.name)
+        return Compute(self.device, dtype, RuntimeOptions(offloaded=True, weights=Weights.BF16, memory=tier.name))
 
     def digest(self, *parts: Part) -> str:
         """Of the files that hold these parts of the variant."""
@@ -169,7 +170,7 @@ class Wanted:
         if encode_only:
             return
         # A file in fp8 is converted while it is loaded.
-        stored_as_used = stored_weights(variant) is Weights.BF16
+        stored_as_used = variant.weights is Weights.BF16
         needed = memory.host_bytes(demand, on_gpu=on_gpu, stored_as_used=stored_as_used, sampled=self.sampled)
         require_host_memory(needed, f"This training of {variant.name}", "or use a machine with more memory")
 

@@ -13,8 +13,9 @@ import gradio as gr
 
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.prompts import MAX_PROMPT_LENGTH
+from ovi_studio.core.requests import Request, SeedMode
 from ovi_studio.queue.model import ENDED, Job, State
-from ovi_studio.services.studio import Request, SeedMode, Studio
+from ovi_studio.services.studio import Studio
 from ovi_studio.web.uploads import shown_copy, uploads_only
 
 POLL_SECONDS = 0.25
@@ -69,7 +70,7 @@ class ApiCalls:
         priority: float = 0,
     ) -> dict[str, Any]:
         """Queue a prompt, which may be a pattern. `settings` are the other fields of a clip; without a seed in them
-        one is drawn for each clip. Returns the ids of the jobs.
+        as many as `count` are drawn. Returns the ids of the jobs, and what should be known about the prompts.
         """
         try:
             given = dict(settings or {})
@@ -78,8 +79,9 @@ class ApiCalls:
             mode = SeedMode.RANDOM if given.get("seed") in (None, "") else SeedMode.FIXED
             chosen = variant or next((found.name for found in self._studio.variants()), "")
             values = {**given, "prompt": prompt, "variant": chosen, "image": picture}
-            specs = self._studio.specs(Request(values, None, mode, int(count or 1)))
-            return {"jobs": self._studio.queue(specs, str(name or ""), priority=int(priority or 0))}
+            clips = self._studio.expand(Request(values, None, mode, int(count or 1)))
+            jobs = self._studio.queue(clips.specs, str(name or ""), priority=int(priority or 0))
+            return {"jobs": jobs, "warnings": [str(warning) for warning in clips.warnings[:MAX_LISTED]]}
         except (JobError, TypeError, ValueError, OverflowError) as error:
             raise gr.Error(str(error), print_exception=False) from error
 

@@ -12,9 +12,9 @@ from typing import Any
 import gradio as gr
 
 from ovi_studio.services.studio import Studio
+from ovi_studio.web.events import PRIVATE
 
 _LOST = '<p class="lost" role="alert" hidden>Ovi Studio does not answer; this page goes on as soon as it does.</p>'
-_PRIVATE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
 
 @dataclass(frozen=True)
@@ -53,4 +53,4 @@ def connect(parts: Sequence[LivePart], events: Sequence[Callable[..., Any]]) -> 
     outputs = [output for part in parts for output in (*part.outputs, part.seen)]
     for event in events:
         # One that comes while another is answered is not lost.
-        event(refresh, [part.seen for part in parts], outputs, trigger_mode="always_last", **_PRIVATE)
+        event(refresh, [part.seen for part in parts], outputs, trigger_mode="always_last", **PRIVATE)

@@ -26,7 +26,7 @@
     // Each tab begins at its top.
     scrollTo(0, 0);
     const address = `#${tab.dataset.tabId}`;
-    if (address !== (location.hash || "#create")) history.pushState(null, "", address);
+    if (address !== (location.hash || `#${tabs()[0].dataset.tabId}`)) history.pushState(null, "", address);
   };
   const list = document.querySelector("#tabs [role=tablist]");
   if (list) {

@@ -8,14 +8,9 @@ from ovi_studio.queue.model import State
 from ovi_studio.services.studio import Studio
 from ovi_studio.web import job_views, views
 from ovi_studio.web.api import build_api
-from ovi_studio.web.create_handlers import PRIVATE, build_create
-from ovi_studio.web.create_tab import CreateForm
-from ovi_studio.web.library_tab import build_library
+from ovi_studio.web.events import PRIVATE
 from ovi_studio.web.live import LivePart, build_pulse, connect
-from ovi_studio.web.loras_tab import build_loras
-from ovi_studio.web.queue_tab import build_queue
-from ovi_studio.web.system_tab import build_system
-from ovi_studio.web.templates_tab import build_templates
+from ovi_studio.web.tabs.registry import TABS, PageParts
 
 CACHE_SECONDS = (3600, 24 * 3600)
 """How often uploads and shown copies are looked at, and at which age they are deleted."""
@@ -46,24 +41,12 @@ def build_studio(studio: Studio) -> gr.Blocks:
         restart = gr.Button("Start the engine again", elem_id="restart", visible=False)
         head = _connect_engine(studio, engine, news, restart)
         with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
-            with gr.Tab("Create", id="create"):
-                form, results = build_create(studio, page)
-            with gr.Tab("Queue", id="queue"):
-                build_queue(studio, form, tabs, page, pulse)
-            _build_others(studio, form, tabs)
-        connect([head, *results], [pulse.beat, page.load])
+            parts = PageParts(studio, page, tabs, pulse, live=[head])
+            for tab in TABS:
+                with gr.Tab(tab.title, id=tab.id):
+                    tab.build(parts)
+        connect(parts.live, [pulse.beat, page.load])
     return page
-
-
-def _build_others(studio: Studio, form: CreateForm, tabs: gr.Tabs) -> None:
-    with gr.Tab("Library", id="library"):
-        build_library(studio, form, tabs)
-    with gr.Tab("LoRAs", id="loras"):
-        build_loras(studio, form, tabs)
-    with gr.Tab("Templates", id="templates"):
-        build_templates(studio, form, tabs)
-    with gr.Tab("System", id="system"):
-        build_system(studio, form, tabs)
 
 
 def _connect_engine(studio: Studio, line: gr.HTML, news: gr.HTML, restart: gr.Button) -> LivePart:

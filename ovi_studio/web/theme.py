@@ -5,8 +5,11 @@ Fonts are the system's own; nothing is fetched from anywhere.
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import gradio as gr
+
+from ovi_studio.web.tabs.registry import TABS, Tab
 
 ACCENT = "#ff9d66"
 _ON_ACCENT = "#1f0f05"
@@ -19,6 +22,8 @@ _TEXT = "#eceef2"
 _SUBDUED = "#a3aab8"
 _BAD = "#ff8080"
 
+_STYLESHEETS = ("page.css", "header.css", "navigation.css")
+"""The page's own, which come first: those of the tabs build on them."""
 _SANS = ["Inter", "ui-sans-serif", "system-ui", "Segoe UI", "Roboto", "Helvetica Neue", "sans-serif"]
 _MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
@@ -126,8 +131,17 @@ def launch_options() -> dict[str, Any]:
     here = Path(__file__).parent
     return {
         "theme": build_theme(),
-        # The page's own first; the tabs' build on it.
-        "css_paths": sorted(here.glob("*.css"), key=lambda path: (path.name != "page.css", path.name)),
+        "css": "\n".join(map(_icon_rule, TABS)),
+        "css_paths": [*(here / name for name in _STYLESHEETS), *(tab.stylesheet for tab in TABS)],
         "js": (here / "page.js").read_text(encoding="utf-8"),
         "footer_links": [],
     }
+
+
+def _icon_rule(tab: Tab) -> str:
+    """The picture of a tab's button, which `navigation.css` draws in the colour of its text."""
+    svg = (
+        "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 24 24' fill='none' stroke='#000' stroke-width='2' "
+        f"stroke-linecap='round' stroke-linejoin='round'><path d='{tab.icon}'/></svg>"
+    )
+    return f'#tabs [data-tab-id="{tab.id}"] {{ --icon: url("data:image/svg+xml,{quote(svg)}"); }}'

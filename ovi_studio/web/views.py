@@ -4,9 +4,10 @@ from html import escape
 
 from ovi_studio.core.adapter_stack import AdapterUse
 from ovi_studio.core.prompts import AudioTag
+from ovi_studio.core.sizes import OWN_SIZE
+from ovi_studio.core.solvers import SOLVERS
 from ovi_studio.core.spec import ClipSpec, format_timesteps
 from ovi_studio.core.variants import Variant
-from ovi_studio.services.studio import OWN_SIZE
 
 HEADER = """
 <header class="masthead">
@@ -39,7 +40,11 @@ def demo_html(download_command: str | None) -> str:
 
 def prompt_hint(variant: Variant | None) -> str:
     """How a prompt is written for a variant; Markdown."""
-    return f"Speech stands in `<S>…<E>`, the sound at the end in `{tag_of(variant).wrap('…')}`."
+    sound = tag_of(variant).wrap("…")
+    return (
+        f"Speech stands in `<S>…<E>`, the sound at the end in `{sound}`. `{{red|blue}}` makes a clip of each; "
+        "`\\{` and `\\}` are plain braces."
+    )
 
 
 def prompt_example(variant: Variant | None) -> str:
@@ -83,9 +88,9 @@ def use_words(use: AdapterUse) -> str:
 
 
 def steps_words(spec: ClipSpec) -> str:
-    """`30, unipc, shift 5`; `4, restart, at 1000,750,500,250`."""
+    """`30, UniPC, shift 5`; `4, Restart, at 1000,750,500,250`."""
     where = f"at {format_timesteps(spec.timesteps)}" if spec.timesteps else f"shift {spec.shift:g}"
-    return f"{spec.steps}, {spec.solver}, {where}"
+    return f"{spec.steps}, {SOLVERS[spec.solver].title}, {where}"
 
 
 def format_seconds(seconds: float | None) -> str:

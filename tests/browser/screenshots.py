@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT)]
 
 from browser import DESKTOP, PHONE, new_page, open_browser, show, wait_for  # noqa: E402
-from sketch_maker import NAME, scene  # noqa: E402
+from sketch_models import NAME, scene  # noqa: E402
 from studio_app import Application  # noqa: E402
 
 PROMPTS = [scene(number)[1] for number in (3, 8, 14, 21, 27, 33, 41, 52)]
@@ -33,8 +33,8 @@ def main() -> None:
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     home = Path(tempfile.mkdtemp(prefix="ovi-studio-"))
-    maker = NAME if options.sketch else None
-    application = Application(home / "outputs", home / "checkpoints", maker=maker)
+    models = NAME if options.sketch else None
+    application = Application(home / "outputs", home / "checkpoints", models=models)
     try:
         with open_browser() as browser:
             client = application.client()

@@ -1,4 +1,4 @@
-"""The API, over `gradio_client` against the real application with a maker without models."""
+"""The API, over `gradio_client` against the real application with models without weights."""
 
 import json
 import re
@@ -119,7 +119,7 @@ def test_a_failed_job_says_why(client: Any) -> None:
         ({"prompt": "a", "variant": "../x"}, "There is no model variant"),
         ({"prompt": "a", "settings": {"image": "/etc/passwd"}}, "has a parameter of its own"),
         ({"prompt": "a", "settings": {"nonsense": 1}}, "Unknown setting"),
-        ({"prompt": "a", "settings": {"seed": "x"}}, "is no seed"),
+        ({"prompt": "a", "settings": {"seed": "x"}}, "value for seed"),
         ({"prompt": "a", "count": 20_000}, "at once"),
         ({"prompt": "{a", "settings": {}}, "brace"),
         ({"prompt": "a" * 5000}, "shorten|characters"),

@@ -1,7 +1,7 @@
 """What people choose for the engine on the page: kept, added to the command line, and used by the next engine."""
 
-import argparse
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,11 @@ from page_helpers import open_page
 from studio_app import Application
 
 from ovi_studio.core.errors import JobError
-from ovi_studio.engine.supervisor import engine_command
 from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.queue.store import Store
-from ovi_studio.runtime.options import add_engine_options, maker_options
-from ovi_studio.runtime.runner import MakerOptions
-from ovi_studio.runtime.settings import EngineSettings, attentions, keep_settings, read_settings
+from ovi_studio.runtime import options, settings
+from ovi_studio.runtime.options import RuntimeOptions, installed_attentions
+from ovi_studio.runtime.settings import EngineSettings, keep_settings, read_settings
 
 
 @pytest.fixture
@@ -28,11 +27,11 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
 
 def test_settings_are_kept_and_the_command_line_comes_first(store: Store) -> None:
     assert read_settings(store.database) == EngineSettings()
-    keep_settings(store.database, EngineSettings(offloaded=True, previews=False))
+    keep_settings(store.database, EngineSettings(RuntimeOptions(offloaded=True, tf32=True), previews=False))
     kept = read_settings(store.database)
-    assert (kept.offloaded, kept.compilation, kept.previews) == (True, None, False)
-    options = kept.added_to(MakerOptions(Path("x"), attention="flash2", compiled=True))
-    assert options == MakerOptions(Path("x"), attention="flash2", compiled=True, offloaded=True)
+    assert kept == EngineSettings(RuntimeOptions(offloaded=True, tf32=True), previews=False)
+    given = RuntimeOptions(attention="flash2", compilation=True, tf32=False)
+    assert given.over(kept.options) == replace(given, offloaded=True)
 
 
 @pytest.mark.parametrize(
@@ -42,33 +41,36 @@ def test_settings_are_kept_and_the_command_line_comes_first(store: Store) -> Non
 def test_compiling_is_the_command_lines_choice_then_the_pages_then_what_works(
     given: bool | None, chosen: bool | None, found: bool | None
 ) -> None:
-    settings = EngineSettings(compilation=chosen)
-    assert settings.added_to(MakerOptions(Path("x"), compiled=given)).compiled is found
+    assert RuntimeOptions(compilation=given).over(RuntimeOptions(compilation=chosen)).compilation is found
 
 
-def test_an_engine_is_started_with_every_option(tmp_path: Path) -> None:
-    options = MakerOptions(tmp_path, "flash2", compiled=False, offloaded=True, weights="int8", memory="12", tf32=True)
-    command = engine_command(StudioPaths.of(tmp_path), options)
-    parser = argparse.ArgumentParser()
-    add_engine_options(parser)
-    read = maker_options(parser.parse_args(command[command.index("ovi_studio.engine") + 1 : command.index("--maker")]))
-    assert read == options
+def test_settings_of_an_earlier_version_are_read(store: Store) -> None:
+    kept = {"attention": "native", "compilation": None, "tf32": False, "offloaded": True, "previews": False}
+    store.database.put_setting("engine", kept | {"weights": "int8", "memory": "auto"})
+    read = read_settings(store.database)
+    assert read == EngineSettings(RuntimeOptions(offloaded=True, weights="int8", tf32=False), previews=False)
 
 
-def test_an_attention_that_is_not_installed_is_refused_and_one_that_was_removed_is_forgotten(store: Store) -> None:
-    assert attentions()[0] == "native"
-    with pytest.raises(JobError, match="no attention 'nonsense' here"):
-        EngineSettings(attention="nonsense")
-    store.database.put_setting("engine", {"attention": "nonsense", "offloaded": True, "of a later version": 1})
-    assert read_settings(store.database) == EngineSettings(offloaded=True)
+def test_an_attention_that_is_not_installed_is_refused_and_one_that_was_removed_is_forgotten(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert installed_attentions()[0] == "native"
+    monkeypatch.setattr(options, "installed_attentions", lambda: ["native"])
+    monkeypatch.setattr(settings, "installed_attentions", lambda: ["native"])
+    with pytest.raises(JobError, match="'flash3' is not installed here; choose one of native"):
+        EngineSettings(RuntimeOptions(attention="flash3"))
+    for gone in ("flash3", "one of a later version"):
+        store.database.put_setting("engine", {"attention": gone, "offloaded": True, "of a later version": 1})
+        assert read_settings(store.database) == EngineSettings(RuntimeOptions(offloaded=True))
 
 
 def test_an_engine_starts_with_what_was_chosen(store: Store) -> None:
-    keep_settings(store.database, EngineSettings(offloaded=True))
+    keep_settings(store.database, EngineSettings(RuntimeOptions(offloaded=True)))
     store.add([spec()])
     with engine(store):
         wait_until_ended(store)
-    assert "offloaded=True" in store.paths.log.read_text()
+    assert "starts with --ckpt-dir" in store.paths.log.read_text()
+    assert "--cpu-offload" in store.paths.log.read_text()
 
 
 @needs_browser
@@ -85,7 +87,7 @@ def test_saved_settings_restart_the_engine_and_are_shown_after_a_reload(
     offload.check()
     page.click("#save-settings")
     page.wait_for_selector("text=Saved. The engine starts anew")
-    wait_for(lambda: "offloaded=True" in log.read_text(), 120)
+    wait_for(lambda: "--cpu-offload" in log.read_text(), 120)
     page.reload()
     show(page, "System")
     page.wait_for_function(

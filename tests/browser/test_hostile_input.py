@@ -236,7 +236,7 @@ def test_what_people_write_is_shown_as_text_on_every_tab(
     page.fill("#prompt textarea", f"{ESCAPED} A man says, <S>{ESCAPED}<E>")
     page.click("text=Many clips at once")
     table = tmp_path / "hostile.csv"
-    rows = "text_prompt,steps\n" + f'"{HOSTILE.replace(chr(34), chr(34) * 2)}",1\n' + f'good,"{HOSTILE[:60]}"\n'
+    rows = "text_prompt,steps\n" + f'"{ESCAPED.replace(chr(34), chr(34) * 2)}",1\n' + f'good,"{HOSTILE[:60]}"\n'
     table.write_text(rows, encoding="utf-8")
     page.set_input_files("#table input[type=file]", str(table))
     page.wait_for_selector("#table-makes .bad-rows >> text=<script>")

@@ -18,9 +18,9 @@ from ovi_studio.library import LibraryClip, Query, TrashedClip
 from ovi_studio.media.clip_files import read_frames
 from ovi_studio.media.pictures import decode_picture
 from ovi_studio.services.studio import Studio
-from ovi_studio.web import library_views as views
-from ovi_studio.web.library_handlers import PAGE_SIZE, LibraryHandlers
-from ovi_studio.web.library_tab import build_library
+from ovi_studio.web.tabs.library import views
+from ovi_studio.web.tabs.library.handlers import PAGE_SIZE, LibraryHandlers
+from ovi_studio.web.tabs.library.tab import build_library
 
 TAB = ("Library", build_library)
 

@@ -52,7 +52,7 @@ def loras(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def application(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path, loras: Path) -> Iterator[Application]:
     """With the real engine and the tiny model."""
     outputs = tmp_path_factory.mktemp("studio") / "outputs"
-    application = Application(outputs, tiny_bundle, "--lora-dir", str(loras), maker=None)
+    application = Application(outputs, tiny_bundle, "--lora-dir", str(loras), models=None)
     yield application
     application.end()
 
@@ -291,11 +291,11 @@ def test_the_page_imports_no_torch(python_environment: dict[str, str], tmp_path:
     script = (
         "import sys, pathlib\n"
         "from ovi_studio.services.studio import Studio\n"
-        "from ovi_studio.runtime.runner import MakerOptions\n"
-        f"options = MakerOptions(pathlib.Path('none'), adapter_directory=pathlib.Path({json.dumps(str(loras))}))\n"
-        "studio = Studio.open('outputs', options=options)\n"
-        "from ovi_studio.web.loras_tab import _Chosen, _Handlers\n"
-        "cards, _, _ = _Handlers(studio).look('', '960x960_5s', _Chosen((), ()))\n"
+        "from ovi_studio.runtime.options import RuntimeOptions\n"
+        f"options = RuntimeOptions(adapter_directory=pathlib.Path({json.dumps(str(loras))}))\n"
+        "studio = Studio.open('outputs', options)\n"
+        "from ovi_studio.web.tabs.loras.handlers import Chosen, LorasHandlers\n"
+        "cards, _, _ = LorasHandlers(studio).look('', '960x960_5s', Chosen((), ()))\n"
         "assert 'does not match this model' in cards, cards\n"
         "assert 'torch' not in sys.modules\n"
         "studio.close()\n"

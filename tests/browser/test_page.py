@@ -102,7 +102,7 @@ def test_the_page_is_dark_and_needs_nothing_from_elsewhere(application: Applicat
 @needs_browser
 @pytest.mark.slow
 def test_a_clip_of_the_demo_model_shows_previews_and_plays(tmp_path: Path, chromium: Any, tiny_bundle: Path) -> None:
-    application = Application(tmp_path / "outputs", tiny_bundle, maker=None)
+    application = Application(tmp_path / "outputs", tiny_bundle, models=None)
     try:
         page = open_page(application, chromium)
         page.fill("#prompt textarea", "a red ball")

@@ -21,14 +21,14 @@ from ovi_studio.core.errors import JobError
 from ovi_studio.core.variants import published_variants
 from ovi_studio.services.doctor import Finding, Report, State
 from ovi_studio.services.studio import Studio
-from ovi_studio.web import system_views as views
-from ovi_studio.web.system_tab import build_system
+from ovi_studio.web.tabs.system import views
+from ovi_studio.web.tabs.system.tab import build_system
 
 NAME = "720x720_5s"
 LARGE = 4_000_000
 
 
-TAB = ("System", build_system)
+TAB = ("System", lambda studio, *_: build_system(studio))
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from tab_server import Tab
 
 from ovi_studio.services.studio import Studio
 from ovi_studio.services.templates import Slot
-from ovi_studio.web import templates_views as views
-from ovi_studio.web.templates_tab import build_templates
+from ovi_studio.web.tabs.templates import views
+from ovi_studio.web.tabs.templates.tab import build_templates
 
 TAB = ("Templates", build_templates)
 

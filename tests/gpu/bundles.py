@@ -17,6 +17,7 @@ from ovi_studio.core.clip import Clip
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.variants import Variant
 from ovi_studio.demo.bundle_writer import build_models, write_bundle
+from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.pipeline import Compute, Pipeline
 
 PROMPT = "a red ball bounces on a green floor"
@@ -31,8 +32,9 @@ def bundle(rig: Rig) -> Inventory:
 
 
 def load_pipeline(rig: Rig, inventory: Inventory, **options: Any) -> Pipeline:
-    """With everything on the device if `options` (of `Compute`) say nothing else."""
-    return Pipeline.load(inventory, Compute(rig.device, rig.dtype, **{"memory": "max", "compiled": False, **options}))
+    """With everything on the device if `options` (of `RuntimeOptions`) say nothing else."""
+    asked = RuntimeOptions(**{"memory": "max", "compilation": False, **options})
+    return Pipeline.load(inventory, Compute(rig.device, rig.dtype, asked))
 
 
 def clip_spec(rig: Rig, variant: Variant, **others: Any) -> ClipSpec:

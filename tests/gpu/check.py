@@ -57,7 +57,7 @@ class Rig:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the models compute in, as `Compute.default` has it."""
+        """What the models compute in, as `Compute.of` has it."""
         return torch.bfloat16 if self.on_gpu else torch.float32
 
 

@@ -138,6 +138,40 @@ def test_a_count_makes_clips_with_seeds_that_follow(generate: Run) -> None:
     assert len(set(made.paths)) == 3
 
 
+def test_a_pattern_makes_a_clip_of_each_prompt_and_its_faults_are_told_once_for_each(generate: Run) -> None:
+    made = generate("--prompt", r"A {red|blue} \{ball\} says <S>Hi", "--steps", 1, "--seed", 40, "--count", 2)
+    assert made.status == 0
+    specs = [read_record(path)["spec"] for path in made.paths]
+    colours = ("red", "red", "blue", "blue")
+    assert [spec["prompt"] for spec in specs] == [f"A {colour} {{ball}} says <S>Hi" for colour in colours]
+    assert [spec["seed"] for spec in specs] == [40, 41, 40, 41]
+    told = "This speech is not closed; write <E> where it ends."
+    assert made.complaints == [f"warning: “A {colour} {{ball}} says <S>Hi”: {told}" for colour in ("red", "blue")]
+    # What is inside a clip is a prompt, and no pattern any more.
+    (again,) = generate("--from", made.paths[0]).paths
+    assert read_record(again)["spec"] == specs[0]
+
+
+def test_patterns_work_in_tables_and_in_the_official_configuration(
+    generate: Run, run: Run, tmp_path: Path, tiny_bundle: Path
+) -> None:
+    table = tmp_path / "prompts.csv"
+    table.write_text("text_prompt,seed,steps\na {red|blue} ball,7,1\na {red,8,1\na dog,9,1\n")
+    made = generate("--prompts", table)
+    (complaint,) = made.complaints
+    assert complaint.startswith("line 3: An opening brace has no closing one")
+    assert complaint.endswith(r"write \{ and \} for braces that are meant as text.")
+    found = [read_record(path)["spec"] for path in made.paths]
+    assert [(spec["prompt"], spec["seed"]) for spec in found] == [("a red ball", 7), ("a blue ball", 7), ("a dog", 9)]
+    (tmp_path / "fusion.yaml").write_text(official_config(tiny_bundle, text_prompt="a {red|blue} ball"))
+    made = run("generate", "--config-file", tmp_path / "fusion.yaml", "--count", 2)
+    found = [read_record(path)["spec"] for path in made.paths]
+    seeds = (103, 104, 105, 106)
+    assert [(spec["prompt"], spec["seed"]) for spec in found] == [
+        (f"a {colour} ball", seed) for colour in ("red", "blue") for seed in seeds
+    ]
+
+
 def test_a_clip_is_made_again_bit_for_bit(generate: Run) -> None:
     options = ("--steps", 2, "--seed", 11, "--solver", "dpm++", "--size", "64x96", "--audio-guidance", 2.5)
     (first,) = generate("--prompt", PROMPT, *options).paths
@@ -250,7 +284,7 @@ def test_settings_beside_a_configuration_are_refused(run: Run, tmp_path: Path, t
         (["--prompt", ""], r"The prompt is empty; write what the clip should show and sound like\."),
         (["--image", "gone.png"], r".*gone\.png"),
         (["--slg-layer", "9"], r"Skip-layer block 9 does not exist: tiny has blocks 0 to 1\."),
-        (["--attention", "magic"], r"There is no attention called 'magic'; choose one of native"),
+        (["--attention", "magic"], r"'magic' is not a valid value for --attention; choose one of native"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

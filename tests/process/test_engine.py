@@ -1,6 +1,6 @@
 """The engine as a real process: jobs in their order, progress, and what ends a job or the engine.
 
-Most tests use a maker without models (`fake_maker`).
+Most tests use models without weights (`fake_models`).
 """
 
 import contextlib
@@ -23,18 +23,18 @@ from engine_helpers import (
     wait_for,
     wait_until_ended,
 )
-from fake_maker import STEP_SECONDS
+from fake_models import STEP_SECONDS
 from PIL import Image
 
 from ovi_studio.core.spec import ClipSpec
-from ovi_studio.engine.supervisor import engine_command
+from ovi_studio.engine.command import engine_command
 from ovi_studio.media import clip_files
 from ovi_studio.queue.estimates import estimate_clip
 from ovi_studio.queue.model import EngineState, Phase, State
 from ovi_studio.queue.recovery import living_engines
 from ovi_studio.queue.store import Store
+from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.preview import Previewer
-from ovi_studio.runtime.runner import MakerOptions
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="kills processes as only POSIX can")
 
@@ -209,7 +209,7 @@ def test_idle_engine_takes_over_from_one_that_was_killed(store):
 def test_tiny_model_makes_a_clip_with_previews_and_learns_from_it(store, tiny_bundle):
     ids = store.add([spec(variant="tiny", steps=30, seed=seed) for seed in range(2)])
     previews: set[bytes] = set()
-    options = engine_command(store.paths, MakerOptions(tiny_bundle))
+    options = engine_command(store.paths, RuntimeOptions(checkpoint_directory=tiny_bundle))
     child = subprocess.Popen(options, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 120

@@ -7,16 +7,17 @@ from pathlib import Path
 
 import pytest
 from engine_helpers import assert_done_exactly_once, engine, engine_pids, spec, studio, wait_for, wait_until_ended
-from fake_maker import NAME
+from fake_models import NAME
 
 from ovi_studio.core.errors import JobError
+from ovi_studio.engine.command import engine_command
 from ovi_studio.engine.fleet import Fleet, slots
 from ovi_studio.engine.slot import EngineSlot
-from ovi_studio.engine.supervisor import Condition, engine_command
+from ovi_studio.engine.supervisor import Condition
 from ovi_studio.media import clip_files
 from ovi_studio.queue.model import State
 from ovi_studio.queue.store import Store, allow_stepping_down
-from ovi_studio.runtime.runner import MakerOptions
+from ovi_studio.runtime.options import RuntimeOptions
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
 
 @contextlib.contextmanager
 def fleet(store: Store, engines: int) -> Iterator[Fleet]:
-    command = engine_command(store.paths, MakerOptions(Path("none")), NAME)
+    command = engine_command(store.paths, RuntimeOptions(checkpoint_directory=Path("none")), NAME)
     found = Fleet(store, command, engines, back_off=(0.05, 0.1, 0.2), patience=10)
     found.start()
     try:
@@ -113,7 +114,7 @@ def test_a_job_is_made_again_in_smaller_tiers_and_says_so(store: Store) -> None:
     found = store.get(job)
     assert found.state is State.DONE
     assert found.attempt == 1  # it is not to blame
-    assert found.note == "Made in memory tier 8: memory ran out in tier 12."
+    assert found.note == "Made in tier 8: memory ran out in tier 12."
     assert store.get(after).note is None
     memory = {"tier": "8", "lacked_memory_with": ["16", "12"]}
     assert clip_files.read_record(found.clip)["memory"] == memory

@@ -24,7 +24,7 @@ from engine_helpers import (
     wait_for,
     wait_until_ended,
 )
-from fake_maker import BROKEN
+from fake_models import BROKEN
 from places import SUPPORT
 
 from ovi_studio.core.errors import JobError
@@ -83,7 +83,7 @@ def test_defect_restarts_the_engine_and_the_queue_goes_on(store):
 def test_engine_that_is_never_ready_stays_down_with_its_last_words_until_a_restart(store):
     store.add([spec()])
     with supervisor(store, BROKEN) as found:
-        wait_for(lambda: found.status().condition is Condition.DOWN)
+        wait_for(lambda: read_supervision(store.database).condition is Condition.DOWN)
         down = read_supervision(store.database)
         assert down == found.status()
         assert "3 times before it was ready (exit code 1)" in down.reason

@@ -12,7 +12,7 @@ import pytest
 from ovi_studio.core.clip import Clip
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.variants import FRAME_RATE, SAMPLE_RATE
-from ovi_studio.demo.judges import Measurement, Verdict, judge, keeps_first_frame, measure, measure_clip
+from ovi_studio.demo.judges import Measurement, Verdict, judge, keeps_first_frame, measure
 from ovi_studio.demo.scenes import (
     HIGH_PITCH,
     LOW_PITCH,
@@ -27,7 +27,7 @@ from ovi_studio.demo.scenes import (
     render,
     synthesise,
 )
-from ovi_studio.media.clip_files import write_clip
+from ovi_studio.media.clip_files import read_frames, read_samples, write_clip
 
 QUESTIONS = ("colour", "shape", "background", "motion", "sound")
 VISIBLE = ("colour", "shape", "motion")
@@ -114,7 +114,8 @@ def test_clips_that_went_through_a_file_are_scored_as_right(tmp_path: Path) -> N
     for motion in Motion:
         for scene in scenes(2, motion=motion):
             clip = Clip(ClipSpec(prompt="a scene", variant="demo"), render(scene), synthesise(scene))
-            measured = measure_clip(write_clip(clip, tmp_path))
+            path = write_clip(clip, tmp_path)
+            measured = measure(read_frames(path), read_samples(path))
             verdict = judge(measured, scene)
             assert all(getattr(verdict, question) for question in QUESTIONS), (scene, verdict)
             if motion is Motion.BOUNCE:

@@ -14,7 +14,7 @@ import torch
 from adapter_helpers import write_adapter
 
 from ovi_studio.adapters.library import AdapterLibrary
-from ovi_studio.capacity.layouts import ShardingOptions, Strategy
+from ovi_studio.capacity.layouts import Strategy
 from ovi_studio.checkpoints.layout import require
 from ovi_studio.core.adapter_stack import AdapterUse, Strength
 from ovi_studio.core.clip import Clip
@@ -23,6 +23,7 @@ from ovi_studio.core.spec import ClipSpec
 from ovi_studio.distributed.decode import decode_pieces
 from ovi_studio.distributed.ranks import Ranks, join_ranks
 from ovi_studio.models.video_vae import decode_whole
+from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.pipeline import Compute, Pipeline
 
 SPEC = ClipSpec(prompt="a red ball bounces <AUDCAP>a deep thump<ENDAUDCAP>", variant="tiny", steps=3, seed=7)
@@ -52,7 +53,7 @@ def clips(ranks: Ranks, bundle: Path, picture: Path) -> dict[str, Any]:
     expected = {name: make(plain, spec) for name, spec in specs.items()}
     found = {}
     for strategy in (Strategy.FULL_SHARD, Strategy.NO_SHARD):
-        compute = Compute(torch.device("cpu"), torch.float32, sharding=ShardingOptions(strategy, 1))
+        compute = Compute(torch.device("cpu"), torch.float32, RuntimeOptions(fsdp_strategy=strategy, resident_blocks=1))
         pipeline = Pipeline.load(inventory, compute, find, ranks)
         for name, spec in specs.items():
             clip, latents = make(pipeline, spec)
@@ -70,7 +71,7 @@ def clips(ranks: Ranks, bundle: Path, picture: Path) -> dict[str, Any]:
 
 def refusals(ranks: Ranks, bundle: Path, picture: Path) -> list[str]:
     """An error of one rank is everybody's, and the next clip works."""
-    compute = Compute(torch.device("cpu"), torch.float32, sharding=ShardingOptions(Strategy.FULL_SHARD))
+    compute = Compute(torch.device("cpu"), torch.float32, RuntimeOptions(fsdp_strategy=Strategy.FULL_SHARD))
     pipeline = Pipeline.load(require("tiny", bundle), compute, ranks=ranks)
     gone = picture.with_name("gone.png")
     said = []

@@ -7,11 +7,18 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
+from ovi_studio.adapters.header import read_header
+
 DIM = 32
 """Width of the tiny model of `conftest`."""
 QUERIES = tuple(f"{tower}_model.blocks.{block}.self_attn.q" for tower in ("video", "audio") for block in (0, 1))
 TEXT = ("video_model.blocks.0.cross_attn.k",)
 """A layer that text is projected with, once before the first step."""
+
+
+def parameter_shapes(checkpoint: Path) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every parameter in a safetensors file."""
+    return {name: info.shape for name, info in read_header(checkpoint).tensors.items()}
 
 
 def write_adapter(

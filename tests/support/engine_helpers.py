@@ -12,21 +12,22 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from fake_maker import NAME
+from fake_models import NAME
 from places import PYTHON_PATH
 
 from ovi_studio.core.spec import ClipSpec
-from ovi_studio.engine.supervisor import Supervisor, engine_command
+from ovi_studio.engine.command import engine_command
+from ovi_studio.engine.supervisor import Supervisor
 from ovi_studio.media import clip_files
 from ovi_studio.queue.model import State
 from ovi_studio.queue.recovery import living_engines
 from ovi_studio.queue.store import Store
-from ovi_studio.runtime.runner import MakerOptions
+from ovi_studio.runtime.options import RuntimeOptions
 
 
 @contextlib.contextmanager
 def studio(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    """A queue whose engines find the package and the fake maker; none of them outlives the test."""
+    """A queue whose engines find the package and the fake models; none of them outlives the test."""
     monkeypatch.setenv("PYTHONPATH", PYTHON_PATH)
     with closing(Store.open(outputs)) as store:
         yield store
@@ -37,14 +38,14 @@ def spec(prompt: str = "a clip", **settings: object) -> ClipSpec:
     return ClipSpec(**{"prompt": prompt, "variant": "720x720_5s", "steps": 3} | settings)
 
 
-def command(store: Store, maker: str = NAME) -> list[str]:
-    return engine_command(store.paths, MakerOptions(Path("none")), maker)
+def command(store: Store, models: str = NAME) -> list[str]:
+    return engine_command(store.paths, RuntimeOptions(checkpoint_directory=Path("none")), models)
 
 
 @contextlib.contextmanager
-def engine(store: Store, *more: str, maker: str = NAME) -> Iterator[subprocess.Popen]:
+def engine(store: Store, *more: str, models: str = NAME) -> Iterator[subprocess.Popen]:
     """An engine on its own."""
-    child = subprocess.Popen([*command(store, maker), *more], stderr=subprocess.DEVNULL)
+    child = subprocess.Popen([*command(store, models), *more], stderr=subprocess.DEVNULL)
     try:
         yield child
     finally:
@@ -53,9 +54,9 @@ def engine(store: Store, *more: str, maker: str = NAME) -> Iterator[subprocess.P
 
 
 @contextlib.contextmanager
-def supervisor(store: Store, maker: str = NAME, **options: object) -> Iterator[Supervisor]:
+def supervisor(store: Store, models: str = NAME, **options: object) -> Iterator[Supervisor]:
     options = {"back_off": (0.05, 0.1, 0.2), "patience": 10} | options
-    found = Supervisor(store, command(store, maker), **options)
+    found = Supervisor(store, command(store, models), **options)
     found.start()
     try:
         yield found

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fake_maker import NAME
+from fake_models import NAME
 from places import PYTHON_PATH, ROOT
 
 APP = ROOT / "app.py"
@@ -22,13 +22,13 @@ START_PATIENCE = 240
 
 
 class Application:
-    """The page and its engine; its clips are those of the fake maker unless another one is asked for."""
+    """The page and its engine; its clips are those of the fake models unless others are asked for."""
 
-    def __init__(self, outputs: Path, checkpoints: Path, *more: str, maker: str | None = NAME) -> None:
+    def __init__(self, outputs: Path, checkpoints: Path, *more: str, models: str | None = NAME) -> None:
         self.outputs, self.checkpoints, self.more = (
             outputs,
             checkpoints,
-            (*more, *(["--maker", maker] if maker else [])),
+            (*more, *(["--models", models] if models else [])),
         )
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/"
@@ -77,9 +77,9 @@ class Application:
 
 
 @contextmanager
-def running(outputs: Path, *more: str, maker: str | None = NAME) -> Iterator[Application]:
+def running(outputs: Path, *more: str, models: str | None = NAME) -> Iterator[Application]:
     """An application over these clips until the block ends."""
-    application = Application(outputs, outputs.parent / "checkpoints", *more, maker=maker)
+    application = Application(outputs, outputs.parent / "checkpoints", *more, models=models)
     try:
         yield application
     finally:

@@ -14,6 +14,7 @@ import ovi_studio.web  # noqa: F401  (before gradio: without telemetry)
 from ovi_studio.core.clip import Clip, Picture
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.media import clip_files
+from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.services.studio import Studio
 
 
@@ -65,7 +66,7 @@ def serve_tab(
     from ovi_studio.web.media_routes import media_routes
     from ovi_studio.web.theme import launch_options
 
-    studio = Studio.open(outputs, checkpoints)
+    studio = Studio.open(outputs, RuntimeOptions(checkpoint_directory=checkpoints))
     with gr.Blocks(title=title, analytics_enabled=False, fill_width=True) as page, gr.Tabs() as tabs:
         with gr.Tab("Create", id="create"):
             form = PlainForm()

@@ -31,7 +31,7 @@ class Way:
 
     name: str
     options: Mapping[str, Any]
-    """Of `Compute`."""
+    """Of `RuntimeOptions`."""
     bound: Bound
 
 

@@ -22,6 +22,7 @@ from ovi_studio.core.prompts import AudioTag
 from ovi_studio.core.variants import Variant, published_variants
 from ovi_studio.demo.bundle_writer import train_tokenizer
 from ovi_studio.models.device import usable_memory
+from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.pipeline import Compute, Pipeline
 from ovi_studio.runtime.placement import choose_plan
 
@@ -49,7 +50,8 @@ def check(rig: Rig, found: Findings) -> None:
         audio_vae=random_audio_vae(rig, CPU),
         vocoder=random_vocoder(rig, CPU),
     )
-    pipeline = Pipeline(variant, models, Compute(rig.device, rig.dtype, memory=_TIER, compiled=False), plan=plan)
+    compute = Compute(rig.device, rig.dtype, RuntimeOptions(memory=_TIER, compilation=False))
+    pipeline = Pipeline(variant, models, compute, plan=plan)
     gc.collect()
     steps = []
     with allocator_limit(rig.device, plan.tier.memory), measured(rig.device) as work:

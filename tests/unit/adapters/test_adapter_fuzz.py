@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 import torch
+from adapter_helpers import parameter_shapes
 from places import REFERENCE
 
-from ovi_studio.adapters.header import parameter_shapes, read_header
+from ovi_studio.adapters.header import read_header
 from ovi_studio.adapters.library import AdapterLibrary
 from ovi_studio.adapters.names import NameMap
 from ovi_studio.adapters.read import read_adapter
@@ -153,7 +154,7 @@ def _explode() -> None:
 
 @pytest.fixture(scope="module")
 def names() -> NameMap:
-    return NameMap(parameter_shapes([REFERENCE / "fusion.weights.safetensors"]))
+    return NameMap(parameter_shapes(REFERENCE / "fusion.weights.safetensors"))
 
 
 def refusal(path: Path, names: NameMap) -> str | None:

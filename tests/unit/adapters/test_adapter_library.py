@@ -7,12 +7,12 @@ import time
 from pathlib import Path
 
 import pytest
+from adapter_helpers import parameter_shapes
 from PIL import Image
 from places import REFERENCE
 
 from ovi_studio.adapters import library as library_module
 from ovi_studio.adapters.describe import MAX_TEXT, MAX_WORDS, clean_text, describe
-from ovi_studio.adapters.header import parameter_shapes
 from ovi_studio.adapters.library import AdapterLibrary
 from ovi_studio.adapters.names import NameMap
 from ovi_studio.checkpoints.hashes import file_sha256
@@ -180,7 +180,7 @@ def test_new_files_are_hashed_in_the_background_once(library: AdapterLibrary, mo
 
 def test_the_match_needs_the_header_only(library: AdapterLibrary) -> None:
     shutil.copy(LORA, library.directory / "a.safetensors")
-    names = NameMap(parameter_shapes([REFERENCE / "fusion.weights.safetensors"]))
+    names = NameMap(parameter_shapes(REFERENCE / "fusion.weights.safetensors"))
     assert library.match(library.scan()[0], names).summary().startswith("9 of 9 layers matched")
 
 

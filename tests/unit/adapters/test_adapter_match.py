@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from adapter_helpers import parameter_shapes
 from reference_adapters import FOLDER, LORA, QUERY, REFERENCE, reference_file, write_lora
 from safetensors.torch import load_file, save_file
 
-from ovi_studio.adapters.changes import LowRank
-from ovi_studio.adapters.header import PeftConfig, parameter_shapes, read_header
+from ovi_studio.adapters.formats.lora import LowRank
+from ovi_studio.adapters.header import PeftConfig, read_header
 from ovi_studio.adapters.match import match_header
 from ovi_studio.adapters.names import NameMap
 from ovi_studio.adapters.read import read_adapter
@@ -22,7 +23,7 @@ from ovi_studio.core.errors import JobError
 
 @pytest.fixture(scope="module")
 def names() -> NameMap:
-    return NameMap(parameter_shapes([REFERENCE / "fusion.weights.safetensors"]))
+    return NameMap(parameter_shapes(REFERENCE / "fusion.weights.safetensors"))
 
 
 # Names

@@ -24,7 +24,8 @@ from reference_adapters import (
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ovi_studio.adapters.changes import Decomposed, LowRank
+from ovi_studio.adapters.formats.dora import Decomposed
+from ovi_studio.adapters.formats.lora import LowRank
 from ovi_studio.adapters.fuse import WeightFuser
 from ovi_studio.adapters.manager import AdapterManager
 from ovi_studio.adapters.names import NameMap

@@ -139,7 +139,7 @@ def test_nothing_is_loaded_where_host_memory_is_too_small(
     machine(1)
     monkeypatch.setattr("ovi_studio.runtime.pipeline.load_models", lambda *_, **__: pytest.fail("models were loaded"))
     with computing_on_the_host(), pytest.raises(JobError, match=r"tiny needs 0 GB of host memory .* 0 GB can"):
-        Pipeline.load(require("tiny", tiny_bundle), Compute.default())
+        Pipeline.load(require("tiny", tiny_bundle), Compute.of())
 
 
 # The allocator

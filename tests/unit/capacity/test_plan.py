@@ -110,13 +110,13 @@ def test_each_fallback_leaves_less_on_a_gpu_until_there_is_none():
     fallbacks = [MemoryFallback(PLANNED, "auto")]
     while below := fallbacks[-1].below():
         fallbacks.append(below)
-    assert [fallback.arguments for fallback in fallbacks[1:]] == [
-        "--fsdp-strategy FULL_SHARD --resident-blocks 0 --weights auto",
-        "--fsdp-strategy FULL_SHARD --resident-blocks 0 --fsdp-offload --weights auto",
-        "--fsdp-strategy FULL_SHARD --resident-blocks 0 --fsdp-offload --weights int8",
+    released = ShardingOptions(Strategy.FULL_SHARD, 0)
+    offloaded = ShardingOptions(Strategy.FULL_SHARD, 0, offloaded=True)
+    assert [(fallback.sharding, fallback.weights) for fallback in fallbacks[1:]] == [
+        (released, "auto"),
+        (offloaded, "auto"),
+        (offloaded, "int8"),
     ]
-    assert fallbacks[0].way_down(2) == fallbacks[:3]
-    assert fallbacks[0].way_down(9) == fallbacks
     # Whoever has chosen already begins further down.
     chosen = MemoryFallback(ShardingOptions(Strategy.SHARD_GRAD_OP, offloaded=True), "int8")
     assert chosen.below() == fallbacks[-1]

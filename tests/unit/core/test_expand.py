@@ -1,13 +1,14 @@
-"""Prompt patterns, wildcards and seeds: what is expanded is exactly what was written, and never too much."""
+"""Prompt patterns and wildcards: what is expanded is exactly what was written, and never too much."""
 
+import random
+import time
 from pathlib import Path
 
 import pytest
 
 from ovi_studio.core import prompt_patterns
 from ovi_studio.core.errors import JobError
-from ovi_studio.core.prompt_patterns import expand_prompt, expand_spec, following_seeds, parse_seeds, read_wildcard
-from ovi_studio.core.spec import MAX_SEED, ClipSpec
+from ovi_studio.core.prompt_patterns import escape_prompt, expand_prompt, pattern_warnings, read_wildcard
 
 
 @pytest.fixture
@@ -29,8 +30,11 @@ def wildcards(tmp_path: Path) -> Path:
         ("{a|a|b}", ["a", "b"]),
         ("{}", [""]),
         ("a | b", ["a | b"]),
-        (r"\{red\|blue\} \\ \n", ["{red|blue} \\ \\n"]),
+        (r"\{red\|blue\}", ["{red|blue}"]),
         (r"{a\}|b\|c}", ["a}", "b|c"]),
+        (r"\\{a|b\\}", ["\\a", "\\b\\"]),
+        (r"\\\{a", ["\\{a"]),
+        (r"C:\\ovi\new \\ ¯\_(ツ)_/¯ \S \ ", [r"C:\\ovi\new \\ ¯\_(ツ)_/¯ \S \ "]),
         ("snake_case __ init__", ["snake_case __ init__"]),
         ("<S>Hi!<E> <AUDCAP>{rain|wind}<ENDAUDCAP>", [f"<S>Hi!<E> <AUDCAP>{x}<ENDAUDCAP>" for x in ("rain", "wind")]),
         ("雨{と|の}音", ["雨と音", "雨の音"]),
@@ -48,6 +52,8 @@ def test_groups_give_every_combination_in_order(pattern, prompts):
         ("{__sky__|black} sea", ["blue sea", "{grey} sea", "black sea"]),
         ("__time_of-day__", ["dawn", "noon"]),
         (r"\__sky__", ["__sky__"]),
+        (r"\__nothing__ {\__sky__|x}", ["__nothing__ __sky__", "__nothing__ x"]),
+        (r"\\__time_of-day__", ["\\dawn", "\\noon"]),
     ],
 )
 def test_wildcard_is_a_group_of_the_lines_of_its_file(wildcards, pattern, prompts):
@@ -85,7 +91,7 @@ def test_too_many_prompts_are_refused_before_they_are_made(tmp_path, pattern):
 
 def test_as_many_as_allowed_are_made():
     numbers = "|".join(map(str, range(100)))
-    assert len(expand_prompt(f"{{{numbers}}} {{{numbers}}}")) == prompt_patterns.MAX_CLIPS
+    assert len(expand_prompt(f"{{{numbers}}} {{{numbers}}}")) == prompt_patterns.MAX_PROMPTS
 
 
 def test_the_wildcards_that_come_with_the_app_can_be_read():
@@ -95,48 +101,44 @@ def test_the_wildcards_that_come_with_the_app_can_be_read():
         assert len(expand_prompt(f"__{name}__")) >= 8
 
 
-def test_spec_is_repeated_for_prompts_and_seeds():
-    spec = ClipSpec(prompt="{a|b} car", variant="tiny", seed=7, steps=3)
-    assert [(s.prompt, s.seed, s.steps) for s in expand_spec(spec)] == [("a car", 7, 3), ("b car", 7, 3)]
-    pairs = [(s.prompt, s.seed) for s in expand_spec(spec, [1, 5])]
-    assert pairs == [("a car", 1), ("a car", 5), ("b car", 1), ("b car", 5)]
+def test_what_is_expanded_from_an_escaped_text_is_the_text_itself(wildcards):
+    draw = random.Random(0)
+    pieces = ["\\", "{", "}", "|", "_", "__", "__sky__", "a", "-", " ", "\n", "雨", '"']
+    for _ in range(20_000):
+        text = "".join(draw.choices(pieces, k=draw.randrange(14)))
+        assert expand_prompt(escape_prompt(text), wildcards) == [text]
+        assert expand_prompt(f"{{x|{escape_prompt(text)} }}", wildcards) == ["x", f"{text} "]
+        assert pattern_warnings(escape_prompt(text)) == ()
 
 
-def test_too_many_specs_are_refused():
-    spec = ClipSpec(prompt="{a|b}", variant="tiny")
-    with pytest.raises(JobError, match="10002 clips"):
-        expand_spec(spec, range(5001))
+def test_a_text_without_signs_is_escaped_as_it_is():
+    text = r"C:\ovi\new, snake_case, ¯\_(ツ)_/¯, <S>Hi!<E> Audio: \ rain \\"
+    assert escape_prompt(text) == text
 
 
-def test_alternative_that_leaves_no_prompt_is_refused():
-    with pytest.raises(JobError, match="prompt is empty"):
-        expand_spec(ClipSpec(prompt="{a|}", variant="tiny"))
-
-
-@pytest.mark.parametrize(
-    ("text", "seeds"),
-    [
-        ("7", [7]),
-        ("1, 5,9", [1, 5, 9]),
-        ("100-103", [100, 101, 102, 103]),
-        (" 3 ; 1 - 2\n3 ", [3, 1, 2]),
-        (str(MAX_SEED), [MAX_SEED]),
-    ],
-)
-def test_seeds_are_read_as_people_write_them(text, seeds):
-    assert parse_seeds(text) == seeds
+@pytest.mark.parametrize("prompt", ['{"scene": {"ball": "red"}}', "a {b", "a} b"])
+def test_braces_that_are_no_pattern_are_refused_with_how_to_write_them(prompt):
+    with pytest.raises(JobError, match=r"write \\\{ and \\\} for braces that are meant as text"):
+        expand_prompt(prompt)
+    assert expand_prompt(escape_prompt(prompt)) == [prompt]
 
 
 @pytest.mark.parametrize(
-    "text", ["", " , ", "x", "1.5", "-1", "9-3", "1--2", "1-2-3", "²", str(MAX_SEED + 1), "0-9999999999", "9" * 5000]
+    ("pattern", "named"),
+    [('{"scene": "a ball"} {a|b}', '{"scene": "a ball"},'), ("{}", "{},"), ("{a} {b} {c} {d}", "{a}, {b}, {c}, …,")],
 )
-def test_what_is_no_list_of_seeds_is_refused(text):
-    with pytest.raises(JobError):
-        parse_seeds(text)
+def test_braces_that_offer_no_choice_are_warned_about(pattern, named):
+    (sentence,) = pattern_warnings(pattern)
+    assert sentence == f"There is no choice in {named} so its braces are left out; write \\{{ and \\}} to keep them."
 
 
-def test_seeds_follow_each_other():
-    assert following_seeds(5, 3) == [5, 6, 7]
-    for first, count in [(1, 0), (1, 10_001), (MAX_SEED, 2)]:
-        with pytest.raises(JobError):
-            following_seeds(first, count)
+@pytest.mark.parametrize("pattern", ["{a|b}", "{__sky__}", r"\{a\}", "plain | text", "{a|b"])
+def test_a_choice_and_plain_braces_are_not_warned_about(pattern):
+    assert pattern_warnings(pattern) == ()
+
+
+@pytest.mark.parametrize("piece", ["\\", "\\{", "_", "_a", "__a-", "\\|"])
+def test_very_long_texts_are_expanded_in_time(piece):
+    started = time.perf_counter()
+    expand_prompt(piece * (10**6 // len(piece)))
+    assert time.perf_counter() - started < 5

@@ -9,11 +9,11 @@ from ovi_studio.core.prompt_check import (
     Pace,
     PromptParts,
     Severity,
-    characters_left,
     check_prompt,
     count_words,
     join_prompt,
     parse_prompt,
+    prompt_warnings,
     rows_to_text,
     speech_pace,
     text_to_rows,
@@ -30,7 +30,7 @@ GOOD = {
 def test_a_prompt_is_taken_apart_and_put_together(tag):
     parts = parse_prompt(GOOD[tag])
     assert parts == PromptParts("A man says, <S>Hello.<E>", ("Hello.",), "Wind.")
-    assert parts.join(tag) == GOOD[tag]
+    assert join_prompt(parts.scene, parts.audio, tag) == GOOD[tag]
 
 
 @pytest.mark.parametrize("tag", AudioTag)
@@ -95,8 +95,19 @@ def test_an_empty_prompt_has_no_findings():
 def test_the_pace_of_speech_against_the_clips_length(words, pace):
     found = speech_pace(f"He walks and talks <S>{'word ' * words}<E> Audio: many words here", 5)
     assert (found.words, found.pace) == (words, pace)
-    assert found.words_per_second == pytest.approx(words / 5)
     assert found.text.endswith(".")
+
+
+def test_only_what_spoils_a_clip_is_a_warning() -> None:
+    for tag in AudioTag:
+        for other in AudioTag:  # a tag of other variants is converted, and a hint says so
+            assert prompt_warnings(GOOD[other], tag, 5) == ()
+    assert prompt_warnings("He walks.", AudioTag.AUDIO, 5) == ()
+    fast = f"<S>Hi <S>{'word ' * 15}<E> Audio: wind"
+    assert prompt_warnings(fast, AudioTag.AUDIO, 5) == (
+        "This speech is not closed; write <E> where it ends.",
+        "Speech: 15 words in 5 s, 3.0 a second: they speak fast.",
+    )
 
 
 def test_words_are_counted_as_they_are_spoken():
@@ -104,12 +115,6 @@ def test_words_are_counted_as_they_are_spoken():
     assert count_words("Grüß Gott — 24 Uhr…") == 4
     assert count_words("東京へ行こう") == 3
     assert count_words("") == 0
-
-
-def test_characters_left_count_the_converted_tag():
-    assert characters_left("abc") == MAX_PROMPT_LENGTH - 3
-    assert characters_left("Audio: x", AudioTag.AUDCAP) == MAX_PROMPT_LENGTH - len("<AUDCAP>x<ENDAUDCAP>")
-    assert characters_left("x" * (MAX_PROMPT_LENGTH + 2)) == -2
 
 
 def test_any_mixture_of_tags_gives_findings_and_no_error():
@@ -141,5 +146,4 @@ def test_twenty_megabytes_are_refused_at_once():
     assert "too long" in finding.text
     assert parse_prompt(prompt).speech == ()
     assert text_to_rows(prompt) == []
-    assert characters_left(prompt, AudioTag.AUDIO) < 0
     assert time.perf_counter() - started < 1

@@ -11,10 +11,10 @@ import pytest
 from ovi_studio.core.errors import JobError
 from ovi_studio.demo import codec_check, scores
 from ovi_studio.demo.evaluate import Evaluation, Setting, prompts, settings, tasks, verdict_row
-from ovi_studio.demo.judges import Verdict, judge, measure, measure_clip
+from ovi_studio.demo.judges import Verdict, judge, measure
 from ovi_studio.demo.scene_files import draw_scenes, parse_only, write_scenes
 from ovi_studio.demo.scenes import Colour, Motion, Shape, Sound, is_held_out, render, synthesise
-from ovi_studio.media.clip_files import read_record
+from ovi_studio.media.clip_files import read_frames, read_record, read_samples
 
 FAST = Setting("fast", {"steps": 1, "video_guidance": 1, "audio_guidance": 1})
 
@@ -117,7 +117,7 @@ def test_scenes_are_written_as_clips_with_captions_that_judges_confirm(tmp_path:
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".mp4"] * 3 + [".txt"] * 3
     for path, (scene, text) in zip(paths, draw_scenes(3, only=only), strict=True):
         assert path.with_suffix(".txt").read_text() == text + "\n"
-        verdict = judge(measure_clip(path), scene)
+        verdict = judge(measure(read_frames(path), read_samples(path)), scene)
         assert (scene.colour, scene.motion) == (Colour.RED, Motion.BOUNCE)
         assert verdict == Verdict(True, True, True, True, True, impacts=1.0)
 

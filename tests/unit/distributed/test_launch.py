@@ -23,15 +23,15 @@ from ovi_studio.distributed import launch, sharding
 from ovi_studio.distributed.partial_attention import attention_with_log_sum
 from ovi_studio.distributed.ranks import ALONE, Ranks
 from ovi_studio.distributed.sharding import Sharding, can_be_pinned, pinned_bytes, resident_depths, resolve_sharding
-from ovi_studio.engine.supervisor import engine_command
+from ovi_studio.engine.command import add_engine_options, engine_command
 from ovi_studio.queue.paths import StudioPaths
-from ovi_studio.runtime.runner import MakerOptions
+from ovi_studio.runtime.options import RuntimeOptions
 
 
-def parsed(*arguments: str) -> argparse.Namespace:
+def parsed(*arguments: str) -> RuntimeOptions:
     parser = argparse.ArgumentParser()
-    launch.add_options(parser)
-    return parser.parse_args(arguments)
+    add_engine_options(parser)
+    return RuntimeOptions.of(parser.parse_args(arguments))
 
 
 @pytest.fixture
@@ -91,14 +91,13 @@ def test_a_number_that_cannot_share_a_clip_is_refused(started: list[list[str]], 
 
 def test_wishes_survive_the_way_to_the_engine(tmp_path: Path) -> None:
     for wish in (PLANNED, ShardingOptions(Strategy.HYBRID_SHARD, 3), ShardingOptions(None, 0, offloaded=True)):
-        options = MakerOptions(tmp_path, gpus=4, sharding=wish)
+        options = RuntimeOptions(gpus=4).with_sharding(wish, "auto")
         command = engine_command(StudioPaths.of(tmp_path, None), options)
-        start = command.index("--gpus")
-        given = parsed(*[part for part in command[start:] if part not in ("--maker", command[-1])])
+        given = parsed(*command[command.index("ovi_studio.engine") + 1 :])
         assert given.gpus == 4
-        assert launch.sharding_wish(given) == wish
+        assert given.sharding == wish
     with pytest.raises(JobError, match="0 or more"):
-        launch.sharding_wish(parsed("--resident-blocks", "-1"))
+        parsed("--resident-blocks", "-1")
 
 
 def test_a_strategy_that_is_named_means_what_it_says() -> None:

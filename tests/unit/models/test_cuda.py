@@ -32,6 +32,7 @@ from ovi_studio.models.device import available_memory, compute_device, usable_me
 from ovi_studio.models.transformer import OviTransformer
 from ovi_studio.queue.model import State
 from ovi_studio.queue.store import Store
+from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.pipeline import Compute, Pipeline
 from ovi_studio.runtime.placement import choose_plan
 from ovi_studio.runtime.streaming import Pinning
@@ -47,7 +48,7 @@ every_card = pytest.mark.parametrize(("gigabytes", "count", "desktop"), CARDS)
 
 def loaded(bundle: Path, resident: int | None = None, **options: Any) -> Pipeline:
     """The tiny model on the fake GPU; `resident` blocks stay, as in a tier that the model would be too large for."""
-    pipeline = Pipeline.load(require("tiny", bundle), Compute.default(**options))
+    pipeline = Pipeline.load(require("tiny", bundle), Compute.of(RuntimeOptions(**options)))
     if resident is None:
         return pipeline
     return Pipeline(pipeline.variant, pipeline.models, pipeline.compute, plan=replace(pipeline.plan, resident=resident))
@@ -61,7 +62,7 @@ def test_a_device_always_has_an_index(cuda: Cuda) -> None:
     cards = cuda(24, 4)
     assert compute_device() == torch.device("cuda", 0)
     cards.current = 2
-    assert compute_device() == Compute.default().device == torch.device("cuda", 2)
+    assert compute_device() == Compute.of().device == torch.device("cuda", 2)
 
 
 def test_only_one_place_makes_a_device() -> None:
@@ -134,7 +135,7 @@ def test_a_bench_is_set_up_on_a_gpu_and_limits_it(cuda: Cuda, monkeypatch: pytes
     card = cuda(24).cards[0]
     monkeypatch.setattr(steps, "matrix_rate", lambda device, dtype: 1e12)  # of a size for GPUs
     shape = shapes()["demo"]
-    compute = Compute.default(memory="12")
+    compute = Compute.of(RuntimeOptions(memory="12"))
     with computing_on_the_host():
         measured = measure_forward(shape, compute, 1, setup=Setup.of(shape, compute, guided=True, limit=12 * GIB))
     assert measured.median > 0
@@ -270,7 +271,7 @@ def test_compiling_is_refused_with_a_reason_if_it_is_asked_for_and_left_out_quie
     with computing_on_the_host():
         loaded(tiny_bundle)
         with pytest.raises(JobError, match="Triton is not installed"):
-            loaded(tiny_bundle, compiled=True)
+            loaded(tiny_bundle, compilation=True)
     compilation.compiler_problem.cache_clear()
 
 
@@ -291,7 +292,7 @@ def test_blocks_are_compiled_on_a_gpu_where_that_works_and_is_known_to_pay(
     called = []
     monkeypatch.setattr(OviTransformer, "compile_blocks", lambda model: called.append(model))
     with computing_on_the_host():
-        loaded(tiny_bundle, compiled=asked, weights=weights)
+        loaded(tiny_bundle, compilation=asked, weights=weights)
     assert len(called) == compiled
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ovi_studio.adapters.changes import LowRank
+from ovi_studio.adapters.formats.lora import LowRank
 from ovi_studio.adapters.fuse import WeightFuser
 from ovi_studio.adapters.runtime import RuntimeAdapters, RuntimeLora
 from ovi_studio.checkpoints.number_formats import convert, converted_layers, prepare

@@ -14,7 +14,7 @@ from places import REFERENCE
 from torch import Tensor
 
 from ovi_studio.core.errors import JobError
-from ovi_studio.core.spec import SOLVERS
+from ovi_studio.core.solvers import SOLVERS
 from ovi_studio.models import attention
 from ovi_studio.models.rotary import RotaryTable, audio_table, rotate, video_table
 from ovi_studio.models.transformer import OviTransformer

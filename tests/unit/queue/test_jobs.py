@@ -106,8 +106,7 @@ def test_jobs_are_filtered_counted_and_cut_into_pages(store):
 
 
 def test_jobs_are_shown_running_then_waiting_then_the_latest_that_ended(store):
-    ids = store.add(specs(6))
-    store.set_priority(ids[5:], 1)
+    ids = store.add(specs(5)) + store.add(specs(1), priority=1)
     store.cancel([ids[1]])
     store.cancel([ids[0]])
     with EngineSession(store.database, "worker") as work:
@@ -243,12 +242,12 @@ def test_notices_stay_until_they_are_put_away(store):
 
 
 def test_higher_priority_runs_first_and_then_the_order_of_adding(store):
-    ids = store.add(specs(3))
+    ids = store.add(specs(2))
     urgent = store.add(specs(2), priority=5)
-    store.set_priority([ids[2]], 9)
+    first = store.add(specs(1), priority=9)
     order: list[str] = []
     work_through(store, 5, lambda work, job: (order.append(job.id), work.cancelled(job)))
-    assert order == [ids[2], *urgent, ids[0], ids[1]]
+    assert order == [*first, *urgent, *ids]
 
 
 def test_moving_is_the_same_as_moving_in_a_list(store):

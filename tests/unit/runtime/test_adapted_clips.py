@@ -22,12 +22,13 @@ from ovi_studio.core.clip import Clip
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.media.clip_files import read_record, read_spec
-from ovi_studio.runtime.generate import Generator
+from ovi_studio.runtime.clip_runner import ClipRunner
+from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.pipeline import Compute, Pipeline
 from ovi_studio.sampling.denoise import Step
 
 SPEC = ClipSpec(prompt="a red ball <AUDCAP>thump<ENDAUDCAP>", variant="tiny", steps=2, seed=7)
-CPU = Compute(torch.device("cpu"), torch.float32)
+CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -39,8 +40,18 @@ def loras(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def generator(tiny_bundle: Path, loras: Path) -> Generator:
-    return Generator(tiny_bundle, CPU, loras)
+def runner(tiny_bundle: Path, loras: Path) -> ClipRunner:
+    return ClipRunner(RuntimeOptions(checkpoint_directory=tiny_bundle, adapter_directory=loras))
+
+
+@pytest.fixture
+def pipeline(tiny_bundle: Path, loras: Path) -> Pipeline:
+    return load(tiny_bundle, loras)
+
+
+def load(bundle: Path, loras: Path, **options: Any) -> Pipeline:
+    compute = Compute(CPU, torch.float32, RuntimeOptions(**options))
+    return Pipeline.load(require("tiny", bundle), compute, AdapterLibrary(loras).path)
 
 
 def use(name: str, video: str = "1", audio: str | None = None, sha256: str | None = None) -> AdapterUse:
@@ -61,8 +72,7 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_adapters_of_both_kinds_change_the_clip_and_leave_no_trace(generator: Generator) -> None:
-    pipeline = generator.pipeline("tiny")
+def test_adapters_of_both_kinds_change_the_clip_and_leave_no_trace(pipeline: Pipeline) -> None:
     plain = pipeline(SPEC)
     style = pipeline(adapted(use("style")))
     both = pipeline(adapted(use("style"), accelerators=(use("fast"),)))
@@ -71,34 +81,30 @@ def test_adapters_of_both_kinds_change_the_clip_and_leave_no_trace(generator: Ge
     assert same(pipeline(SPEC), plain)
 
 
-def test_the_two_kinds_act_alike(generator: Generator) -> None:
-    pipeline = generator.pipeline("tiny")
+def test_the_two_kinds_act_alike(pipeline: Pipeline) -> None:
     assert same(pipeline(adapted(use("fast"))), pipeline(adapted(accelerators=(use("fast"),))))
 
 
-def test_each_tower_has_its_own_strength(generator: Generator) -> None:
-    pipeline = generator.pipeline("tiny")
+def test_each_tower_has_its_own_strength(pipeline: Pipeline) -> None:
     clips = [pipeline(adapted(use("style", video, audio))) for video, audio in (("1", "1"), ("1", "0"), ("0", "1"))]
     assert not any(same(one, other) for one in clips for other in clips if one is not other)
 
 
 def test_the_next_clip_with_the_same_adapters_reads_no_file(
-    generator: Generator, monkeypatch: pytest.MonkeyPatch
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[Path] = []
     original = manager_module.read_adapter
     monkeypatch.setattr(manager_module, "read_adapter", lambda path, names: read.append(path) or original(path, names))
-    pipeline = generator.pipeline("tiny")
     first = pipeline(adapted(use("style")))
     assert same(pipeline(adapted(use("style"))), first)
     pipeline(adapted(use("style"), seed=8))
     assert [path.name for path in read] == ["style.safetensors"]
 
 
-def test_a_schedule_takes_effect_in_its_steps(generator: Generator) -> None:
+def test_a_schedule_takes_effect_in_its_steps(pipeline: Pipeline) -> None:
     """Half the steps with an adapter are those steps of a clip with it, then those of one without."""
     seen: dict[str, list[torch.Tensor]] = {}
-    pipeline = generator.pipeline("tiny")
     for strength in ("0", "1", "0;1"):
         steps: list[torch.Tensor] = []
         spec = adapted(use("style", strength), steps=4, solver="euler")
@@ -109,9 +115,8 @@ def test_a_schedule_takes_effect_in_its_steps(generator: Generator) -> None:
     assert not torch.allclose(seen["0;1"][3], seen["1"][3])
 
 
-def test_text_is_prepared_again_when_the_layers_that_project_it_change(generator: Generator) -> None:
+def test_text_is_prepared_again_when_the_layers_that_project_it_change(pipeline: Pipeline) -> None:
     """The adapter changes only a layer whose result is computed once for all steps."""
-    pipeline = generator.pipeline("tiny")
     latents: dict[str, torch.Tensor] = {}
     prepared: list[int] = []
     transformer = pipeline.models.transformer
@@ -131,10 +136,10 @@ def test_text_is_prepared_again_when_the_layers_that_project_it_change(generator
 
 
 def test_a_clip_names_the_hash_of_every_adapter_and_can_be_made_again(
-    generator: Generator, loras: Path, tmp_path: Path
+    runner: ClipRunner, pipeline: Pipeline, loras: Path, tmp_path: Path
 ) -> None:
     spec = adapted(use("style", "0.8", "0"), accelerators=(use("fast", "1;0"),))
-    path = generator.make(spec, tmp_path / "out")
+    path = runner.make(spec, tmp_path / "out")
     again = read_spec(path, tmp_path / "pictures")
     assert [entry.sha256 for entry in again.stack] == [
         sha256(loras / f"{name}.safetensors") for name in ("fast", "style")
@@ -142,40 +147,38 @@ def test_a_clip_names_the_hash_of_every_adapter_and_can_be_made_again(
     assert again.accelerators[0].video == Strength.parse("1;0")
     assert str(again.adapters[0].video) == "0.8"
     assert read_record(path)["adapters"]["style"].startswith("4 of 4 layers matched")
-    pipeline = generator.pipeline("tiny")
     assert same(pipeline(again), pipeline(spec))
 
 
 def test_another_file_of_the_same_name_is_refused_with_both_hashes(
-    generator: Generator, loras: Path, tmp_path: Path
+    runner: ClipRunner, loras: Path, tmp_path: Path
 ) -> None:
     file = loras / "style.safetensors"
-    again = read_spec(generator.make(adapted(use("style")), tmp_path / "out"), tmp_path)
+    again = read_spec(runner.make(adapted(use("style")), tmp_path / "out"), tmp_path)
     before = sha256(file)
     write_adapter(file, seed=9)
     with pytest.raises(JobError) as refusal:
-        generator.make(again, tmp_path / "out")
+        runner.make(again, tmp_path / "out")
     assert before in str(refusal.value)
     assert sha256(file) in str(refusal.value)
     # Without the hash, whatever has the name is taken.
-    generator.make(adapted(use("style")), tmp_path / "out")
+    runner.make(adapted(use("style")), tmp_path / "out")
 
 
-def test_one_file_under_two_names_is_refused(generator: Generator) -> None:
+def test_one_file_under_two_names_is_refused(pipeline: Pipeline) -> None:
     with pytest.raises(JobError, match=r"style and style\.safetensors are the same adapter"):
-        generator.pipeline("tiny")(adapted(use("style"), use("style.safetensors")))
+        pipeline(adapted(use("style"), use("style.safetensors")))
 
 
 def test_an_adapter_that_is_not_there_is_refused_before_models_are_loaded(
-    generator: Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    runner: ClipRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Pipeline, "load", lambda *_: pytest.fail("the models were loaded"))
     with pytest.raises(JobError, match="no adapter 'gone'"):
-        generator.make(adapted(use("gone")), tmp_path / "out")
+        runner.make(adapted(use("gone")), tmp_path / "out")
 
 
-def test_a_clip_that_is_stopped_in_the_middle_of_a_schedule_spoils_no_other(generator: Generator) -> None:
-    pipeline = generator.pipeline("tiny")
+def test_a_clip_that_is_stopped_in_the_middle_of_a_schedule_spoils_no_other(pipeline: Pipeline) -> None:
     spec = adapted(use("style", "0;1"), use("text", "1,0.5"), steps=4)
     expected = pipeline(spec)
 
@@ -192,18 +195,17 @@ def test_a_pipeline_looks_into_the_folder_of_the_environment(
     tiny_bundle: Path, loras: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OVI_LORA_DIR", str(loras))
-    pipeline = Pipeline.load(require("tiny", tiny_bundle), CPU)
+    pipeline = Pipeline.load(require("tiny", tiny_bundle), Compute(CPU, torch.float32))
     assert not same(pipeline(adapted(use("style"))), pipeline(SPEC))
 
 
 @pytest.mark.parametrize("solver", ["restart", "euler", "unipc", "dpm++"])
 def test_explicit_timesteps_with_both_scales_one_are_one_pass_each(
-    generator: Generator, solver: str, monkeypatch: pytest.MonkeyPatch
+    pipeline: Pipeline, solver: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = adapted(
         accelerators=(use("fast"),), timesteps="1000,937.5,833.3,625", solver=solver, video_guidance=1, audio_guidance=1
     )
-    pipeline = generator.pipeline("tiny")
     asked: list[tuple[float, int]] = []
     transformer = pipeline.models.transformer
     compute = transformer.velocities
@@ -224,12 +226,11 @@ def test_explicit_timesteps_with_both_scales_one_are_one_pass_each(
 
 
 def test_pristine_weights_are_read_from_the_checkpoint_again_and_not_copied(
-    generator: Generator, monkeypatch: pytest.MonkeyPatch
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
     original = StoredTensors.__getitem__
     monkeypatch.setattr(StoredTensors, "__getitem__", lambda self, name: read.append(name) or original(self, name))
-    pipeline = generator.pipeline("tiny")
     plain = {name: tensor.clone() for name, tensor in pipeline.models.transformer.named_parameters()}
     pipeline(adapted(use("style")))
     assert read == []  # what was not touched yet is pristine where it is
@@ -257,19 +258,21 @@ def test_adapters_are_fused_on_the_gpu_wherever_the_weights_wait(
 ) -> None:
     cuda(24)
     with computing_on_the_host():
-        pipeline = Generator(tiny_bundle, Compute.default(memory="24"), loras).pipeline("tiny")
+        pipeline = Pipeline.load(
+            require("tiny", tiny_bundle), Compute.of(RuntimeOptions(memory="24")), AdapterLibrary(loras).path
+        )
         with _Moves() as moves:
             pipeline.adapters.prepare(adapted(use("style")).stack, 2)
     assert moves.shapes.count(torch.Size((DIM, DIM))) == len(QUERIES)
 
 
 def test_adapters_that_run_beside_the_layers_take_the_place_of_blocks(tiny_bundle: Path, loras: Path) -> None:
-    loaded = Generator(tiny_bundle, replace(CPU, memory="24"), loras).pipeline("tiny")
+    loaded = load(tiny_bundle, loras, memory="24")
     plan = replace(loaded.plan, budget=loaded.plan.fixed_bytes + 2 * loaded.plan.block_bytes)
     find = AdapterLibrary(loras).path
     pipeline = Pipeline(loaded.variant, loaded.models, loaded.compute, find_adapter=find, plan=plan)
     beside = adapted(use("style", "0;1"))
-    expected = Generator(tiny_bundle, CPU, loras).pipeline("tiny")(beside)
+    expected = load(tiny_bundle, loras)(beside)
     assert pipeline(SPEC).record["memory"]["resident_blocks"] == 2
     clip = pipeline(beside)
     assert pipeline.adapters.runtime_bytes == len(QUERIES) * 2 * 4 * DIM * 4  # of rank 4, float32

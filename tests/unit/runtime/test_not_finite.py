@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from ovi_studio.checkpoints.layout import require
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.spec import ClipSpec
-from ovi_studio.runtime.generate import Generator
+from ovi_studio.runtime.clip_runner import ClipRunner, OviModels
+from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.pipeline import Compute, Pipeline
 
 SPEC = ClipSpec(prompt="a red ball bounces", variant="tiny", steps=4, seed=7)
@@ -72,15 +73,16 @@ def test_frames_that_are_no_numbers_are_refused(pipeline: Pipeline, value: float
 
 
 def test_the_sentence_names_what_may_have_done_it(tiny_bundle: Path) -> None:
-    pipeline = Pipeline.load(require("tiny", tiny_bundle), Compute(CPU, torch.float32, weights="int8"))
+    pipeline = Pipeline.load(require("tiny", tiny_bundle), Compute(CPU, torch.float32, RuntimeOptions(weights="int8")))
     spoil(pipeline.models.transformer.video_model.head, float("nan"))
     with pytest.raises(JobError, match=r"try weights in bf16 instead of int8\.$"):
         pipeline(SPEC)
 
 
-def test_nothing_is_written(tiny_bundle: Path, tmp_path: Path) -> None:
-    generator = Generator(tiny_bundle, Compute(CPU, torch.float32))
-    spoil(generator.pipeline("tiny").models.vocoder, float("nan"))
+def test_nothing_is_written(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoiled = Pipeline.load(require("tiny", tiny_bundle), Compute(CPU, torch.float32))
+    spoil(spoiled.models.vocoder, float("nan"))
+    monkeypatch.setattr(OviModels, "load", lambda *_: spoiled)
     with pytest.raises(JobError, match="the sound"):
-        generator.make(SPEC, tmp_path)
+        ClipRunner(RuntimeOptions(checkpoint_directory=tiny_bundle)).make(SPEC, tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -15,10 +15,12 @@ from PIL import Image
 from ovi_studio.checkpoints.layout import require, take_inventory
 from ovi_studio.core.clip import Clip
 from ovi_studio.core.errors import JobError, Stopped
-from ovi_studio.core.spec import SOLVERS, ClipSpec, Solver
+from ovi_studio.core.solvers import SOLVERS
+from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.variants import EMBEDDED_BUNDLE, FRAME_RATE, SAMPLE_RATE, read_bundle
 from ovi_studio.demo.bundle_writer import build_models, write_bundle
 from ovi_studio.demo.dimensions import BUNDLE, DIMENSIONS
+from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.pipeline import Compute, Pipeline
 from ovi_studio.sampling.denoise import Step
 
@@ -162,7 +164,7 @@ def test_the_variants_own_block_is_left_out_unless_another_is_named(tiny_pipelin
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_one_step_is_enough_for_a_clip(tiny_pipeline: Pipeline, solver: Solver) -> None:
+def test_one_step_is_enough_for_a_clip(tiny_pipeline: Pipeline, solver: str) -> None:
     assert_is_clip(tiny_pipeline(with_(solver=solver, steps=1)), 64, 64)
 
 
@@ -224,8 +226,9 @@ def test_a_picture_that_is_gone_is_refused_before_any_step(tiny_pipeline: Pipeli
 
 
 def test_attention_that_is_not_there_is_refused_when_the_pipeline_is_made(tiny_bundle: Path) -> None:
-    with pytest.raises(JobError, match="no attention called 'magic'"):
-        Pipeline.load(require("tiny", tiny_bundle), Compute(torch.device("cpu"), torch.float32, attention="magic"))
+    compute = Compute(torch.device("cpu"), torch.float32, RuntimeOptions(attention="flash2"))
+    with pytest.raises(JobError, match=r"'flash2' needs .* use 'native'"):
+        Pipeline.load(require("tiny", tiny_bundle), compute)
 
 
 # The record

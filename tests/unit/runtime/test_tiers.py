@@ -27,6 +27,7 @@ from ovi_studio.distributed import sequence
 from ovi_studio.models import fusion_block, token_layout, video_vae
 from ovi_studio.models.token_layout import UNSHARDED, TokenLayout
 from ovi_studio.models.transformer import OviTransformer, Pass
+from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.pipeline import Compute, Pipeline
 from ovi_studio.runtime.placement import choose_plan
 from ovi_studio.runtime.streaming import HostedModel
@@ -105,6 +106,13 @@ def test_a_file_in_fp8_stays_in_fp8_where_weights_are_chosen_for_a_gpu(cuda: Cal
     assert choose_plan(fp8, gpu, "12", "int8").weights is Weights.INT8
     assert choose_plan(plain, gpu, "12").weights is Weights.INT8
     assert choose_plan(plain, CPU).weights is Weights.BF16
+
+
+def test_what_a_file_holds_is_told_by_the_variant_and_not_by_its_name(cuda: Callable[..., Any]) -> None:
+    cuda(80)
+    gpu, plain = torch.device("cuda", 0), published_variants()["720x720_5s"]
+    assert choose_plan(replace(plain, weights=Weights.FP8), gpu, "12").weights is Weights.FP8
+    assert choose_plan(replace(plain, name="mine_fp8"), gpu, "12").weights is Weights.INT8
 
 
 def test_adapters_beside_the_layers_take_the_place_of_blocks_that_stay() -> None:
@@ -225,7 +233,7 @@ def test_the_decoders_memory_is_that_of_a_tile_and_not_of_the_clip(tiny_dimensio
 
 
 def clip_of(bundle: Path, spec: ClipSpec = SPEC, resident: int | None = None, **options: Any) -> Any:
-    pipeline = Pipeline.load(require("tiny", bundle), Compute(CPU, torch.float32, **options))
+    pipeline = Pipeline.load(require("tiny", bundle), Compute(CPU, torch.float32, RuntimeOptions(**options)))
     if resident is not None:
         plan = replace(pipeline.plan, resident=resident)
         pipeline = Pipeline(pipeline.variant, pipeline.models, pipeline.compute, plan=plan)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ovi_studio.core.errors import Stopped
-from ovi_studio.core.spec import SOLVERS, Solver
+from ovi_studio.core.errors import JobError, Stopped
+from ovi_studio.core.solvers import SOLVERS
 from ovi_studio.models.transformer import OviTransformer, Pass
 from ovi_studio.sampling.denoise import Latents, Schedule, Step, denoise, draw_noise
 from ovi_studio.sampling.guidance import Guidance, guided_velocity
@@ -153,7 +153,7 @@ def test_a_step_computes_the_negative_pass_only_if_it_changes_something(
 
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("steps", [1, 2, 5])
-def test_any_number_of_steps_gives_numbers(model: OviTransformer, solver: Solver, steps: int) -> None:
+def test_any_number_of_steps_gives_numbers(model: OviTransformer, solver: str, steps: int) -> None:
     result = denoise(model, noise(), guidance(model), Schedule(solver, steps, 5.0))
     assert result.video.shape == VIDEO
     assert result.audio.shape == AUDIO
@@ -162,9 +162,20 @@ def test_any_number_of_steps_gives_numbers(model: OviTransformer, solver: Solver
     assert not torch.allclose(result.video, noise().video)
 
 
+def test_every_solver_that_can_be_named_is_another_one() -> None:
+    schedulers = [build_scheduler(solver, 4, 5.0) for solver in SOLVERS]
+    assert len({type(scheduler) for scheduler in schedulers}) == len(SOLVERS)
+
+
+@pytest.mark.parametrize("solver", ["ddim", "UniPC", "", None])
+def test_a_solver_that_is_not_known_is_refused_with_the_names_there_are(solver: Any) -> None:
+    with pytest.raises(JobError, match=r"is not known; choose one of unipc, euler, dpm\+\+, restart\.$"):
+        build_scheduler(solver, 4, 5.0)
+
+
 @pytest.mark.parametrize("solver", NOISELESS)
 @pytest.mark.parametrize("steps", [1, 2, 7, 50])
-def test_a_solver_reaches_the_end_of_a_straight_way_in_any_number_of_steps(solver: Solver, steps: int) -> None:
+def test_a_solver_reaches_the_end_of_a_straight_way_in_any_number_of_steps(solver: str, steps: int) -> None:
     start, end = random(1, 100, seed=1), random(1, 100, seed=2)
     scheduler = build_scheduler(solver, steps, 5.0)
     latents = start
@@ -178,7 +189,7 @@ TIMESTEPS = (1000.0, 750.0, 500.0, 250.0)
 
 
 @pytest.mark.parametrize("solver", NOISELESS)
-def test_explicit_timesteps_reach_the_end_of_a_straight_way(solver: Solver) -> None:
+def test_explicit_timesteps_reach_the_end_of_a_straight_way(solver: str) -> None:
     start, end = random(1, 100, seed=1), random(1, 100, seed=2)
     # A shift would move the grid; explicit timesteps stay where they are.
     scheduler = build_scheduler(solver, 4, 5.0, TIMESTEPS)
@@ -251,7 +262,7 @@ def test_the_model_is_asked_at_the_solvers_timesteps_from_noise_to_clean(
 
 
 @pytest.mark.parametrize("solver", NOISELESS)
-def test_latents_are_not_rounded_to_the_models_dtype_between_steps(model: OviTransformer, solver: Solver) -> None:
+def test_latents_are_not_rounded_to_the_models_dtype_between_steps(model: OviTransformer, solver: str) -> None:
     model = torch.nn.Module.to(model, torch.bfloat16)
     for name, parameter in model.named_parameters():
         if ".head.head." in name:
@@ -264,7 +275,7 @@ def test_latents_are_not_rounded_to_the_models_dtype_between_steps(model: OviTra
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_the_first_frame_stands_before_every_step_and_at_the_end(
-    model: OviTransformer, calls: list[dict[str, Any]], solver: Solver
+    model: OviTransformer, calls: list[dict[str, Any]], solver: str
 ) -> None:
     given = first_frame()
     result = denoise(model, noise(), guidance(model), Schedule(solver, 3, 5.0), first_frame=given)
@@ -289,7 +300,7 @@ def test_the_noise_is_not_overwritten(model: OviTransformer) -> None:
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_every_step_is_reported_once_with_its_latents(model: OviTransformer, solver: Solver) -> None:
+def test_every_step_is_reported_once_with_its_latents(model: OviTransformer, solver: str) -> None:
     seen: list[Step] = []
     result = denoise(model, noise(), guidance(model), Schedule(solver, 4, 5.0), on_step=seen.append)
     assert [(step.index, step.total) for step in seen] == [(1, 4), (2, 4), (3, 4), (4, 4)]

@@ -7,9 +7,10 @@ import pytest
 from adapter_helpers import write_adapter
 
 from ovi_studio.core.errors import JobError
-from ovi_studio.runtime.runner import MakerOptions
+from ovi_studio.core.requests import Request, SeedMode
+from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.services.preset_offers import PresetOffer
-from ovi_studio.services.studio import Request, SeedMode, Studio
+from ovi_studio.services.studio import Studio
 
 
 @pytest.fixture
@@ -17,8 +18,8 @@ def studio(tmp_path: Path, tiny_bundle: Path) -> Iterator[Studio]:
     write_adapter(tmp_path / "loras" / "film.safetensors")
     write_adapter(tmp_path / "loras" / "grain.safetensors", seed=2)
     write_adapter(tmp_path / "loras" / "foreign.safetensors", ["lora_te1_text_model.layers.0.q_proj"])
-    options = MakerOptions(tiny_bundle, adapter_directory=tmp_path / "loras")
-    studio = Studio.open(tmp_path / "outputs", tiny_bundle, options=options)
+    options = RuntimeOptions(checkpoint_directory=tiny_bundle, adapter_directory=tmp_path / "loras")
+    studio = Studio.open(tmp_path / "outputs", options)
     yield studio
     studio.close()
 
@@ -63,13 +64,13 @@ def test_what_cannot_be_fetched_is_refused(studio: Studio) -> None:
 
 def test_each_alternative_of_a_pattern_has_its_own_tags(studio: Studio) -> None:
     listed = [{"name": "grain", "video": "0.2"}]
-    specs = studio.specs(request("a {dog <lora:film:0.5>|cat}", adapters=listed))
+    specs = studio.expand(request("a {dog <lora:film:0.5>|cat}", adapters=listed)).specs
     assert [spec.prompt for spec in specs] == ["a dog", "a cat"]
     assert [[use.name for use in spec.adapters] for spec in specs] == [["grain", "film"], ["grain"]]
 
 
 def test_queued_jobs_keep_their_adapters(studio: Studio) -> None:
-    (job,) = studio.queue(studio.specs(request("a dog <lora:film:1;0>", accelerators='[{"name": "grain"}]')))
+    (job,) = studio.queue(studio.expand(request("a dog <lora:film:1;0>", accelerators='[{"name": "grain"}]')).specs)
     spec = studio.store.get(job).spec
     assert [str(use.video) for use in spec.adapters] == ["1;0"]
     assert [use.name for use in spec.accelerators] == ["grain"]
@@ -78,7 +79,7 @@ def test_queued_jobs_keep_their_adapters(studio: Studio) -> None:
 @pytest.mark.parametrize(("tag", "reason"), [("gone", "no adapter 'gone'"), ("foreign", "does not match this model")])
 def test_what_cannot_be_used_is_refused_when_it_is_queued(studio: Studio, tag: str, reason: str) -> None:
     with pytest.raises(JobError, match=reason):
-        studio.queue(studio.specs(request(f"a dog <lora:{tag}:1>")))
+        studio.queue(studio.expand(request(f"a dog <lora:{tag}:1>")).specs)
     assert studio.store.jobs() == []
     # At zero it is not looked at.
-    studio.queue(studio.specs(request(f"a dog <lora:{tag}:0>")))
+    studio.queue(studio.expand(request(f"a dog <lora:{tag}:0>")).specs)

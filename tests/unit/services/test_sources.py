@@ -8,8 +8,9 @@ from PIL import Image
 
 from ovi_studio.capacity.layouts import ShardingOptions, Strategy
 from ovi_studio.core.errors import JobError
-from ovi_studio.services import prompt_files
-from ovi_studio.services.prompt_files import BadRow, read_official_config, read_prompt_file
+from ovi_studio.core.requests import MAX_RUN, BadRow, Context, Expansion, Request, SeedMode, expand_rows
+from ovi_studio.core.variants import published_variants
+from ovi_studio.services.prompt_files import read_official_config, read_table
 
 DEFAULTS = {"variant": "960x960_5s", "steps": 30, "video_negative_prompt": "blur"}
 
@@ -53,8 +54,14 @@ def write_table(work: Path, content: str | bytes, name: str = "prompts.csv") -> 
     return path
 
 
-def read(work: Path, content: str | bytes, name: str = "prompts.csv"):
-    return read_prompt_file(write_table(work, content, name), DEFAULTS)
+def clips_of(table: Path, defaults: dict = DEFAULTS, max_clips: int = MAX_RUN) -> Expansion:
+    context = Context(published_variants().__getitem__, max_clips=max_clips)
+    return expand_rows(read_table(table, Request(defaults, seed_mode=SeedMode.FIXED)), context)
+
+
+def read(work: Path, content: str | bytes, name: str = "prompts.csv", max_clips: int = MAX_RUN):
+    found = clips_of(write_table(work, content, name), max_clips=max_clips)
+    return list(found.specs), list(found.bad_rows)
 
 
 # Tables
@@ -122,7 +129,7 @@ def test_picture_is_looked_for_here_and_then_beside_the_table(work):
 
 def test_empty_image_path_means_none_whatever_the_default(work):
     path = write_table(work, "text_prompt,image_path\na,\nb, \n")
-    specs, _ = read_prompt_file(path, DEFAULTS | {"image": work / "here.png"})
+    specs = clips_of(path, DEFAULTS | {"image": work / "here.png"}).specs
     assert [spec.image for spec in specs] == [None, None]
 
 
@@ -186,11 +193,10 @@ def test_table_that_is_too_large_is_refused(work):
         read(work, b"text_prompt\n" + b"a\n" * (10 * 2**20))
 
 
-def test_table_with_too_many_rows_is_refused(work, monkeypatch):
-    monkeypatch.setattr(prompt_files, "MAX_CLIPS", 3)
-    assert len(read(work, "text_prompt\n" + "a\n" * 3)[0]) == 3
+def test_table_with_too_many_rows_is_refused(work):
+    assert len(read(work, "text_prompt\n" + "a\n" * 3, max_clips=3)[0]) == 3
     with pytest.raises(JobError, match=r"more than 3 clips \(line 5\)"):
-        read(work, "text_prompt\n" + "a\n" * 4)
+        read(work, "text_prompt\n" + "a\n" * 4, max_clips=3)
 
 
 def test_missing_table_folder_and_other_file_are_refused(work):
@@ -201,7 +207,7 @@ def test_missing_table_folder_and_other_file_are_refused(work):
         ("here.png", "end in"),
     ):
         with pytest.raises(JobError, match=match):
-            read_prompt_file(work / name, DEFAULTS)
+            clips_of(work / name)
 
 
 # The official configuration
@@ -221,13 +227,13 @@ def table(work) -> Path:
 
 def test_official_file_is_read_unchanged(work, table):
     run = read_config(work)
-    assert (run.checkpoint_directory, run.output_directory) == (Path("ckpts"), Path("outputs"))
-    assert run.cpu_offload is False
-    assert [(spec.prompt, spec.seed) for spec in run.specs] == [("a", 103), ("a", 104), ("c", 103), ("c", 104)]
-    assert [spec.image for spec in run.specs[1:3]] == [work / "here.png", work / "example_prompts" / "there.png"]
-    assert [row.line for row in run.bad_rows] == [3, 5]
-    assert "i2v needs" in run.bad_rows[0].reason
-    assert run.specs[0].to_dict() | {"image": None} == {
+    assert (run.runtime.checkpoints, run.output_directory) == (Path("ckpts"), Path("outputs"))
+    assert run.runtime.offloaded is False
+    assert [(spec.prompt, spec.seed) for spec in run.clips.specs] == [("a", 103), ("a", 104), ("c", 103), ("c", 104)]
+    assert [spec.image for spec in run.clips.specs[1:3]] == [work / "here.png", work / "example_prompts" / "there.png"]
+    assert [row.line for row in run.clips.bad_rows] == [3, 5]
+    assert "i2v needs" in run.clips.bad_rows[0].reason
+    assert run.clips.specs[0].to_dict() | {"image": None} == {
         "prompt": "a",
         "variant": "960x960_10s",
         "image": None,
@@ -249,32 +255,32 @@ def test_official_file_is_read_unchanged(work, table):
 
 def test_t2v_takes_every_row_and_no_picture(work, table):
     run = read_config(work, mode="t2v", each_example_n_times="1")
-    assert [(spec.prompt, spec.image) for spec in run.specs] == [(prompt, None) for prompt in "abcd"]
-    assert run.bad_rows == ()
+    assert [(spec.prompt, spec.image) for spec in run.clips.specs] == [(prompt, None) for prompt in "abcd"]
+    assert run.clips.bad_rows == ()
 
 
 def test_prompt_may_stand_in_the_file_itself(work):
     run = read_config(work, mode="t2v", text_prompt="'  A dog barks, <S>Wow<E>. '", seed="7")
-    assert [(spec.prompt, spec.seed) for spec in run.specs] == [
+    assert [(spec.prompt, spec.seed) for spec in run.clips.specs] == [
         ("A dog barks, <S>Wow<E>.", 7),
         ("A dog barks, <S>Wow<E>.", 8),
     ]
 
 
 def test_prompt_in_the_file_takes_its_picture_from_there_too(work):
-    assert read_config(work, text_prompt="A dog", image_path="here.png").specs[0].image == work / "here.png"
-    assert read_config(work, text_prompt="A dog", image_path="here.png", mode="t2v").specs[0].image is None
+    assert read_config(work, text_prompt="A dog", image_path="here.png").clips.specs[0].image == work / "here.png"
+    assert read_config(work, text_prompt="A dog", image_path="here.png", mode="t2v").clips.specs[0].image is None
     with pytest.raises(JobError, match="no image_path"):
         read_config(work, text_prompt="A dog")
 
 
 def test_long_prompt_is_not_taken_for_a_path(work):
-    assert len(read_config(work, mode="t2v", text_prompt="word " * 700).specs[0].prompt) == 3499
+    assert len(read_config(work, mode="t2v", text_prompt="word " * 700).clips.specs[0].prompt) == 3499
 
 
 def test_what_is_left_out_has_the_official_default(work):
     run = read_config(work, "ckpt_dir: weights\nmode: t2v\ntext_prompt: A dog\n")
-    (spec,) = run.specs
+    (spec,) = run.clips.specs
     assert run.output_directory == Path("outputs")
     assert (spec.variant, spec.steps, spec.solver, spec.seed, spec.size) == ("960x960_5s", 50, "unipc", 100, None)
     assert (spec.shift, spec.video_guidance, spec.audio_guidance, spec.slg_layer) == (5.0, 4.0, 3.0, 11)
@@ -282,32 +288,32 @@ def test_what_is_left_out_has_the_official_default(work):
 
 
 def test_fp8_chooses_the_fp8_variant(work, table):
-    assert read_config(work, fp8="true", model_name="720x720_5s").specs[0].variant == "720x720_5s_fp8"
+    assert read_config(work, fp8="true", model_name="720x720_5s").clips.specs[0].variant == "720x720_5s_fp8"
     with pytest.raises(JobError, match="720x720_5s only"):
         read_config(work, fp8="true")
 
 
 def test_cpu_offload_is_carried(work, table):
-    assert read_config(work, cpu_offload="true").cpu_offload is True
+    assert read_config(work, cpu_offload="true").runtime.offloaded is True
 
 
 def test_options_of_several_gpus_mean_what_they_say(work, table):
-    assert (run := read_config(work)).gpus == 1
-    assert run.sharding == ShardingOptions()
-    run = read_config(work, sp_size="4")
+    run = read_config(work).runtime
+    assert (run.gpus, run.sharding) == (1, ShardingOptions())
+    run = read_config(work, sp_size="4").runtime
     assert (run.gpus, run.sharding) == (4, ShardingOptions(Strategy.NO_SHARD))
     for strategy in Strategy:
         settings = {"use_fsdp": "true", "fsdp_sharding_strategy": strategy, "fsdp_cpu_offload": "true"}
-        run = read_config(work, **settings, shard_text_model="true", use_tensor_cores="true", sp_size="2")
+        run = read_config(work, **settings, shard_text_model="true", use_tensor_cores="true", sp_size="2").runtime
         assert (run.gpus, run.sharding) == (2, ShardingOptions(strategy, offloaded=True))
-        assert run.tensor_cores
+        assert run.tf32
         # FSDP without a number of GPUs: all of them.
-        assert read_config(work, **settings).gpus is None
+        assert read_config(work, **settings).runtime.gpus is None
 
 
 def test_int8_weights_are_carried(work, table):
-    assert read_config(work).qint8 is False
-    assert read_config(work, qint8="true").qint8 is True
+    assert read_config(work).runtime.weights == "auto"
+    assert read_config(work, qint8="true").runtime.weights == "int8"
 
 
 def test_options_without_effect_are_accepted(work, table):
@@ -322,7 +328,7 @@ def test_options_without_effect_are_accepted(work, table):
             use_optimized_comms="true",
             use_tensor_cores="true",
         )
-        assert len(run.specs) == 4
+        assert len(run.clips.specs) == 4
 
 
 @pytest.mark.parametrize(

@@ -6,20 +6,24 @@ from pathlib import Path
 import pytest
 
 from ovi_studio.core.errors import JobError
+from ovi_studio.core.requests import Request, SeedMode
 from ovi_studio.core.sizes import snap_size
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.variants import published_variants
 from ovi_studio.engine.supervisor import Condition, Supervision
 from ovi_studio.queue.estimates import QueueEstimate
 from ovi_studio.queue.model import Job, Notice, State
-from ovi_studio.services.studio import Request, SeedMode, Studio
-from ovi_studio.web import form_views, job_views, queue_views, views
-from ovi_studio.web.create_tab import split_prompt
+from ovi_studio.runtime.options import RuntimeOptions
+from ovi_studio.services.studio import Studio
+from ovi_studio.web import job_views, views
+from ovi_studio.web.tabs.create import views as form_views
+from ovi_studio.web.tabs.create.tab import split_prompt
+from ovi_studio.web.tabs.queue import views as queue_views
 
 
 @pytest.fixture
 def studio(tmp_path: Path) -> Iterator[Studio]:
-    studio = Studio.open(tmp_path / "outputs", tmp_path / "checkpoints")
+    studio = Studio.open(tmp_path / "outputs", RuntimeOptions(checkpoint_directory=tmp_path / "checkpoints"))
     yield studio
     studio.close()
 
@@ -41,13 +45,13 @@ def test_who_has_only_the_demo_model_is_told_how_to_get_a_real_one(studio: Studi
 
 def test_a_request_becomes_clips(studio: Studio) -> None:
     values = {"prompt": "a {b|c}", "variant": "demo", "seed": "7"}
-    specs = studio.specs(Request(values, "1:1", SeedMode.NEXT, 2))
+    specs = studio.expand(Request(values, "1:1", SeedMode.NEXT, 2)).specs
     assert [(spec.prompt, spec.seed) for spec in specs] == [("a b", 7), ("a b", 8), ("a c", 7), ("a c", 8)]
-    assert len({spec.seed for spec in studio.specs(Request(values, count=5))}) == 5
+    assert len({spec.seed for spec in studio.expand(Request(values, count=5)).specs}) == 5
     with pytest.raises(JobError, match="Aspect ratio '5:4' is not known"):
-        studio.specs(Request(values, "5:4"))
-    with pytest.raises(JobError, match="is no seed"):
-        studio.specs(Request(values | {"seed": "-1"}, "1:1", SeedMode.FIXED))
+        studio.expand(Request(values, "5:4"))
+    with pytest.raises(JobError, match="seed must be between"):
+        studio.expand(Request(values | {"seed": "-1"}, "1:1", SeedMode.FIXED))
     with pytest.raises(JobError, match="is not complete"):
         studio.queue([ClipSpec(prompt="a", variant="960x960_5s")])
 

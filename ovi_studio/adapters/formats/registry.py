@@ -1,0 +1,34 @@
+"""`FORMATS`: every way in which adapter files write changes; a new one is a file beside this one and a line here."""
+
+from collections.abc import Mapping
+
+from ovi_studio.adapters.formats import dora
+from ovi_studio.adapters.formats.diff import BIAS_DIFFERENCE, MODULATION_DIFFERENCE, WEIGHT_DIFFERENCE
+from ovi_studio.adapters.formats.format import ALPHA, Format
+from ovi_studio.adapters.formats.loha import LOHA
+from ovi_studio.adapters.formats.lokr import LOKR
+from ovi_studio.adapters.formats.lora import LORA, UP_BIAS
+
+FORMATS: tuple[Format, ...] = (
+    LORA,
+    LOHA,
+    LOKR,
+    WEIGHT_DIFFERENCE,
+    BIAS_DIFFERENCE,
+    MODULATION_DIFFERENCE,
+    UP_BIAS,
+)
+"""The changes that a file has for one layer are added in this order."""
+
+SUFFIXES: Mapping[str, str] = {
+    f".{ALPHA}": ALPHA,
+    **dora.SUFFIXES,
+    **{suffix: role for form in FORMATS for suffix, role in form.suffixes.items()},
+}
+"""End of a tensor's name -> what it is for its layer."""
+
+PEFT_NAMES: Mapping[str, str] = {
+    **dora.PEFT,
+    **{name: role for form in FORMATS for name, role in form.peft.items()},
+}
+"""PEFT's name of a tensor, without the adapter's -> what it is for its layer."""

@@ -1,0 +1,22 @@
+"""`Command`: what each file of this folder declares.
+
+Imports no torch: a command imports what takes seconds when it runs.
+"""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of `python -m ovi_studio`."""
+
+    name: str
+    help: str
+    """One line in the list of commands."""
+    add_options: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+    """Returns the exit status; raises `JobError`. `options.arguments`: what was written after the command's name."""
+    description: str | None = None
+    """Above the options in the command's own help."""

@@ -1,0 +1,20 @@
+"""`python -m ovi_studio doctor`: what this machine has, can do and lacks."""
+
+import argparse
+
+from ovi_studio.cli.command import Command
+from ovi_studio.runtime.options import RuntimeOptions
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    RuntimeOptions.add_to(parser, only=["checkpoint_directory"])
+
+
+def _run(options: argparse.Namespace) -> int:
+    from ovi_studio.services import doctor
+
+    print(doctor.format_report(doctor.examine(RuntimeOptions.of(options).checkpoints)))
+    return 0
+
+
+COMMAND = Command("doctor", "say what this machine has, can do and lacks", _add_options, _run)

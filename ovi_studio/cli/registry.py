@@ -1,0 +1,29 @@
+"""Every command, in the order of the help. Adding one is a file in this folder and a line here."""
+
+from ovi_studio.cli import (
+    bench,
+    distil,
+    doctor,
+    download,
+    engine,
+    generate,
+    loras,
+    plan,
+    show,
+    train,
+    train_lora,
+)
+
+COMMANDS = (
+    generate.COMMAND,
+    show.COMMAND,
+    download.COMMAND,
+    loras.COMMAND,
+    doctor.COMMAND,
+    bench.COMMAND,
+    plan.COMMAND,
+    train_lora.COMMAND,
+    train.COMMAND,
+    distil.COMMAND,
+    engine.COMMAND,
+)

@@ -1,0 +1,21 @@
+"""`python -m ovi_studio show`: the recipe inside a clip."""
+
+import argparse
+import json
+from pathlib import Path
+
+from ovi_studio.cli.command import Command
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from ovi_studio.media.clip_files import read_record
+
+    print(json.dumps(read_record(options.file), indent=2, ensure_ascii=False))
+    return 0
+
+
+COMMAND = Command("show", "print the recipe inside a clip", _add_options, _run)

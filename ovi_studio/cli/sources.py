@@ -1,0 +1,88 @@
+"""What `generate` is to make: a prompt, a table, the official configuration or a clip, as requests."""
+
+import argparse
+import sys
+from collections.abc import Iterable, Mapping
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from ovi_studio.cli import adapters
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.prompt_patterns import escape_prompt
+from ovi_studio.core.requests import MAX_RUN, Context, Expansion, Request, SeedMode, expand_request, expand_rows
+from ovi_studio.core.spec import merge_settings
+from ovi_studio.core.variants import find_variant
+from ovi_studio.runtime.options import RuntimeOptions
+from ovi_studio.services.prompt_files import OfficialRun, read_table
+
+_SPEC_OPTIONS = (
+    "image",
+    "variant",
+    "size",
+    "steps",
+    "seed",
+    "solver",
+    "shift",
+    "video_guidance",
+    "audio_guidance",
+    "slg_layer",
+    "video_negative_prompt",
+    "audio_negative_prompt",
+    "timesteps",
+    "adapters",
+)
+_OPTION_NAMES = {"adapters": "--lora"}
+
+
+def collect(options: argparse.Namespace, runtime: RuntimeOptions, run: OfficialRun | None) -> Expansion:
+    """The clips to make, from the official configuration if there is one; raises `JobError`.
+
+    Seeds are reproducible: the given one or the default of `ClipSpec`, and with `--count` those that follow.
+    """
+    given = {name: value for name in _SPEC_OPTIONS if (value := getattr(options, name)) is not None}
+    if run is not None:
+        _refuse_settings([*given, *(["preset"] if options.preset else [])], "the configuration file")
+        return run.clips
+    preset = adapters.chosen_preset(options.preset, runtime, options.out)
+    values = merge_settings(preset.settings if preset else {}, given)
+    if not options.clip and "variant" not in values:
+        values["variant"] = adapters.chosen_variant(preset, runtime.checkpoints)
+    clips = _expand(options, values, runtime.checkpoints)
+    for variant in {spec.variant for spec in clips.specs} if preset else ():
+        preset.check(variant)
+    return clips
+
+
+def report(clips: Expansion) -> None:
+    """Say on stderr what should be known about the prompts, and which rows make no clip."""
+    for warning in clips.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    for row in clips.bad_rows:
+        print(f"line {row.line}: {row.reason}", file=sys.stderr)
+
+
+def _expand(options: argparse.Namespace, values: Mapping[str, Any], checkpoint_directory: Path) -> Expansion:
+    """The clips of a prompt, of a table or of a clip that is made again."""
+    context = Context(cache(partial(find_variant, checkpoint_directory=checkpoint_directory)), max_clips=MAX_RUN)
+    base = _recipe(options) if options.clip else {"prompt": options.prompt}
+    request = Request(merge_settings(base, values), seed_mode=SeedMode.FIXED, count=options.count)
+    if options.prompts:
+        return expand_rows(read_table(options.prompts, request), context)
+    return expand_request(request, context)
+
+
+def _recipe(options: argparse.Namespace) -> dict[str, Any]:
+    """The fields of the clip that is made again."""
+    from ovi_studio.media.clip_files import PICTURES_FOLDER, read_spec
+
+    spec = read_spec(options.clip, (options.out or adapters.DEFAULT_OUTPUT_DIRECTORY) / PICTURES_FOLDER)
+    # A clip has the prompt that its pattern was expanded to.
+    return spec.to_dict() | {"prompt": escape_prompt(spec.prompt)}
+
+
+def _refuse_settings(names: Iterable[str], source: str) -> None:
+    if options := [_OPTION_NAMES.get(name, f"--{name.replace('_', '-')}") for name in names]:
+        raise JobError(
+            f"{', '.join(options)} cannot be combined with {source}, which holds these settings; change them there."
+        )

@@ -1,0 +1,318 @@
+"""What happens in the Create tab when somebody does something, or when time passes.
+
+Handlers call `Studio` and put its answers into components. All of them are private: the API is in `api`. A path of a
+client's reaches a handler only as a reference to an upload (`uploads`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.prompt_check import join_prompt, parse_prompt, rows_to_text
+from ovi_studio.core.prompts import AudioTag
+from ovi_studio.core.requests import Request, SeedMode
+from ovi_studio.core.spec import ClipSpec, parse_timesteps
+from ovi_studio.queue.model import ENDED, Job, State
+from ovi_studio.services.studio import Studio
+from ovi_studio.web import job_views, views
+from ovi_studio.web.events import PRIVATE
+from ovi_studio.web.live import LivePart
+from ovi_studio.web.tabs.create import views as form_views
+from ovi_studio.web.tabs.create.presets_handlers import connect_presets
+from ovi_studio.web.tabs.create.tab import (
+    CreateForm,
+    build_form,
+    model_choices,
+    queue_button,
+    ratio_options,
+    skip_options,
+)
+
+
+def build_create(studio: Studio, page: gr.Blocks) -> tuple[CreateForm, list[LivePart]]:
+    """The tab; returns the form, which other tabs fill, and what shows the clip that is made and the presets."""
+    with gr.Row(elem_id="workspace"):
+        with gr.Column(elem_id="form", min_width=320, scale=5):
+            form, extra = build_form(studio)
+        with gr.Column(elem_id="result", min_width=320, scale=6):
+            stage, clip, recipe = (gr.HTML(elem_id="status"), gr.HTML(elem_id="clip"), gr.HTML(elem_id="recipe"))
+    handlers = CreateHandlers(studio, form)
+    presets = connect_presets(studio, form, extra, page)
+    _connect_queue(form, extra, handlers)
+    _connect_fields(form, extra, handlers, page)
+    extra["cancel"].click(handlers.cancel, None, None, **PRIVATE)
+    result = LivePart(handlers.refresh, [stage, clip, recipe, extra["cancel"]], gr.State((-1, "")))
+    return form, [result, presets]
+
+
+def _connect_queue(form: CreateForm, extra: dict[str, Any], handlers: "CreateHandlers") -> None:
+    own = [form.editing, form.ratio, form.seed_mode, form.seed, form.count, form.table, form.batch_name]
+    own += [form.priority]
+    after = [form.notice, form.seed, form.table, form.editing, form.queue, form.leave]
+    form.queue.click(handlers.queue, [*own, *form.fields.values()], after, **PRIVATE)
+    form.leave.click(handlers.leave, None, [form.notice, form.editing, form.queue, form.leave], **PRIVATE)
+    looked_at = [form.editing, form.table, form.count, form.prompt, form.sound, form.model, form.steps]
+    looked_at += [form.sampling["video_guidance"], form.sampling["audio_guidance"]]
+    gr.on(
+        [component.change for component in looked_at],
+        handlers.inspect,
+        looked_at,
+        [extra["findings"], extra["makes"], form.queue],
+        trigger_mode="always_last",
+        **PRIVATE,
+    )
+    gr.on(
+        [form.table.change, form.count.change],
+        handlers.look_at_table,
+        [form.table, form.ratio, form.count, *form.fields.values()],
+        extra["table_makes"],
+        trigger_mode="always_last",
+        **PRIVATE,
+    )
+
+
+def _connect_fields(form: CreateForm, extra: dict[str, Any], handlers: "CreateHandlers", page: gr.Blocks) -> None:
+    speech = [extra["who"], extra["said"]]
+    gr.on(
+        [extra["add_speech"].click, extra["said"].submit],
+        handlers.add_speech,
+        [form.prompt, *speech],
+        [form.prompt, *speech],
+        **PRIVATE,
+    )
+    page.load(handlers.list_models, form.model, [form.model, extra["only_demo"]], **PRIVATE)
+    form.sampling["timesteps"].change(handlers.count_timesteps, form.sampling["timesteps"], form.steps, **PRIVATE)
+    form.model.input(handlers.choose_model, form.model, [form.prompt, form.sampling["slg_layer"]], **PRIVATE)
+    gr.on(
+        [form.model.input, form.first_frame.change],
+        handlers.choose_size,
+        [form.model, form.ratio, form.first_frame],
+        [form.ratio, form.notice],
+        **PRIVATE,
+    )
+    # Who types a seed wants that one.
+    form.seed.input(None, form.seed_mode, form.seed_mode, js="(mode) => mode === 'random' ? 'fixed' : mode")
+
+
+class CreateHandlers:
+    """The functions behind the components of the tab."""
+
+    def __init__(self, studio: Studio, form: CreateForm) -> None:
+        self._studio = studio
+        self._parts = form.fields
+        self._names = list(form.fields)
+
+    def refresh(self, seen: tuple[int, str]) -> Any:
+        """`seen` is the change counter, and the job of the clip, that a page shows already."""
+        store = self._studio.store
+        counter = store.change_counter()
+        if counter == seen[0]:
+            return None
+        running = self._studio.current_job()
+        ended = _first(store.jobs(states=ENDED, limit=1))
+        done = ended if ended and ended.state is State.DONE else self._studio.last_job(State.DONE)
+        waiting = store.counts()[State.QUEUED]
+        stage = job_views.stage_html(running, ended, waiting, store.paused, done is not None)
+        clip, recipe = gr.skip(), gr.skip()
+        name = done.id if done else "none"
+        if name != seen[1]:
+            clip, recipe = job_views.clip_html(done), job_views.recipe_html(done, self._known(done))
+        stoppable = running is not None and not running.cancelling
+        return stage, clip, recipe, gr.Button(interactive=stoppable), (counter, name)
+
+    def queue(
+        self,
+        editing: str | None,
+        ratio: str,
+        mode: str,
+        seed: str,
+        count: float | None,
+        table: str | None,
+        name: str,
+        priority: int,
+        *values: Any,
+    ) -> Any:
+        """Queue what the form asks for, or save the job that is edited; or say why not."""
+        try:
+            request = self._request(values, ratio, mode, seed, count)
+            if editing is not None:
+                self._studio.store.edit(editing, self._one_clip(request, seed))
+                kept = _notice("The job was changed."), seed, None, None
+                return *kept, queue_button(1, False), gr.Button(visible=False)
+            specs = self._specs(request, table)
+            ids = self._studio.queue(specs, name, priority=int(priority or 0))
+        except JobError as error:
+            title = "Not changed" if editing else "Not queued"
+            return views.notice_html(str(error), title), *[gr.skip()] * 5
+        following = _next_seed(mode, seed, count, [spec.seed for spec in specs])
+        return form_views.queued_html(len(ids), name), following, None, None, gr.skip(), gr.Button(visible=False)
+
+    def _one_clip(self, request: Request, seed: str) -> ClipSpec:
+        """The clip that an edited job is to make."""
+        if not (seed or "").strip():
+            raise JobError("The seed is empty; write the one that the clip is to have.")
+        values = {**request.values, "seed": seed}
+        specs = self._studio.expand(replace(request, values=values, seed_mode=SeedMode.FIXED, count=1)).specs
+        if len(specs) > 1:
+            raise JobError("A job is one clip; take the braces and wildcards out, or stop editing and queue it.")
+        return specs[0]
+
+    def _specs(self, request: Request, table: str | None) -> Sequence[ClipSpec]:
+        """The clips of the form, or of a table in place of its prompt."""
+        if table is None:
+            return self._studio.expand(request).specs
+        clips = self._studio.expand_table(Path(table), request)
+        if not clips.specs:
+            first = next(iter(clips.bad_rows), None)
+            reason = f" (line {first.line}: {first.reason})" if first else ""
+            raise JobError(f"No row of the table makes a clip{reason}; correct it.")
+        return clips.specs
+
+    def leave(self) -> Any:
+        """Stop editing a job; it stays as it was."""
+        return "", None, queue_button(1, False), gr.Button(visible=False)
+
+    def cancel(self) -> None:
+        """Stop what is being made."""
+        store = self._studio.store
+        store.cancel(store.ids(states=[State.RUNNING]))
+
+    def inspect(
+        self,
+        editing: str | None,
+        table: str | None,
+        count: float | None,
+        prompt: str,
+        sound: str,
+        model: str | None,
+        steps: float,
+        video_guidance: float,
+        audio_guidance: float,
+    ) -> Any:
+        """What is to be said about the prompt, and what it makes."""
+        variant = self._studio.variant(model) if model else None
+        full = _join(prompt, sound, self._tag(model))
+        values = {"prompt": full, "variant": model, "steps": steps}
+        values |= {"video_guidance": video_guidance, "audio_guidance": audio_guidance}
+        seeds = max(1, int(count or 1)) if editing is None else 1
+        prompts, problem = self._prompts(full)
+        findings = form_views.findings_html(full, prompts, variant)
+        if table is not None:
+            return findings, "", queue_button(None, editing is not None)
+        if not full.strip() or model is None:
+            return findings, "", queue_button(1, editing is not None)
+        try:
+            if problem is not None:
+                raise problem
+            seconds = self._studio.estimate(self._studio.spec(Request({**values, "prompt": prompts[0]})))
+        except JobError as error:
+            return findings, views.notice_html(str(error), "This cannot be queued yet"), gr.skip()
+        makes = form_views.makes_html(prompts, seeds, seconds)
+        return findings, makes, queue_button(len(prompts) * seeds, editing is not None)
+
+    def look_at_table(self, table: str | None, ratio: str, count: float | None, *values: Any) -> str:
+        """What an uploaded table makes, before it is queued."""
+        if table is None:
+            return ""
+        try:
+            request = self._request(values, ratio, SeedMode.RANDOM, "", count)
+            return form_views.table_html(self._studio.expand_table(Path(table), request))
+        except JobError as error:
+            return views.notice_html(str(error), "This table cannot be used")
+
+    def add_speech(self, prompt: str, who: str, said: str) -> Any:
+        """Put a speaker's row behind the prompt, before the audio description if that stands there."""
+        row = rows_to_text([(who, said)])
+        if not row:
+            return gr.skip()
+        parts = parse_prompt(prompt)
+        if parts.audio:
+            tag = next((tag for tag in AudioTag if tag.value in prompt), AudioTag.AUDIO)
+            return join_prompt(f"{parts.scene} {row}", parts.audio, tag), "", ""
+        return f"{prompt.rstrip()} {row}".strip(), "", ""
+
+    def choose_model(self, name: str) -> Any:
+        """The prompt's format and the number of blocks are the model's."""
+        variant = self._studio.variant(name)
+        look = {"info": views.prompt_hint(variant), "placeholder": views.prompt_example(variant)}
+        return gr.Textbox(**look), gr.Slider(**skip_options(self._studio, variant))
+
+    def choose_size(self, name: str, ratio: str, picture: str | None) -> Any:
+        """Sizes are the model's, unless a picture decides."""
+        size = None
+        if picture is not None:
+            try:
+                size = self._studio.size_for_picture(Path(picture), name)
+            except JobError as error:
+                return gr.skip(), views.notice_html(str(error), "This picture cannot be the first frame")
+        return gr.Radio(**ratio_options(self._studio, self._studio.variant(name), ratio, size)), gr.skip()
+
+    def list_models(self, chosen: str | None) -> Any:
+        """Those that are complete now: a download may have ended since the start."""
+        variants = self._studio.variants()
+        names = [variant.name for variant in variants]
+        # A choice that stands is not sent back: somebody may have made another while this was on its way.
+        choice = {} if chosen in names else {"value": next(iter(names), None)}
+        return gr.Dropdown(choices=model_choices(variants), **choice), views.demo_html(self._studio.download_command())
+
+    def count_timesteps(self, text: str) -> Any:
+        """Explicit timesteps decide the number of steps; without them it is chosen again."""
+        try:
+            timesteps = parse_timesteps(text)
+        except JobError:
+            return gr.skip()  # queueing says what is wrong with them
+        if timesteps is None:
+            return gr.Slider(interactive=True)
+        return gr.Slider(value=len(timesteps), interactive=False)
+
+    def _request(self, values: Sequence[Any], ratio: str, mode: str, seed: str, count: float | None) -> Request:
+        form = dict(zip(self._names, values, strict=True))
+        form["prompt"] = _join(form["prompt"] or "", form.pop("sound") or "", self._tag(form["variant"]))
+        if (form["timesteps"] or "").strip():
+            form.pop("steps")  # their number
+        # An empty field of a seed that is fixed is drawn like a random one.
+        drawn = mode == SeedMode.RANDOM or not (seed or "").strip()
+        return Request({**form, "seed": seed}, ratio, SeedMode.RANDOM if drawn else SeedMode(mode), int(count or 1))
+
+    def _prompts(self, pattern: str) -> tuple[list[str], JobError | None]:
+        """The prompts of a pattern; of one that cannot be, itself and what is wrong with it."""
+        try:
+            return self._studio.prompts(Request({"prompt": pattern})), None
+        except JobError as error:
+            return [pattern], error
+
+    def _tag(self, model: str | None) -> Any:
+        return views.tag_of(self._studio.variant(model) if model else None)
+
+    def _known(self, job: Job | None) -> Any:
+        if job is None:
+            return None
+        try:
+            return self._studio.variant(job.spec.variant)
+        except JobError:
+            return None  # made by a model that was removed since
+
+
+def _join(prompt: str, sound: str, tag: Any) -> str:
+    """The prompt as it is queued; one that has no sound of its own field is left exactly as it is."""
+    return join_prompt(prompt, sound, tag) if sound.strip() else prompt
+
+
+def _next_seed(mode: str, seed: str, count: float | None, used: Sequence[int]) -> str:
+    if mode == SeedMode.NEXT and (seed or "").strip():
+        return str(int(seed) + int(count or 1))
+    # One drawn seed is shown, so that it can be used again.
+    return str(used[0]) if used else seed
+
+
+def _notice(sentence: str) -> str:
+    return f'<div class="notice good" role="status"><p>{escape(sentence)}</p></div>'
+
+
+def _first(jobs: Sequence[Job]) -> Job | None:
+    return jobs[0] if jobs else None

@@ -1,0 +1,38 @@
+"""The presets above the form and the fields that keep the form's settings as one."""
+
+from typing import Any
+
+import gradio as gr
+
+from ovi_studio.services.studio import Studio
+from ovi_studio.web.tabs.create import views as form_views
+
+PRESETS_SCRIPT = """
+const acts = { preset: "choose", download: "download", delete: "remove", stop: "stop" };
+element.addEventListener("click", (event) => {
+  const button = event.target.closest("button");
+  if (!button) return;
+  for (const [name, act] of Object.entries(acts)) {
+    if (name in button.dataset) trigger(act, { preset: button.dataset[name] });
+  }
+  if (button.dataset.remove) trigger("take_out", { list: button.dataset.remove, name: button.dataset.name });
+});
+"""
+"""Of the cards and of the line with the chosen adapters: which one was meant goes to the server."""
+
+
+def build_presets(studio: Studio, extra: dict[str, Any]) -> None:
+    """Cards, and an own preset from what the form says; the handlers' components go into `extra`."""
+    found, notices = studio.preset_offers()
+    extra["presets"] = gr.HTML(form_views.presets_html(found, notices), elem_id="presets", js_on_load=PRESETS_SCRIPT)
+    with gr.Accordion("Keep these settings as a preset", open=False, elem_id="keep-preset"), gr.Row(equal_height=True):
+        extra["preset_title"] = gr.Textbox(
+            "",
+            label="Title",
+            placeholder="Quick film look",
+            info="Model, size, sampling and LoRA files; not the prompt, the picture or the seed",
+            max_length=60,
+            max_lines=1,
+            scale=3,
+        )
+        extra["keep_preset"] = gr.Button("Keep", size="md", min_width=90, scale=0, elem_id="keep-preset-button")

@@ -1,0 +1,1 @@
+"""The Library tab: the clips that were made."""

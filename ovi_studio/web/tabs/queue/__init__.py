@@ -1,0 +1,1 @@
+"""The Queue tab: every job, in its order."""

@@ -1,0 +1,108 @@
+"""The Queue tab: every job, live, to be reordered, changed, stopped and begun again.
+
+All of it comes from the store, so that a reload, a second browser or a phone shows the same. The table is asked for
+only while its tab is open, and is sent only if something changed.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio as gr
+
+from ovi_studio.services.studio import Studio
+from ovi_studio.web.events import PRIVATE
+from ovi_studio.web.tabs.create.tab import CreateForm
+from ovi_studio.web.tabs.queue.handlers import ALL, QueueHandlers
+
+_TEMPLATE = """
+<ol class="jobs" aria-label="Jobs"></ol><p class="none" hidden></p>
+<div class="pager" hidden><button type="button" data-page="-1">Earlier</button><span class="place"></span>
+<button type="button" data-page="1">Later</button></div>
+"""
+_BATCHES_SCRIPT = """
+element.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-batch]");
+  if (button) trigger("choose", { batch: Number(button.dataset.batch) });
+});
+"""
+_FILTER_NAMES = [("All", ALL), ("Waiting", "waiting"), ("Done", "done"), ("Failed", "failed")]
+
+
+@dataclass(frozen=True)
+class QueueTab:
+    """The components that belong together."""
+
+    summary: gr.HTML
+    table: gr.HTML
+    batch: gr.Dropdown
+    which: gr.Radio
+    text: gr.Textbox
+    pause: gr.Button
+    cancel: gr.Button
+    retry: gr.Button
+    clear: gr.Button
+    notice: gr.HTML
+    page: gr.State
+    seen: gr.State
+
+    @property
+    def view(self) -> list[gr.components.Component]:
+        """What decides which jobs are shown."""
+        return [self.seen, self.batch, self.which, self.text, self.page]
+
+    @property
+    def shown(self) -> list[gr.components.Component]:
+        """What a refresh updates."""
+        return [self.summary, self.table, self.batch, self.pause, self.cancel, self.retry, self.clear, self.seen]
+
+
+def build_queue(studio: Studio, form: CreateForm, tabs: gr.Tabs, page: gr.Blocks, pulse: gr.HTML) -> None:
+    """The tab; its table follows the event `table` of the pulse."""
+    tab = _build()
+    handlers = QueueHandlers(studio, form)
+    for event in (pulse.table, page.load):
+        event(handlers.refresh, tab.view, tab.shown, trigger_mode="always_last", **PRIVATE)
+    gr.on(
+        [tab.batch.input, tab.which.input, tab.text.change],
+        handlers.look_again,
+        tab.view,
+        [*tab.shown, tab.page],
+        trigger_mode="always_last",
+        **PRIVATE,
+    )
+    tab.summary.choose(handlers.choose_batch, tab.view, [*tab.shown, tab.page], **PRIVATE)
+    after = [*tab.shown, tab.page, tab.notice]
+    # Also one that comes while another is answered: who clicks twice means it.
+    tab.table.act(handlers.act, tab.view, [*after, *form.outputs, tabs], trigger_mode="multiple", **PRIVATE)
+    for button, handler in (
+        (tab.pause, handlers.pause),
+        (tab.cancel, handlers.cancel_waiting),
+        (tab.retry, handlers.retry_failed),
+        (tab.clear, handlers.clear),
+    ):
+        button.click(handler, tab.view, after, **PRIVATE)
+
+
+def _build() -> QueueTab:
+    with gr.Row(elem_id="queue-top"):
+        with gr.Column(scale=4, min_width=280):
+            summary = gr.HTML(elem_id="queue-summary", js_on_load=_BATCHES_SCRIPT)
+        with gr.Row(elem_id="queue-buttons", scale=3):
+            pause = gr.Button("Pause", elem_id="pause", size="md", min_width=80)
+            cancel = gr.Button("Cancel all", elem_id="cancel-all", size="md", min_width=100)
+            retry = gr.Button("Retry failed", elem_id="retry-all", size="md", min_width=120)
+            clear = gr.Button("Clear finished", elem_id="clear", size="md", min_width=140)
+    with gr.Row(elem_id="queue-filter"):
+        which = gr.Radio(
+            _FILTER_NAMES, value=ALL, label="Show", elem_id="queue-which", elem_classes="segments", min_width=260
+        )
+        batch = gr.Dropdown([("All batches", 0)], value=0, label="Batch", elem_id="queue-batch", min_width=200)
+        text = gr.Textbox(
+            "", label="Search", placeholder="in prompts and names", max_length=200, max_lines=1, min_width=160
+        )
+    notice = gr.HTML(elem_id="queue-notice")
+    script = (Path(__file__).parent / "queue.js").read_text(encoding="utf-8")
+    table = gr.HTML({}, html_template=_TEMPLATE, js_on_load=script, elem_id="queue", apply_default_css=False)
+    return QueueTab(
+        summary, table, batch, which, text, pause, cancel, retry, clear, notice, gr.State(0), gr.State((-1, (), ()))
+    )

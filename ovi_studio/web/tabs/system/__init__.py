@@ -1,0 +1,1 @@
+"""The System tab: models, engine, settings, checks."""

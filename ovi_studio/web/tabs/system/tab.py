@@ -1,0 +1,115 @@
+"""The System tab: engine, models and their download, memory and disk, what the doctor finds, and where things lie.
+
+Everything that is shown is the server's, so every page shows the same, also after a reload. Handlers are private.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import gradio as gr
+
+from ovi_studio.runtime.options import RuntimeOptions
+from ovi_studio.web.events import PRIVATE
+from ovi_studio.web.tabs.system import views
+from ovi_studio.web.tabs.system.handlers import Shelf as HandlersShelf
+from ovi_studio.web.tabs.system.handlers import SystemHandlers
+from ovi_studio.web.tabs.system.settings import build_settings
+
+REFRESH_SECONDS = 1
+_SCRIPT = (Path(__file__).parent / "system.js").read_text(encoding="utf-8")
+
+
+class Shelf(HandlersShelf, Protocol):
+    """The part of `Studio` that this tab uses."""
+
+    options: RuntimeOptions
+
+
+def build_system(studio: Shelf) -> None:
+    """The content of the tab."""
+    handlers = SystemHandlers(studio)
+    parts = _build_parts(studio)
+    shown = [*parts.pieces, parts.seen]
+
+    def tick(seen: tuple[str, ...]) -> Any:
+        return handlers.refresh(seen)
+
+    def look() -> Any:
+        handlers.begin_check(again=False)
+        return gr.Timer(active=True), *handlers.refresh(())
+
+    def check() -> Any:
+        handlers.begin_check(again=True)
+
+    parts.models.shown(look, None, [parts.timer, *shown], **PRIVATE)
+    parts.models.hidden(lambda: gr.Timer(active=False), None, parts.timer, **PRIVATE)
+    parts.timer.tick(tick, parts.seen, shown, **PRIVATE)
+    parts.check.click(check, None, None, **PRIVATE).then(tick, parts.seen, shown, **PRIVATE)
+    parts.restart.click(handlers.restart, None, parts.notice, **PRIVATE)
+    parts.models.shown(handlers.retries, None, parts.retry, **PRIVATE)
+    parts.retry.input(handlers.allow_retries, parts.retry, None, **PRIVATE)
+
+    def download(event: gr.EventData) -> str:
+        return handlers.download(getattr(event, "name", None))
+
+    parts.models.download(download, None, parts.notice, **PRIVATE).then(tick, parts.seen, shown, **PRIVATE)
+    parts.models.stop(handlers.cancel, None, None, **PRIVATE).then(tick, parts.seen, shown, **PRIVATE)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    notice: gr.HTML
+    engine: gr.HTML
+    restart: gr.Button
+    retry: gr.Checkbox
+    models: gr.HTML
+    usage: gr.HTML
+    report: gr.HTML
+    check: gr.Button
+    log: gr.HTML
+    timer: gr.Timer
+    seen: gr.State
+
+    @property
+    def pieces(self) -> list[Any]:
+        """What `SystemHandlers.refresh` has strings for, in its order."""
+        return [self.engine, self.models, self.usage, self.report, self.log]
+
+
+def _build_parts(studio: Shelf) -> _Parts:
+    found: dict[str, Any] = {"notice": gr.HTML(elem_classes="fleeting")}
+    paths = studio.paths
+    places = {
+        "Clips": paths.outputs,
+        "Checkpoints": studio.checkpoint_directory.absolute(),
+        "Queue, uploads and trash": paths.state,
+        "Engine log": paths.log,
+    }
+    with gr.Row(elem_id="system"):
+        with gr.Column(scale=6, min_width=320):
+            gr.HTML("<h2>Models</h2>")
+            found["models"] = gr.HTML(js_on_load=_SCRIPT, elem_id="models", apply_default_css=False)
+            with gr.Row(elem_classes="heading"):
+                gr.HTML("<h2>What this machine can do</h2>")
+                found["check"] = gr.Button("Check again", size="sm", min_width=110, scale=0)
+            found["report"] = gr.HTML(js_on_load=_SCRIPT, elem_id="doctor", apply_default_css=False)
+        with gr.Column(scale=5, min_width=320):
+            with gr.Row(elem_classes="heading"):
+                gr.HTML("<h2>Engine</h2>")
+                found["restart"] = gr.Button("Restart the engine", size="sm", min_width=140, scale=0)
+            found["engine"] = gr.HTML(elem_id="engine-state", apply_default_css=False)
+            found["retry"] = gr.Checkbox(
+                label="Out of memory: try again with less (the next smaller memory tier)",
+                info="The clip's record names the tier; the engine stays in it until it is restarted.",
+                elem_id="retry-smaller",
+            )
+            gr.HTML("<h2>Settings</h2>")
+            build_settings(studio, found["models"].shown)
+            gr.HTML("<h2>Memory and disks</h2>")
+            found["usage"] = gr.HTML(elem_id="usage", apply_default_css=False)
+            gr.HTML("<h2>Places</h2>")
+            gr.HTML(views.places_html(places), js_on_load=_SCRIPT, elem_id="places", apply_default_css=False)
+            gr.HTML("<h2>Engine log</h2>")
+            found["log"] = gr.HTML(elem_id="engine-log", apply_default_css=False, autoscroll=True)
+    return _Parts(**found, timer=gr.Timer(REFRESH_SECONDS, active=False), seen=gr.State(()))
