@@ -42,7 +42,7 @@ every_card = pytest.mark.parametrize("card", CARDS)
 
 
 def formats(variant: Variant) -> list[Weights]:
-    return [Weights.BF16, Weights.INT8, *([Weights.FP8] if variant.name.endswith("_fp8") else [])]
+    return [Weights.BF16, Weights.INT8, *([Weights.FP8] if variant.weights is Weights.FP8 else [])]
 
 
 def demands(variant: Variant) -> list[Demand]:
