@@ -28,7 +28,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.dry_run or not plan.files:
         return 0
 
-    def report(progress: download.Progress) -> None:
+    def report(progress: download.DownloadProgress) -> None:
         print(f"\r\033[K{download.format_progress(progress)}", end="", file=sys.stderr, flush=True)
 
     fetch = download.fetch if variant else adapters.fetch_adapters

@@ -4,7 +4,7 @@ import argparse
 
 from ovi_studio.capacity.arithmetic import LINKS
 from ovi_studio.capacity.budget import GIB
-from ovi_studio.capacity.layouts import Gpus, Wish, choose
+from ovi_studio.capacity.layouts import Gpus, Objective, choose
 from ovi_studio.capacity.memory import Demand
 from ovi_studio.capacity.plan_text import describe, format_gpus, title
 from ovi_studio.cli.command import Command
@@ -15,7 +15,7 @@ from ovi_studio.core.variants import find_variant
 from ovi_studio.core.weight_formats import Weights
 from ovi_studio.runtime.options import RuntimeOptions
 
-_HEADINGS = {Wish.LATENCY: "This clip sooner", Wish.THROUGHPUT: "The queue sooner"}
+_HEADINGS = {Objective.LATENCY: "This clip sooner", Objective.THROUGHPUT: "The queue sooner"}
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +29,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--weights", choices=[weights.value for weights in Weights], default="bf16", help="(default: %(default)s)"
     )
     parser.add_argument("--no-guidance", action="store_true", help="one pass a step, as with lightning adapters")
-    parser.add_argument("--wish", choices=[*Wish], help="what is to be done sooner (default: both are shown)")
+    parser.add_argument("--wish", choices=[*Objective], help="what is to be done sooner (default: both are shown)")
     RuntimeOptions.add_to(parser, only=["checkpoint_directory"])
 
 
@@ -40,7 +40,7 @@ def _run(options: argparse.Namespace) -> int:
     size = snap_size(*(options.size or variant.default_size), variant.pixel_area)
     demand = Demand.of(variant, size, guided=not options.no_guidance, weights=options.weights)
     gpus = Gpus.sold_with(options.gpus, options.vram * GIB, link=LINKS[options.link], rate=options.tflops * 1e12)
-    plans = {wish: choose(demand, gpus, wish) for wish in ([Wish(options.wish)] if options.wish else Wish)}
+    plans = {wish: choose(demand, gpus, wish) for wish in ([Objective(options.wish)] if options.wish else Objective)}
     guidance = "without guidance" if options.no_guidance else "with guidance"
     print(f"{variant.name}, {size[0]}x{size[1]}, {guidance}, on {format_gpus(next(iter(plans.values())))}")
     for wish, plan in plans.items():

@@ -64,7 +64,7 @@ class PromptParts:
     """The audio description without its tag; empty if there is none."""
 
 
-class Pace(StrEnum):
+class PaceLevel(StrEnum):
     """How fast people would have to speak."""
 
     SILENT = "silent"
@@ -79,14 +79,14 @@ class SpeechPace:
 
     words: int
     seconds: float
-    pace: Pace
+    pace: PaceLevel
     text: str
     """A sentence for people."""
 
     @property
     def severity(self) -> Severity | None:
         """How much it matters; None if people can speak that calmly."""
-        return {Pace.FAST: Severity.WARNING, Pace.TOO_MUCH: Severity.ERROR}.get(self.pace)
+        return {PaceLevel.FAST: Severity.WARNING, PaceLevel.TOO_MUCH: Severity.ERROR}.get(self.pace)
 
 
 def parse_prompt(prompt: str) -> PromptParts:
@@ -154,14 +154,14 @@ def speech_pace(speech: str | Sequence[str], seconds: float) -> SpeechPace:
     words = sum(count_words(part) for part in parts)
     rate = words / seconds
     if not words:
-        return SpeechPace(0, seconds, Pace.SILENT, "Nobody speaks.")
+        return SpeechPace(0, seconds, PaceLevel.SILENT, "Nobody speaks.")
     much = f"{words} word{'' if words == 1 else 's'} in {seconds:.0f} s, {rate:.1f} a second"
     if rate <= CALM_PACE:
-        return SpeechPace(words, seconds, Pace.CALM, f"{much}: a calm pace.")
+        return SpeechPace(words, seconds, PaceLevel.CALM, f"{much}: a calm pace.")
     if rate <= FAST_PACE:
-        return SpeechPace(words, seconds, Pace.FAST, f"{much}: they speak fast.")
+        return SpeechPace(words, seconds, PaceLevel.FAST, f"{much}: they speak fast.")
     most = int(FAST_PACE * seconds)
-    return SpeechPace(words, seconds, Pace.TOO_MUCH, f"{much}: too much; shorten it to about {most} words.")
+    return SpeechPace(words, seconds, PaceLevel.TOO_MUCH, f"{much}: too much; shorten it to about {most} words.")
 
 
 def count_words(text: str) -> int:

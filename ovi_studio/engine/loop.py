@@ -34,7 +34,7 @@ from ovi_studio.queue.database import Database
 from ovi_studio.queue.estimates import remember_pace
 from ovi_studio.queue.files import clip_name
 from ovi_studio.queue.locks import is_held
-from ovi_studio.queue.model import EngineState, Job, Phase, Verdict
+from ovi_studio.queue.model import ClipPhase, EngineState, Job, Verdict
 from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.queue.recovery import recover_dead
 from ovi_studio.queue.store import FALLBACK_LEVEL, PAUSED, Store, steps_down
@@ -175,7 +175,7 @@ class Engine:
         start = time.monotonic()
         try:
             clip = self._runner.run(job.spec, watch)
-            watch.phase(Phase.WRITING)
+            watch.phase(ClipPhase.WRITING)
             named = replace(clip, record={**clip.record, "job": job.id})
             path = write_clip(named, self._paths.outputs, clip_name(job.number, job.id, job.spec.prompt))
         except Stopped:

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Literal
 
 from ovi_studio.core.errors import JobError
-from ovi_studio.queue.model import State
+from ovi_studio.queue.model import JobState
 
 Side = Literal["before", "after"]
 
@@ -86,7 +86,7 @@ def _renumber(connection: sqlite3.Connection) -> None:
 def _require_queued(connection: sqlite3.Connection, ids: Sequence[str]) -> None:
     queued = connection.execute(
         "SELECT COUNT(*) FROM jobs WHERE state = ? AND id IN (SELECT value FROM json_each(?))",
-        (State.QUEUED, json.dumps(list(ids))),
+        (JobState.QUEUED, json.dumps(list(ids))),
     ).fetchone()[0]
     if queued != len(ids):
         raise JobError("Only jobs that wait can be moved; one of these runs, has ended or was deleted meanwhile.")

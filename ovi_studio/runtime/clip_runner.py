@@ -19,7 +19,7 @@ from ovi_studio.core.variants import find_variant
 from ovi_studio.distributed.ranks import ALONE, Group, Ranks
 from ovi_studio.media.clip_files import check_writable, write_clip
 from ovi_studio.media.pictures import read_picture
-from ovi_studio.queue.model import Phase
+from ovi_studio.queue.model import ClipPhase
 from ovi_studio.runtime.lockstep import dismiss, run_follower, run_leader
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.progress import ProgressSink, StepSink
@@ -225,7 +225,7 @@ class ClipRunner:
         """On this rank."""
         self._asked = spec.variant
         models = self._models_of(spec.variant, progress)
-        progress.phase(Phase.TEXT)
+        progress.phase(ClipPhase.TEXT)
 
         def on_step(step: "Step") -> None:
             progress.step(step.index, step.total, step.latents.video)
@@ -234,7 +234,7 @@ class ClipRunner:
 
     def _models_of(self, variant: str, progress: ProgressSink) -> LoadedModels:
         if self._models is None or self.variant != variant:
-            progress.phase(Phase.LOADING)
+            progress.phase(ClipPhase.LOADING)
             self._drop()  # two variants do not fit into memory together
             self._models = self._source.load(variant, self.options, self._ranks, self._lacked)
             self.variant = variant

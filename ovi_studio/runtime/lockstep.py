@@ -13,7 +13,7 @@ from ovi_studio.core.clip import Clip
 from ovi_studio.core.errors import JobError, Stopped, is_out_of_memory
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.distributed.ranks import Group, Ranks
-from ovi_studio.queue.model import Phase
+from ovi_studio.queue.model import ClipPhase
 from ovi_studio.runtime.progress import ProgressSink
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class _LeadersSink:
         self._progress = progress
         self._ranks = ranks
 
-    def phase(self, phase: Phase) -> None:
+    def phase(self, phase: ClipPhase) -> None:
         self._ask(lambda: self._progress.phase(phase))
 
     def step(self, index: int, total: int, latents: "Tensor | None" = None) -> None:
@@ -110,7 +110,7 @@ class _FollowersSink:
     def __init__(self, ranks: Ranks) -> None:
         self._ranks = ranks
 
-    def phase(self, phase: Phase) -> None:
+    def phase(self, phase: ClipPhase) -> None:
         self._listen()
 
     def step(self, index: int, total: int, latents: "Tensor | None" = None) -> None:

@@ -20,7 +20,7 @@ from packaging.version import Version
 from ovi_studio.capacity import plan_text
 from ovi_studio.capacity.budget import GIB, free_of_label, label_of_free
 from ovi_studio.capacity.host import host_memory
-from ovi_studio.capacity.layouts import Gpus, Wish, choose, plan_sharding, sharing_counts
+from ovi_studio.capacity.layouts import Gpus, Objective, choose, plan_sharding, sharing_counts
 from ovi_studio.capacity.memory import Demand, own_host_bytes, shareable_bytes
 from ovi_studio.capacity.tiers import TIERS, MemoryPlan, default_weights, fitting_tier, plan_memory
 from ovi_studio.checkpoints.download import MARGIN, MissingFile, format_bytes, free_space, missing_files
@@ -370,7 +370,7 @@ def _plan_findings(inventories: Sequence[Inventory], gpus: Sequence[Gpu]) -> Ite
         return
     variant = published[0].variant
     available = Gpus.named(len(gpus), min(gpu.free for gpu in gpus), gpus[0].name)
-    for wish, name in ((Wish.LATENCY, "a clip sooner"), (Wish.THROUGHPUT, "the queue sooner")):
+    for wish, name in ((Objective.LATENCY, "a clip sooner"), (Objective.THROUGHPUT, "the queue sooner")):
         try:
             plan = choose(Demand.of(variant), available, wish)
         except JobError as error:

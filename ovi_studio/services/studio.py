@@ -36,7 +36,7 @@ from ovi_studio.engine.fleet import Fleet
 from ovi_studio.library import Library
 from ovi_studio.media.pictures import MAX_FILE_SIZE, decode_picture
 from ovi_studio.queue.estimates import QueueEstimate, estimate_clip, estimate_queue
-from ovi_studio.queue.model import Job, State
+from ovi_studio.queue.model import Job, JobState
 from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.queue.store import Store
 from ovi_studio.runtime.clip_runner import OVI_MODELS
@@ -216,10 +216,10 @@ class Studio:
 
     def current_job(self) -> Job | None:
         """The job that runs, if one does."""
-        running = self.store.jobs(states=[State.RUNNING], limit=1)
+        running = self.store.jobs(states=[JobState.RUNNING], limit=1)
         return running[0] if running else None
 
-    def last_job(self, state: State) -> Job | None:
+    def last_job(self, state: JobState) -> Job | None:
         """The job that ended last in this state and is still listed."""
         found = self.store.jobs(states=[state], limit=1)
         return found[0] if found else None

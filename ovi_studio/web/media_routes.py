@@ -25,7 +25,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from ovi_studio.core.errors import JobError
-from ovi_studio.queue.model import Job, State
+from ovi_studio.queue.model import Job, JobState
 from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.services.studio import Studio
 from ovi_studio.web.live import pulse_of
@@ -77,7 +77,7 @@ def is_logged_in(request: Request) -> bool:
 
 def job_picture_address(job: Job) -> str | None:
     """Where a browser finds the picture of a job; changes with the picture. None if it has none."""
-    if job.state is State.DONE and job.clip is not None:
+    if job.state is JobState.DONE and job.clip is not None:
         return f"studio/job/{job.id}/picture.jpg?done"
     if job.progress is not None and job.progress.preview is not None:
         # Not every step has a new one; the same address lets the browser keep what it has.

@@ -15,7 +15,7 @@ from hub_server import HubServer
 from tab_server import Tab
 
 from ovi_studio.checkpoints import download
-from ovi_studio.checkpoints.background import Downloads, Phase
+from ovi_studio.checkpoints.background import DownloadPhase, Downloads
 from ovi_studio.checkpoints.layout import take_inventory
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.variants import published_variants
@@ -145,10 +145,10 @@ def test_a_second_download_and_an_unknown_model_are_refused(tmp_path: Path) -> N
     with pytest.raises(JobError, match="is being downloaded"):
         downloads.start("960x960_5s")
     hold.set()
-    _wait(downloads, Phase.FAILED)
+    _wait(downloads, DownloadPhase.FAILED)
     assert downloads.state().reason == "No network."
     downloads.start("960x960_5s")
-    _wait(downloads, Phase.FAILED)
+    _wait(downloads, DownloadPhase.FAILED)
 
 
 def test_an_unexpected_error_ends_a_download_with_a_sentence(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_an_unexpected_error_ends_a_download_with_a_sentence(tmp_path: Path) -> 
 
     downloads = Downloads(tmp_path, find=find)
     downloads.start(NAME)
-    _wait(downloads, Phase.FAILED)
+    _wait(downloads, DownloadPhase.FAILED)
     assert "RuntimeError" in downloads.state().reason
 
 
@@ -172,7 +172,7 @@ def test_a_command_can_be_copied_and_nothing_is_html() -> None:
     assert "<code>hopper" not in shown
 
 
-def _wait(downloads: Downloads, phase: Phase) -> None:
+def _wait(downloads: Downloads, phase: DownloadPhase) -> None:
     deadline = time.monotonic() + 20
     while downloads.state().phase is not phase:
         assert time.monotonic() < deadline, downloads.state()

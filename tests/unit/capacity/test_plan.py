@@ -14,9 +14,9 @@ from ovi_studio.capacity.fallback import MemoryFallback
 from ovi_studio.capacity.layouts import (
     PLANNED,
     Gpus,
+    Objective,
     ShardingOptions,
     Strategy,
-    Wish,
     choose,
     layout_for,
     sharing_counts,
@@ -72,7 +72,7 @@ def test_a_clip_sooner(count, memory, weights, guided, expected):
 
 @pytest.mark.parametrize("count", [1, 4, 8])
 def test_a_queue_sooner_is_one_clip_a_gpu(count):
-    plan = choose(demand(), gpus(count), Wish.THROUGHPUT)
+    plan = choose(demand(), gpus(count), Objective.THROUGHPUT)
     assert (plan.clips, plan.ranks, plan.idle, plan.exchanged) == (count, 1, 0, 0)
     assert plan.seconds_a_step == choose(demand(), gpus(1)).seconds_a_step
 
@@ -215,7 +215,7 @@ def test_the_command_refuses_what_cannot_be(capsys):
 
 def test_every_plan_can_be_said():
     for count in (1, 2, 3, 5, 8):
-        for wish in Wish:
+        for wish in Objective:
             for guided in (True, False):
                 plan = choose(demand(guided=guided), gpus(count), wish)
                 assert title(plan)

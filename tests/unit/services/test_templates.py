@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ovi_studio.core.errors import JobError
-from ovi_studio.core.prompt_check import Pace, Severity, check_prompt, join_prompt, parse_prompt, speech_pace
+from ovi_studio.core.prompt_check import PaceLevel, Severity, check_prompt, join_prompt, parse_prompt, speech_pace
 from ovi_studio.core.prompt_patterns import expand_prompt
 from ovi_studio.core.prompts import AudioTag
 from ovi_studio.services.templates import (
@@ -54,7 +54,7 @@ def test_each_one_gives_a_prompt_without_findings_at_a_pace_that_can_be_spoken(s
         prompt = shipped.fill(values, tag)
         assert check_prompt(prompt, tag) == []
         assert parse_prompt(prompt).audio
-        assert speech_pace(prompt, 5).pace in (Pace.SILENT, Pace.CALM)
+        assert speech_pace(prompt, 5).pace in (PaceLevel.SILENT, PaceLevel.CALM)
         assert expand_prompt(prompt) == [prompt]
 
 

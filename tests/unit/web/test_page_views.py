@@ -12,7 +12,7 @@ from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.variants import published_variants
 from ovi_studio.engine.supervisor import Condition, Supervision
 from ovi_studio.queue.estimates import QueueEstimate
-from ovi_studio.queue.model import Job, Notice, State
+from ovi_studio.queue.model import Job, JobState, Notice
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.services.studio import Studio
 from ovi_studio.web import job_views, views
@@ -75,8 +75,8 @@ def test_what_people_typed_and_what_failed_is_escaped(tmp_path: Path) -> None:
     values = {"id": "1", "number": 1, "batch": 1, "batch_name": "<ti>", "priority": 0, "position": 1, "spec": spec}
     values |= {"attempt": 1, "cancelling": False, "progress": None, "clip": None, "note": "<to>"}
     values |= {"created": 0, "started": None, "finished": None, "seconds": 1}
-    failed = Job(**values, state=State.FAILED, error="<ts>")
-    done = Job(**values | {"clip": tmp_path / "<tu>.mp4"}, state=State.DONE, error=None)
+    failed = Job(**values, state=JobState.FAILED, error="<ts>")
+    done = Job(**values | {"clip": tmp_path / "<tu>.mp4"}, state=JobState.DONE, error=None)
     shown = queue_views.row_html(failed) + queue_views.row_html(done) + job_views.recipe_html(done, None)
     shown += job_views.stage_html(failed, None, 0, False, False) + job_views.stage_html(None, failed, 0, False, False)
     shown += views.demo_html("<tq>") + job_views.notices_html([Notice(1, "<tp1>", 0)])

@@ -6,7 +6,7 @@ from html import escape
 from itertools import groupby
 from pathlib import Path
 
-from ovi_studio.checkpoints.background import DownloadState, Phase
+from ovi_studio.checkpoints.background import DownloadPhase, DownloadState
 from ovi_studio.checkpoints.download import MissingFile, format_bytes
 from ovi_studio.checkpoints.layout import Inventory
 from ovi_studio.engine.supervisor import Condition, Supervision
@@ -45,7 +45,7 @@ def engine_html(status: Supervision, engines: Sequence[EngineInfo]) -> str:
 def models_html(stock: Sequence[Stock], download: DownloadState) -> str:
     """The published models: what they need, what is here, and the download that is going on."""
     note = ""
-    if download.phase is Phase.FAILED:
+    if download.phase is DownloadPhase.FAILED:
         note = notice_html(download.reason, f"{download.variant} could not be downloaded")
     return note + "".join(_model(inventory, missing, download) for inventory, missing in stock)
 
@@ -124,7 +124,7 @@ def _model(inventory: Inventory, missing: Sequence[MissingFile], download: Downl
     if here and download.busy:
         state, kind, body = "Downloading", "note", _progress(download)
     elif not inventory.complete:
-        word = "Resume the download" if here and download.phase is Phase.CANCELLED else "Download"
+        word = "Resume the download" if here and download.phase is DownloadPhase.CANCELLED else "Download"
         disabled = " disabled" if download.busy else ""
         body = (
             f'<div class="act"><button type="button" class="plain" data-act="download" data-name="{name}" '
