@@ -257,7 +257,7 @@ def _attention_findings(gpus: Sequence[Gpu]) -> Iterator[Finding]:
         remedy = f"for {kernel.gpus}: {kernel.installation}"
         if version is None:
             yield Finding(topic, State.NOTE, f"{kernel.title} is not installed", remedy)
-        elif Version(version) < Version(kernel.least_version):
+        elif Version(version) < Version(kernel.min_version):
             yield Finding(topic, State.NOTE, f"{kernel.title} {version} is too old to be used", remedy)
         elif gpus and not any(kernel.runs_on(gpu.capability) for gpu in gpus):
             yield Finding(topic, State.NOTE, f"{kernel.title} {version} does not run on {gpus[0].name}", remedy)
