@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from ovi_studio.adapters.library import AdapterLibrary
-from ovi_studio.adapters.sources import Shortage, shortage
+from ovi_studio.adapters.sources import MissingAdapters, find_missing
 from ovi_studio.services.presets import Preset
 
 
@@ -15,7 +15,7 @@ class PresetOffer:
     preset: Preset
     problem: str
     """Why it cannot be used, in sentences; empty if it can."""
-    shortage: Shortage | None = None
+    shortage: MissingAdapters | None = None
     """The adapters that it lacks."""
 
     @property
@@ -29,7 +29,7 @@ def offers(presets: Sequence[Preset], library: AdapterLibrary, models: Collectio
 
 
 def _offer(preset: Preset, library: AdapterLibrary, models: Collection[str]) -> PresetOffer:
-    lack = shortage(preset.stack, preset.sources, library)
+    lack = find_missing(preset.stack, preset.sources, library)
     reasons = [lack.reason] if lack else []
     if preset.variants and not set(preset.variants) & set(models):
         reasons.insert(0, f"It is for {' or '.join(preset.variants)}, which is not here; the System tab downloads it.")

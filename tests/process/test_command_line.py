@@ -1,4 +1,4 @@
-"""The commands as a person gives them: files and sentences, exit statuses, and nothing left over."""
+"""The commands as a person runs them: files, messages, exit statuses, and no leftovers."""
 
 import json
 import os
@@ -23,12 +23,12 @@ from ovi_studio.media.clip_files import read_frames, read_record, read_samples
 
 PROMPT = "a red ball bounces <AUDCAP>a deep thump<ENDAUDCAP>"
 PATIENCE = 300
-"""Seconds for a process that takes ten when the machine has nothing else to do."""
+"""Seconds for a process that takes ten on an idle machine."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """What a command left: its exit status and the lines that it printed."""
+    """The exit status of a command and the lines that it printed."""
 
     status: int
     out: list[str]
@@ -50,7 +50,7 @@ Run = Callable[..., Ended]
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command in this process, in an empty folder."""
+    """Return a function that runs a command in this process, in an empty folder."""
     monkeypatch.delenv("OVI_CKPT_DIR", raising=False)
     monkeypatch.chdir(tmp_path)
 
@@ -65,7 +65,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 @pytest.fixture
 def generate(run: Run, tiny_bundle: Path) -> Run:
-    """Makes clips with the tiny model and two steps, into the folder `out`."""
+    """Return a function that makes clips with the tiny model and two steps, in the folder `out`."""
 
     def command(*arguments: object) -> Ended:
         return run("generate", "--ckpt-dir", tiny_bundle, "--out", "out", *arguments)
@@ -92,7 +92,7 @@ def assert_same_clip(one: Path, other: Path) -> None:
 # Making clips
 
 
-def test_a_prompt_becomes_an_mp4_and_a_poster_in_a_process_of_its_own(
+def test_a_prompt_becomes_an_mp4_and_a_poster_in_a_separate_process(
     tmp_path: Path, tiny_bundle: Path, python_environment: dict[str, str]
 ) -> None:
     command = [sys.executable, "-m", "ovi_studio", "generate", "--prompt", PROMPT, "--steps", "2"]
@@ -131,14 +131,14 @@ def test_the_best_complete_variant_is_taken_unless_one_is_named(generate: Run) -
     assert read_record(path)["spec"]["variant"] == "tiny"
 
 
-def test_a_count_makes_clips_with_seeds_that_follow(generate: Run) -> None:
+def test_a_count_makes_clips_with_consecutive_seeds(generate: Run) -> None:
     made = generate("--prompt", PROMPT, "--steps", 1, "--seed", 40, "--count", 3)
     assert made.status == 0
     assert [read_record(path)["spec"]["seed"] for path in made.paths] == [40, 41, 42]
     assert len(set(made.paths)) == 3
 
 
-def test_a_pattern_makes_a_clip_of_each_prompt_and_its_faults_are_told_once_for_each(generate: Run) -> None:
+def test_a_pattern_makes_a_clip_of_each_prompt_and_reports_each_problem_once(generate: Run) -> None:
     made = generate("--prompt", r"A {red|blue} \{ball\} says <S>Hi", "--steps", 1, "--seed", 40, "--count", 2)
     assert made.status == 0
     specs = [read_record(path)["spec"] for path in made.paths]
@@ -172,7 +172,7 @@ def test_patterns_work_in_tables_and_in_the_official_configuration(
     ]
 
 
-def test_a_clip_is_made_again_bit_for_bit(generate: Run) -> None:
+def test_a_clip_is_reproduced_exactly(generate: Run) -> None:
     options = ("--steps", 2, "--seed", 11, "--solver", "dpm++", "--size", "64x96", "--audio-guidance", 2.5)
     (first,) = generate("--prompt", PROMPT, *options).paths
     (again,) = generate("--from", first).paths
@@ -182,7 +182,7 @@ def test_a_clip_is_made_again_bit_for_bit(generate: Run) -> None:
     assert not np.array_equal(read_frames(other), read_frames(first))
 
 
-def test_a_clip_from_a_picture_is_made_again_when_the_picture_is_gone(generate: Run, picture: Path) -> None:
+def test_a_clip_from_a_picture_is_reproduced_without_the_picture(generate: Run, picture: Path) -> None:
     (first,) = generate("--prompt", PROMPT, "--steps", 2, "--image", picture).paths
     assert read_frames(first).shape[1:3] == (64, 96)
     picture.unlink()
@@ -260,7 +260,7 @@ def test_an_official_configuration_makes_its_clips_where_it_says(run: Run, tmp_p
     ]
 
 
-def test_settings_beside_a_configuration_are_refused(run: Run, tmp_path: Path, tiny_bundle: Path) -> None:
+def test_settings_in_addition_to_a_configuration_are_refused(run: Run, tmp_path: Path, tiny_bundle: Path) -> None:
     config = tmp_path / "inference_fusion.yaml"
     config.write_text(official_config(tiny_bundle))
     ended = run("generate", "--config-file", config, "--steps", 3)
@@ -288,7 +288,7 @@ def test_settings_beside_a_configuration_are_refused(run: Run, tmp_path: Path, t
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_cannot_be_done_is_refused_in_one_line(
+def test_impossible_requests_are_refused_in_one_line(
     generate: Run, tmp_path: Path, options: list[str], sentence: str
 ) -> None:
     prompt = [] if "--prompt" in options else ["--prompt", PROMPT]
@@ -300,7 +300,7 @@ def test_what_cannot_be_done_is_refused_in_one_line(
     assert files_below(tmp_path) == []
 
 
-def test_missing_checkpoints_are_named_with_the_command_that_fetches_them(run: Run, tmp_path: Path) -> None:
+def test_missing_checkpoints_are_named_with_the_download_command(run: Run, tmp_path: Path) -> None:
     ended = run("generate", "--prompt", PROMPT, "--variant", "960x960_5s", "--ckpt-dir", tmp_path / "ckpts")
     assert ended.status == 1
     (line,) = ended.complaints
@@ -312,7 +312,7 @@ def test_missing_checkpoints_are_named_with_the_command_that_fetches_them(run: R
 
 
 @pytest.mark.parametrize("place", ["file", "file/below"])
-def test_an_output_folder_that_cannot_be_is_refused_before_a_clip_is_made(
+def test_an_impossible_output_folder_is_refused_before_a_clip_is_made(
     run: Run, tmp_path: Path, tiny_bundle: Path, place: str
 ) -> None:
     (tmp_path / "file").write_text("not a folder")
@@ -322,7 +322,7 @@ def test_an_output_folder_that_cannot_be_is_refused_before_a_clip_is_made(
     assert files_below(tmp_path) == [tmp_path / "file"]
 
 
-def test_a_file_that_is_no_clip_is_refused(generate: Run, run: Run, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_clip_is_refused(generate: Run, run: Run, tmp_path: Path) -> None:
     stranger = tmp_path / "stranger.mp4"
     stranger.write_bytes(b"\0\0\0\x08ftyp")
     for ended in (run("show", stranger), generate("--from", stranger), run("show", tmp_path / "gone.mp4")):
@@ -333,7 +333,7 @@ def test_a_file_that_is_no_clip_is_refused(generate: Run, run: Run, tmp_path: Pa
 
 
 @pytest.mark.parametrize("command", ["generate", "download", "bench"])
-def test_a_broken_bundle_is_one_sentence(run: Run, tmp_path: Path, command: str) -> None:
+def test_a_broken_bundle_is_reported_in_one_message(run: Run, tmp_path: Path, command: str) -> None:
     (tmp_path / "ckpts").mkdir()
     (tmp_path / "ckpts" / "bundle.json").write_text("{}")
     arguments = {"generate": ["--prompt", PROMPT], "download": ["960x960_5s"], "bench": ["clip"]}
@@ -352,7 +352,7 @@ def test_two_sources_of_clips_are_a_mistake_in_the_command(run: Run, capsys: pyt
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a process cannot be sent Ctrl+C alone")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_a_command_in_the_background_that_is_stopped_keeps_what_is_finished_and_leaves_nothing_of_the_rest(
+def test_a_stopped_background_command_keeps_finished_clips_and_leaves_no_partial_files(
     number: signal.Signals, tmp_path: Path, tiny_bundle: Path, python_environment: dict[str, str]
 ) -> None:
     table = tmp_path / "prompts.csv"
@@ -383,7 +383,7 @@ def test_a_command_in_the_background_that_is_stopped_keeps_what_is_finished_and_
 # The other commands
 
 
-def test_doctor_reports_and_ends_well(run: Run, tiny_bundle: Path) -> None:
+def test_doctor_reports_and_succeeds(run: Run, tiny_bundle: Path) -> None:
     ended = run("doctor", "--ckpt-dir", tiny_bundle)
     assert ended.status == 0
     assert any(line.endswith(f"tiny is complete in {tiny_bundle}") for line in ended.out)
@@ -428,7 +428,7 @@ def test_bench_measures_a_whole_clip(run: Run, tiny_bundle: Path, tmp_path: Path
         (("download", "1080p"), "There is no model variant '1080p'; choose one of 960x960_10s"),
     ],
 )
-def test_a_command_with_a_wrong_value_ends_with_a_sentence(
+def test_a_command_with_a_wrong_value_ends_with_a_message(
     run: Run, tmp_path: Path, arguments: tuple[object, ...], sentence: str
 ) -> None:
     ended = run(*arguments)
@@ -464,7 +464,7 @@ def test_adapters_are_given_by_option_and_by_tag(generate: Run, loras: Path) -> 
     assert not np.array_equal(read_frames(plain.paths[0]), read_frames(optional.paths[0]))
 
 
-def test_a_clip_is_made_again_with_its_adapters_or_with_others(generate: Run, loras: Path) -> None:
+def test_a_clip_is_reproduced_with_its_adapters_or_with_others(generate: Run, loras: Path) -> None:
     first = generate("--prompt", PROMPT, "--lora", "film", "--steps", 1, "--variant", "tiny").paths[0]
     assert_same_clip(generate("--from", first).paths[0], first)
     other = generate("--from", first, "--lora", "fast").paths[0]
@@ -499,7 +499,9 @@ def test_a_preset_gives_settings_and_options_replace_them(generate: Run) -> None
         (("--lora", "old.pt"), "is a pickle"),
     ],
 )
-def test_what_cannot_be_used_is_one_sentence(generate: Run, loras: Path, options: tuple[str, str], reason: str) -> None:
+def test_an_unusable_adapter_is_reported_in_one_message(
+    generate: Run, loras: Path, options: tuple[str, str], reason: str
+) -> None:
     refused = generate("--prompt", PROMPT, "--variant", "tiny", *options)
     assert refused.status == 1
     assert reason in refused.err

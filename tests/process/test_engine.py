@@ -48,7 +48,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
 # One engine
 
 
-def test_queue_is_made_in_its_order_across_variants(store):
+def test_queue_is_processed_in_order_across_variants(store):
     ids = store.add([spec(variant=name, seed=seed) for seed, name in enumerate(["a", "b", "a"])])
     urgent = store.add([spec()], priority=1)
     with engine(store):
@@ -59,7 +59,7 @@ def test_queue_is_made_in_its_order_across_variants(store):
     assert ClipSpec.from_dict(record["spec"]) == store.get(ids[1]).spec
 
 
-def test_bad_jobs_fail_with_advice_and_the_engine_lives(store):
+def test_bad_jobs_fail_with_advice_and_the_engine_continues(store):
     refused, memory, good = store.add([spec("refuse"), spec("memory"), spec()])
     with engine(store):
         wait_until_ended(store)
@@ -138,7 +138,7 @@ def test_progress_says_phase_steps_and_time_left(store):
     assert store.jobs()[0].seconds > STEP_SECONDS * 40
 
 
-def test_pause_lets_the_running_job_end_and_begins_no_other(store):
+def test_pause_lets_the_running_job_finish_and_starts_no_other(store):
     first, second = store.add([spec("wait", steps=10), spec()])
     with engine(store):
         wait_for(lambda: running(store))
@@ -153,7 +153,7 @@ def test_pause_lets_the_running_job_end_and_begins_no_other(store):
 
 
 @pytest.mark.parametrize("how", ["store", "signal"])
-def test_engine_that_is_asked_to_end_gives_its_job_back(store, how):
+def test_engine_that_is_asked_to_end_returns_its_job_to_the_queue(store, how):
     (job,) = store.add([spec("wait", steps=1000)])
     with engine(store) as child:
         wait_for(lambda: running(store))
@@ -167,7 +167,7 @@ def test_engine_that_is_asked_to_end_gives_its_job_back(store, how):
     assert list(store.paths.owners.iterdir()) == []
 
 
-def test_output_folder_that_takes_no_clip_pauses_the_queue_and_fails_no_job(store):
+def test_output_folder_that_is_not_writable_pauses_the_queue_and_fails_no_job(store):
     with engine(store):
         wait_for(lambda: store.engines() and store.engines()[0].ready)
         store.paths.outputs.rmdir()
