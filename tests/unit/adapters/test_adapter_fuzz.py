@@ -22,7 +22,7 @@ from ovi_studio.core.errors import JobError
 
 MUTATIONS = 1000
 SECONDS = 5.0
-"""Limit of processor time (the machine may be busy) for a file of at most 2 MB; a valid one takes a few milliseconds."""
+"""Processor time limit (the machine may be busy) for a file of at most 2 MB; a valid one takes a few milliseconds."""
 BYTES = 64_000_000
 
 SOURCES = sorted(

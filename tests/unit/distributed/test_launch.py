@@ -104,8 +104,8 @@ def test_a_named_strategy_is_used_as_it_is() -> None:
     variant = published_variants()["720x720_5s"]
     for strategy in Strategy:
         resolved = resolve_sharding(ShardingOptions(strategy), variant, ALONE)
-        assert (settled.strategy, settled.resident_blocks, settled.offloaded) == (strategy, 0, False)
-        assert settled.shards == (strategy is not Strategy.NO_SHARD)
+        assert (resolved.strategy, resolved.resident_blocks, resolved.offloaded) == (strategy, 0, False)
+        assert resolved.shards == (strategy is not Strategy.NO_SHARD)
 
 
 class Neighbours(Ranks):

@@ -43,7 +43,7 @@ every_card = pytest.mark.parametrize(("gigabytes", "count", "desktop"), CARDS)
 
 
 def loaded(bundle: Path, resident: int | None = None, **options: Any) -> Pipeline:
-    """Load the tiny model on the fake GPU; only `resident` blocks stay, as in a tier that is too small for the model."""
+    """Load the tiny model on the fake GPU; only `resident` blocks stay, as in a tier too small for the model."""
     pipeline = Pipeline.load(require("tiny", bundle), Compute.of(RuntimeOptions(**options)))
     if resident is None:
         return pipeline
