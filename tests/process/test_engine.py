@@ -231,7 +231,7 @@ def test_tiny_model_makes_a_clip_with_previews_and_learns_from_it(store, tiny_bu
     assert previews
     assert all(data.startswith(b"\xff\xd8") and data.endswith(b"\xff\xd9") for data in previews)
     assert np.array(store.database.setting("preview/tiny")).shape == (9, 3)
-    assert store.paths.log.read_text().count("begins") == 2
+    assert store.paths.log.read_text().count(", starts.") == 2
 
 
 def test_learned_preview_has_the_colours_of_the_clip(store):
