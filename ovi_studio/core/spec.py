@@ -7,7 +7,7 @@ preset. It is validated once, when it is made; code behind it trusts it. Nothing
 import dataclasses
 import itertools
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -213,7 +213,7 @@ def _timesteps(value: Any) -> tuple[float, ...] | None:
     return tuple(_number(number) for number in value) or None
 
 
-_PARSERS = {
+_PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "prompt": _text,
     "variant": _text,
     "image": Path,

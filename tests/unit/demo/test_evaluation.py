@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clip_reading import read_frames, read_samples
 
 from ovi_studio.core.errors import JobError
 from ovi_studio.demo import codec_check, scores
@@ -14,7 +15,7 @@ from ovi_studio.demo.evaluate import Evaluation, Setting, prompts, settings, tas
 from ovi_studio.demo.judges import Verdict, judge, measure
 from ovi_studio.demo.scene_files import draw_scenes, parse_only, write_scenes
 from ovi_studio.demo.scenes import Colour, Motion, Shape, Sound, is_held_out, render, synthesise
-from ovi_studio.media.clip_files import read_frames, read_record, read_samples
+from ovi_studio.media.clip_files import read_record
 
 FAST = Setting("fast", {"steps": 1, "video_guidance": 1, "audio_guidance": 1})
 

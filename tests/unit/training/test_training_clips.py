@@ -7,6 +7,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from clip_reading import read_frames, read_samples
 from safetensors.torch import load_file
 from training_helpers import CLIP_FRAMES as FRAMES
 from training_helpers import CLIP_SAMPLES as SAMPLES
@@ -16,7 +17,7 @@ from training_helpers import COMMAND, own_clip
 from ovi_studio.__main__ import main
 from ovi_studio.adapters.library import AdapterLibrary
 from ovi_studio.core.errors import JobError
-from ovi_studio.media.clip_files import read_frames, read_record, read_samples
+from ovi_studio.media.clip_files import read_record
 from ovi_studio.models import video_vae
 from ovi_studio.training.cache import LatentDataset, generator_for
 from ovi_studio.training.clips import Shape, encode_folder, read_clip
