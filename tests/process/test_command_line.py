@@ -496,7 +496,7 @@ def test_a_preset_gives_settings_and_options_replace_them(generate: Run) -> None
         (("--preset", "nothing"), "no preset 'nothing'; those that there are: draft, balanced"),
         (("--preset", "lightning-5s"), "download lightning-5s` (Apache-2.0)"),
         (("--lora", "gone"), "no adapter 'gone'"),
-        (("--lora", "film=loud"), "'loud' is no strength"),
+        (("--lora", "film=loud"), "'loud' is not a valid strength"),
         (("--lora", "old.pt"), "is a pickle"),
     ],
 )
