@@ -206,7 +206,7 @@ def test_a_bad_row_is_reported_with_its_line_and_the_others_are_made(
     made = generate("--prompts", table)
     assert made.status == 1
     assert made.complaints == [
-        "line 3: There is no picture gone.png; correct the path, or leave it empty to have none."
+        "line 3: There is no picture gone.png; correct the path, or leave the cell empty for no picture."
     ]
     assert [read_record(path)["spec"]["seed"] for path in made.paths] == [1, 3]
     assert [read_frames(path).shape[1:3] for path in made.paths] == [(64, 64), (64, 96)]
@@ -492,7 +492,7 @@ def test_a_preset_gives_settings_and_options_replace_them(generate: Run) -> None
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (("--preset", "nothing"), "no preset 'nothing'; those that there are: draft, balanced"),
+        (("--preset", "nothing"), "no preset 'nothing'; choose one of draft, balanced"),
         (("--preset", "lightning-5s"), "download lightning-5s` (Apache-2.0)"),
         (("--lora", "gone"), "no adapter 'gone'"),
         (("--lora", "film=loud"), "'loud' is no strength"),
