@@ -159,7 +159,7 @@ def test_the_command_trains_a_lora_shows_clips_and_goes_on(
     assert main([*command, "--encode-only"]) == 0
     assert not out.exists()
     assert main([*command, "--steps", "3", "--sample-steps", "1"]) == 0
-    assert "3 clips, 3 of them encoded before, 0 left out." in capsys.readouterr().out
+    assert "3 clips, 3 of them already encoded, 0 skipped." in capsys.readouterr().out
     (clip,) = (work / "samples").glob("*.mp4")
     assert read_record(clip)["spec"]["prompt"] == "a wh1te ball"
     (entry,) = AdapterLibrary(tmp_path / "loras").scan()
@@ -167,7 +167,7 @@ def test_the_command_trains_a_lora_shows_clips_and_goes_on(
     before = out.read_bytes()
 
     assert main([*command, "--steps", "5"]) == 1
-    assert "go on with --resume" in capsys.readouterr().err
+    assert "continue it with --resume" in capsys.readouterr().err
     assert main([*command, "--steps", "5", "--resume", "--sample-steps", "1"]) == 0
     assert "step 5:" in capsys.readouterr().out
     assert out.read_bytes() != before

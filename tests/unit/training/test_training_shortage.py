@@ -43,7 +43,7 @@ def test_a_run_that_lacks_memory_says_what_to_change_and_goes_on_from_its_checkp
     with monkeypatch.context() as patches:
         patches.setattr(trainer, "flow_loss", lacking(plain, 0))
         assert main(command) == 1
-        assert "--gradient-checkpointing or --batch-size 1, and begin again." in capsys.readouterr().err
+        assert "--gradient-checkpointing or --batch-size 1, and start again." in capsys.readouterr().err
         patches.setattr(trainer, "flow_loss", lacking(plain, 2))
         assert main(command) == 1
     said = capsys.readouterr().err
@@ -64,7 +64,7 @@ def test_a_distillation_that_lacks_memory_goes_on_when_it_is_given_again(
     with monkeypatch.context() as patches:
         patches.setattr(distil, "step_loss", lacking(distil.step_loss, 0))
         assert main(command) == 1
-    assert "take less with --batch-size 2, and give the command again" in capsys.readouterr().err
+    assert "take less with --batch-size 2, and run the command again" in capsys.readouterr().err
     assert main(command) == 0
 
 
