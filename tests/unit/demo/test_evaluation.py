@@ -105,6 +105,7 @@ def test_tables_have_a_line_for_all_trained_and_held_out_clips() -> None:
     assert scores.score([]).colour is None
 
 
+@pytest.mark.slow
 def test_codecs_are_measured_there_and_back(tiny_pipeline: Any) -> None:
     [checked] = codec_check.check_codecs(tiny_pipeline, 1)
     assert 0 < checked["worst_psnr"] <= checked["psnr"] < 20, "an untrained VAE gives nothing back"

@@ -344,6 +344,7 @@ def run_python(code: str, *arguments: object) -> subprocess.Popen:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_two_processes_never_take_the_same_name(tmp_path):
     code = """
         clip = tiny_clip()

@@ -132,6 +132,7 @@ def test_muon_gives_every_direction_the_same_size() -> None:
         assert values.min() > 0.5 or shape == (3, 20, 20)  # a square matrix of chance can be nearly singular
 
 
+@pytest.mark.slow
 def test_both_losses_fall_and_leave_log_plot_and_weights(dataset: LatentDataset, tmp_path: Path) -> None:
     model = build()
     train(model, dataset, unconditional(), replace(SETTINGS, steps=60), tmp_path / "run", on_progress=lambda _: None)
@@ -159,6 +160,7 @@ def assert_same_result(first: Path, second: Path) -> None:
     assert steps[0] == steps[1]
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_as_if_nothing_had_happened(dataset: LatentDataset, tmp_path: Path) -> None:
     """SIGTERM ends it after the step at hand; the model that continues has other weights before it is restored."""
     run(dataset, tmp_path / "whole", 12)
@@ -209,6 +211,7 @@ def test_a_run_of_other_parameters_is_refused(dataset: LatentDataset, tmp_path: 
         train(model, dataset, unconditional(), SETTINGS, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_checkpointed_blocks_accumulation_and_time_give_a_run_that_ends(dataset: LatentDataset, tmp_path: Path) -> None:
     """Blocks that are computed twice give the same weights; half batches taken twice nearly the same."""
     run(dataset, tmp_path / "plain", 3)

@@ -23,6 +23,8 @@ from ovi_studio.training.cache import LatentDataset, generator_for
 from ovi_studio.training.clips import Shape, encode_folder, read_clip
 from ovi_studio.training.prepare import Studio
 
+pytestmark = pytest.mark.slow
+
 SHAPE = Shape(SIDE, SIDE, FRAMES, SAMPLES)
 
 

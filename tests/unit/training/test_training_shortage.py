@@ -16,6 +16,8 @@ from ovi_studio.training import distil, trainer
 from ovi_studio.training.cache import LatentDataset
 from ovi_studio.training.trainer import CHECKPOINT, train
 
+pytestmark = pytest.mark.slow
+
 
 def lacking(function: Callable[..., Any], after: int) -> Callable[..., Any]:
     """The function until it was called so often; then memory runs out."""
