@@ -314,7 +314,9 @@ def _prepared_blocks(transformer: OviTransformer, settings: TrainSettings) -> It
     """Blocks that are computed again in the backward pass, or compiled; plain ones again afterwards."""
     if settings.gradient_checkpointing:
         for block in transformer.fusion_blocks:
-            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+            block.forward = partial(  # type: ignore[method-assign]  # of this block alone
+                checkpoint, block.forward, use_reentrant=False
+            )
     if settings.compiled:
         transformer.compile_blocks()
     try:
@@ -322,7 +324,7 @@ def _prepared_blocks(transformer: OviTransformer, settings: TrainSettings) -> It
     finally:
         for block in transformer.fusion_blocks:
             block.__dict__.pop("forward", None)
-            block.__dict__.pop("advance", None)
+            block.__dict__.pop("forward_one", None)
 
 
 def _check_same(path: Path, parameters: Mapping[str, Tensor], stored: Mapping[str, Tensor]) -> None:
