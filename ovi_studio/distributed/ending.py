@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from ovi_studio.core.signals import end_in_order_on_signals
+from ovi_studio.core.signals import exit_cleanly_on_signals
 from ovi_studio.distributed.ranks import launched
 
 _FAILED = 1
@@ -23,7 +23,7 @@ def end_with(main: Callable[[], int]) -> NoReturn:
     In a rank the signal handlers are not changed: the launcher gets the signals too and ends its ranks.
     """
     if not launched():
-        end_in_order_on_signals()
+        exit_cleanly_on_signals()
         sys.exit(main())
     status = _status(main)
     if status != 0:

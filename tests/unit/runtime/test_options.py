@@ -76,6 +76,7 @@ print("everywhere")
 """
 
 
+@pytest.mark.slow
 def test_an_added_field_works_everywhere(tmp_path: Path) -> None:
     """Tested in a copy of the program: commands, help, page, engine, store, panel."""
     shutil.copytree(
