@@ -171,9 +171,7 @@ class AdapterLibrary:
     def _inspect(self, root: Path, path: Path, before: _Scanned | None) -> _Scanned | None:
         """Read an adapter's header unless it is unchanged; None if the adapter vanished meanwhile."""
         if path.is_symlink() and not path.resolve().is_relative_to(root):
-            return _Scanned(
-                _NO_STAMP, None, f"{path.name} is a link to another place; copy the file itself into this folder."
-            )
+            return _Scanned(_NO_STAMP, None, _link_problem(path))
         try:
             files = locate(path)
             stamp = _stamp(files)
@@ -182,9 +180,7 @@ class AdapterLibrary:
                 return before
             for file in (files.weights, files.config):
                 if file is not None and not file.resolve().is_relative_to(root):
-                    return _Scanned(
-                        stamp, None, f"{path.name} is a link to another place; copy the file itself into this folder."
-                    )
+                    return _Scanned(stamp, None, _link_problem(path))
             if files.config is not None:
                 read_peft_config(files.config)
             return _Scanned(stamp, read_header(files.weights), None)
@@ -222,6 +218,10 @@ def _candidates(root: Path) -> Iterator[Path]:
             found += 1
             if found >= MAX_ADAPTERS:
                 return
+
+
+def _link_problem(path: Path) -> str:
+    return f"{path.name} is a link to another place; copy the file itself into this folder."
 
 
 def _unfinished(scanned: _Scanned, before: _Scanned | None) -> bool:

@@ -1,11 +1,8 @@
 """`Pipeline`: a `ClipSpec` in, a `Clip` out. Text -> conditions -> noise -> latents -> frames and samples."""
 
-import importlib.metadata
 import math
-import platform
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -31,7 +28,7 @@ from ovi_studio.core.spec import ClipSpec, clip_size
 from ovi_studio.core.variants import LATENT_STRIDE, Part, Variant
 from ovi_studio.core.weight_formats import Weights
 from ovi_studio.distributed.decode import decode_pieces
-from ovi_studio.distributed.pass_layout import SINGLE_PROCESS, Layout
+from ovi_studio.distributed.pass_layout import SINGLE_PROCESS, PassLayout
 from ovi_studio.distributed.ranks import ALONE, Ranks
 from ovi_studio.distributed.shards import reshard
 from ovi_studio.media.pictures import read_picture
@@ -42,6 +39,7 @@ from ovi_studio.models.compilation import choose_compilation
 from ovi_studio.models.device import available_memory, compute_device, forbid_spilling
 from ovi_studio.models.precision import set_tf32
 from ovi_studio.models.text_encoder import encode_texts
+from ovi_studio.runtime.clip_record import PhaseClock, machine, package_versions
 from ovi_studio.runtime.conditioning import TextEmbeddings, first_frame_pixels
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.placement import Placement, check_host_memory, choose_plan
@@ -50,8 +48,6 @@ from ovi_studio.sampling.guidance import Guidance
 
 if TYPE_CHECKING:
     from ovi_studio.distributed.sharding import Sharding
-
-_RECORDED_PACKAGES = ("torch", "diffusers", "transformers", "av")
 
 OnDecoded = Callable[[float], None]
 """Called with the fraction of the picture that is decoded, after every latent frame of every tile; an exception that it
@@ -178,7 +174,7 @@ class Pipeline:
         Raises `JobError` if the picture, an adapter or a setting does not fit, and what `on_step` and `on_decoded`
         raise.
         """
-        clock = _Clock(self.compute.device)
+        clock = PhaseClock(self.compute.device)
         with self.ranks.share_errors():
             skip_block = self._skip_block(spec)
             picture = None if spec.image is None else read_picture(spec.image)
@@ -233,7 +229,7 @@ class Pipeline:
         first_frame: Tensor | None = None,
         skip_block: int | None = None,
         on_step: OnStep | None = None,
-        layout: Layout = SINGLE_PROCESS,
+        layout: PassLayout = SINGLE_PROCESS,
     ) -> Latents:
         """Run the sampling loop with this pipeline's transformer and the adapters that were applied last."""
         transformer = self.models.transformer
@@ -359,7 +355,7 @@ class Pipeline:
         texts = TextEmbeddings(positive, video_negative, audio_negative)
         return Latents(video, audio), texts, frames[0] if frames else None
 
-    def _layout(self, spec: ClipSpec, picture: Picture | None) -> Layout:
+    def _layout(self, spec: ClipSpec, picture: Picture | None) -> PassLayout:
         height, width = self._latent_size(spec, picture)
         tower = self.variant.dimensions["fusion"]["video"]
         tokens = self.variant.video_latent_frames * height * width // math.prod(tower["patch_size"])
@@ -381,35 +377,19 @@ class Pipeline:
             raise JobError(f"Skip-layer block {layer} does not exist: {self.variant.name} has blocks 0 to {depth - 1}.")
         return layer if layer > 0 else None
 
-    def _record(self, clock: "_Clock", frames: np.ndarray, memory: dict[str, Any]) -> dict[str, Any]:
+    def _record(self, clock: PhaseClock, frames: np.ndarray, memory: dict[str, Any]) -> dict[str, Any]:
         digests = self._hashes.result() if self._hashes else {}
         return {
             "size": list(frames.shape[1:3]),
             "checkpoint": {path.name: digest for path, digest in digests.items()},
-            "versions": _versions(),
-            "machine": _machine(self.compute),
+            "versions": package_versions(),
+            "machine": machine(self.compute.device, self.compute.dtype, self.compute.options.attention),
             "memory": memory | ({"lacked_memory_with": list(self.compute.exhausted)} if self.compute.exhausted else {}),
             "seconds": clock.seconds,
         }
 
     def _in_use(self, model: nn.Module) -> AbstractContextManager[None]:
         return self._placement.in_use(model)
-
-
-class _Clock:
-    """Seconds of each phase; waits for the device between phases, never inside one."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.seconds: dict[str, float] = {}
-        self._device = device
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        self.seconds[name] = round(time.perf_counter() - start, 3)
 
 
 def _compilation(compute: Compute, plan: MemoryPlan, ranks: Ranks) -> bool:
@@ -422,18 +402,3 @@ def _tile_size(height: int, width: int, device: torch.device, limit: int | None)
     """Return the side of a tile, in latent pixels: at most `limit`, and what fits now; None for whole frames."""
     room = spendable(available_memory(device)) if device.type == "cuda" else math.inf
     return fitting_tile((height, width), room, limit)
-
-
-def _versions() -> dict[str, str]:
-    """Of the packages that are installed: clips can be made without PyAV, only not written."""
-    versions = {}
-    for name in _RECORDED_PACKAGES:
-        with suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
-    return versions
-
-
-def _machine(compute: Compute) -> dict[str, Any]:
-    on_gpu = compute.device.type == "cuda"
-    name = torch.cuda.get_device_name(compute.device) if on_gpu else platform.processor() or platform.machine()
-    return {"device": name, "dtype": str(compute.dtype).removeprefix("torch."), "attention": compute.options.attention}
