@@ -1,13 +1,20 @@
-"""What SIGINT and SIGTERM do to a process of this program."""
+"""Which signals ask a process of this program to end, and how a page or a command answers them."""
 
 import signal
 
 
+def ending_signals() -> list[signal.Signals]:
+    """SIGINT, SIGTERM, and SIGHUP, which comes when the terminal is closed; not SIGHUP under `nohup`, which ignores it."""
+    hangup = getattr(signal, "SIGHUP", None)
+    heard = hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([hangup] if heard else [])]
+
+
 def end_in_order_on_signals() -> None:
-    """Make SIGINT and SIGTERM raise `KeyboardInterrupt` in the main thread, from which this must be called.
+    """Make them raise `KeyboardInterrupt` in the main thread, from which this must be called.
 
     Python does so for SIGINT alone, and not even for that in a process that a shell started in the background: such a
     process inherits that SIGINT is ignored, and so would everything it starts.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ending_signals():
         signal.signal(number, signal.default_int_handler)

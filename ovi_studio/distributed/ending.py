@@ -18,7 +18,7 @@ _FAILED = 1
 
 
 def end_with(main: Callable[[], int]) -> NoReturn:
-    """Run a command and end this process with its exit status; SIGINT and SIGTERM interrupt it.
+    """Run a command and end this process with its exit status; SIGINT, SIGTERM and SIGHUP interrupt it.
 
     In a rank they stay as they are: the launcher gets them too and ends its ranks.
     """

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from ovi_studio.checkpoints.layout import complete_variants
 from ovi_studio.core.errors import JobError, Stopped
+from ovi_studio.core.signals import ending_signals
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.variants import Variant, known_variants
 from ovi_studio.distributed.ranks import join_ranks, launched
@@ -303,5 +304,5 @@ def _obey_signals(stop: threading.Event) -> None:
         signal.signal(number, signal.SIG_DFL)
 
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in ending_signals():
             signal.signal(number, obey)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ovi_studio.core.clip import Clip
 from ovi_studio.core.errors import JobError, Stopped, is_out_of_memory
+from ovi_studio.core.signals import ending_signals
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.distributed.ranks import Group, Ranks
 from ovi_studio.queue.model import ClipPhase
@@ -43,7 +44,7 @@ def run_leader(produce: Produce, ranks: Group, spec: ClipSpec, progress: Progres
 
 def run_follower(produce: Produce, ranks: Group) -> None:
     """Make what the leader makes until it has nothing more to say."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ending_signals():
         signal.signal(number, signal.SIG_IGN)  # the leader gets them too, and decides
     while (spec := ranks.await_word()) is not None:
         try:
