@@ -4,7 +4,7 @@ import signal
 
 
 def ending_signals() -> list[signal.Signals]:
-    """SIGINT, SIGTERM, and SIGHUP, which comes when the terminal is closed; not SIGHUP under `nohup`, which ignores it."""
+    """SIGINT, SIGTERM, and SIGHUP, which says that the terminal is closed; under `nohup` that is ignored."""
     hangup = getattr(signal, "SIGHUP", None)
     heard = hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN
     return [signal.SIGINT, signal.SIGTERM, *([hangup] if heard else [])]
