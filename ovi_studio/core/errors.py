@@ -14,6 +14,10 @@ class JobError(Exception):
     """What was asked for cannot be done; the message says why and what to do."""
 
 
+class FolderError(JobError):
+    """A folder cannot take a file: whatever was to be written is not to blame, and can be tried again later."""
+
+
 class Stopped(Exception):
     """Somebody asked for the run to end; raised by a step callback and passed through unchanged."""
 

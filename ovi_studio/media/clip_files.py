@@ -31,7 +31,7 @@ from PIL import Image
 
 from ovi_studio import __version__
 from ovi_studio.core.clip import Clip, Picture
-from ovi_studio.core.errors import JobError
+from ovi_studio.core.errors import FolderError, JobError
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.variants import FRAME_RATE, SAMPLE_RATE
 from ovi_studio.media import mp4_boxes
@@ -72,6 +72,7 @@ def write_clip(clip: Clip, directory: str | Path, name: str | None = None) -> Pa
     movie, poster = _encode(clip), _encode_poster(clip.frames)
     with _disk_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
+        _check_free(directory, len(movie) + len(poster))
         path = _claim_name(directory, stem)
         poster_path = path.with_suffix(".jpg")
         try:
@@ -95,12 +96,7 @@ def check_writable(directory: str | Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory) as probe:
             probe.write(b"probe")
-        free = shutil.disk_usage(directory).free
-    if free < MIN_FREE_BYTES:
-        raise JobError(
-            f"Only {free // 2**20} MB are free in the output folder {directory}; free {MIN_FREE_BYTES // 2**20} MB or "
-            f"choose another folder."
-        )
+    _check_free(directory, MIN_FREE_BYTES)
 
 
 def read_record(path: str | Path) -> dict[str, Any]:
@@ -340,12 +336,22 @@ def _write_part(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
+def _check_free(directory: Path, size: int) -> None:
+    with _disk_errors(directory):
+        free = shutil.disk_usage(directory).free
+    if free < size:
+        raise FolderError(
+            f"Only {free // 2**20} MB are free in the output folder {directory}; free {-(-size // 2**20)} MB or choose "
+            f"another folder."
+        )
+
+
 @contextlib.contextmanager
 def _disk_errors(directory: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise JobError(_disk_advice(directory, error)) from error
+        raise FolderError(_disk_advice(directory, error)) from error
 
 
 def _disk_advice(directory: Path, error: OSError) -> str:
