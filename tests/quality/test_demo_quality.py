@@ -16,7 +16,7 @@ from ovi_studio.demo.scores import score, table
 from ovi_studio.runtime.pipeline import Pipeline
 
 PROMPTS = 24
-STEPS = 20
+STEPS = 12
 """Instead of 50, for time, where they are not fixed."""
 LEAST = {
     "quality": {"colour": 0.95, "shape": 0.85, "background": 0.95, "motion": 0.95, "sound": 0.95, "impacts": 0.9},

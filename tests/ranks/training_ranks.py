@@ -1,8 +1,8 @@
 """A training run on several ranks, as a program.
 
-`ANSWER CACHE FOLDER STEPS KIND`: KIND is whole, lora or bf16, sharded. `ANSWER command ...`: a command of the product.
-`ANSWER lacking ...`: the same, and one rank lacks memory. Rank 0 writes into ANSWER how many bytes of the model each
-rank had in memory before it was sharded.
+`ANSWER CACHE FOLDER STEPS KIND...`: each KIND (whole, lora, bf16), sharded, into a folder of its name. `ANSWER command
+...`: a command of the product. `ANSWER lacking ...`: the same, and one rank lacks memory. Rank 0 writes into ANSWER how
+many bytes of the model each rank had in memory before it was sharded, for each run.
 """
 
 import json
@@ -58,13 +58,15 @@ def lacking_memory(advance: Any) -> Any:
 
 def watched(shard: Any, answer: Path) -> Any:
     """`shard`, which first says what there is."""
+    of_all_runs: list[list[int]] = []
 
     def watching(accelerator: Any, model: torch.nn.Module) -> torch.nn.Module:
         held = sum(each.nbytes for each in model.parameters() if not each.is_meta)
         everybody: list[Any] = [None] * accelerator.num_processes
         dist.all_gather_object(everybody, held)
         if accelerator.is_main_process:
-            answer.write_text(json.dumps(everybody))
+            of_all_runs.append(everybody)
+            answer.write_text(json.dumps(of_all_runs))
         return shard(accelerator, model)
 
     return watching
@@ -77,7 +79,8 @@ if __name__ == "__main__":
         trainer._Run.advance = lacking_memory(trainer._Run.advance)
     if arguments[0] in {"command", "lacking"}:
         end_with(lambda: main(arguments[1:]))
-    cache, folder, steps, kind = arguments
-    model = None if os.environ["RANK"] == "0" else as_followers_build_it()
-    run(Path(cache), Path(folder), kind, replace(SHARDED, steps=int(steps), sharded=True), model)
+    cache, folder, steps, *kinds = arguments
+    for kind in kinds:
+        model = None if os.environ["RANK"] == "0" else as_followers_build_it()
+        run(Path(cache), Path(folder, kind), kind, replace(SHARDED, steps=int(steps), sharded=True), model)
     dist.destroy_process_group()
