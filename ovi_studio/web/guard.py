@@ -1,9 +1,9 @@
-"""What stands before Gradio's server: bodies are bounded, and wrong logins are slowed down.
+"""Middleware in front of Gradio's server: limits the size of requests and slows down wrong logins.
 
-Gradio itself has neither (6.31): it parses a prompt of 20 MB, and 50 wrong logins take 0.08 s. An address that was
-wrong a few times has to wait, twice as long after each further time; so has everybody together, though never for long,
-since otherwise a stranger could keep the owner out. An attempt counts as wrong until it was right, so that many
-at once are no way around it.
+Gradio itself has neither (6.31): it parses a prompt of 20 MB, and 50 wrong logins take 0.08 s. After a few wrong logins
+an address has to wait, twice as long after each further one. The same limit applies to all addresses together, but
+never for long, since a stranger could otherwise lock the owner out. An attempt counts as wrong until it succeeds, so
+that concurrent attempts do not evade the limit.
 """
 
 import hmac
@@ -19,19 +19,19 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_BODY_SIZE = 2**20
-"""Bytes of a request that is no upload; uploads have Gradio's `max_file_size`."""
+"""Limit in bytes for requests other than uploads, which Gradio's `max_file_size` limits."""
 FREE_ATTEMPTS = 4
 LONGEST_WAIT = 600.0
-"""Seconds that an address waits at most."""
-FREE_ATTEMPTS_OF_ALL = 20
-LONGEST_WAIT_OF_ALL = 10.0
+"""Longest wait of one address, in seconds."""
+FREE_ATTEMPTS_TOTAL = 20
+LONGEST_WAIT_TOTAL = 10.0
 FORGET_SECONDS = 3600.0
 _MAX_ADDRESSES = 10_000
 _UPLOADS = ("/gradio_api/upload", "/upload")
 
 
 @dataclass
-class _Record:
+class _Attempts:
     wrong: int = 0
     last: float = -math.inf
 
@@ -41,7 +41,7 @@ class _Record:
             self.wrong = 0
         if self.wrong < free:
             return 0.0
-        # Beyond some thirty doublings every wait is the longest.
+        # After thirty doublings every wait has reached the longest.
         return max(0.0, self.last + min(2.0 ** min(self.wrong - free, 30), longest) - now)
 
     def count(self, now: float) -> None:
@@ -49,23 +49,23 @@ class _Record:
 
 
 class LoginLimit:
-    """Says who may try to log in. Thread-safe."""
+    """Limits login attempts. Thread-safe."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._addresses: dict[str, _Record] = {}
-        self._all = _Record()
+        self._addresses: dict[str, _Attempts] = {}
+        self._all = _Attempts()
 
     def attempt(self, address: str) -> float:
-        """Seconds that this address has to wait; 0: it may try, and that counts as wrong until `succeeded`."""
+        """Return the seconds this address has to wait; 0 allows an attempt, which counts as wrong until `succeeded`."""
         key = _network(address)
         with self._lock:
             now = self._clock()
-            own = self._addresses.setdefault(key, _Record())
+            own = self._addresses.setdefault(key, _Attempts())
             wait = max(
                 own.wait(now, FREE_ATTEMPTS, LONGEST_WAIT),
-                self._all.wait(now, FREE_ATTEMPTS_OF_ALL, LONGEST_WAIT_OF_ALL),
+                self._all.wait(now, FREE_ATTEMPTS_TOTAL, LONGEST_WAIT_TOTAL),
             )
             if wait <= 0:
                 own.count(now)
@@ -75,21 +75,21 @@ class LoginLimit:
             return wait
 
     def succeeded(self, address: str) -> None:
-        """The attempt was right."""
+        """Record that the last attempt of this address was right."""
         with self._lock:
             self._addresses.pop(_network(address), None)
             self._all.wrong = max(0, self._all.wrong - 1)
 
 
 class Guard:
-    """ASGI middleware."""
+    """ASGI middleware with both limits."""
 
     def __init__(self, app: ASGIApp, limit: LoginLimit) -> None:
         self._app = app
         self._limit = limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or answer it."""
+        """Pass a request on, or refuse it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -97,7 +97,7 @@ class Guard:
         if not path.endswith(_UPLOADS):
             length = dict(scope["headers"]).get(b"content-length", b"0")
             if not length.isdigit() or int(length) > MAX_BODY_SIZE:
-                await _answer(send, 413, "This request is too large.")
+                await _respond(send, 413, "This request is too large.")
                 return
             receive = _bounded(receive)
         if path.endswith("/login") and scope["method"] == "POST":
@@ -110,8 +110,8 @@ class Guard:
         wait = self._limit.attempt(address)
         if wait > 0:
             seconds = math.ceil(wait)
-            sentence = f"Too many wrong logins; try again in {seconds} s."
-            await _answer(send, 429, sentence, (b"retry-after", str(seconds).encode()))
+            message_text = f"Too many wrong logins; try again in {seconds} s."
+            await _respond(send, 429, message_text, (b"retry-after", str(seconds).encode()))
             return
 
         async def watch(message: Message) -> None:
@@ -123,12 +123,12 @@ class Guard:
 
 
 def guard() -> Middleware:
-    """For `launch(app_kwargs={"middleware": [guard()]})`."""
+    """Return the middleware for `launch(app_kwargs={"middleware": [guard()]})`."""
     return Middleware(Guard, limit=LoginLimit())
 
 
 def checker(user: str, password: str) -> Callable[[str, str], bool]:
-    """For `launch(auth=...)`; takes the same time whatever is wrong."""
+    """Return the check for `launch(auth=...)`, which runs in constant time."""
     expected = user.encode(), password.encode()
 
     def check(given_user: str, given_password: str) -> bool:
@@ -139,12 +139,12 @@ def checker(user: str, password: str) -> Callable[[str, str], bool]:
 
 
 def make_password() -> str:
-    """One that can be read out and not be guessed."""
+    """Generate a password that is easy to read out and hard to guess."""
     return "-".join(secrets.token_hex(2) for _ in range(4))
 
 
 def _network(address: str) -> str:
-    """Who has one IPv6 address has the 2**64 beside it too."""
+    """Return the /64 network of an IPv6 address, which one client usually has in full; an IPv4 address as it is."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
@@ -153,7 +153,7 @@ def _network(address: str) -> str:
 
 
 def _bounded(receive: Receive) -> Receive:
-    """A body without a length is cut off when it grows too large."""
+    """Wrap `receive` to disconnect when a body without a declared length grows too large."""
     size = 0
 
     async def bounded() -> Message:
@@ -168,8 +168,8 @@ def _bounded(receive: Receive) -> Receive:
     return bounded
 
 
-async def _answer(send: Send, status: int, sentence: str, *headers: tuple[bytes, bytes]) -> None:
-    body = f'{{"detail": "{sentence}"}}'.encode()
+async def _respond(send: Send, status: int, message_text: str, *headers: tuple[bytes, bytes]) -> None:
+    body = f'{{"detail": "{message_text}"}}'.encode()
     kind = (b"content-type", b"application/json")
     await send({"type": "http.response.start", "status": status, "headers": [kind, *headers]})
     await send({"type": "http.response.body", "body": body})
