@@ -202,7 +202,7 @@ def _queue_words(waiting: int, left: QueueEstimate, running_left: float | None) 
 def notices_html(notices: Sequence[Notice]) -> str:
     """Render the notices that have not been dismissed."""
     return "".join(
-        f'<div class="told" role="alert"><p>{escape(notice.text)}</p>'
+        f'<div class="news-item" role="alert"><p>{escape(notice.text)}</p>'
         f'<button type="button" data-dismiss="{notice.id}" aria-label="Dismiss this notice">×</button></div>'
         for notice in notices[:5]
     )

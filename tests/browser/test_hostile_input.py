@@ -231,7 +231,7 @@ def test_user_text_is_shown_as_text_on_every_tab(
     wait_for(lambda: not client.predict("queued", api_name="/list") and not client.predict("running", api_name="/list"))
     page = open_page(application, chromium, size)
     page.on("dialog", lambda dialog: pytest.fail(f"a script ran: {dialog.message}"))
-    page.wait_for_selector("#news .told >> text=<script>window.pwned=1")
+    page.wait_for_selector("#news .news-item >> text=<script>window.pwned=1")
     page.fill("#prompt textarea", f"{ESCAPED} A man says, <S>{ESCAPED}<E>")
     page.click("text=Many clips at once")
     table = tmp_path / "hostile.csv"
@@ -255,6 +255,6 @@ def test_user_text_is_shown_as_text_on_every_tab(
     page.get_by_role("button", name="Use these settings").click()
     page.wait_for_function("document.querySelector('#prompt textarea').value.includes('<script>window.pwned=1')")
     assert is_unharmed(page)
-    page.locator("#news .told button").first.click()
-    page.wait_for_selector("#news .told", state="detached")
+    page.locator("#news .news-item button").first.click()
+    page.wait_for_selector("#news .news-item", state="detached")
     page.close()

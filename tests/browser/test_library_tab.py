@@ -64,7 +64,7 @@ def page(tab: Tab, chromium: Any, clips: Path) -> Iterator[Any]:
 
 
 def count(page: Any, number: int) -> None:
-    """Wait until the number of cards is `count`."""
+    """Wait until there are `number` cards."""
     page.wait_for_function("n => document.querySelectorAll('#wall .card').length === n", arg=number)
 
 

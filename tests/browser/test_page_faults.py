@@ -62,7 +62,7 @@ def test_a_full_disk_pauses_the_queue_and_is_shown_on_the_page(disk: Path, tmp_p
         ballast = disk / "ballast"
         ballast.write_bytes(bytes(DISK - 60 * MEGABYTE))
         queue(client)
-        page.wait_for_selector("#news .told >> text=MB are free in the output folder")
+        page.wait_for_selector("#news .news-item >> text=MB are free in the output folder")
         assert states(client) == ["queued"]
 
         # Nothing can be queued, and waiting jobs stay.
@@ -77,8 +77,8 @@ def test_a_full_disk_pauses_the_queue_and_is_shown_on_the_page(disk: Path, tmp_p
         show(page, "Queue")
         page.click("#pause >> text=Resume")
         page.wait_for_selector(".job >> text=Done")
-        page.locator(".told button").first.click()
-        page.wait_for_selector(".told", state="detached")
+        page.locator(".news-item button").first.click()
+        page.wait_for_selector(".news-item", state="detached")
         page.close()
     assert len(list((disk / "outputs").glob("*.mp4"))) == 1
 
@@ -94,7 +94,7 @@ def test_an_output_folder_that_becomes_read_only_pauses_the_queue_and_is_shown_o
         wait_for(lambda: states(client) == ["done"], 120)
         mount(disk, "remount,ro")
         queue(client, "another")
-        page.wait_for_selector("#news .told >> text=cannot be written; change its rights or choose another one")
+        page.wait_for_selector("#news .news-item >> text=cannot be written; change its rights or choose another one")
         assert states(client) == ["queued", "done"]
         mount(disk, "remount,rw")
         show(page, "Queue")
@@ -113,7 +113,7 @@ def test_a_damaged_database_is_set_aside_and_that_is_shown_on_the_page(tmp_path:
     database.write_bytes(broken)
     with running(outputs) as application:
         page = open_page(application, chromium)
-        page.wait_for_selector("#news .told >> text=The job database was damaged. It was kept as jobs.db.damaged-1")
+        page.wait_for_selector("#news .news-item >> text=The job database was damaged. It was kept as jobs.db.damaged-1")
         client = application.client()
         queue(client)
         wait_for(lambda: states(client) == ["done"], 120)

@@ -24,11 +24,11 @@ def presets_html(
     """Render the presets as cards; one that cannot be used says why, and offers its missing files for download."""
     download = download or DownloadState()
     cards = "".join(_card(offer, download) for offer in found if offer.usable)
-    told = "".join(f'<p class="finding warning">{escape(notice)}</p>' for notice in notices)
+    messages = "".join(f'<p class="finding warning">{escape(notice)}</p>' for notice in notices)
     if download.phase is DownloadPhase.FAILED:
-        told = notice_html(download.reason, f"{download.variant}: the download failed") + told
+        messages = notice_html(download.reason, f"{download.variant}: the download failed") + messages
     lacking = _unusable_html([offer for offer in found if not offer.usable], download)
-    return f'<div class="cards" role="group" aria-label="Presets">{cards}</div>{lacking}{told}'
+    return f'<div class="cards" role="group" aria-label="Presets">{cards}</div>{lacking}{messages}'
 
 
 def _unusable_html(found: Sequence[PresetOffer], download: DownloadState) -> str:
