@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ovi_studio.core.errors import JobError
-from ovi_studio.core.signals import end_in_order_on_signals
+from ovi_studio.core.signals import exit_cleanly_on_signals
 from ovi_studio.engine.command import DEFAULT_OUTPUT_DIRECTORY, add_studio_options
 from ovi_studio.media.pictures import MAX_FILE_SIZE
 from ovi_studio.runtime.options import RuntimeOptions
@@ -196,5 +196,5 @@ def _has_display() -> bool:
 
 
 if __name__ == "__main__":
-    end_in_order_on_signals()
+    exit_cleanly_on_signals()
     main()

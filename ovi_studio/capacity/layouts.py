@@ -73,9 +73,6 @@ class ShardingOptions:
     """Shards wait in host memory."""
 
 
-PLANNED = ShardingOptions()
-
-
 @dataclass(frozen=True)
 class Gpus:
     """Equal GPUs of one machine; of unequal ones the smallest counts."""

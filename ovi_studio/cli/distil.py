@@ -13,10 +13,10 @@ from ovi_studio.core.errors import JobError
 from ovi_studio.core.spec import format_timesteps, parse_timesteps
 from ovi_studio.core.variants import Part
 from ovi_studio.runtime.options import RuntimeOptions
-from ovi_studio.training.shortage import lighter_training, shortage_said
+from ovi_studio.training.out_of_memory import explain_out_of_memory, memory_advice
 
 if TYPE_CHECKING:
-    from ovi_studio.training.prepare import Studio
+    from ovi_studio.training.prepare import TrainingContext
     from ovi_studio.training.trajectories import Teacher
 
 HELD_OUT = 16
@@ -65,28 +65,28 @@ def _run(options: argparse.Namespace) -> int:
     part = _parse_part(options.part)
 
     from ovi_studio.training.lora import LoraSettings
-    from ovi_studio.training.prepare import Studio, Wanted, claim
+    from ovi_studio.training.prepare import TrainingContext, TrainingRequest, claim_folder
     from ovi_studio.training.trajectories import write_trajectories
 
     checkpoints = RuntimeOptions.of(options).checkpoints
-    Wanted(
+    TrainingRequest(
         variant=options.variant,
         checkpoint_directory=checkpoints,
         lora=LoraSettings(rank=options.rank),
         batch_size=options.batch_size,
         flexible=False,
     ).require_memory()
-    studio = Studio.load(options.variant, checkpoints)
+    studio = TrainingContext.load(options.variant, checkpoints)
     teacher = _teacher(options, studio.variant.slg_layer)
     prompts = _prompts(options)
     work = options.work or Path("outputs") / "training" / options.out.stem
-    claim(
+    claim_folder(
         work / "trajectories",
         dataclasses.asdict(teacher)
         | {"model": studio.digest(Part.TRANSFORMER, Part.TEXT_ENCODER), "seed": options.seed}
         | {"prompts": hashlib.sha256("\n".join(prompts).encode()).hexdigest()},
     )
-    with shortage_said("distilling", lambda: _what_to_change(options)):
+    with explain_out_of_memory("distilling", lambda: _what_to_change(options)):
         texts = studio.embed(prompts)
         transformer = studio.models.transformer.to(studio.device)
         write_trajectories(
@@ -118,9 +118,9 @@ def _teacher(options: argparse.Namespace, skipped_layer: int) -> "Teacher":
     )
 
 
-def _train(options: argparse.Namespace, studio: "Studio", teacher: "Teacher", work: Path) -> None:
+def _train(options: argparse.Namespace, studio: "TrainingContext", teacher: "Teacher", work: Path) -> None:
     from ovi_studio.training.distil import distil, distillation_error
-    from ovi_studio.training.lora import LoraCard, LoraSettings, add_lora, fill_lora, save_lora
+    from ovi_studio.training.lora import LoraCard, LoraSettings, add_lora, load_lora, save_lora
     from ovi_studio.training.settings import TrainSettings
     from ovi_studio.training.trajectories import TrajectoryDataset
 
@@ -133,7 +133,7 @@ def _train(options: argparse.Namespace, studio: "Studio", teacher: "Teacher", wo
     lora = LoraSettings(rank=options.rank)
     add_lora(transformer, lora, options.seed)
     if options.start is not None:
-        fill_lora(transformer, options.start, lora)
+        load_lora(transformer, options.start, lora)
     settings = TrainSettings(
         steps=options.steps,
         minutes=None if options.steps else options.minutes or 6.0,
@@ -166,7 +166,7 @@ def _train(options: argparse.Namespace, studio: "Studio", teacher: "Teacher", wo
 def _what_to_change(options: argparse.Namespace) -> str:
     """Advice for a run that ran out of memory."""
     lighter = [f"--batch-size {options.batch_size // 2}"] if options.batch_size > 1 else []
-    return lighter_training(lighter, "run the command again, which continues from what is already there")
+    return memory_advice(lighter, "run the command again, which continues from what is already there")
 
 
 def _prompts(options: argparse.Namespace) -> list[str]:
@@ -184,10 +184,10 @@ def _demo_captions(count: int, seed: int) -> list[str]:
     import numpy as np
 
     from ovi_studio.demo.captions import caption
-    from ovi_studio.demo.scenes import draw_lesson
+    from ovi_studio.demo.scenes import draw_training_scene
 
     random = np.random.default_rng(seed)
-    return [caption(draw_lesson(random), random) for _ in range(count)]
+    return [caption(draw_training_scene(random), random) for _ in range(count)]
 
 
 def _parse_part(text: str | None) -> tuple[int, int]:

@@ -77,7 +77,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.config_file:
         run = read_official_config(options.config_file, options.count, runtime.checkpoint_directory)
         runtime, options.out = runtime.over(run.runtime), options.out or run.output_directory
-    if not join_ranks().leads:
+    if not join_ranks().is_leader:
         ClipRunner(runtime, ranks=join_ranks()).follow()
         return 0
     clips = collect(options, runtime, run)

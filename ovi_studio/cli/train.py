@@ -10,7 +10,7 @@ from ovi_studio.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     from ovi_studio.training.cache import LatentDataset
-    from ovi_studio.training.prepare import Studio
+    from ovi_studio.training.prepare import TrainingContext
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +23,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> int:
     from ovi_studio.training.trainer import save_weights
 
-    def start(studio: "Studio", dataset: "LatentDataset", settings: TrainSettings) -> Callable[..., None]:
+    def start(studio: "TrainingContext", dataset: "LatentDataset", settings: TrainSettings) -> Callable[..., None]:
         studio.models.transformer.float().requires_grad_(True)
         options.out.parent.mkdir(parents=True, exist_ok=True)
         return lambda weights, _: save_weights(weights, options.out)

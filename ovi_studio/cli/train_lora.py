@@ -13,7 +13,7 @@ from ovi_studio.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     from ovi_studio.training.cache import LatentDataset
-    from ovi_studio.training.prepare import Studio
+    from ovi_studio.training.prepare import TrainingContext
 
 _LAYERS = ("attention", "fusion", "ffn")
 
@@ -30,16 +30,16 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from ovi_studio.training.lora import LoraCard, LoraSettings, add_lora, fill_lora, save_lora
+    from ovi_studio.training.lora import LoraCard, LoraSettings, add_lora, load_lora, save_lora
 
     lora = LoraSettings(
         rank=options.rank, alpha=options.alpha, layers=tuple(options.layers), towers=tuple(options.towers)
     )
 
-    def start(studio: "Studio", dataset: "LatentDataset", settings: TrainSettings) -> Callable[..., None]:
+    def start(studio: "TrainingContext", dataset: "LatentDataset", settings: TrainSettings) -> Callable[..., None]:
         add_lora(studio.models.transformer, lora, settings.seed)
         if options.start is not None:
-            fill_lora(studio.models.transformer, options.start, lora)
+            load_lora(studio.models.transformer, options.start, lora)
         card = LoraCard(
             title=options.title or options.out.stem,
             base_model=studio.variant.name,

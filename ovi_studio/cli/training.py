@@ -10,12 +10,12 @@ from ovi_studio.core.spec import ClipSpec, parse_size
 from ovi_studio.distributed.launch import launch_if_several
 from ovi_studio.distributed.ranks import launched
 from ovi_studio.runtime.options import RuntimeOptions
+from ovi_studio.training.out_of_memory import explain_out_of_memory, memory_advice
 from ovi_studio.training.settings import FlowSettings, TrainSettings
-from ovi_studio.training.shortage import lighter_training, shortage_said
 
 if TYPE_CHECKING:
     from ovi_studio.training.lora import LoraSettings
-    from ovi_studio.training.prepare import Studio, Wanted
+    from ovi_studio.training.prepare import TrainingContext, TrainingRequest
 
 DEFAULT_MINUTES = 60.0
 
@@ -75,7 +75,7 @@ def run_training(
     from ovi_studio.models.compilation import choose_compilation
     from ovi_studio.models.device import compute_device
     from ovi_studio.training.cache import SELECTION, LatentDataset, read_selection, write_selection
-    from ovi_studio.training.prepare import Studio, is_leader
+    from ovi_studio.training.prepare import TrainingContext, is_leader
     from ovi_studio.training.trainer import CHECKPOINT, train
 
     if (work / "run" / CHECKPOINT).is_file() and not options.resume:
@@ -88,9 +88,9 @@ def run_training(
     if not launched():
         _wanted(options, lora, checkpoints).require_memory(encode_only=options.encode_only)
         choose_compilation(options.compile or False, compute_device(), measured=False)
-    studio = Studio.load(options.variant, checkpoints)
+    studio = TrainingContext.load(options.variant, checkpoints)
     if not launched():
-        with shortage_said(
+        with explain_out_of_memory(
             "clips were encoded", lambda: "close other programs that use it; clips that are already encoded are kept"
         ):
             names = _encode(options, studio, work / "clips")
@@ -102,7 +102,7 @@ def run_training(
     names, unconditional = read_selection(work / SELECTION)
     settings = _settings(options, studio, rate)
     dataset = LatentDataset(work / "clips", names)
-    with shortage_said("training", lambda: _what_to_change(options, work / "run" / CHECKPOINT)):
+    with explain_out_of_memory("training", lambda: _what_to_change(options, work / "run" / CHECKPOINT)):
         export = start(studio, dataset, settings)
         train(
             studio.models.transformer,
@@ -128,13 +128,13 @@ def _what_to_change(options: argparse.Namespace, checkpoint: Path) -> str:
     more = [count for count in find_machine(options.gpus).gpu_counts if count > options.gpus]
     lighter += [f"--gpus {count}" for count in more[:1]]
     kept = checkpoint.is_file()
-    return lighter_training(lighter, "continue from the last checkpoint with --resume" if kept else "start again")
+    return memory_advice(lighter, "continue from the last checkpoint with --resume" if kept else "start again")
 
 
-def _wanted(options: argparse.Namespace, lora: "LoraSettings | None", checkpoints: Path) -> "Wanted":
-    from ovi_studio.training.prepare import Wanted
+def _wanted(options: argparse.Namespace, lora: "LoraSettings | None", checkpoints: Path) -> "TrainingRequest":
+    from ovi_studio.training.prepare import TrainingRequest
 
-    return Wanted(
+    return TrainingRequest(
         variant=options.variant,
         checkpoint_directory=checkpoints,
         lora=lora,
@@ -146,7 +146,7 @@ def _wanted(options: argparse.Namespace, lora: "LoraSettings | None", checkpoint
     )
 
 
-def _encode(options: argparse.Namespace, studio: "Studio", cache: Path) -> list[str]:
+def _encode(options: argparse.Namespace, studio: "TrainingContext", cache: Path) -> list[str]:
     """Encode the clips and return the names of the samples; print which clips are skipped and why."""
     from tqdm import tqdm
 
@@ -168,7 +168,7 @@ def _encode(options: argparse.Namespace, studio: "Studio", cache: Path) -> list[
     return list(encoded.names)
 
 
-def _settings(options: argparse.Namespace, studio: "Studio", rate: float) -> TrainSettings:
+def _settings(options: argparse.Namespace, studio: "TrainingContext", rate: float) -> TrainSettings:
     return TrainSettings(
         steps=options.steps,
         minutes=None if options.steps is not None else options.minutes or DEFAULT_MINUTES,
@@ -188,7 +188,7 @@ def _settings(options: argparse.Namespace, studio: "Studio", rate: float) -> Tra
     )
 
 
-def _sampler(options: argparse.Namespace, studio: "Studio", folder: Path) -> Callable[[int], None]:
+def _sampler(options: argparse.Namespace, studio: "TrainingContext", folder: Path) -> Callable[[int], None]:
     """Return a callback that makes a clip of each sample prompt with the current weights; files are named by step."""
     from ovi_studio.media.clip_files import write_clip
     from ovi_studio.runtime.pipeline import Pipeline

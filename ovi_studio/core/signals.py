@@ -1,13 +1,13 @@
-"""What SIGINT and SIGTERM do to a process of this program."""
+"""Handling of SIGINT and SIGTERM."""
 
 import signal
 
 
-def end_in_order_on_signals() -> None:
+def exit_cleanly_on_signals() -> None:
     """Make SIGINT and SIGTERM raise `KeyboardInterrupt` in the main thread, from which this must be called.
 
-    Python does so for SIGINT alone, and not even for that in a process that a shell started in the background: such a
-    process inherits that SIGINT is ignored, and so would everything it starts.
+    By default Python does so only for SIGINT, and not in a process that a shell started in the background: such a
+    process ignores SIGINT, and so do its children.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)

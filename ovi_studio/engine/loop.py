@@ -72,7 +72,7 @@ def run(
         owner: name in the store, unique; drawn unless given.
         supervised: started by a supervisor, so that the log is all it writes.
     """
-    if launched() and not join_ranks().leads:
+    if launched() and not join_ranks().is_leader:
         _runner(options, Database(paths), models).follow()
         return
     paths.prepare()

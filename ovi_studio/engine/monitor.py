@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ovi_studio.core.errors import JobError, Stopped
+from ovi_studio.media.small_files import part_path
 from ovi_studio.queue.estimates import StepTimes, recall_pace
-from ovi_studio.queue.files import part, preview_path
+from ovi_studio.queue.files import preview_path
 from ovi_studio.queue.model import ClipPhase, Job, JobProgress, Verdict
 from ovi_studio.queue.work import EngineSession
 from ovi_studio.runtime.settings import read_settings
@@ -126,8 +127,8 @@ class JobMonitor:
     def _draw(self, latents: "Tensor") -> None:
         path = preview_path(self._work.database.paths, self._job.id)
         try:
-            part(path).write_bytes(self._previewer.sketch(self._job.spec.variant, latents))
-            part(path).replace(path)
+            part_path(path).write_bytes(self._previewer.sketch(self._job.spec.variant, latents))
+            part_path(path).replace(path)
         except OSError as error:
             log.warning("The preview of job %d could not be written: %s", self._job.number, error)
         else:

@@ -127,11 +127,15 @@ class Store:
 
         Raises `JobError` if one of them does not wait.
         """
-        if (before is None) == (after is None):
+        side: Side
+        if before is not None and after is None:
+            anchor, side = before, "before"
+        elif after is not None and before is None:
+            anchor, side = after, "after"
+        else:
             raise ValueError("give either before or after")
-        anchor: tuple[str, Side] = (after, "after") if before is None else (before, "before")
         with self.database.write() as connection:
-            place(connection, ids, *anchor)
+            place(connection, ids, anchor, side)
 
     def move_to_front(self, ids: Sequence[str]) -> None:
         """Let waiting jobs run next, in the order given, with the priority of the one that was first."""
@@ -274,7 +278,8 @@ class Store:
         if lock is None:
             raise JobError(f"Another program keeps {self.paths.pictures} locked; try again.")
         with lock:
-            kept = {path: keep_picture(path, self.paths.pictures) for path in {spec.image for spec in specs} - {None}}
+            images = {spec.image for spec in specs if spec.image is not None}
+            kept = {path: keep_picture(path, self.paths.pictures) for path in images}
             yield [spec if spec.image is None else replace(spec, image=kept[spec.image]) for spec in specs]
 
     def _sweep_pictures(self) -> None:

@@ -268,7 +268,7 @@ def _attention_results(gpus: Sequence[ProbedGpu]) -> Iterator[CheckResult]:
         remedy = f"for {kernel.gpus}: {kernel.installation}"
         if version is None:
             yield CheckResult(topic, CheckState.NOTE, f"{kernel.title} is not installed", remedy)
-        elif Version(version) < Version(kernel.least_version):
+        elif Version(version) < Version(kernel.min_version):
             yield CheckResult(topic, CheckState.NOTE, f"{kernel.title} {version} is too old to be used", remedy)
         elif gpus and not any(kernel.runs_on(gpu.capability) for gpu in gpus):
             yield CheckResult(

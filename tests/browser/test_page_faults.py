@@ -94,7 +94,7 @@ def test_an_output_folder_that_becomes_read_only_pauses_the_queue_and_is_shown_o
         wait_for(lambda: states(client) == ["done"], 120)
         mount(disk, "remount,ro")
         queue(client, "another")
-        page.wait_for_selector("#news .news-item >> text=cannot be written; change its rights or choose another one")
+        page.wait_for_selector("#news .news-item >> text=is not writable; change its permissions or choose another one")
         assert states(client) == ["queued", "done"]
         mount(disk, "remount,rw")
         show(page, "Queue")
@@ -113,7 +113,9 @@ def test_a_damaged_database_is_set_aside_and_that_is_shown_on_the_page(tmp_path:
     database.write_bytes(broken)
     with running(outputs) as application:
         page = open_page(application, chromium)
-        page.wait_for_selector("#news .news-item >> text=The job database was damaged. It was kept as jobs.db.damaged-1")
+        page.wait_for_selector(
+            "#news .news-item >> text=The job database was damaged. It was kept as jobs.db.damaged-1"
+        )
         client = application.client()
         queue(client)
         wait_for(lambda: states(client) == ["done"], 120)

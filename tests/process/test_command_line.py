@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from adapter_helpers import write_adapter
+from clip_reading import read_frames, read_samples
 from PIL import Image
 from processes import deaf_to_ctrl_c
 
 from ovi_studio.__main__ import main
-from ovi_studio.media.clip_files import read_frames, read_record, read_samples
+from ovi_studio.media.clip_files import read_record
 
 PROMPT = "a red ball bounces <AUDCAP>a deep thump<ENDAUDCAP>"
 PATIENCE = 300
@@ -320,7 +321,7 @@ def test_an_unusable_output_folder_is_refused_before_a_clip_is_made(
     (tmp_path / "file").write_text("not a folder")
     ended = run("generate", "--prompt", PROMPT, "--ckpt-dir", tiny_bundle, "--out", place, "--steps", 1000)
     assert ended.status == 1
-    assert ended.complaints == [f"error: The output folder {place} is or lies below a file; choose another one."]
+    assert ended.complaints == [f"error: The output folder {place} is a file or below a file; choose another one."]
     assert files_below(tmp_path) == [tmp_path / "file"]
 
 
@@ -497,7 +498,7 @@ def test_a_preset_gives_settings_and_options_replace_them(generate: Run) -> None
         (("--preset", "nothing"), "no preset 'nothing'; choose one of draft, balanced"),
         (("--preset", "lightning-5s"), "download lightning-5s` (Apache-2.0)"),
         (("--lora", "gone"), "no adapter 'gone'"),
-        (("--lora", "film=loud"), "'loud' is no strength"),
+        (("--lora", "film=loud"), "'loud' is not a valid strength"),
         (("--lora", "old.pt"), "is a pickle"),
     ],
 )

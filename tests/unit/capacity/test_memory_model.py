@@ -11,7 +11,6 @@ from ovi_studio.__main__ import main
 from ovi_studio.capacity.budget import GIB, LEAST_RESERVE, RESERVE, spendable
 from ovi_studio.capacity.fallback import MemoryFallback
 from ovi_studio.capacity.layouts import (
-    PLANNED,
     Gpus,
     ShardingOptions,
     Strategy,
@@ -184,7 +183,7 @@ RELEASED, OFFLOADED = ShardingOptions(Strategy.FULL_SHARD, 0), ShardingOptions(S
 @pytest.mark.parametrize(
     ("sharding", "following"),
     [
-        (PLANNED, MemoryFallback(RELEASED, "auto")),
+        (ShardingOptions(), MemoryFallback(RELEASED, "auto")),
         (ShardingOptions(Strategy.FULL_SHARD, 7), MemoryFallback(RELEASED, "auto")),
         # These keep nothing gathered already.
         (ShardingOptions(Strategy.FULL_SHARD), MemoryFallback(OFFLOADED, "auto")),

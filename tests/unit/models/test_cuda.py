@@ -33,6 +33,8 @@ from ovi_studio.runtime.pipeline import Compute, Pipeline
 from ovi_studio.runtime.placement import choose_plan
 from ovi_studio.runtime.streaming import Pinning
 
+pytestmark = pytest.mark.slow
+
 SOURCES = ROOT / "ovi_studio"
 SPEC = ClipSpec(prompt="a red ball bounces", variant="tiny", steps=2, seed=7)
 GIB = 2**30

@@ -48,7 +48,7 @@ def test_a_request_becomes_clips(studio: Studio) -> None:
     specs = studio.expand(Request(values, "1:1", SeedMode.NEXT, 2)).specs
     assert [(spec.prompt, spec.seed) for spec in specs] == [("a b", 7), ("a b", 8), ("a c", 7), ("a c", 8)]
     assert len({spec.seed for spec in studio.expand(Request(values, count=5)).specs}) == 5
-    with pytest.raises(JobError, match="Aspect ratio '5:4' is not known"):
+    with pytest.raises(JobError, match="Unknown aspect ratio '5:4'"):
         studio.expand(Request(values, "5:4"))
     with pytest.raises(JobError, match="seed must be between"):
         studio.expand(Request(values | {"seed": "-1"}, "1:1", SeedMode.FIXED))
