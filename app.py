@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.signals import exit_cleanly_on_signals
@@ -50,6 +51,20 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         default=os.environ.get(LOGIN_VARIABLE),
         help=f"user name and password (default: ${LOGIN_VARIABLE}; generated and printed if needed)",
     )
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="also answer to this host name, such as that of a proxy in front of this server; repeatable",
+    )
+    parser.add_argument(
+        "--trusted-proxy",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="trust this proxy's X-Forwarded-For, so that wrong logins are counted by client address; repeatable",
+    )
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="port to listen on (default: %(default)s)")
     add_studio_options(parser)
     parser.add_argument(
@@ -68,6 +83,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     options = parser.parse_args(arguments)
     if options.listen:
         options.host = _ALL_INTERFACES
+    options.login_is_seen = options.login is not None and options.login != os.environ.get(LOGIN_VARIABLE)
     if options.login is not None and not all(options.login.partition(":")):
         parser.error("--login must be USER:PASSWORD, with neither part empty")
     return options
@@ -125,6 +141,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _serve(studio: Any, options: argparse.Namespace) -> None:
+    from ovi_studio.web.hosts import Hosts
+    from ovi_studio.web.upload_folder import UploadFolder
+
+    # Read by the server when it starts; by default it would trust any proxy on this machine.
+    os.environ["FORWARDED_ALLOW_IPS"] = ",".join(options.trusted_proxy)
+    uploads = UploadFolder(studio.paths.uploads)
+    hosts = Hosts(options.host, options.allow_host)
     from ovi_studio.web.guard import checker, guard
     from ovi_studio.web.media_routes import media_routes
     from ovi_studio.web.studio_page import build_studio
@@ -140,7 +163,7 @@ def _serve(studio: Any, options: argparse.Namespace) -> None:
         inbrowser=options.open,
         share=options.share,
         auth=checker(login[0], login[1]) if login else None,
-        app_kwargs={"routes": media_routes(studio), "middleware": [guard()]},
+        app_kwargs={"routes": media_routes(studio), "middleware": [guard(hosts, uploads)]},
         quiet=True,
         prevent_thread_lock=True,
         max_file_size=MAX_FILE_SIZE,
@@ -153,7 +176,13 @@ def _serve(studio: Any, options: argparse.Namespace) -> None:
     )
     print(f"Ovi Studio: {url} (press Ctrl+C to stop)", flush=True)
     if share_url:
+        hosts.add(urlsplit(share_url).hostname or "")
         print(f"Public link, protected by the login: {share_url}", flush=True)
+    if options.login_is_seen:
+        print(
+            f"Other users of this machine can see --login in the list of processes; ${LOGIN_VARIABLE} is private.",
+            file=sys.stderr,
+        )
     if login and login[2]:
         print(f"Login: {login[0]}  Password: {login[1]}  (choose your own with --login USER:PASSWORD)", flush=True)
     page.block_thread()

@@ -18,7 +18,7 @@ _FAILED = 1
 
 
 def end_with(main: Callable[[], int]) -> NoReturn:
-    """Run a command and end this process with its exit status; SIGINT and SIGTERM interrupt it.
+    """Run a command and end this process with its exit status; SIGINT, SIGTERM and SIGHUP interrupt it.
 
     In a rank the signal handlers are not changed: the launcher gets the signals too and ends its ranks.
     """

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ovi_studio.core.clip import Clip
 from ovi_studio.core.errors import JobError, Stopped, is_out_of_memory
+from ovi_studio.core.signals import ending_signals
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.distributed.ranks import RankGroup, Ranks
 from ovi_studio.queue.model import ClipPhase
@@ -44,7 +45,7 @@ def run_leader(produce: Produce, ranks: RankGroup, spec: ClipSpec, progress: Pro
 
 def run_follower(produce: Produce, ranks: RankGroup) -> None:
     """Make the same clips as the leader until it dismisses the ranks."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ending_signals():
         signal.signal(number, signal.SIG_IGN)  # the leader gets them too, and decides
     while (spec := _next_spec(ranks)) is not None:
         try:

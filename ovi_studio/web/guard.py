@@ -1,25 +1,37 @@
-"""Middleware in front of Gradio's server: limits the size of requests and slows down wrong logins.
+"""Middleware in front of Gradio's server.
 
-Gradio itself has neither (6.31): it parses a prompt of 20 MB, and 50 wrong logins take 0.08 s. After a few wrong logins
-an address has to wait, twice as long after each further one. The same limit applies to all addresses together, but
-never for long, since a stranger could otherwise lock the owner out. An attempt counts as wrong until it succeeds, so
-that concurrent attempts do not evade the limit.
+It refuses requests under foreign host names and from foreign pages, reads bodies only after the login and only up to a
+limit, and slows down wrong logins. Gradio itself does none of this (6.31): it answers to any name, parses a prompt of
+20 MB before it checks the login, and 50 wrong logins take 0.08 s.
+
+After a few wrong logins an address has to wait, twice as long after each further one. The same limit applies to all
+addresses together, but never for long, since a stranger could otherwise lock the owner out. For the same reason a
+loopback address, which all clients behind a local tunnel or proxy share, never waits for long. An attempt counts as
+wrong until it succeeds, so that concurrent attempts do not evade the limit.
 """
 
 import hmac
 import ipaddress
+import json
 import math
 import secrets
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
+from starlette.datastructures import Headers
 from starlette.middleware import Middleware
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ovi_studio.media.pictures import MAX_FILE_SIZE
+from ovi_studio.web.hosts import Hosts
+from ovi_studio.web.upload_folder import UploadFolder
+
 MAX_BODY_SIZE = 2**20
-"""Limit in bytes for requests other than uploads, which Gradio's `max_file_size` limits."""
+"""Limit in bytes for requests other than uploads."""
 FREE_ATTEMPTS = 4
 LONGEST_WAIT = 600.0
 """Longest wait of one address, in seconds."""
@@ -27,7 +39,10 @@ FREE_ATTEMPTS_TOTAL = 20
 LONGEST_WAIT_TOTAL = 10.0
 FORGET_SECONDS = 3600.0
 _MAX_ADDRESSES = 10_000
-_UPLOADS = ("/gradio_api/upload", "/upload")
+MAX_UPLOAD_SIZE = MAX_FILE_SIZE + 2**16
+"""Limit in bytes for an upload: a file and its multipart encoding."""
+UPLOAD_PATH = "/gradio_api/upload"
+_NO_FRAMES = [(b"content-security-policy", b"frame-ancestors 'none'"), (b"x-frame-options", b"DENY")]
 
 
 @dataclass
@@ -64,7 +79,7 @@ class LoginLimit:
             now = self._clock()
             own = self._addresses.setdefault(key, _Attempts())
             wait = max(
-                own.wait(now, FREE_ATTEMPTS, LONGEST_WAIT),
+                own.wait(now, FREE_ATTEMPTS, LONGEST_WAIT_TOTAL if _is_shared(address) else LONGEST_WAIT),
                 self._all.wait(now, FREE_ATTEMPTS_TOTAL, LONGEST_WAIT_TOTAL),
             )
             if wait <= 0:
@@ -82,25 +97,50 @@ class LoginLimit:
 
 
 class Guard:
-    """ASGI middleware with both limits."""
+    """ASGI middleware. Checks the host name and the origin, then the login, then the size of the body."""
 
-    def __init__(self, app: ASGIApp, limit: LoginLimit) -> None:
+    def __init__(self, app: ASGIApp, limit: LoginLimit, hosts: Hosts, uploads: UploadFolder) -> None:
         self._app = app
         self._limit = limit
+        self._hosts = hosts
+        self._uploads = uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        path = scope["path"].rstrip("/")
-        if not path.endswith(_UPLOADS):
-            length = dict(scope["headers"]).get(b"content-length", b"0")
-            if not length.isdigit() or int(length) > MAX_BODY_SIZE:
-                await _respond(send, 413, "This request is too large.")
+        refuse = partial(_refuse, scope, send)
+        headers = Headers(scope=scope)
+        if not self._hosts.serves(headers.get("host")):
+            await refuse(421, "This server does not answer to this name; start it with --allow-host NAME to allow it.")
+            return
+        if not self._hosts.welcomes(headers):
+            await refuse(403, "Requests from other pages are not allowed.")
+            return
+        if scope["type"] == "websocket":
+            await self._app(scope, receive, send)
+            return
+        path = scope["path"].removeprefix(scope.get("root_path", "")).rstrip("/")
+        logging_in = path == "/login" and scope["method"] == "POST"
+        if _has_body(scope, headers) and not logging_in and not is_logged_in(Request(scope)):
+            await refuse(401, "Log in first.")
+            return
+        limit = MAX_UPLOAD_SIZE if path == UPLOAD_PATH else MAX_BODY_SIZE
+        length = headers.get("content-length", "0")
+        if not (length.isascii() and length.isdigit()) or int(length) > limit:
+            await refuse(413, "This request is too large.")
+            return
+        if path == UPLOAD_PATH:
+            if not self._uploads.has_room(int(length)):
+                await refuse(507, "There are too many uploads; try again later, they are deleted after a day.")
                 return
-            receive = _bounded(receive)
-        if path.endswith("/login") and scope["method"] == "POST":
+        elif headers.get("content-type", "").lower().startswith("multipart/"):
+            await refuse(415, "Files cannot be uploaded here.")
+            return
+        receive = _bounded(receive, limit)
+        send = _with_headers(send, on_space=self._hosts.on_space)
+        if logging_in:
             await self._log_in(scope, receive, send)
         else:
             await self._app(scope, receive, send)
@@ -110,8 +150,8 @@ class Guard:
         wait = self._limit.attempt(address)
         if wait > 0:
             seconds = math.ceil(wait)
-            message_text = f"Too many wrong logins; try again in {seconds} s."
-            await _respond(send, 429, message_text, (b"retry-after", str(seconds).encode()))
+            reason = f"Too many wrong logins; try again in {seconds} s."
+            await _refuse(scope, send, 429, reason, (b"retry-after", str(seconds).encode()))
             return
 
         async def watch(message: Message) -> None:
@@ -122,9 +162,18 @@ class Guard:
         await self._app(scope, receive, watch)
 
 
-def guard() -> Middleware:
-    """Return the middleware for `launch(app_kwargs={"middleware": [guard()]})`."""
-    return Middleware(Guard, limit=LoginLimit())
+def guard(hosts: Hosts, uploads: UploadFolder) -> Middleware:
+    """Return the middleware for `launch(app_kwargs={"middleware": [guard(...)]})`."""
+    return Middleware(Guard, limit=LoginLimit(), hosts=hosts, uploads=uploads)
+
+
+def is_logged_in(request: Request) -> bool:
+    """Whether the request is logged in, by the cookie that Gradio's login sets, or the page has no login."""
+    app = request.app
+    if getattr(app, "auth", None) is None:
+        return True
+    names = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
+    return any(request.cookies.get(name) in app.tokens for name in names)
 
 
 def checker(user: str, password: str) -> Callable[[str, str], bool]:
@@ -143,6 +192,14 @@ def make_password() -> str:
     return "-".join(secrets.token_hex(2) for _ in range(4))
 
 
+def _is_shared(address: str) -> bool:
+    """Whether unrelated clients may have this address, since they come through a local tunnel or proxy."""
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return True
+
+
 def _network(address: str) -> str:
     """Return the /64 network of an IPv6 address, which one client usually has in full; an IPv4 address as it is."""
     try:
@@ -152,7 +209,15 @@ def _network(address: str) -> str:
     return str(ipaddress.ip_network(f"{parsed}/64", strict=False)) if parsed.version == 6 else address
 
 
-def _bounded(receive: Receive) -> Receive:
+def _has_body(scope: Scope, headers: Headers) -> bool:
+    return (
+        scope["method"] not in ("GET", "HEAD", "OPTIONS")
+        or headers.get("content-length", "0") != "0"
+        or "transfer-encoding" in headers
+    )
+
+
+def _bounded(receive: Receive, limit: int) -> Receive:
     """Wrap `receive` to disconnect when a body without a declared length grows too large."""
     size = 0
 
@@ -161,15 +226,39 @@ def _bounded(receive: Receive) -> Receive:
         message = await receive()
         if message["type"] == "http.request":
             size += len(message.get("body", b""))
-            if size > MAX_BODY_SIZE:
+            if size > limit:
                 return {"type": "http.disconnect"}
         return message
 
     return bounded
 
 
-async def _respond(send: Send, status: int, message_text: str, *headers: tuple[bytes, bytes]) -> None:
-    body = f'{{"detail": "{message_text}"}}'.encode()
-    kind = (b"content-type", b"application/json")
-    await send({"type": "http.response.start", "status": status, "headers": [kind, *headers]})
+def _with_headers(send: Send, *, on_space: bool) -> Send:
+    """Wrap `send` so that other pages cannot frame this one or send its cookie; a Space's host page may frame it."""
+
+    async def changed(message: Message) -> None:
+        if message["type"] == "http.response.start" and not on_space:
+            headers = [
+                (name, _same_site(value) if name.lower() == b"set-cookie" else value)
+                for name, value in message.get("headers", ())
+            ]
+            message = {**message, "headers": [*headers, *_NO_FRAMES]}
+        await send(message)
+
+    return changed
+
+
+def _same_site(cookie: bytes) -> bytes:
+    parts = [part for part in cookie.split(b";") if not part.strip().lower().startswith(b"samesite=")]
+    return b"; ".join([*(part.strip() for part in parts), b"SameSite=Lax"])
+
+
+async def _refuse(scope: Scope, send: Send, status: int, reason: str, *headers: tuple[bytes, bytes]) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008, "reason": reason})
+        return
+    body = json.dumps({"detail": reason}).encode()
+    # The unread body may still be arriving, so the connection cannot be reused.
+    response_headers = [(b"content-type", b"application/json"), (b"connection", b"close"), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": response_headers})
     await send({"type": "http.response.body", "body": body})
