@@ -115,7 +115,7 @@ class Guard:
         if not self._hosts.serves(headers.get("host")):
             await refuse(421, "This server does not answer to this name; start it with --allow-host NAME to allow it.")
             return
-        if not self._hosts.welcomes(headers):
+        if not self._hosts.allows_origin(headers):
             await refuse(403, "Requests from other pages are not allowed.")
             return
         if scope["type"] == "websocket":
