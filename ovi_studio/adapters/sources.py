@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ovi_studio.adapters.library import AdapterLibrary
-from ovi_studio.checkpoints.download import DownloadPlan, MissingFile, Progress, fetch_files, plan_files
+from ovi_studio.checkpoints.download import DownloadPlan, DownloadProgress, MissingFile, fetch_files, plan_files
 from ovi_studio.core.adapter_stack import Stack
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.variants import HubFile
@@ -121,7 +121,7 @@ def plan_adapters(sources: Mapping[str, AdapterSource], library: AdapterLibrary)
     return plan
 
 
-def fetch_adapters(plan: DownloadPlan, report: Callable[[Progress], None]) -> None:
+def fetch_adapters(plan: DownloadPlan, report: Callable[[DownloadProgress], None]) -> None:
     """Download them; resumes what was begun. Raises `JobError`, and whatever `report` raises."""
     try:
         fetch_files(plan, report)

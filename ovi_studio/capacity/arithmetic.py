@@ -98,12 +98,6 @@ class TowerSizes:
         log_sums = audio_tokens * self.heads * LOG_SUM_BYTES * (ranks - 1)
         return self.layers * (video + merge + log_sums) + share * self.video_width * item * (ranks - 1)
 
-    def exchanged_officially(self, video_tokens: int, audio_tokens: int, ranks: int, item: int) -> int:
-        """The same for the official code: eight exchanges a block and tower, of tokens split in both towers."""
-        video, audio = math.ceil(video_tokens / ranks), math.ceil(audio_tokens / ranks)
-        blocks = self.layers * 8 * (video + audio) * self.dim * item * (ranks - 1) // ranks
-        return blocks + (video * self.video_width + audio * self.audio_width) * item * (ranks - 1)
-
     def velocity_bytes(self, video_tokens: int, audio_tokens: int, item: int) -> int:
         """Of the result of one pass, which goes round among all ranks once a step."""
         return (video_tokens * self.video_width + audio_tokens * self.audio_width) * item

@@ -42,7 +42,7 @@ from ovi_studio.core.weight_formats import Weights
 MAX_GPUS = 64
 
 
-class Wish(StrEnum):
+class Objective(StrEnum):
     """What is to be done sooner."""
 
     LATENCY = "latency"
@@ -71,9 +71,6 @@ class ShardingOptions:
     """With a strategy that shards and lets go: how many blocks stay gathered all the same."""
     offloaded: bool = False
     """Shards wait in host memory."""
-
-
-PLANNED = ShardingOptions()
 
 
 @dataclass(frozen=True)
@@ -142,7 +139,7 @@ class Plan:
         return self.gpus.count - self.clips * self.ranks
 
 
-def choose(demand: Demand, gpus: Gpus, wish: Wish = Wish.LATENCY) -> Plan:
+def choose(demand: Demand, gpus: Gpus, wish: Objective = Objective.LATENCY) -> Plan:
     """The fastest plan that fits; with equal times the one with fewer GPUs.
 
     Raises `JobError` if nothing fits.
@@ -198,9 +195,9 @@ def weights_on_gpu(demand: Demand, ranks: int, strategy: Strategy, resident: int
     return sharded_bytes(demand, ranks // copies, gathered, offloaded=offloaded)
 
 
-def _layouts(demand: Demand, gpus: Gpus, wish: Wish) -> Iterator[tuple[int, int, int]]:
+def _layouts(demand: Demand, gpus: Gpus, wish: Objective) -> Iterator[tuple[int, int, int]]:
     """Clips at once, halves, ranks of a half."""
-    if wish is Wish.THROUGHPUT:
+    if wish is Objective.THROUGHPUT:
         yield gpus.count, 1, 1
         return
     for halves in range(1, demand.passes + 1):

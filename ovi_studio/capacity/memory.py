@@ -22,7 +22,8 @@ counts them again), and on one GPU measured: docs/performance.md.
 
 Decoding takes the video decoder and 4.4 MB for each latent pixel of a tile, or 3.2 MB for each of a whole frame, which
 has no margins (measured on an H200; 2.7 MB counted as live tensors); it does not depend on the clip's length. Encoding
-text takes less than a step: the text encoder is streamed or sharded where the blocks are, and is smaller than they are.
+text takes less than a step: the text encoder is streamed or sharded where the blocks are, and where all of them stay it
+is smaller than they are together with the step's activations.
 
 Of the blocks, those that are resident have memory, and those on their way: `SLOTS` where they are streamed from host
 memory, `BLOCKS_IN_FLIGHT` where they are gathered from shards.

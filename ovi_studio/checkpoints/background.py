@@ -12,12 +12,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from ovi_studio.checkpoints.download import DownloadPlan, Progress, fetch, plan
+from ovi_studio.checkpoints.download import DownloadPlan, DownloadProgress, fetch, plan
 from ovi_studio.core.errors import JobError, Stopped
 from ovi_studio.core.variants import Variant, published_variants
 
 
-class Phase(StrEnum):
+class DownloadPhase(StrEnum):
     """Where a download is."""
 
     NONE = "none"
@@ -33,10 +33,10 @@ class Phase(StrEnum):
 class DownloadState:
     """The last download since the start."""
 
-    phase: Phase = Phase.NONE
+    phase: DownloadPhase = DownloadPhase.NONE
     variant: str = ""
     """What is downloaded, as it was begun: a variant, or a preset's adapters."""
-    progress: Progress | None = None
+    progress: DownloadProgress | None = None
     reason: str = ""
     """Why it failed: a sentence."""
     cancelling: bool = False
@@ -45,7 +45,7 @@ class DownloadState:
 
     @property
     def busy(self) -> bool:
-        return self.phase in (Phase.ASKING, Phase.FETCHING)
+        return self.phase in (DownloadPhase.ASKING, DownloadPhase.FETCHING)
 
 
 class Downloads:
@@ -56,7 +56,7 @@ class Downloads:
         directory: Path,
         *,
         find: Callable[[Variant, Path], DownloadPlan] = plan,
-        bring: Callable[[DownloadPlan, Callable[[Progress], None]], object] = fetch,
+        bring: Callable[[DownloadPlan, Callable[[DownloadProgress], None]], object] = fetch,
     ) -> None:
         self.directory = directory
         self._find = find
@@ -80,7 +80,7 @@ class Downloads:
         with self._lock:
             if self._state.busy:
                 raise JobError(f"{self._state.variant} is being downloaded; wait for it or cancel it first.")
-            self._state = DownloadState(Phase.ASKING, name, revision=self._state.revision + 1)
+            self._state = DownloadState(DownloadPhase.ASKING, name, revision=self._state.revision + 1)
         threading.Thread(target=self._run, args=(name, find), name="download", daemon=True).start()
 
     def cancel(self) -> None:
@@ -92,25 +92,27 @@ class Downloads:
     def _run(self, name: str, find: Callable[[], DownloadPlan]) -> None:
         try:
             wanted = find()
-            self._report(Progress("", wanted.already, wanted.total, 0.0))
+            self._report(DownloadProgress("", wanted.already, wanted.total, 0.0))
             self._bring(wanted, self._report)
-            self._end(Phase.DONE)
+            self._end(DownloadPhase.DONE)
         except Stopped:
-            self._end(Phase.CANCELLED)
+            self._end(DownloadPhase.CANCELLED)
         except JobError as error:
-            self._end(Phase.FAILED, str(error).replace("repeat the command", "press Download again"))
+            self._end(DownloadPhase.FAILED, str(error).replace("repeat the command", "press Download again"))
         except Exception as error:
             # Whatever it is, the page must not wait for ever.
             logging.getLogger(__name__).exception("The download of %s failed", name)
-            self._end(Phase.FAILED, f"The download ended unexpectedly ({type(error).__name__}); press Download again.")
+            self._end(
+                DownloadPhase.FAILED, f"The download ended unexpectedly ({type(error).__name__}); press Download again."
+            )
 
-    def _report(self, progress: Progress) -> None:
+    def _report(self, progress: DownloadProgress) -> None:
         with self._lock:
             if self._state.cancelling:
                 raise Stopped
-            self._change(phase=Phase.FETCHING, progress=progress)
+            self._change(phase=DownloadPhase.FETCHING, progress=progress)
 
-    def _end(self, phase: Phase, reason: str = "") -> None:
+    def _end(self, phase: DownloadPhase, reason: str = "") -> None:
         with self._lock:
             self._change(phase=phase, reason=reason, cancelling=False)
 

@@ -26,7 +26,7 @@ from huggingface_hub.utils import WeakFileLock, build_hf_headers, hf_raise_for_s
 
 from ovi_studio.checkpoints.hashes import remember
 from ovi_studio.checkpoints.layout import Inventory, damage, take_inventory
-from ovi_studio.checkpoints.meter import Meter, Progress
+from ovi_studio.checkpoints.meter import DownloadProgress, Meter
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.variants import HubFile, Variant
 
@@ -117,7 +117,7 @@ def plan_files(missing: Sequence[MissingFile], directory: Path, variant: Variant
     return DownloadPlan(variant, directory, tuple(map(_ask, missing)), free_space(directory))
 
 
-def fetch(plan: DownloadPlan, report: Callable[[Progress], None]) -> Inventory:
+def fetch(plan: DownloadPlan, report: Callable[[DownloadProgress], None]) -> Inventory:
     """Download a variant's files and return the inventory, which then is complete; raises `JobError`."""
     if plan.variant is None:
         raise ValueError("the plan is for no variant")
@@ -127,7 +127,7 @@ def fetch(plan: DownloadPlan, report: Callable[[Progress], None]) -> Inventory:
     return inventory
 
 
-def fetch_files(plan: DownloadPlan, report: Callable[[Progress], None]) -> None:
+def fetch_files(plan: DownloadPlan, report: Callable[[DownloadProgress], None]) -> None:
     """Download the plan's files.
 
     `report` is called some times a second in this thread. An exception that it raises ends the download and passes
@@ -162,7 +162,7 @@ def _lines(plan: DownloadPlan) -> Iterator[str]:
     yield f"{format_bytes(plan.total):>9}  in all{resumed}; {format_bytes(plan.free)} free in {plan.directory}"
 
 
-def format_progress(progress: Progress) -> str:
+def format_progress(progress: DownloadProgress) -> str:
     """For a terminal: one line without its end."""
     share = 100 * progress.done // progress.total if progress.total else 100
     amount = f"{format_bytes(progress.done)} of {format_bytes(progress.total)}"
@@ -274,7 +274,7 @@ def _alone_in(directory: Path) -> Iterator[None]:
         yield
 
 
-def _fetch_all(plan: DownloadPlan, report: Callable[[Progress], None]) -> None:
+def _fetch_all(plan: DownloadPlan, report: Callable[[DownloadProgress], None]) -> None:
     meter = Meter(report, plan.total, sum(_size(file.part) for file in plan.files))
     for file in plan.files:
         meter.begin(_shown_name(file), _size(file.part))

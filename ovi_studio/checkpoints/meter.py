@@ -12,7 +12,7 @@ _SPEED_WINDOW = 5.0
 
 
 @dataclass(frozen=True)
-class Progress:
+class DownloadProgress:
     """Where a download stands; `done` counts what was here before, `speed` is bytes a second over the last seconds."""
 
     file: str
@@ -29,7 +29,7 @@ class Meter:
         done: bytes of them that were here before.
     """
 
-    def __init__(self, report: Callable[[Progress], None], total: int, done: int) -> None:
+    def __init__(self, report: Callable[[DownloadProgress], None], total: int, done: int) -> None:
         self._report = report
         self._total = total
         self._done = done
@@ -65,4 +65,4 @@ class Meter:
         amount = sum(count for _, count in self._arrived) - first
         speed = amount / (now - begin) if now > begin else 0.0
         self._reported = now
-        self._report(Progress(self._file, self._done, self._total, max(speed, 0.0)))
+        self._report(DownloadProgress(self._file, self._done, self._total, max(speed, 0.0)))

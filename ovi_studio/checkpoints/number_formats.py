@@ -27,13 +27,13 @@ _LAYERS: Mapping[Weights, type[Int8Linear] | type[Float8Linear]] = {
 }
 
 
-def converted_layers(model: nn.Module) -> list[str]:
-    """Names of the layers that a format other than the model's own is for."""
-    return [
-        name
+def converted_layers(model: nn.Module) -> dict[str, nn.Linear]:
+    """The layers whose weights may have a format other than the model's own, by name."""
+    return {
+        name: module
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear) and _CONVERTED.search(f".{name}")
-    ]
+    }
 
 
 def official_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
@@ -50,12 +50,10 @@ def prepare(model: nn.Module, weights: Weights) -> None:
     if weights is Weights.BF16:
         return
     kind = _LAYERS[weights]
-    for name in converted_layers(model):
+    for name, layer in converted_layers(model).items():
         owner, _, attribute = name.rpartition(".")
-        layer = model.get_submodule(name)
-        setattr(
-            model.get_submodule(owner), attribute, kind(layer.in_features, layer.out_features, layer.bias is not None)
-        )
+        replacement = kind(layer.in_features, layer.out_features, layer.bias is not None)
+        setattr(model.get_submodule(owner), attribute, replacement)
 
 
 def as_loaded(model: M, dtype: torch.dtype) -> M:

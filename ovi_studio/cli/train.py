@@ -1,4 +1,4 @@
-"""`python -m ovi_studio train`: from a folder of clips to new weights of the whole transformer."""
+"""`python -m ovi_studio train`: train all weights of the transformer on a folder of clips."""
 
 import argparse
 from collections.abc import Callable
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     add_training_options(parser)
-    parser.add_argument("--muon", type=float, metavar="RATE", help="learning rate of Muon for the blocks' matrices")
+    parser.add_argument(
+        "--muon", type=float, metavar="RATE", help="learning rate of Muon for the blocks' weight matrices"
+    )
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -26,7 +28,7 @@ def _run(options: argparse.Namespace) -> int:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         return lambda weights, _: save_weights(weights, options.out)
 
-    # Whole weights need smaller steps than an adapter that begins at nothing.
+    # Full weights need a smaller learning rate than an adapter, which starts at zero.
     return run_training(options, start, None, rate=0.1)
 
 
@@ -35,5 +37,5 @@ COMMAND = Command(
     "train all weights of a variant on a folder of clips",
     _add_options,
     _run,
-    description="As train-lora, but of every weight; writes the transformer's weights under their official names.",
+    description="Like train-lora, but trains all weights; writes the transformer's weights under their official names.",
 )

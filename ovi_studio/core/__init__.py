@@ -1,1 +1,1 @@
-"""What a clip is and what may be asked for: specs, prompts, sizes, variants, errors. Imports no torch."""
+"""What a clip is and what can be requested: specs, prompts, sizes, variants, errors. Imports no torch."""

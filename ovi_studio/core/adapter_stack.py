@@ -2,9 +2,9 @@
 
 A strength is a number, or a schedule over the steps. `a;b;c` divides the steps into as many equal spans as there are
 entries, and `a,b` inside a span divides it again. With n steps and k entries, step i (from 0) takes entry
-floor(i * k / n): `1;0` over 7 steps is 1 for steps 0 to 3 and 0 for steps 4 to 6; `0.9,0.8` is the same cut in one
-span; `1;0.5,0` is 1 for half of the steps, 0.5 for a quarter and 0 for the last quarter. With more entries than steps
-some are not reached.
+floor(i * k / n): `1;0` over 7 steps is 1 for steps 0 to 3 and 0 for steps 4 to 6; `0.9,0.8` divides a single span in
+the same way; `1;0.5,0` is 1 for half of the steps, 0.5 for a quarter and 0 for the last quarter. If there are more
+entries than steps, some are skipped.
 """
 
 import hashlib
@@ -33,16 +33,17 @@ class Strength:
 
     @classmethod
     def parse(cls, value: "str | int | float | Strength") -> "Strength":
-        """From a number or a text like `0.8`, `1;0`, `0.9,0.8`; raises `JobError`."""
+        """From a number or a string like `0.8`, `1;0`, `0.9,0.8`; raises `JobError`."""
         if isinstance(value, Strength):
             return value
         text = str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
         if not isinstance(text, str) or len(text) > 16 * MAX_ENTRIES:
-            raise JobError(f"{reprlib.repr(value)} is no strength; write a number or a schedule, {_EXAMPLES}.")
+            raise JobError(f"{reprlib.repr(value)} is not a valid strength; write a number or a schedule, {_EXAMPLES}.")
         try:
             spans = tuple(tuple(float(entry) for entry in span.split(",")) for span in text.split(";"))
         except ValueError:
-            raise JobError(f"{reprlib.repr(text)} is no strength; write a number or a schedule, {_EXAMPLES}.") from None
+            sentence = f"{reprlib.repr(text)} is not a valid strength; write a number or a schedule, {_EXAMPLES}."
+            raise JobError(sentence) from None
         entries = [entry for span in spans for entry in span]
         if not all(abs(entry) <= MAX_STRENGTH for entry in entries):
             raise JobError(f"Strength {reprlib.repr(text)} is out of range; use -{MAX_STRENGTH:g} to {MAX_STRENGTH:g}.")
@@ -52,18 +53,19 @@ class Strength:
 
     def at(self, step: int, steps: int) -> float:
         """The strength in step `step` (from 0) of `steps`."""
-        # Whole numbers throughout: a rounded fraction would move an edge by a step.
+        # Integers only: a rounded fraction could move a boundary by one step.
         position = step * len(self.spans)
         span = self.spans[position // steps]
         return span[position % steps * len(span) // steps]
 
     def over(self, steps: int) -> tuple[float, ...]:
-        """The strength in every step; one entry if it is the same in all."""
+        """The strength in every step; a single entry if it is constant."""
         values = tuple(self.at(step, steps) for step in range(steps))
         return values[:1] if len(set(values)) == 1 else values
 
     @property
     def zero(self) -> bool:
+        """Whether it is 0 in every step."""
         return not any(entry for span in self.spans for entry in span)
 
     def __str__(self) -> str:
@@ -72,39 +74,42 @@ class Strength:
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterUse:
-    """One adapter of a clip. Raises `JobError` when a value is out of its limits."""
+    """One adapter of a clip. Raises `JobError` if a value exceeds its limits."""
 
     name: str
-    """Path below the adapter folder, with `/`; looked up among the files that are there, never opened as it is."""
+    """Path below the adapter folder, with `/`; looked up among the existing files, never opened directly."""
     sha256: str | None = None
-    """Of the file that the clip was made with; None takes whatever file has the name."""
+    """Hash of the file that the clip was made with; None accepts any file of this name."""
     video: Strength = Strength()
     audio: Strength = Strength()
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not 0 < len(self.name) <= MAX_NAME or not self.name.isprintable():
-            raise JobError(f"{reprlib.repr(self.name)} is no name of an adapter.")
+            raise JobError(f"{reprlib.repr(self.name)} is not a valid adapter name.")
         if self.sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", str(self.sha256)):
-            raise JobError(f"{reprlib.repr(self.sha256)} is no SHA-256 of adapter {self.name}; it has 64 hex digits.")
+            given = reprlib.repr(self.sha256)
+            raise JobError(f"{given} is not a valid SHA-256 for adapter {self.name}; it needs 64 hex digits.")
 
     @property
     def zero(self) -> bool:
-        """Whether it changes nothing."""
+        """Whether the adapter changes nothing."""
         return self.video.zero and self.audio.zero
 
     def strength(self, tower: Tower) -> Strength:
         return self.video if tower == "video" else self.audio
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """The fields as plain JSON values."""
         return {"name": self.name, "sha256": self.sha256, "video": str(self.video), "audio": str(self.audio)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "AdapterUse":
-        """Raises `JobError` for unknown entries and values that are not of their type."""
+        """Inverse of `to_dict`; raises `JobError` for unknown keys and values of the wrong type."""
         unknown = sorted(str(name) for name in set(values) - {"name", "sha256", "video", "audio"})
         if unknown:
-            raise JobError(f"An adapter has the unknown entry {unknown[0][:40]}; known are name, sha256, video, audio.")
+            raise JobError(
+                f"An adapter has the unknown key {unknown[0][:40]}; valid keys are name, sha256, video, audio."
+            )
         if "name" not in values:
             raise JobError("An adapter has no name; give its path below the adapter folder.")
         strengths = {tower: Strength.parse(values[tower]) for tower in ("video", "audio") if tower in values}
@@ -112,25 +117,25 @@ class AdapterUse:
 
 
 Stack = tuple[AdapterUse, ...]
-"""The adapters of a clip; their order changes nothing."""
+"""The adapters of a clip; their order does not matter."""
 
 
 def parse_stack(value: Any) -> Stack:
-    """A stack from JSON: a list of {name, sha256, video, audio}, or the text of one; None and "" are no adapters.
+    """A stack from JSON: a list of {name, sha256, video, audio}, or its text; None and "" mean no adapters.
 
-    Raises `JobError` that says what is wrong.
+    Raises `JobError` with the reason.
     """
     if isinstance(value, str):
         try:
             value = json.loads(value) if value.strip() else []
         except (ValueError, RecursionError):
-            raise JobError(f"{reprlib.repr(value)} is no list of adapters in JSON.") from None
+            raise JobError(f"{reprlib.repr(value)} is not a JSON list of adapters.") from None
     entries: Sequence[Any] = [] if value is None else value
     if not isinstance(entries, list | tuple) or not all(isinstance(entry, Mapping | AdapterUse) for entry in entries):
-        raise JobError("Adapters are a list of entries with name, video and audio strength.")
+        raise JobError("Adapters must be a list of entries with name, video and audio strength.")
     uses = tuple(entry if isinstance(entry, AdapterUse) else AdapterUse.from_dict(entry) for entry in entries)
     if len(uses) > MAX_STACK:
-        raise JobError(f"A clip can use {MAX_STACK} adapters at most, not {len(uses)}.")
+        raise JobError(f"A clip can use at most {MAX_STACK} adapters, not {len(uses)}.")
     names = [use.name for use in uses]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise JobError(f"Adapter {twice} is listed twice; give it one strength.")
@@ -138,7 +143,7 @@ def parse_stack(value: Any) -> Stack:
 
 
 def parse_use(text: str) -> AdapterUse:
-    """`NAME`, `NAME=0.8` or `NAME=0.8:0.2` (video, audio), as on a command line; raises `JobError`."""
+    """Parse `NAME`, `NAME=0.8` or `NAME=0.8:0.2` (video, audio) from a command line; raises `JobError`."""
     name, equals, strengths = text.rpartition("=")
     if not equals:
         return AdapterUse.from_dict({"name": text})
@@ -147,10 +152,10 @@ def parse_use(text: str) -> AdapterUse:
 
 
 def stack_to_json(stack: Iterable[AdapterUse]) -> list[dict[str, Any]]:
-    """Plain JSON values that `parse_stack` takes."""
+    """Plain JSON values that `parse_stack` accepts."""
     return [use.to_dict() for use in stack]
 
 
 def combined_sha256(weights: str, config: str | None) -> str:
-    """The hash that names an adapter, from those of its files: a PEFT folder's configuration decides its scale."""
+    """The hash that identifies an adapter, from those of its files: a PEFT folder's configuration affects its scale."""
     return weights if config is None else hashlib.sha256(f"{weights}{config}".encode()).hexdigest()

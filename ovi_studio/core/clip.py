@@ -1,4 +1,4 @@
-"""`Clip`: what the pipeline hands to whoever writes or shows it, and the `Picture` it may begin with. No torch here."""
+"""`Clip`, the result of the pipeline, and `Picture`, the first frame of a clip. Imports no torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,19 +11,19 @@ from ovi_studio.core.spec import ClipSpec
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture file that was read. Compared by identity; `sha256` says whether two are the same."""
+    """A picture file after reading. Compared by identity; compare `sha256` for equal content."""
 
     data: bytes
-    """As in the file."""
+    """The bytes of the file."""
     pixels: np.ndarray
     """uint8 (H, W, 3), RGB, upright."""
     sha256: str
-    """Of `data`, in hexadecimal."""
+    """Hash of `data`, in hexadecimal."""
 
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """One finished clip and everything that is needed to make it again. Compared by identity."""
+    """A finished clip and everything that is needed to make it again. Compared by identity."""
 
     spec: ClipSpec
     frames: np.ndarray
@@ -31,6 +31,6 @@ class Clip:
     samples: np.ndarray
     """float32 (N,) in [-1, 1], mono, `SAMPLE_RATE` a second."""
     picture: Picture | None = None
-    """The first frame as it was given; there is one exactly if `spec.image` is set."""
+    """The first frame that was given; present if and only if `spec.image` is set."""
     record: Mapping[str, Any] = field(default_factory=dict)
     """How the clip was made: versions, checkpoint hashes, timings. JSON values."""

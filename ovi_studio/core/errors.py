@@ -1,7 +1,7 @@
-"""The one kind of error that is meant for people, and the one that machines have: memory that runs out.
+"""`JobError`, the only error meant for users, and the detection of out-of-memory errors.
 
-A `JobError` says in one sentence what is wrong and what to do about it. It fails the job at hand and nothing else;
-every other exception is a defect and ends the process loudly.
+A `JobError` says in one sentence what is wrong and what to do about it. It fails the current job and nothing else;
+every other exception is a bug and ends the process.
 """
 
 import errno
@@ -11,17 +11,21 @@ from collections.abc import Iterator
 
 
 class JobError(Exception):
-    """What was asked for cannot be done; the message says why and what to do."""
+    """The request cannot be fulfilled; the message says why and what to do."""
+
+
+class FolderError(JobError):
+    """A folder cannot take a file: whatever was to be written is not to blame, and can be tried again later."""
 
 
 class Stopped(Exception):
-    """Somebody asked for the run to end; raised by a step callback and passed through unchanged."""
+    """The run was asked to stop; raised by a step callback and passed through unchanged."""
 
 
 _SHORTAGE = re.compile(
     "|".join(
         (
-            # The runtime (torch.AcceleratorError), on NVIDIA and AMD; allocations that torch's allocator does not make.
+            # The runtime (torch.AcceleratorError), on NVIDIA and AMD: allocations outside torch's allocator.
             r"(CUDA|HIP)( driver)? error: out of memory",
             r"(CUDA|HIP) out of memory",
             # cuBLAS, cuDNN, cuSOLVER, cuSPARSE, cuFFT and AMD's: memory for their handles and workspaces.
@@ -31,7 +35,7 @@ _SHORTAGE = re.compile(
             # NCCL's last error.
             r"(Cuda|HIP) failure( \d+)? 'out of memory'",
             r"Failed to CUDA (host )?(m|c)alloc",
-            # Host memory: torch's allocator, mapping a file, Windows without room in its paging file.
+            # Host memory: torch's allocator, a failed file mapping, a full paging file on Windows.
             r"DefaultCPUAllocator",
             r"Cannot allocate memory",
             r"paging file is too small",
@@ -40,16 +44,16 @@ _SHORTAGE = re.compile(
     re.IGNORECASE,
 )
 _NO_PAGING_FILE = 1455
-"""Of Windows."""
+"""Windows error code: the paging file is too small."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a GPU or the host has no memory left, in whatever form that is said; imports no torch."""
+    """Whether an error means that a GPU or the host is out of memory, in any known form. Imports no torch."""
     return any(_says_out_of_memory(cause) for cause in _causes(error))
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and those that it was raised from: compilers and loaders wrap what they run into."""
+    """An error and the chain of its causes: compilers and loaders wrap the original error."""
     seen: set[int] = set()
     cause: BaseException | None = error
     while cause is not None and id(cause) not in seen:
@@ -64,5 +68,5 @@ def _says_out_of_memory(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError) and (error.errno == errno.ENOMEM or getattr(error, "winerror", 0) == _NO_PAGING_FILE):
         return True
-    # The libraries have no type of their own for it; a `JobError` that quotes one is a sentence already.
+    # The libraries have no exception type for it. A `JobError` that quotes such an error is already handled.
     return not isinstance(error, JobError) and _SHORTAGE.search(str(error)) is not None

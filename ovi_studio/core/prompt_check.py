@@ -1,8 +1,7 @@
-"""What the prompt editor knows about Ovi's format: parts, speaker rows, findings and the pace of speech.
+"""Analysis of Ovi's prompt format for the editor: parts, speaker rows, findings and the pace of speech.
 
-Pure functions over text; nothing here changes what a model gets. Speech stands in `<S>...<E>`, the audio description
-at the end, in `<AUDCAP>...<ENDAUDCAP>` or after `Audio:`. Tags count as the official code reads them: exactly so
-written, capitals included.
+Pure functions over text; nothing here changes the model's input. Speech is in `<S>...<E>`, the audio description at the
+end, in `<AUDCAP>...<ENDAUDCAP>` or after `Audio:`. Tags are case-sensitive, as in the official code.
 """
 
 import re
@@ -14,58 +13,59 @@ from ovi_studio.core.prompts import MAX_PROMPT_LENGTH, AudioTag
 
 CALM_PACE = 2.5
 """Words a second. A rule of thumb: English is read aloud at 150 to 160 words a minute (audio books), which is 2.5 to
-2.7; what is spoken with feeling and pauses is slower. No figure of the Ovi paper says where its speech breaks."""
+2.7; emotional speech with pauses is slower. The Ovi paper gives no figure for the rate at which speech breaks down."""
 FAST_PACE = 4.0
-"""Words a second. A rule of thumb: about 240 words a minute, as fast as auctioneers of a gentle kind; beyond it words
-are swallowed or cut off at the clip's end."""
+"""Words a second. A rule of thumb: about 240 words a minute, the rate of a slow auctioneer; beyond it words are slurred
+or cut off at the end of the clip."""
 
 _TAG = re.compile(r"<S>|<E>|<AUDCAP>|<ENDAUDCAP>|Audio:")
 _SPEECH = re.compile(r"<S>((?:(?!<S>).)*?)<E>", re.DOTALL)
 _AUDCAP = re.compile(r"<AUDCAP>(.*?)<ENDAUDCAP>", re.DOTALL)
 _AUDIO = re.compile(r"Audio:\s*(.*)", re.DOTALL)
 _WORD = re.compile(r"\w+(?:['’\-]\w+)*")
-# Written without spaces; about two characters are one spoken word.
+# Scripts without spaces; about two characters correspond to one spoken word.
 _UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\u0e00-\u0e7f]")
 
 
 _MAX_CHECKED_LENGTH = 5 * MAX_PROMPT_LENGTH
-"""Characters; of a longer prompt only the length is said, and it is not taken apart."""
+"""Characters; for a longer prompt only the length is reported, and it is not parsed."""
 
 
 class Severity(StrEnum):
     """How much a finding matters."""
 
     ERROR = "error"
-    """The model would be given something else than was meant."""
+    """The model would get something other than what was meant."""
     WARNING = "warning"
     HINT = "hint"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something about a prompt that people should know."""
+    """A remark about a prompt."""
 
     severity: Severity
     text: str
     start: int
-    """Characters from the beginning of the prompt, as `end`."""
+    """Offset of the first character in the prompt."""
     end: int
+    """Offset after the last character."""
 
 
 @dataclass(frozen=True)
 class PromptParts:
-    """A prompt taken apart."""
+    """The parts of a prompt."""
 
     scene: str
-    """Everything but the audio description; speech is still in it, with its tags."""
+    """Everything except the audio description; includes speech with its tags."""
     speech: tuple[str, ...]
-    """What is spoken, in order, without tags."""
+    """The spoken texts, in order, without tags."""
     audio: str
     """The audio description without its tag; empty if there is none."""
 
 
-class Pace(StrEnum):
-    """How fast people would have to speak."""
+class PaceLevel(StrEnum):
+    """How fast the speakers would have to talk."""
 
     SILENT = "silent"
     CALM = "calm"
@@ -75,22 +75,22 @@ class Pace(StrEnum):
 
 @dataclass(frozen=True)
 class SpeechPace:
-    """The words of a prompt against the length of its clip."""
+    """The number of spoken words in relation to the length of the clip."""
 
     words: int
     seconds: float
-    pace: Pace
+    pace: PaceLevel
     text: str
-    """A sentence for people."""
+    """A sentence for the user."""
 
     @property
     def severity(self) -> Severity | None:
-        """How much it matters; None if people can speak that calmly."""
-        return {Pace.FAST: Severity.WARNING, Pace.TOO_MUCH: Severity.ERROR}.get(self.pace)
+        """How much it matters; None if the pace is calm."""
+        return {PaceLevel.FAST: Severity.WARNING, PaceLevel.TOO_MUCH: Severity.ERROR}.get(self.pace)
 
 
 def parse_prompt(prompt: str) -> PromptParts:
-    """Scene, speech and audio description; what is not closed stays in the scene."""
+    """Split into scene, speech and audio description; unclosed tags stay in the scene."""
     if len(prompt) > _MAX_CHECKED_LENGTH:
         return PromptParts(prompt, (), "")
     found = _find_audcap(prompt) or _AUDIO.search(prompt)
@@ -102,14 +102,14 @@ def parse_prompt(prompt: str) -> PromptParts:
 
 
 def join_prompt(scene: str, audio: str, tag: AudioTag) -> str:
-    """A scene and an audio description as one prompt; without a description, no tag."""
+    """Join a scene and an audio description; an empty description adds no tag."""
     return " ".join(filter(None, [scene.strip(), tag.wrap(audio.strip()) if audio.strip() else ""]))
 
 
 def rows_to_text(rows: Iterable[tuple[str, str]]) -> str:
-    """Speaker rows (who and how, what is said) as prompt text; rows in which nothing is said are left out.
+    """Speaker rows (who and how, what is said) as prompt text; rows without speech are left out.
 
-    `[("The man says", "Hello.")]` is `The man says, <S>Hello.<E>`. Tags within a row are removed: they would end it.
+    `[("The man says", "Hello.")]` is `The man says, <S>Hello.<E>`. Tags inside a row are removed: they would end it.
     """
     lines = []
     for who, said in rows:
@@ -120,7 +120,7 @@ def rows_to_text(rows: Iterable[tuple[str, str]]) -> str:
 
 
 def text_to_rows(prompt: str) -> list[tuple[str, str]]:
-    """The speaker rows in a prompt: for each speech the sentence before it, from the last full stop or speech on."""
+    """The speaker rows in a prompt: each speech with the text before it, back to the last full stop or speech."""
     if len(prompt) > _MAX_CHECKED_LENGTH:
         return []
     scene = parse_prompt(prompt).scene
@@ -133,7 +133,7 @@ def text_to_rows(prompt: str) -> list[tuple[str, str]]:
 
 
 def check_prompt(prompt: str, tag: AudioTag) -> list[Finding]:
-    """Everything worth knowing about a prompt for a variant with this tag, in the order of the text."""
+    """All findings about a prompt for a variant with this tag, in text order."""
     if len(prompt) > _MAX_CHECKED_LENGTH:
         return _check_length(prompt)
     findings = [*_check_length(prompt), *_check_speech(prompt), *_check_audcap(prompt)]
@@ -142,36 +142,36 @@ def check_prompt(prompt: str, tag: AudioTag) -> list[Finding]:
 
 
 def prompt_warnings(prompt: str, tag: AudioTag, seconds: float) -> tuple[str, ...]:
-    """Sentences that are worth reading before a clip of `seconds` is made from a prompt; hints are left out."""
+    """Warnings and errors to show before a clip of `seconds` is made from a prompt; hints are left out."""
     findings = [finding.text for finding in check_prompt(prompt, tag) if finding.severity is not Severity.HINT]
     pace = speech_pace(prompt, seconds)
     return (*findings, f"Speech: {pace.text}") if pace.severity else tuple(findings)
 
 
 def speech_pace(speech: str | Sequence[str], seconds: float) -> SpeechPace:
-    """How fast `speech` (a prompt, or its speech parts) has to be spoken in a clip of `seconds`."""
+    """The pace at which `speech` (a prompt, or its speech parts) has to be spoken in a clip of `seconds`."""
     parts = parse_prompt(speech).speech if isinstance(speech, str) else speech
     words = sum(count_words(part) for part in parts)
     rate = words / seconds
     if not words:
-        return SpeechPace(0, seconds, Pace.SILENT, "Nobody speaks.")
+        return SpeechPace(0, seconds, PaceLevel.SILENT, "Nobody speaks.")
     much = f"{words} word{'' if words == 1 else 's'} in {seconds:.0f} s, {rate:.1f} a second"
     if rate <= CALM_PACE:
-        return SpeechPace(words, seconds, Pace.CALM, f"{much}: a calm pace.")
+        return SpeechPace(words, seconds, PaceLevel.CALM, f"{much}: a calm pace.")
     if rate <= FAST_PACE:
-        return SpeechPace(words, seconds, Pace.FAST, f"{much}: they speak fast.")
+        return SpeechPace(words, seconds, PaceLevel.FAST, f"{much}: they speak fast.")
     most = int(FAST_PACE * seconds)
-    return SpeechPace(words, seconds, Pace.TOO_MUCH, f"{much}: too much; shorten it to about {most} words.")
+    return SpeechPace(words, seconds, PaceLevel.TOO_MUCH, f"{much}: too much; shorten it to about {most} words.")
 
 
 def count_words(text: str) -> int:
-    """Spoken words; in scripts without spaces, two characters count as one."""
+    """The number of spoken words; in scripts without spaces, two characters count as one word."""
     unspaced = len(_UNSPACED.findall(text))
     return len(_WORD.findall(_UNSPACED.sub(" ", text))) + (unspaced + 1) // 2
 
 
 def _find_audcap(prompt: str) -> re.Match[str] | None:
-    # Without an end, the expression would look for one from every beginning.
+    # Without an end tag, the expression would search for one from every start tag.
     return _AUDCAP.search(prompt) if "<ENDAUDCAP>" in prompt[prompt.find("<AUDCAP>") + 1 :] else None
 
 
@@ -230,13 +230,13 @@ def _check_audcap(prompt: str) -> list[Finding]:
 def _check_audio_place(prompt: str) -> list[Finding]:
     closed = _find_audcap(prompt)
     if closed and prompt[closed.end() :].strip():
-        sentence = "The audio description belongs at the end; move what follows before it."
+        sentence = "The audio description belongs at the end; move the text after it to before it."
         return [Finding(Severity.WARNING, sentence, *closed.span())]
     plain = None if closed else _AUDIO.search(prompt)
     if plain and (speech := re.search("<S>", plain[1])):
-        # Everything after `Audio:` is audio description, speech included.
+        # Everything after `Audio:` belongs to the audio description, including speech.
         start = plain.start(1) + speech.start()
-        sentence = "Speech stands in the audio description; move the description to the end."
+        sentence = "Speech is inside the audio description; move the description to the end."
         return [Finding(Severity.WARNING, sentence, start, start + len("<S>"))]
     if not closed and not plain and "AUDCAP>" not in prompt and prompt.strip():
         sentence = "There is no audio description; say at the end how the clip sounds."
@@ -249,7 +249,7 @@ def _check_tag(prompt: str, tag: AudioTag) -> list[Finding]:
     if match is None:
         return []
     wanted = tag.wrap("…")
-    sentence = f"The audio description has the tag of other variants; it will be converted to {wanted}"
+    sentence = f"The audio description uses the tag of other variants; it will be converted to {wanted}"
     return [Finding(Severity.HINT, sentence + ("." if tag is AudioTag.AUDCAP else ""), *match.span())]
 
 

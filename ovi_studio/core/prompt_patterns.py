@@ -1,10 +1,10 @@
-"""Many prompts from one: alternatives in braces and words from lists, expanded before anything is made.
+"""Many prompts from one pattern: alternatives in braces and wildcards, expanded before anything is queued.
 
-`{red|blue} car` is two prompts; several groups give every combination, the last one turning fastest. `__weather__` is
-every line of `presets/wildcards/weather.txt`, and is a group as well. An alternative may be empty and may hold a
-wildcard, but no group. A backslash makes a sign plain text, as in other programs with such patterns: `\\{`, `\\}`,
-`\\|` and `\\__weather__`. Before anything else it is a character like any other; one right before a sign is
-doubled. Nothing is drawn at random: what is shown before queueing is what is queued.
+`{red|blue} car` is two prompts; several groups give every combination, the last group varying fastest. `__weather__`
+stands for every line of `presets/wildcards/weather.txt` and acts as a group. An alternative may be empty and may
+contain a wildcard, but not another group. A backslash turns a special character into plain text, as in other programs
+with such patterns: `\\{`, `\\}`, `\\|` and `\\__weather__`. Before any other character it is literal; a literal one
+before a special character is doubled. Nothing is random: what the preview shows is what is queued.
 """
 
 import itertools
@@ -18,71 +18,74 @@ from ovi_studio.core.errors import JobError
 from ovi_studio.core.shipped import PRESETS
 
 MAX_PROMPTS = 10_000
-"""From one pattern."""
+"""Limit for one pattern."""
 WILDCARDS_DIRECTORY = PRESETS / "wildcards"
 _MAX_LIST_SIZE = 2**20
-"""Bytes of a wildcard's file."""
+"""Bytes of a wildcard file."""
 
-# Only a whole run of backslashes is looked at, so that a long one costs no more than a short one.
-_SIGN = re.compile(r"(?<!\\)(?P<slashes>\\*)(?:(?P<sign>[{}|])|__(?P<wildcard>[A-Za-z0-9]+(?:[-_][A-Za-z0-9]+)*)__)")
+# Matches only whole runs of backslashes, so that a long run takes linear time.
+_TOKEN = re.compile(
+    r"(?<!\\)(?P<slashes>\\*)(?:(?P<special>[{}|])|__(?P<wildcard>[A-Za-z0-9]+(?:[-_][A-Za-z0-9]+)*)__)"
+)
 
-_AS_TEXT = "write \\{ and \\} for braces that are meant as text."
+_AS_TEXT = "write \\{ and \\} for literal braces."
 
 Lookup = Callable[[str], Sequence[str]]
-"""The lines of a wildcard; raises `JobError` for an unknown one."""
+"""Returns the lines of a wildcard; raises `JobError` for an unknown one."""
 
 
 @dataclass(frozen=True)
-class _Sign:
-    """A brace, a bar or a wildcard that means something, and the plain text before it."""
+class _Token:
+    """A brace, a bar or a wildcard, and the plain text before it."""
 
     text: str
     kind: str
-    """`{`, `}`, `|`, `wildcard`; `end` behind the last one."""
+    """`{`, `}`, `|` or `wildcard`; `end` for the end of the pattern."""
     start: int
+    """Offset of the first character in the pattern."""
     end: int
-    """Characters from the beginning of the pattern, as `start`."""
+    """Offset after the last character in the pattern."""
     wildcard: str = ""
-    """The name of a wildcard."""
+    """The wildcard's name."""
 
 
 def expand_prompt(pattern: str, wildcards: Path = WILDCARDS_DIRECTORY) -> list[str]:
-    """Every prompt that a pattern stands for, in order and without repetition.
+    """Every prompt that a pattern stands for, in order and without duplicates.
 
-    Raises `JobError` for a brace that is not closed, a group within a group, an unknown wildcard, or more than
+    Raises `JobError` for an unclosed brace, a group inside a group, an unknown wildcard, or more than
     `MAX_PROMPTS` prompts.
     """
     parts = _parse(pattern, lambda name: read_wildcard(name, wildcards))
-    _check_number(math.prod(len(part) for part in parts))
+    _check_count(math.prod(len(part) for part in parts))
     return list(dict.fromkeys("".join(choice) for choice in itertools.product(*parts)))
 
 
 def escape_prompt(prompt: str) -> str:
     """The pattern that stands for exactly this prompt."""
-    return _SIGN.sub(lambda found: f"{found['slashes'] * 2}\\{found[0][len(found['slashes']) :]}", prompt)
+    return _TOKEN.sub(lambda found: f"{found['slashes'] * 2}\\{found[0][len(found['slashes']) :]}", prompt)
 
 
 def pattern_warnings(pattern: str) -> tuple[str, ...]:
-    """Sentences that are worth reading before a pattern is expanded."""
-    groups = [group if len(group) <= 30 else f"{group[:29]}…" for group in _lone_groups(pattern)]
+    """Warnings about a pattern, as sentences."""
+    groups = [group if len(group) <= 30 else f"{group[:29]}…" for group in _single_option_groups(pattern)]
     if not groups:
         return ()
     listed = ", ".join([*groups[:3], "…"] if len(groups) > 3 else groups)
-    return (f"There is no choice in {listed}, so its braces are left out; write \\{{ and \\}} to keep them.",)
+    return (f"There is no choice in {listed}, so its braces are removed; write \\{{ and \\}} to keep them.",)
 
 
 def wildcard_names(wildcards: Path = WILDCARDS_DIRECTORY) -> list[str]:
-    """The wildcards that there are, without their underscores."""
+    """The names of the available wildcards, without underscores."""
     return sorted(path.stem for path in wildcards.glob("*.txt"))
 
 
 def read_wildcard(name: str, wildcards: Path = WILDCARDS_DIRECTORY) -> list[str]:
-    """The lines of a wildcard; empty ones and those that begin with `#` do not count."""
+    """The lines of a wildcard file, without empty lines and lines that begin with `#`."""
     known = wildcard_names(wildcards)
-    if name not in known:  # and so no path can be built from it
+    if name not in known:  # also prevents building a path from the name
         listed = ", ".join(f"__{other}__" for other in known) or "none"
         raise JobError(
-            f"There is no wildcard __{name}__; known are: {listed}. If it is meant as text, write \\__{name}__."
+            f"There is no wildcard __{name}__; available are: {listed}. For literal text, write \\__{name}__."
         )
     path = wildcards / f"{name}.txt"
     try:
@@ -92,69 +95,69 @@ def read_wildcard(name: str, wildcards: Path = WILDCARDS_DIRECTORY) -> list[str]
         raise JobError(f"The wildcard file {path} cannot be read; save it as UTF-8 text.") from error
     found = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
     if not found:
-        raise JobError(f"The wildcard file {path} has no line; write one alternative on each.")
+        raise JobError(f"The wildcard file {path} is empty; write one alternative per line.")
     return found
 
 
 def _parse(pattern: str, lookup: Lookup) -> list[list[str]]:
-    """The pattern as a sequence of choices; a piece of plain text is a choice of one."""
+    """The pattern as a sequence of choices; plain text is a choice with one option."""
     parts: list[list[str]] = []
     group: list[list[list[str]]] | None = None  # alternatives, each a sequence of choices
-    for sign in _signs(pattern):
+    for token in _tokens(pattern):
         current = parts if group is None else group[-1]
-        current.append([sign.text])
-        if sign.kind == "wildcard":
-            current.append(list(lookup(sign.wildcard)))
-        elif sign.kind == "{":
+        current.append([token.text])
+        if token.kind == "wildcard":
+            current.append(list(lookup(token.wildcard)))
+        elif token.kind == "{":
             if group is not None:
-                raise JobError(f"A group in braces stands within another in {_near(pattern)}; {_AS_TEXT}")
+                raise JobError(f"A group in braces is inside another group in {_near(pattern)}; {_AS_TEXT}")
             group = [[]]
-        elif sign.kind == "|" and group is not None:
+        elif token.kind == "|" and group is not None:
             group.append([])
-        elif sign.kind == "|":
+        elif token.kind == "|":
             current.append(["|"])
-        elif sign.kind == "}":
+        elif token.kind == "}":
             if group is None:
-                raise JobError(f"A closing brace has no opening one in {_near(pattern)}; {_AS_TEXT}")
+                raise JobError(f"There is a closing brace without an opening one in {_near(pattern)}; {_AS_TEXT}")
             parts.append(_alternatives(group))
             group = None
     if group is not None:
-        raise JobError(f"An opening brace has no closing one in {_near(pattern)}; {_AS_TEXT}")
+        raise JobError(f"There is an opening brace without a closing one in {_near(pattern)}; {_AS_TEXT}")
     return parts
 
 
-def _signs(pattern: str) -> Iterator[_Sign]:
-    """Every sign in its order, then the end."""
+def _tokens(pattern: str) -> Iterator[_Token]:
+    """Every special character and wildcard in order, then the end."""
     text, end = "", 0
-    for found in _SIGN.finditer(pattern):
+    for found in _TOKEN.finditer(pattern):
         slashes, start = found["slashes"], found.end("slashes")
         text += pattern[end : found.start()] + slashes[: len(slashes) // 2]
         end = found.end()
         if len(slashes) % 2:
             text += pattern[start:end]
         else:
-            yield _Sign(text, found["sign"] or "wildcard", start, end, found["wildcard"] or "")
+            yield _Token(text, found["special"] or "wildcard", start, end, found["wildcard"] or "")
             text = ""
-    yield _Sign(text + pattern[end:], "end", len(pattern), len(pattern))
+    yield _Token(text + pattern[end:], "end", len(pattern), len(pattern))
 
 
-def _lone_groups(pattern: str) -> list[str]:
-    """The groups that offer no choice, with their braces: they were probably meant as text."""
+def _single_option_groups(pattern: str) -> list[str]:
+    """The groups that offer no choice, with their braces: they were probably meant as literal text."""
     found: list[str] = []
     start: int | None = None
-    for sign in _signs(pattern):
-        if sign.kind == "{":
-            start = sign.start
+    for token in _tokens(pattern):
+        if token.kind == "{":
+            start = token.start
             continue
-        if sign.kind == "}" and start is not None:
-            found.append(pattern[start : sign.end])
-        start = None  # outside of a group, or in one with a choice
+        if token.kind == "}" and start is not None:
+            found.append(pattern[start : token.end])
+        start = None  # outside a group, or inside one with a choice
     return found
 
 
 def _alternatives(group: list[list[list[str]]]) -> list[str]:
     for choices in group:
-        _check_number(math.prod(len(choice) for choice in choices))
+        _check_count(math.prod(len(choice) for choice in choices))
     return ["".join(choice) for choices in group for choice in itertools.product(*choices)]
 
 
@@ -162,6 +165,6 @@ def _near(pattern: str) -> str:
     return repr(pattern if len(pattern) <= 60 else pattern[:57] + "...")
 
 
-def _check_number(number: int) -> None:
+def _check_count(number: int) -> None:
     if number > MAX_PROMPTS:
-        raise JobError(f"That makes {number} prompts; the most at once is {MAX_PROMPTS}, so split it.")
+        raise JobError(f"That makes {number} prompts; the maximum is {MAX_PROMPTS}, so split the pattern.")

@@ -1,7 +1,7 @@
-"""Adapters that are written into a prompt: `<lora:film:0.8>`, `<lora:film:video=0.8:audio=1;0>`. Imports no torch.
+"""Adapter tags in a prompt: `<lora:film:0.8>`, `<lora:film:video=0.8:audio=1;0>`. Imports no torch.
 
-A tag is an instruction and no part of the picture: it is taken out of the text. Strengths are those of `stack`; a
-tower that is not named has strength 1, as in every other form of an adapter.
+A tag is an instruction and not part of the description, so it is removed from the text. Strengths are written as in
+`adapter_stack`; a tower that is not mentioned has strength 1, as everywhere else.
 """
 
 import re
@@ -15,14 +15,14 @@ _FORM = "write <lora:name:0.8> or <lora:name:video=0.8:audio=0.2>"
 
 
 def read_tags(prompt: str) -> tuple[str, Stack]:
-    """The prompt without its tags, and the adapters that they name, in their order.
+    """The prompt without its tags, and the adapters that the tags name, in order.
 
-    Raises `JobError` that shows the tag that is wrong.
+    Raises `JobError` that quotes an invalid tag.
     """
     uses = tuple(_use(match[0], match[1]) for match in _TAG.finditer(prompt))
     text = prompt
     if uses:
-        # A tag that stood between words leaves one space there.
+        # A tag between two words leaves one space.
         text = re.sub(r"[ \t]*\x00[ \t]*", " ", _TAG.sub("\x00", prompt)).strip()
     if left := _OPEN.search(text):
         raise JobError(f"The tag {left[0]!r} is not closed or has no name; {_FORM}.")
@@ -34,7 +34,7 @@ def _use(tag: str, content: str) -> AdapterUse:
     try:
         return AdapterUse.from_dict({"name": name, **_strengths(parts)})
     except JobError as error:
-        raise JobError(f"The tag {tag[:100]} is wrong: {error} ({_FORM})") from error
+        raise JobError(f"The tag {tag[:100]} is not valid: {error} ({_FORM})") from error
 
 
 def _strengths(parts: list[str]) -> dict[str, str]:
@@ -46,6 +46,6 @@ def _strengths(parts: list[str]) -> dict[str, str]:
     for part in parts:
         tower, equals, strength = (piece.strip() for piece in part.partition("="))
         if not equals or tower not in ("video", "audio") or tower in found:
-            raise JobError(f"{part[:40]!r} is no strength of video or audio.")
+            raise JobError(f"{part[:40]!r} is not a valid strength of video or audio.")
         found[tower] = strength
     return found

@@ -1,9 +1,9 @@
-"""From what is asked for to the clips that it stands for: one way for page, API, tables, official YAML, command line.
+"""Expansion of requests to clip specs, shared by the page, the API, tables, official YAML files and the command line.
 
-A request is expanded in one order: its pattern to prompts (`prompt_patterns`), its seed mode and count to seeds, its
-other fields to a `ClipSpec`, its aspect ratio to a size; each prompt's tags then add adapters. The prompts are checked
-on the way (`prompt_check`), which warns and refuses nothing. Rows of a file go the same way; a bad one is named with
-its line, and the others are used.
+The order is fixed: the pattern becomes prompts (`prompt_patterns`), seed mode and count become seeds, the other fields
+a `ClipSpec`, the aspect ratio a size; each prompt's tags then add adapters. The prompts are checked (`prompt_check`),
+which gives warnings but rejects nothing. Rows of a file are expanded in the same way; invalid rows are reported with
+their line numbers, and the others are used.
 """
 
 import random
@@ -21,13 +21,13 @@ from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.variants import Variant
 
 MAX_QUEUED = 10_000
-"""Clips that are queued at once, by the page or the API."""
+"""Clips that the page or the API can queue at once."""
 MAX_RUN = 100_000
-"""Clips that one command makes."""
+"""Clips that one command can make."""
 SEED_RANGE = 2**31
-"""Random seeds are below it: short enough to be read out."""
+"""Random seeds are below this value, so that they are short enough to read aloud."""
 _ANY_PROMPT = "any"
-"""Stands for each of a request's prompts while the rest of it is checked."""
+"""Placeholder for the prompt while the rest of a request is checked."""
 
 
 class SeedMode(StrEnum):
@@ -36,21 +36,21 @@ class SeedMode(StrEnum):
     RANDOM = "random"
     FIXED = "fixed"
     NEXT = "next"
-    """The one in the field, which then moves on."""
+    """The seed in the field, which is then incremented."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What somebody asks for; one of them may stand for many clips. Raises `JobError` for a bad count."""
+    """A request, which may stand for many clips. Raises `JobError` for an invalid count."""
 
     values: Mapping[str, Any]
-    """Fields of `ClipSpec`, unparsed; the prompt may be a pattern. Without a seed, a mode that draws none has the
-    default of `ClipSpec`."""
+    """Fields of `ClipSpec`, unparsed; the prompt may be a pattern. Modes other than random use the default seed of
+    `ClipSpec` if none is given."""
     ratio: str | None = None
-    """A name of `named_sizes`; not looked at with a first frame or a size."""
+    """A name of `named_sizes`; ignored if there is a first frame or a size."""
     seed_mode: SeedMode = SeedMode.RANDOM
     count: int = 1
-    """Seeds for each prompt: as many random ones, or those that follow the given one."""
+    """Number of seeds for each prompt: random ones, or consecutive ones from the given seed on."""
     wildcards: Path = WILDCARDS_DIRECTORY
 
     def __post_init__(self) -> None:
@@ -63,9 +63,9 @@ class Context:
     """What requests are resolved against."""
 
     find_variant: Callable[[str], Variant]
-    """Raises `JobError` for a name that no variant has."""
+    """Raises `JobError` for an unknown name."""
     check_picture: Callable[[Path], object] | None = None
-    """Raises `JobError` for a file that cannot be a first frame; None: whoever makes the clip finds out."""
+    """Raises `JobError` for a file that cannot be a first frame; None defers the check until the clip is made."""
     max_clips: int = MAX_QUEUED
 
 
@@ -74,29 +74,29 @@ class Row:
     """A row of a file."""
 
     line: int
-    """In the file, from 1; where the row begins if it spans several."""
+    """Line number in the file, from 1; the first line if the row spans several."""
     request: Request | JobError
-    """What it asks for, or why that cannot be known."""
+    """The request, or the reason why the row cannot be parsed."""
 
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row that makes no clip."""
+    """A row that cannot be turned into clips."""
 
     line: int
-    """In the file, from 1; where the row begins if it spans several."""
+    """Line number in the file, from 1; the first line if the row spans several."""
     reason: str
     """A sentence that says what to do."""
 
 
 @dataclass(frozen=True)
 class PromptWarning:
-    """What people should know about a prompt; the clip is made all the same."""
+    """Warnings about a prompt, which do not prevent the clip from being made."""
 
     prompt: str
     sentences: tuple[str, ...]
     line: int | None = None
-    """The first row of the file that has this prompt."""
+    """The line of the first row with this prompt."""
 
     def __str__(self) -> str:
         where = "" if self.line is None else f"line {self.line}, "
@@ -106,30 +106,30 @@ class PromptWarning:
 
 @dataclass(frozen=True)
 class Expansion:
-    """The clips that requests stand for."""
+    """The result of expanding requests."""
 
     specs: tuple[ClipSpec, ...]
-    """Request by request, in each prompt by prompt, and for each prompt its seeds."""
+    """Ordered by request, then prompt, then seed."""
     warnings: tuple[PromptWarning, ...] = ()
-    """One for each prompt that has something to warn about."""
+    """One entry for each prompt that has warnings."""
     bad_rows: tuple[BadRow, ...] = ()
 
 
 def expand_request(request: Request, context: Context) -> Expansion:
-    """The clips of a request, seeds drawn; raises `JobError` for what cannot be made."""
+    """The clips of a request, with random seeds drawn; raises `JobError` if they cannot be made."""
     prompts = pattern_prompts(request)
     if (number := len(prompts) * request.count) > context.max_clips:
-        raise JobError(f"That makes {number} clips; the most at once is {context.max_clips}, so split it.")
+        raise JobError(f"That makes {number} clips; the maximum is {context.max_clips}, so split the request.")
     base = base_spec(replace(request, values={**request.values, "prompt": _ANY_PROMPT}), context)
     seeds = _seeds(request, base.seed)
-    # Each prompt has tags of its own, also when they come from different alternatives of one pattern.
+    # Each prompt has its own tags, since alternatives of a pattern can contain different ones.
     tagged = [base.with_settings({"prompt": prompt}) for prompt in prompts]
     specs = tuple(replace(spec, seed=seed) for spec in tagged for seed in seeds)
     return Expansion(specs, tuple(_warnings(request, tagged, context.find_variant(base.variant))))
 
 
 def expand_rows(rows: Iterable[Row], context: Context) -> Expansion:
-    """The clips of all rows that make any; the others are in `bad_rows`. Raises `JobError` for too many clips."""
+    """The clips of all valid rows; the others are in `bad_rows`. Raises `JobError` for too many clips."""
     specs: list[ClipSpec] = []
     bad_rows: list[BadRow] = []
     warnings: dict[tuple[str, tuple[str, ...]], PromptWarning] = {}
@@ -150,12 +150,12 @@ def expand_rows(rows: Iterable[Row], context: Context) -> Expansion:
 
 
 def pattern_prompts(request: Request) -> list[str]:
-    """The prompts that a request stands for, in their order; raises `JobError` for a pattern that cannot be."""
+    """The prompts that a request stands for, in order; raises `JobError` for an invalid pattern."""
     return expand_prompt(_pattern(request), request.wildcards)
 
 
 def base_spec(request: Request, context: Context) -> ClipSpec:
-    """The request as one clip, its prompt not expanded and no seed drawn; raises `JobError`."""
+    """The request as one clip, without expanding the prompt or drawing a seed; raises `JobError`."""
     drawn = request.seed_mode is SeedMode.RANDOM
     spec = ClipSpec.from_dict({name: value for name, value in request.values.items() if not (drawn and name == "seed")})
     variant = context.find_variant(spec.variant)
@@ -167,7 +167,7 @@ def base_spec(request: Request, context: Context) -> ClipSpec:
 
 
 def draw_seeds(count: int) -> list[int]:
-    """Random seeds."""
+    """`count` random seeds."""
     return [random.randrange(SEED_RANGE) for _ in range(count)]
 
 
@@ -182,16 +182,16 @@ def _seeds(request: Request, first: int) -> list[int]:
 
 
 def _ratio_size(ratio: str, variant: Variant) -> tuple[int, int]:
-    if ratio == OWN_SIZE:  # chosen with another variant; the default size of this one may have the name of a ratio
+    if ratio == OWN_SIZE:  # chosen for another variant; the default size of this one may be a named ratio
         return snap_size(*variant.default_size, variant.pixel_area)
     sizes = named_sizes(variant.default_size, variant.pixel_area)
     if ratio not in sizes:
-        raise JobError(f"Aspect ratio {ratio!r} is not known; choose one of {', '.join(ASPECT_RATIOS)}.")
+        raise JobError(f"Unknown aspect ratio {ratio!r}; choose one of {', '.join(ASPECT_RATIOS)}.")
     return sizes[ratio]
 
 
 def _warnings(request: Request, specs: Iterable[ClipSpec], variant: Variant) -> list[PromptWarning]:
-    """About the pattern as it was written, then about each of its prompts."""
+    """Warnings about the pattern itself, then about each of its prompts."""
     pattern = _pattern(request)
     found = [PromptWarning(pattern, pattern_warnings(pattern))]
     for prompt in dict.fromkeys(spec.prompt for spec in specs):

@@ -15,15 +15,15 @@ ASPECT_RATIOS = {
     "3:4": (4, 3),
     "21:9": (9, 21),
 }
-"""Name (width:height, as people write it) -> (height, width) in arbitrary units."""
+"""Name (conventional width:height) -> (height, width) in arbitrary units."""
 OWN_SIZE = "own size"
-"""Stands for the default size of a variant where that has none of the common ratios."""
+"""Name for the default size of a variant whose aspect ratio is not in `ASPECT_RATIOS`."""
 
 
 def snap_size(height: int, width: int, area: int) -> tuple[int, int]:
     """Scale (height, width) to `area` pixels and round each side to a multiple of 32.
 
-    Python's `round` (half to even) is part of the rule: the official code uses it.
+    Rounding half to even is part of the rule, since the official code uses Python's `round`.
     """
     scale = math.sqrt(area / (height * width))
     return _nearest_side(round(height * scale)), _nearest_side(round(width * scale))
@@ -34,11 +34,11 @@ def _nearest_side(length: int) -> int:
 
 
 def named_sizes(default: tuple[int, int], area: int) -> dict[str, tuple[int, int]]:
-    """Aspect ratio -> the (height, width) that a clip of a variant then has; its default size is among them.
+    """Aspect ratio -> (height, width) of a clip; the variant's default size is included.
 
     Args:
-        default: (height, width) of the variant.
-        area: pixels of the variant.
+        default: the variant's (height, width).
+        area: the variant's number of pixels.
     """
     sizes = {name: snap_size(*ratio, area) for name, ratio in ASPECT_RATIOS.items()}
     own = snap_size(*default, area)
@@ -48,7 +48,7 @@ def named_sizes(default: tuple[int, int], area: int) -> dict[str, tuple[int, int
 def picture_size(height: int, width: int, area: int) -> tuple[int, int]:
     """The clip's (height, width) for a first frame of the given size: nearest to `area`, then to its aspect ratio.
 
-    Candidates are the sizes whose height lies within three units of the ideal one, and the plainly rounded size.
+    Candidates are the sizes whose height is within three units of the ideal one, and the simply rounded size.
     """
     ratio = width / height
     units = max(1, area // SIDE**2)

@@ -1,7 +1,7 @@
-"""The solvers that walk from noise to latents, by name: what people read about them. Imports no torch.
+"""Names and descriptions of the solvers. Imports no torch.
 
-The page, the command line and `ClipSpec` take the names from `SOLVERS`; what computes is registered under the same
-names in `sampling/solvers.py`.
+The page, the command line and `ClipSpec` take the names from `SOLVERS`; the implementations are registered under the
+same names in `sampling/solvers.py`.
 """
 
 from collections.abc import Mapping
@@ -14,14 +14,14 @@ from ovi_studio.core.errors import JobError
 
 @dataclass(frozen=True)
 class Solver:
-    """One way to solve the flow's differential equation."""
+    """A method to integrate the flow's differential equation."""
 
     name: str
-    """In settings, files and calls."""
+    """Used in settings, files and API calls."""
     title: str
-    """On the page."""
+    """Shown on the page."""
     about: str
-    """What it is good for: the help on the page, a few words without a full stop."""
+    """What it is good for: a few words for the page's help, without a full stop."""
     source: str
     """The paper."""
 
@@ -33,16 +33,16 @@ _SOLVERS = (
     Solver("restart", "Restart", "fresh noise in every step, for models distilled that way", "arXiv 2303.01469"),
 )
 SOLVERS: Mapping[str, Solver] = MappingProxyType({solver.name: solver for solver in _SOLVERS})
-"""Name -> solver, in the order in which they are shown."""
+"""Name -> solver, in display order."""
 
 
 def find_solver(name: Any) -> Solver:
-    """The solver called `name`; raises `JobError` that lists the names there are."""
+    """The solver called `name`; raises `JobError` that lists the valid names."""
     if not isinstance(name, str) or name not in SOLVERS:
-        raise JobError(f"Solver {name!r} is not known; choose one of {', '.join(SOLVERS)}.")
+        raise JobError(f"Unknown solver {name!r}; choose one of {', '.join(SOLVERS)}.")
     return SOLVERS[name]
 
 
 def describe_solvers() -> str:
-    """What each of them is good for, in one line."""
+    """All solvers and what they are good for, in one line."""
     return "; ".join(f"{solver.title}: {solver.about}" for solver in SOLVERS.values())

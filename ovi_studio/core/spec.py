@@ -1,13 +1,13 @@
-"""`ClipSpec`: everything that decides what a clip looks and sounds like, and the only place where its limits stand.
+"""`ClipSpec`: everything that determines what a clip looks and sounds like, and the only place that defines its limits.
 
-The same type is the form of the page, the row of a CSV, the body of a call, the JSON inside an mp4 and the text of a
-preset. It is validated once, when it is made; code behind it trusts it. Nothing here imports torch.
+The same type is used for the form on the page, the row of a CSV, the body of an API call, the JSON inside an mp4 and
+the text of a preset. It is validated once, on construction, and trusted afterwards. Nothing here imports torch.
 """
 
 import dataclasses
 import itertools
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,9 @@ MAX_GUIDANCE = 100.0
 MAX_SHIFT = 100.0
 MAX_TIMESTEP = 1000.0
 MAX_SIDE = 8192
-"""Pixels; sizes are scaled to the variant's area anyway, so only their ratio matters."""
+"""Pixels; sizes are scaled to the variant's area anyway, so only the aspect ratio matters."""
 MAX_RATIO = 16.0
-"""Longer side by shorter side; beyond it a scaled picture would be a thin strip."""
+"""Longer side divided by shorter side; beyond it a scaled picture would be a thin strip."""
 
 DEFAULT_VIDEO_NEGATIVE_PROMPT = "jitter, bad hands, blur, distortion"
 DEFAULT_AUDIO_NEGATIVE_PROMPT = "robotic, muffled, echo, distorted"
@@ -36,32 +36,32 @@ DEFAULT_AUDIO_NEGATIVE_PROMPT = "robotic, muffled, echo, distorted"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClipSpec:
-    """One clip as it was asked for. Raises `JobError` when a value is out of its limits."""
+    """The request for one clip. Raises `JobError` if a value exceeds its limits."""
 
     prompt: str
     variant: str
     image: Path | None = None
-    """The first frame; its aspect ratio then decides the clip's size."""
+    """The first frame; its aspect ratio then determines the clip's size."""
     size: tuple[int, int] | None = None
-    """(height, width), scaled to the variant's pixel area; None is the variant's own size."""
+    """(height, width), scaled to the variant's pixel area; None: the variant's default size."""
     steps: int = 50
     solver: str = "unipc"
-    """A name of `core.solvers`."""
+    """A name in `core.solvers`."""
     shift: float = 5.0
     """Moves the sigma grid towards noise; larger for larger clips. Explicit timesteps are not moved."""
     timesteps: tuple[float, ...] | None = None
-    """Where the model is asked, from noise (1000) to clean; None: the solver's own grid of `steps`."""
+    """Where the model is evaluated, from noise (1000) to clean; None: the solver's own grid of `steps`."""
     seed: int = 100
     video_guidance: float = 4.0
     audio_guidance: float = 3.0
     slg_layer: int | None = None
-    """Block left out in the negative pass (skip-layer guidance); 0 or less: none; None: the variant's own."""
+    """Block skipped in the negative pass (skip-layer guidance); 0 or less: none; None: the variant's default."""
     video_negative_prompt: str = DEFAULT_VIDEO_NEGATIVE_PROMPT
     audio_negative_prompt: str = DEFAULT_AUDIO_NEGATIVE_PROMPT
     accelerators: Stack = ()
-    """Adapters that belong to the way of sampling, such as those of a lightning preset."""
+    """Adapters that belong to the sampling settings, such as those of a lightning preset."""
     adapters: Stack = ()
-    """Adapters of style and content, which stay when the way of sampling is changed."""
+    """Adapters for style and content, which are kept when the sampling settings are changed."""
 
     def __post_init__(self) -> None:
         _check_prompts(self)
@@ -79,25 +79,25 @@ class ClipSpec:
 
     @property
     def guided(self) -> bool:
-        """Whether a negative pass changes anything."""
+        """Whether a negative pass has any effect."""
         return self.video_guidance != 1 or self.audio_guidance != 1
 
     @property
     def stack(self) -> Stack:
-        """All adapters; both kinds act alike."""
+        """All adapters; both kinds are applied in the same way."""
         return self.accelerators + self.adapters
 
     def with_settings(self, settings: Mapping[str, Any]) -> "ClipSpec":
-        """The same clip with other settings (see `merge_settings`); raises `JobError`."""
+        """A copy with other settings (see `merge_settings`); raises `JobError`."""
         return ClipSpec.from_dict(merge_settings(self.to_dict(), settings))
 
     def with_stack(self, stack: Stack) -> "ClipSpec":
-        """The same clip with this in place of `stack`, which has as many adapters."""
+        """A copy with this stack in place of the old one, which has the same number of adapters."""
         count = len(self.accelerators)
         return dataclasses.replace(self, accelerators=stack[:count], adapters=stack[count:])
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, every field present."""
+        """All fields as plain JSON values."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         values["image"] = None if self.image is None else str(self.image)
         for name in ("size", "timesteps"):
@@ -108,20 +108,20 @@ class ClipSpec:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ClipSpec":
-        """From JSON, a form or a row of text: strings are converted, empty ones mean "not given".
+        """From JSON, a form or a row of text: strings are converted, and empty strings mean "not given".
 
         Tags in the prompt such as `<lora:film:0.8>` become adapters (`core.prompt_tags`).
 
-        Raises `JobError` for unknown names and for values that are not of their field's type.
+        Raises `JobError` for unknown names and for values of the wrong type.
         """
         unknown = sorted(set(values) - set(_PARSERS))
-        _check(not unknown, f"Unknown setting {', '.join(unknown)}; known are {', '.join(_PARSERS)}.")
-        # A negative prompt may be empty on purpose; anywhere else an empty text is no value.
+        _check(not unknown, f"Unknown setting {', '.join(unknown)}; valid settings are {', '.join(_PARSERS)}.")
+        # A negative prompt may be empty on purpose; for any other field an empty string means "not given".
         given = {name: value for name, value in values.items() if value is not None and value != ""}
         given |= {name: "" for name in _NEGATIVE_PROMPTS if values.get(name) == ""}
         missing = [name for name in ("prompt", "variant") if name not in given]
         _check("prompt" not in missing, "The prompt is empty; write what the clip should show and sound like.")
-        _check(not missing, "No model variant is named; give one, for example 960x960_5s.")
+        _check(not missing, "No model variant is given; choose one, for example 960x960_5s.")
         parsed = {name: _parse(name, value) for name, value in given.items()}
         if parsed.get("timesteps") is not None:
             parsed.setdefault("steps", len(parsed["timesteps"]))
@@ -131,9 +131,9 @@ class ClipSpec:
 
 
 def merge_settings(base: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of a clip, `given` ones in place of those of `base`.
+    """Fields of a clip: those of `base`, overridden by those that are `given`.
 
-    A number of steps and explicit timesteps say the same thing in two ways, so that who gives one drops the other.
+    The number of steps and explicit timesteps are two ways to say the same thing, so giving one drops the other.
     """
     kept = dict(base)
     for name, other in (("steps", "timesteps"), ("timesteps", "steps")):
@@ -143,11 +143,12 @@ def merge_settings(base: Mapping[str, Any], given: Mapping[str, Any]) -> dict[st
 
 
 def parse_timesteps(text: str) -> tuple[float, ...] | None:
-    """`1000,750,500,250` as numbers, None for an empty text; raises `JobError`."""
+    """Parse `1000,750,500,250`; None for an empty string. Raises `JobError`."""
     try:
         numbers = tuple(float(number) for number in text.replace(";", ",").split(",")) if text.strip() else ()
     except ValueError:
-        raise JobError(f"{reprlib.repr(text)} are no timesteps; write numbers such as 1000,750,500,250.") from None
+        sentence = f"{reprlib.repr(text)} is not a list of timesteps; write numbers such as 1000,750,500,250."
+        raise JobError(sentence) from None
     return numbers or None
 
 
@@ -157,14 +158,14 @@ def format_timesteps(timesteps: tuple[float, ...] | None) -> str:
 
 
 def clip_size(spec: ClipSpec, variant: Variant, picture: tuple[int, int] | None = None) -> tuple[int, int]:
-    """(height, width) that the clip will have, given the (height, width) of its first frame if it has one."""
+    """(height, width) of the clip, given the (height, width) of its first frame if there is one."""
     if picture is not None:
         return picture_size(*picture, variant.pixel_area)
     return snap_size(*(spec.size or variant.default_size), variant.pixel_area)
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """`704x1280` (height x width, as in the official configuration) as a pair; raises `JobError`."""
+    """Parse `704x1280` (height x width, as in the official configuration); raises `JobError`."""
     try:
         height, width = (int(side) for side in text.lower().replace("*", "x").split("x"))
     except ValueError:
@@ -177,10 +178,10 @@ def _parse(name: str, value: Any) -> Any:
     try:
         return _PARSERS[name](value)
     except (TypeError, ValueError, OverflowError):
-        raise JobError(f"{reprlib.repr(value)} is no value for {name.replace('_', ' ')}.") from None
+        raise JobError(f"{reprlib.repr(value)} is not a valid value for {name.replace('_', ' ')}.") from None
 
 
-def _whole(value: Any) -> int:
+def _integer(value: Any) -> int:
     if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
         raise ValueError
     return int(value)
@@ -195,7 +196,7 @@ def _number(value: Any) -> float:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError
-    # JSON can carry halves of surrogate pairs, which nothing behind here can store; this raises a ValueError.
+    # JSON can contain lone surrogates, which cannot be stored; for them this raises a ValueError.
     value.encode()
     return value
 
@@ -204,7 +205,7 @@ def _pair(value: Any) -> tuple[int, int]:
     if isinstance(value, str):
         return parse_size(value)
     height, width = value
-    return _whole(height), _whole(width)
+    return _integer(height), _integer(width)
 
 
 def _timesteps(value: Any) -> tuple[float, ...] | None:
@@ -213,19 +214,19 @@ def _timesteps(value: Any) -> tuple[float, ...] | None:
     return tuple(_number(number) for number in value) or None
 
 
-_PARSERS = {
+_PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "prompt": _text,
     "variant": _text,
     "image": Path,
     "size": _pair,
-    "steps": _whole,
+    "steps": _integer,
     "solver": _text,
     "shift": _number,
     "timesteps": _timesteps,
-    "seed": _whole,
+    "seed": _integer,
     "video_guidance": _number,
     "audio_guidance": _number,
-    "slg_layer": _whole,
+    "slg_layer": _integer,
     "video_negative_prompt": _text,
     "audio_negative_prompt": _text,
     "accelerators": parse_stack,
@@ -252,7 +253,7 @@ def _check_size(height: int, width: int) -> None:
     )
     _check(
         max(height, width) <= MAX_RATIO * min(height, width),
-        f"Size {height}x{width} is too long and thin; the longer side may be {MAX_RATIO:g} times the shorter.",
+        f"Size {height}x{width} is too long and thin; the longer side may be at most {MAX_RATIO:g} times the shorter.",
     )
 
 
@@ -260,7 +261,7 @@ def _check_timesteps(timesteps: tuple[float, ...], steps: int) -> None:
     _check(
         all(0 < timestep <= MAX_TIMESTEP for timestep in timesteps)
         and all(later < earlier for earlier, later in itertools.pairwise(timesteps)),
-        f"The timesteps must fall from at most {MAX_TIMESTEP:g} towards 0, for example 1000,750,500,250; they are "
+        f"The timesteps must decrease from at most {MAX_TIMESTEP:g} towards 0, for example 1000,750,500,250, not "
         f"{reprlib.repr(format_timesteps(timesteps))}.",
     )
     _check(
@@ -270,7 +271,7 @@ def _check_timesteps(timesteps: tuple[float, ...], steps: int) -> None:
 
 
 def _check_stacks(accelerators: Stack, adapters: Stack) -> None:
-    # Over both lists: the same file twice would act with the sum of its strengths.
+    # Both lists together: a file listed twice would act with the sum of its strengths.
     parse_stack(accelerators + adapters)
 
 

@@ -1,4 +1,4 @@
-"""The two halves of the model that adapters can change apart."""
+"""The two towers of the model, which adapters can change independently."""
 
 from typing import Literal
 

@@ -1,7 +1,7 @@
-"""The model variants as data: what they make, which files they are made of, and where those come from.
+"""The model variants as data: what they produce, which files they consist of, and where those come from.
 
-The published variants share every dimension (`models/ovi.json`). A directory with a `bundle.json` is a variant of its
-own, with its own dimensions, in the same layout; the embedded demo model is one. Nothing here imports torch.
+The published variants share all dimensions (`models/ovi.json`). A directory with a `bundle.json` is a separate variant
+with its own dimensions and the same layout; the embedded demo model is one. Nothing here imports torch.
 """
 
 import json
@@ -19,7 +19,7 @@ from ovi_studio.core.weight_formats import Weights
 FRAME_RATE = 24
 SAMPLE_RATE = 16_000
 FRAMES_PER_LATENT = 4
-"""Time stride of the video VAE; the first latent frame stands for one frame only."""
+"""Temporal stride of the video VAE; the first latent frame represents a single frame."""
 SAMPLES_PER_LATENT = 512
 """Two mel frames of 256 samples."""
 LATENT_STRIDE = 16
@@ -32,7 +32,7 @@ _OVI_5B = "Wan2.2-TI2V-5B"
 
 
 class Part(StrEnum):
-    """The parts that a checkpoint directory holds for a variant."""
+    """The parts of a variant in a checkpoint directory."""
 
     TRANSFORMER = "transformer"
     TEXT_ENCODER = "text encoder"
@@ -44,13 +44,13 @@ class Part(StrEnum):
 
 @dataclass(frozen=True)
 class HubFile:
-    """One file of a repository on the hub and the folder below the checkpoint directory where it belongs."""
+    """A file in a repository on the hub, and the subfolder of the checkpoint directory where it belongs."""
 
     repository: str
     path: str
     folder: str
     size: int
-    """Bytes, rounded; the hub is asked for the exact number before a download."""
+    """Bytes, rounded; the exact number is requested from the hub before a download."""
     licence: str
 
     @property
@@ -61,7 +61,7 @@ class HubFile:
 
 @dataclass(frozen=True)
 class Variant:
-    """A model that makes clips of one length at about one pixel area."""
+    """A model that makes clips of a fixed length and about a fixed pixel area."""
 
     name: str
     title: str
@@ -73,12 +73,12 @@ class Variant:
     audio_tag: AudioTag
     files: Mapping[Part, tuple[HubFile, ...]] = field(repr=False)
     dimensions: Mapping[str, Any] = field(repr=False)
-    """Of every model, in the shape of the official configuration files."""
+    """The dimensions of all models, structured like the official configuration files."""
     weights: Weights = Weights.BF16
-    """As the transformer's file has them."""
+    """Number format in the transformer's file."""
     slg_layer: int = 11
     root: Path | None = None
-    """Where the files are, if the variant is a bundle; else they are looked for in the checkpoint directory."""
+    """The folder of a bundle; None: the files are in the checkpoint directory."""
 
     @property
     def frames(self) -> int:
@@ -138,7 +138,7 @@ def _published(
 
 @cache
 def published_variants() -> Mapping[str, Variant]:
-    """Name -> variant, in the order in which they are shown."""
+    """Name -> variant, in display order."""
 
     def ovi(path: str) -> HubFile:
         return HubFile("chetwinlow1/Ovi", path, "Ovi", 23_318_000_000, "Apache-2.0")
@@ -190,7 +190,7 @@ def published_variants() -> Mapping[str, Variant]:
 def read_bundle(root: Path) -> Variant:
     """The variant that `root/bundle.json` describes.
 
-    Raises `JobError` if the file is missing, is no JSON or lacks an entry.
+    Raises `JobError` if the file is missing, is not valid JSON or lacks an entry.
     """
     source = root / "bundle.json"
     try:
@@ -212,11 +212,13 @@ def read_bundle(root: Path) -> Variant:
     except OSError as error:
         raise JobError(f"{source} cannot be read ({error.strerror}); a model bundle needs this file.") from error
     except (KeyError, ValueError, TypeError, IndexError) as error:
-        raise JobError(f"{source} does not describe a model bundle ({error}); write it again with its tool.") from error
+        raise JobError(
+            f"{source} does not describe a model bundle ({error}); write it again with the tool that made it."
+        ) from error
 
 
 def _bundle_files(licence: str) -> dict[Part, tuple[HubFile, ...]]:
-    """A bundle has the published layout, with the 5-second checkpoint's name; it is never downloaded."""
+    """The published layout, with the name of the 5-second checkpoint; a bundle is never downloaded."""
 
     def local(part: Part, path: str, folder: str) -> tuple[Part, tuple[HubFile, ...]]:
         return part, (HubFile("", path, folder, 0, licence),)
@@ -234,7 +236,7 @@ def _bundle_files(licence: str) -> dict[Part, tuple[HubFile, ...]]:
 
 
 def known_variants(checkpoint_directory: Path) -> Mapping[str, Variant]:
-    """Every variant that can be named: published, the checkpoint directory's own bundle, and the embedded one."""
+    """All variants: the published ones, the checkpoint directory's own bundle, and the embedded one."""
     variants = dict(published_variants())
     for root in (checkpoint_directory, EMBEDDED_BUNDLE):
         if (root / "bundle.json").is_file():
@@ -244,7 +246,7 @@ def known_variants(checkpoint_directory: Path) -> Mapping[str, Variant]:
 
 
 def find_variant(name: str, checkpoint_directory: Path) -> Variant:
-    """The variant called `name`; raises `JobError` that lists the names there are."""
+    """The variant called `name`; raises `JobError` that lists the valid names."""
     variants = known_variants(checkpoint_directory)
     if name not in variants:
         raise JobError(f"There is no model variant {name!r}; choose one of {', '.join(variants)}.")

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ovi_studio.core.errors import JobError, Stopped
-from ovi_studio.queue.estimates import Pace, recall_pace
-from ovi_studio.queue.files import part, preview_path
-from ovi_studio.queue.model import Job, Phase, Progress, Verdict
+from ovi_studio.media.small_files import part_path
+from ovi_studio.queue.estimates import StepTimes, recall_pace
+from ovi_studio.queue.files import preview_path
+from ovi_studio.queue.model import ClipPhase, Job, JobProgress, Verdict
 from ovi_studio.queue.work import EngineSession
 from ovi_studio.runtime.settings import read_settings
 
@@ -41,14 +42,14 @@ class JobMonitor:
         self._stopping = stopping
         self._known = recall_pace(work.database, job.spec)
         self._previews = read_settings(work.database).previews
-        self._phase = Phase.LOADING
+        self._phase = ClipPhase.LOADING
         self._preview: Path | None = None
         self._step, self._total = 0, job.spec.steps
         self._part: float | None = None
-        self._begun: dict[Phase, float] = {}
+        self._begun: dict[ClipPhase, float] = {}
         self._step_times: list[float] = []
 
-    def phase(self, phase: Phase) -> None:
+    def phase(self, phase: ClipPhase) -> None:
         """See `ProgressSink`."""
         self._phase, self._part = phase, None
         self._begun[phase] = time.monotonic()
@@ -56,29 +57,29 @@ class JobMonitor:
 
     def step(self, index: int, total: int, latents: "Tensor | None" = None) -> None:
         """See `ProgressSink`."""
-        self._phase, self._step, self._total, self.latents = Phase.DENOISING, index, total, latents
+        self._phase, self._step, self._total, self.latents = ClipPhase.DENOISING, index, total, latents
         self._step_times.append(time.monotonic())
         if self._previews and latents is not None and index < total and index % max(1, -(-total // PREVIEWS)) == 0:
             self._draw(latents)
         self._tell()
         if index == total:
-            self.phase(Phase.DECODING)
+            self.phase(ClipPhase.DECODING)
 
     def decoded(self, fraction: float) -> None:
         """See `ProgressSink`."""
         self._part = fraction
         self._tell()
 
-    def pace(self) -> Pace | None:
+    def pace(self) -> StepTimes | None:
         """What the phases took, once the clip is written."""
         begun, step = self._begun, self._seconds_per_step(len(self._step_times))
-        if step is None or not {Phase.TEXT, Phase.DECODING, Phase.WRITING} <= set(begun):
+        if step is None or not {ClipPhase.TEXT, ClipPhase.DECODING, ClipPhase.WRITING} <= set(begun):
             return None
-        return Pace(
-            text=max(0.0, self._step_times[0] - begun[Phase.TEXT] - step),
+        return StepTimes(
+            text=max(0.0, self._step_times[0] - begun[ClipPhase.TEXT] - step),
             step=step,
-            decode=begun[Phase.WRITING] - begun[Phase.DECODING],
-            write=time.monotonic() - begun[Phase.WRITING],
+            decode=begun[ClipPhase.WRITING] - begun[ClipPhase.DECODING],
+            write=time.monotonic() - begun[ClipPhase.WRITING],
         )
 
     def _tell(self) -> None:
@@ -86,7 +87,7 @@ class JobMonitor:
             raise RuntimeError(f"{self._work.database.paths.database} is not the file any more that was opened")
         pace = self._seconds_per_step(RECENT_STEPS)
         left = self._seconds_left(pace)
-        progress = Progress(self._phase, self._step, self._total, pace, left, self._part, self._preview)
+        progress = JobProgress(self._phase, self._step, self._total, pace, left, self._part, self._preview)
         try:
             verdict = self._work.report(self._job, progress)
         except JobError as error:
@@ -96,7 +97,7 @@ class JobMonitor:
         if verdict is Verdict.CONTINUE and self._stopping():
             verdict = Verdict.STOP
         # A clip that is nearly written is not thrown away because the engine is to end.
-        computed = self._phase in (Phase.DECODING, Phase.WRITING)
+        computed = self._phase in (ClipPhase.DECODING, ClipPhase.WRITING)
         if verdict is not Verdict.CONTINUE and not (verdict is Verdict.STOP and computed):
             self.verdict = verdict
             raise Stopped
@@ -106,28 +107,28 @@ class JobMonitor:
         times = self._step_times[-recent - 1 :]
         if len(times) > 1:
             return statistics.median(later - earlier for earlier, later in pairwise(times))
-        if times and Phase.TEXT in self._begun:
-            return times[0] - self._begun[Phase.TEXT]
+        if times and ClipPhase.TEXT in self._begun:
+            return times[0] - self._begun[ClipPhase.TEXT]
         return None
 
     def _seconds_left(self, pace: float | None) -> float | None:
         known = self._known
-        if self._phase is Phase.DECODING and self._part:
-            taken = time.monotonic() - self._begun[Phase.DECODING]
+        if self._phase is ClipPhase.DECODING and self._part:
+            taken = time.monotonic() - self._begun[ClipPhase.DECODING]
             return taken * (1 / self._part - 1) + (known.write if known else 0)
-        if self._phase is Phase.DENOISING and pace is not None:
+        if self._phase is ClipPhase.DENOISING and pace is not None:
             return pace * (self._total - self._step) + (known.decode + known.write if known else 0)
         if known is None:
             return None
-        if self._phase is Phase.DECODING:
+        if self._phase is ClipPhase.DECODING:
             return known.decode + known.write
-        return known.write if self._phase is Phase.WRITING else known.seconds(self._total)
+        return known.write if self._phase is ClipPhase.WRITING else known.seconds(self._total)
 
     def _draw(self, latents: "Tensor") -> None:
         path = preview_path(self._work.database.paths, self._job.id)
         try:
-            part(path).write_bytes(self._previewer.sketch(self._job.spec.variant, latents))
-            part(path).replace(path)
+            part_path(path).write_bytes(self._previewer.sketch(self._job.spec.variant, latents))
+            part_path(path).replace(path)
         except OSError as error:
             log.warning("The preview of job %d could not be written: %s", self._job.number, error)
         else:

@@ -16,20 +16,17 @@ from pathlib import Path
 
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.spec import ClipSpec
-from ovi_studio.core.variants import FRAME_RATE
 from ovi_studio.library.clips import LibraryClip, Page, Query, TrashedClip
 from ovi_studio.library.favourites import read_favourites, write_favourites
 from ovi_studio.library.index import Index, Read, Stamp
 from ovi_studio.library.probe import Unreadable, probe
 from ovi_studio.library.trash import Trash
 from ovi_studio.media.clip_files import read_spec
-from ovi_studio.media.frames import encode, read_frame
+from ovi_studio.media.frames import POSTER_FRAME, encode_png, encode_poster, read_frame
 from ovi_studio.media.small_files import folder_errors, write_atomically
 from ovi_studio.queue.paths import StudioPaths
 
 _GONE = "That clip is not in the library any more; look again."
-_POSTER_FRAME = FRAME_RATE // 2
-"""As `clip_files.write_clip` takes it."""
 
 
 class Library:
@@ -104,7 +101,7 @@ class Library:
 
     def last_frame(self, clip: str) -> Path:
         """The exact last frame of a clip as a PNG in the state folder, named by its content."""
-        data = encode(read_frame(self.path(clip)), "PNG")
+        data = encode_png(read_frame(self.path(clip)))
         target = self.paths.pictures / f"{hashlib.sha256(data).hexdigest()}.png"
         if not target.is_file() or target.stat().st_size != len(data):
             write_atomically(target, data)
@@ -201,7 +198,7 @@ class Library:
         poster = path.with_suffix(".jpg") if row["poster"] else None
         if poster is None and _is_listed(path, row):
             try:
-                data = encode(read_frame(path, _POSTER_FRAME), "JPEG")
+                data = encode_poster(read_frame(path, POSTER_FRAME))
             except JobError:
                 self._index.discard(row["name"])
                 return None

@@ -6,8 +6,6 @@ with a part file as `clip_files.write_clip` claims its own.
 
 import contextlib
 import errno
-import itertools
-import os
 import re
 import secrets
 import shutil
@@ -18,8 +16,8 @@ from pathlib import Path
 from ovi_studio.core.errors import JobError
 from ovi_studio.library.clips import TrashedClip
 from ovi_studio.media.clip_files import read_record
-from ovi_studio.media.small_files import folder_errors
-from ovi_studio.queue.files import part
+from ovi_studio.media.clip_names import claim_clip_path
+from ovi_studio.media.small_files import folder_errors, part_path
 
 _ID = re.compile(r"[0-9a-f]{24}")
 
@@ -74,7 +72,7 @@ class Trash:
         return count
 
     def _move_back(self, entry: Path, clip: Path) -> Path:
-        target = _claim(self.outputs, clip.stem)
+        target = claim_clip_path(self.outputs, clip.stem)
         try:
             poster = clip.with_suffix(".jpg")
             # The poster first: who sees the clip finds its poster.
@@ -82,7 +80,7 @@ class Trash:
                 _move(poster, target.with_suffix(".jpg"))
             _move(clip, target)
         finally:
-            part(target).unlink(missing_ok=True)
+            part_path(target).unlink(missing_ok=True)
         shutil.rmtree(entry, ignore_errors=True)
         return target
 
@@ -115,20 +113,6 @@ def _describe(entry: Path, clip: Path) -> TrashedClip:
     )
 
 
-def _claim(folder: Path, stem: str) -> Path:
-    """A path for an mp4 that nobody has, reserved by an empty part file."""
-    for number in itertools.count(1):
-        path = folder / (f"{stem}.mp4" if number == 1 else f"{stem}_{number}.mp4")
-        try:
-            part(path).touch(exist_ok=False)
-        except FileExistsError:
-            continue
-        if not os.path.lexists(path) and not os.path.lexists(path.with_suffix(".jpg")):
-            return path
-        part(path).unlink(missing_ok=True)
-    raise AssertionError("the numbers never end")
-
-
 def _move(source: Path, target: Path) -> None:
     """Rename, or copy where the trash lies on another disk; the target appears whole."""
     try:
@@ -136,7 +120,7 @@ def _move(source: Path, target: Path) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        copy = part(target).with_name(part(target).name + ".copy")
+        copy = part_path(target).with_name(part_path(target).name + ".copy")
         try:
             shutil.copy2(source, copy)
             copy.replace(target)

@@ -1,23 +1,32 @@
-"""Single frames of a clip, without holding all of them: a clip of ten seconds has 650 MB."""
+"""Frames of clips as arrays and picture files. Nothing here imports torch.
+
+Clips are read frame by frame: all frames of a ten-second clip take 650 MB.
+"""
 
 import io
 from pathlib import Path
 
 import av
 import numpy as np
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from PIL import Image
 
 from ovi_studio.core.errors import JobError
-from ovi_studio.media.clip_files import to_rgb
+from ovi_studio.core.variants import FRAME_RATE
+
+SCALER = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+"""For conversions between RGB and YUV; without accurate rounding they shift green by about one level each."""
+POSTER_FRAME = FRAME_RATE // 2
+"""The middle of the first second: late enough to show the scene, and before it changes."""
 
 
 def read_frame(path: Path, index: int | None = None) -> np.ndarray:
-    """uint8 (H, W, 3), RGB: the frame at `index`, or the last one if the clip is shorter or no index is given.
+    """The frame at `index` as uint8 (H, W, 3), RGB; the last frame if the clip is shorter or no index is given.
 
     Raises `JobError` if the clip cannot be decoded.
     """
     try:
-        with path.open("rb") as file, av.open(file, format="mp4", metadata_errors="replace") as container:
+        with path.open("rb") as file, av.open(file, "r", format="mp4", metadata_errors="replace") as container:
             container.streams.video[0].thread_type = "AUTO"
             found = None
             for number, frame in enumerate(container.decode(video=0)):
@@ -27,13 +36,32 @@ def read_frame(path: Path, index: int | None = None) -> np.ndarray:
             if found is None:
                 raise ValueError("no frame")
             return to_rgb(found)
-    # Without a stream it is an IndexError, without a frame a ValueError.
+    # A missing stream raises IndexError, a stream without frames ValueError.
     except (av.FFmpegError, OSError, IndexError, ValueError) as error:
         raise JobError(f"{path.name} cannot be decoded; the file is broken. Make the clip again.") from error
 
 
-def encode(pixels: np.ndarray, kind: str) -> bytes:
-    """A picture file, `PNG` or `JPEG`."""
+def to_rgb(frame: av.VideoFrame, converter: VideoReformatter | None = None) -> np.ndarray:
+    """A decoded frame of a clip as uint8 (H, W, 3), RGB: the inverse of the conversion in `mp4_encoder`."""
+    converted = (converter or VideoReformatter()).reformat(
+        frame,
+        format="rgb24",
+        src_colorspace=Colorspace.ITU709,
+        src_color_range=ColorRange.MPEG,
+        interpolation=SCALER | Interpolation.FULL_CHR_H_INT,
+    )
+    return converted.to_ndarray()
+
+
+def encode_png(pixels: np.ndarray) -> bytes:
+    """A lossless picture file."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, kind, **({"quality": 85} if kind == "JPEG" else {}))
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def encode_poster(pixels: np.ndarray) -> bytes:
+    """The JPEG that is shown for a clip; see `POSTER_FRAME`."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=85)
     return buffer.getvalue()

@@ -1,7 +1,7 @@
 """The boxes of an mp4 (ISO/IEC 14496-12), read without a demuxer.
 
-A box says its size before it is read, so a hostile file costs nothing; opening one with a demuxer would decode its
-cover picture (measured: 0.8 s for 49 megapixels).
+The size of a box is known before its content is read, so a hostile file costs nothing; opening it with a demuxer would
+decode its cover picture (measured: 0.8 s for 49 megapixels).
 """
 
 import os
@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 _MAX_BOXES = 10_000
-"""Per level; real files have about ten."""
+"""Limit for each level; real files have about ten."""
 
 
 @dataclass(frozen=True)
 class Box:
-    """A box by its four letters, and where its content begins and ends in the file."""
+    """A box: its four-letter type, and where its content begins and ends in the file."""
 
     kind: bytes
     start: int
     end: int
-    """Beyond the end of the file or of the box around it if something was cut off."""
+    """Beyond the end of the file, or of the enclosing box, if the file is truncated."""
 
     @property
     def size(self) -> int:
@@ -33,19 +33,19 @@ def file_box(file: BinaryIO) -> Box:
     return Box(b"", 0, file.seek(0, os.SEEK_END))
 
 
-def boxes(file: BinaryIO, around: Box, skip: int = 0) -> Iterator[Box]:
-    """The boxes in another one, behind `skip` bytes of its own; ends where something is no box."""
-    start = around.start + skip
+def boxes(file: BinaryIO, parent: Box, skip: int = 0) -> Iterator[Box]:
+    """The boxes inside `parent`, after `skip` bytes of its own fields; stops at the first invalid box."""
+    start = parent.start + skip
     for _ in range(_MAX_BOXES):
         header = read(file, start, 8)
-        if len(header) < 8 or start + 8 > around.end:
+        if len(header) < 8 or start + 8 > parent.end:
             return
         size, kind = struct.unpack(">I4s", header)
         content = start + 8
         if size == 1:
             size, content = int.from_bytes(read(file, content, 8), "big"), content + 8
         elif size == 0:
-            size = around.end - start
+            size = parent.end - start
         if start + size < content:
             return
         yield Box(kind, content, start + size)
@@ -53,10 +53,10 @@ def boxes(file: BinaryIO, around: Box, skip: int = 0) -> Iterator[Box]:
 
 
 def find(file: BinaryIO, path: Sequence[bytes]) -> Box | None:
-    """The first whole box of each kind, one in the other, from the top of the file; None if one is missing."""
+    """Follow a path of nested box types from the top of the file; None if one is missing or truncated."""
     found = file_box(file)
     for kind in path:
-        # A box of metadata begins with its version and flags.
+        # The metadata box begins with its version and flags.
         skip = 4 if found.kind == b"meta" else 0
         inside = next((box for box in boxes(file, found, skip) if box.kind == kind), None)
         if inside is None or inside.end > found.end:
@@ -66,6 +66,6 @@ def find(file: BinaryIO, path: Sequence[bytes]) -> Box | None:
 
 
 def read(file: BinaryIO, start: int, size: int) -> bytes:
-    """Up to `size` bytes from `start` on."""
+    """Up to `size` bytes starting at `start`."""
     file.seek(start)
     return file.read(size)

@@ -1,7 +1,7 @@
-"""Small files that people may edit or lose: read within bounds, written so that a power cut leaves the old or the new.
+"""Small files that people may edit: read up to a size limit, written so that a power cut leaves the old or new file.
 
-YAML is read with every plain value as text: `16:9` is no number of seconds and `no` is no truth value; whoever reads a
-setting knows its type. Anchors and aliases are refused, so that a small file cannot stand for a large one.
+Every scalar in YAML is read as text: `16:9` is not a number of seconds and `no` is not a boolean; the code that reads a
+setting knows its type. Anchors and aliases are rejected, so that a small file cannot expand to a large one.
 """
 
 import errno
@@ -20,27 +20,27 @@ from ovi_studio.core.errors import JobError
 MAX_FILE_SIZE = 2**18
 """Bytes of a YAML file."""
 _MAX_SLUG_LENGTH = 40
-_WINDOWS_DEVICES = re.compile(r"con|prn|aux|nul|(com|lpt)\d")
+_WINDOWS_DEVICES = re.compile(r"con|prn|aux|nul|(com|lpt)\d", re.IGNORECASE)
 
 
 class _Loader(yaml.BaseLoader):
-    """Every scalar is text; no aliases, no repeated keys."""
+    """Reads every scalar as text; rejects aliases and repeated keys."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event = self.peek_event()
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise yaml.YAMLError(f"line {event.start_mark.line + 1}: anchors and aliases are not used here")
+            raise yaml.YAMLError(f"line {event.start_mark.line + 1}: anchors and aliases are not supported")
         return super().compose_node(parent, index)
 
-    def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict[Hashable, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         found = super().construct_mapping(node, deep)
         if len(found) != len(node.value):
-            raise yaml.YAMLError(f"line {node.start_mark.line + 1}: a name stands there twice")
+            raise yaml.YAMLError(f"line {node.start_mark.line + 1}: a key is repeated")
         return found
 
 
 def read_yaml(path: Path) -> Any:
-    """Dicts, lists and texts; raises `JobError` that names the file."""
+    """The content as dicts, lists and strings; raises `JobError` that names the file."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_FILE_SIZE + 1)
@@ -48,14 +48,14 @@ def read_yaml(path: Path) -> Any:
             raise JobError(f"{path.name} is larger than {MAX_FILE_SIZE // 1024} kB; split it.")
         return yaml.load(data.decode("utf-8-sig"), _Loader)
     except OSError as error:
-        raise JobError(f"{path.name} cannot be read ({error.strerror}); check the file and its rights.") from error
+        raise JobError(f"{path.name} cannot be read ({error.strerror}); check the file and its permissions.") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise JobError(f"{path.name} is no YAML ({reason}); correct it.") from error
+        raise JobError(f"{path.name} is not valid YAML ({reason}); correct it.") from error
 
 
 def write_yaml(path: Path, value: Any) -> None:
-    """Replace a YAML file; raises `JobError`, also if it would be too large to be read again."""
+    """Replace a YAML file; raises `JobError`, also if it would be too large to be read back."""
     data = yaml.safe_dump(value, allow_unicode=True, sort_keys=False, width=110).encode()
     if len(data) > MAX_FILE_SIZE:
         raise JobError(f"{path.name} would be larger than {MAX_FILE_SIZE // 1024} kB; delete something from it first.")
@@ -69,17 +69,17 @@ def folder_errors(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            sentence = f"There is no space left in {folder}; free some."
+            sentence = f"There is no space left in {folder}; free up some space."
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            sentence = f"The folder {folder} cannot be written; change its rights or choose other folders."
+            sentence = f"The folder {folder} is not writable; change its permissions or choose another folder."
         else:
             sentence = f"The folder {folder} cannot be used ({error.strerror}); check the disk or choose another one."
         raise JobError(sentence) from error
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replace a file by way of `<name>.part`, on the disk when this returns; raises `JobError`."""
-    part = path.with_name(path.name + ".part")
+    """Replace a file by way of its part file; it is on the disk when this returns. Raises `JobError`."""
+    part = part_path(path)
     with folder_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -92,8 +92,18 @@ def write_atomically(path: Path, data: bytes) -> None:
             part.unlink(missing_ok=True)
 
 
+def part_path(path: Path) -> Path:
+    """The name under which a file is written until it is complete."""
+    return path.with_name(path.name + ".part")
+
+
+def is_windows_device(stem: str) -> bool:
+    """Whether Windows reserves this name for a device, such as `con` or `lpt1`."""
+    return _WINDOWS_DEVICES.fullmatch(stem) is not None
+
+
 def slug(title: str) -> str:
-    """A safe file name of small Latin letters, digits and hyphens; empty if the title has none of them."""
+    """A safe file name of lower-case ASCII letters, digits and hyphens; empty if the title contains none of them."""
     plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().lower()
     found = re.sub(r"[^a-z0-9]+", "-", plain)[:_MAX_SLUG_LENGTH].strip("-")
-    return f"{found}-own" if _WINDOWS_DEVICES.fullmatch(found) else found
+    return f"{found}-own" if is_windows_device(found) else found

@@ -12,15 +12,16 @@ notice says so; the clips that were finished are files and stay.
 import itertools
 import json
 import sqlite3
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ovi_studio.core.errors import JobError
 from ovi_studio.media.small_files import folder_errors
+from ovi_studio.queue.connections import ConnectionPool
 from ovi_studio.queue.locks import Lock
 from ovi_studio.queue.model import Notice
 from ovi_studio.queue.paths import StudioPaths
@@ -43,13 +44,11 @@ _ADVICE = {
 
 
 class Database:
-    """One database, for any number of threads; each has its own connection. Every method may raise `JobError`."""
+    """One database, for any number of threads. Every method may raise `JobError`."""
 
     def __init__(self, paths: StudioPaths) -> None:
         self.paths = paths
-        self._local = threading.local()
-        self._connections: list[sqlite3.Connection] = []
-        self._guard = threading.Lock()
+        self._pool = ConnectionPool(partial(_connect, paths.database))
         paths.prepare()
         # One process at a time looks at the file and may replace it.
         with folder_errors(paths.state):
@@ -58,7 +57,10 @@ class Database:
             raise JobError(f"Another program keeps {paths.state} locked; end it, then try again.")
         with lock, self._advice():
             aside = _set_aside(paths.database) if _is_damaged(paths.database) else None
-            migrate(self._connection())
+            if not paths.database.exists():
+                _begin(paths.database)
+            with self._pool.lend() as connection:
+                migrate(connection)
             self._identity = _identity(paths.database)
         if aside is not None:
             self.add_notice(
@@ -69,14 +71,13 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
         """A connection for one `SELECT`."""
-        with self._advice():
-            yield self._connection()
+        with self._advice(), self._pool.lend() as connection:
+            yield connection
 
     @contextmanager
     def write(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
         """A transaction that nobody can come between; counts as one change. Undone if the block raises."""
-        with self._advice():
-            connection = self._connection()
+        with self._advice(), self._pool.lend() as connection:
             if not durable:
                 connection.execute("PRAGMA synchronous = NORMAL")
             try:
@@ -126,24 +127,8 @@ class Database:
             connection.execute("DELETE FROM notices WHERE id = ?", (notice,))
 
     def close(self) -> None:
-        """Close the connections of all threads; the next call opens a new one."""
-        with self._guard:
-            connections, self._connections = self._connections, []
-            self._local = threading.local()
-        for connection in connections:
-            connection.close()
-
-    def _connection(self) -> sqlite3.Connection:
-        connection = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = _connect(self.paths.database)
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("PRAGMA foreign_keys = ON")
-            self._local.connection = connection
-            with self._guard:
-                self._connections.append(connection)
-        return connection
+        """Close the connections; the next call opens a new one."""
+        self._pool.close()
 
     @contextmanager
     def _advice(self) -> Iterator[None]:
@@ -157,10 +142,25 @@ class Database:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    # Threads keep to their own connection; only `close` touches those of others.
+    # One thread at a time uses a connection, but not always the same one.
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     connection.row_factory = sqlite3.Row
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
     return connection
+
+
+def _begin(path: Path) -> None:
+    """Make a new file, which appears under its name when it has its tables: one without is damaged."""
+    part = path.with_name(f"{path.name}.part")
+    for companion in _COMPANIONS:
+        part.with_name(part.name + companion).unlink(missing_ok=True)
+        # What lay beside a file that is gone would be taken for a part of the new one.
+        path.with_name(path.name + companion).unlink(missing_ok=True)
+    with closing(_connect(part)) as connection:
+        migrate(connection)
+    part.replace(path)
 
 
 def _code(error: sqlite3.Error) -> int:
@@ -171,6 +171,8 @@ def _code(error: sqlite3.Error) -> int:
 def _is_damaged(path: Path) -> bool:
     if not path.exists():
         return False
+    if path.stat().st_size == 0:
+        return True
     try:
         # Read only, so that what belongs to the file is left as it was for whoever wants to rescue it.
         address = f"{path.absolute().as_uri()}?mode=ro"

@@ -11,7 +11,7 @@ from ovi_studio.queue.database import Database
 
 
 @dataclass(frozen=True)
-class Pace:
+class StepTimes:
     """Seconds of the phases of the last clip of one kind."""
 
     text: float
@@ -32,12 +32,12 @@ class QueueEstimate:
     unmeasured: int
 
 
-def remember_pace(database: Database, spec: ClipSpec, pace: Pace) -> None:
+def remember_pace(database: Database, spec: ClipSpec, pace: StepTimes) -> None:
     """Keep what a clip took."""
     database.put_setting(_key(spec.variant, spec.guided), asdict(pace))
 
 
-def recall_pace(database: Database, spec: ClipSpec) -> Pace | None:
+def recall_pace(database: Database, spec: ClipSpec) -> StepTimes | None:
     """What the last clip of this kind took."""
     return _recall(database, spec.variant, spec.guided)
 
@@ -65,9 +65,9 @@ def estimate_queue(database: Database) -> QueueEstimate:
     return QueueEstimate(seconds, unmeasured)
 
 
-def _recall(database: Database, variant: str, guided: bool) -> Pace | None:
+def _recall(database: Database, variant: str, guided: bool) -> StepTimes | None:
     values = database.setting(_key(variant, guided))
-    return None if values is None else Pace(**values)
+    return None if values is None else StepTimes(**values)
 
 
 def _key(variant: str, guided: bool) -> str:

@@ -1,13 +1,12 @@
 """The files of a job: its clip, found again by the job's id, and its first frame, kept under its content's hash."""
 
 import contextlib
-import os
 from pathlib import Path
 
 from ovi_studio.core.errors import JobError
 from ovi_studio.media.clip_files import read_record
 from ovi_studio.media.pictures import read_picture
-from ovi_studio.media.small_files import folder_errors
+from ovi_studio.media.small_files import folder_errors, part_path, write_atomically
 from ovi_studio.queue.paths import StudioPaths
 
 _PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -54,14 +53,9 @@ def preview_path(paths: StudioPaths, job_id: str) -> Path:
 def remove_preview(paths: StudioPaths, job_id: str) -> None:
     """Remove the live preview of a job that does not run any more."""
     path = preview_path(paths, job_id)
-    for leftover in (path, part(path)):
+    for leftover in (path, part_path(path)):
         with contextlib.suppress(OSError):
             leftover.unlink(missing_ok=True)
-
-
-def part(path: Path) -> Path:
-    """Under which name a file is written until it is whole."""
-    return path.with_name(path.name + ".part")
 
 
 def keep_picture(source: Path, folder: Path) -> Path:
@@ -76,11 +70,7 @@ def keep_picture(source: Path, folder: Path) -> Path:
     path = folder / (picture.sha256 + (suffix if suffix in _PICTURE_SUFFIXES else ".img"))
     with folder_errors(folder):
         if not path.is_file() or path.stat().st_size != len(picture.data):
-            with part(path).open("wb") as file:
-                file.write(picture.data)
-                file.flush()
-                os.fsync(file.fileno())
-            part(path).replace(path)
+            write_atomically(path, picture.data)
     return path
 
 

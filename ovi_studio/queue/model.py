@@ -8,7 +8,7 @@ from pathlib import Path
 from ovi_studio.core.spec import ClipSpec
 
 
-class State(StrEnum):
+class JobState(StrEnum):
     """Where a job is on its way."""
 
     QUEUED = "queued"
@@ -18,10 +18,10 @@ class State(StrEnum):
     CANCELLED = "cancelled"
 
 
-ENDED = (State.DONE, State.FAILED, State.CANCELLED)
+ENDED = (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
 
 
-class Phase(StrEnum):
+class ClipPhase(StrEnum):
     """What an engine is doing for a running job."""
 
     LOADING = "loading"
@@ -51,10 +51,10 @@ class EngineState(StrEnum):
 
 
 @dataclass(frozen=True)
-class Progress:
+class JobProgress:
     """How far a running job is."""
 
-    phase: Phase
+    phase: ClipPhase
     step: int = 0
     """Steps that are done."""
     total: int = 0
@@ -77,7 +77,7 @@ class Job:
     """Counts up from 1; what people call the job."""
     batch: int
     batch_name: str
-    state: State
+    state: JobState
     priority: int
     """Higher ones run first."""
     position: float
@@ -87,7 +87,7 @@ class Job:
     """How often an engine has begun it since it was queued by a person."""
     cancelling: bool
     """Running, and to be cancelled at the next step."""
-    progress: Progress | None
+    progress: JobProgress | None
     """Only while it runs."""
     error: str | None
     note: str | None
@@ -107,13 +107,13 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Batch:
+class JobBatch:
     """Jobs that were added together."""
 
     id: int
     name: str
     created: float
-    counts: Mapping[State, int]
+    counts: Mapping[JobState, int]
     """Every state, also those with no job."""
 
     @property
@@ -123,7 +123,7 @@ class Batch:
     @property
     def ended(self) -> bool:
         """Whether nothing of it waits or runs any more."""
-        return not self.counts[State.QUEUED] and not self.counts[State.RUNNING]
+        return not self.counts[JobState.QUEUED] and not self.counts[JobState.RUNNING]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Literal
 
 from ovi_studio.core.errors import JobError
-from ovi_studio.queue.model import State
+from ovi_studio.queue.model import JobState
 
 Side = Literal["before", "after"]
 
@@ -48,10 +48,9 @@ def last_position(connection: sqlite3.Connection) -> float:
 
 def spaced(low: float | None, high: float | None, count: int) -> list[float] | None:
     """`count` numbers in order between two bounds, of which either may be open; None if there is no room."""
-    if low is None and high is None:
-        return [float(index) for index in range(count)]
     if low is None:
-        return [high - count + index for index in range(count)]
+        first = 0.0 if high is None else high - count
+        return [first + index for index in range(count)]
     if high is None:
         return [low + 1 + index for index in range(count)]
     step = (high - low) / (count + 1)
@@ -71,8 +70,8 @@ def _free_positions(
         (at["priority"], at["position"], at["number"], json.dumps(list(moving))),
     ).fetchone()
     beyond = None if neighbour is None else neighbour["position"]
-    bounds = (beyond, at["position"]) if side == "before" else (at["position"], beyond)
-    return spaced(*bounds, len(moving))
+    low, high = (beyond, at["position"]) if side == "before" else (at["position"], beyond)
+    return spaced(low, high, len(moving))
 
 
 def _renumber(connection: sqlite3.Connection) -> None:
@@ -86,7 +85,7 @@ def _renumber(connection: sqlite3.Connection) -> None:
 def _require_queued(connection: sqlite3.Connection, ids: Sequence[str]) -> None:
     queued = connection.execute(
         "SELECT COUNT(*) FROM jobs WHERE state = ? AND id IN (SELECT value FROM json_each(?))",
-        (State.QUEUED, json.dumps(list(ids))),
+        (JobState.QUEUED, json.dumps(list(ids))),
     ).fetchone()[0]
     if queued != len(ids):
         raise JobError("Only jobs that wait can be moved; one of these runs, has ended or was deleted meanwhile.")

@@ -18,7 +18,7 @@ from ovi_studio.media.small_files import folder_errors
 from ovi_studio.queue.database import Database
 from ovi_studio.queue.files import find_clip, remove_leftovers
 from ovi_studio.queue.locks import Lock
-from ovi_studio.queue.model import State
+from ovi_studio.queue.model import JobState
 from ovi_studio.queue.rows import NO_PROGRESS
 from ovi_studio.queue.work import FOUND_DEAD
 
@@ -99,13 +99,13 @@ def _outcome(database: Database, job: sqlite3.Row, blameless: bool) -> dict[str,
     clip = find_clip(database.paths, job["number"], job["id"])
     remove_leftovers(database.paths, job["number"], job["id"])
     attempt = job["attempt"] - blameless
-    state, error = State.QUEUED, None
+    state, error = JobState.QUEUED, None
     if clip is not None:
-        state = State.DONE
+        state = JobState.DONE
     elif job["cancel"]:
-        state = State.CANCELLED
+        state = JobState.CANCELLED
     elif attempt >= MAX_ATTEMPTS:
-        state, error = State.FAILED, STOPPED_TWICE
+        state, error = JobState.FAILED, STOPPED_TWICE
     return {
         "number": job["number"],
         "state": state,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ovi_studio.core.spec import ClipSpec
-from ovi_studio.queue.model import EngineInfo, EngineState, Job, Phase, Progress, State
+from ovi_studio.queue.model import ClipPhase, EngineInfo, EngineState, Job, JobProgress, JobState
 from ovi_studio.queue.paths import StudioPaths
 
 JOBS = "SELECT jobs.*, batches.name AS batch_name FROM jobs JOIN batches ON batches.id = jobs.batch"
@@ -48,12 +48,12 @@ def job_of(row: sqlite3.Row, paths: StudioPaths) -> Job:
         number=row["number"],
         batch=row["batch"],
         batch_name=row["batch_name"],
-        state=State(row["state"]),
+        state=JobState(row["state"]),
         priority=row["priority"],
         position=row["position"],
         spec=spec_of(row, paths),
         attempt=row["attempt"],
-        cancelling=bool(row["cancel"]) and row["state"] == State.RUNNING,
+        cancelling=bool(row["cancel"]) and row["state"] == JobState.RUNNING,
         progress=_progress_of(row, paths),
         error=row["error"],
         note=row["note"],
@@ -78,11 +78,11 @@ def engine_of(row: sqlite3.Row) -> EngineInfo:
     )
 
 
-def _progress_of(row: sqlite3.Row, paths: StudioPaths) -> Progress | None:
+def _progress_of(row: sqlite3.Row, paths: StudioPaths) -> JobProgress | None:
     if row["phase"] is None:
         return None
-    return Progress(
-        phase=Phase(row["phase"]),
+    return JobProgress(
+        phase=ClipPhase(row["phase"]),
         step=row["step"],
         total=row["total"],
         seconds_per_step=row["seconds_per_step"],

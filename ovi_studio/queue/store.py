@@ -21,7 +21,7 @@ from ovi_studio.media.small_files import folder_errors
 from ovi_studio.queue.database import Database
 from ovi_studio.queue.files import keep_picture
 from ovi_studio.queue.locks import Lock
-from ovi_studio.queue.model import ENDED, Batch, EngineInfo, Job, State
+from ovi_studio.queue.model import ENDED, EngineInfo, Job, JobBatch, JobState
 from ovi_studio.queue.order import Side, first_waiting, last_position, place
 from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.queue.rows import JOBS, NO_PROGRESS, engine_of, job_of, spec_columns
@@ -127,11 +127,15 @@ class Store:
 
         Raises `JobError` if one of them does not wait.
         """
-        if (before is None) == (after is None):
+        side: Side
+        if before is not None and after is None:
+            anchor, side = before, "before"
+        elif after is not None and before is None:
+            anchor, side = after, "after"
+        else:
             raise ValueError("give either before or after")
-        anchor: tuple[str, Side] = (after, "after") if before is None else (before, "before")
         with self.database.write() as connection:
-            place(connection, ids, *anchor)
+            place(connection, ids, anchor, side)
 
     def move_to_front(self, ids: Sequence[str]) -> None:
         """Let waiting jobs run next, in the order given, with the priority of the one that was first."""
@@ -148,7 +152,7 @@ class Store:
         """Forget jobs that do not run; their clips stay in the library."""
         return self._forget(f"state <> 'running' AND {_AMONG}", _ids(ids))
 
-    def clear_finished(self, states: Collection[State] = ENDED) -> int:
+    def clear_finished(self, states: Collection[JobState] = ENDED) -> int:
         """Forget all jobs that have ended so; their clips stay in the library."""
         wanted = [state for state in states if state in ENDED]
         return self._forget("state IN (SELECT value FROM json_each(:states))", {"states": json.dumps(wanted)})
@@ -166,7 +170,7 @@ class Store:
     def jobs(
         self,
         *,
-        states: Collection[State] | None = None,
+        states: Collection[JobState] | None = None,
         batch: int | None = None,
         text: str = "",
         offset: int = 0,
@@ -184,29 +188,29 @@ class Store:
             ).fetchall()
         return [job_of(row, self.paths) for row in rows]
 
-    def ids(self, *, states: Collection[State] | None = None, batch: int | None = None, text: str = "") -> list[str]:
+    def ids(self, *, states: Collection[JobState] | None = None, batch: int | None = None, text: str = "") -> list[str]:
         """The ids of all jobs that `jobs` would list: to cancel, retry or delete many."""
         where, values = _filter(states, batch, text)
         query = f"SELECT jobs.id FROM jobs JOIN batches ON batches.id = jobs.batch WHERE {where} ORDER BY {SHOWN_ORDER}"
         with self.database.read() as connection:
             return [row["id"] for row in connection.execute(query, values)]
 
-    def count(self, *, states: Collection[State] | None = None, batch: int | None = None, text: str = "") -> int:
+    def count(self, *, states: Collection[JobState] | None = None, batch: int | None = None, text: str = "") -> int:
         """How many jobs `jobs` would list without a limit."""
         where, values = _filter(states, batch, text)
         query = f"SELECT COUNT(*) FROM jobs JOIN batches ON batches.id = jobs.batch WHERE {where}"
         with self.database.read() as connection:
             return connection.execute(query, values).fetchone()[0]
 
-    def counts(self, batch: int | None = None) -> Mapping[State, int]:
+    def counts(self, batch: int | None = None) -> Mapping[JobState, int]:
         """How many jobs are in each state."""
         only = "" if batch is None else "WHERE batch = :batch"
         query = f"SELECT state, COUNT(*) FROM jobs {only} GROUP BY state"
         with self.database.read() as connection:
             found = dict(connection.execute(query, {"batch": batch}).fetchall())
-        return {state: found.get(state, 0) for state in State}
+        return {state: found.get(state, 0) for state in JobState}
 
-    def batches(self, *, offset: int = 0, limit: int = 50) -> list[Batch]:
+    def batches(self, *, offset: int = 0, limit: int = 50) -> list[JobBatch]:
         """The batches that have jobs, the latest first."""
         with self.database.read() as connection:
             rows = connection.execute(
@@ -216,11 +220,11 @@ class Store:
                 "GROUP BY batch, state ORDER BY batch DESC",
                 (limit, offset),
             ).fetchall()
-        counts: dict[int, dict[State, int]] = {}
+        counts: dict[int, dict[JobState, int]] = {}
         for row in rows:
-            counts.setdefault(row["batch"], dict.fromkeys(State, 0))[State(row["state"])] = row["jobs"]
+            counts.setdefault(row["batch"], dict.fromkeys(JobState, 0))[JobState(row["state"])] = row["jobs"]
         names = {row["batch"]: (row["name"], row["created"]) for row in rows}
-        return [Batch(number, *names[number], counts=found) for number, found in counts.items()]
+        return [JobBatch(number, *names[number], counts=found) for number, found in counts.items()]
 
     def change_counter(self) -> int:
         """Grows with every change, progress included."""
@@ -274,7 +278,8 @@ class Store:
         if lock is None:
             raise JobError(f"Another program keeps {self.paths.pictures} locked; try again.")
         with lock:
-            kept = {path: keep_picture(path, self.paths.pictures) for path in {spec.image for spec in specs} - {None}}
+            images = {spec.image for spec in specs if spec.image is not None}
+            kept = {path: keep_picture(path, self.paths.pictures) for path in images}
             yield [spec if spec.image is None else replace(spec, image=kept[spec.image]) for spec in specs]
 
     def _sweep_pictures(self) -> None:
@@ -309,7 +314,7 @@ def _ids(ids: Collection[str]) -> dict[str, Any]:
     return {"ids": json.dumps(list(ids))}
 
 
-def _filter(states: Collection[State] | None, batch: int | None, text: str) -> tuple[str, dict[str, Any]]:
+def _filter(states: Collection[JobState] | None, batch: int | None, text: str) -> tuple[str, dict[str, Any]]:
     """A condition over `JOBS` and its values."""
     terms: list[str] = ["TRUE"]
     values: dict[str, Any] = {}

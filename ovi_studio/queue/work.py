@@ -14,7 +14,7 @@ from ovi_studio.media.small_files import folder_errors
 from ovi_studio.queue.database import Database
 from ovi_studio.queue.files import remove_preview
 from ovi_studio.queue.locks import Lock
-from ovi_studio.queue.model import EngineState, Job, Progress, State, Verdict
+from ovi_studio.queue.model import EngineState, Job, JobProgress, JobState, Verdict
 from ovi_studio.queue.rows import JOBS, NO_PROGRESS, job_of
 
 ENDED_IN_ORDER = 1
@@ -102,7 +102,7 @@ class EngineSession:
                 ).fetchone()[0]
             )
 
-    def report(self, job: Job, progress: Progress) -> Verdict:
+    def report(self, job: Job, progress: JobProgress) -> Verdict:
         """Write how far a job is and read, in the same statement, whether to go on."""
         with self.database.write(durable=False) as connection:
             rows = connection.execute(
@@ -130,15 +130,15 @@ class EngineSession:
 
     def finish(self, job: Job, clip: Path, seconds: float) -> bool:
         """The clip is in the library. This and the next three return whether the job was still this engine's."""
-        return self._end(job, State.DONE, clip=clip.name, seconds=seconds)
+        return self._end(job, JobState.DONE, clip=clip.name, seconds=seconds)
 
     def fail(self, job: Job, reason: str) -> bool:
         """There is no clip, for a reason that people should read."""
-        return self._end(job, State.FAILED, error=reason)
+        return self._end(job, JobState.FAILED, error=reason)
 
     def cancelled(self, job: Job) -> bool:
         """There is no clip, as was asked for."""
-        return self._end(job, State.CANCELLED)
+        return self._end(job, JobState.CANCELLED)
 
     def release(self, job: Job, note: str | None = None) -> bool:
         """Give a job back that is not to blame for it; the attempt does not count.
@@ -156,7 +156,7 @@ class EngineSession:
             ).rowcount
         return bool(changed)
 
-    def _end(self, job: Job, state: State, **columns: Any) -> bool:
+    def _end(self, job: Job, state: JobState, **columns: Any) -> bool:
         # Before the transition: who is killed after it leaves nothing.
         remove_preview(self.database.paths, job.id)
         values = {"clip": None, "error": None, "seconds": None} | columns

@@ -16,10 +16,10 @@ from ovi_studio.core.clip import Clip
 from ovi_studio.core.errors import JobError, Stopped, is_out_of_memory
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.variants import find_variant
-from ovi_studio.distributed.ranks import ALONE, Group, Ranks
+from ovi_studio.distributed.ranks import ALONE, RankGroup, Ranks
 from ovi_studio.media.clip_files import check_writable, write_clip
 from ovi_studio.media.pictures import read_picture
-from ovi_studio.queue.model import Phase
+from ovi_studio.queue.model import ClipPhase
 from ovi_studio.runtime.lockstep import dismiss, run_follower, run_leader
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.progress import ProgressSink, StepSink
@@ -192,13 +192,13 @@ class ClipRunner:
 
         It is called in another thread, while this one waits for that rank.
         """
-        if isinstance(self._ranks, Group):
+        if isinstance(self._ranks, RankGroup):
             ranks = self._ranks
-            ranks.watchdog.on_peer_loss = lambda: call(ranks.lacked_memory())
+            ranks.watchdog.on_peer_loss = lambda: call(ranks.ran_out_of_memory())
 
     def close(self) -> None:
         """Let the other ranks go."""
-        if isinstance(self._ranks, Group) and self.in_step:
+        if isinstance(self._ranks, RankGroup) and self.in_step:
             dismiss(self._ranks)
 
     def _check(self, spec: ClipSpec) -> None:
@@ -225,7 +225,7 @@ class ClipRunner:
         """On this rank."""
         self._asked = spec.variant
         models = self._models_of(spec.variant, progress)
-        progress.phase(Phase.TEXT)
+        progress.phase(ClipPhase.TEXT)
 
         def on_step(step: "Step") -> None:
             progress.step(step.index, step.total, step.latents.video)
@@ -234,7 +234,7 @@ class ClipRunner:
 
     def _models_of(self, variant: str, progress: ProgressSink) -> LoadedModels:
         if self._models is None or self.variant != variant:
-            progress.phase(Phase.LOADING)
+            progress.phase(ClipPhase.LOADING)
             self._drop()  # two variants do not fit into memory together
             self._models = self._source.load(variant, self.options, self._ranks, self._lacked)
             self.variant = variant
@@ -250,7 +250,7 @@ def _find(name: str) -> Any:
     return getattr(importlib.import_module(module), attribute)
 
 
-def _several(ranks: Ranks) -> Group:
-    if not isinstance(ranks, Group):
+def _several(ranks: Ranks) -> RankGroup:
+    if not isinstance(ranks, RankGroup):
         raise TypeError("this process is not one of several ranks")
     return ranks

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from ovi_studio.queue.model import Phase
+from ovi_studio.queue.model import ClipPhase
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 class ProgressSink(Protocol):
     """Where a clip's progress goes; see `core.errors.Stopped` for what it raises to end a clip in order."""
 
-    def phase(self, phase: Phase) -> None:
+    def phase(self, phase: ClipPhase) -> None:
         """Something else than denoising begins."""
 
     def step(self, index: int, total: int, latents: "Tensor | None" = None) -> None:
@@ -32,7 +32,7 @@ class StepSink:
     def __init__(self, on_step: Callable[[int, int], None] | None = None) -> None:
         self._on_step = on_step
 
-    def phase(self, phase: Phase) -> None:
+    def phase(self, phase: ClipPhase) -> None:
         """See `ProgressSink`."""
 
     def step(self, index: int, total: int, latents: "Tensor | None" = None) -> None:

@@ -5,6 +5,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ovi_studio.core.signals import ending_signals
+
 
 @contextmanager
 def stop_requests() -> Iterator[threading.Event]:
@@ -13,7 +15,7 @@ def stop_requests() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():
         yield stopping
         return
-    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    previous = {number: signal.getsignal(number) for number in ending_signals()}
 
     def request(number: int, frame: object) -> None:
         stopping.set()

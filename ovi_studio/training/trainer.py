@@ -315,7 +315,9 @@ def _prepared_blocks(transformer: OviTransformer, settings: TrainSettings) -> It
     """Recompute the blocks in the backward pass or compile them, as the settings say; undone afterwards."""
     if settings.gradient_checkpointing:
         for block in transformer.fusion_blocks:
-            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+            block.forward = partial(  # type: ignore[method-assign]  # of this block alone
+                checkpoint, block.forward, use_reentrant=False
+            )
     if settings.compiled:
         transformer.compile_blocks()
     try:
@@ -323,7 +325,7 @@ def _prepared_blocks(transformer: OviTransformer, settings: TrainSettings) -> It
     finally:
         for block in transformer.fusion_blocks:
             block.__dict__.pop("forward", None)
-            block.__dict__.pop("advance", None)
+            block.__dict__.pop("forward_one", None)
 
 
 def _check_parameters(path: Path, parameters: Mapping[str, Tensor], stored: Mapping[str, Tensor]) -> None:

@@ -14,7 +14,7 @@ import gradio as gr
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.prompts import MAX_PROMPT_LENGTH
 from ovi_studio.core.requests import Request, SeedMode
-from ovi_studio.queue.model import ENDED, Job, State
+from ovi_studio.queue.model import ENDED, Job, JobState
 from ovi_studio.services.studio import Studio
 from ovi_studio.web.uploads import shown_copy, uploads_only
 
@@ -88,7 +88,7 @@ class ApiCalls:
     def list(self, state: str = "", offset: float = 0, limit: float = 200) -> list[dict[str, Any]]:
         """Jobs that run, then those that wait in their order, then the others, the latest first."""
         try:
-            states = [State(state)] if state else None
+            states = [JobState(state)] if state else None
         except ValueError as error:
             raise gr.Error(f"State {state[:20]!r} is not known.", print_exception=False) from error
         rows = min(max(0, int(limit or 0)), MAX_LISTED)

@@ -14,7 +14,7 @@ from ovi_studio.core.variants import Variant
 from ovi_studio.engine.supervisor import Condition, Supervision
 from ovi_studio.media.clip_files import read_record
 from ovi_studio.queue.estimates import QueueEstimate
-from ovi_studio.queue.model import Batch, EngineInfo, EngineState, Job, Notice, Phase, State
+from ovi_studio.queue.model import ClipPhase, EngineInfo, EngineState, Job, JobBatch, JobState, Notice
 from ovi_studio.web.media_routes import job_picture_address
 from ovi_studio.web.views import adapters_words, format_pace, format_seconds, notice_html, steps_words
 
@@ -22,11 +22,11 @@ WAVE = """
   <svg viewBox="0 0 50 32" aria-hidden="true"><path d="M4 14v4M11 9v14M18 4v24M25 11v10M32 7v18M39 12v8M46 15v2"/></svg>
 """
 STATE_NAMES = {
-    State.QUEUED: "Waiting",
-    State.RUNNING: "Running",
-    State.DONE: "Done",
-    State.FAILED: "Failed",
-    State.CANCELLED: "Cancelled",
+    JobState.QUEUED: "Waiting",
+    JobState.RUNNING: "Running",
+    JobState.DONE: "Done",
+    JobState.FAILED: "Failed",
+    JobState.CANCELLED: "Cancelled",
 }
 
 
@@ -34,23 +34,23 @@ def progress_words(job: Job) -> tuple[str, str, float | None]:
     """(what is going on, more about it, fraction that is done) of a running job."""
     progress = job.progress
     if job.cancelling:
-        late = progress is not None and progress.phase is Phase.WRITING
+        late = progress is not None and progress.phase is ClipPhase.WRITING
         return "Cancelling", "This cannot be interrupted; it ends soon" if late else "Ends in a moment", None
     if progress is None:
         return "Starting", "", None
     left = "" if progress.seconds_left is None else f"about {format_seconds(progress.seconds_left)} left"
     match progress.phase:
-        case Phase.LOADING:
+        case ClipPhase.LOADING:
             return "Loading the model", job.spec.variant, None
-        case Phase.TEXT:
+        case ClipPhase.TEXT:
             return "Reading the prompt", left, None
-        case Phase.DENOISING if progress.step:
+        case ClipPhase.DENOISING if progress.step:
             pace = format_pace(progress.seconds_per_step) if progress.seconds_per_step else ""
             more = " · ".join(filter(None, [pace, left]))
             return f"Step {progress.step} of {progress.total}", more, progress.step / max(1, progress.total)
-        case Phase.DENOISING:
+        case ClipPhase.DENOISING:
             return "First step", left, 0.0
-        case Phase.DECODING:
+        case ClipPhase.DECODING:
             return "Decoding picture and sound", left, progress.part
     return "Writing the clip", left, None
 
@@ -79,9 +79,9 @@ def stage_html(running: Job | None, ended: Job | None, waiting: int, paused: boo
             f'<div class="stage{tall}" role="status">{WAVE}<p class="line"><span class="state">{jobs}</span>'
             f'<span class="left">{more}</span></p></div>'
         )
-    if ended is not None and ended.state is State.FAILED:
+    if ended is not None and ended.state is JobState.FAILED:
         return notice_html(ended.error or "", f"Clip {ended.number} could not be made")
-    if ended is not None and ended.state is State.CANCELLED:
+    if ended is not None and ended.state is JobState.CANCELLED:
         return f'<div class="stage{tall and " tall idle"}" role="status">{WAVE}<p class="state">Cancelled</p></div>'
     if has_clip:
         return ""
@@ -208,15 +208,15 @@ def notices_html(notices: Sequence[Notice]) -> str:
     )
 
 
-def batch_news(batches: Sequence[Batch]) -> str:
+def batch_news(batches: Sequence[JobBatch]) -> str:
     """For the page's script, which tells people when a batch is done; shown to nobody."""
     news = [
         {
             "id": batch.id,
             "name": batch.name[:80],
             "ended": batch.ended,
-            "done": batch.counts[State.DONE],
-            "failed": batch.counts[State.FAILED],
+            "done": batch.counts[JobState.DONE],
+            "failed": batch.counts[JobState.FAILED],
         }
         for batch in batches
     ]

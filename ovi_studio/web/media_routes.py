@@ -25,9 +25,10 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from ovi_studio.core.errors import JobError
-from ovi_studio.queue.model import Job, State
+from ovi_studio.queue.model import Job, JobState
 from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.services.studio import Studio
+from ovi_studio.web.guard import is_logged_in
 from ovi_studio.web.live import pulse_of
 
 THUMBNAIL_SIDE = 192
@@ -66,18 +67,9 @@ def media_routes(studio: Studio) -> list[Route]:
     ]
 
 
-def is_logged_in(request: Request) -> bool:
-    """Whether the page is open to who asks, by the cookie that Gradio's login sets."""
-    app = request.app
-    if getattr(app, "auth", None) is None:
-        return True
-    names = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
-    return any(request.cookies.get(name) in app.tokens for name in names)
-
-
 def job_picture_address(job: Job) -> str | None:
     """Where a browser finds the picture of a job; changes with the picture. None if it has none."""
-    if job.state is State.DONE and job.clip is not None:
+    if job.state is JobState.DONE and job.clip is not None:
         return f"studio/job/{job.id}/picture.jpg?done"
     if job.progress is not None and job.progress.preview is not None:
         # Not every step has a new one; the same address lets the browser keep what it has.

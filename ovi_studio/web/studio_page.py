@@ -4,7 +4,7 @@ from typing import Any
 
 import gradio as gr
 
-from ovi_studio.queue.model import State
+from ovi_studio.queue.model import JobState
 from ovi_studio.services.studio import Studio
 from ovi_studio.web import job_views, views
 from ovi_studio.web.api import build_api
@@ -72,7 +72,7 @@ def _engine_line(studio: Studio) -> str:
     engines = store.engines()
     running = studio.current_job()
     left = running.progress.seconds_left if running and running.progress else None
-    waiting = store.counts()[State.QUEUED]
+    waiting = store.counts()[JobState.QUEUED]
     supervision = studio.supervisor.status()
     return job_views.engine_html(
         supervision, engines[0] if engines else None, waiting, studio.estimate_queue(), left, store.paused

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 from browser import HOSTILE, PHONE, fits_width, is_unharmed, needs_browser
+from clip_reading import read_frames
 from PIL import Image
 from tab_server import Tab, make_clip
 
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.library import LibraryClip, Query, TrashedClip
-from ovi_studio.media.clip_files import read_frames
 from ovi_studio.media.pictures import decode_picture
 from ovi_studio.services.studio import Studio
 from ovi_studio.web.tabs.library import views

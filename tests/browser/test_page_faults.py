@@ -94,7 +94,7 @@ def test_output_folder_that_becomes_read_only_pauses_the_queue_and_is_said_on_th
         wait_for(lambda: states(client) == ["done"], 120)
         mount(disk, "remount,ro")
         queue(client, "another")
-        page.wait_for_selector("#news .told >> text=cannot be written; change its rights or choose another one")
+        page.wait_for_selector("#news .told >> text=is not writable; change its permissions or choose another one")
         assert states(client) == ["queued", "done"]
         mount(disk, "remount,rw")
         show(page, "Queue")

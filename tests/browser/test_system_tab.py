@@ -15,11 +15,11 @@ from hub_server import HubServer
 from tab_server import Tab
 
 from ovi_studio.checkpoints import download
-from ovi_studio.checkpoints.background import Downloads, Phase
+from ovi_studio.checkpoints.background import DownloadPhase, Downloads
 from ovi_studio.checkpoints.layout import take_inventory
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.variants import published_variants
-from ovi_studio.services.doctor import Finding, Report, State
+from ovi_studio.services.doctor import CheckResult, CheckState, DoctorReport
 from ovi_studio.services.studio import Studio
 from ovi_studio.web.tabs.system import views
 from ovi_studio.web.tabs.system.tab import build_system
@@ -145,10 +145,10 @@ def test_a_second_download_and_an_unknown_model_are_refused(tmp_path: Path) -> N
     with pytest.raises(JobError, match="is being downloaded"):
         downloads.start("960x960_5s")
     hold.set()
-    _wait(downloads, Phase.FAILED)
+    _wait(downloads, DownloadPhase.FAILED)
     assert downloads.state().reason == "No network."
     downloads.start("960x960_5s")
-    _wait(downloads, Phase.FAILED)
+    _wait(downloads, DownloadPhase.FAILED)
 
 
 def test_an_unexpected_error_ends_a_download_with_a_sentence(tmp_path: Path) -> None:
@@ -157,22 +157,24 @@ def test_an_unexpected_error_ends_a_download_with_a_sentence(tmp_path: Path) -> 
 
     downloads = Downloads(tmp_path, find=find)
     downloads.start(NAME)
-    _wait(downloads, Phase.FAILED)
+    _wait(downloads, DownloadPhase.FAILED)
     assert "RuntimeError" in downloads.state().reason
 
 
 def test_a_command_can_be_copied_and_nothing_is_html() -> None:
     findings = (
-        Finding("Models", State.NOTE, HOSTILE, "`python -m ovi_studio download x` fetches what is missing"),
-        Finding("Attention", State.NOTE, "none", "build it from the folder `hopper`"),
+        CheckResult("Models", CheckState.NOTE, HOSTILE, "`python -m ovi_studio download x` fetches what is missing"),
+        CheckResult("Attention", CheckState.NOTE, "none", "build it from the folder `hopper`"),
     )
-    shown = views.report_html(Report(findings)) + views.log_html([HOSTILE]) + views.places_html({"x": Path(HOSTILE)})
+    shown = (
+        views.report_html(DoctorReport(findings)) + views.log_html([HOSTILE]) + views.places_html({"x": Path(HOSTILE)})
+    )
     assert "<script" not in shown
     assert "<code>python -m ovi_studio download x</code>" in shown
     assert "<code>hopper" not in shown
 
 
-def _wait(downloads: Downloads, phase: Phase) -> None:
+def _wait(downloads: Downloads, phase: DownloadPhase) -> None:
     deadline = time.monotonic() + 20
     while downloads.state().phase is not phase:
         assert time.monotonic() < deadline, downloads.state()

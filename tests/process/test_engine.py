@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +26,13 @@ from engine_helpers import (
 )
 from fake_models import STEP_SECONDS
 from PIL import Image
+from places import PYTHON_PATH
 
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.engine.command import engine_command
 from ovi_studio.media import clip_files
 from ovi_studio.queue.estimates import estimate_clip
-from ovi_studio.queue.model import EngineState, Phase, State
+from ovi_studio.queue.model import ClipPhase, EngineState, JobState
 from ovi_studio.queue.recovery import living_engines
 from ovi_studio.queue.store import Store
 from ovi_studio.runtime.options import RuntimeOptions
@@ -63,7 +65,11 @@ def test_bad_jobs_fail_with_advice_and_the_engine_lives(store):
     refused, memory, good = store.add([spec("refuse"), spec("memory"), spec()])
     with engine(store):
         wait_until_ended(store)
-        assert [store.get(job).state for job in (refused, memory, good)] == [State.FAILED, State.FAILED, State.DONE]
+        assert [store.get(job).state for job in (refused, memory, good)] == [
+            JobState.FAILED,
+            JobState.FAILED,
+            JobState.DONE,
+        ]
         assert len(living_engines(store.database)) == 1
     assert store.get(refused).error == "This cannot be done; try something else."
     assert "not enough memory" in store.get(memory).error
@@ -76,7 +82,7 @@ def test_defect_ends_the_engine_with_its_traceback_in_the_log(store):
     with engine(store) as child:
         assert child.wait(30) == 1
     assert "RuntimeError: a defect" in store.paths.log.read_text()
-    assert store.counts()[State.RUNNING] == 1
+    assert store.counts()[JobState.RUNNING] == 1
 
 
 def test_running_job_is_cancelled_within_a_step(store):
@@ -85,7 +91,7 @@ def test_running_job_is_cancelled_within_a_step(store):
         wait_for(lambda: running(store))
         store.cancel([job])
         asked = time.monotonic()
-        wait_for(lambda: store.get(job).state is State.CANCELLED)
+        wait_for(lambda: store.get(job).state is JobState.CANCELLED)
         assert time.monotonic() - asked < 10 * STEP_SECONDS
         wait_until_ended(store)
     assert_done_exactly_once(store, [after])
@@ -96,11 +102,11 @@ def test_running_job_is_cancelled_within_a_decoded_piece(store):
     with engine(store):
         wait_for(lambda: (progress := store.get(job).progress) and progress.part and progress.part > 0.003)
         progress = store.get(job).progress
-        assert (progress.phase, progress.step, progress.total) == (Phase.DECODING, 1000, 1000)
+        assert (progress.phase, progress.step, progress.total) == (ClipPhase.DECODING, 1000, 1000)
         assert progress.seconds_left > 500 * STEP_SECONDS
         store.cancel([job])
         asked = time.monotonic()
-        wait_for(lambda: store.get(job).state is State.CANCELLED)
+        wait_for(lambda: store.get(job).state is JobState.CANCELLED)
         assert time.monotonic() - asked < 10 * STEP_SECONDS
         wait_until_ended(store)
     assert_done_exactly_once(store, [after])
@@ -121,7 +127,7 @@ def test_progress_says_phase_steps_and_time_left(store):
         wait_for(lambda: running(store))
         wait_for(lambda: (job := store.jobs()[0]).progress is None or job.progress.step >= 5)
         progress = store.jobs()[0].progress
-        assert (progress.phase, progress.total) == (Phase.DENOISING, 40)
+        assert (progress.phase, progress.total) == (ClipPhase.DENOISING, 40)
         assert STEP_SECONDS <= progress.seconds_per_step < 6 * STEP_SECONDS
         left = progress.seconds_per_step * (40 - progress.step)
         assert progress.seconds_left == pytest.approx(left)
@@ -139,10 +145,10 @@ def test_pause_lets_the_running_job_end_and_begins_no_other(store):
     with engine(store):
         wait_for(lambda: running(store))
         store.pause()
-        wait_for(lambda: store.get(first).state is State.DONE)
+        wait_for(lambda: store.get(first).state is JobState.DONE)
         wait_for(lambda: store.engines()[0].state is EngineState.IDLE)
         time.sleep(0.5)
-        assert store.get(second).state is State.QUEUED
+        assert store.get(second).state is JobState.QUEUED
         store.resume()
         wait_until_ended(store)
     assert_done_exactly_once(store, [first, second])
@@ -158,7 +164,7 @@ def test_engine_that_is_asked_to_end_gives_its_job_back(store, how):
         else:
             child.send_signal(signal.SIGTERM)
         assert child.wait(10) == 0
-    assert (store.get(job).state, store.get(job).attempt) == (State.QUEUED, 0)
+    assert (store.get(job).state, store.get(job).attempt) == (JobState.QUEUED, 0)
     assert store.engines() == []
     assert list(store.paths.owners.iterdir()) == []
 
@@ -170,8 +176,8 @@ def test_output_folder_that_takes_no_clip_pauses_the_queue_and_fails_no_job(stor
         store.paths.outputs.write_text("not a folder")
         ids = store.add([spec(), spec()])
         wait_for(lambda: store.paused)
-        wait_for(lambda: not store.ids(states=[State.RUNNING]))
-        assert store.ids(states=[State.QUEUED]) == ids
+        wait_for(lambda: not store.ids(states=[JobState.RUNNING]))
+        assert store.ids(states=[JobState.QUEUED]) == ids
         assert "choose another one. Then resume the queue" in store.database.notices()[0].text
         store.paths.outputs.unlink()
         store.resume()
@@ -213,9 +219,9 @@ def test_tiny_model_makes_a_clip_with_previews_and_learns_from_it(store, tiny_bu
     child = subprocess.Popen(options, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 120
-        while store.ids(states=[State.QUEUED, State.RUNNING]):
+        while store.ids(states=[JobState.QUEUED, JobState.RUNNING]):
             assert time.monotonic() < deadline
-            for job in store.jobs(states=[State.RUNNING]):
+            for job in store.jobs(states=[JobState.RUNNING]):
                 if job.progress and job.progress.preview:
                     with contextlib.suppress(FileNotFoundError):
                         previews.add(job.progress.preview.read_bytes())
@@ -252,3 +258,37 @@ def test_preview_is_drawn_whatever_the_latents_are(store):
     previewer = Previewer(store.database)
     for value in (0.0, float("nan"), float("inf"), -1e38):
         assert previewer.sketch("some", torch.full((8, 5, 4, 4), value)).startswith(b"\xff\xd8")
+
+
+# A disk that fills while a clip is computed
+
+
+def test_a_disk_that_is_full_when_a_clip_is_written_gives_the_job_back_and_pauses_the_queue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=130m", "tmpfs", disk], check=False)
+    if mounted.returncode:
+        pytest.skip("a file system cannot be mounted here")
+    try:
+        with closing(Store.open(disk / "outputs", tmp_path / "state")) as store:
+            monkeypatch.setenv("PYTHONPATH", PYTHON_PATH)
+            (job,) = store.add([spec("wait", steps=40)])
+            with engine(store):
+                wait_for(lambda: running(store))
+                with (disk / "ballast").open("wb", buffering=0) as ballast, contextlib.suppress(OSError):
+                    while ballast.write(bytes(2**16)):
+                        pass
+                wait_for(lambda: store.paused and not store.ids(states=[JobState.RUNNING]))
+                found = store.get(job)
+                assert (found.state, found.attempt) == (JobState.QUEUED, 0)
+                (notice,) = store.database.notices()
+                assert "The queue was paused. Only 0 MB are free in the output folder" in notice.text
+                assert not [path for path in (disk / "outputs").iterdir() if path.suffix in (".mp4", ".part", ".jpg")]
+                (disk / "ballast").unlink()
+                store.resume()
+                wait_until_ended(store)
+            assert_done_exactly_once(store, [job])
+    finally:
+        subprocess.run(["umount", disk], check=True)

@@ -13,7 +13,7 @@ from places import ROOT
 
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.media import clip_files
-from ovi_studio.queue.model import State
+from ovi_studio.queue.model import JobState
 from ovi_studio.queue.store import Store
 
 SPEC = ClipSpec(prompt="a red ball bounces", variant="tiny", steps=2, seed=7)
@@ -29,12 +29,12 @@ def test_an_engine_starts_on_a_gpu_and_makes_the_clips_of_the_queue(
         engine = subprocess.Popen(command, env=cards.environment, cwd=ROOT, stderr=subprocess.DEVNULL)
         try:
             deadline = time.monotonic() + 180
-            while store.ids(states=[State.QUEUED, State.RUNNING]):
+            while store.ids(states=[JobState.QUEUED, JobState.RUNNING]):
                 assert engine.poll() is None, store.paths.log.read_text()
                 assert time.monotonic() < deadline
                 time.sleep(0.2)
         finally:
             engine.terminate()
             engine.wait()
-        assert [store.get(one).state for one in (job, other)] == [State.DONE, State.DONE]
+        assert [store.get(one).state for one in (job, other)] == [JobState.DONE, JobState.DONE]
         assert clip_files.read_record(store.get(job).clip)["machine"]["device"] == "NVIDIA GeForce RTX 3090"

@@ -15,7 +15,7 @@ from ovi_studio.engine.fleet import Fleet, slots
 from ovi_studio.engine.slot import EngineSlot
 from ovi_studio.engine.supervisor import Condition
 from ovi_studio.media import clip_files
-from ovi_studio.queue.model import State
+from ovi_studio.queue.model import JobState
 from ovi_studio.queue.store import Store, allow_stepping_down
 from ovi_studio.runtime.options import RuntimeOptions
 
@@ -52,7 +52,7 @@ def test_every_job_of_a_queue_is_done_once_by_some_engine(store: Store, monkeypa
         if Path("/proc/self/environ").is_file():
             assert sorted(gpu_of(pid) for pid in engine_pids(store)) == ["0", "1", "2"]
         store.resume()
-        wait_for(lambda: len({job.number for job in store.jobs(states=[State.RUNNING])}) > 1, 60)
+        wait_for(lambda: len({job.number for job in store.jobs(states=[JobState.RUNNING])}) > 1, 60)
         wait_until_ended(store, 120)
     assert_done_exactly_once(store, ids)
     assert engine_pids(store) == []
@@ -103,7 +103,7 @@ def test_out_of_memory_names_the_next_smaller_tier_where_nothing_is_tried_again(
     (job,) = store.add([spec("crowded")])
     with tiered_engine(store):
         wait_until_ended(store)
-    assert store.get(job).state is State.FAILED
+    assert store.get(job).state is JobState.FAILED
     assert "--memory 12, or let the queue do so by itself (System tab)" in store.get(job).error
 
 
@@ -112,7 +112,7 @@ def test_a_job_is_made_again_in_smaller_tiers_and_says_so(store: Store) -> None:
     with tiered_engine(store):
         wait_until_ended(store)
     found = store.get(job)
-    assert found.state is State.DONE
+    assert found.state is JobState.DONE
     assert found.attempt == 1  # it is not to blame
     assert found.note == "Made in tier 8: memory ran out in tier 12."
     assert store.get(after).note is None
@@ -120,7 +120,7 @@ def test_a_job_is_made_again_in_smaller_tiers_and_says_so(store: Store) -> None:
     assert clip_files.read_record(found.clip)["memory"] == memory
     assert clip_files.read_record(store.get(after).clip)["memory"] == memory
     # In the smallest tier there is nothing to try any more.
-    assert store.get(hopeless).state is State.FAILED
+    assert store.get(hopeless).state is JobState.FAILED
     assert "--memory" not in store.get(hopeless).error
     texts = [notice.text for notice in store.database.notices()]
     assert any("Job 1 ran out of memory in tier 16; it and what follows are made in tier 12" in text for text in texts)

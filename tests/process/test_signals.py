@@ -10,11 +10,11 @@ from engine_helpers import running, spec, wait_for
 from processes import deaf_to_ctrl_c, is_alive, with_children
 from studio_app import Application
 
-from ovi_studio.queue.model import State
+from ovi_studio.queue.model import JobState
 from ovi_studio.queue.store import Store
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
-SIGNALS = [signal.SIGINT, signal.SIGTERM]
+SIGNALS = [signal.SIGINT, signal.SIGTERM, *filter(None, [getattr(signal, "SIGHUP", None)])]
 
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
@@ -34,4 +34,4 @@ def test_a_page_started_in_the_background_ends_with_its_engine_and_gives_its_job
             assert not any(map(is_alive, started))
         finally:
             application.end()
-        assert (store.get(job).state, store.get(job).attempt) == (State.QUEUED, 0)
+        assert (store.get(job).state, store.get(job).attempt) == (JobState.QUEUED, 0)

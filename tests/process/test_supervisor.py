@@ -30,7 +30,7 @@ from places import SUPPORT
 from ovi_studio.core.errors import JobError
 from ovi_studio.engine.supervisor import Condition, Supervisor, read_supervision, tail
 from ovi_studio.queue.locks import is_held
-from ovi_studio.queue.model import State
+from ovi_studio.queue.model import JobState
 from ovi_studio.queue.recovery import living_engines, recover_dead
 from ovi_studio.queue.store import Store
 
@@ -63,7 +63,7 @@ def test_job_that_stops_the_engine_twice_fails_and_the_queue_goes_on(store):
     bad, good = store.add([spec("die"), spec()])
     with supervisor(store):
         wait_until_ended(store)
-    assert store.get(bad).state is State.FAILED
+    assert store.get(bad).state is JobState.FAILED
     assert "stopped twice on this job" in store.get(bad).error
     assert_done_exactly_once(store, [good])
 
@@ -111,7 +111,7 @@ def test_normal_stop_ends_the_engine_and_gives_its_job_back(store):
     with supervisor(store):
         wait_for(lambda: running(store))
         pid = store.engines()[0].pid
-    assert (store.get(job).state, store.get(job).attempt) == (State.QUEUED, 0)
+    assert (store.get(job).state, store.get(job).attempt) == (JobState.QUEUED, 0)
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 
@@ -122,7 +122,7 @@ def test_engine_that_does_not_end_in_time_is_killed_without_blame(store):
         wait_for(lambda: running(store))
         pid = store.engines()[0].pid
         os.kill(pid, signal.SIGSTOP)
-    assert (store.get(job).state, store.get(job).attempt) == (State.QUEUED, 0)
+    assert (store.get(job).state, store.get(job).attempt) == (JobState.QUEUED, 0)
     assert store.engines() == []
 
 
@@ -242,7 +242,7 @@ def test_fifty_kills_of_engine_web_process_or_both_lose_nothing(store):
 
 
 def retry_those_hit_twice(store: Store) -> None:
-    failed = store.jobs(states=[State.FAILED])
+    failed = store.jobs(states=[JobState.FAILED])
     assert all("stopped twice on this job" in job.error for job in failed)
     store.retry([job.id for job in failed])
 
@@ -250,12 +250,12 @@ def retry_those_hit_twice(store: Store) -> None:
 def finish(store: Store, ids: list[str]) -> None:
     """Let the queue come to its end; every job must be somewhere all the time."""
     deadline = time.monotonic() + 60
-    while store.ids(states=[State.DONE]) != ids and store.counts()[State.DONE] < len(ids):
+    while store.ids(states=[JobState.DONE]) != ids and store.counts()[JobState.DONE] < len(ids):
         assert time.monotonic() < deadline
         assert sum(store.counts().values()) == len(ids)
         retry_those_hit_twice(store)
         time.sleep(0.05)
-    wait_for(lambda: not store.ids(states=[State.RUNNING]))
+    wait_for(lambda: not store.ids(states=[JobState.RUNNING]))
     recover_dead(store.database)
 
 

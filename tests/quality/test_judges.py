@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from clip_reading import read_frames, read_samples
 
 from ovi_studio.core.clip import Clip
 from ovi_studio.core.spec import ClipSpec
@@ -27,7 +28,7 @@ from ovi_studio.demo.scenes import (
     render,
     synthesise,
 )
-from ovi_studio.media.clip_files import read_frames, read_samples, write_clip
+from ovi_studio.media.clip_files import write_clip
 
 QUESTIONS = ("colour", "shape", "background", "motion", "sound")
 VISIBLE = ("colour", "shape", "motion")

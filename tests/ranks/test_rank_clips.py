@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from clip_reading import read_frames
 from PIL import Image
 from rank_helpers import environment, on_ranks
 
 from ovi_studio.distributed.decode import grid
-from ovi_studio.media.clip_files import read_frames
 
 
 @pytest.fixture(scope="module", params=[2, 4], ids=["2 ranks", "4 ranks"])

@@ -23,7 +23,7 @@ from engine_helpers import (
 from places import SUPPORT
 
 from ovi_studio.engine.supervisor import Supervisor
-from ovi_studio.queue.model import State
+from ovi_studio.queue.model import JobState
 from ovi_studio.queue.store import Store, allow_stepping_down
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="several ranks need Linux")
@@ -76,7 +76,7 @@ def test_two_ranks_work_through_a_queue_as_one_engine_and_end_in_order(store: St
             processes = ranks_of(engine.pid)
             assert len(processes) == 2
             # One of them has the store; cancelling reaches both.
-            wait_for(lambda: store.get(cancelled).state is State.RUNNING and running(store), STARTING)
+            wait_for(lambda: store.get(cancelled).state is JobState.RUNNING and running(store), STARTING)
             store.cancel([cancelled])
             wait_until_ended(store, STARTING)
             assert len(store.engines()) == 1
@@ -85,7 +85,7 @@ def test_two_ranks_work_through_a_queue_as_one_engine_and_end_in_order(store: St
         finally:
             engine.kill()
         assert gone(processes), engine.stderr.read()
-    assert store.get(cancelled).state is State.CANCELLED
+    assert store.get(cancelled).state is JobState.CANCELLED
     assert store.get(refused).error == "This cannot be done; try something else."
     assert_done_exactly_once(store, [first, last])
 
@@ -131,7 +131,7 @@ def test_a_rank_without_memory_fails_the_job_with_advice_and_the_next_is_made(st
     short, good = store.add([spec("memory on rank 1"), spec()])
     with two_supervised(store):
         wait_until_ended(store, STARTING)
-    assert store.get(short).state is State.FAILED
+    assert store.get(short).state is JobState.FAILED
     assert "let each GPU hold less with --fsdp-strategy FULL_SHARD --resident-blocks 0" in store.get(short).error
     assert_done_exactly_once(store, [good])
 

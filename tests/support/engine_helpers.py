@@ -19,7 +19,7 @@ from ovi_studio.core.spec import ClipSpec
 from ovi_studio.engine.command import engine_command
 from ovi_studio.engine.supervisor import Supervisor
 from ovi_studio.media import clip_files
-from ovi_studio.queue.model import State
+from ovi_studio.queue.model import JobState
 from ovi_studio.queue.recovery import living_engines
 from ovi_studio.queue.store import Store
 from ovi_studio.runtime.options import RuntimeOptions
@@ -72,16 +72,16 @@ def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
 
 
 def wait_until_ended(store: Store, seconds: float = 60) -> None:
-    wait_for(lambda: not store.ids(states=[State.QUEUED, State.RUNNING]), seconds)
+    wait_for(lambda: not store.ids(states=[JobState.QUEUED, JobState.RUNNING]), seconds)
 
 
 def running(store: Store) -> bool:
     """Whether a job is in the middle of its steps."""
-    return any(job.progress and job.progress.step for job in store.jobs(states=[State.RUNNING]))
+    return any(job.progress and job.progress.step for job in store.jobs(states=[JobState.RUNNING]))
 
 
 def assert_done_exactly_once(store: Store, ids: list[str]) -> None:
-    assert [store.get(job).state for job in ids] == [State.DONE] * len(ids)
+    assert [store.get(job).state for job in ids] == [JobState.DONE] * len(ids)
     clips = sorted(store.paths.outputs.glob("*.mp4"))
     assert sorted(clip_files.read_record(clip)["job"] for clip in clips) == sorted(ids)
     assert sorted(store.get(job).clip for job in ids) == clips

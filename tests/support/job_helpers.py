@@ -11,13 +11,13 @@ from dataclasses import replace
 from places import PYTHON_PATH
 
 from ovi_studio.core.spec import ClipSpec
-from ovi_studio.queue.model import Job, Phase, Progress, State
+from ovi_studio.queue.model import ClipPhase, Job, JobProgress, JobState
 from ovi_studio.queue.recovery import living_engines, recover_dead
 from ovi_studio.queue.store import Store
 from ovi_studio.queue.work import EngineSession
 
 SPEC = ClipSpec(prompt="A <S>small<E> clip", variant="720x720_5s", seed=7)
-STEP = Progress(Phase.DENOISING, 3, 50, 1.5, 70.0)
+STEP = JobProgress(ClipPhase.DENOISING, 3, 50, 1.5, 70.0)
 
 
 def specs(count: int) -> list[ClipSpec]:
@@ -25,10 +25,10 @@ def specs(count: int) -> list[ClipSpec]:
 
 
 def queued(store: Store) -> list[str]:
-    return store.ids(states=[State.QUEUED])
+    return store.ids(states=[JobState.QUEUED])
 
 
-def states(store: Store) -> list[State]:
+def states(store: Store) -> list[JobState]:
     return [job.state for job in sorted(store.jobs(), key=lambda job: job.number)]
 
 

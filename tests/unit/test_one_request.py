@@ -209,8 +209,8 @@ def test_the_page_checks_the_prompts_that_a_pattern_makes(studio: Studio, form: 
     assert "3 words in 1 s" in findings(spoken)
     assert "too much" in findings(spoken.replace("three", "three four five six"))
     assert "not closed" in findings("{A ball|He says, <S>Hello}")
-    assert "so its braces are left out" in findings("A {ball}")
-    assert "so its braces are left out" not in findings(r"A \{ball\} {a|b}")
+    assert "so its braces are removed" in findings("A {ball}")
+    assert "so its braces are removed" not in findings(r"A \{ball\} {a|b}")
 
 
 # Back into the form

@@ -85,7 +85,9 @@ def _write(rig: Rig, found: Findings, clip: Clip) -> None:
     if find_spec("av") is None:
         found.leave_out("mp4", "PyAV is not installed; frames and samples were checked, no mp4 was written.")
         return
-    from ovi_studio.media.clip_files import read_frames, read_samples, write_clip
+    from clip_reading import read_frames, read_samples
+
+    from ovi_studio.media.clip_files import write_clip
 
     path = write_clip(clip, rig.folder)
     found.note("mp4", path.stat().st_size / 1e6, "MB")

@@ -12,7 +12,7 @@ from hub_server import HubServer
 from ovi_studio.adapters.library import AdapterLibrary
 from ovi_studio.adapters.sources import AdapterSource, fetch_adapters, parse_source, plan_adapters, shortage
 from ovi_studio.checkpoints import download, meter
-from ovi_studio.checkpoints.background import Downloads, Phase
+from ovi_studio.checkpoints.background import DownloadPhase, Downloads
 from ovi_studio.core.adapter_stack import parse_stack
 from ovi_studio.core.errors import JobError
 
@@ -86,7 +86,7 @@ def test_a_broken_download_is_taken_up_where_it_broke(
 ) -> None:
     hub.faults.break_after, hub.faults.breaks = 50_000, 1
 
-    def stop(progress: download.Progress) -> None:
+    def stop(progress: download.DownloadProgress) -> None:
         if progress.done:
             assert [entry.name for entry in library.scan()] == ["own.safetensors"]
             raise InterruptedError
@@ -132,5 +132,5 @@ def test_it_runs_in_the_background_and_tells_how_far_it_is(hub: HubServer, libra
     while downloads.state().busy and (deadline := deadline - 1):
         hub.stalled.clear()
         hub.stalled.wait(0.05)
-    assert downloads.state().phase is Phase.DONE
+    assert downloads.state().phase is DownloadPhase.DONE
     assert shortage(STACK, {}, library) is None

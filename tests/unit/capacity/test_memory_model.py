@@ -11,7 +11,6 @@ from ovi_studio.__main__ import main
 from ovi_studio.capacity.budget import GIB, LEAST_RESERVE, RESERVE, spendable
 from ovi_studio.capacity.fallback import MemoryFallback
 from ovi_studio.capacity.layouts import (
-    PLANNED,
     Gpus,
     ShardingOptions,
     Strategy,
@@ -42,7 +41,7 @@ every_card = pytest.mark.parametrize("card", CARDS)
 
 
 def formats(variant: Variant) -> list[Weights]:
-    return [Weights.BF16, Weights.INT8, *([Weights.FP8] if variant.name.endswith("_fp8") else [])]
+    return list(dict.fromkeys([Weights.BF16, Weights.INT8, variant.weights]))
 
 
 def demands(variant: Variant) -> list[Demand]:
@@ -160,7 +159,9 @@ def test_gpus_that_cannot_all_share_the_tokens_are_not_planned_like_one_alone() 
 
 
 def test_every_fallback_takes_less_of_each_gpu_whatever_is_made() -> None:
-    fallbacks = MemoryFallback(ShardingOptions(Strategy.NO_SHARD), "bf16").way_down(9)
+    fallbacks = [MemoryFallback(ShardingOptions(Strategy.NO_SHARD), "bf16")]
+    while below := fallbacks[-1].below():
+        fallbacks.append(below)
     assert len(fallbacks) == 4
     for variant, count in itertools.product(published_variants().values(), (2, 3, 4, 6, 8)):
         taken = [
@@ -173,7 +174,7 @@ def test_every_fallback_takes_less_of_each_gpu_whatever_is_made() -> None:
             )
             for one in fallbacks
         ]
-        assert all(below < above for above, below in itertools.pairwise(taken))
+        assert all(after < before for before, after in itertools.pairwise(taken))
 
 
 RELEASED, OFFLOADED = ShardingOptions(Strategy.FULL_SHARD, 0), ShardingOptions(Strategy.FULL_SHARD, 0, True)
@@ -182,7 +183,7 @@ RELEASED, OFFLOADED = ShardingOptions(Strategy.FULL_SHARD, 0), ShardingOptions(S
 @pytest.mark.parametrize(
     ("sharding", "following"),
     [
-        (PLANNED, MemoryFallback(RELEASED, "auto")),
+        (ShardingOptions(), MemoryFallback(RELEASED, "auto")),
         (ShardingOptions(Strategy.FULL_SHARD, 7), MemoryFallback(RELEASED, "auto")),
         # These keep nothing gathered already.
         (ShardingOptions(Strategy.FULL_SHARD), MemoryFallback(OFFLOADED, "auto")),

@@ -90,8 +90,8 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path / "ckpts"
 
 
-def get(directory: Path) -> list[download.Progress]:
-    seen: list[download.Progress] = []
+def get(directory: Path) -> list[download.DownloadProgress]:
+    seen: list[download.DownloadProgress] = []
     inventory = download.fetch(download.plan(small_variant(), directory), seen.append)
     assert inventory.complete
     return seen
@@ -189,7 +189,7 @@ def test_a_hub_that_breaks_every_connection_is_given_up_and_resumed_by_the_next_
     hub.faults.break_after, hub.faults.breaks = 60_000, 1
     plan = download.plan(small_variant(), directory)
 
-    def fail_after_the_first_break(progress: download.Progress) -> None:
+    def fail_after_the_first_break(progress: download.DownloadProgress) -> None:
         if progress.done >= 60_000:
             hub.faults.status = 503
 
@@ -219,7 +219,7 @@ def test_whoever_watches_can_end_the_download_and_it_resumes(hub: HubServer, dir
     class Enough(Exception):
         pass
 
-    def stop(progress: download.Progress) -> None:
+    def stop(progress: download.DownloadProgress) -> None:
         if progress.done:
             raise Enough
 
@@ -315,7 +315,7 @@ def test_a_place_that_cannot_be_written_is_one_sentence(hub: HubServer, director
 def test_a_second_download_into_the_directory_waits_its_turn(hub: HubServer, directory: Path) -> None:
     plan = download.plan(small_variant(), directory)
 
-    def meanwhile(progress: download.Progress) -> None:
+    def meanwhile(progress: download.DownloadProgress) -> None:
         with pytest.raises(JobError, match="Another download into"):
             download.fetch(plan, lambda _: None)
         raise InterruptedError

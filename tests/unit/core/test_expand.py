@@ -63,11 +63,11 @@ def test_wildcard_is_a_group_of_the_lines_of_its_file(wildcards, pattern, prompt
 @pytest.mark.parametrize(
     ("pattern", "match"),
     [
-        ("{red|blue car", "no closing one"),
-        ("red} car", "no opening one"),
-        ("{a|{b|c}}", "within another"),
-        ("__nothing__", "There is no wildcard __nothing__; known are: __empty__, __sky__, __time_of-day__"),
-        ("__empty__", "has no line"),
+        ("{red|blue car", "without a closing one"),
+        ("red} car", "without an opening one"),
+        ("{a|{b|c}}", "inside another"),
+        ("__nothing__", "There is no wildcard __nothing__; available are: __empty__, __sky__, __time_of-day__"),
+        ("__empty__", "is empty"),
     ],
 )
 def test_pattern_that_means_nothing_is_refused_with_advice(wildcards, pattern, match):
@@ -85,7 +85,7 @@ def test_wildcard_cannot_name_another_file(wildcards, name):
 @pytest.mark.parametrize("pattern", ["{a|b}" * 14, "{a|b}" * 4000, "{" + "__many__" * 3 + "}"])
 def test_too_many_prompts_are_refused_before_they_are_made(tmp_path, pattern):
     (tmp_path / "many.txt").write_text("\n".join(map(str, range(1000))))
-    with pytest.raises(JobError, match="at once is 10000"):
+    with pytest.raises(JobError, match="the maximum is 10000"):
         expand_prompt(pattern, tmp_path)
 
 
@@ -118,7 +118,7 @@ def test_a_text_without_signs_is_escaped_as_it_is():
 
 @pytest.mark.parametrize("prompt", ['{"scene": {"ball": "red"}}', "a {b", "a} b"])
 def test_braces_that_are_no_pattern_are_refused_with_how_to_write_them(prompt):
-    with pytest.raises(JobError, match=r"write \\\{ and \\\} for braces that are meant as text"):
+    with pytest.raises(JobError, match=r"write \\\{ and \\\} for literal braces"):
         expand_prompt(prompt)
     assert expand_prompt(escape_prompt(prompt)) == [prompt]
 
@@ -129,7 +129,7 @@ def test_braces_that_are_no_pattern_are_refused_with_how_to_write_them(prompt):
 )
 def test_braces_that_offer_no_choice_are_warned_about(pattern, named):
     (sentence,) = pattern_warnings(pattern)
-    assert sentence == f"There is no choice in {named} so its braces are left out; write \\{{ and \\}} to keep them."
+    assert sentence == f"There is no choice in {named} so its braces are removed; write \\{{ and \\}} to keep them."
 
 
 @pytest.mark.parametrize("pattern", ["{a|b}", "{__sky__}", r"\{a\}", "plain | text", "{a|b"])

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from ovi_studio.core.prompt_check import (
-    Pace,
+    PaceLevel,
     PromptParts,
     Severity,
     check_prompt,
@@ -90,7 +90,8 @@ def test_an_empty_prompt_has_no_findings():
 
 
 @pytest.mark.parametrize(
-    ("words", "pace"), [(0, Pace.SILENT), (12, Pace.CALM), (13, Pace.FAST), (20, Pace.FAST), (21, Pace.TOO_MUCH)]
+    ("words", "pace"),
+    [(0, PaceLevel.SILENT), (12, PaceLevel.CALM), (13, PaceLevel.FAST), (20, PaceLevel.FAST), (21, PaceLevel.TOO_MUCH)],
 )
 def test_the_pace_of_speech_against_the_clips_length(words, pace):
     found = speech_pace(f"He walks and talks <S>{'word ' * words}<E> Audio: many words here", 5)

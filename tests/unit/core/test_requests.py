@@ -93,7 +93,7 @@ def test_a_count_below_one_is_no_request() -> None:
 
 def test_more_clips_than_the_place_allows_are_refused_before_they_are_made() -> None:
     assert len(specs(request("{a|b}", count=5), replace(CONTEXT, max_clips=10))) == 10
-    with pytest.raises(JobError, match="That makes 12 clips; the most at once is 10"):
+    with pytest.raises(JobError, match="That makes 12 clips; the maximum is 10"):
         specs(request("{a|b}", count=6), replace(CONTEXT, max_clips=10))
     with pytest.raises(JobError, match="at once"):
         specs(request(count=10**12))
@@ -108,7 +108,7 @@ def test_a_ratio_becomes_the_size_of_the_variant_unless_something_else_decides()
     assert spec.size == (64, 96)
     (spec,) = specs(replace(portrait, values={**portrait.values, "image": "first.png"}))
     assert spec.size is None
-    with pytest.raises(JobError, match="Aspect ratio '5:4' is not known; choose one of 16:9"):
+    with pytest.raises(JobError, match="Unknown aspect ratio '5:4'; choose one of 16:9"):
         specs(replace(portrait, ratio="5:4"))
 
 
@@ -133,7 +133,7 @@ def test_tags_of_each_prompt_become_its_adapters() -> None:
         ({"prompt": "a \udc80"}, "prompt"),
         ({"prompt": "a" * 5000}, "shorten it to 4000"),
         ({"variant": "1080p"}, "no model variant '1080p'"),
-        ({"variant": ""}, "No model variant is named"),
+        ({"variant": ""}, "No model variant is given"),
         ({"steps": "many"}, "steps"),
         ({"nonsense": 1}, "Unknown setting nonsense"),
     ],

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clip_reading import read_frames, read_samples
 
 from ovi_studio.core.errors import JobError
 from ovi_studio.demo import codec_check, scores
@@ -14,7 +15,7 @@ from ovi_studio.demo.evaluate import Evaluation, EvaluationSetting, prompts, set
 from ovi_studio.demo.judges import ClipVerdict, judge, measure
 from ovi_studio.demo.scene_files import draw_scenes, parse_only, write_scenes
 from ovi_studio.demo.scenes import Colour, Motion, Shape, Sound, is_held_out, render, synthesise
-from ovi_studio.media.clip_files import read_frames, read_record, read_samples
+from ovi_studio.media.clip_files import read_record
 
 FAST = EvaluationSetting("fast", {"steps": 1, "video_guidance": 1, "audio_guidance": 1})
 
@@ -104,6 +105,7 @@ def test_tables_have_a_line_for_all_trained_and_held_out_clips() -> None:
     assert scores.score([]).colour is None
 
 
+@pytest.mark.slow
 def test_reconstruction_by_the_codecs_is_measured(tiny_pipeline: Any) -> None:
     [checked] = codec_check.check_codecs(tiny_pipeline, 1)
     assert 0 < checked["worst_psnr"] <= checked["psnr"] < 20, "an untrained VAE reconstructs nothing"

@@ -15,7 +15,7 @@ from places import SUPPORT
 
 from ovi_studio.capacity.budget import GIB
 from ovi_studio.capacity.host import HostMemory
-from ovi_studio.capacity.layouts import PLANNED, ShardingOptions, Strategy
+from ovi_studio.capacity.layouts import ShardingOptions, Strategy
 from ovi_studio.core.errors import JobError, Stopped
 from ovi_studio.core.variants import published_variants
 from ovi_studio.core.weight_formats import Weights
@@ -90,7 +90,11 @@ def test_a_number_that_cannot_share_a_clip_is_refused(started: list[list[str]], 
 
 
 def test_wishes_survive_the_way_to_the_engine(tmp_path: Path) -> None:
-    for wish in (PLANNED, ShardingOptions(Strategy.HYBRID_SHARD, 3), ShardingOptions(None, 0, offloaded=True)):
+    for wish in (
+        ShardingOptions(),
+        ShardingOptions(Strategy.HYBRID_SHARD, 3),
+        ShardingOptions(None, 0, offloaded=True),
+    ):
         options = RuntimeOptions(gpus=4).with_sharding(wish, "auto")
         command = engine_command(StudioPaths.of(tmp_path, None), options)
         given = parsed(*command[command.index("ovi_studio.engine") + 1 :])
@@ -122,15 +126,15 @@ class Neighbours(Ranks):
 def test_weights_lie_as_the_least_free_memory_of_all_ranks_allows(cuda: Callable[..., Any]) -> None:
     variant = published_variants()["720x720_5s"]
     cards = cuda(24, 4).cards
-    alike = resolve_sharding(PLANNED, variant, Neighbours(4))
+    alike = resolve_sharding(ShardingOptions(), variant, Neighbours(4))
     assert (alike.strategy, alike.offloaded) == (Strategy.FULL_SHARD, False)
-    crowded = resolve_sharding(PLANNED, variant, Neighbours(4, less=4 * GIB))
+    crowded = resolve_sharding(ShardingOptions(), variant, Neighbours(4, less=4 * GIB))
     assert crowded.resident_blocks < alike.resident_blocks
     cards[0].taken = 4 * GIB
-    assert resolve_sharding(PLANNED, variant, Neighbours(4)) == crowded
+    assert resolve_sharding(ShardingOptions(), variant, Neighbours(4)) == crowded
     cards[0].taken = 18 * GIB
     with pytest.raises(JobError, match=r"720x720_5s does not fit 4 GPUs with 5\.4 GB free"):
-        resolve_sharding(PLANNED, variant, Neighbours(4))
+        resolve_sharding(ShardingOptions(), variant, Neighbours(4))
 
 
 def test_shards_are_pinned_if_all_of_them_fit_the_host_in_powers_of_two(
@@ -168,6 +172,7 @@ def test_host_memory_that_is_too_small_for_all_ranks_is_said_before_loading(monk
         check(Strategy.NO_SHARD, Weights.INT8, offloaded=False, home="cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("device", "count"), [("nvidia0", 2), ("kfd", 2), ("dxg", 2), ("nvidiactl", 0)])
 def test_gpus_are_counted_wherever_their_driver_shows_itself(
     cuda: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, device: str, count: int

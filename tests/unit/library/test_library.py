@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from clip_reading import read_frames
 from PIL import Image
 
 from ovi_studio.core.clip import Clip, Picture
@@ -353,14 +354,14 @@ def test_the_last_frame_is_the_one_that_players_show(library, paths):
     assert found.parent == paths.pictures
     assert library.last_frame(clip.id) == found
     with Image.open(found) as image:
-        np.testing.assert_array_equal(np.asarray(image), clip_files.read_frames(path)[-1])
+        np.testing.assert_array_equal(np.asarray(image), read_frames(path)[-1])
 
 
 def test_the_poster_that_is_made_is_the_frame_that_the_writer_takes(paths):
     from ovi_studio.media.frames import read_frame
 
     path = write(paths)
-    frames = clip_files.read_frames(path)
+    frames = read_frames(path)
     np.testing.assert_array_equal(read_frame(path, 4), frames[4])
     np.testing.assert_array_equal(read_frame(path, 400), frames[-1])
 
@@ -477,6 +478,7 @@ def test_a_trash_on_another_disk_works(library, paths, monkeypatch):
 # Many
 
 
+@pytest.mark.slow
 def test_five_thousand_clips_stay_quick(library, paths):
     original = write(paths, "word " * 100)
     data = original.read_bytes()

@@ -18,7 +18,7 @@ from ovi_studio.core.errors import JobError
 from ovi_studio.media import clip_files
 from ovi_studio.queue.files import clip_name
 from ovi_studio.queue.locks import Lock, is_held
-from ovi_studio.queue.model import ENDED, Job, State, Verdict
+from ovi_studio.queue.model import ENDED, Job, JobState, Verdict
 from ovi_studio.queue.recovery import recover_dead
 from ovi_studio.queue.store import Store
 from ovi_studio.queue.work import EngineSession
@@ -54,7 +54,7 @@ def test_released_job_goes_back_to_its_place_and_the_attempt_does_not_count(stor
         job = work.claim()
         store.cancel([job.id])
         work.release(job)
-    assert store.get(ids[0]).state is State.CANCELLED
+    assert store.get(ids[0]).state is JobState.CANCELLED
 
 
 def test_engine_that_lost_its_job_changes_nothing(store):
@@ -65,7 +65,7 @@ def test_engine_that_lost_its_job_changes_nothing(store):
             assert impostor.report(job, STEP) is Verdict.LOST
             for end in (impostor.cancelled, impostor.release, lambda job: impostor.fail(job, "x")):
                 assert not end(job)
-        assert store.get(job.id).state is State.RUNNING
+        assert store.get(job.id).state is JobState.RUNNING
         work.cancelled(job)
 
 
@@ -89,6 +89,7 @@ def test_two_engines_cannot_have_one_name(store):
         pass
 
 
+@pytest.mark.slow
 def test_thousand_jobs_are_claimed_by_four_processes_without_a_duplicate(store):
     store.add(specs(1000))
     code = """
@@ -104,7 +105,7 @@ def test_thousand_jobs_are_claimed_by_four_processes_without_a_duplicate(store):
     assert [child.stdout.readline() for child in children] == ["ready\n"] * 4
     claimed = [line for child in run_together(children) for line in child.split()]
     assert len(claimed) == 1000
-    assert set(claimed) == set(store.ids(states=[State.DONE]))
+    assert set(claimed) == set(store.ids(states=[JobState.DONE]))
 
 
 def test_threads_of_one_process_do_not_disturb_each_other(store):
@@ -125,22 +126,23 @@ def test_threads_of_one_process_do_not_disturb_each_other(store):
     for thread in threads:
         thread.join()
     assert errors == []
-    assert store.counts()[State.CANCELLED] == 120
+    assert store.counts()[JobState.CANCELLED] == 120
 
 
 # Engines that die
 
 
+@pytest.mark.slow
 def test_job_of_a_killed_engine_runs_again_and_the_second_time_fails_while_others_go_on(store):
     first, second = store.add(specs(2))
     assert kill_holder(store, "one") == first
-    assert store.get(first).state is State.RUNNING
+    assert store.get(first).state is JobState.RUNNING
     assert recover_dead(store.database) == [first]
     assert queued(store) == [first, second]
     assert kill_holder(store, "two") == first
     recover_dead(store.database)
     failed = store.get(first)
-    assert failed.state is State.FAILED
+    assert failed.state is JobState.FAILED
     assert "stopped twice on this job" in failed.error
     assert kill_holder(store, "three") == second
     assert store.engines()[0].owner == "three"
@@ -157,7 +159,7 @@ def test_retry_gives_a_job_that_stopped_the_engine_all_its_attempts(store):
     store.retry([job])
     kill_holder(store, "three")
     recover_dead(store.database)
-    assert store.get(job).state is State.QUEUED
+    assert store.get(job).state is JobState.QUEUED
 
 
 def test_engine_that_was_killed_on_purpose_does_not_cost_an_attempt(store):
@@ -165,14 +167,14 @@ def test_engine_that_was_killed_on_purpose_does_not_cost_an_attempt(store):
     for owner in ("one", "two", "three"):
         kill_holder(store, owner)
         recover_dead(store.database, blameless=True)
-    assert (store.get(job).state, store.get(job).attempt) == (State.QUEUED, 0)
+    assert (store.get(job).state, store.get(job).attempt) == (JobState.QUEUED, 0)
 
 
 def test_job_that_was_to_be_cancelled_is_cancelled_when_its_engine_dies(store):
     (job,) = store.add([SPEC])
     kill_holder(store, "one", lambda running: store.cancel([running.id]))
     recover_dead(store.database)
-    assert store.get(job).state is State.CANCELLED
+    assert store.get(job).state is JobState.CANCELLED
 
 
 def write_clip_of(job: Job, store: Store) -> Path:
@@ -185,7 +187,7 @@ def test_job_whose_clip_is_in_the_library_is_done_and_not_made_again(store):
     written = []
     kill_holder(store, "one", lambda running: written.append(write_clip_of(running, store)))
     recover_dead(store.database)
-    assert (store.get(job).state, store.get(job).clip) == (State.DONE, written[0])
+    assert (store.get(job).state, store.get(job).clip) == (JobState.DONE, written[0])
     assert store.get(job).poster.is_file()
 
 
@@ -199,7 +201,7 @@ def test_clip_of_another_job_under_the_name_does_not_count(store):
 
     kill_holder(store, "one", write)
     recover_dead(store.database)
-    assert store.get(job).state is State.QUEUED
+    assert store.get(job).state is JobState.QUEUED
 
 
 def test_what_a_killed_engine_left_half_written_is_removed_and_nothing_else(store):
@@ -221,6 +223,7 @@ def test_what_a_killed_engine_left_half_written_is_removed_and_nothing_else(stor
     assert list(store.paths.previews.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_two_who_notice_a_death_at_once_put_it_right_once(store):
     store.add([SPEC])
     kill_holder(store, "one")
@@ -241,7 +244,7 @@ def test_deleted_lock_files_do_not_keep_jobs_running_for_ever(store):
     kill_holder(store, "one")
     shutil.rmtree(store.paths.owners)
     recover_dead(store.database)
-    assert states(store) == [State.QUEUED]
+    assert states(store) == [JobState.QUEUED]
 
 
 @pytest.mark.parametrize("now", [0.0, 10.0**10])
@@ -253,7 +256,7 @@ def test_clock_that_is_set_back_or_forward_changes_no_decision(store, monkeypatc
     monkeypatch.setattr(time, "time", lambda: now)
     second = store.add(specs(1))
     assert recover_dead(store.database) == [first[0]]
-    assert [job.id for job in store.jobs(states=[State.RUNNING])] == [first[1]]
+    assert [job.id for job in store.jobs(states=[JobState.RUNNING])] == [first[1]]
     assert queued(store) == [first[0], *second]
     store.cancel([first[0]])
     monkeypatch.setattr(time, "time", lambda: now - 10)

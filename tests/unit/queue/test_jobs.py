@@ -24,8 +24,8 @@ from job_helpers import (
 from PIL import Image
 
 from ovi_studio.core.errors import JobError
-from ovi_studio.queue.estimates import Pace, estimate_clip, estimate_queue, remember_pace
-from ovi_studio.queue.model import State, Verdict
+from ovi_studio.queue.estimates import StepTimes, estimate_clip, estimate_queue, remember_pace
+from ovi_studio.queue.model import JobState, Verdict
 from ovi_studio.queue.store import Store
 from ovi_studio.queue.work import EngineSession
 
@@ -47,7 +47,7 @@ def test_job_comes_back_as_it_was_added(store):
     job = store.get(job_id)
     assert (job.number, job.spec, job.batch_name, job.priority) == (1, spec, "evening", 2)
     assert (job.state, job.attempt, job.progress, job.error, job.clip, job.poster) == (
-        State.QUEUED,
+        JobState.QUEUED,
         0,
         None,
         None,
@@ -63,7 +63,11 @@ def test_batch_counts_its_jobs(store):
     store.cancel(ids[:1])
     second, first = store.batches()
     assert (first.name, first.total, second.name, second.total) == ("first", 2, "second line", 3)
-    assert (second.counts[State.CANCELLED], second.counts[State.QUEUED], second.counts[State.DONE]) == (1, 2, 0)
+    assert (second.counts[JobState.CANCELLED], second.counts[JobState.QUEUED], second.counts[JobState.DONE]) == (
+        1,
+        2,
+        0,
+    )
     assert store.counts(second.id) == second.counts
     assert not second.ended
     store.cancel(ids)
@@ -93,15 +97,15 @@ def test_jobs_are_filtered_counted_and_cut_into_pages(store):
     assert set(store.ids(text="100%")) == set(ids)
     assert store.ids(text="fleet of") == other
     assert store.ids(text="c_r") == []
-    assert len(store.ids(states=[State.CANCELLED])) == 3
+    assert len(store.ids(states=[JobState.CANCELLED])) == 3
     assert store.ids(batch=2) == other
     assert [job.id for offset in (0, 4, 8) for job in store.jobs(offset=offset, limit=4)] == store.ids()
     assert store.counts() == {
-        State.QUEUED: 8,
-        State.RUNNING: 0,
-        State.DONE: 0,
-        State.FAILED: 0,
-        State.CANCELLED: 3,
+        JobState.QUEUED: 8,
+        JobState.RUNNING: 0,
+        JobState.DONE: 0,
+        JobState.FAILED: 0,
+        JobState.CANCELLED: 3,
     }
 
 
@@ -146,11 +150,11 @@ def test_waiting_job_is_cancelled_at_once_and_a_running_one_by_its_flag(store):
         job = work.claim()
         assert work.report(job, STEP) is Verdict.CONTINUE
         assert store.cancel(ids) == 2
-        assert states(store) == [State.RUNNING, State.CANCELLED]
+        assert states(store) == [JobState.RUNNING, JobState.CANCELLED]
         assert store.get(ids[0]).cancelling
         assert work.report(job, STEP) is Verdict.CANCEL
         assert work.cancelled(job)
-    assert states(store) == [State.CANCELLED, State.CANCELLED]
+    assert states(store) == [JobState.CANCELLED, JobState.CANCELLED]
     assert store.cancel(ids) == 0
 
 
@@ -173,7 +177,7 @@ def test_duplicates_are_new_jobs_in_the_same_batch(store):
     new = store.duplicate(ids)
     assert [store.get(job).spec for job in new] == specs(2)
     assert {store.get(job).batch_name for job in new} == {"mine"}
-    assert states(store) == [State.CANCELLED] * 2 + [State.QUEUED] * 2
+    assert states(store) == [JobState.CANCELLED] * 2 + [JobState.QUEUED] * 2
     assert len({*ids, *new}) == 4
 
 
@@ -197,9 +201,9 @@ def test_deleting_and_clearing_leave_the_running_and_the_clips(store):
         work.claim()
         (store.paths.outputs / "x.mp4").touch()
         assert store.delete(ids[2:4]) == 1
-        assert store.clear_finished([State.FAILED]) == 1
+        assert store.clear_finished([JobState.FAILED]) == 1
         assert store.clear_finished() == 1
-        assert states(store) == [State.RUNNING, State.QUEUED]
+        assert states(store) == [JobState.RUNNING, JobState.QUEUED]
     assert (store.paths.outputs / "x.mp4").exists()
 
 
@@ -351,7 +355,7 @@ def test_moved_studio_finds_its_pictures_and_clips(tmp_path):
 
 def test_cost_is_estimated_from_what_was_measured(store):
     assert estimate_clip(store.database, SPEC) is None
-    remember_pace(store.database, SPEC, Pace(text=1.0, step=2.0, decode=5.0, write=0.5))
+    remember_pace(store.database, SPEC, StepTimes(text=1.0, step=2.0, decode=5.0, write=0.5))
     assert estimate_clip(store.database, replace(SPEC, steps=10)) == 26.5
     unguided = replace(SPEC, video_guidance=1, audio_guidance=1)
     assert estimate_clip(store.database, unguided) is None
@@ -379,7 +383,7 @@ def test_ten_thousand_jobs_are_no_burden(store):
     assert median_ms(lambda: store.add([SPEC]), 31) < 5
     assert median_ms(store.jobs, 11) < 50
     assert median_ms(lambda: store.jobs(offset=9000), 11) < 100
-    assert median_ms(lambda: store.jobs(states=[State.DONE]), 11) < 100
+    assert median_ms(lambda: store.jobs(states=[JobState.DONE]), 11) < 100
     assert median_ms(store.counts, 11) < 50
     assert median_ms(store.count, 11) < 50
     assert median_ms(store.batches, 11) < 50

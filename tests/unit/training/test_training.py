@@ -132,6 +132,7 @@ def test_muon_gives_every_direction_the_same_size() -> None:
         assert values.min() > 0.5 or shape == (3, 20, 20)  # a random square matrix can be nearly singular
 
 
+@pytest.mark.slow
 def test_both_losses_decrease_and_log_plot_and_weights_are_written(dataset: LatentDataset, tmp_path: Path) -> None:
     model = build()
     train(model, dataset, unconditional(), replace(SETTINGS, steps=60), tmp_path / "run", on_progress=lambda _: None)
@@ -159,6 +160,7 @@ def assert_same_result(first: Path, second: Path) -> None:
     assert steps[0] == steps[1]
 
 
+@pytest.mark.slow
 def test_a_stopped_run_resumes_exactly(dataset: LatentDataset, tmp_path: Path) -> None:
     """SIGTERM ends a run after the current step; the resuming model has other weights before they are restored."""
     run(dataset, tmp_path / "whole", 12)
@@ -209,6 +211,7 @@ def test_a_run_of_other_parameters_is_refused(dataset: LatentDataset, tmp_path: 
         train(model, dataset, unconditional(), SETTINGS, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_checkpointed_blocks_give_the_same_weights_and_a_time_budget_ends_a_run(
     dataset: LatentDataset, tmp_path: Path
 ) -> None:

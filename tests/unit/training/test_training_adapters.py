@@ -27,6 +27,8 @@ from ovi_studio.training.lora import LoraCard, LoraSettings, add_lora, load_lora
 from ovi_studio.training.trainer import train
 from ovi_studio.training.trajectories import Teacher, TrajectoryDataset, write_trajectories
 
+pytestmark = pytest.mark.slow
+
 LORA = LoraSettings(rank=4, alpha=8)
 CARD = LoraCard(title="White things", base_model="tiny", trigger_words=("wh1te", "snow"), licence="CC0-1.0", clips=10)
 SHAPES = ((8, 3, 4, 4), (12, 20))

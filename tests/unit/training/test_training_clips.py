@@ -7,6 +7,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from clip_reading import read_frames, read_samples
 from safetensors.torch import load_file
 from training_helpers import CLIP_FRAMES as FRAMES
 from training_helpers import CLIP_SAMPLES as SAMPLES
@@ -16,11 +17,13 @@ from training_helpers import COMMAND, own_clip
 from ovi_studio.__main__ import main
 from ovi_studio.adapters.library import AdapterLibrary
 from ovi_studio.core.errors import JobError
-from ovi_studio.media.clip_files import read_frames, read_record, read_samples
+from ovi_studio.media.clip_files import read_record
 from ovi_studio.models import video_vae
 from ovi_studio.training.cache import LatentDataset, generator_for
 from ovi_studio.training.clips import ClipShape, encode_folder, read_clip
 from ovi_studio.training.prepare import TrainingContext
+
+pytestmark = pytest.mark.slow
 
 SHAPE = ClipShape(SIDE, SIDE, FRAMES, SAMPLES)
 
@@ -158,7 +161,7 @@ def test_the_command_trains_a_lora_makes_sample_clips_and_resumes(
     assert main([*command, "--encode-only"]) == 0
     assert not out.exists()
     assert main([*command, "--steps", "3", "--sample-steps", "1"]) == 0
-    assert "3 clips, 3 of them encoded before, 0 left out." in capsys.readouterr().out
+    assert "3 clips, 3 of them already encoded, 0 skipped." in capsys.readouterr().out
     (clip,) = (work / "samples").glob("*.mp4")
     assert read_record(clip)["spec"]["prompt"] == "a wh1te ball"
     (entry,) = AdapterLibrary(tmp_path / "loras").scan()
@@ -166,7 +169,7 @@ def test_the_command_trains_a_lora_makes_sample_clips_and_resumes(
     before = out.read_bytes()
 
     assert main([*command, "--steps", "5"]) == 1
-    assert "go on with --resume" in capsys.readouterr().err
+    assert "continue it with --resume" in capsys.readouterr().err
     assert main([*command, "--steps", "5", "--resume", "--sample-steps", "1"]) == 0
     assert "step 5:" in capsys.readouterr().out
     assert out.read_bytes() != before

@@ -25,6 +25,8 @@ from ovi_studio.training.flow import TrainingBatch, Unconditional, VelocityModel
 from ovi_studio.training.settings import FlowSettings, TrainSettings
 from ovi_studio.training.trajectories import Trajectories
 
+pytestmark = pytest.mark.slow
+
 Cuda = Callable[..., Any]
 
 

@@ -143,6 +143,7 @@ def _demand(kind: str, name: str, layers: int, batch: int, checkpointed: bool) -
 RUNS = [(kind, "704x704_5s", 2) for kind in KINDS] + [("all", "960x960_5s", 1)]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_as_on_a_gpu")
 @pytest.mark.parametrize(("kind", "name", "batch"), RUNS)
 def test_a_full_width_block_keeps_what_the_formula_says(kind: str, name: str, batch: int) -> None:
@@ -153,6 +154,7 @@ def test_a_full_width_block_keeps_what_the_formula_says(kind: str, name: str, ba
     assert _demand(*more).step_bytes > 0.95 * _peak(*more)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_as_on_a_gpu")
 @pytest.mark.parametrize(("kind", "name", "batch"), RUNS)
 def test_a_full_width_step_of_checkpointed_blocks_needs_what_the_formula_says(kind: str, name: str, batch: int) -> None:

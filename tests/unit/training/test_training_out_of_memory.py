@@ -16,6 +16,8 @@ from ovi_studio.training import distil, trainer
 from ovi_studio.training.cache import LatentDataset
 from ovi_studio.training.trainer import CHECKPOINT, train
 
+pytestmark = pytest.mark.slow
+
 
 def fail_after(function: Callable[..., Any], after: int) -> Callable[..., Any]:
     """Return the function, for which memory runs out after this many calls."""
@@ -43,12 +45,12 @@ def test_a_run_out_of_memory_says_what_to_change_and_resumes_from_its_checkpoint
     with monkeypatch.context() as patches:
         patches.setattr(trainer, "flow_loss", fail_after(plain, 0))
         assert main(command) == 1
-        assert "--gradient-checkpointing or --batch-size 1, and begin again." in capsys.readouterr().err
+        assert "--gradient-checkpointing or --batch-size 1, and start again." in capsys.readouterr().err
         patches.setattr(trainer, "flow_loss", fail_after(plain, 2))
         assert main(command) == 1
     said = capsys.readouterr().err
     assert "Memory ran out while training" in said
-    assert said.strip().endswith("and go on from its last checkpoint with --resume.")
+    assert said.strip().endswith("and continue from the last checkpoint with --resume.")
     assert checkpoint_step(tmp_path / "work" / "run") == 2
     assert main([*command, "--resume", "--gradient-checkpointing", "--batch-size", "1"]) == 0
     assert checkpoint_step(tmp_path / "work" / "run") == 3
@@ -64,7 +66,7 @@ def test_a_distillation_out_of_memory_resumes_when_started_again(
     with monkeypatch.context() as patches:
         patches.setattr(distil, "step_loss", fail_after(distil.step_loss, 0))
         assert main(command) == 1
-    assert "use less with --batch-size 2, and give the command again" in capsys.readouterr().err
+    assert "use less with --batch-size 2, and run the command again" in capsys.readouterr().err
     assert main(command) == 0
 
 

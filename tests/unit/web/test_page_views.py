@@ -12,7 +12,7 @@ from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.variants import published_variants
 from ovi_studio.engine.supervisor import Condition, Supervision
 from ovi_studio.queue.estimates import QueueEstimate
-from ovi_studio.queue.model import Job, Notice, State
+from ovi_studio.queue.model import Job, JobState, Notice
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.services.studio import Studio
 from ovi_studio.web import job_views, views
@@ -48,7 +48,7 @@ def test_a_request_becomes_clips(studio: Studio) -> None:
     specs = studio.expand(Request(values, "1:1", SeedMode.NEXT, 2)).specs
     assert [(spec.prompt, spec.seed) for spec in specs] == [("a b", 7), ("a b", 8), ("a c", 7), ("a c", 8)]
     assert len({spec.seed for spec in studio.expand(Request(values, count=5)).specs}) == 5
-    with pytest.raises(JobError, match="Aspect ratio '5:4' is not known"):
+    with pytest.raises(JobError, match="Unknown aspect ratio '5:4'"):
         studio.expand(Request(values, "5:4"))
     with pytest.raises(JobError, match="seed must be between"):
         studio.expand(Request(values | {"seed": "-1"}, "1:1", SeedMode.FIXED))
@@ -75,8 +75,8 @@ def test_what_people_typed_and_what_failed_is_escaped(tmp_path: Path) -> None:
     values = {"id": "1", "number": 1, "batch": 1, "batch_name": "<ti>", "priority": 0, "position": 1, "spec": spec}
     values |= {"attempt": 1, "cancelling": False, "progress": None, "clip": None, "note": "<to>"}
     values |= {"created": 0, "started": None, "finished": None, "seconds": 1}
-    failed = Job(**values, state=State.FAILED, error="<ts>")
-    done = Job(**values | {"clip": tmp_path / "<tu>.mp4"}, state=State.DONE, error=None)
+    failed = Job(**values, state=JobState.FAILED, error="<ts>")
+    done = Job(**values | {"clip": tmp_path / "<tu>.mp4"}, state=JobState.DONE, error=None)
     shown = queue_views.row_html(failed) + queue_views.row_html(done) + job_views.recipe_html(done, None)
     shown += job_views.stage_html(failed, None, 0, False, False) + job_views.stage_html(None, failed, 0, False, False)
     shown += views.demo_html("<tq>") + job_views.notices_html([Notice(1, "<tp1>", 0)])

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 import ovi_studio.web
+from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.services.studio import Studio
 from ovi_studio.web.studio_page import build_studio
 from ovi_studio.web.tabs.registry import TABS, Tab
@@ -32,7 +33,7 @@ def test_a_tab_has_the_icon_of_its_entry(tab: Tab) -> None:
 
 
 def test_the_page_has_the_tabs_of_the_list_in_its_order(tmp_path: Path) -> None:
-    studio = Studio.open(tmp_path / "outputs", tmp_path / "checkpoints")
+    studio = Studio.open(tmp_path / "outputs", RuntimeOptions(checkpoint_directory=tmp_path / "checkpoints"))
     try:
         components = build_studio(studio).config["components"]
     finally:

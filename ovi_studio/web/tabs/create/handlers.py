@@ -17,7 +17,7 @@ from ovi_studio.core.prompt_check import join_prompt, parse_prompt, rows_to_text
 from ovi_studio.core.prompts import AudioTag
 from ovi_studio.core.requests import Request, SeedMode
 from ovi_studio.core.spec import ClipSpec, parse_timesteps
-from ovi_studio.queue.model import ENDED, Job, State
+from ovi_studio.queue.model import ENDED, Job, JobState
 from ovi_studio.services.studio import Studio
 from ovi_studio.web import job_views, views
 from ovi_studio.web.events import PRIVATE
@@ -115,8 +115,8 @@ class CreateHandlers:
             return None
         running = self._studio.current_job()
         ended = _first(store.jobs(states=ENDED, limit=1))
-        done = ended if ended and ended.state is State.DONE else self._studio.last_job(State.DONE)
-        waiting = store.counts()[State.QUEUED]
+        done = ended if ended and ended.state is JobState.DONE else self._studio.last_job(JobState.DONE)
+        waiting = store.counts()[JobState.QUEUED]
         stage = job_views.stage_html(running, ended, waiting, store.paused, done is not None)
         clip, recipe = gr.skip(), gr.skip()
         name = done.id if done else "none"
@@ -180,7 +180,7 @@ class CreateHandlers:
     def cancel(self) -> None:
         """Stop what is being made."""
         store = self._studio.store
-        store.cancel(store.ids(states=[State.RUNNING]))
+        store.cancel(store.ids(states=[JobState.RUNNING]))
 
     def inspect(
         self,

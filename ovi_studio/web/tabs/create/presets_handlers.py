@@ -14,11 +14,11 @@ from ovi_studio.core.spec import ADAPTER_LISTS
 from ovi_studio.services.presets import Preset
 from ovi_studio.services.studio import Studio
 from ovi_studio.web import views
+from ovi_studio.web.events import PRIVATE
 from ovi_studio.web.live import LivePart
 from ovi_studio.web.tabs.create import views as form_views
 from ovi_studio.web.tabs.create.tab import CreateForm, ratio_options, shown_value, skip_options, widened
 
-PRIVATE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 _NOT_KEPT = ("prompt", "sound", "image")
 
 

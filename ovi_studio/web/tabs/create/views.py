@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from html import escape
 
-from ovi_studio.checkpoints.background import DownloadState, Phase
+from ovi_studio.checkpoints.background import DownloadPhase, DownloadState
 from ovi_studio.checkpoints.download import format_bytes
 from ovi_studio.core.adapter_stack import Stack
-from ovi_studio.core.prompt_check import Pace, Severity, check_prompt, speech_pace, text_to_rows
+from ovi_studio.core.prompt_check import PaceLevel, Severity, check_prompt, speech_pace, text_to_rows
 from ovi_studio.core.prompt_patterns import pattern_warnings
 from ovi_studio.core.requests import Expansion
 from ovi_studio.core.variants import Variant
@@ -25,7 +25,7 @@ def presets_html(
     download = download or DownloadState()
     cards = "".join(_card(offer, download) for offer in found if offer.usable)
     told = "".join(f'<p class="finding warning">{escape(notice)}</p>' for notice in notices)
-    if download.phase is Phase.FAILED:
+    if download.phase is DownloadPhase.FAILED:
         told = notice_html(download.reason, f"{download.variant}: the download failed") + told
     lacking = _lacking([offer for offer in found if not offer.usable], download)
     return f'<div class="cards" role="group" aria-label="Presets">{cards}</div>{lacking}{told}'
@@ -126,7 +126,7 @@ def _speech_html(prompts: Sequence[str], variant: Variant) -> str:
     paces = [speech_pace(prompt, variant.seconds) for prompt in prompts]
     fastest = max(range(len(paces)), key=lambda index: paces[index].words)
     pace = paces[fastest]
-    if pace.pace is Pace.SILENT:
+    if pace.pace is PaceLevel.SILENT:
         return ""
     said = "".join(
         f"<li>{escape(who) + ': ' if who else ''}<q>{escape(text)}</q></li>"

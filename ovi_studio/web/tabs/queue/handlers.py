@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from ovi_studio.core.errors import JobError
-from ovi_studio.queue.model import ENDED, Batch, State
+from ovi_studio.queue.model import ENDED, JobBatch, JobState
 from ovi_studio.services.studio import Studio
 from ovi_studio.web.tabs import CREATE_TAB
 from ovi_studio.web.tabs.create.tab import CreateForm
@@ -15,11 +15,11 @@ from ovi_studio.web.views import notice_html
 
 PAGE_ROWS = 60
 ALL = "all"
-_FILTERS: dict[str, tuple[State, ...] | None] = {
+_FILTERS: dict[str, tuple[JobState, ...] | None] = {
     ALL: None,
-    "waiting": (State.QUEUED, State.RUNNING),
-    "done": (State.DONE,),
-    "failed": (State.FAILED, State.CANCELLED),
+    "waiting": (JobState.QUEUED, JobState.RUNNING),
+    "done": (JobState.DONE,),
+    "failed": (JobState.FAILED, JobState.CANCELLED),
 }
 
 Seen = tuple[int, tuple[Any, ...], tuple[Any, ...]]
@@ -78,12 +78,12 @@ class QueueHandlers:
 
     def cancel_waiting(self, seen: Seen, batch: int | None, which: str, text: str, page: int) -> Any:
         """Cancel everything that waits or runs, of one batch if one is looked at."""
-        count = self._store.cancel(self._store.ids(states=[State.QUEUED, State.RUNNING], batch=batch or None))
+        count = self._store.cancel(self._store.ids(states=[JobState.QUEUED, JobState.RUNNING], batch=batch or None))
         return self._after(seen, batch, which, text, page, _said(count, "cancelled"))
 
     def retry_failed(self, seen: Seen, batch: int | None, which: str, text: str, page: int) -> Any:
         """Queue again what failed."""
-        count = self._store.retry(self._store.ids(states=[State.FAILED], batch=batch or None))
+        count = self._store.retry(self._store.ids(states=[JobState.FAILED], batch=batch or None))
         return self._after(seen, batch, which, text, page, _said(count, "queued again"))
 
     def clear(self, seen: Seen, batch: int | None, which: str, text: str, page: int) -> Any:
@@ -116,8 +116,8 @@ class QueueHandlers:
             gr.Button(
                 "Resume" if self._store.paused else "Pause", variant="primary" if self._store.paused else "secondary"
             ),
-            gr.Button(interactive=bool(counts[State.QUEUED] or counts[State.RUNNING])),
-            gr.Button(interactive=bool(counts[State.FAILED])),
+            gr.Button(interactive=bool(counts[JobState.QUEUED] or counts[JobState.RUNNING])),
+            gr.Button(interactive=bool(counts[JobState.FAILED])),
             gr.Button(interactive=any(counts[state] for state in ENDED)),
             (counter, view, choices),
         ]
@@ -129,7 +129,7 @@ class QueueHandlers:
 
     def _edit(self, job: str) -> list[Any]:
         found = self._store.get(job)
-        if found.state is not State.QUEUED:
+        if found.state is not JobState.QUEUED:
             raise JobError("Only a job that waits can be changed; duplicate it, or cancel it first.")
         notice = f'<div class="notice good" role="status"><p>You are changing clip {found.number}.</p></div>'
         return self._form.fill(found.spec, editing=found.id, notice=notice)
@@ -151,7 +151,7 @@ class QueueHandlers:
                 self._store.move([job], **{side: str(data.get("anchor"))})
 
 
-def _choices(batches: Sequence[Batch]) -> tuple[tuple[str, int], ...]:
+def _choices(batches: Sequence[JobBatch]) -> tuple[tuple[str, int], ...]:
     return ("All batches", 0), *((views.batch_label(batch), batch.id) for batch in batches)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from ovi_studio.queue.model import Batch, Job, State
+from ovi_studio.queue.model import Job, JobBatch, JobState
 from ovi_studio.web.job_views import STATE_NAMES, bar, progress_words
 from ovi_studio.web.media_routes import job_picture_address
 from ovi_studio.web.views import format_seconds
@@ -24,11 +24,11 @@ _ICONS = {
     "delete": ("Delete", "M5 7h14M10 7V4h4v3M7 7l1 13h8l1-13"),
 }
 _ACTIONS = {
-    State.QUEUED: ("first", "up", "down", "edit", "duplicate", "cancel", "delete"),
-    State.RUNNING: ("duplicate", "cancel"),
-    State.DONE: ("duplicate", "delete"),
-    State.FAILED: ("retry", "duplicate", "delete"),
-    State.CANCELLED: ("retry", "duplicate", "delete"),
+    JobState.QUEUED: ("first", "up", "down", "edit", "duplicate", "cancel", "delete"),
+    JobState.RUNNING: ("duplicate", "cancel"),
+    JobState.DONE: ("duplicate", "delete"),
+    JobState.FAILED: ("retry", "duplicate", "delete"),
+    JobState.CANCELLED: ("retry", "duplicate", "delete"),
 }
 _SHOWN_BATCHES = 8
 _SHOWN_PROMPT = 400
@@ -37,7 +37,7 @@ _SHOWN_PROMPT = 400
 
 def table_value(jobs: Sequence[Job], total: int, offset: int) -> dict[str, Any]:
     """What `queue.js` is given."""
-    rows = [{"id": job.id, "queued": job.state is State.QUEUED, "html": row_html(job)} for job in jobs]
+    rows = [{"id": job.id, "queued": job.state is JobState.QUEUED, "html": row_html(job)} for job in jobs]
     last = offset + len(jobs)
     place = "" if total <= len(jobs) else f"{offset + 1} to {last} of {total}"
     return {"rows": rows, "place": place, "back": offset > 0, "on": last < total, "empty": _EMPTY if not total else ""}
@@ -51,11 +51,13 @@ def row_html(job: Job) -> str:
     state, detail, progress = _state(job)
     buttons = "".join(_button(action, job) for action in _ACTIONS[job.state] if not _is_late(action, job))
     grip = (
-        '<span class="grip" aria-hidden="true">⠿</span>' if job.state is State.QUEUED else '<span class="grip"></span>'
+        '<span class="grip" aria-hidden="true">⠿</span>'
+        if job.state is JobState.QUEUED
+        else '<span class="grip"></span>'
     )
     facts = [job.spec.variant, f"{job.spec.steps} steps", f"seed {job.spec.seed}"]
     turn = {1: "before others", -1: "after others"}.get((job.priority > 0) - (job.priority < 0))
-    facts += [turn] if turn and job.state is State.QUEUED else []
+    facts += [turn] if turn and job.state is JobState.QUEUED else []
     facts += [f"attempt {job.attempt}"] if job.attempt > 1 else []
     batch = (
         ""
@@ -74,12 +76,12 @@ def row_html(job: Job) -> str:
 
 
 def _state(job: Job) -> tuple[str, str, str]:
-    if job.state is State.RUNNING:
+    if job.state is JobState.RUNNING:
         what, more, fraction = progress_words(job)
         return STATE_NAMES[job.state], " · ".join(filter(None, [what, more])), bar(fraction, f"Clip {job.number}")
-    if job.state is State.FAILED:
+    if job.state is JobState.FAILED:
         return STATE_NAMES[job.state], job.error or "", ""
-    if job.state is State.DONE and job.seconds is not None:
+    if job.state is JobState.DONE and job.seconds is not None:
         return STATE_NAMES[job.state], " · ".join(filter(None, [f"in {format_seconds(job.seconds)}", job.note])), ""
     return STATE_NAMES[job.state], job.note or "", ""
 
@@ -87,7 +89,7 @@ def _state(job: Job) -> tuple[str, str, str]:
 def _picture(job: Job) -> str:
     address = job_picture_address(job)
     image = f'<img src="{escape(address)}" alt="" loading="lazy" decoding="async">' if address else ""
-    if job.state is State.DONE and job.clip is not None:
+    if job.state is JobState.DONE and job.clip is not None:
         link = f"studio/job/{escape(job.id)}/clip.mp4"
         label = f"Play clip {job.number}"
         return f'<a class="thumb" href="{link}" target="_blank" rel="noopener" aria-label="{label}">{image}</a>'
@@ -107,16 +109,16 @@ def _button(action: str, job: Job) -> str:
 
 
 def summary_html(
-    counts: Mapping[State, int], batch: Batch | None, seconds_left: float | None, batches: Sequence[Batch] = ()
+    counts: Mapping[JobState, int], batch: JobBatch | None, seconds_left: float | None, batches: Sequence[JobBatch] = ()
 ) -> str:
     """The numbers above the table: of all jobs, or of the batch that is looked at; and batches to be looked at."""
     total = sum(counts.values())
-    ended = total - counts[State.QUEUED] - counts[State.RUNNING]
+    ended = total - counts[JobState.QUEUED] - counts[JobState.RUNNING]
     if not total:
         return ""
     words = [f"{ended} of {total} ended"]
-    words += [f"{counts[State.FAILED]} failed"] if counts[State.FAILED] else []
-    words += [f"{counts[State.CANCELLED]} cancelled"] if counts[State.CANCELLED] else []
+    words += [f"{counts[JobState.FAILED]} failed"] if counts[JobState.FAILED] else []
+    words += [f"{counts[JobState.CANCELLED]} cancelled"] if counts[JobState.CANCELLED] else []
     words += [f"about {format_seconds(seconds_left)} left"] if seconds_left else []
     name = escape(_short(batch.name, 80)) if batch else "All jobs"
     return (
@@ -125,14 +127,14 @@ def summary_html(
     )
 
 
-def _batches(batches: Sequence[Batch]) -> str:
+def _batches(batches: Sequence[JobBatch]) -> str:
     """Those of several clips that are not done, each with its own progress; a click shows one alone."""
     several = [batch for batch in batches if batch.total > 1 and not batch.ended][:_SHOWN_BATCHES]
     buttons = "".join(map(_batch_button, several))
     return f'<div class="batches" role="group" aria-label="Batches">{buttons}</div>' if buttons else ""
 
 
-def _batch_button(batch: Batch) -> str:
+def _batch_button(batch: JobBatch) -> str:
     name, ended = _short(batch.name, 40), _ended(batch)
     return (
         f'<button type="button" data-batch="{batch.id}"><span>{escape(name)}</span><b>{ended}/{batch.total}</b>'
@@ -140,11 +142,11 @@ def _batch_button(batch: Batch) -> str:
     )
 
 
-def _ended(batch: Batch) -> int:
-    return batch.total - batch.counts[State.QUEUED] - batch.counts[State.RUNNING]
+def _ended(batch: JobBatch) -> int:
+    return batch.total - batch.counts[JobState.QUEUED] - batch.counts[JobState.RUNNING]
 
 
-def batch_label(batch: Batch) -> str:
+def batch_label(batch: JobBatch) -> str:
     """For the dropdown."""
     return f"{_short(batch.name, 48)} ({_ended(batch)}/{batch.total})"
 

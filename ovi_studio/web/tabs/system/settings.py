@@ -10,11 +10,11 @@ from ovi_studio.queue.store import Store
 from ovi_studio.runtime.declared import Setting
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.settings import EngineSettings, keep_settings, read_settings
+from ovi_studio.web.events import PRIVATE
 from ovi_studio.web.views import notice_html
 
 _NOT_CHOSEN = "auto"
 """Stands in a list for None, which a browser cannot send back as a choice."""
-_PRIVATE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
 
 class Shelf(Protocol):
@@ -62,8 +62,8 @@ def build_settings(studio: Shelf, shown: Any) -> None:
         )
 
     boxes = [*fields.values(), previews]
-    shown(look, None, boxes, **_PRIVATE)
-    save.click(keep, boxes, notice, **_PRIVATE)
+    shown(look, None, boxes, **PRIVATE)
+    save.click(keep, boxes, notice, **PRIVATE)
 
 
 def _list(name: str, setting: Setting, given: RuntimeOptions) -> gr.Dropdown:

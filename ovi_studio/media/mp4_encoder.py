@@ -1,0 +1,149 @@
+"""Encodes a clip as an mp4 in memory: H.264 (4:2:0, BT.709), AAC, a comment and a cover picture.
+
+The same clip gives the same bytes, regardless of the number of cores. Nothing here imports torch.
+"""
+
+import heapq
+import io
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+
+import av
+import numpy as np
+from av.stream import Disposition
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation, VideoReformatter
+
+from ovi_studio.core.clip import Clip, Picture
+from ovi_studio.core.variants import FRAME_RATE, SAMPLE_RATE
+from ovi_studio.media.frames import SCALER, encode_png
+
+# Near-transparent: measured 49.7 dB in luma on noisy 1280x704 frames, like `faster` at 16 but in half the time.
+# Without macroblock trees: with AVX-512 they read uninitialised memory, and the same frames give a different file
+# (measured on other frames of that size: 2.6 dB more without them, in files a third larger).
+_X264_OPTIONS = {"preset": "veryfast", "crf": "14", "g": str(2 * FRAME_RATE), "x264-params": "mbtree=0"}
+# x264's output depends on the number of threads, which therefore must not depend on the machine.
+_X264_THREADS = 4
+_AAC_BIT_RATE = 96_000
+"""The maximum that the format allows for one channel at 16 kHz."""
+
+
+def encode_mp4(clip: Clip, comment: str, cover: bytes | None) -> bytes:
+    """The whole file, which is at most some tens of MB; writing it is then one plain operation.
+
+    Args:
+        cover: from `encode_cover`; None for a clip without a first frame.
+    """
+    buffer = io.BytesIO()
+    with av.open(
+        buffer,
+        "w",
+        format="mp4",
+        options={"movflags": "faststart"},
+        # The muxer reads back what it has written when it moves the index to the front.
+        io_open=lambda url, flags, options: _SecondReader(buffer),
+    ) as container:
+        container.metadata["comment"] = comment
+        video = _add_video(container, clip.frames)
+        audio = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono", bit_rate=_AAC_BIT_RATE)
+        if clip.picture is not None and cover is not None:
+            _add_cover(container, clip.picture, cover)
+        packets = _video_packets(video, clip.frames), _audio_packets(audio, clip.samples)
+        for packet in heapq.merge(*packets, key=_decoding_time):
+            container.mux_one(packet)
+    return buffer.getvalue()
+
+
+def encode_cover(picture: Picture) -> bytes:
+    """The picture as an mp4 can carry it: PNG and JPEG files unchanged, others losslessly as PNG."""
+    return picture.data if cover_suffix(picture.data) is not None else encode_png(picture.pixels)
+
+
+def cover_suffix(data: bytes) -> str | None:
+    """`.png` or `.jpg` by the file's first bytes; None for a picture that an mp4 cannot carry."""
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return ".png"
+    return ".jpg" if data.startswith(b"\xff\xd8\xff") else None
+
+
+def _decoding_time(packet: av.Packet) -> Fraction:
+    """Seconds; the order in which packets are stored."""
+    if packet.dts is None:
+        raise ValueError("an encoder returned a packet without a timestamp")
+    return packet.dts * packet.time_base
+
+
+class _SecondReader:
+    """Reads a buffer at its own position."""
+
+    def __init__(self, buffer: io.BytesIO) -> None:
+        self._buffer = buffer
+        self._position = 0
+
+    def read(self, size: int) -> bytes:
+        end = self._position + size
+        with self._buffer.getbuffer() as view:
+            data = bytes(view[self._position : end])
+        self._position += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._buffer.getbuffer().nbytes}[whence]
+        self._position = base + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def close(self) -> None:
+        """Leave the buffer open; the encoder owns it."""
+
+
+def _add_video(container: av.container.OutputContainer, frames: np.ndarray) -> av.VideoStream:
+    stream = container.add_stream("libx264", rate=FRAME_RATE, options=_X264_OPTIONS)
+    stream.height, stream.width = frames.shape[1:3]
+    stream.pix_fmt = "yuv420p"
+    context = stream.codec_context
+    context.thread_count = _X264_THREADS
+    context.colorspace = Colorspace.ITU709
+    context.color_range = ColorRange.MPEG
+    context.color_primaries = ColorPrimaries.BT709
+    context.color_trc = ColorTrc.BT709
+    return stream
+
+
+def _video_packets(stream: av.VideoStream, frames: np.ndarray) -> Iterator[av.Packet]:
+    to_yuv = VideoReformatter()
+    for index, pixels in enumerate(frames):
+        frame = to_yuv.reformat(
+            av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24"),
+            format="yuv420p",
+            dst_colorspace=Colorspace.ITU709,
+            dst_color_range=ColorRange.MPEG,
+            interpolation=SCALER | Interpolation.FULL_CHR_H_INP,
+            threads=1,
+        )
+        frame.pts = index
+        yield from stream.encode(frame)
+    yield from stream.encode(None)
+
+
+def _audio_packets(stream: av.AudioStream, samples: np.ndarray) -> Iterator[av.Packet]:
+    clipped = np.clip(samples, -1, 1, dtype=np.float32)
+    frame = av.AudioFrame.from_ndarray(clipped[np.newaxis], format="fltp", layout="mono")
+    frame.rate = SAMPLE_RATE
+    frame.pts = 0
+    yield from stream.encode(frame)
+    yield from stream.encode(None)
+
+
+def _add_cover(container: av.container.OutputContainer, picture: Picture, cover: bytes) -> None:
+    height, width = picture.pixels.shape[:2]
+    codec = "png" if cover_suffix(cover) == ".png" else "mjpeg"
+    stream = container.add_mux_stream(codec, width=width, height=height)
+    stream.disposition = Disposition.attached_pic
+    packet = av.Packet(cover)
+    packet.stream = stream
+    packet.pts = packet.dts = 0
+    packet.is_keyframe = True
+    container.mux_one(packet)
