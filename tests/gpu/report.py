@@ -123,7 +123,7 @@ def _compared(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> t
 
 
 def _commit() -> str | None:
-    """Of the working tree, marked if it has changes; None outside a checkout."""
+    """Return the commit of the working tree, marked if it has changes; None outside a checkout."""
     with suppress(OSError, subprocess.SubprocessError):
         command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20, check=True).stdout.strip()

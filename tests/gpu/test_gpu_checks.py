@@ -389,7 +389,7 @@ def test_it_runs_without_pyav_gradio_and_pytest(tmp_path: Path) -> None:
 
 
 def test_the_launcher_runs_it() -> None:
-    """On both systems, with everything that follows the command."""
+    """Both launchers run it with all arguments."""
     bash, batch = ((ROOT / name).read_text() for name in ("launch.sh", "launch.bat"))
     assert re.search(r"test-gpu\)\s+shift\s+exec \.venv/bin/python tests/gpu \"\$@\"", bash)
     assert re.search(r":gpu\s+\.venv\\Scripts\\python\.exe tests\\gpu %2 ", batch)
