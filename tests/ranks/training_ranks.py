@@ -1,8 +1,8 @@
 """A training run on several ranks, as a program.
 
-`ANSWER CACHE FOLDER STEPS KIND` trains with sharding; KIND is whole, lora or bf16. `ANSWER command ...` runs a command of
-the app; `ANSWER out-of-memory ...` does so and lets one rank run out of memory. Rank 0 writes to ANSWER how many bytes of
-the model each rank held before sharding.
+`ANSWER CACHE FOLDER STEPS KIND` trains with sharding; KIND is whole, lora or bf16. `ANSWER command ...` runs a command
+of the app; `ANSWER out-of-memory ...` does so and lets one rank run out of memory. Rank 0 writes to ANSWER how many
+bytes of the model each rank held before sharding.
 """
 
 import json
