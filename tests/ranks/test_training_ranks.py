@@ -86,13 +86,13 @@ def test_the_command_on_two_ranks_makes_one_processs_adapter_and_only_the_leader
         assert all(torch.allclose(tensor, wanted[name], atol=1e-5) for name, tensor in load_file(path).items())
 
 
-def test_a_rank_that_lacks_memory_ends_all_with_its_sentence(tiny_bundle: Path, tmp_path: Path) -> None:
-    """The others wait for it in an exchange, and their launcher ends them."""
+def test_a_rank_out_of_memory_ends_all_ranks_with_its_message(tiny_bundle: Path, tmp_path: Path) -> None:
+    """The other ranks wait for it in a collective operation, and their launcher ends them."""
     own_clip(tmp_path / "clips", "clip", 1)
     options = [*COMMAND, str(tmp_path / "clips"), "--ckpt-dir", str(tiny_bundle), "--work", str(tmp_path / "work")]
     options += ["--out", str(tmp_path / "white.safetensors"), "--steps", "3", "--checkpoint-minutes", "0"]
     assert main([*options, "--encode-only"]) == 0
-    command = launch_command(2, "training_ranks", [str(tmp_path / "held"), "lacking", *options, "--gpus", "2"])
+    command = launch_command(2, "training_ranks", [str(tmp_path / "held"), "out-of-memory", *options, "--gpus", "2"])
     ended = subprocess.run(
         command, env=environment(), capture_output=True, text=True, timeout=200, check=False, cwd=ROOT
     )
