@@ -16,7 +16,7 @@ from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.queue.store import Store
 from ovi_studio.runtime import options, settings
 from ovi_studio.runtime.options import RuntimeOptions, installed_attentions
-from ovi_studio.runtime.settings import EngineSettings, keep_settings, read_settings
+from ovi_studio.runtime.settings import EngineSettings, read_settings, save_settings
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
 
 def test_settings_are_saved_and_the_command_line_takes_precedence(store: Store) -> None:
     assert read_settings(store.database) == EngineSettings()
-    keep_settings(store.database, EngineSettings(RuntimeOptions(offloaded=True, tf32=True), previews=False))
+    save_settings(store.database, EngineSettings(RuntimeOptions(offloaded=True, tf32=True), previews=False))
     kept = read_settings(store.database)
     assert kept == EngineSettings(RuntimeOptions(offloaded=True, tf32=True), previews=False)
     given = RuntimeOptions(attention="flash2", compilation=True, tf32=False)
@@ -65,7 +65,7 @@ def test_an_attention_that_is_not_installed_is_refused_and_one_that_was_removed_
 
 
 def test_an_engine_starts_with_the_saved_settings(store: Store) -> None:
-    keep_settings(store.database, EngineSettings(RuntimeOptions(offloaded=True)))
+    save_settings(store.database, EngineSettings(RuntimeOptions(offloaded=True)))
     store.add([spec()])
     with engine(store):
         wait_until_ended(store)
@@ -80,7 +80,7 @@ def test_saved_settings_restart_the_engine_and_are_shown_after_a_reload(
     log = StudioPaths.of(application.outputs).log
     page = open_page(application, chromium)
     show(page, "System")
-    offload = page.get_by_label("Keep models in host memory while they are not used")
+    offload = page.get_by_label("Keep models in host memory while they are not in use")
     offload.wait_for()
     assert not offload.is_checked()
     offload.check()

@@ -9,7 +9,7 @@ from ovi_studio.engine.fleet import Fleet
 from ovi_studio.queue.store import Store
 from ovi_studio.runtime.declared import Setting
 from ovi_studio.runtime.options import RuntimeOptions
-from ovi_studio.runtime.settings import EngineSettings, keep_settings, read_settings
+from ovi_studio.runtime.settings import EngineSettings, read_settings, save_settings
 from ovi_studio.web.events import PRIVATE
 from ovi_studio.web.views import notice_html, success_html
 
@@ -52,7 +52,7 @@ def build_settings(studio: SettingsServices, shown: Any) -> None:
         chosen = {name: _from_field(value) for name, value in zip(fields, values, strict=False)}
         try:
             options = type(given).from_json({name: value for name, value in chosen.items() if not given.given(name)})
-            keep_settings(studio.store.database, EngineSettings(options, bool(values[-1])))
+            save_settings(studio.store.database, EngineSettings(options, bool(values[-1])))
         except JobError as error:
             return notice_html(str(error), "Not saved")
         studio.supervisor.restart()
