@@ -310,8 +310,8 @@ def test_a_clip_that_ran_out_of_memory_is_made_again_with_less_and_says_so(
     memory = clip_files.read_record(clip)["memory"]
     assert (memory["tier"], memory["lacked_memory_with"]) == ("12", ["24", "16"])
     told = capsys.readouterr().err
-    assert "Memory ran out in tier 24; the clip is made again in tier 16." in told
-    assert "Memory ran out in tier 16; the clip is made again in tier 12." in told
+    assert "Memory ran out in tier 24; retrying the clip in tier 16." in told
+    assert "Memory ran out in tier 16; retrying the clip in tier 12." in told
 
 
 @pytest.mark.usefixtures("crowded")

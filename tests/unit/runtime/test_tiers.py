@@ -13,7 +13,7 @@ import torch
 from live_tensors import Live
 from torch import nn
 
-from ovi_studio.bench.steps import _inputs, shapes
+from ovi_studio.bench.steps import random_inputs, shapes
 from ovi_studio.capacity.budget import GIB
 from ovi_studio.capacity.memory import Demand, activation_bytes, streamed_resident
 from ovi_studio.capacity.tiers import CHOICES, TIERS, MemoryPlan, find_tier, fitting_tier, plan_memory, tier_below
@@ -168,7 +168,7 @@ def step_peak(name: str, guided: bool, weights: Weights, layout: TokenLayout = U
     for parameter in model.parameters():
         if parameter.dtype == torch.float32 and parameter.dim() > 0:
             parameter.data = parameter.data.bfloat16()
-    *latents, text = _inputs(model, shape, torch.device("meta"), torch.bfloat16)
+    *latents, text = random_inputs(model, shape, torch.device("meta"), torch.bfloat16)
     passes = [Pass(text), Pass(text, 1)][: 1 + guided]
     return counted(lambda: model.velocities(*latents, passes, token_layout=layout))
 
