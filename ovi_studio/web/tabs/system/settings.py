@@ -9,7 +9,7 @@ from ovi_studio.engine.fleet import Fleet
 from ovi_studio.queue.store import Store
 from ovi_studio.runtime.declared import Setting
 from ovi_studio.runtime.options import RuntimeOptions
-from ovi_studio.runtime.settings import EngineSettings, read_settings, save_settings
+from ovi_studio.runtime.settings import EngineSettings, read_settings
 from ovi_studio.web.events import PRIVATE
 from ovi_studio.web.views import notice_html, success_html
 
