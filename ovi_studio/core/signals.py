@@ -5,9 +5,10 @@ import signal
 
 def ending_signals() -> list[signal.Signals]:
     """SIGINT, SIGTERM, and SIGHUP, which says that the terminal was closed; under `nohup` that one is ignored."""
-    hangup = getattr(signal, "SIGHUP", None)
-    heard = hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN
-    return [signal.SIGINT, signal.SIGTERM, *([hangup] if heard else [])]
+    hangup: signal.Signals | None = getattr(signal, "SIGHUP", None)
+    if hangup is None or signal.getsignal(hangup) is signal.SIG_IGN:
+        return [signal.SIGINT, signal.SIGTERM]
+    return [signal.SIGINT, signal.SIGTERM, hangup]
 
 
 def exit_cleanly_on_signals() -> None:
