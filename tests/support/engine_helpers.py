@@ -20,7 +20,7 @@ from ovi_studio.engine.command import engine_command
 from ovi_studio.engine.supervisor import Supervisor
 from ovi_studio.media import clip_files
 from ovi_studio.queue.model import JobState
-from ovi_studio.queue.recovery import living_engines
+from ovi_studio.queue.recovery import live_engines
 from ovi_studio.queue.store import Store
 from ovi_studio.runtime.options import RuntimeOptions
 
@@ -93,7 +93,7 @@ def assert_done_exactly_once(store: Store, ids: list[str]) -> None:
 def engine_pids(store: Store) -> list[int]:
     """Of living engines, those included that are starting."""
     pids = []
-    for owner in living_engines(store.database):
+    for owner in live_engines(store.database):
         with contextlib.suppress(OSError, ValueError):
             pids.append(int((store.paths.owners / f"{owner}.lock").read_text()))
     return pids

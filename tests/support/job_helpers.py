@@ -12,7 +12,7 @@ from places import PYTHON_PATH
 
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.queue.model import ClipPhase, Job, JobProgress, JobState
-from ovi_studio.queue.recovery import living_engines, recover_dead
+from ovi_studio.queue.recovery import live_engines, recover_dead_engines
 from ovi_studio.queue.store import Store
 from ovi_studio.queue.work import EngineSession
 
@@ -85,8 +85,8 @@ def kill_holder(store: Store, owner: str, before_death: Callable[[Job], object] 
     """A process claims a job and is killed; returns the job's id."""
     child = run_python(CLAIM_AND_WAIT, store.paths.outputs, owner)
     job = child.stdout.readline().strip()
-    assert recover_dead(store.database) == []
-    assert living_engines(store.database) == [owner]
+    assert recover_dead_engines(store.database) == []
+    assert live_engines(store.database) == [owner]
     before_death(store.get(job))
     child.kill()
     child.wait()
