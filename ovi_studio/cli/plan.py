@@ -39,7 +39,9 @@ def _run(options: argparse.Namespace) -> int:
     variant = find_variant(options.variant, RuntimeOptions.of(options).checkpoints)
     size = snap_size(*(options.size or variant.default_size), variant.pixel_area)
     demand = Demand.of(variant, size, guided=not options.no_guidance, weights=options.weights)
-    gpus = Gpus.sold_with(options.gpus, options.vram * GIB, link=LINKS[options.link], rate=options.tflops * 1e12)
+    gpus = Gpus.with_nominal_memory(
+        options.gpus, options.vram * GIB, link=LINKS[options.link], rate=options.tflops * 1e12
+    )
     plans = {wish: choose(demand, gpus, wish) for wish in ([Objective(options.wish)] if options.wish else Objective)}
     guidance = "without guidance" if options.no_guidance else "with guidance"
     print(f"{variant.name}, {size[0]}x{size[1]}, {guidance}, on {format_gpus(next(iter(plans.values())))}")

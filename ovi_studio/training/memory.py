@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ovi_studio.capacity.budget import GIB, RESERVE, spendable
+from ovi_studio.capacity.budget import GIB, RESERVE, usable
 from ovi_studio.capacity.memory import BLOCKS_IN_FLIGHT, VALUE_BYTES, Demand
 from ovi_studio.core.errors import JobError
 
@@ -188,7 +188,7 @@ def require_gpu_memory(
 
 def require_text_encoder_memory(text_encoder: float, machine: Machine) -> None:
     """Refuse to encode captions with a text encoder of so many bytes where it does not fit; raises `JobError`."""
-    if text_encoder > spendable(machine.memory):
+    if text_encoder > usable(machine.memory):
         raise JobError(
             f"Encoding captions needs about {_gigabytes(text_encoder + RESERVE)} of the GPU by prediction, and "
             f"{_gigabytes(machine.memory)} can be had; close other programs that use it, or encode on a larger GPU."

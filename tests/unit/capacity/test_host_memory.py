@@ -97,7 +97,7 @@ def test_what_is_missing_is_said_with_what_would_need_less(machine: Callable[[in
     machine(32)
     require_host_memory(20e9, "x", "or y")
     with pytest.raises(
-        JobError, match=r"^x needs 38 GB of host memory for its models, but 33 GB can be had; close oth"
+        JobError, match=r"^x needs 38 GB of host memory for its models, but 33 GB are available; close oth"
     ):
         require_host_memory(38e9, "x", "or y")
 

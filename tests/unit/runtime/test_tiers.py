@@ -15,7 +15,7 @@ from torch import nn
 
 from ovi_studio.bench.steps import _inputs, shapes
 from ovi_studio.capacity.budget import GIB
-from ovi_studio.capacity.memory import Demand, activation_bytes, streamed_resident
+from ovi_studio.capacity.memory import Demand, activation_bytes, resident_when_streaming
 from ovi_studio.capacity.tiers import CHOICES, TIERS, MemoryPlan, find_tier, fitting_tier, plan_memory, tier_below
 from ovi_studio.checkpoints.layout import require
 from ovi_studio.checkpoints.number_formats import prepare
@@ -137,7 +137,7 @@ def test_a_streamed_model_may_have_room_for_all_of_its_blocks_until_adapters_com
 def test_a_model_streams_as_many_blocks_as_its_plan_says(blocks: int) -> None:
     layers = [nn.Linear(2, 2) for _ in range(blocks)]
     for room in range(blocks + 2):
-        resident = streamed_resident(blocks, 1, room)
+        resident = resident_when_streaming(blocks, 1, room)
         assert HostedModel(nn.Sequential(*layers), CPU, layers, resident).streamed == blocks - resident
 
 
