@@ -138,7 +138,10 @@ def test_nothing_is_loaded_where_host_memory_is_too_small(
     cuda(24)
     machine(1)
     monkeypatch.setattr("ovi_studio.runtime.pipeline.load_models", lambda *_, **__: pytest.fail("models were loaded"))
-    with computing_on_the_host(), pytest.raises(JobError, match=r"tiny needs 0 GB of host memory .* 0 GB can"):
+    with (
+        computing_on_the_host(),
+        pytest.raises(JobError, match=r"tiny needs 0 GB of host memory .* 0 GB are available"),
+    ):
         Pipeline.load(require("tiny", tiny_bundle), Compute.of())
 
 

@@ -263,5 +263,5 @@ def test_int8_weights_make_nearly_the_same_clip(tiny_bundle: Path, tiny_pipeline
 
 
 def test_fp8_weights_are_refused_for_a_bundle_without_them(tiny_bundle: Path) -> None:
-    with pytest.raises(JobError, match="holds no fp8 weights"):
+    with pytest.raises(JobError, match="does not contain fp8 weights"):
         clip_of(tiny_bundle, weights="fp8")

@@ -187,9 +187,9 @@ def test_an_empty_directory_gets_the_command_and_the_size_for_every_variant(mach
     assert found.advice == (
         f"`python -m ovi_studio download 720x720_5s --ckpt-dir {machine.ckpts}` fetches what is missing"
     )
-    shared = machine.finding("Wan2.2_VAE.pth is not there")
+    shared = machine.finding("Wan2.2_VAE.pth is missing")
     assert "(about 2.8 GB, for all of these)" in shared.text
-    own = machine.finding("model_960x960_10s.safetensors is not there")
+    own = machine.finding("model_960x960_10s.safetensors is missing")
     assert "(about 23.3 GB, for 960x960_10s)" in own.text
     assert machine.finding("Nothing yet").state is State.PROBLEM
     lines = doctor.format_report(machine.report()).splitlines()
@@ -212,7 +212,7 @@ def test_a_damaged_file_of_a_diffusers_repository_is_named(machine: Machine) -> 
     bad = machine.ckpts / "clone" / "vae" / "diffusion_pytorch_model.safetensors"
     bad.parent.mkdir(parents=True)
     bad.write_bytes(b"")
-    found = machine.finding(f"{bad} is no safetensors file")
+    found = machine.finding(f"{bad} is not a safetensors file")
     assert found.state is State.PROBLEM
     assert "fetches the official file" in found.advice
 
@@ -281,6 +281,6 @@ def test_a_bundle_that_is_not_whole_is_to_be_written_again(machine: Machine) -> 
     machine.has_bundle()
     found = machine.finding("tiny is not complete")
     assert found.state is State.PROBLEM
-    assert "model.safetensors is not there" in found.text
+    assert "model.safetensors is missing" in found.text
     assert found.advice.startswith("write the bundle in ")
     assert "once its files are complete" in machine.finding("tiny: on a GPU or on the CPU").text
