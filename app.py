@@ -1,6 +1,6 @@
-"""Start Ovi Studio: `python app.py`, then a browser shows the page. Also the entry point of a Hugging Face Space.
+"""Start Ovi Studio with `python app.py` and open it in a browser. Also the entry point of a Hugging Face Space.
 
-`demo` is the page with the default folders, for tools that import it; it is built when it is asked for.
+`demo` is the page with the default folders, for tools that import it; it is built on first access.
 """
 
 import argparse
@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.signals import exit_cleanly_on_signals
@@ -19,7 +20,7 @@ from ovi_studio.runtime.options import RuntimeOptions
 
 DEFAULT_PORT = 7860
 LOGIN_VARIABLE = "OVI_STUDIO_LOGIN"
-_EVERYWHERE = "0.0.0.0"
+_ALL_INTERFACES = "0.0.0.0"
 
 
 def __getattr__(name: str) -> Any:
@@ -32,21 +33,37 @@ def __getattr__(name: str) -> Any:
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line; what it leaves open depends on where this runs."""
+    """Parse the command line; some defaults depend on the environment."""
     parser = argparse.ArgumentParser(prog="python app.py", description="Ovi Studio: clips with picture and sound.")
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
         "--host",
-        default=_EVERYWHERE if _on_space() else "127.0.0.1",
-        help="address to listen on; another than this machine's own demands a login (default: %(default)s)",
+        default=_ALL_INTERFACES if _on_space() else "127.0.0.1",
+        help="address to listen on; any but a loopback address requires a login (default: %(default)s)",
     )
-    where.add_argument("--listen", action="store_true", help="let other machines in: the same as --host 0.0.0.0")
-    parser.add_argument("--share", action="store_true", help="make a public link too; demands a login")
+    where.add_argument(
+        "--listen", action="store_true", help="accept connections from other machines: same as --host 0.0.0.0"
+    )
+    parser.add_argument("--share", action="store_true", help="also create a public link; requires a login")
     parser.add_argument(
         "--login",
         metavar="USER:PASSWORD",
         default=os.environ.get(LOGIN_VARIABLE),
-        help=f"who may come in (default: the environment's {LOGIN_VARIABLE}, else made and printed if one is needed)",
+        help=f"user name and password (default: ${LOGIN_VARIABLE}; generated and printed if needed)",
+    )
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="answer to this name too, such as that of a proxy before this server; may be repeated",
+    )
+    parser.add_argument(
+        "--trusted-proxy",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="believe this proxy's X-Forwarded-For, so that wrong logins are counted by address; may be repeated",
     )
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="port to listen on (default: %(default)s)")
     add_studio_options(parser)
@@ -55,31 +72,32 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         type=int,
         default=1,
         metavar="N",
-        help="one engine on each of N GPUs: a queue is done sooner",
+        help="run one engine on each of N GPUs, to finish a queue sooner",
     )
     parser.add_argument(
         "--open",
         action=argparse.BooleanOptionalAction,
-        default=_has_screen(),
-        help="open a browser (default: if there is a screen)",
+        default=_has_display(),
+        help="open a browser (default: if there is a display)",
     )
     options = parser.parse_args(arguments)
     if options.listen:
-        options.host = _EVERYWHERE
+        options.host = _ALL_INTERFACES
+    options.login_is_seen = options.login is not None and options.login != os.environ.get(LOGIN_VARIABLE)
     if options.login is not None and not all(options.login.partition(":")):
-        parser.error("--login must be USER:PASSWORD, neither of them empty")
+        parser.error("--login must be USER:PASSWORD, with neither part empty")
     return options
 
 
 def login_of(options: argparse.Namespace) -> tuple[str, str, bool] | None:
-    """(user, password, whether they were made here); None where everybody who reaches the page may come in.
+    """Return (user, password, whether they were generated); None if the page needs no login.
 
-    A Space is public by its owner's choice; its secrets can hold a login.
+    A Space is public by its owner's choice; a login can be set in its secrets.
     """
     if options.login is not None:
         user, _, password = options.login.partition(":")
         return user, password, False
-    if options.share or (not _is_own(options.host) and not _on_space()):
+    if options.share or (not _is_loopback(options.host) and not _on_space()):
         from ovi_studio.web.guard import make_password
 
         return "studio", make_password(), True
@@ -87,12 +105,12 @@ def login_of(options: argparse.Namespace) -> tuple[str, str, bool] | None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Serve the page until SIGINT (Ctrl+C) or SIGTERM; then the engines end in order, too."""
+    """Serve the page until SIGINT (Ctrl+C) or SIGTERM, then shut down the engines, too."""
     try:
         options = parse_arguments(arguments)
     except JobError as error:
         sys.exit(str(error))
-    # Before the slow imports, so that the answer comes at once.
+    # Before the slow imports, so that the error is immediate.
     if problem := _port_problem(options.host, options.port):
         sys.exit(problem)
     from ovi_studio.services.studio import Studio
@@ -111,18 +129,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         _serve(studio, options)
     except OSError:
-        # Somebody may have taken the port in the meantime.
+        # Another program may have taken the port in the meantime.
         if problem := _port_problem(options.host, options.port):
             sys.exit(problem)
         raise
     except KeyboardInterrupt:
-        # While the page was being built; afterwards Gradio takes it.
+        # While the page was being built; afterwards Gradio handles it.
         pass
     finally:
         studio.close()
 
 
 def _serve(studio: Any, options: argparse.Namespace) -> None:
+    from ovi_studio.web.hosts import Hosts
+    from ovi_studio.web.upload_folder import UploadFolder
+
+    # Read by the server when it starts; by default it would believe whatever runs on this machine.
+    os.environ["FORWARDED_ALLOW_IPS"] = ",".join(options.trusted_proxy)
+    uploads = UploadFolder(studio.paths.uploads)
+    hosts = Hosts(options.host, options.allow_host)
     from ovi_studio.web.guard import checker, guard
     from ovi_studio.web.media_routes import media_routes
     from ovi_studio.web.studio_page import build_studio
@@ -130,7 +155,7 @@ def _serve(studio: Any, options: argparse.Namespace) -> None:
 
     login = login_of(options)
     page = build_studio(studio).queue(max_size=None)
-    # As on Windows; looking a thousand times a second whether there is something to do took 9% of a core (6.31).
+    # Gradio's value on Windows; elsewhere it polls its queue 1000 times a second, which took 9% of a core (6.31).
     page._queue.sleep_when_free = 0.05
     _, url, share_url = page.launch(
         server_name=options.host,
@@ -138,7 +163,7 @@ def _serve(studio: Any, options: argparse.Namespace) -> None:
         inbrowser=options.open,
         share=options.share,
         auth=checker(login[0], login[1]) if login else None,
-        app_kwargs={"routes": media_routes(studio), "middleware": [guard()]},
+        app_kwargs={"routes": media_routes(studio), "middleware": [guard(hosts, uploads)]},
         quiet=True,
         prevent_thread_lock=True,
         max_file_size=MAX_FILE_SIZE,
@@ -149,9 +174,15 @@ def _serve(studio: Any, options: argparse.Namespace) -> None:
         pwa=False,
         **launch_options(),
     )
-    print(f"Ovi Studio: {url} (Ctrl+C ends it)", flush=True)
+    print(f"Ovi Studio: {url} (press Ctrl+C to stop)", flush=True)
     if share_url:
-        print(f"For everybody who has the login: {share_url}", flush=True)
+        hosts.add(urlsplit(share_url).hostname or "")
+        print(f"Public link, protected by the login: {share_url}", flush=True)
+    if options.login_is_seen:
+        print(
+            f"Other users of this machine can see --login in the list of processes; ${LOGIN_VARIABLE} is private.",
+            file=sys.stderr,
+        )
     if login and login[2]:
         print(f"Login: {login[0]}  Password: {login[1]}  (choose your own with --login USER:PASSWORD)", flush=True)
     page.block_thread()
@@ -160,8 +191,8 @@ def _serve(studio: Any, options: argparse.Namespace) -> None:
 def _port_problem(host: str, port: int) -> str | None:
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         if sys.platform != "win32":
-            # A port that was in use a minute ago counts as free, as it will for the server; on Windows this option
-            # would make a busy one look free.
+            # A port released moments ago counts as free, as it does for the server; on Windows this option would make
+            # a port in use look free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
@@ -170,7 +201,7 @@ def _port_problem(host: str, port: int) -> str | None:
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 return (
-                    f"Port {port} is busy: another program uses it, perhaps another Ovi Studio. Choose a free one "
+                    f"Port {port} is in use by another program, perhaps another Ovi Studio. Choose a free one "
                     f"with --port, for example --port {port + 1}."
                 )
             return (
@@ -179,7 +210,7 @@ def _port_problem(host: str, port: int) -> str | None:
     return None
 
 
-def _is_own(host: str) -> bool:
+def _is_loopback(host: str) -> bool:
     return host in ("localhost", "::1") or host.startswith("127.")
 
 
@@ -187,7 +218,7 @@ def _on_space() -> bool:
     return "SPACE_ID" in os.environ
 
 
-def _has_screen() -> bool:
+def _has_display() -> bool:
     if _on_space() or "CI" in os.environ or "SSH_CONNECTION" in os.environ:
         return False
     return sys.platform in ("win32", "darwin") or bool({"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ))

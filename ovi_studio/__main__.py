@@ -10,27 +10,27 @@ from ovi_studio.core.errors import JobError
 from ovi_studio.distributed.ending import end_with
 
 INTERRUPTED = 130
-"""Exit status after Ctrl+C, as shells have it."""
+"""Exit status after Ctrl+C, as in shells."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status."""
+    """Run a command and return its exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         options = build_parser().parse_args(arguments)
-        # After the command's name: what other ranks are started with.
+        # The arguments after the command's name, with which other ranks are started.
         options.arguments = list(arguments)[1:]
         return options.run(options)
     except JobError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nStopped; what was finished is kept, nothing half-written is left.", file=sys.stderr)
+        print("\nStopped. Finished files are kept; no partial files are left.", file=sys.stderr)
         return INTERRUPTED
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser with every command."""
+    """Build the parser with all commands."""
     parser = argparse.ArgumentParser(prog="python -m ovi_studio", description="Clips with picture and sound.")
     commands = parser.add_subparsers(dest="command", required=True)
     for command in COMMANDS:
@@ -41,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run() -> NoReturn:
-    """The command `ovi-studio`: `main`, whose exit status this process ends with."""
+    """Entry point of the command `ovi-studio`: run `main` and exit with its status."""
     end_with(main)
 
 

@@ -38,7 +38,7 @@ _SMALL = {
 
 
 @dataclass(frozen=True)
-class Shape:
+class BenchShape:
     """Dimensions of the towers and sizes of the latents."""
 
     fusion: Mapping[str, Any]
@@ -54,15 +54,15 @@ class Shape:
         return Demand(sizes, tokens, self.audio, (height, width), guided=guided)
 
 
-def shapes() -> dict[str, Shape]:
+def shapes() -> dict[str, BenchShape]:
     """Name -> shape. `small` is the one that is compared with the official code on a CPU."""
     full = published_variants()["960x960_5s"].dimensions["fusion"]
     return {
-        "small": Shape(_SMALL, (16, 24, 24), 157),
-        "demo": Shape(read_bundle(EMBEDDED_BUNDLE).dimensions["fusion"], (19, 6, 6), 95),
-        "704x704_5s": Shape(full, (31, 44, 44), 157),
-        "960x960_5s": Shape(full, (31, 60, 60), 157),
-        "960x960_10s": Shape(full, (61, 60, 60), 314),
+        "small": BenchShape(_SMALL, (16, 24, 24), 157),
+        "demo": BenchShape(read_bundle(EMBEDDED_BUNDLE).dimensions["fusion"], (19, 6, 6), 95),
+        "704x704_5s": BenchShape(full, (31, 44, 44), 157),
+        "960x960_5s": BenchShape(full, (31, 60, 60), 157),
+        "960x960_10s": BenchShape(full, (61, 60, 60), 314),
     }
 
 
@@ -77,7 +77,7 @@ class Setup:
     """Bytes of GPU memory that this process may have, to stand for a smaller card."""
 
     @classmethod
-    def of(cls, shape: Shape, compute: Compute, *, guided: bool, limit: float | None = None) -> "Setup":
+    def of(cls, shape: BenchShape, compute: Compute, *, guided: bool, limit: float | None = None) -> "Setup":
         """As the memory tier has it: that of the limit if there is one, else the one that was asked for, if one was."""
         tier = find_tier(compute.options.memory) if compute.options.memory != AUTO else None
         if tier is None and limit is not None:
@@ -90,7 +90,7 @@ class Setup:
 
 
 @dataclass(frozen=True)
-class Measurement:
+class ForwardMeasurement:
     """Seconds of each run after a first one that does not count, operations of one run, and peak memory."""
 
     seconds: tuple[float, ...]
@@ -118,8 +118,8 @@ class Measurement:
 
 @torch.no_grad()
 def measure_forward(
-    shape: Shape, compute: Compute, repeats: int, *, guided: bool = False, setup: Setup | None = None
-) -> Measurement:
+    shape: BenchShape, compute: Compute, repeats: int, *, guided: bool = False, setup: Setup | None = None
+) -> ForwardMeasurement:
     """Time forward passes; `guided` adds the negative pass with one block left out, as in a step with guidance."""
     setup = setup or Setup.of(shape, compute, guided=guided)
     with torch.device("meta"):
@@ -142,7 +142,7 @@ def measure_forward(
             _run(model, inputs, guided)
             _synchronise(device)
             seconds.append(time.perf_counter() - start)
-    return Measurement(tuple(seconds), flops, peak_memory(device), setup, len(model.fusion_blocks), rate)
+    return ForwardMeasurement(tuple(seconds), flops, peak_memory(device), setup, len(model.fusion_blocks), rate)
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
@@ -174,7 +174,7 @@ def _limit(device: torch.device, limit: float | None) -> None:
     torch.cuda.reset_peak_memory_stats(device)
 
 
-def _built(shape: Shape, compute: Compute, setup: Setup) -> OviTransformer:
+def _built(shape: BenchShape, compute: Compute, setup: Setup) -> OviTransformer:
     """A model with random weights, at home where the setup has it."""
     with torch.device("meta"):
         model = OviTransformer(**shape.fusion)
@@ -204,7 +204,7 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _inputs(model: OviTransformer, shape: Shape, device: torch.device, dtype: torch.dtype) -> tuple[Any, ...]:
+def _inputs(model: OviTransformer, shape: BenchShape, device: torch.device, dtype: torch.dtype) -> tuple[Any, ...]:
     video, audio = shape.fusion["video"], shape.fusion["audio"]
 
     def noise(*size: int) -> Tensor:

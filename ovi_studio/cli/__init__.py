@@ -1,1 +1,1 @@
-"""The commands of `python -m ovi_studio`, one file each. Imports no torch until a command needs it."""
+"""The commands of `python -m ovi_studio`, one file each. torch is imported only when a command needs it."""

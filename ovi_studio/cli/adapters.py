@@ -1,34 +1,31 @@
-"""What the command line does with presets and LoRA files. Imports no torch."""
+"""Presets and LoRA files for the commands. Imports no torch."""
 
 from pathlib import Path
 
 from ovi_studio.adapters.library import AdapterLibrary
 from ovi_studio.adapters.model_names import model_names
 from ovi_studio.adapters.report import format_library
-from ovi_studio.adapters.sources import fetch_adapters, plan_adapters, shortage
+from ovi_studio.adapters.sources import plan_adapters, shortage
 from ovi_studio.checkpoints.download import DownloadPlan
 from ovi_studio.checkpoints.layout import complete_variants, default_variant
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.variants import find_variant, known_variants
+from ovi_studio.engine.command import DEFAULT_OUTPUT_DIRECTORY
 from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.services.presets import Preset, Presets
 
-__all__ = ["chosen_preset", "chosen_variant", "fetch_adapters", "library_report", "plan_download"]
-
-DEFAULT_OUTPUT_DIRECTORY = Path("outputs")
-
 
 def library_report(variant_name: str, runtime: RuntimeOptions) -> str:
-    """Every LoRA file and how it fits the variant, whose weights need not be here; raises `JobError`."""
+    """List every LoRA file and how it fits the variant, whose weights are not needed; raises `JobError`."""
     names = model_names(find_variant(variant_name, runtime.checkpoints))
     return format_library(AdapterLibrary(runtime.adapters), names)
 
 
 def chosen_preset(name: str | None, runtime: RuntimeOptions, outputs: Path | None) -> Preset | None:
-    """The preset called `name`, with all that it needs.
+    """Look up a preset and check that its adapters are present; None without a name.
 
-    Raises `JobError` if there is none, or if an adapter of it is missing, with the command that fetches it.
+    Raises `JobError` if there is no such preset, or if an adapter is missing, with the command that downloads it.
     """
     if name is None:
         return None
@@ -40,18 +37,18 @@ def chosen_preset(name: str | None, runtime: RuntimeOptions, outputs: Path | Non
 
 
 def chosen_variant(preset: Preset | None, checkpoint_directory: Path) -> str:
-    """The best variant that is complete, among those that the preset is for; raises `JobError`."""
+    """Return the best complete variant among those the preset is for; raises `JobError` if there is none."""
     if preset is None or not preset.variants:
         return default_variant(checkpoint_directory)
     fitting = [variant.name for variant in complete_variants(checkpoint_directory) if variant.name in preset.variants]
     if not fitting:
         names = ", ".join(preset.variants)
-        raise JobError(f"The preset {preset.title} is for {names}, of which none is complete; download one first.")
+        raise JobError(f"The preset {preset.title} needs {names}, and none of them is complete; download one first.")
     return fitting[0]
 
 
 def plan_download(name: str, runtime: RuntimeOptions) -> DownloadPlan:
-    """What a preset lacks, as the hub describes it; raises `JobError`, also for a name that nothing has."""
+    """Plan the download of a preset's missing adapters; raises `JobError`, also for an unknown name."""
     presets, library = _presets(None), AdapterLibrary(runtime.adapters)
     if name not in presets.names():
         raise JobError(

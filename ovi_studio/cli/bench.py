@@ -1,10 +1,11 @@
-"""`python -m ovi_studio bench`: a step of a named shape, or a whole clip, in one line. Imports torch only when run."""
+"""`python -m ovi_studio bench`: time a step of a named shape, or a whole clip. Imports torch only when run."""
 
 import argparse
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ovi_studio.capacity.budget import GIB
 from ovi_studio.cli.command import Command
 from ovi_studio.cli.progress_bar import step_bar
 from ovi_studio.core.errors import JobError, is_out_of_memory
@@ -14,21 +15,17 @@ from ovi_studio.runtime.options import Group, RuntimeOptions
 if TYPE_CHECKING:
     from ovi_studio.runtime.pipeline import Compute
 
-GIB = 2**30
-
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "shape", nargs="?", default="small", help="small, demo, 704x704_5s, 960x960_5s, 960x960_10s, clip"
     )
-    parser.add_argument("--guided", action="store_true", help="with the negative pass, as in a step with guidance")
+    parser.add_argument("--guided", action="store_true", help="include the negative pass, as in a step with guidance")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument(
-        "--limit-gb", type=float, metavar="N", help="GPU memory to do with (GiB), as a smaller card has"
-    )
+    parser.add_argument("--limit-gb", type=float, metavar="N", help="limit on GPU memory (GiB), as on a smaller card")
     parser.add_argument("--resident", type=int, metavar="N", help="blocks that are not streamed (default: the tier's)")
-    parser.add_argument("--variant", help="of the clip")
-    parser.add_argument("--steps", type=int, default=50, help="of the clip")
+    parser.add_argument("--variant", help="model variant of the clip")
+    parser.add_argument("--steps", type=int, default=50, help="steps of the clip")
     RuntimeOptions.add_to(parser, Group.COMPUTING, only=["checkpoint_directory"])
 
 
@@ -44,7 +41,7 @@ def _run(options: argparse.Namespace) -> int:
         if not is_out_of_memory(error):
             raise
         raise JobError(
-            f"There is not enough memory to measure {options.shape} like this; name a smaller tier with --memory, use "
+            f"There is not enough memory to time {options.shape} like this; choose a smaller tier with --memory, use "
             f"--weights int8, or a smaller shape."
         ) from error
 
@@ -91,4 +88,4 @@ def _run_clip(options: argparse.Namespace, runtime: RuntimeOptions) -> int:
     return 0
 
 
-COMMAND = Command("bench", "measure a forward pass of a named shape, or a whole clip", _add_options, _run)
+COMMAND = Command("bench", "time a forward pass of a named shape, or a whole clip", _add_options, _run)

@@ -1,6 +1,6 @@
-"""`Command`: what each file of this folder declares.
+"""`Command`: what each command file in this folder declares.
 
-Imports no torch: a command imports what takes seconds when it runs.
+Imports no torch: a command imports slow libraries when it runs.
 """
 
 import argparse
@@ -14,9 +14,9 @@ class Command:
 
     name: str
     help: str
-    """One line in the list of commands."""
+    """One line for the list of commands."""
     add_options: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], int]
-    """Returns the exit status; raises `JobError`. `options.arguments`: what was written after the command's name."""
+    """Returns the exit status; raises `JobError`. `options.arguments`: the raw arguments after the command's name."""
     description: str | None = None
-    """Above the options in the command's own help."""
+    """Text above the options in the command's own help."""

@@ -1,4 +1,4 @@
-"""`python -m ovi_studio doctor`: what this machine has, can do and lacks."""
+"""`python -m ovi_studio doctor`: what this machine has, what it can run and what is missing."""
 
 import argparse
 
@@ -17,4 +17,4 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-COMMAND = Command("doctor", "say what this machine has, can do and lacks", _add_options, _run)
+COMMAND = Command("doctor", "check what this machine has, what it can run and what is missing", _add_options, _run)

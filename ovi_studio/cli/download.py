@@ -1,4 +1,4 @@
-"""`python -m ovi_studio download`: the missing files of a model variant or preset."""
+"""`python -m ovi_studio download`: download the missing files of a model variant or preset."""
 
 import argparse
 import sys
@@ -9,11 +9,12 @@ from ovi_studio.runtime.options import Group, RuntimeOptions
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="a model variant, or a preset whose LoRA files are missing")
-    parser.add_argument("--dry-run", action="store_true", help="only say what would be fetched")
+    parser.add_argument("--dry-run", action="store_true", help="only show what would be downloaded")
     RuntimeOptions.add_to(parser, Group.FOLDERS)
 
 
 def _run(options: argparse.Namespace) -> int:
+    from ovi_studio.adapters.sources import fetch_adapters
     from ovi_studio.checkpoints import download
     from ovi_studio.cli import adapters
     from ovi_studio.core.variants import known_variants
@@ -31,7 +32,7 @@ def _run(options: argparse.Namespace) -> int:
     def report(progress: download.DownloadProgress) -> None:
         print(f"\r\033[K{download.format_progress(progress)}", end="", file=sys.stderr, flush=True)
 
-    fetch = download.fetch if variant else adapters.fetch_adapters
+    fetch = download.fetch if variant else fetch_adapters
     try:
         fetch(plan, report)
     finally:
@@ -40,4 +41,4 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-COMMAND = Command("download", "fetch the missing files of a model variant or preset", _add_options, _run)
+COMMAND = Command("download", "download the missing files of a model variant or preset", _add_options, _run)

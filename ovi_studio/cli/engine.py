@@ -1,4 +1,4 @@
-"""`python -m ovi_studio engine`: the clips of the page's queue, without the page."""
+"""`python -m ovi_studio engine`: work through the page's queue without the page."""
 
 import argparse
 
@@ -14,8 +14,8 @@ def _run(options: argparse.Namespace) -> int:
 
 COMMAND = Command(
     "engine",
-    "make the clips of the page's queue, without the page",
+    "work through the page's queue without the page",
     add_engine_options,
     _run,
-    description="Make the clips of a queue.",
+    description="Make the clips in a queue.",
 )

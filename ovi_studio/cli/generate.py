@@ -1,4 +1,4 @@
-"""`python -m ovi_studio generate`: clips from prompts, a table, the official configuration, or another clip."""
+"""`python -m ovi_studio generate`: make clips from prompts, a table, an official configuration, or another clip."""
 
 import argparse
 import sys
@@ -14,6 +14,7 @@ from ovi_studio.core.solvers import SOLVERS
 from ovi_studio.core.spec import ClipSpec, parse_size, parse_timesteps
 from ovi_studio.distributed.launch import launch_if_several
 from ovi_studio.distributed.ranks import join_ranks
+from ovi_studio.engine.command import DEFAULT_OUTPUT_DIRECTORY
 from ovi_studio.runtime.clip_runner import ClipRunner
 from ovi_studio.runtime.options import Group, RuntimeOptions
 from ovi_studio.runtime.progress import StepSink
@@ -24,16 +25,16 @@ if TYPE_CHECKING:
 
     from ovi_studio.runtime.way_down import StepDown
 
-DEFAULT_OUTPUT_DIRECTORY = Path("outputs")
-
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
         "--prompt",
-        help="speech in <S>...<E>, the audio description in the variant's tag; {red|blue} makes a clip of each",
+        help="speech in <S>...<E>, audio description in the variant's tag; {red|blue} makes a clip of each",
     )
-    source.add_argument("--prompts", type=Path, metavar="FILE.csv", help="columns text_prompt, image_path and settings")
+    source.add_argument(
+        "--prompts", type=Path, metavar="FILE.csv", help="table with columns text_prompt, image_path and settings"
+    )
     source.add_argument("--config-file", type=Path, metavar="FILE.yaml", help="the official inference_fusion.yaml")
     source.add_argument("--from", type=Path, dest="clip", metavar="FILE.mp4", help="make this clip again")
     parser.add_argument("--image", type=Path, help="first frame")
@@ -44,7 +45,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--solver", choices=SOLVERS)
     parser.add_argument("--shift", type=float)
     parser.add_argument(
-        "--timesteps", type=parse_timesteps, metavar="T,T,...", help="in place of --steps, such as 1000,750,500,250"
+        "--timesteps", type=parse_timesteps, metavar="T,T,...", help="instead of --steps, such as 1000,750,500,250"
     )
     parser.add_argument(
         "--lora",
@@ -52,20 +53,20 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         type=parse_use,
         dest="adapters",
         metavar="NAME[=VIDEO[:AUDIO]]",
-        help="LoRA file with its strengths, such as film=0.8:0; may be repeated",
+        help="LoRA file with its strengths, such as film=0.8:0; repeatable",
     )
-    parser.add_argument("--preset", help="settings by name, such as draft or lightning-5s; other options replace them")
+    parser.add_argument("--preset", help="named settings, such as draft or lightning-5s; other options override them")
     parser.add_argument("--video-guidance", type=float)
     parser.add_argument("--audio-guidance", type=float)
-    parser.add_argument("--slg-layer", type=int, help="block left out in the negative pass; 0: none")
+    parser.add_argument("--slg-layer", type=int, help="block skipped in the negative pass; 0: none")
     parser.add_argument("--video-negative-prompt")
     parser.add_argument("--audio-negative-prompt")
-    parser.add_argument("--count", type=int, default=1, help="clips for each prompt, with seeds that follow")
+    parser.add_argument("--count", type=int, default=1, help="clips for each prompt, with consecutive seeds")
     parser.add_argument("--out", type=Path, help="folder for the clips (default: outputs)")
     parser.add_argument(
         "--no-step-down",
         action="store_true",
-        help="fail when memory runs out; otherwise the clip is made again in the next smaller memory tier",
+        help="fail when memory runs out, instead of retrying in the next smaller memory tier",
     )
     RuntimeOptions.add_to(parser, *Group)
 
@@ -76,25 +77,25 @@ def _run(options: argparse.Namespace) -> int:
     if options.config_file:
         run = read_official_config(options.config_file, options.count, runtime.checkpoint_directory)
         runtime, options.out = runtime.over(run.runtime), options.out or run.output_directory
-    if not join_ranks().leads:
+    if not join_ranks().is_leader:
         ClipRunner(runtime, ranks=join_ranks()).follow()
         return 0
     clips = collect(options, runtime, run)
     launch_if_several(runtime.ranks, "ovi_studio", ["generate", *options.arguments])
     report(clips)
     if not clips.specs:
-        raise JobError("There is no clip to make.")
-    failures = _make_all(clips.specs, runtime, options.out or DEFAULT_OUTPUT_DIRECTORY, down=not options.no_step_down)
+        raise JobError("There are no clips to make.")
+    failures = _make_all(clips.specs, runtime, options.out or DEFAULT_OUTPUT_DIRECTORY, retry=not options.no_step_down)
     return 1 if failures or clips.bad_rows else 0
 
 
-def _make_all(specs: "Sequence[ClipSpec]", runtime: RuntimeOptions, directory: Path, *, down: bool) -> int:
-    """One clip after the other; a failed one does not end the others. Returns how many failed."""
+def _make_all(specs: "Sequence[ClipSpec]", runtime: RuntimeOptions, directory: Path, *, retry: bool) -> int:
+    """Make the clips one after the other, continuing after failures; return the number of failures."""
     runner = ClipRunner(runtime, ranks=join_ranks())
     failures = 0
     for spec in specs:
         try:
-            path = runner.make(spec, directory, StepSink(step_bar()), _tell if down else None)
+            path = runner.make(spec, directory, StepSink(step_bar()), _report_retry if retry else None)
         except JobError as error:
             failures += 1
             print(f"error: {error}", file=sys.stderr)
@@ -104,8 +105,8 @@ def _make_all(specs: "Sequence[ClipSpec]", runtime: RuntimeOptions, directory: P
     return failures
 
 
-def _tell(step: "StepDown") -> None:
-    print(f"Memory ran out {step.had}; the clip is made again {step.has}.", file=sys.stderr)
+def _report_retry(step: "StepDown") -> None:
+    print(f"Memory ran out {step.had}; retrying the clip {step.has}.", file=sys.stderr)
 
 
 COMMAND = Command("generate", "make clips", _add_options, _run, description="Make clips and write them as mp4 files.")

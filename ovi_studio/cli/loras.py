@@ -1,4 +1,4 @@
-"""`python -m ovi_studio loras`: the LoRA files and how well they fit a model."""
+"""`python -m ovi_studio loras`: list the LoRA files and how well they fit a model."""
 
 import argparse
 
@@ -7,7 +7,9 @@ from ovi_studio.runtime.options import Group, RuntimeOptions
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--variant", default="960x960_5s", help="model to match with (default: %(default)s)")
+    parser.add_argument(
+        "--variant", default="960x960_5s", help="model variant to match them with (default: %(default)s)"
+    )
     RuntimeOptions.add_to(parser, Group.FOLDERS)
 
 

@@ -1,4 +1,4 @@
-"""Every command, in the order of the help. Adding one is a file in this folder and a line here."""
+"""All commands, in the order of the help. To add one, add a file to this folder and a line here."""
 
 from ovi_studio.cli import (
     bench,

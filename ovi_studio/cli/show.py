@@ -1,4 +1,4 @@
-"""`python -m ovi_studio show`: the recipe inside a clip."""
+"""`python -m ovi_studio show`: print the settings stored in a clip."""
 
 import argparse
 import json
@@ -18,4 +18,4 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-COMMAND = Command("show", "print the recipe inside a clip", _add_options, _run)
+COMMAND = Command("show", "print the settings stored in a clip", _add_options, _run)

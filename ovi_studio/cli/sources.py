@@ -1,4 +1,4 @@
-"""What `generate` is to make: a prompt, a table, the official configuration or a clip, as requests."""
+"""The clips that `generate` makes, from a prompt, a table, an official configuration or another clip."""
 
 import argparse
 import sys
@@ -13,6 +13,7 @@ from ovi_studio.core.prompt_patterns import escape_prompt
 from ovi_studio.core.requests import MAX_RUN, Context, Expansion, Request, SeedMode, expand_request, expand_rows
 from ovi_studio.core.spec import merge_settings
 from ovi_studio.core.variants import find_variant
+from ovi_studio.engine.command import DEFAULT_OUTPUT_DIRECTORY
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.services.prompt_files import OfficialRun, read_table
 
@@ -36,9 +37,9 @@ _OPTION_NAMES = {"adapters": "--lora"}
 
 
 def collect(options: argparse.Namespace, runtime: RuntimeOptions, run: OfficialRun | None) -> Expansion:
-    """The clips to make, from the official configuration if there is one; raises `JobError`.
+    """Return the clips to make, those of the official configuration if there is one; raises `JobError`.
 
-    Seeds are reproducible: the given one or the default of `ClipSpec`, and with `--count` those that follow.
+    Seeds are reproducible: the given seed or the default of `ClipSpec`, and the following ones with `--count`.
     """
     given = {name: value for name in _SPEC_OPTIONS if (value := getattr(options, name)) is not None}
     if run is not None:
@@ -49,13 +50,14 @@ def collect(options: argparse.Namespace, runtime: RuntimeOptions, run: OfficialR
     if not options.clip and "variant" not in values:
         values["variant"] = adapters.chosen_variant(preset, runtime.checkpoints)
     clips = _expand(options, values, runtime.checkpoints)
-    for variant in {spec.variant for spec in clips.specs} if preset else ():
-        preset.check(variant)
+    if preset is not None:
+        for variant in {spec.variant for spec in clips.specs}:
+            preset.check(variant)
     return clips
 
 
 def report(clips: Expansion) -> None:
-    """Say on stderr what should be known about the prompts, and which rows make no clip."""
+    """Print warnings about the prompts and errors in rows to stderr."""
     for warning in clips.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     for row in clips.bad_rows:
@@ -63,7 +65,7 @@ def report(clips: Expansion) -> None:
 
 
 def _expand(options: argparse.Namespace, values: Mapping[str, Any], checkpoint_directory: Path) -> Expansion:
-    """The clips of a prompt, of a table or of a clip that is made again."""
+    """Expand a prompt, a table, or the settings of an existing clip."""
     context = Context(cache(partial(find_variant, checkpoint_directory=checkpoint_directory)), max_clips=MAX_RUN)
     base = _recipe(options) if options.clip else {"prompt": options.prompt}
     request = Request(merge_settings(base, values), seed_mode=SeedMode.FIXED, count=options.count)
@@ -73,16 +75,16 @@ def _expand(options: argparse.Namespace, values: Mapping[str, Any], checkpoint_d
 
 
 def _recipe(options: argparse.Namespace) -> dict[str, Any]:
-    """The fields of the clip that is made again."""
+    """Read the settings of the clip to make again."""
     from ovi_studio.media.clip_files import PICTURES_FOLDER, read_spec
 
-    spec = read_spec(options.clip, (options.out or adapters.DEFAULT_OUTPUT_DIRECTORY) / PICTURES_FOLDER)
-    # A clip has the prompt that its pattern was expanded to.
+    spec = read_spec(options.clip, (options.out or DEFAULT_OUTPUT_DIRECTORY) / PICTURES_FOLDER)
+    # A clip stores its expanded prompt, which must not be expanded as a pattern again.
     return spec.to_dict() | {"prompt": escape_prompt(spec.prompt)}
 
 
 def _refuse_settings(names: Iterable[str], source: str) -> None:
     if options := [_OPTION_NAMES.get(name, f"--{name.replace('_', '-')}") for name in names]:
         raise JobError(
-            f"{', '.join(options)} cannot be combined with {source}, which holds these settings; change them there."
+            f"{', '.join(options)} cannot be combined with {source}, which contains these settings; change them there."
         )

@@ -1,4 +1,4 @@
-"""`python -m ovi_studio train`: from a folder of clips to new weights of the whole transformer."""
+"""`python -m ovi_studio train`: train all weights of the transformer on a folder of clips."""
 
 import argparse
 from collections.abc import Callable
@@ -10,23 +10,25 @@ from ovi_studio.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     from ovi_studio.training.cache import LatentDataset
-    from ovi_studio.training.prepare import Studio
+    from ovi_studio.training.prepare import TrainingContext
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     add_training_options(parser)
-    parser.add_argument("--muon", type=float, metavar="RATE", help="learning rate of Muon for the blocks' matrices")
+    parser.add_argument(
+        "--muon", type=float, metavar="RATE", help="learning rate of Muon for the blocks' weight matrices"
+    )
 
 
 def _run(options: argparse.Namespace) -> int:
     from ovi_studio.training.trainer import save_weights
 
-    def start(studio: "Studio", dataset: "LatentDataset", settings: TrainSettings) -> Callable[..., None]:
+    def start(studio: "TrainingContext", dataset: "LatentDataset", settings: TrainSettings) -> Callable[..., None]:
         studio.models.transformer.float().requires_grad_(True)
         options.out.parent.mkdir(parents=True, exist_ok=True)
         return lambda weights, _: save_weights(weights, options.out)
 
-    # Whole weights need smaller steps than an adapter that begins at nothing.
+    # Full weights need a smaller learning rate than an adapter, which starts at zero.
     return run_training(options, start, None, rate=0.1)
 
 
@@ -35,5 +37,5 @@ COMMAND = Command(
     "train all weights of a variant on a folder of clips",
     _add_options,
     _run,
-    description="As train-lora, but of every weight; writes the transformer's weights under their official names.",
+    description="Like train-lora, but trains all weights; writes the transformer's weights under their official names.",
 )

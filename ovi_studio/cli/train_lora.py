@@ -1,4 +1,4 @@
-"""`python -m ovi_studio train-lora`: from a folder of clips to an adapter."""
+"""`python -m ovi_studio train-lora`: train an adapter on a folder of clips."""
 
 import argparse
 import dataclasses
@@ -8,38 +8,38 @@ from typing import TYPE_CHECKING
 
 from ovi_studio.cli.command import Command
 from ovi_studio.cli.training import add_training_options, run_training
+from ovi_studio.core.towers import TOWERS
 from ovi_studio.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     from ovi_studio.training.cache import LatentDataset
-    from ovi_studio.training.prepare import Studio
+    from ovi_studio.training.prepare import TrainingContext
 
 _LAYERS = ("attention", "fusion", "ffn")
-_TOWERS = ("video", "audio")
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     add_training_options(parser)
     parser.add_argument("--rank", type=int, default=16)
-    parser.add_argument("--alpha", type=float, help="the change is scaled by alpha / rank (default: by 1)")
+    parser.add_argument("--alpha", type=float, help="scale the adapter by alpha / rank (default: by 1)")
     parser.add_argument("--layers", nargs="+", choices=_LAYERS, default=list(_LAYERS))
-    parser.add_argument("--towers", nargs="+", choices=_TOWERS, default=list(_TOWERS))
-    parser.add_argument("--from", dest="start", type=Path, metavar="FILE", help="begin with this adapter's weights")
-    parser.add_argument("--title", help="for people (default: the file's name)")
-    parser.add_argument("--licence", default="", help="that you give the adapter")
+    parser.add_argument("--towers", nargs="+", choices=TOWERS, default=list(TOWERS))
+    parser.add_argument("--from", dest="start", type=Path, metavar="FILE", help="start from this adapter's weights")
+    parser.add_argument("--title", help="display name (default: the file's name)")
+    parser.add_argument("--licence", default="", help="licence of the adapter")
 
 
 def _run(options: argparse.Namespace) -> int:
-    from ovi_studio.training.lora import LoraCard, LoraSettings, add_lora, fill_lora, save_lora
+    from ovi_studio.training.lora import LoraCard, LoraSettings, add_lora, load_lora, save_lora
 
     lora = LoraSettings(
         rank=options.rank, alpha=options.alpha, layers=tuple(options.layers), towers=tuple(options.towers)
     )
 
-    def start(studio: "Studio", dataset: "LatentDataset", settings: TrainSettings) -> Callable[..., None]:
+    def start(studio: "TrainingContext", dataset: "LatentDataset", settings: TrainSettings) -> Callable[..., None]:
         add_lora(studio.models.transformer, lora, settings.seed)
         if options.start is not None:
-            fill_lora(studio.models.transformer, options.start, lora)
+            load_lora(studio.models.transformer, options.start, lora)
         card = LoraCard(
             title=options.title or options.out.stem,
             base_model=studio.variant.name,
@@ -59,6 +59,6 @@ COMMAND = Command(
     "train an adapter on a folder of clips",
     _add_options,
     _run,
-    description="Each clip needs a .txt of the same name with its caption (more lines are more captions). Clips "
-    "are encoded once; training then goes on until its time is over. SIGTERM or Ctrl+C end it in order.",
+    description="Each clip needs a .txt file of the same name with its caption (each line is one caption). Clips "
+    "are encoded once, then training runs for the given time. Stop it early with Ctrl+C or SIGTERM.",
 )

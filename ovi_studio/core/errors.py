@@ -14,6 +14,10 @@ class JobError(Exception):
     """The request cannot be fulfilled; the message says why and what to do."""
 
 
+class FolderError(JobError):
+    """A folder cannot take a file: whatever was to be written is not to blame, and can be tried again later."""
+
+
 class Stopped(Exception):
     """The run was asked to stop; raised by a step callback and passed through unchanged."""
 

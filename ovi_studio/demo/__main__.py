@@ -89,21 +89,21 @@ def _make(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from ovi_studio.demo.recipe import RECIPE, Workshop
+    from ovi_studio.demo.recipe import RECIPE, DemoTraining
 
-    workshop = Workshop(options.folder, RECIPE)
+    training = DemoTraining(options.folder, RECIPE)
     if options.bundle:
-        workshop.adopt(options.bundle)
-    if workshop.goes_on:
-        workshop = workshop.further()
+        training.start_from_bundle(options.bundle)
+    if training.starts_from_bundle:
+        training = training.continued()
     for stage in [options.stage] if options.stage else STAGES:
-        workshop.run(stage, *options.part)
+        training.run(stage, *options.part)
 
 
 def _bundle(options: argparse.Namespace) -> None:
-    from ovi_studio.demo.recipe import RECIPE, Workshop
+    from ovi_studio.demo.recipe import RECIPE, DemoTraining
 
-    Workshop(options.folder, RECIPE).bundle(options.directory)
+    DemoTraining(options.folder, RECIPE).bundle(options.directory)
     print(f"Wrote the bundle {options.directory}.")
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ovi_studio.core.variants import SAMPLES_PER_LATENT
-from ovi_studio.demo.evaluate import Prompt, prompts, verdict_row
+from ovi_studio.demo.evaluate import EvaluationPrompt, prompts, verdict_row
 from ovi_studio.demo.judges import measure
 from ovi_studio.demo.scenes import render, synthesise
 from ovi_studio.models import video_vae
@@ -23,7 +23,7 @@ from ovi_studio.runtime.pipeline import Pipeline
 
 
 @dataclass(frozen=True)
-class Codecs:
+class CodecDistances:
     """How far one scene is from itself after the codecs."""
 
     psnr: float
@@ -37,7 +37,9 @@ class Codecs:
 
 
 @torch.no_grad()
-def reconstruct(pipeline: Pipeline, frames: np.ndarray, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray, Codecs]:
+def reconstruct(
+    pipeline: Pipeline, frames: np.ndarray, samples: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, CodecDistances]:
     """Frames, uint8 (T, H, W, 3), and samples, float32 (N,), through the codecs of a bundle, and the distances."""
     models, device = pipeline.models, pipeline.compute.device
     latents = video_vae.encode(models.video_vae, from_bytes(frames).to(device))[0]
@@ -51,7 +53,7 @@ def reconstruct(pipeline: Pipeline, frames: np.ndarray, samples: np.ndarray) -> 
         float((other.cpu() - mel.cpu()).abs().mean())
         for other in (models.audio_vae.decode(latents), _mel(sound.numpy()))
     ]
-    codecs = Codecs(_psnr(errors.mean()), _psnr(errors.max()), *distances)
+    codecs = CodecDistances(_psnr(errors.mean()), _psnr(errors.max()), *distances)
     return after, sound.numpy(), codecs
 
 
@@ -73,7 +75,7 @@ def summary(rows: list[dict[str, Any]]) -> str:
     )
 
 
-def _held_out(count: int) -> list[Prompt]:
+def _held_out(count: int) -> list[EvaluationPrompt]:
     return [prompt for prompt in prompts(2 * count) if prompt.held_out]
 
 

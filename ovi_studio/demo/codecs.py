@@ -1,7 +1,7 @@
-"""What the codecs of the embedded model learn from scenes: video VAE, audio VAE, vocoder, each from scratch.
+"""Training of the embedded model's codecs on scenes: video VAE, audio VAE and vocoder, each from scratch.
 
-Both VAEs learn with noise added to their latents, and latents are kept near unit size: the transformer's latents are
-never exact, and the decoders must not mind.
+Both VAEs are trained with noise added to their latents, whose size is kept near 1: the transformer's latents are never
+exact, and the decoders must tolerate that.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,9 +13,9 @@ import torch
 from diffusers import AutoencoderKLWan
 from torch import Tensor, nn
 
-from ovi_studio.demo.fit import Budget, Losses, fit
+from ovi_studio.demo.fit import NamedLosses, TrainingBudget, fit
 from ovi_studio.demo.scenes import FRAMES, Scene, Sound, draw_scene, render, synthesise
-from ovi_studio.demo.sheets import Row
+from ovi_studio.demo.sheets import SheetRow
 from ovi_studio.models.audio_vae import AudioVAE, MPConv1d
 from ovi_studio.models.mel import HOP, mel_spectrogram
 from ovi_studio.models.video_vae import decode_whole, encode, from_bytes, to_bytes
@@ -24,35 +24,38 @@ from ovi_studio.models.vocoder import Vocoder
 LATENT_NOISE = 0.15
 LATENT_PENALTY = 2e-3
 _WINDOWS = ((300, 8, 5), (450, 4, 9), (None, 2, 17))
-"""Until which step, how many scenes of how many frames: first many short windows, in the end long ones."""
+"""(last step, scenes, frames): many short windows at first, long ones in the end."""
 _DECODED_CLIPS = 2
-"""Whole clips of a step of the decoder's own training."""
+"""Whole clips per step when the decoder is trained alone."""
 _CONTRAST, _LEAST_CONTRAST, _LARGEST_WEIGHT = 0.03, 0.01, 4.0
-"""Of a clip's pixels, in squares of their range of 2: half of what is usual, and what is added to be not too strict."""
+"""Mean squared contrast of a clip (pixels range over 2): half of the usual one, an offset, and the maximum weight."""
 _AUDIO_BATCH = 8
 _VOCODER_BATCH, _VOCODER_FRAMES = 8, 24
 _WAVE_WEIGHT = 50.0
 _FLOOR = 0.2
-"""Magnitude below which it does not count how quiet a band is; else silence is the best answer to every tone."""
+"""Magnitude below which differences hardly count; otherwise silence would be the best answer to every tone."""
 _TONES = (Sound.LOW_TONE, Sound.HIGH_TONE, Sound.FOLLOWING_TONE)
 _SPECTRA = (256, 512, 1024, 2048)
 _EXAMPLES = 256
+"""Scenes from which the statistics of mel spectrograms are measured."""
 _SHOWN = 4
 """Scenes on a sample sheet."""
 
 EncodedClips = Callable[[np.random.Generator], tuple[Tensor, Tensor]]
-"""Draws a scene: what the video encoder makes of it (1, channels, frames, height, width), and its pixels."""
+"""Draws a scene; returns its video latents (1, channels, frames, height, width) and its pixels."""
 
 
-def train_video_vae(vae: AutoencoderKLWan, budget: Budget, folder: Path, seed: int) -> None:
-    """On windows of scenes; afterwards `latent_statistics` gives the numbers that the bundle needs."""
+def train_video_vae(vae: AutoencoderKLWan, budget: TrainingBudget, folder: Path, seed: int) -> None:
+    """Train on windows of scenes; afterwards `latent_statistics` gives the numbers that the bundle needs."""
     fit(vae, partial(_video_losses, seed=seed), budget, folder, _video_rows)
 
 
-def train_video_decoder(vae: AutoencoderKLWan, clips: EncodedClips, budget: Budget, folder: Path, seed: int) -> None:
-    """The decoder alone, on whole scenes, for latents that are settled.
+def train_video_decoder(
+    vae: AutoencoderKLWan, clips: EncodedClips, budget: TrainingBudget, folder: Path, seed: int
+) -> None:
+    """Train only the decoder, on whole scenes, once the encoder is fixed.
 
-    It is causal and remembers: after short windows alone, its pictures go astray a second into a clip.
+    The decoder is causal and keeps state: trained on short windows only, it drifts a second into a clip.
     """
     vae.requires_grad_(False)
     vae.decoder.requires_grad_(True)
@@ -62,13 +65,13 @@ def train_video_decoder(vae: AutoencoderKLWan, clips: EncodedClips, budget: Budg
     fit(vae, partial(_decoder_losses, clips=clips, seed=seed), budget, folder, partial(_decoder_rows, clips=fixed))
 
 
-def train_audio_vae(vae: AudioVAE, budget: Budget, folder: Path, seed: int) -> None:
-    """On log-mel spectrograms of whole scenes, whose statistics become part of the model."""
+def train_audio_vae(vae: AudioVAE, budget: TrainingBudget, folder: Path, seed: int) -> None:
+    """Train on log-mel spectrograms of whole scenes, whose statistics become part of the model."""
     random = np.random.default_rng(seed)
-    mels = _mel(torch.stack([_wave(_heard_scene(random)) for _ in range(_EXAMPLES)]))
+    mels = _mel(torch.stack([_wave(_draw_audible_scene(random)) for _ in range(_EXAMPLES)]))
     vae.data_mean.copy_(mels.mean(dim=(0, 2), keepdim=True))
     vae.data_std.copy_(mels.std(dim=(0, 2), keepdim=True).clamp(min=0.1))
-    # The forward pass normalises weights anyway; from unit size an optimiser's steps turn them as far as it intends.
+    # The forward pass normalises weights anyway; at unit size, an optimizer step rotates them as far as intended.
     for module in vae.modules():
         if isinstance(module, MPConv1d):
             module.weight.data.copy_(module.effective_weight().detach())
@@ -78,48 +81,48 @@ def train_audio_vae(vae: AudioVAE, budget: Budget, folder: Path, seed: int) -> N
 
 @torch.no_grad()
 def scale_latents(vae: AudioVAE, mels: Tensor) -> None:
-    """Bring latents to unit size, which is that of the noise; the decoder's first norm makes it blind to their size."""
+    """Scale latents to unit size, like the noise; the decoder's first norm makes it independent of their size."""
     size = vae.encode(mels.to(vae.data_mean.device)).square().mean().sqrt()
     vae.encoder.learnable_gain.copy_((1 + vae.encoder.learnable_gain) / size - 1)
 
 
-def train_vocoder(vocoder: Vocoder, audio_vae: AudioVAE, budget: Budget, folder: Path, seed: int) -> None:
-    """On spectrograms as they are and as the audio VAE gives them back."""
+def train_vocoder(vocoder: Vocoder, audio_vae: AudioVAE, budget: TrainingBudget, folder: Path, seed: int) -> None:
+    """Train on original spectrograms and on those reconstructed by the audio VAE."""
     audio_vae.eval().requires_grad_(False)
     losses = partial(_vocoder_losses, audio_vae=audio_vae, seed=seed)
     fit(vocoder, losses, budget, folder, partial(_vocoder_rows, audio_vae=audio_vae))
 
 
 def latent_statistics(latents: Tensor) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel of (clips, channels, frames, height, width)."""
+    """Return mean and standard deviation of each channel of (clips, channels, frames, height, width)."""
     mean, std = latents.mean(dim=(0, 2, 3, 4)), latents.std(dim=(0, 2, 3, 4))
     return [round(value, 5) for value in mean.tolist()], [round(value, 5) for value in std.tolist()]
 
 
-def _video_losses(vae: nn.Module, step: int, *, seed: int) -> Losses:
+def _video_losses(vae: AutoencoderKLWan, step: int, *, seed: int) -> NamedLosses:
     count, length = next((count, length) for until, count, length in _WINDOWS if until is None or step < until)
     video = _windows(vae, step, seed, count, length)
     latents = vae.encode(video).latent_dist.mode()
-    return _reconstruction(vae, latents, video, step) | {"size": LATENT_PENALTY * latents.square().mean()}
+    return {**_reconstruction(vae, latents, video, step), "size": LATENT_PENALTY * latents.square().mean()}
 
 
-def _decoder_losses(vae: nn.Module, step: int, *, clips: EncodedClips, seed: int) -> Losses:
+def _decoder_losses(vae: AutoencoderKLWan, step: int, *, clips: EncodedClips, seed: int) -> NamedLosses:
     random = np.random.default_rng([seed, step])
     drawn = zip(*(clips(random) for _ in range(_DECODED_CLIPS)), strict=True)
     latents, video = (torch.cat(parts).to(next(vae.parameters()).device) for parts in drawn)
-    # Up to what it was before: with that much in every clip, edges stay soft.
+    # Random, up to the noise of the first training: with the maximum in every clip, edges stay soft.
     generator = torch.Generator().manual_seed(step)
     size = LATENT_NOISE * torch.rand(len(latents), 1, 1, 1, 1, generator=generator)
     noise = (size * torch.randn(latents.shape, generator=generator)).to(latents)
     return _difference(vae.decode(latents + noise).sample, video, _weight(video))
 
 
-def _reconstruction(vae: nn.Module, latents: Tensor, video: Tensor, step: int) -> Losses:
+def _reconstruction(vae: AutoencoderKLWan, latents: Tensor, video: Tensor, step: int) -> NamedLosses:
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(step)).to(latents)
     return _difference(vae.decode(latents + LATENT_NOISE * noise).sample, video)
 
 
-def _difference(decoded: Tensor, video: Tensor, weight: Tensor | float = 1.0) -> Losses:
+def _difference(decoded: Tensor, video: Tensor, weight: Tensor | float = 1.0) -> NamedLosses:
     difference = decoded - video
     return {
         "square": (weight * difference.square()).mean(),
@@ -128,9 +131,9 @@ def _difference(decoded: Tensor, video: Tensor, weight: Tensor | float = 1.0) ->
 
 
 def _weight(video: Tensor) -> Tensor:
-    """(clips, 1, 1, 1, 1): the outline of what stands out little from its ground counts as much as any other."""
-    ground = video.median(dim=-1, keepdim=True).values  # no object covers half of a row
-    contrast = (video - ground).square().mean(dim=(1, 2, 3, 4), keepdim=True)
+    """Return weights (clips, 1, 1, 1, 1) that make the outlines of low-contrast objects count as much as others."""
+    background = video.median(dim=-1, keepdim=True).values  # no object covers half of a row
+    contrast = (video - background).square().mean(dim=(1, 2, 3, 4), keepdim=True)
     return (_CONTRAST / (contrast + _LEAST_CONTRAST)).clamp(max=_LARGEST_WEIGHT)
 
 
@@ -140,15 +143,15 @@ def _windows(vae: nn.Module, step: int, seed: int, count: int, length: int) -> T
 
 
 def _window(random: np.random.Generator, length: int) -> Tensor:
-    """Some frames of a scene."""
+    """Draw a scene and return `length` consecutive frames."""
     start = int(random.integers(FRAMES - length + 1))
     return from_bytes(render(draw_scene(random), slice(start, start + length)))
 
 
-def _audio_losses(vae: nn.Module, step: int, *, seed: int) -> Losses:
+def _audio_losses(vae: AudioVAE, step: int, *, seed: int) -> NamedLosses:
     random = np.random.default_rng([seed, step])
     device = vae.data_mean.device
-    mel = _mel(torch.stack([_wave(_heard_scene(random)) for _ in range(_AUDIO_BATCH)])).to(device)
+    mel = _mel(torch.stack([_wave(_draw_audible_scene(random)) for _ in range(_AUDIO_BATCH)])).to(device)
     latents = vae.encode(mel)
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(step)).to(latents)
     difference = (vae.decode(latents + LATENT_NOISE * noise) - mel) / vae.data_std
@@ -159,11 +162,11 @@ def _audio_losses(vae: nn.Module, step: int, *, seed: int) -> Losses:
     }
 
 
-def _vocoder_losses(vocoder: nn.Module, step: int, *, audio_vae: AudioVAE, seed: int) -> Losses:
+def _vocoder_losses(vocoder: nn.Module, step: int, *, audio_vae: AudioVAE, seed: int) -> NamedLosses:
     random = np.random.default_rng([seed, step])
     device = next(vocoder.parameters()).device
     audio_vae = audio_vae.to(device)
-    scenes = [_heard_scene(random) for _ in range(_VOCODER_BATCH)]
+    scenes = [_draw_audible_scene(random) for _ in range(_VOCODER_BATCH)]
     waves = torch.stack([_wave(scene) for scene in scenes])
     mels = _mel(waves).to(device)
     if step % 2:
@@ -175,15 +178,15 @@ def _vocoder_losses(vocoder: nn.Module, step: int, *, audio_vae: AudioVAE, seed:
     made = vocoder(mel).squeeze(1)
     real = torch.stack([row[span.start * HOP : span.stop * HOP] for row, span in zip(waves, spans, strict=True)])
     real = real.to(device)
-    # Magnitudes alone hardly lead from silence to a tone. What phase a tone has follows from its spectrogram; noise has
-    # none that could be learned.
+    # Magnitudes alone hardly lead from silence to a tone. The phase of a tone follows from its spectrogram; that of
+    # noise cannot be learned.
     tonal = torch.tensor([scene.sound in _TONES for scene in scenes], device=device)
     wave = ((made - real).square().mean(dim=1) * tonal).mean()
     return {"spectra": _spectral_distance(made, real), "wave": _WAVE_WEIGHT * wave}
 
 
 def _spectral_distance(made: Tensor, real: Tensor) -> Tensor:
-    """Log magnitudes and magnitudes at several resolutions (multi-resolution STFT loss, arXiv 1910.11480)."""
+    """Compare magnitudes and log magnitudes at several resolutions (multi-resolution STFT loss, arXiv 1910.11480)."""
     total = made.new_zeros(())
     for size in _SPECTRA:
         window = torch.hann_window(size, device=made.device)
@@ -203,47 +206,50 @@ def _spectral_distance(made: Tensor, real: Tensor) -> Tensor:
     return total / len(_SPECTRA)
 
 
-# Sample sheets: each scene, and below it what the model makes of it
+# Sample sheets: each scene, followed by the model's reconstruction
 
 
-def _video_rows(vae: nn.Module) -> list[Row]:
+def _video_rows(vae: AutoencoderKLWan) -> list[SheetRow]:
     rows = []
     for scene in _shown_scenes(draw_scene):
         frames = render(scene)
         decoded = decode_whole(vae, encode(vae, from_bytes(frames).to(next(vae.parameters()).device))[0])
-        rows += [Row(_title(scene), frames), Row("encoded and decoded", to_bytes(decoded))]
+        rows += [SheetRow(_title(scene), frames), SheetRow("encoded and decoded", to_bytes(decoded))]
     return rows
 
 
-def _decoder_rows(vae: nn.Module, clips: Sequence[tuple[Tensor, Tensor]]) -> list[Row]:
+def _decoder_rows(vae: AutoencoderKLWan, clips: Sequence[tuple[Tensor, Tensor]]) -> list[SheetRow]:
     rows = []
     for latents, video in clips:
         decoded = vae.decode(latents.to(next(vae.parameters()).device)).sample.clamp(-1, 1)
-        rows += [Row("scene", to_bytes(video[0])), Row("decoded", to_bytes(decoded[0]))]
+        rows += [SheetRow("scene", to_bytes(video[0])), SheetRow("decoded", to_bytes(decoded[0]))]
     return rows
 
 
-def _audio_rows(vae: nn.Module) -> list[Row]:
+def _audio_rows(vae: AudioVAE) -> list[SheetRow]:
     rows = []
-    for scene in _shown_scenes(_heard_scene):
+    for scene in _shown_scenes(_draw_audible_scene):
         mel = _mel(_wave(scene).unsqueeze(0)).to(vae.data_mean.device)
-        rows += [Row(_title(scene), mel=mel[0]), Row("encoded and decoded", mel=vae.decode(vae.encode(mel))[0])]
+        rows += [
+            SheetRow(_title(scene), mel=mel[0]),
+            SheetRow("encoded and decoded", mel=vae.decode(vae.encode(mel))[0]),
+        ]
     return rows
 
 
-def _vocoder_rows(vocoder: nn.Module, *, audio_vae: AudioVAE) -> list[Row]:
+def _vocoder_rows(vocoder: nn.Module, *, audio_vae: AudioVAE) -> list[SheetRow]:
     rows = []
-    for scene in _shown_scenes(_heard_scene):
+    for scene in _shown_scenes(_draw_audible_scene):
         mel = _mel(_wave(scene).unsqueeze(0)).to(next(vocoder.parameters()).device)
         coded = audio_vae.to(mel.device).decode(audio_vae.encode(mel))
-        again = [_mel(vocoder(each)[:, 0])[0] for each in (mel, coded)]
-        rows += [Row(_title(scene), mel=mel[0]), Row("of its spectrogram", mel=again[0])]
-        rows += [Row("of the audio VAE's", mel=again[1])]
+        original, decoded = (_mel(vocoder(each)[:, 0])[0] for each in (mel, coded))
+        rows += [SheetRow(_title(scene), mel=mel[0]), SheetRow("vocoder, from this spectrogram", mel=original)]
+        rows += [SheetRow("vocoder, from the audio VAE's spectrogram", mel=decoded)]
     return rows
 
 
 def _shown_scenes(draw: Callable[[np.random.Generator], Scene]) -> list[Scene]:
-    """The same ones on every sheet."""
+    """Draw the scenes of a sample sheet, the same for every sheet."""
     random = np.random.default_rng(_SHOWN)
     return [draw(random) for _ in range(_SHOWN)]
 
@@ -252,8 +258,8 @@ def _title(scene: Scene) -> str:
     return f"{scene.colour} {scene.shape}, {scene.background}, {scene.motion}, {scene.sound}"
 
 
-def _heard_scene(random: np.random.Generator) -> Scene:
-    """Impacts and tones are drawn more often than they are heard: they are harder than wind and silence."""
+def _draw_audible_scene(random: np.random.Generator) -> Scene:
+    """Draw a scene with more impacts and tones than usual, which are harder than wind and silence."""
     while True:
         scene = draw_scene(random)
         if scene.sound in (Sound.IMPACT, *_TONES) or random.random() < 0.5:
@@ -265,6 +271,6 @@ def _wave(scene: Scene) -> Tensor:
 
 
 def _mel(waves: Tensor) -> Tensor:
-    """Log-mel spectrograms (clips, 80, an even number of frames) of waveforms (clips, samples)."""
+    """Return log-mel spectrograms (clips, 80, an even number of frames) of waveforms (clips, samples)."""
     mel = mel_spectrogram(waves)
     return mel[..., : mel.shape[-1] // 2 * 2]

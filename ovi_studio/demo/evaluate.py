@@ -27,7 +27,7 @@ from ovi_studio.core.shipped import PRESETS
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.variants import read_bundle
 from ovi_studio.demo.captions import caption
-from ovi_studio.demo.judges import Measurement, judge, keeps_first_frame, measure
+from ovi_studio.demo.judges import ClipMeasurement, judge, keeps_first_frame, measure
 from ovi_studio.demo.scenes import Motion, Scene, draw_scene, render
 from ovi_studio.media.clip_files import write_clip
 from ovi_studio.runtime.options import RuntimeOptions
@@ -39,12 +39,12 @@ SEEDS = 3
 _SEED = 20_260
 """Of the prompts; far from the seeds of scenes that are trained on."""
 
-Row = dict[str, Any]
+EvaluationRow = dict[str, Any]
 """One line of the file: a clip, its verdict and what was measured."""
 
 
 @dataclass(frozen=True)
-class Setting:
+class EvaluationSetting:
     """A way to make the clips that are judged."""
 
     name: str
@@ -55,7 +55,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Prompt:
+class EvaluationPrompt:
     """One of the fixed prompts."""
 
     index: int
@@ -65,10 +65,10 @@ class Prompt:
 
 
 @dataclass(frozen=True)
-class Task:
+class EvaluationTask:
     """One clip to be made."""
 
-    prompt: Prompt
+    prompt: EvaluationPrompt
     seed: int
 
     @property
@@ -76,27 +76,27 @@ class Task:
         return self.prompt.index, self.seed
 
 
-def settings() -> dict[str, Setting]:
+def settings() -> dict[str, EvaluationSetting]:
     """The settings of the published table: the embedded model's own presets, with the steps of the official code."""
     presets = Presets(state=PRESETS)  # where nobody's own presets are
     demo, lightning, picture = (dict(presets.get(name).settings) for name in ("demo", "demo-lightning", "demo-picture"))
     steps = {"steps": presets.get("quality").settings["steps"]}
     found = [
-        Setting("quality", {**demo, **steps}),
-        Setting("lightning", lightning),
-        Setting("picture", {**picture, **steps}, from_picture=True),
+        EvaluationSetting("quality", {**demo, **steps}),
+        EvaluationSetting("lightning", lightning),
+        EvaluationSetting("picture", {**picture, **steps}, from_picture=True),
     ]
     return {setting.name: setting for setting in found}
 
 
-def prompts(count: int = PROMPTS) -> list[Prompt]:
+def prompts(count: int = PROMPTS) -> list[EvaluationPrompt]:
     """The first prompts of an endless fixed list: every second one is held out, motions take turns."""
     return [_prompt(index) for index in range(count)]
 
 
-def tasks(count: int = PROMPTS, seeds: int = SEEDS, part: tuple[int, int] = (1, 1)) -> list[Task]:
+def tasks(count: int = PROMPTS, seeds: int = SEEDS, part: tuple[int, int] = (1, 1)) -> list[EvaluationTask]:
     """What is to be made: all prompts with their first seed, then with the next; or the `part` I of N of that."""
-    whole = [Task(prompt, 1000 * turn + prompt.index) for turn in range(seeds) for prompt in prompts(count)]
+    whole = [EvaluationTask(prompt, 1000 * turn + prompt.index) for turn in range(seeds) for prompt in prompts(count)]
     number, parts = part
     return whole[number - 1 :: parts]
 
@@ -116,26 +116,26 @@ class Evaluation:
     Raises `JobError` if the bundle or an adapter is not complete.
     """
 
-    def __init__(self, bundle: Path, setting: Setting, results: Path) -> None:
+    def __init__(self, bundle: Path, setting: EvaluationSetting, results: Path) -> None:
         self.setting = setting
         self._results = results
         self._inventory = _inventory(bundle)
         self._base = _base_spec(self._inventory.variant.name, setting)
         self.fingerprint = _fingerprint(self._inventory, bundle, setting, self._base)
 
-    def rows(self, wanted: list[Task]) -> list[Row]:
+    def rows(self, wanted: list[EvaluationTask]) -> list[EvaluationRow]:
         """Those of the wanted clips that were made already, in their order."""
         done = {(row["prompt"], row["seed"]): row for row in _read(self._results) if self._is_ours(row)}
         return [done[task.key] for task in wanted if task.key in done]
 
     def run(
         self,
-        wanted: list[Task],
+        wanted: list[EvaluationTask],
         pipeline: Callable[[], Pipeline],
         *,
         clips: Path | None = None,
-        on_row: Callable[[Row], None] | None = None,
-    ) -> list[Row]:
+        on_row: Callable[[EvaluationRow], None] | None = None,
+    ) -> list[EvaluationRow]:
         """Make and judge the clips that are missing; returns the rows of all wanted ones.
 
         Args:
@@ -151,10 +151,10 @@ class Evaluation:
                     on_row(row)
         return self.rows(wanted)
 
-    def _is_ours(self, row: Row) -> bool:
+    def _is_ours(self, row: EvaluationRow) -> bool:
         return row.get("fingerprint") == self.fingerprint
 
-    def _make(self, pipeline: Pipeline, task: Task, clips: Path | None) -> Row:
+    def _make(self, pipeline: Pipeline, task: EvaluationTask, clips: Path | None) -> EvaluationRow:
         prompt, scene = task.prompt, task.prompt.scene
         first_frame = render(scene)[0]
         clip, seconds = self._clip(pipeline, task, first_frame)
@@ -168,7 +168,7 @@ class Evaluation:
             row["kept"] = keeps_first_frame(measured, first_frame, scene)
         return row
 
-    def _clip(self, pipeline: Pipeline, task: Task, first_frame: np.ndarray) -> tuple[Clip, float]:
+    def _clip(self, pipeline: Pipeline, task: EvaluationTask, first_frame: np.ndarray) -> tuple[Clip, float]:
         spec = replace(self._base, prompt=task.prompt.text, seed=task.seed)
         with tempfile.TemporaryDirectory(prefix="ovi-evaluate-") as folder:
             if self.setting.from_picture:
@@ -180,7 +180,7 @@ class Evaluation:
             return clip, time.perf_counter() - start
 
 
-def _read(results: Path) -> Iterator[Row]:
+def _read(results: Path) -> Iterator[EvaluationRow]:
     """The rows of a file, which need not exist; a line that was cut off when a run was killed is left out."""
     if not results.exists():
         return
@@ -192,8 +192,8 @@ def _read(results: Path) -> Iterator[Row]:
                 continue
 
 
-def verdict_row(measured: Measurement, scene: Scene) -> Row:
-    """Verdict and measurement as JSON values; frames without an object are not listed."""
+def verdict_row(measured: ClipMeasurement, scene: Scene) -> EvaluationRow:
+    """ClipVerdict and measurement as JSON values; frames without an object are not listed."""
     return {
         **asdict(judge(measured, scene)),
         "measured": {
@@ -206,24 +206,24 @@ def verdict_row(measured: Measurement, scene: Scene) -> Row:
     }
 
 
-def _prompt(index: int) -> Prompt:
+def _prompt(index: int) -> EvaluationPrompt:
     random = np.random.default_rng([_SEED, index])
     held_out = index % 2 == 1
     motion = list(Motion)[index // 2 % len(Motion)]
     while (scene := draw_scene(random, held_out=held_out)).motion is not motion:
         pass
-    return Prompt(index, scene, caption(scene, random, complete=True), held_out)
+    return EvaluationPrompt(index, scene, caption(scene, random, complete=True), held_out)
 
 
 def _inventory(bundle: Path) -> Inventory:
     return require(read_bundle(bundle).name, bundle)
 
 
-def _base_spec(variant: str, setting: Setting) -> ClipSpec:
+def _base_spec(variant: str, setting: EvaluationSetting) -> ClipSpec:
     return ClipSpec(prompt="any", variant=variant).with_settings({**setting.fields, "variant": variant})
 
 
-def _fingerprint(inventory: Inventory, bundle: Path, setting: Setting, spec: ClipSpec) -> str:
+def _fingerprint(inventory: Inventory, bundle: Path, setting: EvaluationSetting, spec: ClipSpec) -> str:
     """Changes when anything does that decides what the clips look like."""
     library = AdapterLibrary(default_adapter_directory())
     files = [path for paths in inventory.files.values() for path in paths]
@@ -236,7 +236,7 @@ def _fingerprint(inventory: Inventory, bundle: Path, setting: Setting, spec: Cli
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _append(results: Path, row: Row) -> None:
+def _append(results: Path, row: EvaluationRow) -> None:
     """One write of whole lines, so that processes that share a file do not mix theirs."""
     results.parent.mkdir(parents=True, exist_ok=True)
     line = json.dumps(row) + "\n"

@@ -1,7 +1,7 @@
-"""A training loop for the small codecs: a time budget, one cosine, averaged weights, checkpoints, a log, sample sheets.
+"""A training loop for the small models: time budget, cosine schedule, averaged weights, checkpoints, logs, samples.
 
-Data depend on the step's number alone, so a run that was killed goes on from its last checkpoint as if nothing had
-happened. Distribution and devices are Accelerate's.
+The data depend only on the step's number, so a run that is killed resumes exactly from its last checkpoint. Accelerate
+handles devices and distribution.
 """
 
 import math
@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from ovi_studio.demo.sheets import Row, save_sheet
+from ovi_studio.demo.sheets import SheetRow, save_sheet
 from ovi_studio.training.muon import Muon
 from ovi_studio.training.report import append_log, clock, cut_log, plot_losses
 
@@ -24,37 +25,38 @@ SAMPLE_SECONDS = 300.0
 _LOG_STEPS = 20
 _CLIP_NORM = 1.0
 
-Losses = Mapping[str, Tensor]
-"""By name, scalars; their sum is minimised."""
+NamedLosses = Mapping[str, Tensor]
+"""Scalar losses by name; their sum is minimised."""
+ModelT = TypeVar("ModelT", bound=nn.Module)
 
 
 @dataclass(frozen=True)
-class Budget:
-    """How long and how fast a model is trained."""
+class TrainingBudget:
+    """Training time and learning rates of a model."""
 
     minutes: float
     learning_rate: float = 2e-3
-    """Of AdamW."""
+    """Learning rate of AdamW."""
     matrix_rate: float = 0.02
-    """Of Muon, which trains the matrices and kernels."""
+    """Learning rate of Muon, which trains the matrices and kernels."""
     warmup_steps: int = 100
     averaging: float = 0.998
-    """Of the weights' exponential moving average."""
+    """Maximum decay of the exponential moving average of the weights."""
 
 
 def fit(
-    model: nn.Module,
-    losses: Callable[[nn.Module, int], Losses],
-    budget: Budget,
+    model: ModelT,
+    losses: Callable[[ModelT, int], NamedLosses],
+    budget: TrainingBudget,
     folder: Path,
-    samples: Callable[[nn.Module], Sequence[Row]] | None = None,
+    samples: Callable[[ModelT], Sequence[SheetRow]] | None = None,
 ) -> None:
     """Train `model` in place; at the end it holds the averaged weights.
 
     Args:
-        losses: of the model at a step, on data that depend on the step's number alone.
-        folder: takes checkpoints, `log.jsonl`, `loss.png` and sample sheets; a run that is found there is continued.
-        samples: what the model can do by now, with its averaged weights; their time does not count.
+        losses: computes the losses of the model at a step, on data that depend only on the step's number.
+        folder: receives checkpoints, `log.jsonl`, `loss.png` and sample sheets; a run found there is resumed.
+        samples: makes samples with the model, which holds its averaged weights; this time does not count as training.
     """
     folder.mkdir(parents=True, exist_ok=True)
     accelerator = Accelerator()
@@ -62,7 +64,7 @@ def fit(
     plain = accelerator.unwrap_model(model)
     run = _Run(plain, optimizers, folder)
     run.resume()
-    began = time.monotonic() - run.seconds
+    start = time.monotonic() - run.seconds
     saved = shown = run.seconds
     while run.seconds < 60 * budget.minutes:
         _set_rates(budget, run)
@@ -74,7 +76,7 @@ def fit(
             optimizer.step()
         run.average(budget.averaging)
         run.step += 1
-        run.seconds = time.monotonic() - began
+        run.seconds = time.monotonic() - start
         if accelerator.is_main_process:
             if run.step % _LOG_STEPS == 0:
                 run.report(values, budget)
@@ -84,7 +86,7 @@ def fit(
             if samples and run.seconds - shown > SAMPLE_SECONDS:
                 run.show(samples)
                 shown = run.seconds
-            began = time.monotonic() - run.seconds  # saving and showing is no training
+            start = time.monotonic() - run.seconds  # saving and sampling do not count as training
     if accelerator.is_main_process:
         run.save()
         if samples:
@@ -93,10 +95,10 @@ def fit(
 
 
 @dataclass
-class _Run:
-    """Where a training run stands."""
+class _Run(Generic[ModelT]):
+    """The state of a training run."""
 
-    model: nn.Module
+    model: ModelT
     optimizers: list[torch.optim.Optimizer]
     folder: Path
     step: int = 0
@@ -108,7 +110,7 @@ class _Run:
 
     @torch.no_grad()
     def average(self, decay: float) -> None:
-        # Early on the average follows closely, so that it does not remember the random start.
+        # Early on the average follows closely, so that it forgets the random initial weights.
         decay = min(decay, (1 + self.step) / (10 + self.step))
         for name, tensor in self.model.state_dict().items():
             if tensor.is_floating_point():
@@ -134,37 +136,37 @@ class _Run:
         path = self.folder / CHECKPOINT
         if not path.is_file():
             return
-        # Where the model is now, wherever it was trained before.
+        # To the model's current device, whichever it was trained on before.
         state = torch.load(path, map_location=next(self.model.parameters()).device, weights_only=True)
         self.model.load_state_dict(state["model"])
-        for optimizer, own in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(own)
+        for optimizer, optimizer_state in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(optimizer_state)
         self.averaged = state["averaged"]
         self.step, self.seconds = state["step"], state["seconds"]
         cut_log(self.folder, self.step)
 
-    def report(self, values: Losses, budget: Budget) -> None:
-        """Say and write down what the step at hand lost."""
+    def report(self, values: NamedLosses, budget: TrainingBudget) -> None:
+        """Print and log the losses of the current step."""
         losses = {name: value.item() for name, value in values.items()}
         self._names = list(losses)
         append_log(self.folder, {"step": self.step, "seconds": self.seconds, **losses})
-        said = ", ".join(f"{name} {loss:.4g}" for name, loss in losses.items())
-        print(f"step {self.step}: {said}; {clock(self.seconds)} of {clock(60 * budget.minutes)}", flush=True)
+        text = ", ".join(f"{name} {loss:.4g}" for name, loss in losses.items())
+        print(f"step {self.step}: {text}; {clock(self.seconds)} of {clock(60 * budget.minutes)}", flush=True)
 
     @torch.no_grad()
-    def show(self, samples: Callable[[nn.Module], Sequence[Row]]) -> None:
-        """A sheet of what the averaged weights can do."""
-        own = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+    def show(self, samples: Callable[[ModelT], Sequence[SheetRow]]) -> None:
+        """Write a sample sheet made with the averaged weights."""
+        current = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         self.model.load_state_dict(self.averaged)
         try:
             path = save_sheet(samples(self.model), self.folder, self.step)
         finally:
-            self.model.load_state_dict(own)
+            self.model.load_state_dict(current)
         print(f"samples: {path}", flush=True)
 
 
-def _optimizers(model: nn.Module, budget: Budget) -> list[torch.optim.Optimizer]:
-    """Muon for hidden matrices and kernels, AdamW for everything else."""
+def _optimizers(model: nn.Module, budget: TrainingBudget) -> list[torch.optim.Optimizer]:
+    """Return Muon for hidden matrices and kernels, and AdamW for everything else."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     matrices = [parameter for parameter in trained if parameter.dim() > 1 and min(parameter.flatten(1).shape) > 1]
     chosen = {id(parameter) for parameter in matrices}
@@ -175,7 +177,8 @@ def _optimizers(model: nn.Module, budget: Budget) -> list[torch.optim.Optimizer]
     ]
 
 
-def _set_rates(budget: Budget, run: _Run) -> None:
+def _set_rates(budget: TrainingBudget, run: _Run[ModelT]) -> None:
+    """Set the learning rates for the current step and time."""
     warmup = min(1.0, (run.step + 1) / budget.warmup_steps)
     progress = min(1.0, run.seconds / (60 * budget.minutes))
     factor = warmup * max(0.01, (1 + math.cos(math.pi * progress)) / 2)

@@ -37,7 +37,7 @@ _WIND_TOP = 2000.0
 """Hertz below which most of the wind is."""
 
 
-class Noise(StrEnum):
+class SoundKind(StrEnum):
     """Kinds of sound that can be told without seeing the picture."""
 
     SILENCE = "silence"
@@ -48,10 +48,10 @@ class Noise(StrEnum):
 
 
 @dataclass(frozen=True, eq=False)
-class Hearing:
+class AudioMeasurement:
     """What was heard."""
 
-    kind: Noise | None
+    kind: SoundKind | None
     """None: none of the scenes' kinds."""
     pitch: float | None
     """Hertz, median; None if it is no tone."""
@@ -63,7 +63,7 @@ class Hearing:
     """Seconds at which hits begin; empty for other kinds."""
 
 
-def listen(samples: np.ndarray) -> Hearing:
+def measure_audio(samples: np.ndarray) -> AudioMeasurement:
     """Measure samples; fewer than a few hundred milliseconds are silence."""
     if len(samples) < 4 * _WINDOW:
         samples = np.pad(samples, (0, 4 * _WINDOW - len(samples)))
@@ -73,9 +73,9 @@ def listen(samples: np.ndarray) -> Hearing:
     audible = levels > _SILENT
     nothing = np.full(len(blocks), np.nan)
     if audible.mean() < 0.05:
-        return Hearing(Noise.SILENCE, None, nothing, times, np.empty(0))
+        return AudioMeasurement(SoundKind.SILENCE, None, nothing, times, np.empty(0))
     if len(hits := _hits(samples)):
-        return Hearing(Noise.HITS, None, nothing, times, hits)
+        return AudioMeasurement(SoundKind.HITS, None, nothing, times, hits)
     power = np.square(np.abs(np.fft.rfft(blocks * np.hanning(_WINDOW).astype(np.float32), axis=1)))
     pitches, tonal = _pitches(power)
     pitches = np.where(audible & (tonal > _MIN_TONAL), pitches, np.nan)
@@ -83,8 +83,8 @@ def listen(samples: np.ndarray) -> Hearing:
     if np.isfinite(pitches).mean() > _LASTING:
         kind, pitch = _kind_of_tone(pitches), float(np.nanmedian(pitches))
     elif audible.mean() > _LASTING and _is_wind(power, tonal):
-        kind = Noise.WIND
-    return Hearing(kind, pitch, pitches, times, np.empty(0))
+        kind = SoundKind.WIND
+    return AudioMeasurement(kind, pitch, pitches, times, np.empty(0))
 
 
 def semitones(pitch: np.ndarray | float, reference: np.ndarray | float) -> np.ndarray:
@@ -142,14 +142,14 @@ def _pitches(power: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return pitches, tonal
 
 
-def _kind_of_tone(pitches: np.ndarray) -> Noise | None:
+def _kind_of_tone(pitches: np.ndarray) -> SoundKind | None:
     heard = pitches[np.isfinite(pitches)]
     low, high = np.percentile(heard, (5, 95))
     if semitones(high, low) < _STEADY:
-        return Noise.STEADY_TONE
+        return SoundKind.STEADY_TONE
     # A tone that glides has nearly the same pitch a moment later; a sequence of notes has not.
     jumps = np.abs(semitones(heard[1:], heard[:-1]))
-    return Noise.GLIDING_TONE if np.percentile(jumps, 90) < _LEAP else None
+    return SoundKind.GLIDING_TONE if np.percentile(jumps, 90) < _LEAP else None
 
 
 def _is_wind(power: np.ndarray, tonal: np.ndarray) -> bool:

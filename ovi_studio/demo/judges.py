@@ -10,9 +10,9 @@ import numpy as np
 
 from ovi_studio.core.variants import FRAME_RATE
 from ovi_studio.demo import motions, scenes
-from ovi_studio.demo.hearing import Hearing, Noise, listen, semitones
+from ovi_studio.demo.hearing import AudioMeasurement, SoundKind, measure_audio, semitones
 from ovi_studio.demo.scenes import Background, Colour, Motion, Scene, Shape, Sound
-from ovi_studio.demo.seeing import PRESENCE, look
+from ovi_studio.demo.seeing import PRESENCE, measure_video
 
 IN_SYNC = 0.08
 """Seconds between a visible and an audible impact that are one."""
@@ -25,7 +25,7 @@ _MIN_FOLLOWING = 0.8
 
 
 @dataclass(frozen=True, eq=False)
-class Measurement:
+class ClipMeasurement:
     """What was seen and heard in a clip."""
 
     colour: Colour | None
@@ -54,7 +54,7 @@ class Measurement:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ClipVerdict:
     """What of a clip is as its scene says."""
 
     colour: bool
@@ -66,11 +66,11 @@ class Verdict:
     """Part of the impacts that are seen and heard within `IN_SYNC`, 0 to 1; None for scenes without impacts."""
 
 
-def measure(frames: np.ndarray, samples: np.ndarray) -> Measurement:
+def measure(frames: np.ndarray, samples: np.ndarray) -> ClipMeasurement:
     """Measure frames, uint8 (T, H, W, 3) at `FRAME_RATE`, and samples, float32 (N,) at `SAMPLE_RATE`."""
-    seen, heard = look(frames), listen(samples)
+    seen, heard = measure_video(frames), measure_audio(samples)
     motion = motions.kind_of_motion(seen.centres) if seen.presence >= PRESENCE else None
-    return Measurement(
+    return ClipMeasurement(
         colour=seen.colour,
         shape=seen.shape,
         background=seen.background,
@@ -84,9 +84,9 @@ def measure(frames: np.ndarray, samples: np.ndarray) -> Measurement:
     )
 
 
-def judge(measured: Measurement, scene: Scene) -> Verdict:
+def judge(measured: ClipMeasurement, scene: Scene) -> ClipVerdict:
     """Compare a clip with the scene that was asked for."""
-    return Verdict(
+    return ClipVerdict(
         colour=measured.colour == scene.colour,
         shape=measured.shape == scene.shape,
         background=measured.background == scene.background,
@@ -96,12 +96,12 @@ def judge(measured: Measurement, scene: Scene) -> Verdict:
     )
 
 
-def keeps_first_frame(measured: Measurement, first_frame: np.ndarray, scene: Scene) -> bool:
+def keeps_first_frame(measured: ClipMeasurement, first_frame: np.ndarray, scene: Scene) -> bool:
     """Whether the object of a picture, uint8 (H, W, 3), keeps its colour all along, and its place at first.
 
     In the first second it may leave its place as fast as the scene's own object moves at most, and no faster.
     """
-    picture = look(first_frame[None])
+    picture = measure_video(first_frame[None])
     centres = measured.centres[:FRAME_RATE]
     away = np.linalg.norm(centres - picture.centres[0], axis=1)
     speed = np.linalg.norm(np.diff(scenes.path(scene), axis=0), axis=1).max()
@@ -110,25 +110,25 @@ def keeps_first_frame(measured: Measurement, first_frame: np.ndarray, scene: Sce
     return bool(picture.colour is not None and measured.colour == picture.colour and in_place)
 
 
-def _sound(heard: Hearing, centres: np.ndarray) -> Sound | None:
+def _sound(heard: AudioMeasurement, centres: np.ndarray) -> Sound | None:
     match heard.kind:
-        case Noise.SILENCE:
+        case SoundKind.SILENCE:
             return Sound.SILENCE
-        case Noise.HITS:
+        case SoundKind.HITS:
             return Sound.IMPACT
-        case Noise.WIND:
+        case SoundKind.WIND:
             return Sound.WIND
-        case Noise.STEADY_TONE:
+        case SoundKind.STEADY_TONE:
             named = {Sound.LOW_TONE: scenes.LOW_PITCH, Sound.HIGH_TONE: scenes.HIGH_PITCH}
             return next(
                 (s for s, pitch in named.items() if abs(semitones(heard.pitch, pitch)) < _PITCH_TOLERANCE), None
             )
-        case Noise.GLIDING_TONE:
+        case SoundKind.GLIDING_TONE:
             return Sound.FOLLOWING_TONE if _follows(heard, centres) else None
     return None
 
 
-def _follows(heard: Hearing, centres: np.ndarray) -> bool:
+def _follows(heard: AudioMeasurement, centres: np.ndarray) -> bool:
     """Whether the pitch goes up and down with the object."""
     seen = np.flatnonzero(np.isfinite(centres[:, 1]))
     tone = np.isfinite(heard.pitches) & (heard.times < len(centres) / FRAME_RATE)
@@ -145,7 +145,7 @@ def _follows(heard: Hearing, centres: np.ndarray) -> bool:
     )
 
 
-def _in_sync(measured: Measurement, expected: int) -> float:
+def _in_sync(measured: ClipMeasurement, expected: int) -> float:
     """Part of the impacts that are both seen and heard; one too many counts as much as one too few."""
     together = int((np.abs(measured.gaps) <= IN_SYNC).sum())
     return together / max(expected, len(measured.visible_impacts), len(measured.audible_impacts))

@@ -151,7 +151,7 @@ def draw_scene(random: np.random.Generator, *, held_out: bool = False) -> Scene:
             return scene
 
 
-def draw_lesson(random: np.random.Generator) -> Scene:
+def draw_training_scene(random: np.random.Generator) -> Scene:
     """A random scene to learn from: squares, and outlines that go in a circle, are learned last and come more often."""
     while True:
         scene = draw_scene(random)

@@ -47,7 +47,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
-class Sight:
+class VideoMeasurement:
     """What was seen; None is "nothing of the scenes' kind, or not for long enough"."""
 
     colour: Colour | None
@@ -62,7 +62,7 @@ class Sight:
         return float(np.isfinite(self.centres[:, 0]).mean())
 
 
-def look(frames: np.ndarray) -> Sight:
+def measure_video(frames: np.ndarray) -> VideoMeasurement:
     """Measure frames, uint8 (T, H, W, 3), RGB; a single frame will do."""
     frames = _scale_down(frames)
     looked_at = slice(None, None, _EVERY)
@@ -77,7 +77,7 @@ def look(frames: np.ndarray) -> Sight:
         for frame, clear in zip(frames[looked_at], readable[looked_at], strict=True)
     )
     if single.mean() < PRESENCE:
-        return Sight(None, None, background, centroids)
+        return VideoMeasurement(None, None, background, centroids)
     cores = _shrink_mask(differs[looked_at])
     colour = _agreed(
         _colour_of(frame[core]) if there else None
@@ -89,7 +89,7 @@ def look(frames: np.ndarray) -> Sight:
             coverage[looked_at], centroids[looked_at], areas[looked_at], single[looked_at], strict=True
         )
     )
-    return Sight(colour, shape, background, _shape_centres(shape, centroids, areas))
+    return VideoMeasurement(colour, shape, background, _shape_centres(shape, centroids, areas))
 
 
 # Where the object is

@@ -22,7 +22,7 @@ _QUIET, _LOUD = -5.0, 1.5
 
 
 @dataclass(frozen=True, eq=False)
-class Row:
+class SheetRow:
     """One scene."""
 
     title: str
@@ -32,7 +32,7 @@ class Row:
     """Log10 mel magnitudes (bands, length)."""
 
 
-def save_sheet(rows: Sequence[Row], folder: Path, step: int) -> Path:
+def save_sheet(rows: Sequence[SheetRow], folder: Path, step: int) -> Path:
     """Write rows as a picture to `folder/samples`, with the step in its name."""
     path = folder / SAMPLES / f"step_{step:06}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,7 +42,7 @@ def save_sheet(rows: Sequence[Row], folder: Path, step: int) -> Path:
     return path
 
 
-def draw_sheet(rows: Sequence[Row]) -> Image.Image:
+def draw_sheet(rows: Sequence[SheetRow]) -> Image.Image:
     """Rows among each other, titles above them."""
     strips = [_strip(row) for row in rows]
     height = _TITLE + SIDE + _GAP
@@ -58,7 +58,7 @@ def draw_sheet(rows: Sequence[Row]) -> Image.Image:
     return sheet
 
 
-def _strip(row: Row) -> Image.Image:
+def _strip(row: SheetRow) -> Image.Image:
     pictures = []
     if row.frames is not None:
         chosen = np.linspace(0, len(row.frames) - 1, _FRAMES).round().astype(int)

@@ -1,1 +1,1 @@
-"""One clip on several processes: ranks, token sharding, sharded weights, parallel decoding."""
+"""One clip on several processes: ranks, token sharding, sharded weights and parallel decoding."""

@@ -1,7 +1,7 @@
 """How the process of a command ends. Imports no torch.
 
-A rank that fails is gone at once. The interpreter's own exit waits for threads and for collectives that the others will
-never join, perhaps for ever; and the others notice a failure by a process that is gone (`watchdog`).
+A rank that fails exits at once. The interpreter's own exit waits for threads and for collectives that the others will
+never join, perhaps for ever; and the others detect a failure by the missing process (`watchdog`).
 """
 
 import contextlib
@@ -18,9 +18,9 @@ _FAILED = 1
 
 
 def end_with(main: Callable[[], int]) -> NoReturn:
-    """Run a command and end this process with its exit status; SIGINT and SIGTERM interrupt it.
+    """Run a command and end this process with its exit status; SIGINT, SIGTERM and SIGHUP interrupt it.
 
-    In a rank they stay as they are: the launcher gets them too and ends its ranks.
+    In a rank the signal handlers are not changed: the launcher gets the signals too and ends its ranks.
     """
     if not launched():
         exit_cleanly_on_signals()
@@ -45,9 +45,9 @@ def _status(main: Callable[[], int]) -> int:
 
 
 def _leave(status: int) -> NoReturn:
-    """Without waiting for anything but what was printed and logged."""
+    """Exit at once; wait only until printed and logged text is flushed."""
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # nobody reads any more
+        with contextlib.suppress(OSError, ValueError):  # the reader has closed the stream
             stream.flush()
     os._exit(status)

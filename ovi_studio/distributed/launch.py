@@ -1,7 +1,7 @@
 """Starting this program on several ranks: `accelerate launch` with our own configuration file. Imports no torch.
 
-The process that was asked becomes the launcher, which starts one process a GPU with the same command; those find the
-others by the environment (`ranks`). Without a GPU the ranks share the CPU, which is good for tests alone.
+This process becomes the launcher, which starts one process per GPU with the same command; those find each other by
+their environment (`ranks`). Without a GPU the ranks share the CPU, which only tests use.
 """
 
 import os
@@ -16,27 +16,27 @@ from ovi_studio.distributed.ranks import launched
 
 CONFIG = Path(__file__).parent / "accelerate.yaml"
 PUBLISHED_HEADS = 24
-"""Attention heads of every published variant, which ranks share."""
+"""Attention heads of every published variant; the ranks divide them evenly."""
 DEVICES = Path("/dev")
 _DRIVERS = ("nvidia[0-9]*", "kfd", "dxg")
-"""What drivers have there for their GPUs: NVIDIA, AMD, and Windows under WSL."""
+"""Files in `DEVICES` that the drivers of NVIDIA, AMD and WSL create for their GPUs."""
 
 
 def launch_command(ranks: int, module: str, arguments: Sequence[str]) -> list[str]:
-    """What runs `python -m module arguments` on several ranks of this machine."""
+    """Return the command that runs `python -m module arguments` on several ranks of this machine."""
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CONFIG)]
-    # Port 0: any free one, since two engines may run on one machine.
+    # Port 0 means any free port, since two engines may run on one machine.
     launcher += ["--num_processes", str(ranks), "--main_process_port", "0", "--module", module]
     return [*launcher, *arguments]
 
 
 def launch_if_several(gpus: int | None, module: str, arguments: Sequence[str]) -> None:
-    """Become the launcher of several ranks, if a clip is to be made by several; returns if not, and in the ranks.
+    """Become the launcher of several ranks if several GPUs are to make a clip; return otherwise, and in the ranks.
 
     Args:
-        gpus: None for as many as there are and can share a clip.
+        gpus: how many GPUs to use; None for as many as are there and can share a clip.
 
-    Raises `JobError` for a number that cannot be.
+    Raises `JobError` for a number of GPUs that is not possible.
     """
     if launched():
         return
@@ -46,29 +46,29 @@ def launch_if_several(gpus: int | None, module: str, arguments: Sequence[str]) -
         counts = ", ".join(map(str, sharing_counts(max(gpus, 8), PUBLISHED_HEADS)))
         raise JobError(f"{gpus} GPUs cannot share a clip evenly; use one of {counts}.")
     elif 0 < (found := gpu_count() if gpus > 1 else 0) < gpus:
-        raise JobError(f"There are {found} GPUs here, not {gpus}; ask for as many as there are, or fewer.")
+        raise JobError(f"There are {found} GPUs here, not {gpus}; use at most {found}.")
     if gpus == 1:
         return
     if sys.platform == "win32":
         raise JobError(
-            "On Windows a clip can use one GPU only, since NCCL is not there; use --gpus 1, or WSL for several."
+            "On Windows a clip can use only one GPU, since NCCL is not available; use --gpus 1, or WSL for several."
         )
     command = launch_command(gpus, module, arguments)
     sys.stdout.flush()
     sys.stderr.flush()
-    # The same process id, so that whoever started this process can still end it.
+    # This keeps the process id, so that the parent process can still end it.
     os.execv(command[0], command)
 
 
 def automatic_ranks() -> int:
-    """As many GPUs as there are and can share a clip; 1 without any."""
+    """Return the largest number of available GPUs that can share a clip; 1 without a GPU."""
     return 1 if sys.platform == "win32" else max(sharing_counts(gpu_count(), PUBLISHED_HEADS), default=1)
 
 
 def gpu_count() -> int:
-    """GPUs that torch sees, asked in a child, since this process may want none of them."""
+    """Return the number of GPUs that torch sees; asked in a child process, since this one may not need torch."""
     if sys.platform == "linux" and not any(list(DEVICES.glob(driver)) for driver in _DRIVERS):
-        return 0  # without seconds of importing torch
+        return 0  # saves the seconds of importing torch
     script = "import torch; print(torch.cuda.device_count() if torch.cuda.is_available() else 0)"
     answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     return int(answer.stdout) if answer.returncode == 0 else 0

@@ -1,6 +1,6 @@
-"""Attention to a part of the keys, with what is needed to put the parts together: the log-sum-exp of the scores.
+"""Attention to a part of the keys, with the log-sum-exp of the scores, which is needed to combine the parts.
 
-softmax over all keys = sum of the parts' results, each weighted by exp(its log-sum - the log-sum of all).
+The softmax over all keys is the sum of the parts' results, each weighted by exp(its log-sum - the total log-sum).
 """
 
 import math
@@ -12,7 +12,7 @@ _FLASH_TYPES = (torch.float16, torch.bfloat16)
 
 
 def attention_with_log_sum(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-    """Result (batch, queries, heads, width) and log-sum-exp (batch, queries, heads), float32 or wider, of some keys.
+    """Return result (batch, queries, heads, width) and log-sum-exp (batch, queries, heads), in float32 or wider.
 
     Without any keys the result is 0 and the log-sum -inf, which gives it no weight.
     """
@@ -25,7 +25,7 @@ def attention_with_log_sum(query: Tensor, key: Tensor, value: Tensor) -> tuple[T
 
 
 def _kernel(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-    """PyTorch's own kernels return the log-sum as well, though its public function drops it."""
+    """Call the kernels of PyTorch that return the log-sum as well, which its public function drops."""
     if query.device.type == "cpu":
         return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value)
     if query.device.type == "cuda" and query.dtype in _FLASH_TYPES:

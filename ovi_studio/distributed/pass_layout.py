@@ -1,8 +1,8 @@
-"""How the passes of one clip lie on the ranks: which a rank computes, and how everybody gets the results.
+"""How the passes of one clip are distributed: which passes a rank computes, and how all ranks get the results.
 
-In one process every pass is computed here and nothing travels. On several ranks the positive and the negative pass may
-run on two halves (guidance parallel), and the ranks of a half share the video tokens (`sequence`). Whatever a rank
-computed, all of them go on with the same numbers: those of the first rank of each half.
+In one process every pass is computed here, without communication. On several ranks the positive and the negative pass
+may run on two halves (guidance parallel), and the ranks of a half share the video tokens (`sequence`). All ranks
+continue with the same numbers: those of the first rank of each half.
 """
 
 from collections.abc import Sequence
@@ -16,30 +16,30 @@ from ovi_studio.models.token_layout import UNSHARDED, TokenLayout
 
 P = TypeVar("P")
 Velocities = tuple[Tensor, Tensor]
-"""Of video and audio."""
+"""Velocities of video and of audio."""
 
 
 class Layout:
-    """One process: all passes are computed here."""
+    """The layout of one process, which computes all passes."""
 
     token_layout: TokenLayout = UNSHARDED
-    """Where the video tokens are."""
+    """How the video tokens of a pass are distributed."""
 
-    def own(self, passes: Sequence[P]) -> Sequence[P]:
-        """The passes that this rank computes."""
+    def own_passes(self, passes: Sequence[P]) -> Sequence[P]:
+        """Return the passes that this rank computes."""
         return passes
 
     def exchange_velocities(self, results: Sequence[Velocities], passes: int) -> Sequence[Velocities]:
-        """The results of all passes, in their order, from those of `own`."""
+        """Return the results of all passes, in order, from this rank's results for `own_passes`."""
         return results
 
 
 class SharedLayout(Layout):
-    """A clip on several ranks.
+    """The layout of a clip on several ranks.
 
     Args:
-        halves: 2 if the passes run beside each other, on the first and the second half of the ranks.
-        split: where the video tokens of a pass are.
+        halves: 2 if the passes run in parallel, on the first and the second half of the ranks; otherwise 1.
+        token_layout: how the video tokens of a pass are distributed.
     """
 
     def __init__(self, halves: int, token_layout: TokenLayout) -> None:
@@ -48,20 +48,20 @@ class SharedLayout(Layout):
         self._ranks_of_half = dist.get_world_size() // halves
         self._half = dist.get_rank() // self._ranks_of_half
 
-    def own(self, passes: Sequence[P]) -> Sequence[P]:
+    def own_passes(self, passes: Sequence[P]) -> Sequence[P]:
         return passes if self._halves == 1 else passes[self._half : self._half + 1]
 
     def exchange_velocities(self, results: Sequence[Velocities], passes: int) -> Sequence[Velocities]:
         shapes = [result.shape for result in results[0]]
-        handed = []
+        exchanged = []
         for index in range(passes):
             half = index if self._halves == 2 else 0
             own = results[index if self._halves == 1 else 0]
             flat = torch.cat([result.flatten() for result in own])
             dist.broadcast(flat, src=half * self._ranks_of_half)
             video, audio = flat.split([shape.numel() for shape in shapes])
-            handed.append((video.view(shapes[0]), audio.view(shapes[1])))
-        return handed
+            exchanged.append((video.view(shapes[0]), audio.view(shapes[1])))
+        return exchanged
 
 
 SINGLE_PROCESS = Layout()

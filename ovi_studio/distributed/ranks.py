@@ -1,11 +1,11 @@
-"""`Ranks`: this process among those that make a clip together. One process is a group of one and needs nothing.
+"""`Ranks`: the processes that make a clip together, as seen by one of them. A single process needs no communication.
 
-Rank 0 leads: it talks to the store or the terminal, and its decisions are told to the others. What is told goes
-through the host (gloo), so that no device waits for it; tensors go through the device's own library.
+Rank 0 is the leader: it talks to the store or the terminal, and broadcasts its decisions to the others. Python values
+are sent between hosts (gloo), so that no device waits for them; tensors are sent by the device's own library.
 
-Every rank does the same in the same order, and that is all there is to it: an error that only one rank has would leave
-the others waiting. `agreed` makes an error of one the error of all, where one can happen; anywhere else it ends the
-process, and `watchdog` then ends the others.
+All ranks make the same calls in the same order, so an error on only one rank would leave the others waiting.
+`share_errors` raises an expected error of one rank on all of them; any other error ends the process, and `watchdog`
+then ends the others.
 """
 
 import datetime
@@ -23,71 +23,72 @@ from ovi_studio.core.errors import JobError
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.distributed import ProcessGroup
 
     from ovi_studio.distributed.pass_layout import Layout
 
 T = TypeVar("T")
 
 _PATIENCE = datetime.timedelta(minutes=30)
-"""The longest that ranks may be apart: one reads a checkpoint while the others wait."""
+"""The longest that ranks wait for each other within a clip: one may read a checkpoint meanwhile."""
 _IDLE = datetime.timedelta(days=20)
-"""The longest that the leader may have nothing to say; gloo counts milliseconds in 32 bits."""
+"""The longest that ranks wait for the next clip; gloo counts milliseconds in 32 bits."""
 
 
 class Ranks:
-    """One process alone."""
+    """A single process, which makes clips alone."""
 
     count = 1
     index = 0
 
     @property
-    def leads(self) -> bool:
+    def is_leader(self) -> bool:
         return self.index == 0
 
-    def tell(self, value: T | None = None) -> T:
-        """The leader's value, on every rank; others need not give one. Waits for the leader within a clip."""
-        return value  # type: ignore[return-value]
+    def broadcast(self, value: T) -> T:
+        """Return the leader's value, on every rank; the other ranks' values are ignored. For use within a clip."""
+        return value
 
-    def await_word(self, value: T | None = None) -> T:
-        """The same between clips, where the leader may be silent for days."""
-        return value  # type: ignore[return-value]
+    def broadcast_when_idle(self, value: T) -> T:
+        """Return the leader's value, on every rank, as `broadcast` does; between clips, where it may take days."""
+        return value
 
-    def everybody(self, value: T) -> list[T]:
-        """The values of all ranks, on every rank."""
+    def all_gather(self, value: T) -> list[T]:
+        """Return the values of all ranks, on every rank."""
         return [value]
 
-    def collect(self, value: T) -> list[T]:
-        """The values of all ranks, on the leader; nothing on the others."""
+    def gather(self, value: T) -> list[T]:
+        """Return the values of all ranks on the leader, and an empty list on the others."""
         return [value]
 
-    def same(self, *tensors: "Tensor") -> "tuple[Tensor, ...]":
-        """The leader's tensors, on every rank; the others bring tensors of the same shapes."""
+    def broadcast_tensors(self, *tensors: "Tensor") -> "tuple[Tensor, ...]":
+        """Return the leader's tensors, on every rank; the other ranks pass tensors of the same shapes."""
         return tensors
 
     def layout(self, heads: int, video_tokens: int, *, guided: bool) -> "Layout":
-        """How a clip of a model with so many heads lies on the ranks."""
+        """Return how a clip of a model with so many heads is distributed over the ranks."""
         from ovi_studio.distributed.pass_layout import SINGLE_PROCESS
 
         return SINGLE_PROCESS
 
     @contextmanager
-    def agreed(self) -> Iterator[None]:
-        """A `JobError` that any rank raises inside is raised on all of them at the end."""
+    def share_errors(self) -> Iterator[None]:
+        """Raise a `JobError` of any rank inside the block on all ranks, at the end of the block."""
         problem = None
         try:
             yield
         except JobError as error:
             problem = str(error)
-        first = next(filter(None, self.everybody(problem)), None)
+        first = next(filter(None, self.all_gather(problem)), None)
         if first is not None:
             raise JobError(first)
 
     def close(self) -> None:
-        """Take leave of the others, who do so too."""
+        """Leave the group; all ranks must do so."""
 
 
-class Group(Ranks):
-    """Processes that `accelerate launch` started, each with a GPU of its own, or on a CPU."""
+class RankGroup(Ranks):
+    """Several processes started by `accelerate launch`, each with its own GPU, or all on the CPU."""
 
     def __init__(self) -> None:
         import torch
@@ -104,31 +105,31 @@ class Group(Ranks):
         self.count, self.index = dist.get_world_size(), dist.get_rank()
         self._hosts = dist.new_group(backend="gloo", timeout=_PATIENCE)
         self._idle = dist.new_group(backend="gloo", timeout=_IDLE)
-        self._sharers: dict[int, list[dist.ProcessGroup]] = {}
-        self.watchdog = PeerWatchdog(self.everybody(os.getpid()))
-        self._notes = Path(self.tell(tempfile.mkdtemp(prefix="ovi-ranks-") if self.leads else None))
+        self._neighbours: dict[int, list[ProcessGroup]] = {}
+        self.watchdog = PeerWatchdog(self.all_gather(os.getpid()))
+        self._notes = Path(self.broadcast(tempfile.mkdtemp(prefix="ovi-ranks-") if self.is_leader else ""))
 
-    def tell(self, value: T | None = None) -> T:
+    def broadcast(self, value: T) -> T:
         return self._broadcast(value, self._hosts)
 
-    def await_word(self, value: T | None = None) -> T:
+    def broadcast_when_idle(self, value: T) -> T:
         return self._broadcast(value, self._idle)
 
-    def everybody(self, value: T) -> list[T]:
+    def all_gather(self, value: T) -> list[T]:
         import torch.distributed as dist
 
-        values: list[T | None] = [None] * self.count
+        values = [value] * self.count
         dist.all_gather_object(values, value, group=self._hosts)
-        return values  # type: ignore[return-value]
+        return values
 
-    def collect(self, value: T) -> list[T]:
+    def gather(self, value: T) -> list[T]:
         import torch.distributed as dist
 
-        values: list[T | None] | None = [None] * self.count if self.leads else None
+        values = [value] * self.count if self.is_leader else None
         dist.gather_object(value, values, dst=0, group=self._hosts)
-        return values or []  # type: ignore[return-value]
+        return values or []
 
-    def same(self, *tensors: "Tensor") -> "tuple[Tensor, ...]":
+    def broadcast_tensors(self, *tensors: "Tensor") -> "tuple[Tensor, ...]":
         import torch.distributed as dist
 
         own = tuple(tensor.contiguous() for tensor in tensors)
@@ -144,14 +145,14 @@ class Group(Ranks):
         halves, sequence = layout_for(self.count, heads, guided=guided)
         if sequence == 1:
             return SharedLayout(halves, UNSHARDED)
-        return SharedLayout(halves, SequenceParallel(self._sharing(sequence), video_tokens))
+        return SharedLayout(halves, SequenceParallel(self._sequence_group(sequence), video_tokens))
 
-    def note_lack_of_memory(self) -> None:
-        """Let the leader know, who may be waiting for this rank, before this process ends."""
+    def report_out_of_memory(self) -> None:
+        """Tell the leader, which may be waiting for this rank, that memory ran out; called before this process ends."""
         (self._notes / "memory").touch()
 
-    def lacked_memory(self) -> bool:
-        """Whether a rank ended for lack of memory."""
+    def ran_out_of_memory(self) -> bool:
+        """Whether a rank ended because memory ran out."""
         return (self._notes / "memory").exists()
 
     def close(self) -> None:
@@ -159,41 +160,41 @@ class Group(Ranks):
 
         dist.barrier(group=self._hosts)
         self.watchdog.end()
-        # Whoever goes before the others have said so would be missed.
+        # A rank that exits before all have ended their watchdogs would count as lost.
         dist.barrier(group=self._hosts)
-        if self.leads:
+        if self.is_leader:
             shutil.rmtree(self._notes, ignore_errors=True)
         dist.destroy_process_group()
 
-    def _sharing(self, size: int) -> "dist.ProcessGroup":  # noqa: F821
-        """The `size` neighbours of this rank: a group of their own, so that exchanges do not queue behind gathers."""
+    def _sequence_group(self, size: int) -> "ProcessGroup":
+        """Return the group of `size` neighbours of this rank, whose exchanges do not queue behind gathers."""
         import torch.distributed as dist
 
-        if size not in self._sharers:
-            # Every rank takes part in the making of every group.
+        if size not in self._neighbours:
+            # Every rank must take part in the creation of every group.
             firsts = range(0, self.count, size)
-            self._sharers[size] = [
+            self._neighbours[size] = [
                 dist.new_group(list(range(first, first + size)), timeout=_PATIENCE) for first in firsts
             ]
-        return self._sharers[size][self.index // size]
+        return self._neighbours[size][self.index // size]
 
-    def _broadcast(self, value: T | None, group: "dist.ProcessGroup") -> T:  # noqa: F821
+    def _broadcast(self, value: T, group: "ProcessGroup") -> T:
         import torch.distributed as dist
 
         box = [value]
         dist.broadcast_object_list(box, src=0, group=group)
-        return box[0]  # type: ignore[return-value]
+        return box[0]
 
 
 ALONE = Ranks()
 
 
 def launched() -> bool:
-    """Whether this process is one of several that a launcher started."""
+    """Whether this process is one of several ranks started by the launcher."""
     return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 @cache
 def join_ranks() -> Ranks:
-    """This process among the others, always the same object; alone if nobody launched several."""
-    return Group() if launched() else ALONE
+    """Return the ranks that this process belongs to, always the same object; `ALONE` if it is not one of several."""
+    return RankGroup() if launched() else ALONE

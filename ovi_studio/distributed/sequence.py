@@ -1,15 +1,15 @@
-"""Sequence parallel: the video tokens of one pass shared by several ranks (Ulysses, arXiv 2309.14509, made for Ovi).
+"""Sequence parallelism: several ranks share the video tokens of one pass (Ulysses, arXiv 2309.14509, adapted to Ovi).
 
-Only video is split; its few hundred audio tokens are on every rank. Hence of the six attentions of a block four are
-local: those to text, that of video to audio, and audio's own. What travels:
+Only video is sharded; the few hundred audio tokens are on every rank. Hence four of the six attentions of a block are
+local: both to text, video to audio, and audio to itself. The other two communicate:
 
-- video's self-attention: queries, keys and values in one exchange, from some tokens with all heads to all tokens with
-  some heads, and the result back;
+- video's self-attention: one exchange of queries, keys and values, from some tokens with all heads to all tokens with
+  some heads, and one exchange back for the result;
 - audio's attention to video: every rank attends to its own tokens, and the partial results are weighted by their
-  log-sum-exp and added up.
+  log-sum-exp and summed.
 
-Tokens are padded to a multiple of the ranks; padding never becomes a key and is cut off at the end, so it changes
-nothing. Buffers are kept from block to block. Nothing here waits for the device.
+Tokens are padded to a multiple of the number of ranks; padding never becomes a key and is cut off at the end, so it
+changes nothing. Buffers are reused from block to block. Nothing here waits for the device.
 """
 
 import math
@@ -30,37 +30,37 @@ class SequenceParallel(TokenLayout):
     """This rank's part of the video tokens of one clip.
 
     Args:
-        group: the ranks that share them, in the order of their tokens.
-        tokens: how many the whole clip has.
+        group: the ranks that share the tokens, in token order.
+        tokens: the number of video tokens of the clip.
     """
 
     def __init__(self, group: dist.ProcessGroup, tokens: int) -> None:
         self._group = group
         self._ranks = dist.get_world_size(group)
         self._tokens = tokens
-        self._share = math.ceil(tokens / self._ranks)
-        self._first = dist.get_rank(group) * self._share
+        self._shard_size = math.ceil(tokens / self._ranks)
+        self._first = dist.get_rank(group) * self._shard_size
         self._buffers: dict[tuple[str, torch.Size, torch.dtype], Tensor] = {}
 
     @cached_property
     def own(self) -> int:
-        """This rank's tokens without padding; none, if there are fewer tokens than ranks."""
-        return max(0, min(self._share, self._tokens - self._first))
+        """The number of this rank's tokens without padding; 0 if its whole shard is padding."""
+        return max(0, min(self._shard_size, self._tokens - self._first))
 
     def shard(self, tokens: Tensor) -> Tensor:
         part = tokens[:, self._first : self._first + self.own]
-        return functional.pad(part, (0, 0, 0, self._share - self.own))
+        return functional.pad(part, (0, 0, 0, self._shard_size - self.own))
 
     def shard_table(self, table: RotaryTable) -> RotaryTable:
-        padding = (0, 0, 0, 0, 0, self._share - self.own)
+        padding = (0, 0, 0, 0, 0, self._shard_size - self.own)
         parts = (values[self._first : self._first + self.own] for values in table)
         return RotaryTable(*(functional.pad(part, padding) for part in parts))
 
     def shard_rows(self, rows: Tensor, boundary: int) -> tuple[Tensor, int]:
-        before = min(max(0, boundary - self._first), self._share)
+        before = min(max(0, boundary - self._first), self._shard_size)
         if before == 0:
             return rows[:, -1:], 0
-        return (rows[:, :1], 0) if before == self._share else (rows, before)
+        return (rows[:, :1], 0) if before == self._shard_size else (rows, before)
 
     def all_gather(self, tokens: Tensor) -> Tensor:
         gathered = tokens.new_empty(self._ranks, *tokens.shape)
@@ -78,7 +78,7 @@ class SequenceParallel(TokenLayout):
 
         def arrive() -> Heads:
             work.wait()
-            # ranks, which of the three, batch, tokens, heads, width -> the ranks' tokens behind each other
+            # (ranks, q/k/v, batch, tokens, heads, width) -> the ranks' tokens joined in order
             query, key, value = incoming.permute(1, 2, 0, 3, 4, 5).flatten(2, 3)[:, :, : self._tokens].unbind()
             return query, key, value
 
@@ -87,12 +87,12 @@ class SequenceParallel(TokenLayout):
     @torch.compiler.disable
     def to_tokens(self, x: Tensor) -> Tensor:
         batch, _, count, width = x.shape
-        shape = torch.Size((self._ranks, batch, self._share, count, width))
+        shape = torch.Size((self._ranks, batch, self._shard_size, count, width))
         outgoing, incoming = (self._buffer(name, shape, x) for name in ("tokens out", "tokens in"))
-        padded = functional.pad(x, (0, 0, 0, 0, 0, self._ranks * self._share - self._tokens))
-        outgoing.copy_(padded.unflatten(1, (self._ranks, self._share)).transpose(0, 1))
+        padded = functional.pad(x, (0, 0, 0, 0, 0, self._ranks * self._shard_size - self._tokens))
+        outgoing.copy_(padded.unflatten(1, (self._ranks, self._shard_size)).transpose(0, 1))
         dist.all_to_all_single(incoming, outgoing, group=self._group)
-        # ranks, batch, tokens, heads, width -> the ranks' heads beside each other
+        # (ranks, batch, tokens, heads, width) -> the ranks' heads joined in order
         return incoming.permute(1, 2, 0, 3, 4).flatten(2, 3)
 
     @torch.compiler.disable

@@ -1,7 +1,7 @@
-"""`PeerWatchdog`: ends this process within a second when another rank or the launcher is gone.
+"""`PeerWatchdog`: ends this process within a second after another rank or the launcher has ended.
 
-Without it the others would wait for a dead rank in a collective, some kinds of them until their timeout of minutes, and
-ranks whose launcher was killed would go on for nobody. A thread, because the main thread is in that collective.
+Without it the others would wait for a dead rank in a collective, in some collectives until a timeout of minutes, and
+ranks whose launcher was killed would keep running. It is a thread, because the main thread may be in a collective.
 """
 
 import logging
@@ -13,16 +13,16 @@ import psutil
 
 POLL_SECONDS = 0.3
 LOST = 1
-"""Exit status."""
+"""Exit status of a process that has lost a peer."""
 
 log = logging.getLogger(__name__)
 
 
 class PeerWatchdog:
-    """Begins when it is made.
+    """Watches the other ranks and the launcher, from its creation until `end`.
 
     Args:
-        ranks: process ids of all ranks, on this machine.
+        ranks: process ids of all ranks, which are on this machine.
     """
 
     def __init__(self, ranks: Sequence[int]) -> None:
@@ -34,7 +34,7 @@ class PeerWatchdog:
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def end(self) -> None:
-        """From now on others may leave."""
+        """Stop watching: from now on the others may exit."""
         self._over.set()
 
     def _watch(self) -> None:
@@ -42,10 +42,12 @@ class PeerWatchdog:
             gone = [pid for pid in self._others if not psutil.pid_exists(pid)]
             if not gone and os.getppid() == self._launcher:
                 continue
-            # They may be leaving in order, and this process with them in a moment.
+            # They may be exiting normally, and so will this process in a moment.
             if self._over.wait(POLL_SECONDS):
                 return
-            log.error("Process %s is gone; without it this rank cannot go on.", gone[0] if gone else self._launcher)
+            log.error(
+                "Process %s has ended; this rank cannot continue without it.", gone[0] if gone else self._launcher
+            )
             try:
                 if self.on_peer_loss is not None:
                     self.on_peer_loss()

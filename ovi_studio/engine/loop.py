@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ovi_studio.checkpoints.layout import complete_variants
-from ovi_studio.core.errors import JobError, Stopped
+from ovi_studio.core.errors import FolderError, JobError, Stopped
+from ovi_studio.core.signals import ending_signals
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.variants import Variant, known_variants
 from ovi_studio.distributed.ranks import join_ranks, launched
@@ -72,7 +73,7 @@ def run(
         owner: name in the store, unique; drawn unless given.
         supervised: started by a supervisor, so that the log is all it writes.
     """
-    if launched() and not join_ranks().leads:
+    if launched() and not join_ranks().is_leader:
         _runner(options, Database(paths), models).follow()
         return
     paths.prepare()
@@ -166,14 +167,10 @@ class Engine:
 
     def _attempt(self, job: Job) -> Callable[[], bool]:
         """Make the clip; returns the transition to write."""
-        try:
-            # Before minutes of loading and computing.
-            check_writable(self._paths.outputs)
-        except JobError as error:
-            return partial(self._hold, job, str(error))
         watch = JobMonitor(self._work, job, self._previewer, self._stop.is_set)
         start = time.monotonic()
         try:
+            check_writable(self._paths.outputs)  # before minutes of loading and computing
             clip = self._runner.run(job.spec, watch)
             watch.phase(ClipPhase.WRITING)
             named = replace(clip, record={**clip.record, "job": job.id})
@@ -181,6 +178,8 @@ class Engine:
         except Stopped:
             endings = {Verdict.CANCEL: self._work.cancelled, Verdict.STOP: self._work.release}
             return partial(endings.get(watch.verdict, lambda _: False), job)
+        except FolderError as error:
+            return partial(self._hold, job, str(error))
         except JobError as error:
             log.warning("Job %d failed: %s", job.number, error)
             return partial(self._work.fail, job, str(error))
@@ -303,5 +302,5 @@ def _obey_signals(stop: threading.Event) -> None:
         signal.signal(number, signal.SIG_DFL)
 
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in ending_signals():
             signal.signal(number, obey)

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 
 from ovi_studio import __version__
 from ovi_studio.core.clip import Clip
-from ovi_studio.core.errors import JobError
+from ovi_studio.core.errors import FolderError, JobError
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.media import mp4_boxes
 from ovi_studio.media.clip_names import claim_clip_path, file_stem
@@ -52,6 +52,7 @@ def write_clip(clip: Clip, directory: str | Path, name: str | None = None) -> Pa
     poster = encode_poster(clip.frames[min(POSTER_FRAME, len(clip.frames) - 1)])
     with _output_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
+        _check_free(directory, len(movie) + len(poster))
         path = claim_clip_path(directory, stem)
         poster_path = path.with_suffix(".jpg")
         try:
@@ -75,12 +76,7 @@ def check_writable(directory: str | Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory) as probe:
             probe.write(b"probe")
-        free = shutil.disk_usage(directory).free
-    if free < MIN_FREE_BYTES:
-        raise JobError(
-            f"Only {free // 2**20} MB are free in the output folder {directory}; free up {MIN_FREE_BYTES // 2**20} MB "
-            f"or choose another folder."
-        )
+    _check_free(directory, MIN_FREE_BYTES)
 
 
 def read_record(path: str | Path) -> dict[str, Any]:
@@ -140,12 +136,22 @@ def _write_part(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
+def _check_free(directory: Path, size: int) -> None:
+    with _output_errors(directory):
+        free = shutil.disk_usage(directory).free
+    if free < size:
+        raise FolderError(
+            f"Only {free // 2**20} MB are free in the output folder {directory}; free up {-(-size // 2**20)} MB "
+            f"or choose another folder."
+        )
+
+
 @contextlib.contextmanager
 def _output_errors(directory: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise JobError(_output_advice(directory, error)) from error
+        raise FolderError(_output_advice(directory, error)) from error
 
 
 def _output_advice(directory: Path, error: OSError) -> str:

@@ -1,1 +1,1 @@
-"""The models, each built from its part of a variant's dimensions (`Variant.dimensions`)."""
+"""The models. Each is built from its own section of a variant's dimensions (`Variant.dimensions`)."""

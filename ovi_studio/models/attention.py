@@ -1,4 +1,4 @@
-"""Attention through diffusers' dispatcher, by the kernel that was chosen (`attention_kernels`)."""
+"""Attention through diffusers' dispatcher, with the selected kernel (see `attention_kernels`)."""
 
 import torch
 from diffusers.models.attention_dispatch import (
@@ -17,16 +17,16 @@ _BACKENDS = {
     "flash3": AttentionBackendName._FLASH_3,
     "sage": AttentionBackendName.SAGE,
 }
-"""Name of a kernel -> its name in diffusers."""
+"""Our name of a kernel -> its name in diffusers."""
 
 
 def choose_backend(name: str, device: torch.device) -> AttentionBackendName:
-    """The kernel called `name`.
+    """Return diffusers' backend for the kernel `name`.
 
-    Raises `JobError` if it is unknown, is not made for the device, or its package is not installed.
+    Raises `JobError` if the kernel is unknown, does not support the device, or its package is not installed.
     """
     if name not in KERNELS:
-        raise JobError(f"There is no attention called {name!r}; choose one of {', '.join(KERNELS)}.")
+        raise JobError(f"Unknown attention kernel {name!r}; choose one of {', '.join(KERNELS)}.")
     kernel = KERNELS[name]
     if not _runs_on(kernel, device):
         here = torch.cuda.get_device_name(device) if device.type == "cuda" else "the CPU"
@@ -43,7 +43,7 @@ def choose_backend(name: str, device: torch.device) -> AttentionBackendName:
 def _runs_on(kernel: Kernel, device: torch.device) -> bool:
     if device.type != "cuda":
         return kernel.runs_on(None)
-    # AMD's GPUs have no such capability; their builds of these packages know them.
+    # AMD GPUs have no compute capability; the AMD builds of these packages check the GPU themselves.
     return torch.version.hip is not None or kernel.runs_on(torch.cuda.get_device_capability(device))
 
 

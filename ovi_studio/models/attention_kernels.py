@@ -1,4 +1,4 @@
-"""The attention kernels that can be chosen, by name: what they are called, need, and run on. Imports no torch."""
+"""The available attention kernels: their titles, packages and supported GPUs. Imports no torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 NATIVE = "native"
 Capability = tuple[int, int]
-"""Of NVIDIA's GPUs, such as (8, 6) for an RTX 3090."""
+"""Compute capability of an NVIDIA GPU, such as (8, 6) for an RTX 3090."""
 
 _AMPERE: Capability = (8, 0)
 _HOPPER: Capability = (9, 0)
@@ -16,32 +16,35 @@ _RTX = "an RTX 30 or newer"
 
 @dataclass(frozen=True)
 class Kernel:
-    """A way to compute attention."""
+    """One implementation of attention."""
 
     title: str
     module: str
-    """That must be there."""
+    """The Python module that must be importable."""
     package: str
-    """Which brings it."""
-    least_version: str = "0"
-    """Of the package, that diffusers 0.42 takes."""
-    least: Capability | None = None
-    """GPUs that it needs at least; None: it runs everywhere, on a CPU as well."""
-    below: Capability | None = None
-    """GPUs that it does not know yet."""
+    """The package that provides the module."""
+    min_version: str = "0"
+    """The oldest version of the package that diffusers 0.42 accepts."""
+    min_capability: Capability | None = None
+    """The oldest supported GPU; None: runs on every device, including the CPU."""
+    below_capability: Capability | None = None
+    """The oldest GPU that is too new for the kernel; None: no upper limit."""
     gpus: str = ""
-    """Those that it runs on, as people call them."""
+    """The supported GPUs, as shown to people."""
     installation: str = ""
+    """How to install the package."""
 
     @property
     def installed(self) -> bool:
         return find_spec(self.module) is not None
 
     def runs_on(self, capability: Capability | None) -> bool:
-        """Whether it is made for a GPU; None stands for a CPU."""
-        if self.least is None:
+        """Whether the kernel supports a GPU of this capability; None stands for a CPU."""
+        if self.min_capability is None:
             return True
-        return capability is not None and self.least <= capability and (self.below is None or capability < self.below)
+        if capability is None or capability < self.min_capability:
+            return False
+        return self.below_capability is None or capability < self.below_capability
 
 
 KERNELS: Mapping[str, Kernel] = {
@@ -59,10 +62,10 @@ KERNELS: Mapping[str, Kernel] = {
         "flash-attn 3",
         "flash_attn_interface",
         "flash-attn-3",
-        least=_HOPPER,
-        below=_BLACKWELL,
+        min_capability=_HOPPER,
+        below_capability=_BLACKWELL,
         gpus="an H100 or H200",
-        installation="build it from flash-attention's folder `hopper`",
+        installation="build it from the `hopper` folder of the flash-attention repository",
     ),
     "sage": Kernel(
         "SageAttention",

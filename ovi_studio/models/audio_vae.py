@@ -4,8 +4,8 @@ A mel frame is 16 ms and a latent frame 32 ms. The layout is that of latent diff
 2112.10752) with one axis; the layers are the magnitude-preserving ones of EDM2 (arXiv 2312.02696, whose
 equations are cited below). Parameter names are those of the official file `v1-16.pth`.
 
-The file holds raw weights, which every forward pass normalises again: right for training, wasteful for
-inference. `AudioVAE.fuse_weight_norm` does it once and for all; save a model before that, not after.
+The file holds raw weights, which every forward pass normalises anew: right for training, wasteful for
+inference. `AudioVAE.fuse_weight_norm` normalises them once; save a model before that call, not after.
 """
 
 import math
@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 RESIDUAL_WEIGHT = 0.3
-"""How much of a sum is the new branch."""
+"""Weight of the new branch in a sum."""
 
 ACTIVATION_LIMIT = 256.0
 """Activations are clipped to this magnitude after every block; it matters in half precision."""
@@ -73,8 +73,8 @@ class MPConv1d(nn.Module):
         super()._load_from_state_dict(state_dict, *args, **kwargs)
 
 
-class ResBlock(nn.Module):
-    """Pixel norm, then two activated convolutions beside a shortcut: (B, I, T) -> (B, O, T)."""
+class VAEResBlock(nn.Module):
+    """Pixel norm, then two activated convolutions with a shortcut: (B, I, T) -> (B, O, T)."""
 
     def __init__(self, in_dim: int, out_dim: int) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class Attention(nn.Module):
         return mp_sum(x, self.proj_out(out.squeeze(1).mT))
 
 
-class Downsample(nn.Module):
+class VAEDownsample(nn.Module):
     """Halve the time axis: (B, C, T) -> (B, C, T // 2)."""
 
     def __init__(self, dim: int) -> None:
@@ -117,7 +117,7 @@ class Downsample(nn.Module):
         return self.conv2(self.conv1(F.avg_pool1d(x, 2)))
 
 
-class Upsample(nn.Module):
+class VAEUpsample(nn.Module):
     """Double the time axis: (B, C, T) -> (B, C, 2T)."""
 
     def __init__(self, dim: int) -> None:
@@ -134,7 +134,7 @@ class Level(nn.Module):
     def __init__(self, in_dim: int, out_dim: int, num_blocks: int, attention: bool) -> None:
         super().__init__()
         dims = [in_dim] + [out_dim] * num_blocks
-        self.block = nn.ModuleList(ResBlock(a, b) for a, b in pairwise(dims))
+        self.block = nn.ModuleList(VAEResBlock(a, b) for a, b in pairwise(dims))
         self.attn = nn.ModuleList(Attention(out_dim) for _ in range(num_blocks if attention else 0))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -147,22 +147,22 @@ class Level(nn.Module):
 
 
 class DownLevel(Level):
-    """A level of the encoder, which may end in half the frames."""
+    """A level of the encoder; with `resample` it ends by halving the time axis."""
 
     def __init__(self, in_dim: int, out_dim: int, num_blocks: int, attention: bool, resample: bool) -> None:
         super().__init__(in_dim, out_dim, num_blocks, attention)
-        self.downsample = Downsample(out_dim) if resample else nn.Identity()
+        self.downsample = VAEDownsample(out_dim) if resample else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.downsample(super().forward(x))
 
 
 class UpLevel(Level):
-    """A level of the decoder, which may end in twice the frames."""
+    """A level of the decoder; with `resample` it ends by doubling the time axis."""
 
     def __init__(self, in_dim: int, out_dim: int, num_blocks: int, attention: bool, resample: bool) -> None:
         super().__init__(in_dim, out_dim, num_blocks, attention)
-        self.upsample = Upsample(out_dim) if resample else nn.Identity()
+        self.upsample = VAEUpsample(out_dim) if resample else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.upsample(super().forward(x))
@@ -173,9 +173,9 @@ class Middle(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.block_1 = ResBlock(dim, dim)
+        self.block_1 = VAEResBlock(dim, dim)
         self.attn_1 = Attention(dim)
-        self.block_2 = ResBlock(dim, dim)
+        self.block_2 = VAEResBlock(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.block_2(self.attn_1(self.block_1(x)))
@@ -254,14 +254,17 @@ class AudioVAE(nn.Module):
         embed_dim: latent channels (20).
         hidden_dim: channels after the encoder's first convolution (384).
         ch_mult: channels of each level in units of `hidden_dim`.
-        num_res_blocks: residual blocks a level in the encoder; the decoder has one more.
+        num_res_blocks: residual blocks per level in the encoder; the decoder has one more.
         down_layers: levels after which the encoder halves the time axis.
         attn_layers: levels with attention after every block. A number beyond the last level, such as the
             official 3, means none; the middle always has attention.
 
     The statistics of the mel data, `data_mean` and `data_std` (1, data_dim, 1), come with the checkpoint;
-    until then they change nothing.
+    until it is loaded they are the identity.
     """
+
+    data_mean: Tensor
+    data_std: Tensor
 
     def __init__(
         self,
@@ -295,9 +298,9 @@ class AudioVAE(nn.Module):
         return self.decoder(latent) * self.data_std + self.data_mean
 
     def fuse_weight_norm(self) -> Self:
-        """Normalise all weights once, in place, so that later calls need not: for inference, after loading.
+        """Normalise all weights once, in place, so that later calls need not; for inference, after loading.
 
-        A second call changes nothing, and loading weights again undoes it.
+        A second call changes nothing; loading weights again undoes it.
         """
         for module in self.modules():
             if isinstance(module, MPConv1d):

@@ -1,4 +1,4 @@
-"""Whether the transformer's blocks are compiled: asked for and possible, refused with a reason, or chosen quietly."""
+"""Whether to compile the transformer's blocks: as requested, refused with a reason, or decided automatically."""
 
 import logging
 from functools import cache
@@ -8,40 +8,40 @@ import torch
 
 from ovi_studio.core.errors import JobError, is_out_of_memory
 
-VARIANTS_OF_A_BLOCK = 64
-"""Of sizes, first frames, adapters and formats; torch's own limit is 8, beyond which it compiles nothing and says
-nothing."""
+MAX_BLOCK_VARIANTS = 64
+"""Compiled versions of a block, for different sizes, first frames, adapters and number formats. Beyond torch's own
+limit of 8 it silently stops compiling."""
 
 log = logging.getLogger(__name__)
 
 
-def choose_compilation(asked: bool | None, device: torch.device, *, measured: bool) -> bool:
-    """Whether blocks are to be compiled on a device.
+def choose_compilation(requested: bool | None, device: torch.device, *, measured: bool) -> bool:
+    """Whether to compile the blocks on a device.
 
     Args:
-        asked: what a person wants; None: compiled on a GPU where that works, and nothing is said where it does not.
-        measured: whether compiling is known to pay for the weights and ranks in use; None is then no otherwise.
+        requested: the user's choice; None: compile on a GPU if `measured` and if compiling works there.
+        measured: whether compiling is known to pay off for the weights and ranks in use.
 
-    Raises `JobError` if it is asked for and cannot be done here.
+    Raises `JobError` if compiling is requested but does not work here.
     """
-    if asked is False or (asked is None and (device.type != "cuda" or not measured)):
+    if requested is False or (requested is None and (device.type != "cuda" or not measured)):
         return False
     problem = compiler_problem(device)
     if problem is None:
         return True
-    if asked:
+    if requested:
         raise JobError(
-            f"Blocks cannot be compiled here ({problem}); leave --compile out, or install Triton and a C compiler."
+            f"Blocks cannot be compiled here ({problem}); leave out --compile, or install Triton and a C compiler."
         )
     return False
 
 
 @cache
 def compiler_problem(device: torch.device) -> str | None:
-    """Why nothing can be compiled for a device; None if it can, which was tried with a small function."""
+    """Why torch cannot compile for a device; None if it can. Found out by compiling a small function."""
     problem = _try_to_compile(device)
     if problem is not None:
-        log.info("Nothing can be compiled for %s: %s", device, problem)
+        log.info("torch cannot compile for %s: %s", device, problem)
     return problem
 
 
@@ -50,7 +50,7 @@ def _try_to_compile(device: torch.device) -> str | None:
         return "Triton is not installed"
     try:
         torch.compile(_small, dynamic=False)(torch.ones(8, device=device))
-    except Exception as error:  # whatever it is: this is what it was tried for
+    except Exception as error:  # any error at all means that compiling does not work
         if is_out_of_memory(error):
             raise
         return (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -58,8 +58,8 @@ def _try_to_compile(device: torch.device) -> str | None:
 
 
 def allow_many_variants() -> None:
-    """Let a block be compiled anew for every size that is asked for."""
-    torch._dynamo.config.recompile_limit = VARIANTS_OF_A_BLOCK
+    """Let a block be compiled again for every size that is requested."""
+    torch._dynamo.config.recompile_limit = MAX_BLOCK_VARIANTS
 
 
 def _small(x: torch.Tensor) -> torch.Tensor:

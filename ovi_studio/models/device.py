@@ -1,4 +1,4 @@
-"""The GPU of this process: which one it is, and what of its memory this process may have."""
+"""The GPU of this process, and how much of its memory this process may use."""
 
 import sys
 
@@ -9,39 +9,39 @@ from ovi_studio.core.errors import JobError
 
 
 def compute_device(name: str = "auto") -> torch.device:
-    """A device by its name; "auto": the current GPU, always with its index, or the CPU where there is none.
+    """Return a device by name; "auto": the current GPU, always with its index, or the CPU if there is no GPU.
 
-    Raises `JobError` for one that is not there. Half of `torch.cuda` refuses a device without an index, so this is the
-    only place that makes one.
+    Raises `JobError` if the device does not exist. Half of `torch.cuda` refuses a device without an index, so this
+    is the only place that creates one.
     """
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        raise JobError(f"There is no GPU that torch can use here, so {name} cannot be; leave --device out.")
+        raise JobError(f"torch finds no GPU that it can use here, so {name} is not available; leave out --device.")
     index = torch.device(name).index if ":" in name else torch.cuda.current_device()
     if index >= torch.cuda.device_count():
-        raise JobError(f"There is no {name}; the last of the GPUs here is cuda:{torch.cuda.device_count() - 1}.")
+        raise JobError(f"There is no {name}; the last GPU here is cuda:{torch.cuda.device_count() - 1}.")
     return torch.device("cuda", index)
 
 
 def usable_memory(device: torch.device) -> int:
-    """Bytes of a GPU that this process may hold in all: what it holds already, and what is free or may be allocated."""
+    """Bytes of a GPU that this process may hold in total: what it holds already, and what it may still allocate."""
     free, total = torch.cuda.mem_get_info(device)
     allowed = int(torch.cuda.get_per_process_memory_fraction(device) * total)
     return min(free + torch.cuda.memory_reserved(device), allowed)
 
 
 def available_memory(device: torch.device) -> int:
-    """Bytes that may still be allocated; what torch keeps without using it is given back first."""
+    """Bytes that may still be allocated, after freeing what torch caches without using it."""
     torch.cuda.empty_cache()
     return usable_memory(device) - torch.cuda.memory_allocated(device)
 
 
 def forbid_spilling(device: torch.device) -> None:
-    """Limit this process to the memory that the GPU has free, where the driver would silently go beyond it.
+    """Limit this process to the memory that the GPU has free, where the driver would silently exceed it.
 
-    Windows' driver, also under WSL, moves what does not fit into host memory, and every step takes many times as long.
-    With the limit memory runs out instead, which is noticed and answered.
+    The Windows driver, also under WSL, moves what does not fit into host memory, and every step takes many times as
+    long. With the limit, memory runs out instead, which is detected and handled.
     """
     if device.type != "cuda" or not (sys.platform == "win32" or on_wsl()):
         return

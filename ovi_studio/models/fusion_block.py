@@ -1,11 +1,11 @@
-"""The fusion block: both towers' layers at one depth, with parameter names of the official checkpoints.
+"""The fusion block: both towers' layers at one depth, with the parameter names of the official checkpoints.
 
-In it each tower attends to itself, then with one query to the text and to the other tower's tokens, then goes through
+Each tower attends to itself, then with one query to the text and to the other tower's tokens, then goes through
 its feed-forward layers. All tokens share one timestep, except that those of a clean first frame have timestep 0: there
 are one or two rows of modulation, not one per token.
 
-Attention is begun by one call and ended by calling what that returns: tokens may have to travel between ranks
-(`models.token_layout`), and meanwhile the other tower works.
+Attention is started by one call and finished by calling what that returns: tokens may have to be exchanged between
+ranks (`models.token_layout`), and meanwhile the other tower computes.
 """
 
 from collections.abc import Sequence
@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ovi_studio.models.attention import attention
-from ovi_studio.models.quantized_linear import Int8Linear, side_by_side
-from ovi_studio.models.rotary import RotaryTable, in_parts, rotate
+from ovi_studio.models.quantized_linear import Int8Linear, parallel_linear
+from ovi_studio.models.rotary import RotaryTable, in_chunks, rotate
 from ovi_studio.models.token_layout import UNSHARDED, Deferred, TokenLayout
 
 
 class KeyValue(NamedTuple):
-    """(batch, tokens, heads, head_dim) each."""
+    """Keys and values, (batch, tokens, heads, head_dim) each."""
 
     key: Tensor
     value: Tensor
@@ -45,7 +45,7 @@ class Stream(NamedTuple):
     modulation: Modulation
     rotary: RotaryTable
     token_layout: TokenLayout = UNSHARDED
-    """Where the tokens are."""
+    """How the tokens are distributed over the ranks."""
 
 
 class SelfAttention(nn.Module):
@@ -63,7 +63,7 @@ class SelfAttention(nn.Module):
         self.backend = AttentionBackendName.NATIVE
 
     def forward(self, x: Tensor, rotary: RotaryTable, token_layout: TokenLayout) -> Deferred[Tensor]:
-        query, key, value = _side_by_side(x, self.q, self.k, self.v)
+        query, key, value = _parallel_linear(x, self.q, self.k, self.v)
         query = rotate(self.heads(self.norm_q(query)), rotary)
         key = rotate(self.heads(self.norm_k(key)), rotary)
         arrive = token_layout.to_heads((query, key, self.heads(value)))
@@ -93,14 +93,14 @@ class CrossAttention(SelfAttention):
         self.norm_k_fusion = nn.RMSNorm(dim, eps=1e-6)
 
     def project_text(self, context: Tensor) -> KeyValue:
-        """Embedded text (batch, text_len, dim) as this block's keys and values."""
+        """Project embedded text (batch, text_len, dim) to this block's keys and values."""
         return KeyValue(self.heads(self.norm_k(self.k(context))), self.heads(self.v(context)))
 
-    def forward(  # type: ignore[override]
+    def forward(  # type: ignore[override]  # shares the layers of self-attention, not its call
         self, x: Tensor, rotary: RotaryTable, text: KeyValue, other: Stream
     ) -> Deferred[Tensor]:
         query = self.heads(self.norm_q(_linear(self.q, x)))
-        key, value = _side_by_side(self.pre_attn_norm_fusion(other.tokens), self.k_fusion, self.v_fusion)
+        key, value = _parallel_linear(self.pre_attn_norm_fusion(other.tokens), self.k_fusion, self.v_fusion)
         key = rotate(self.heads(self.norm_k_fusion(key)), other.rotary)
         from_other = other.token_layout.attend(rotate(query, rotary), key, self.heads(value), self.backend)
         from_text = attention(query, text.key, text.value, self.backend)
@@ -108,7 +108,7 @@ class CrossAttention(SelfAttention):
 
 
 class BlockModulation(nn.Module):
-    """The block's own offset to the six values (shift, scale, gate; before attention and feed-forward)."""
+    """The block's own offset to the six modulation values: shift, scale and gate for attention and for feed-forward."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ class TowerBlock(nn.Module):
         def finish() -> Tensor:
             x = own.tokens + attended()
             widen, activate, narrow = self.ffn
-            change = in_parts(
+            change = in_chunks(
                 lambda part: _linear(narrow, activate(_linear(widen, part))), modulated(self.norm2(x), shift, scale)
             )
             return _gated(x, change, gate)
@@ -155,7 +155,7 @@ class TowerBlock(nn.Module):
 
 
 class BlockInput(NamedTuple):
-    """What one pass brings to a block."""
+    """Input of a block for one pass."""
 
     video: Stream
     audio: Stream
@@ -166,7 +166,7 @@ class BlockInput(NamedTuple):
 class FusionBlock(nn.Module):
     """Both towers' blocks at one depth: the unit that is compiled, sharded, offloaded or left out.
 
-    Its weights are used in `forward` and `project_text` alone, so whoever moves or gathers them has two places to hook.
+    Its weights are used in `forward` and `project_text` alone, so moving or gathering them needs two hooks.
     """
 
     def __init__(self, video: TowerBlock, audio: TowerBlock) -> None:
@@ -174,49 +174,52 @@ class FusionBlock(nn.Module):
         self.video = video
         self.audio = audio
 
-    def forward(self, visits: Sequence[BlockInput]) -> list[tuple[Tensor, Tensor]]:
-        """New tokens of both towers for every visit.
+    def forward(self, inputs: Sequence[BlockInput]) -> list[tuple[Tensor, Tensor]]:
+        """Return new tokens of both towers for every input.
 
-        One call serves all passes, so that weights which were fetched for it are fetched once; one after the other,
-        since a batch of both would take twice the memory. A pass that leaves this block out brings no visit, but the
-        block is called all the same: what is fetched does not depend on who comes.
+        One call serves all passes, so that the weights are fetched once; the passes are computed one after the other,
+        since a batch of both would take twice the memory. A pass that skips this block has no input here, but the
+        block is called even without inputs: which weights are fetched does not depend on the passes.
         """
-        return [self.advance(*visit) for visit in visits]
+        return [self.forward_one(*one) for one in inputs]
 
     def project_text(self, video_context: Tensor, audio_context: Tensor) -> tuple[KeyValue, KeyValue]:
-        """Keys and values of both towers for embedded text (batch, text_len, dim)."""
+        """Return keys and values of both towers for embedded text (batch, text_len, dim)."""
         return self.video.cross_attn.project_text(video_context), self.audio.cross_attn.project_text(audio_context)
 
-    def advance(
+    def forward_one(
         self, video: Stream, audio: Stream, video_text: KeyValue, audio_text: KeyValue
     ) -> tuple[Tensor, Tensor]:
-        """One visit. Each tower attends to what the other was before its own cross-attention."""
+        """Compute one pass. Each tower attends to the other's tokens from before that one's cross-attention."""
         video_modulation = self.video.modulation(video.modulation)
         audio_modulation = self.audio.modulation(audio.modulation)
-        # What a call begins is under way while the next one computes.
+        # The exchange that a call starts goes on while the next call computes.
         x = self.video.attend_to_itself(video, video_modulation)
         y = self.audio.attend_to_itself(audio, audio_modulation)
-        # Not by `_replace`: from that torch 2.11's compiler makes an incomplete tuple where ranks exchange tokens.
+        # Not with `_replace`: torch 2.11's compiler turns that into an incomplete tuple where ranks exchange tokens.
         audio = Stream(y(), audio.modulation, audio.rotary, audio.token_layout)
         video = Stream(x(), video.modulation, video.rotary, video.token_layout)
-        del x, y  # with them goes what they held: queries, keys and values
+        del x, y  # frees the queries, keys and values that they hold
         y = self.audio.attend_to_others(audio, audio_modulation, audio_text, video)
         x = self.video.attend_to_others(video, video_modulation, video_text, audio)
         return x(), y()
 
 
-def _side_by_side(x: Tensor, *layers: nn.Module) -> Sequence[Tensor]:
-    """Several linear layers on the same input, as one wider product where they are plain layers.
+def _parallel_linear(x: Tensor, *layers: nn.Module) -> Sequence[Tensor]:
+    """Apply several linear layers to the same input, as one wider product if they are plain layers.
 
-    Joining the weights costs a copy of them, which is little beside the product: one wide product of 2,304 tokens takes
-    0.88 of the time of three narrow ones (width 512, CPU). Layers with an adapter beside them go one by one.
+    Joining the weights costs a copy of them, which is little compared with the product: one wide product of 2,304
+    tokens takes 0.88 of the time of three narrow ones (width 512, CPU). Layers with a run-time adapter are applied one
+    by one.
     """
-    if all(type(layer) is Int8Linear for layer in layers):
-        return side_by_side(x, layers)
-    if any(type(layer) is not nn.Linear for layer in layers):
+    quantised = [layer for layer in layers if type(layer) is Int8Linear]
+    if len(quantised) == len(layers):
+        return parallel_linear(x, quantised)
+    plain = [layer for layer in layers if type(layer) is nn.Linear]
+    if len(plain) < len(layers):
         return [layer(x) for layer in layers]
-    weight = torch.cat([layer.weight for layer in layers])
-    return _product(x, weight, torch.cat([layer.bias for layer in layers])).chunk(len(layers), dim=-1)
+    weight = torch.cat([layer.weight for layer in plain])
+    return _product(x, weight, torch.cat([layer.bias for layer in plain])).chunk(len(plain), dim=-1)
 
 
 def _linear(layer: nn.Module, x: Tensor) -> Tensor:
@@ -224,20 +227,20 @@ def _linear(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """A linear layer; compiled for a CPU, the bias joins the operations that follow instead of a pass of its own."""
+    """Apply a linear layer; compiled for a CPU, the bias is fused with the operations that follow."""
     if torch.compiler.is_compiling() and x.device.type == "cpu":
         return x @ weight.T + bias
     return functional.linear(x, weight, bias)
 
 
 def modulated(x: Tensor, shift: Modulation, scale: Modulation) -> Tensor:
-    """x * (1 + scale) + shift, row by row"""
+    """Return x * (1 + scale) + shift, with each token's modulation row."""
     parts = zip(_rows(x, shift.boundary), shift.rows.unbind(1), scale.rows.unbind(1), strict=True)
     return _joined([torch.addcmul(low.unsqueeze(1), part, 1 + high.unsqueeze(1)) for part, low, high in parts])
 
 
 def _gated(x: Tensor, change: Tensor, gate: Modulation) -> Tensor:
-    """x + change * gate, row by row"""
+    """Return x + change * gate, with each token's modulation row."""
     parts = zip(_rows(x, gate.boundary), _rows(change, gate.boundary), gate.rows.unbind(1), strict=True)
     return _joined([torch.addcmul(part, delta, row.unsqueeze(1)) for part, delta, row in parts])
 

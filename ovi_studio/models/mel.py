@@ -12,7 +12,7 @@ WINDOW = 1024
 HOP = 256
 NUM_MELS = 80
 FLOOR = 1e-5
-"""The least magnitude that is told from silence."""
+"""Smaller magnitudes count as silence."""
 
 
 def mel_spectrogram(waveform: Tensor) -> Tensor:
@@ -25,7 +25,7 @@ def mel_spectrogram(waveform: Tensor) -> Tensor:
     padded = F.pad(waveform.float().clamp(-1, 1), (margin, margin), mode="reflect")
     window = torch.hann_window(WINDOW, device=padded.device)
     spectrum = torch.stft(padded, WINDOW, HOP, window=window, center=False, return_complex=True)
-    # Inside the root: the gradient at silence stays finite.
+    # Added inside the root, so that the gradient at silence stays finite.
     magnitude = (torch.view_as_real(spectrum).square().sum(-1) + 1e-9).sqrt()
     bands = mel_filterbank().to(padded.device) @ magnitude
     return bands.clamp(min=FLOOR).log10()

@@ -1,13 +1,13 @@
-"""The precision of products and convolutions of float32 on a GPU: one setting for all of them."""
+"""The precision of float32 products and convolutions on a GPU, in one setting."""
 
 import torch
 
 
 def set_tf32(allowed: bool) -> None:
-    """Whether float32 products may be rounded to TF32 (10 bits of mantissa) on tensor cores.
+    """Set whether float32 products may be rounded to TF32 (10 bits of mantissa) on tensor cores.
 
-    Of the models only the audio codec computes in float32. torch's own defaults would round its convolutions and not
-    its products; what TF32 costs there, `test-gpu` measures.
+    Among the models only the audio codec computes in float32. torch's own defaults would round its convolutions but not
+    its products; `test-gpu` measures the error of TF32 there.
     """
     torch.backends.cuda.matmul.allow_tf32 = allowed
     torch.backends.cudnn.allow_tf32 = allowed

@@ -2,12 +2,12 @@
 
 `Int8Linear` multiplies 8-bit integers (W8A8): a scale for each row of the weight, fixed when it is quantised, and one
 for each token of the input, taken from its largest value. Where the device cannot multiply integers of this shape, the
-weight is brought back to the input's number format first; the result then differs by the input's rounding alone.
+weight is first converted back to the input's number format; the result then differs only by the input's rounding.
 `Float8Linear` only stores its weight in float8_e4m3fn, without a scale, as the published fp8 file does; it computes in
 the input's number format on every device.
 
-All tensors are parameters whose rows belong to output channels, so that FSDP shards them with the layer. Both are
-`nn.Linear`, so that adapters run beside them; gradients go through neither.
+All tensors are parameters whose rows belong to output channels, so that FSDP shards them with the layer. Both classes
+derive from `nn.Linear`, so that run-time adapters work with them; neither supports gradients.
 """
 
 import itertools
@@ -24,12 +24,13 @@ from ovi_studio.capacity.memory import INTEGERS_AT_ONCE
 _LARGEST = 127
 _SMALLEST = 1e-30
 _MIN_ROWS = 17
+"""The fewest rows that `torch._int_mm` accepts on a GPU."""
 _MULTIPLE = 8
-"""What `torch._int_mm` asks of the shapes on a GPU."""
+"""`torch._int_mm` accepts only multiples of this width on a GPU."""
 
 
 class QuantisedRows(NamedTuple):
-    """Rows of 8-bit integers and what to multiply each with."""
+    """Rows of 8-bit integers and the scale of each row."""
 
     values: Tensor
     """int8 (rows, columns)"""
@@ -38,22 +39,22 @@ class QuantisedRows(NamedTuple):
 
 
 def quantise_rows(x: Tensor) -> QuantisedRows:
-    """Symmetric, to nearest; the largest value of every row becomes 127, a row of zeros stays one."""
+    """Quantise symmetrically, rounding to nearest; the largest value of every row becomes 127, zero rows stay zero."""
     scale = x.abs().amax(dim=-1, keepdim=True).float().clamp_min(_SMALLEST) / _LARGEST
     # The quotient is float32 whatever x is: it decides between neighbouring integers.
     return QuantisedRows((x / scale).round_().to(torch.int8), scale)
 
 
 class _StoredLinear(nn.Linear, ABC):
-    """A linear layer whose weight is made by whoever loads it."""
+    """A linear layer whose weight is created when it is loaded."""
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
-        # Without memory: loading with `assign=True` brings it, and so does `to_empty`.
+        # Without memory: loading with `assign=True` or `to_empty` allocates it.
         super().__init__(in_features, out_features, bias, device="meta")
 
     @classmethod
     def of(cls, layer: nn.Linear) -> "_StoredLinear":
-        """The same layer with its weight converted, on the same device."""
+        """Convert a plain layer; its tensors stay on their device."""
         converted = cls(layer.in_features, layer.out_features, layer.bias is not None)
         tensors = cls.stored("weight", layer.weight.detach())
         if layer.bias is not None:
@@ -64,7 +65,7 @@ class _StoredLinear(nn.Linear, ABC):
     @staticmethod
     @abstractmethod
     def stored(name: str, weight: Tensor) -> dict[str, Tensor]:
-        """A weight called `name` as this layer keeps it: names and tensors."""
+        """Convert a weight called `name` to the tensors that this layer stores, by name."""
 
 
 class Int8Linear(_StoredLinear):
@@ -78,12 +79,12 @@ class Int8Linear(_StoredLinear):
 
     @staticmethod
     def stored(name: str, weight: Tensor) -> dict[str, Tensor]:
-        # Float32 holds what is stored in 16 or 8 bits, and not every operation knows the latter.
+        # Float32 holds any value of 16 or 8 bits exactly, and not every operation supports 8 bits.
         rows = quantise_rows(weight.float())
         return {name: rows.values, f"{name}_scale": rows.scale}
 
     def forward(self, input: Tensor) -> Tensor:
-        return side_by_side(input, [self])[0]
+        return parallel_linear(input, [self])[0]
 
     def dequantised(self, dtype: torch.dtype) -> Tensor:
         return (self.weight * self.weight_scale).to(dtype)
@@ -105,8 +106,8 @@ class Float8Linear(_StoredLinear):
         return functional.linear(input, self.weight.to(input.dtype), self.bias)
 
 
-def side_by_side(x: Tensor, layers: Sequence[Int8Linear]) -> list[Tensor]:
-    """Several layers on the same input (..., in_features), which is quantised once."""
+def parallel_linear(x: Tensor, layers: Sequence[Int8Linear]) -> list[Tensor]:
+    """Apply several layers to the same input (..., in_features), which is quantised once."""
     flat = x.flatten(0, -2)
     if not all(_multiplies_integers(flat, layer) for layer in layers):
         return [functional.linear(x, layer.dequantised(x.dtype), layer.bias) for layer in layers]
@@ -129,7 +130,7 @@ def _multiplies_integers(flat: Tensor, layer: Int8Linear) -> bool:
 
 
 def _spans(count: int, width: int) -> list[slice]:
-    """Rows at a time, in spans of nearly equal length, so that the last one is not too short for the device."""
+    """Divide rows into spans of nearly equal length, so that the last one is not too short for the device."""
     parts = max(1, -(-count * width // INTEGERS_AT_ONCE))
     edges = [count * part // parts for part in range(parts + 1)]
     return [slice(start, stop) for start, stop in itertools.pairwise(edges)]
@@ -144,8 +145,8 @@ def _multiplied(rows: Tensor, columns: Tensor) -> Tensor:
     """The product of 8-bit integers (rows, inner) and (inner, columns)."""
     if rows.device.type != "cpu":
         return torch._int_mm(rows, columns)
-    # On a CPU without instructions for it PyTorch's integer product is far slower than this one, which gives the same
-    # numbers up to 1,040 columns of the largest values, and above them rounds to 24 bits.
+    # On a CPU without integer instructions PyTorch's integer product is far slower than this one, which is exact up to
+    # 1,040 columns of the largest values, and beyond that rounds to 24 bits.
     return rows.float() @ columns.float()
 
 

@@ -1,8 +1,8 @@
 """Rotary position embeddings of the two towers (Su et al., arXiv 2104.09864), as tables computed once per clip.
 
-Pairs of neighbouring channels turn by position times frequency. Video splits the head's channels into time, height
-and width; audio turns only the time part, at scaled frequencies, and leaves the others as they are. The angles are
-computed in float64 and stored as float32, which reproduces the official float64 rotation at 1e-7.
+Pairs of neighbouring channels are rotated by position times frequency. Video splits the head's channels into time,
+height and width; audio rotates only the time part, at scaled frequencies, and leaves the others unchanged. The angles
+are computed in float64 and stored as float32, which reproduces the official float64 rotation at 1e-7.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ class RotaryTable(NamedTuple):
 
 
 def video_table(frames: int, height: int, width: int, head_dim: int, device: torch.device) -> RotaryTable:
-    """For a grid of patches, in the order frames, height, width."""
+    """Return the table for a grid of patches, in the order frames, height, width."""
     time_dim, space_dim = _split(head_dim)
     angles = [
         _angles(frames, time_dim, device).view(frames, 1, 1, -1).expand(frames, height, width, -1),
@@ -35,21 +35,21 @@ def video_table(frames: int, height: int, width: int, head_dim: int, device: tor
 
 
 def audio_table(length: int, head_dim: int, scaling: float, device: torch.device) -> RotaryTable:
-    """For `length` audio latents; `scaling` maps their rate to that of the video latents."""
+    """Return the table for `length` audio latents; `scaling` maps their rate to that of the video latents."""
     time_dim, space_dim = _split(head_dim)
     still = torch.zeros(length, space_dim, device=device, dtype=torch.float64)
     return _table(torch.cat([_angles(length, time_dim, device) * scaling, still], dim=-1))
 
 
 def rotate(x: Tensor, table: RotaryTable) -> Tensor:
-    """Turn x (batch, tokens, heads, head_dim) by its positions; float32 inside, the dtype of x outside."""
-    return in_parts(_turned, x, *table)
+    """Rotate x (batch, tokens, heads, head_dim) by its positions; computed in float32, returned in the dtype of x."""
+    return in_chunks(_rotated, x, *table)
 
 
-def in_parts(function: Callable[..., Tensor], x: Tensor, *tables: Tensor) -> Tensor:
-    """A function of each token in x (batch, tokens, ...) and the tables (tokens, ...), for so many tokens at a time.
+def in_chunks(function: Callable[..., Tensor], x: Tensor, *tables: Tensor) -> Tensor:
+    """Apply a token-wise function to x (batch, tokens, ...) and tables (tokens, ...), some tokens at a time.
 
-    The result is that of all at once; what is only there in between does not grow with the clip.
+    The result is the same as for all tokens at once; the temporary memory does not grow with the clip.
     """
     if x.shape[1] <= TOKENS_AT_ONCE:
         return function(x, *tables)
@@ -57,20 +57,20 @@ def in_parts(function: Callable[..., Tensor], x: Tensor, *tables: Tensor) -> Ten
     return torch.cat([function(*part) for part in parts], dim=1)
 
 
-def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
     turned = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1)
     return turned.flatten(-2).to(x.dtype)
 
 
 def _split(head_dim: int) -> tuple[int, int]:
-    """Channels for time, and for height and width each."""
+    """Return the number of channels for time, and that for height and for width."""
     space_dim = 2 * (head_dim // 6)
     return head_dim - 2 * space_dim, space_dim
 
 
 def _angles(length: int, dim: int, device: torch.device) -> Tensor:
-    """float64 (length, dim / 2)"""
+    """Return angles, float64 (length, dim / 2)."""
     exponents = torch.arange(0, dim, 2, device=device, dtype=torch.float64) / dim
     return torch.outer(torch.arange(length, device=device, dtype=torch.float64), _THETA**-exponents)
 

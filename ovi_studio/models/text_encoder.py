@@ -12,7 +12,7 @@ from ovi_studio.core.prompts import clean_text
 
 
 def build_text_encoder(config: Mapping[str, Any]) -> UMT5EncoderModel:
-    """From the official dimensions (`models/ovi.json`, entry `text_encoder`)."""
+    """Build the encoder from the official dimensions (`models/ovi.json`, entry `text_encoder`)."""
     if config["shared_pos"]:
         raise ValueError("text encoders with one position bias for all layers are not supported")
     return UMT5EncoderModel(
@@ -31,14 +31,14 @@ def build_text_encoder(config: Mapping[str, Any]) -> UMT5EncoderModel:
 
 
 def load_tokenizer(files: Sequence[Path]) -> PreTrainedTokenizerBase:
-    """From the folder that holds `files`; never from the network."""
+    """Load the tokenizer from the folder that holds `files`; never from the network."""
     return AutoTokenizer.from_pretrained(files[0].parent, local_files_only=True)
 
 
 def encode_texts(
     encoder: UMT5EncoderModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int
 ) -> list[Tensor]:
-    """Embeddings (tokens, dim) of each text without its padding, cut at `max_tokens` tokens."""
+    """Return embeddings (tokens, dim) of each text, truncated to `max_tokens` tokens, without padding."""
     tokens = tokenizer(
         [clean_text(text) for text in texts],
         padding=True,
@@ -47,7 +47,7 @@ def encode_texts(
         add_special_tokens=True,
         return_tensors="pt",
     )
-    # Padding is masked in every layer, so it may be as short as the longest text and changes nothing.
+    # Padding is masked in every layer, so padding only to the longest text changes nothing.
     mask = tokens.attention_mask.to(encoder.device)
     hidden = encoder(input_ids=tokens.input_ids.to(encoder.device), attention_mask=mask).last_hidden_state
     lengths = tokens.attention_mask.sum(dim=1).tolist()
@@ -55,6 +55,6 @@ def encode_texts(
 
 
 def hidden_states(encoder: UMT5EncoderModel, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-    """(batch, tokens, dim), zero where the mask is."""
+    """Return the last hidden states (batch, tokens, dim), zero where `attention_mask` is zero."""
     hidden = encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
     return torch.where(attention_mask.bool().unsqueeze(-1), hidden, 0)

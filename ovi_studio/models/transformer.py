@@ -1,12 +1,12 @@
 """Ovi's transformer (arXiv 2510.01284): two towers of equal shape, over video and audio latents, fused block by block.
 
-Parameter names are those of the official checkpoints. Three things are done once where the official code does them
-again and again, with the same result:
+Parameter names are those of the official checkpoints. Three things are done once where the official code repeats them,
+with the same result:
 
 - all tokens share one timestep, except that those of a clean first frame have timestep 0: there are one or two rows of
   modulation, not one per token;
 - text keys and values depend on the prompt alone (`prepare_text`), not on the step;
-- rotary tables depend on the grid alone and are kept from step to step.
+- rotary tables depend on the grid alone and are cached from step to step.
 
 Nothing in a forward pass waits for the device: no tensor is read on the host.
 """
@@ -39,22 +39,22 @@ from ovi_studio.models.token_layout import UNSHARDED, TokenLayout
 
 
 class TextContext(NamedTuple):
-    """What a prompt means to every block of each tower; computed once, used in every step."""
+    """Keys and values of a prompt for every block of each tower; computed once, used in every step."""
 
     video: Sequence[KeyValue]
     audio: Sequence[KeyValue]
 
 
 class Pass(NamedTuple):
-    """One way through the blocks: positive or negative."""
+    """One pass through the blocks: positive or negative."""
 
     text: TextContext
     skip_block: int | None = None
-    """Depth of the block that is left out (skip-layer guidance)."""
+    """Depth of the block to skip (skip-layer guidance)."""
 
 
 class Head(nn.Module):
-    """Norm, shift and scale by the time embedding, and the projection to latent channels."""
+    """Norm, shift and scale by the time embedding, then the projection to latent channels."""
 
     def __init__(self, dim: int, out_features: int, eps: float) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class GatedConvMLP(nn.Module):
 
 
 class Tower(nn.Module, ABC):
-    """Embeddings, blocks and head over one kind of latents; the keyword arguments are the official configuration."""
+    """Embeddings, blocks and head for one kind of latents; the keyword arguments are the official configuration."""
 
     def __init__(
         self,
@@ -126,41 +126,47 @@ class Tower(nn.Module, ABC):
 
     @abstractmethod
     def _patch_embedding(self, in_dim: int, dim: int) -> nn.Module:
-        """From latents to tokens."""
+        """Build the layer that turns latents into tokens."""
+
+    def tower_blocks(self) -> list[TowerBlock]:
+        """Return the blocks with their type, which a `ModuleList` does not have."""
+        return [block for block in self.blocks if isinstance(block, TowerBlock)]
 
     def embed_time(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
-        """Timesteps (batch, rows) -> time embedding (batch, rows, 1, dim) and modulation (batch, rows, 6, dim)."""
-        dtype = self.time_embedding[0].weight.dtype
+        """Embed timesteps (batch, rows): time embedding (batch, rows, 1, dim) and modulation (batch, rows, 6, dim)."""
+        dtype = self.time_embedding[0].get_parameter("weight").dtype
         time = self.time_embedding(_sinusoid(timestep, self.freq_dim).to(dtype))
         return time.unsqueeze(2), self.time_projection(time).unflatten(-1, (6, -1))
 
     def embed_text(self, embeddings: Tensor) -> Tensor:
-        """Text encoder output (batch, tokens, text_dim), zero-padded to `text_len` and not masked, as in training."""
+        """Embed encoded text (batch, tokens, text_dim), zero-padded to `text_len` and not masked, as in training."""
         padding = self.text_len - embeddings.shape[1]
         return self.text_embedding(functional.pad(embeddings, (0, 0, 0, padding)))
 
 
 class VideoTower(Tower):
-    """Over latents (batch, channels, frames, height, width)."""
+    """The tower for video latents (batch, channels, frames, height, width)."""
 
     def _patch_embedding(self, in_dim: int, dim: int) -> nn.Module:
-        return nn.Conv3d(in_dim, dim, kernel_size=self.patch_size, stride=self.patch_size)
+        frames, height, width = self.patch_size
+        patch = (frames, height, width)
+        return nn.Conv3d(in_dim, dim, kernel_size=patch, stride=patch)
 
     def patchify(self, latents: Tensor) -> tuple[Tensor, tuple[int, int, int]]:
-        """Tokens (batch, tokens, dim) and their grid (frames, height, width)."""
+        """Return tokens (batch, tokens, dim) and their grid (frames, height, width)."""
         patches = self.patch_embedding(latents)
         frames, height, width = patches.shape[2:]
         return patches.flatten(2).transpose(1, 2), (frames, height, width)
 
     def unpatchify(self, tokens: Tensor, grid: tuple[int, int, int]) -> Tensor:
-        """Head output (batch, tokens, patch * channels) -> latents."""
+        """Convert head output (batch, tokens, patch * channels) to latents."""
         patches = tokens.unflatten(2, (*self.patch_size, -1)).unflatten(1, grid)
-        # batch, frames, height, width, patch in each direction, channels -> channels first, patches beside their grid
+        # (batch, grid, patch in each direction, channels) -> channels first, each patch axis next to its grid axis
         return patches.permute(0, 7, 1, 4, 2, 5, 3, 6).flatten(6, 7).flatten(4, 5).flatten(2, 3)
 
 
 class AudioTower(Tower):
-    """Over latents (batch, length, channels)."""
+    """The tower for audio latents (batch, length, channels)."""
 
     def _patch_embedding(self, in_dim: int, dim: int) -> nn.Module:
         return nn.Sequential(
@@ -169,7 +175,7 @@ class AudioTower(Tower):
 
 
 class OviTransformer(ModelMixin, ConfigMixin):
-    """Velocity of video and audio latents at one timestep, given text.
+    """Predicts the velocity of video and audio latents at one timestep, given text.
 
     Args:
         video, audio: the official tower configurations (`models/ovi.json`, entry `fusion`).
@@ -182,9 +188,9 @@ class OviTransformer(ModelMixin, ConfigMixin):
         super().__init__()
         self.video_model = VideoTower(**video)
         self.audio_model = AudioTower(**audio)
-        # A view of the towers' blocks and no registered module, so that parameters keep their official names.
-        pairs = zip(self.video_model.blocks, self.audio_model.blocks, strict=True)
-        self.fusion_blocks: tuple[nn.Module, ...] = tuple(FusionBlock(*pair) for pair in pairs)
+        # A view of the towers' blocks, not a registered module, so that parameters keep their official names.
+        pairs = zip(self.video_model.tower_blocks(), self.audio_model.tower_blocks(), strict=True)
+        self.fusion_blocks: tuple[FusionBlock, ...] = tuple(FusionBlock(*pair) for pair in pairs)
         self._rotary: tuple[tuple[Any, ...], tuple[RotaryTable, RotaryTable]] | None = None
 
     def set_attention(self, backend: AttentionBackendName) -> None:
@@ -194,13 +200,13 @@ class OviTransformer(ModelMixin, ConfigMixin):
                 module.backend = backend
 
     def compile_blocks(self) -> None:
-        """Compile what a block does in one visit: one compilation serves all of them, since they are alike."""
+        """Compile one pass through a block; one compilation serves all blocks, since they have the same shapes."""
         allow_many_variants()
         for block in self.fusion_blocks:
-            block.advance = torch.compile(block.advance)  # type: ignore[method-assign]
+            block.forward_one = torch.compile(block.forward_one)  # type: ignore[method-assign]  # of this block alone
 
     def prepare_text(self, video_embeddings: Tensor, audio_embeddings: Tensor) -> TextContext:
-        """Keys and values of every block for text embeddings (batch, tokens, text_dim), one for each tower."""
+        """Compute keys and values of every block from text embeddings (batch, tokens, text_dim) for each tower."""
         contexts = self.video_model.embed_text(video_embeddings), self.audio_model.embed_text(audio_embeddings)
         projected = [block.project_text(*contexts) for block in self.fusion_blocks]
         return TextContext([video for video, _ in projected], [audio for _, audio in projected])
@@ -215,7 +221,7 @@ class OviTransformer(ModelMixin, ConfigMixin):
         clean_first_frame: bool = False,
         skip_block: int | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Predicted velocities of a single pass; see `velocities`."""
+        """Predict the velocities of a single pass; see `velocities`."""
         single = [Pass(text, skip_block)]
         return self.velocities(video, audio, timestep, single, clean_first_frame=clean_first_frame)[0]
 
@@ -229,17 +235,17 @@ class OviTransformer(ModelMixin, ConfigMixin):
         clean_first_frame: bool = False,
         token_layout: TokenLayout = UNSHARDED,
     ) -> list[tuple[Tensor, Tensor]]:
-        """Predicted velocities of every pass, in the shapes of the latents.
+        """Predict the velocities of every pass, in the shapes of the latents.
 
-        The passes go from block to block together, so that a block that was fetched serves all of them.
+        The passes go from block to block together, so that a block's weights are fetched once for all of them.
 
         Args:
             video: latents (batch, channels, frames, height, width).
             audio: latents (batch, length, channels).
             timestep: (batch,), from 0 (clean) to 1000 (noise).
-            passes: their texts are from `prepare_text`.
-            clean_first_frame: the first latent frame is given, not noisy; its tokens have timestep 0.
-            split: the ranks that share the video tokens; each gives the whole latents and gets whole velocities.
+            passes: their texts come from `prepare_text`.
+            clean_first_frame: whether the first latent frame is given, not noisy; its tokens then have timestep 0.
+            token_layout: how the ranks share the video tokens; each passes all latents and gets all velocities.
         """
         tokens, grid = self.video_model.patchify(video)
         audio_tokens = self.audio_model.patch_embedding(audio)
@@ -265,20 +271,20 @@ class OviTransformer(ModelMixin, ConfigMixin):
         ]
 
     def _through_blocks(self, video: Stream, audio: Stream, passes: Sequence[Pass]) -> list[tuple[Tensor, Tensor]]:
-        """Tokens of both towers behind the last block, for every pass."""
+        """Return the tokens of both towers after the last block, for every pass."""
         tokens = [(video.tokens, audio.tokens)] * len(passes)
         for depth, block in enumerate(self.fusion_blocks):
-            there = [index for index, one in enumerate(passes) if one.skip_block != depth]
-            visits = [
+            active = [index for index, one in enumerate(passes) if one.skip_block != depth]
+            inputs = [
                 BlockInput(
                     video._replace(tokens=tokens[index][0]),
                     audio._replace(tokens=tokens[index][1]),
                     passes[index].text.video[depth],
                     passes[index].text.audio[depth],
                 )
-                for index in there
+                for index in active
             ]
-            for index, new in zip(there, block(visits), strict=True):
+            for index, new in zip(active, block(inputs), strict=True):
                 tokens[index] = new
         return tokens
 
@@ -297,7 +303,7 @@ class OviTransformer(ModelMixin, ConfigMixin):
 
 
 def _sinusoid(timestep: Tensor, dim: int) -> Tensor:
-    """Sinusoidal embedding (..., dim), float64: a handful of values, whose angles reach 1000 radians."""
+    """Return the sinusoidal embedding (..., dim) in float64: few values, with angles of up to 1000 radians."""
     position = timestep.double()
     exponents = torch.arange(dim // 2, device=timestep.device, dtype=torch.float64) / (dim // 2)
     angles = position.unsqueeze(-1) * 10_000.0**-exponents
@@ -305,7 +311,7 @@ def _sinusoid(timestep: Tensor, dim: int) -> Tensor:
 
 
 def _refuse_other_architectures(options: Mapping[str, Any]) -> None:
-    """The official configuration has switches of which every published checkpoint uses one position."""
+    """Raise ValueError for a value that no published checkpoint uses: those are not implemented."""
     expected = {"model_type": ("ti2v", "t2a"), "window_size": ([-1, -1], (-1, -1)), "qk_norm": (True,)}
     expected["cross_attn_norm"] = (True,)
     for name, value in options.items():

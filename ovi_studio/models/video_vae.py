@@ -1,4 +1,4 @@
-"""The Wan 2.2 video VAE: diffusers' model, with a decoder that needs memory for one tile of a few frames only.
+"""The Wan 2.2 video VAE: diffusers' model, with a decoder whose memory is bounded by one tile of a few frames.
 
 Time: the decoder is causal, so latent frames go through it one by one and each convolution keeps its last two inputs.
 Space: the layers before the up blocks see the whole frame (one of them attends over it), but at latent resolution,
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKLWan
-from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, unpatchify
+from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, WanDecoder3d, unpatchify
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -25,7 +25,7 @@ _CACHED_FRAMES = 2
 
 
 def build_video_vae(config: Mapping[str, Any]) -> AutoencoderKLWan:
-    """From the official dimensions (`models/ovi.json`, entry `video_vae`)."""
+    """Build the VAE from the official dimensions (`models/ovi.json`, entry `video_vae`)."""
     patch = config["patch_size"]
     return AutoencoderKLWan(
         base_dim=config["dim"],
@@ -45,7 +45,7 @@ def build_video_vae(config: Mapping[str, Any]) -> AutoencoderKLWan:
 
 
 def encode(vae: AutoencoderKLWan, video: Tensor) -> Tensor:
-    """Normalised latent means of video (batch, 3, frames, height, width) in [-1, 1]."""
+    """Return normalised latent means of video (batch, 3, frames, height, width) in [-1, 1]."""
     latents = vae.encode(video.to(vae.dtype)).latent_dist.mode()
     mean, std = _statistics(vae, latents)
     return (latents.float() - mean) / std
@@ -60,7 +60,7 @@ class Patch:
     columns: slice
     pixels: Tensor
     finite: Tensor
-    """bool, a scalar: whether all of them were numbers before they were cut to their range."""
+    """bool, a scalar: whether all pixels were finite before they were clamped."""
 
 
 def decode(vae: AutoencoderKLWan, latents: Tensor, tile: int | None = None) -> Iterator[Patch]:
@@ -71,22 +71,24 @@ def decode(vae: AutoencoderKLWan, latents: Tensor, tile: int | None = None) -> I
     """
     features = whole_frame_layers(vae, latents)
     height, width = latents.shape[2:]
-    for region in cut(height, width, math.ceil(height / (tile or height)), math.ceil(width / (tile or width))):
+    for region in split_into_tiles(
+        height, width, math.ceil(height / (tile or height)), math.ceil(width / (tile or width))
+    ):
         yield from decode_tile(vae, features, region)
 
 
 def from_bytes(frames: np.ndarray) -> Tensor:
-    """uint8 (T, H, W, 3) -> (1, 3, T, H, W) in [-1, 1]"""
+    """Convert uint8 (T, H, W, 3) to (1, 3, T, H, W) in [-1, 1]."""
     return torch.from_numpy(frames).permute(3, 0, 1, 2).unsqueeze(0).float() / 127.5 - 1
 
 
 def to_bytes(pixels: Tensor) -> np.ndarray:
-    """(3, T, H, W) in [-1, 1] -> uint8 (T, H, W, 3), cut and not rounded, as in the official code."""
+    """Convert (3, T, H, W) in [-1, 1] to uint8 (T, H, W, 3), truncated and not rounded, as in the official code."""
     return ((pixels.float() + 1) / 2 * 255).to(torch.uint8).permute(1, 2, 3, 0).cpu().numpy()
 
 
 def decode_whole(vae: AutoencoderKLWan, latents: Tensor, tile: int | None = None) -> Tensor:
-    """All of it at once: (3, frames, height, width) in [-1, 1]; for short or small clips."""
+    """Decode a whole clip at once, (3, frames, height, width) in [-1, 1]; for short or small clips."""
     patches = list(decode(vae, latents, tile))
     last = patches[-1]
     video = last.pixels.new_empty(3, last.frames.stop, last.rows.stop, last.columns.stop)
@@ -96,7 +98,7 @@ def decode_whole(vae: AutoencoderKLWan, latents: Tensor, tile: int | None = None
 
 
 def whole_frame_layers(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
-    """Everything before the up blocks, frame by frame: features (1, channels, frames, height, width)."""
+    """Apply all layers before the up blocks, frame by frame; returns (1, channels, frames, height, width)."""
     mean, std = _statistics(vae, latents)
     scaled = (latents.unsqueeze(0).float() * std + mean).to(vae.dtype)
     decoder = vae.decoder
@@ -116,10 +118,11 @@ class Region:
     columns: slice
 
     def scaled(self, factor: int) -> "Region":
+        """Return this region at a resolution `factor` times as high."""
         return Region(*(slice(side.start * factor, side.stop * factor) for side in (self.rows, self.columns)))
 
     def widened(self, margin: int, height: int, width: int) -> "Region":
-        """With a margin on every side that does not leave the frame."""
+        """Return this region with a margin on every side, clipped to the frame."""
         return Region(
             *(
                 slice(max(0, side.start - margin), min(size, side.stop + margin))
@@ -127,15 +130,15 @@ class Region:
             )
         )
 
-    def cut_from(self, x: Tensor, whole: "Region") -> Tensor:
-        """This region of x, which covers `whole`."""
-        top, left = whole.rows.start, whole.columns.start
+    def crop(self, x: Tensor, covered: "Region") -> Tensor:
+        """Crop x, which covers the region `covered`, to this region."""
+        top, left = covered.rows.start, covered.columns.start
         rows = slice(self.rows.start - top, self.rows.stop - top)
         return x[..., rows, self.columns.start - left : self.columns.stop - left]
 
 
 def decode_tile(vae: AutoencoderKLWan, features: Tensor, tile: Region) -> Iterator[Patch]:
-    """Stream the frames of one tile through the up blocks and the last convolution; a piece for every latent frame."""
+    """Stream the frames of one tile through the up blocks and the last convolution; one patch per latent frame."""
     decoder = vae.decoder
     height, width = features.shape[-2:]
     factors, margins = _resolutions(decoder)
@@ -148,23 +151,23 @@ def decode_tile(vae: AutoencoderKLWan, features: Tensor, tile: Region) -> Iterat
     cache = empty_cache(decoder)
     start = 0
     for index in range(features.shape[2]):
-        x = regions[0].cut_from(features[:, :, index : index + 1], Region(slice(0, height), slice(0, width)))
+        x = regions[0].crop(features[:, :, index : index + 1], Region(slice(0, height), slice(0, width)))
         position = [0]
         for block, before, after in zip(decoder.up_blocks, regions, regions[1:], strict=False):
             x = block(x, feat_cache=cache, feat_idx=position, first_chunk=index == 0)
-            x = after.cut_from(x, before.scaled(_upsampling(block)))
+            x = after.crop(x, before.scaled(_upsampling(block)))
         x = _cached_convolution(decoder.conv_out, functional.silu(decoder.norm_out(x)), cache, position[0])
-        x = target.cut_from(x, regions[-1])
+        x = target.crop(x, regions[-1])
         frames = slice(start, start + x.shape[2])
         start = frames.stop
         picture = unpatchify(x, vae.config.patch_size)[0]
         yield Patch(frames, pixels.rows, pixels.columns, picture.clamp(-1, 1), torch.isfinite(picture).all())
 
 
-def _resolutions(decoder: nn.Module) -> tuple[list[int], list[int]]:
-    """Before each up block and before the last convolution: pixels per latent pixel, and the margin needed there.
+def _resolutions(decoder: WanDecoder3d) -> tuple[list[int], list[int]]:
+    """Return pixels per latent pixel, and the margin needed, before each up block and before the last convolution.
 
-    Going backwards, every 3x3 convolution needs one pixel more and every upsampling half as many.
+    Counted backwards, every 3x3 convolution needs one pixel more and every upsampling half as many.
     """
     blocks = list(decoder.up_blocks)
     factors = [1]
@@ -182,12 +185,12 @@ def _upsampling(block: nn.Module) -> int:
 
 
 def empty_cache(decoder: nn.Module) -> list[Any]:
-    """A place for the past of every causal convolution, as diffusers' blocks use it."""
+    """Return one slot for the past inputs of every causal convolution, as diffusers' blocks use it."""
     return [None] * sum(isinstance(module, WanCausalConv3d) for module in decoder.modules())
 
 
 def _cached_convolution(convolution: nn.Module, x: Tensor, cache: list[Any], position: int) -> Tensor:
-    """A causal convolution that continues from the inputs kept in `cache`."""
+    """Apply a causal convolution that continues from the inputs kept in `cache`."""
     past = cache[position]
     recent = x[:, :, -_CACHED_FRAMES:]
     if past is not None and recent.shape[2] < _CACHED_FRAMES:
@@ -196,8 +199,8 @@ def _cached_convolution(convolution: nn.Module, x: Tensor, cache: list[Any], pos
     return convolution(x, past)
 
 
-def cut(height: int, width: int, rows: int, columns: int) -> list[Region]:
-    """A frame in rows x columns tiles of nearly equal size."""
+def split_into_tiles(height: int, width: int, rows: int, columns: int) -> list[Region]:
+    """Split a frame into rows x columns tiles of nearly equal size."""
     return [Region(down, across) for down in _spans(height, rows) for across in _spans(width, columns)]
 
 
@@ -207,7 +210,7 @@ def _spans(length: int, count: int) -> list[slice]:
 
 
 def _statistics(vae: AutoencoderKLWan, latents: Tensor) -> tuple[Tensor, Tensor]:
-    """Means and standard deviations of the latent channels, float32 (channels, 1, 1, 1)."""
+    """Return means and standard deviations of the latent channels, float32 (channels, 1, 1, 1)."""
     values = torch.tensor([vae.config.latents_mean, vae.config.latents_std], dtype=torch.float32)
     mean, std = values.to(latents.device).view(2, -1, 1, 1, 1)
     return mean, std

@@ -1,8 +1,8 @@
 """The BigVGAN vocoder (arXiv 2206.04658): log10 mel spectrogram (B, mels, T) -> waveform (B, 1, samples).
 
-It is the generator alone, with residual blocks of kind "1", as in MMAudio's 16 kHz checkpoint `best_netG.pt`
-and under its parameter names. Weight norm belongs to training: `fold_weight_norm` turns the tensors of a
-checkpoint into the plain weights that this module has.
+Only the generator, with residual blocks of kind "1" and the parameter names of MMAudio's 16 kHz checkpoint
+`best_netG.pt`. Weight norm belongs to training: `fold_weight_norm` turns the tensors of a checkpoint into the
+plain weights that this module has.
 """
 
 import inspect
@@ -18,7 +18,7 @@ TAPS = 12
 """Length of the resampling filters."""
 
 MARGIN = TAPS // 2 - 1
-"""How far such a filter reaches to each side of the sample pair that it works on."""
+"""How far a resampling filter reaches to each side of the sample pair that it works on."""
 
 WEIGHT_NORM_SUFFIXES = (
     (".parametrizations.weight.original0", ".parametrizations.weight.original1"),
@@ -30,8 +30,8 @@ WEIGHT_NORM_SUFFIXES = (
 def fold_weight_norm(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Replace each magnitude g and direction v of a weight-normalised layer by its weight g * v / |v|.
 
-    Understands both of PyTorch's spellings; every other tensor passes through as it is. Raises ValueError if
-    one half of a pair is missing.
+    Understands both of PyTorch's spellings; every other tensor passes through unchanged. Raises ValueError
+    if one half of a pair is missing.
     """
     folded = dict(tensors)
     for suffixes in WEIGHT_NORM_SUFFIXES:
@@ -52,7 +52,7 @@ def _weight(magnitude: Tensor, direction: Tensor) -> Tensor:
 
 
 def kaiser_lowpass() -> Tensor:
-    """A filter (1, 1, TAPS) with sum 1 that keeps the lower half of the band: a sinc under a Kaiser window.
+    """Return a filter (1, 1, TAPS) with sum 1 that keeps the lower half of the band: a sinc under a Kaiser window.
 
     The window's shape follows from the width of the transition, 0.6 of the band, by Kaiser's formulas
     (Oppenheim and Schafer, Discrete-Time Signal Processing), into which BigVGAN puts half the number of taps.
@@ -65,7 +65,7 @@ def kaiser_lowpass() -> Tensor:
 
 
 class Snake(nn.Module):
-    """x + sin^2(alpha x) / beta with one alpha and beta a channel: (B, C, T) -> same.
+    """x + sin^2(alpha x) / beta with one alpha and beta per channel: (B, C, T) -> same.
 
     Without `beta` it is the snake of arXiv 2006.08195, whose beta is alpha. With `logscale` the parameters
     are logarithms. With gradients switched off the result overwrites the input.
@@ -81,7 +81,7 @@ class Snake(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         alpha = self._scale(self.alpha)
         beta = alpha if self.beta is None else self._scale(self.beta)
-        # In place, because these are the largest tensors of the model and memory traffic is all they cost.
+        # In place, because these are the largest tensors of the model and memory traffic dominates their cost.
         wave = (x * alpha).sin_().square_()
         return torch.addcmul(x, wave, 1 / (beta + 1e-9), out=None if torch.is_grad_enabled() else x)
 
@@ -90,8 +90,10 @@ class Snake(nn.Module):
         return scale.unsqueeze(-1)
 
 
-class Upsample(nn.Module):
-    """Twice the samples, band-limited, and a meaningless MARGIN at each end: (B, C, T) -> (B, C, 2T + 10)."""
+class VocoderUpsample(nn.Module):
+    """Double the samples, band-limited, with a meaningless MARGIN at each end: (B, C, T) -> (B, C, 2T + 10)."""
+
+    filter: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -106,7 +108,9 @@ class Upsample(nn.Module):
 
 
 class LowPass(nn.Module):
-    """Every second sample of the band-limited input, without padding: (B, C, 2T + 10) -> (B, C, T)."""
+    """Keep every second sample of the band-limited input, without padding: (B, C, 2T + 10) -> (B, C, T)."""
+
+    filter: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -117,8 +121,8 @@ class LowPass(nn.Module):
         return F.conv1d(x, self.filter.expand(channels, -1, -1), stride=2, groups=channels)
 
 
-class Downsample(nn.Module):
-    """Half the samples; a module around the filter because the official names have it."""
+class VocoderDownsample(nn.Module):
+    """Halve the samples; a module around the filter because the official parameter names have it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -133,9 +137,9 @@ class AliasFreeActivation(nn.Module):
 
     def __init__(self, channels: int, beta: bool, logscale: bool) -> None:
         super().__init__()
-        self.upsample = Upsample()
+        self.upsample = VocoderUpsample()
         self.act = Snake(channels, beta, logscale)
-        self.downsample = Downsample()
+        self.downsample = VocoderDownsample()
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.act(self.upsample(x))
@@ -146,7 +150,7 @@ class AliasFreeActivation(nn.Module):
         return self.downsample(x)
 
 
-class ResBlock(nn.Module):
+class VocoderResBlock(nn.Module):
     """Residual pairs of a dilated and a plain convolution, each after an activation: (B, C, T) -> same."""
 
     def __init__(
@@ -176,7 +180,7 @@ class ResBlock(nn.Module):
 
 
 class Vocoder(nn.Module):
-    """The generator; every argument is an entry of BigVGAN's configuration file.
+    """The generator of BigVGAN; every argument is an entry of its configuration file.
 
     Args:
         num_mels: mel bands of the input.
@@ -184,7 +188,7 @@ class Vocoder(nn.Module):
         upsample_kernel_sizes: filter length of each stage.
         upsample_initial_channel: channels before the first stage; every stage halves them.
         resblock: "1"; other kinds raise ValueError.
-        resblock_kernel_sizes: one residual block for each, their outputs are averaged.
+        resblock_kernel_sizes: one residual block for each; their outputs are averaged.
         resblock_dilation_sizes: dilations within each block.
         activation: "snakebeta" or "snake"; others raise ValueError.
         snake_logscale: whether the activation's parameters are logarithms.
@@ -216,9 +220,9 @@ class Vocoder(nn.Module):
         for rate, size in zip(upsample_rates, upsample_kernel_sizes, strict=True):
             up = nn.ConvTranspose1d(channels, channels // 2, size, rate, padding=(size - rate) // 2)
             channels //= 2
-            self.ups.append(nn.ModuleList([up]))
+            self.ups.append(nn.Sequential(up))  # the official names have a list of one here
             for kernel, dilations in zip(resblock_kernel_sizes, resblock_dilation_sizes, strict=True):
-                self.resblocks.append(ResBlock(channels, kernel, dilations, **snake))
+                self.resblocks.append(VocoderResBlock(channels, kernel, dilations, **snake))
         self.activation_post = AliasFreeActivation(channels, **snake)
         self.conv_post = nn.Conv1d(channels, 1, 7, padding=3)
 
@@ -226,7 +230,7 @@ class Vocoder(nn.Module):
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         """Build from a whole BigVGAN configuration; entries that only matter in training are ignored.
 
-        Raises ValueError for a generator of BigVGAN v2, whose last layer is another one.
+        Raises ValueError for a generator of BigVGAN v2, whose last layer is different.
         """
         for entry in ("use_tanh_at_final", "use_bias_at_final"):
             if not config.get(entry, True):
@@ -238,7 +242,7 @@ class Vocoder(nn.Module):
         """Log10 mel (B, num_mels, T) -> waveform (B, 1, T * prod(upsample_rates)) in (-1, 1)."""
         x = self.conv_pre(mel)
         blocks = len(self.resblocks) // len(self.ups)
-        for stage, (up,) in enumerate(self.ups):
+        for stage, up in enumerate(self.ups):
             x = up(x)
             x = sum(block(x) for block in self.resblocks[stage * blocks : (stage + 1) * blocks]) / blocks
         return self.conv_post(self.activation_post(x)).tanh()

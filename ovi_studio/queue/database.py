@@ -12,15 +12,16 @@ says so; finished clips are separate files and not affected.
 import itertools
 import json
 import sqlite3
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ovi_studio.core.errors import JobError
-from ovi_studio.media.small_files import folder_errors
+from ovi_studio.media.small_files import folder_errors, part_path
+from ovi_studio.queue.connections import ConnectionPool
 from ovi_studio.queue.locks import Lock
 from ovi_studio.queue.model import Notice
 from ovi_studio.queue.paths import StudioPaths
@@ -45,13 +46,11 @@ _ADVICE = {
 
 
 class Database:
-    """A database for any number of threads, each with its own connection. Every method may raise `JobError`."""
+    """A database for any number of threads. Every method may raise `JobError`."""
 
     def __init__(self, paths: StudioPaths) -> None:
         self.paths = paths
-        self._local = threading.local()
-        self._connections: list[sqlite3.Connection] = []
-        self._guard = threading.Lock()
+        self._pool = ConnectionPool(partial(_connect, paths.database))
         paths.prepare()
         # Only one process at a time may check and replace the file.
         with folder_errors(paths.state):
@@ -60,7 +59,10 @@ class Database:
             raise JobError(f"Another program has locked {paths.state}; close it, then try again.")
         with lock, self._advice():
             aside = _set_aside(paths.database) if _is_damaged(paths.database) else None
-            migrate(self._connection())
+            if not paths.database.exists():
+                _create(paths.database)
+            with self._pool.lend() as connection:
+                migrate(connection)
             self._identity = _identity(paths.database)
         if aside is not None:
             self.add_notice(
@@ -71,14 +73,13 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
         """A connection for one `SELECT`."""
-        with self._advice():
-            yield self._connection()
+        with self._advice(), self._pool.lend() as connection:
+            yield connection
 
     @contextmanager
     def write(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
         """An exclusive transaction, which counts as one change; rolled back if the block raises."""
-        with self._advice():
-            connection = self._connection()
+        with self._advice(), self._pool.lend() as connection:
             if not durable:
                 connection.execute("PRAGMA synchronous = NORMAL")
             try:
@@ -128,24 +129,8 @@ class Database:
             connection.execute("DELETE FROM notices WHERE id = ?", (notice,))
 
     def close(self) -> None:
-        """Close the connections of all threads; the next call opens a new one."""
-        with self._guard:
-            connections, self._connections = self._connections, []
-            self._local = threading.local()
-        for connection in connections:
-            connection.close()
-
-    def _connection(self) -> sqlite3.Connection:
-        connection = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = _connect(self.paths.database)
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("PRAGMA foreign_keys = ON")
-            self._local.connection = connection
-            with self._guard:
-                self._connections.append(connection)
-        return connection
+        """Close the connections; the next call opens a new one."""
+        self._pool.close()
 
     @contextmanager
     def _advice(self) -> Iterator[None]:
@@ -159,10 +144,25 @@ class Database:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    # Threads use their own connections; only `close` touches those of others.
+    # Only one thread at a time uses a connection, but not always the same thread.
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     connection.row_factory = sqlite3.Row
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
     return connection
+
+
+def _create(path: Path) -> None:
+    """Create a database, which gets its name only when it has its tables: a file without tables counts as damaged."""
+    part = part_path(path)
+    for suffix in _FILE_SUFFIXES:
+        part.with_name(part.name + suffix).unlink(missing_ok=True)
+        # The log of a deleted file would be taken for that of the new one.
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    with closing(_connect(part)) as connection:
+        migrate(connection)
+    part.replace(path)
 
 
 def _code(error: sqlite3.Error) -> int:
@@ -173,6 +173,8 @@ def _code(error: sqlite3.Error) -> int:
 def _is_damaged(path: Path) -> bool:
     if not path.exists():
         return False
+    if path.stat().st_size == 0:
+        return True
     try:
         # Read-only, so that the file and its log stay unchanged for a possible rescue.
         address = f"{path.absolute().as_uri()}?mode=ro"

@@ -15,6 +15,7 @@ from ovi_studio.core.errors import JobError
 from ovi_studio.media.small_files import folder_errors
 
 STATE_FOLDER = ".studio"
+_PRIVATE = 0o700
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,11 @@ class StudioPaths:
         return self.state / "pictures"
 
     @property
+    def uploads(self) -> Path:
+        """What browsers sent and nobody has queued yet."""
+        return self.state / "uploads"
+
+    @property
     def previews(self) -> Path:
         return self.state / "previews"
 
@@ -71,8 +77,11 @@ class StudioPaths:
     def prepare(self) -> None:
         """Create the folders; raises `JobError` with advice."""
         with folder_errors(self.state):
+            self.state.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+            # Prompts, pictures and logs are for nobody else; one that an earlier version made was open.
+            self.state.chmod(_PRIVATE)
             for folder in (self.pictures, self.previews, self.owners):
-                folder.mkdir(parents=True, exist_ok=True)
+                folder.mkdir(exist_ok=True)
             ignore = self.state / ".gitignore"
             if not ignore.exists():
                 # Prompts and pictures do not belong in commits.

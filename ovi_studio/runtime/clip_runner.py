@@ -16,7 +16,7 @@ from ovi_studio.core.clip import Clip
 from ovi_studio.core.errors import JobError, Stopped, is_out_of_memory
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.variants import find_variant
-from ovi_studio.distributed.ranks import ALONE, Group, Ranks
+from ovi_studio.distributed.ranks import ALONE, RankGroup, Ranks
 from ovi_studio.media.clip_files import check_writable, write_clip
 from ovi_studio.media.pictures import read_picture
 from ovi_studio.queue.model import ClipPhase
@@ -192,13 +192,13 @@ class ClipRunner:
 
         It is called in another thread, while this one waits for that rank.
         """
-        if isinstance(self._ranks, Group):
+        if isinstance(self._ranks, RankGroup):
             ranks = self._ranks
-            ranks.watchdog.on_peer_loss = lambda: call(ranks.lacked_memory())
+            ranks.watchdog.on_peer_loss = lambda: call(ranks.ran_out_of_memory())
 
     def close(self) -> None:
         """Let the other ranks go."""
-        if isinstance(self._ranks, Group) and self.in_step:
+        if isinstance(self._ranks, RankGroup) and self.in_step:
             dismiss(self._ranks)
 
     def _check(self, spec: ClipSpec) -> None:
@@ -250,7 +250,7 @@ def _find(name: str) -> Any:
     return getattr(importlib.import_module(module), attribute)
 
 
-def _several(ranks: Ranks) -> Group:
-    if not isinstance(ranks, Group):
+def _several(ranks: Ranks) -> RankGroup:
+    if not isinstance(ranks, RankGroup):
         raise TypeError("this process is not one of several ranks")
     return ranks

@@ -154,7 +154,9 @@ class Pipeline:
         choose_backend(compute.options.attention, compute.device)
         _compiles(compute, plan, ranks)
         # The hashes are for the clip's record and are ready long before it is.
-        hashes = BackgroundHash([path for paths in inventory.files.values() for path in paths]) if ranks.leads else None
+        hashes = (
+            BackgroundHash([path for paths in inventory.files.values() for path in paths]) if ranks.is_leader else None
+        )
         home = torch.device("cpu") if compute.options.offloaded or plan.tier.offloaded else compute.device
         sharding = None
         if ranks.count > 1:
@@ -177,11 +179,11 @@ class Pipeline:
         raise.
         """
         clock = _Clock(self.compute.device)
-        with self.ranks.agreed():
+        with self.ranks.share_errors():
             skip_block = self._skip_block(spec)
             picture = None if spec.image is None else read_picture(spec.image)
             layout = self._layout(spec, picture)
-        with clock.phase("adapters"), self.ranks.agreed():
+        with clock.phase("adapters"), self.ranks.share_errors():
             # They change the layers that text is projected with, so they come first.
             prepared = self.adapters.prepare(spec.stack, spec.steps)
             memory = self._make_room(self.adapters.runtime_bytes)
@@ -193,9 +195,9 @@ class Pipeline:
         noise, texts, first_frame = self._as_on_the_leader(noise, texts, first_frame)
         with clock.phase("denoise"):
             latents = self.denoise(spec, noise, texts, first_frame, skip_block, self._watched(on_step), layout)
-        with clock.phase("decode_audio"), self.ranks.agreed():
+        with clock.phase("decode_audio"), self.ranks.share_errors():
             samples = self.decode_audio(latents.audio)
-        with clock.phase("decode_video"), self.ranks.agreed():
+        with clock.phase("decode_video"), self.ranks.share_errors():
             frames = self.decode_video(latents.video, on_decoded)
         record = self._record(clock, frames, memory)
         record["adapters"] = {name: report.summary() for name, report in prepared.reports.items()}
@@ -264,7 +266,7 @@ class Pipeline:
 
     def decode_audio(self, latents: Tensor) -> Tensor:
         """Audio latents (length, channels) -> samples (length * 512,), float32 in [-1, 1], on the host."""
-        if not self.ranks.leads:
+        if not self.ranks.is_leader:
             return torch.empty(0)
         audio_vae, vocoder = self.models.audio_vae, self.models.vocoder
         with self._in_use(audio_vae), self._in_use(vocoder):
@@ -345,7 +347,7 @@ class Pipeline:
         """GPUs may round differently, and ranks that begin apart would stay apart."""
         embeddings = (texts.positive, texts.video_negative, texts.audio_negative)
         given = [] if first_frame is None else [first_frame]
-        video, audio, positive, video_negative, audio_negative, *frames = self.ranks.same(
+        video, audio, positive, video_negative, audio_negative, *frames = self.ranks.broadcast_tensors(
             noise.video, noise.audio, *embeddings, *given
         )
         texts = TextEmbeddings(positive, video_negative, audio_negative)
@@ -361,7 +363,7 @@ class Pipeline:
         """Latent pixels a side that fit on every rank; None for whole frames."""
         sides = [
             side
-            for side in self.ranks.everybody(_tile_size(height, width, self.compute.device, self.plan.tile))
+            for side in self.ranks.all_gather(_tile_size(height, width, self.compute.device, self.plan.tile))
             if side
         ]
         return min(sides, default=None)

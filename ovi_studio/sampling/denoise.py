@@ -1,4 +1,4 @@
-"""The denoising loop: noise and conditions in, latents out, one callback a step."""
+"""The denoising loop: noise and conditions in, latents out, one callback per step."""
 
 import hashlib
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from ovi_studio.sampling.solvers import Scheduler, advance, build_scheduler, tim
 
 @dataclass(frozen=True)
 class Latents:
-    """Both streams, float32."""
+    """Latents of both streams, float32."""
 
     video: Tensor
     """(channels, frames, height, width)"""
@@ -25,7 +25,7 @@ class Latents:
 
 @dataclass(frozen=True)
 class Step:
-    """A step that was just done."""
+    """A step that has just been completed."""
 
     index: int
     """From 1 to `total`."""
@@ -34,30 +34,30 @@ class Step:
 
 
 OnStep = Callable[[Step], None]
-"""Called after every step; an exception that it raises ends the run and reaches the caller unchanged."""
+"""Called after every step; an exception that it raises ends the run and propagates unchanged."""
 
 BeforeStep = Callable[[int], Guidance | None]
-"""Called before every step with its index from 0; guidance that it returns steers from there on."""
+"""Called before every step with its index from 0; guidance that it returns replaces the current one."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How the way from noise to latents is walked."""
+    """The solver and the steps from noise to latents."""
 
     solver: str
-    """A name of `core.solvers`."""
+    """A name from `core.solvers`."""
     steps: int
     shift: float
     timesteps: tuple[float, ...] | None = None
-    """Explicit ones, as many as steps; the shift then means nothing."""
+    """Explicit timesteps, one per step; the shift is then ignored."""
     seed: int = 0
-    """Of the noise that the restart solver adds."""
+    """Seed of the noise that the restart solver adds."""
 
 
 def draw_noise(
     video_shape: tuple[int, ...], audio_shape: tuple[int, ...], seed: int, device: torch.device, dtype: torch.dtype
 ) -> Latents:
-    """The official convention: a generator for each stream, both with the clip's seed, on the device, in its dtype."""
+    """Draw noise as the official code does: a generator for each stream, both with the clip's seed, on the device."""
 
     def draw(shape: tuple[int, ...]) -> Tensor:
         generator = torch.Generator(device).manual_seed(seed)
@@ -77,14 +77,14 @@ def denoise(
     before_step: BeforeStep | None = None,
     layout: Layout = SINGLE_PROCESS,
 ) -> Latents:
-    """Walk from noise to latents.
+    """Denoise from noise to latents.
 
     The latents stay in float32 between the steps, whatever the model computes in: fifty roundings to bfloat16 would
     add up.
 
     Args:
-        first_frame: its latents (channels, 1, height, width); they stand in frame 0 before every step and at the end.
-        layout: how the passes lie on the ranks.
+        first_frame: latents (channels, 1, height, width) that replace frame 0 before every step and at the end.
+        layout: how the passes are distributed over the ranks.
     """
     video_solver, audio_solver = (_build(schedule, stream, noise.video.device) for stream in ("video", "audio"))
     video, audio = noise.video.unsqueeze(0), noise.audio.unsqueeze(0)
@@ -109,9 +109,9 @@ def denoise(
 
 
 def _build(schedule: Schedule, stream: str, device: torch.device) -> Scheduler:
-    # Neither stream may draw the noise again that it began with, nor that of a clip with the next seed.
+    # Neither stream may draw its initial noise again, nor the noise of a clip with the next seed.
     digest = hashlib.sha256(f"{stream} {schedule.seed}".encode()).digest()
-    # The meta device, on which tests walk through a step, has no random numbers.
+    # The meta device, on which tests trace a step, has no random numbers.
     generator = None if device.type == "meta" else torch.Generator(device).manual_seed(int.from_bytes(digest[:8]) >> 1)
 
     def noise(latents: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Classifier-free guidance with one scale a tower and skip-layer guidance in the negative pass."""
+"""Classifier-free guidance with one scale per tower, and skip-layer guidance in the negative pass."""
 
 from dataclasses import dataclass
 
@@ -11,9 +11,9 @@ from ovi_studio.models.transformer import OviTransformer, Pass, TextContext
 
 @dataclass(frozen=True)
 class Guidance:
-    """What the model is steered by.
+    """Text contexts and scales that guide the model.
 
-    `negative` is None when both scales are 1: the negative pass would then change nothing and is not computed.
+    `negative` is None if both scales are 1: the negative pass would change nothing and is not computed.
     """
 
     positive: TextContext
@@ -21,7 +21,7 @@ class Guidance:
     video_scale: float
     audio_scale: float
     skip_block: int | None
-    """Left out in the negative pass; None: no block."""
+    """Block to skip in the negative pass; None: no block."""
 
 
 def guided_velocity(
@@ -34,15 +34,21 @@ def guided_velocity(
     clean_first_frame: bool,
     layout: Layout = SINGLE_PROCESS,
 ) -> tuple[Tensor, Tensor]:
-    """Velocities of video (batch, channels, frames, height, width) and audio (batch, length, channels).
+    """Return velocities of video (batch, channels, frames, height, width) and audio (batch, length, channels).
 
-    On several ranks all bring the same latents, and get the same velocities.
+    All ranks pass the same latents, and get the same velocities.
     """
     passes = [Pass(guidance.positive)]
     if guidance.negative is not None:
         passes.append(Pass(guidance.negative, guidance.skip_block))
-    clip = {"clean_first_frame": clean_first_frame, "token_layout": layout.token_layout}
-    own = model.velocities(video, audio, timestep, layout.own(passes), **clip)
+    own = model.velocities(
+        video,
+        audio,
+        timestep,
+        layout.own_passes(passes),
+        clean_first_frame=clean_first_frame,
+        token_layout=layout.token_layout,
+    )
     cond, *uncond = layout.exchange_velocities(own, len(passes))
     if not uncond:
         return cond

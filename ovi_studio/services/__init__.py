@@ -1,1 +1,1 @@
-"""What the page and the commands call: the studio and its parts. Imports no torch."""
+"""The services behind the page and the commands: `Studio` and its parts. Imports no torch."""

@@ -1,7 +1,7 @@
-"""What this machine has, what it lacks and what it can run, as findings for a terminal or a page.
+"""Check what this machine has, what is missing and what it can run; the results are for a terminal or a page.
 
-Nothing is downloaded or changed. The process that asks imports no torch and touches no GPU: a short-lived child does,
-so a page can ask too, and a broken driver ends the child alone.
+Nothing is downloaded or changed. The calling process imports no torch and touches no GPU: a short-lived child process
+does, so the page can run the check too, and a broken driver ends only the child.
 """
 
 import json
@@ -34,10 +34,10 @@ from ovi_studio.services.gpu_memory import find_nvidia_smi
 LIBRARIES = ("diffusers", "transformers", "accelerate", "peft", "gradio", "av")
 CODECS = ("libx264", "aac")
 _INSTALL = "pip install -r requirements.txt"
-_GPUS = "What these GPUs can do together"
+_GPUS_TOPIC = "How these GPUs can work together"
 
 _LOW_OUTPUT_SPACE = 2 * 10**9
-"""Bytes; some hundred clips."""
+"""Bytes; enough for a few hundred clips."""
 
 _TORCH_PROBE = """
 import json, torch
@@ -52,8 +52,8 @@ print(json.dumps(dict(version=torch.__version__, build=build, gpus=gpus)))
 _PROBE_SECONDS = 120
 
 
-class State(StrEnum):
-    """How much a finding matters."""
+class CheckState(StrEnum):
+    """How serious a result is."""
 
     OK = "ok"
     NOTE = "note"
@@ -61,29 +61,29 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One line of a report; `advice` says what to do and is empty when all is well."""
+class CheckResult:
+    """One line of the report; `advice` says what to do, and is empty if nothing needs doing."""
 
     topic: str
-    state: State
+    state: CheckState
     text: str
     advice: str = ""
 
 
 @dataclass(frozen=True)
-class Report:
-    """All findings, in the order in which they are shown."""
+class DoctorReport:
+    """All results, in display order."""
 
-    findings: tuple[Finding, ...]
+    results: tuple[CheckResult, ...]
 
     @property
-    def problems(self) -> tuple[Finding, ...]:
-        return tuple(finding for finding in self.findings if finding.state is State.PROBLEM)
+    def problems(self) -> tuple[CheckResult, ...]:
+        return tuple(result for result in self.results if result.state is CheckState.PROBLEM)
 
 
 @dataclass(frozen=True)
-class Gpu:
-    """A GPU as torch sees it; memory in bytes."""
+class ProbedGpu:
+    """A GPU as torch reports it; memory in bytes."""
 
     name: str
     total: int
@@ -92,75 +92,75 @@ class Gpu:
 
 
 @dataclass(frozen=True)
-class Torch:
-    """The installed torch and the GPUs that it sees; `error` says why there is none."""
+class TorchProbe:
+    """The installed torch and the GPUs it sees; `error` says why the probe failed."""
 
     version: str = ""
     build: str = ""
-    """`CUDA 13.0`, `ROCm 7.1` or empty for a build that knows no GPU."""
-    gpus: tuple[Gpu, ...] = ()
+    """`CUDA 13.0`, `ROCm 7.1`, or empty for a CPU-only build."""
+    gpus: tuple[ProbedGpu, ...] = ()
     error: str = ""
 
 
-def examine(checkpoint_directory: Path, output_directory: Path = Path("outputs")) -> Report:
-    """Look at the machine, the packages and the checkpoints; takes some seconds, most of them torch's import."""
-    torch = _ask_torch()
+def examine(checkpoint_directory: Path, output_directory: Path = Path("outputs")) -> DoctorReport:
+    """Check the machine, the packages and the checkpoints. Takes a few seconds, mostly for importing torch."""
+    torch = _probe_torch()
     memory = host_memory()
-    findings = [
-        Finding("Machine", State.OK, f"Python {platform.python_version()} on {platform.platform()}"),
-        *_torch_findings(torch),
-        Finding("Machine", State.OK, f"{_gib(memory.total)} of host memory, {_gib(memory.available)} free"),
-        *_disk_findings(checkpoint_directory, output_directory),
-        *_library_findings(),
-        *_attention_findings(torch.gpus),
+    results = [
+        CheckResult("Machine", CheckState.OK, f"Python {platform.python_version()} on {platform.platform()}"),
+        *_torch_results(torch),
+        CheckResult("Machine", CheckState.OK, f"{_gib(memory.total)} of host memory, {_gib(memory.available)} free"),
+        *_disk_results(checkpoint_directory, output_directory),
+        *_library_results(),
+        *_attention_results(torch.gpus),
     ]
     try:
         variants: Sequence[Variant] = list(known_variants(checkpoint_directory).values())
-    except JobError as error:  # a broken bundle.json must not hide everything else
-        findings.append(Finding("Models", State.PROBLEM, str(error)))
+    except JobError as error:  # a broken bundle.json must not hide the other results
+        results.append(CheckResult("Models", CheckState.PROBLEM, str(error)))
         variants = list(published_variants().values())
     inventories = [take_inventory(variant, checkpoint_directory) for variant in variants]
-    findings += _model_findings(inventories)
-    findings += _ability_findings(inventories, torch.gpus, memory.total)
-    findings += _plan_findings(inventories, torch.gpus)
-    return Report(tuple(findings))
+    results += _model_results(inventories)
+    results += _ability_results(inventories, torch.gpus, memory.total)
+    results += _plan_results(inventories, torch.gpus)
+    return DoctorReport(tuple(results))
 
 
-def format_report(report: Report) -> str:
-    """For a terminal: a line a finding under its topic, then the count."""
+def format_report(report: DoctorReport) -> str:
+    """Format for a terminal: one line for each result, grouped by topic, then the number of problems."""
     lines: list[str] = []
     topic = ""
-    for finding in report.findings:
-        if finding.topic != topic:
-            topic = finding.topic
+    for result in report.results:
+        if result.topic != topic:
+            topic = result.topic
             lines += [*([""] if lines else []), topic]
-        advice = f" -> {finding.advice}" if finding.advice else ""
-        lines.append(f"  {finding.state:<8} {finding.text}{advice}")
+        advice = f" -> {result.advice}" if result.advice else ""
+        lines.append(f"  {result.state:<8} {result.text}{advice}")
     count = len(report.problems)
-    lines += ["", "No problem found." if not count else f"{count} problem{'s' if count > 1 else ''} found."]
+    lines += ["", "No problems found." if not count else f"{count} problem{'s' if count > 1 else ''} found."]
     return "\n".join(lines)
 
 
-def _ask_torch() -> Torch:
+def _probe_torch() -> TorchProbe:
     installed = _version("torch")
     if installed is None:
-        return Torch(error="torch is not installed")
+        return TorchProbe(error="torch is not installed")
     try:
-        # -P: a file of the user's in the working directory must not stand in for a package.
+        # -P: a user's file in the working directory must not shadow a package.
         command = [sys.executable, "-P", "-c", _TORCH_PROBE]
         child = subprocess.run(command, capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False)
         answer = json.loads(child.stdout.splitlines()[-1])
     except subprocess.TimeoutExpired:
-        return Torch(installed, error=f"torch {installed} did not answer within {_PROBE_SECONDS} seconds")
+        return TorchProbe(installed, error=f"torch {installed} did not answer within {_PROBE_SECONDS} seconds")
     except (IndexError, ValueError):
         reason = (child.stderr.strip().splitlines() or [f"exit code {child.returncode}"])[-1]
-        return Torch(installed, error=f"torch {installed} fails when it is asked for GPUs ({reason})")
-    gpus = tuple(Gpu(**{**gpu, "capability": tuple(gpu["capability"])}) for gpu in answer["gpus"])
-    return Torch(answer["version"], answer["build"], gpus)
+        return TorchProbe(installed, error=f"torch {installed} failed to list the GPUs ({reason})")
+    gpus = tuple(ProbedGpu(**{**gpu, "capability": tuple(gpu["capability"])}) for gpu in answer["gpus"])
+    return TorchProbe(answer["version"], answer["build"], gpus)
 
 
 def _driver_gpus() -> list[str]:
-    """Names of the GPUs that NVIDIA's own tool lists, whatever torch thinks of them."""
+    """Names of the GPUs that `nvidia-smi` lists, whether or not torch sees them."""
     tool = find_nvidia_smi()
     if tool is None:
         return []
@@ -172,69 +172,78 @@ def _driver_gpus() -> list[str]:
     return [name.strip() for name in listed.stdout.splitlines() if name.strip()] if listed.returncode == 0 else []
 
 
-def _torch_findings(torch: Torch) -> Iterator[Finding]:
+def _torch_results(torch: TorchProbe) -> Iterator[CheckResult]:
     topic = "Machine"
     if torch.error:
-        yield Finding(topic, State.PROBLEM, torch.error, f"update the GPU driver, or install torch anew: {_INSTALL}")
+        yield CheckResult(
+            topic, CheckState.PROBLEM, torch.error, f"update the GPU driver, or reinstall torch: {_INSTALL}"
+        )
     else:
-        yield Finding(topic, State.OK, f"torch {torch.version}, built for {torch.build or 'the CPU alone'}")
+        yield CheckResult(topic, CheckState.OK, f"torch {torch.version}, built for {torch.build or 'CPU only'}")
     for index, gpu in enumerate(torch.gpus):
         text = f"GPU {index}: {gpu.name}, {_gib(gpu.total)} of memory, {_gib(gpu.free)} free"
         if gpu.capability < (8, 0) and "CUDA" in torch.build:
-            advice = "it has no bf16 arithmetic and will be slow; an RTX 30 or newer is meant"
-            yield Finding(topic, State.NOTE, text, advice)
+            advice = "it has no bf16 arithmetic and will be slow; an RTX 30 or newer is recommended"
+            yield CheckResult(topic, CheckState.NOTE, text, advice)
         elif gpu.total - gpu.free > 3 * GIB:
-            yield Finding(topic, State.NOTE, text, "it is in use; end other programs before making clips")
+            yield CheckResult(topic, CheckState.NOTE, text, "it is in use; close other programs before making clips")
         else:
-            yield Finding(topic, State.OK, text)
+            yield CheckResult(topic, CheckState.OK, text)
     if torch.gpus:
         return
     here = _driver_gpus()
     if here and torch.build:
-        advice = "update the driver to one for this CUDA, and look at CUDA_VISIBLE_DEVICES"
-        yield Finding(topic, State.PROBLEM, f"{', '.join(here)} is here, but torch does not see it", advice)
+        advice = "update the driver to one that supports this CUDA version, and check CUDA_VISIBLE_DEVICES"
+        yield CheckResult(topic, CheckState.PROBLEM, f"{', '.join(here)} is present, but torch does not see it", advice)
     elif here:
         advice = "install the CUDA build of the same version (see README)"
-        yield Finding(topic, State.PROBLEM, f"{', '.join(here)} is here, but this torch knows no GPU", advice)
+        yield CheckResult(
+            topic, CheckState.PROBLEM, f"{', '.join(here)} is present, but this torch build supports no GPU", advice
+        )
     else:
         advice = "the embedded model runs on the CPU; the published models need a GPU"
-        yield Finding(topic, State.NOTE, "There is no GPU", advice)
+        yield CheckResult(topic, CheckState.NOTE, "No GPU found", advice)
 
 
-def _disk_findings(checkpoints: Path, outputs: Path) -> Iterator[Finding]:
+def _disk_results(checkpoints: Path, outputs: Path) -> Iterator[CheckResult]:
     for name, folder, least in (("Checkpoint", checkpoints, 0), ("Output", outputs, _LOW_OUTPUT_SPACE)):
         free = free_space(folder)
         text = f"{name} directory {folder}: {format_bytes(free)} free"
         existing = next(place for place in (folder.resolve(), *folder.resolve().parents) if place.exists())
         if not os.access(existing, os.W_OK):
-            yield Finding(
-                "Machine", State.PROBLEM, f"{text}, but it cannot be written", "change its owner or its place"
+            yield CheckResult(
+                "Machine",
+                CheckState.PROBLEM,
+                f"{text}, but it is not writable",
+                "change its owner or choose another directory",
             )
         elif free < least:
-            yield Finding("Machine", State.PROBLEM, text, "free some space, or clips will fail to be saved")
+            yield CheckResult("Machine", CheckState.PROBLEM, text, "free some disk space, or clips cannot be saved")
         else:
-            yield Finding("Machine", State.OK, text)
+            yield CheckResult("Machine", CheckState.OK, text)
 
 
-def _library_findings() -> Iterator[Finding]:
+def _library_results() -> Iterator[CheckResult]:
     topic = "Packages"
     versions = {name: _version(name) for name in LIBRARIES}
     found = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
     if found:
-        yield Finding(topic, State.OK, found)
+        yield CheckResult(topic, CheckState.OK, found)
     for name, version in versions.items():
         if version is None:
-            yield Finding(topic, State.PROBLEM, f"{name} is not installed", _INSTALL)
+            yield CheckResult(topic, CheckState.PROBLEM, f"{name} is not installed", _INSTALL)
     if versions["av"]:
-        yield from _codec_findings()
+        yield from _codec_results()
 
 
-def _codec_findings() -> Iterator[Finding]:
+def _codec_results() -> Iterator[CheckResult]:
     try:
-        from av.codec import Codec  # only here: a machine without it must still get its report
+        from av.codec import Codec  # imported here, so that a machine without it still gets its report
         from av.codec.codec import UnknownCodecError
     except ImportError as error:
-        yield Finding("Packages", State.PROBLEM, f"av does not start ({error})", "pip install --force-reinstall av")
+        yield CheckResult(
+            "Packages", CheckState.PROBLEM, f"av cannot be imported ({error})", "pip install --force-reinstall av"
+        )
         return
     missing = []
     for name in CODECS:
@@ -243,117 +252,125 @@ def _codec_findings() -> Iterator[Finding]:
         except UnknownCodecError:
             missing.append(name)
     if missing:
-        advice = "install the one that brings its own FFmpeg: pip install --force-reinstall --only-binary=av av"
-        yield Finding("Packages", State.PROBLEM, f"av lacks the encoders {', '.join(missing)}", advice)
+        advice = "install the build that bundles FFmpeg: pip install --force-reinstall --only-binary=av av"
+        yield CheckResult("Packages", CheckState.PROBLEM, f"av has no encoder for {', '.join(missing)}", advice)
     else:
-        yield Finding("Packages", State.OK, f"av encodes {' and '.join(CODECS)}")
+        yield CheckResult("Packages", CheckState.OK, f"av encodes {' and '.join(CODECS)}")
 
 
-def _attention_findings(gpus: Sequence[Gpu]) -> Iterator[Finding]:
+def _attention_results(gpus: Sequence[ProbedGpu]) -> Iterator[CheckResult]:
     topic = "Attention"
-    yield Finding(topic, State.OK, "PyTorch's own attention is always there; the others are faster and optional")
+    yield CheckResult(
+        topic, CheckState.OK, "PyTorch's own attention is always available; the others are optional and faster"
+    )
     for kernel in (kernel for name, kernel in KERNELS.items() if name != NATIVE):
         version = _version(kernel.package)
         remedy = f"for {kernel.gpus}: {kernel.installation}"
         if version is None:
-            yield Finding(topic, State.NOTE, f"{kernel.title} is not installed", remedy)
-        elif Version(version) < Version(kernel.least_version):
-            yield Finding(topic, State.NOTE, f"{kernel.title} {version} is too old to be used", remedy)
+            yield CheckResult(topic, CheckState.NOTE, f"{kernel.title} is not installed", remedy)
+        elif Version(version) < Version(kernel.min_version):
+            yield CheckResult(topic, CheckState.NOTE, f"{kernel.title} {version} is too old to be used", remedy)
         elif gpus and not any(kernel.runs_on(gpu.capability) for gpu in gpus):
-            yield Finding(topic, State.NOTE, f"{kernel.title} {version} does not run on {gpus[0].name}", remedy)
+            yield CheckResult(
+                topic, CheckState.NOTE, f"{kernel.title} {version} does not run on {gpus[0].name}", remedy
+            )
         else:
-            yield Finding(topic, State.OK, f"{kernel.title} {version}")
+            yield CheckResult(topic, CheckState.OK, f"{kernel.title} {version}")
 
 
-def _model_findings(inventories: Sequence[Inventory]) -> Iterator[Finding]:
-    """A line a variant, then a line a file, once however many variants share it."""
-    lacks = [(inventory, missing_files(inventory)) for inventory in inventories]
-    for inventory, files in lacks:
-        yield _variant_finding(inventory, files)
-    incomplete = [(inventory, files) for inventory, files in lacks if files]
-    faults: dict[Path, Finding] = {}
+def _model_results(inventories: Sequence[Inventory]) -> Iterator[CheckResult]:
+    """One result for each variant, then one for each file, listed once even if several variants share it."""
+    missing = [(inventory, missing_files(inventory)) for inventory in inventories]
+    for inventory, files in missing:
+        yield _variant_result(inventory, files)
+    incomplete = [(inventory, files) for inventory, files in missing if files]
+    faults: dict[Path, CheckResult] = {}
     for inventory, files in incomplete:
         command = f"`{inventory.download_command}`"
         for file in files:
             users = [user.variant.name for user, lacking in incomplete if file in lacking]
             names = "all of these" if len(users) == len(incomplete) > 1 else ", ".join(users)
             text = f"{file.target} {file.reason} (about {format_bytes(file.source.size)}, for {names})"
-            faults.setdefault(file.target, Finding("Models", _gravity([file]), text, command))
+            faults.setdefault(file.target, CheckResult("Models", _missing_state([file]), text, command))
         for problem in inventory.problems:
-            if problem.path.exists():  # and is no official file, such as one of a diffusers repository
+            if problem.path.exists():  # and is not an official file, but for example one of a diffusers repository
                 text = f"{problem.path} {problem.reason}"
-                advice = f"replace it, or {command} fetches the official file"
-                faults.setdefault(problem.path, Finding("Models", State.PROBLEM, text, advice))
+                advice = f"replace it, or fetch the official file with {command}"
+                faults.setdefault(problem.path, CheckResult("Models", CheckState.PROBLEM, text, advice))
     yield from faults.values()
 
 
-def _variant_finding(inventory: Inventory, missing: Sequence[MissingFile]) -> Finding:
+def _variant_result(inventory: Inventory, missing: Sequence[MissingFile]) -> CheckResult:
     topic, name, root = "Models", inventory.variant.name, inventory.variant.root
     if inventory.complete:
-        return Finding(topic, State.OK, f"{name} is complete in {root or inventory.directory}")
+        return CheckResult(topic, CheckState.OK, f"{name} is complete in {root or inventory.directory}")
     if root is not None:
         faults = "; ".join(f"{problem.path} {problem.reason}" for problem in inventory.problems)
-        return Finding(topic, State.PROBLEM, f"{name} is not complete: {faults}", f"write the bundle in {root} again")
+        return CheckResult(
+            topic, CheckState.PROBLEM, f"{name} is not complete: {faults}", f"write the bundle in {root} again"
+        )
     size = sum(file.source.size for file in missing)
-    text = f"{name} lacks {len(missing)} file{'s' if len(missing) > 1 else ''}, about {format_bytes(size)}"
+    text = f"{name} is missing {len(missing)} file{'s' if len(missing) > 1 else ''}, about {format_bytes(size)}"
     free = free_space(inventory.directory)
     if free < size + MARGIN:
-        text += f"; only {format_bytes(free)} are free"
-    return Finding(topic, _gravity(missing), text, f"`{inventory.download_command}` fetches what is missing")
+        text += f"; only {format_bytes(free)} free"
+    return CheckResult(
+        topic, _missing_state(missing), text, f"fetch the missing files with `{inventory.download_command}`"
+    )
 
 
-def _gravity(files: Sequence[MissingFile]) -> State:
-    """A variant that nobody fetched is a choice; a damaged file is not."""
-    return State.PROBLEM if any(file.target.exists() for file in files) else State.NOTE
+def _missing_state(files: Sequence[MissingFile]) -> CheckState:
+    """A note for files that were never fetched, which may be intended; a problem for damaged files."""
+    return CheckState.PROBLEM if any(file.target.exists() for file in files) else CheckState.NOTE
 
 
-def _ability_findings(inventories: Sequence[Inventory], gpus: Sequence[Gpu], memory: int) -> Iterator[Finding]:
+def _ability_results(inventories: Sequence[Inventory], gpus: Sequence[ProbedGpu], memory: int) -> Iterator[CheckResult]:
     topic = "What this machine can run"
     usable = 0
     for inventory in inventories:
-        possible, how = _ability(inventory.variant, gpus, memory)
+        possible, how = _assess(inventory.variant, gpus, memory)
         usable += possible and inventory.complete
         if not possible:
-            yield Finding(topic, State.NOTE, f"{inventory.variant.name}: {how}")
+            yield CheckResult(topic, CheckState.NOTE, f"{inventory.variant.name}: {how}")
         elif inventory.complete:
-            yield Finding(topic, State.OK, f"{inventory.variant.name}: {how}")
+            yield CheckResult(topic, CheckState.OK, f"{inventory.variant.name}: {how}")
         else:
-            yield Finding(topic, State.NOTE, f"{inventory.variant.name}: {how}, once its files are complete")
+            yield CheckResult(topic, CheckState.NOTE, f"{inventory.variant.name}: {how}, once its files are complete")
     if not usable:
-        yield Finding(topic, State.PROBLEM, "Nothing yet", "complete one of the models above")
+        yield CheckResult(topic, CheckState.PROBLEM, "Nothing yet", "download one of the models above")
 
 
-def _ability(variant: Variant, gpus: Sequence[Gpu], memory: int) -> tuple[bool, str]:
-    """Whether and how the variant's largest clip should fit, by the plan of what is free without other programs."""
+def _assess(variant: Variant, gpus: Sequence[ProbedGpu], memory: int) -> tuple[bool, str]:
+    """Whether and how the variant's largest clip should fit, planned with the memory free without other programs."""
     if variant.root is not None:
         return True, "on a GPU or on the CPU"
     if not gpus:
         return False, "needs a GPU"
     frees = [max(gpu.free, free_from_nominal(gpu.total)) for gpu in gpus]
     largest = max(frees)
-    if _alone(variant, largest, variant.weights).streamed == 0:
+    if _plan_on_one_gpu(variant, largest, variant.weights).streamed == 0:
         return True, "should fit one GPU"
-    if together := _together(variant, min(frees), len(gpus), memory):
+    if together := _sharded_text(variant, min(frees), len(gpus), memory):
         return True, together
-    plan = _alone(variant, largest, default_weights(variant, fitting_tier(largest)))
+    plan = _plan_on_one_gpu(variant, largest, default_weights(variant, fitting_tier(largest)))
     needed = own_host_bytes(variant, plan.weights, streamed=plan.streamed)
     if memory < needed:
-        return False, f"needs {format_bytes(round(needed))} of host memory for what has to wait there"
+        return False, f"needs {format_bytes(round(needed))} of host memory for weights that are kept there"
     if plan.least_free > largest:
         least = plan_memory(TIERS[0], Demand.largest(variant), free=0).least_free
         return False, f"needs a GPU of at least {_gib(nominal_from_free(least))}"
-    if _alone(variant, largest, Weights.INT8).streamed == 0:
+    if _plan_on_one_gpu(variant, largest, Weights.INT8).streamed == 0:
         return True, "should fit one GPU with int8 weights, or streamed from host memory"
     return True, "should fit one GPU, streamed from host memory"
 
 
-def _alone(variant: Variant, free: float, weights: Weights) -> MemoryPlan:
-    """Of one GPU with so much free memory."""
+def _plan_on_one_gpu(variant: Variant, free: float, weights: Weights) -> MemoryPlan:
+    """The memory plan for one GPU with `free` bytes of free memory."""
     return plan_memory(fitting_tier(free), Demand.largest(variant), weights, free=free)
 
 
-def _together(variant: Variant, free: float, count: int, memory: int) -> str:
-    """How several GPUs, each with so much free memory, hold the variant; empty if they do not."""
+def _sharded_text(variant: Variant, free: float, count: int, memory: int) -> str:
+    """How several GPUs with `free` bytes each hold the variant together; empty if they cannot."""
     demand = Demand.largest(variant, variant.weights)
     ranks = max(sharing_counts(count, demand.sizes.heads))
     plan = plan_sharding(demand, Gpus(ranks, free)) if ranks > 1 else None
@@ -363,21 +380,26 @@ def _together(variant: Variant, free: float, count: int, memory: int) -> str:
     return f"should fit the {ranks} GPUs together, sharded{where}"
 
 
-def _plan_findings(inventories: Sequence[Inventory], gpus: Sequence[Gpu]) -> Iterator[Finding]:
-    """How several GPUs would make clips of the best variant that is complete; without any, of the best there is."""
+def _plan_results(inventories: Sequence[Inventory], gpus: Sequence[ProbedGpu]) -> Iterator[CheckResult]:
+    """How several GPUs would make clips with the best complete variant, or the best known one if none is complete."""
     published = sorted((one for one in inventories if one.variant.root is None), key=lambda one: not one.complete)
     if len(gpus) < 2 or not published:
         return
     variant = published[0].variant
     available = Gpus.named(len(gpus), min(gpu.free for gpu in gpus), gpus[0].name)
-    for wish, name in ((Objective.LATENCY, "a clip sooner"), (Objective.THROUGHPUT, "the queue sooner")):
+    for objective, name in (
+        (Objective.LATENCY, "shortest time for one clip"),
+        (Objective.THROUGHPUT, "shortest time for the queue"),
+    ):
         try:
-            plan = choose(Demand.of(variant), available, wish)
+            plan = choose(Demand.of(variant), available, objective)
         except JobError as error:
-            yield Finding(_GPUS, State.NOTE, f"{variant.name}, {name}: {error}")
+            yield CheckResult(_GPUS_TOPIC, CheckState.NOTE, f"{variant.name}, {name}: {error}")
             continue
-        yield Finding(
-            _GPUS, State.OK, f"{variant.name}, {name}: {plan_text.title(plan)}. {' '.join(plan_text.describe(plan))}"
+        yield CheckResult(
+            _GPUS_TOPIC,
+            CheckState.OK,
+            f"{variant.name}, {name}: {plan_text.title(plan)}. {' '.join(plan_text.describe(plan))}",
         )
 
 
@@ -389,5 +411,5 @@ def _version(package: str) -> str | None:
 
 
 def _gib(count: float) -> str:
-    """In binary units, as memory is labelled."""
+    """Format bytes in binary units, as memory is labelled."""
     return f"{count / GIB:.1f} GiB"

@@ -1,4 +1,4 @@
-"""Which presets can be used here and now, and what is in the way of the others. Imports no torch."""
+"""Which presets can be used on this machine, and what the others need. Imports no torch."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from ovi_studio.services.presets import Preset
 
 @dataclass(frozen=True)
 class PresetOffer:
-    """A preset as it is shown."""
+    """A preset, and what is missing before it can be used."""
 
     preset: Preset
     problem: str
-    """Why it cannot be used, in sentences; empty if it can."""
+    """Why the preset cannot be used, in sentences; empty if it can."""
     shortage: Shortage | None = None
-    """The adapters that it lacks."""
+    """The adapters that are missing."""
 
     @property
     def usable(self) -> bool:
@@ -24,13 +24,13 @@ class PresetOffer:
 
 
 def offers(presets: Sequence[Preset], library: AdapterLibrary, models: Collection[str]) -> list[PresetOffer]:
-    """Every preset with what it lacks; `models` are the variants that are complete here."""
+    """List every preset with what it is missing; `models` are the names of the complete variants."""
     return [_offer(preset, library, models) for preset in presets]
 
 
 def _offer(preset: Preset, library: AdapterLibrary, models: Collection[str]) -> PresetOffer:
-    lack = shortage(preset.stack, preset.sources, library)
-    reasons = [lack.reason] if lack else []
+    missing = shortage(preset.stack, preset.sources, library)
+    reasons = [missing.reason] if missing else []
     if preset.variants and not set(preset.variants) & set(models):
-        reasons.insert(0, f"It is for {' or '.join(preset.variants)}, which is not here; the System tab downloads it.")
-    return PresetOffer(preset, " ".join(reasons), lack)
+        reasons.insert(0, f"It needs {' or '.join(preset.variants)}; download it in the System tab.")
+    return PresetOffer(preset, " ".join(reasons), missing)

@@ -1,23 +1,22 @@
-"""Presets: named settings for a clip, as YAML files; those that come along, people's own in the state.
+"""Presets: named settings for a clip, as YAML files, both the shipped ones and the user's own.
 
     title: Draft
     description: A quick look
     badge: fast                      # optional
-    variants: [960x960_5s]           # optional: the only ones that it is for
-    settings: {steps: 20}            # fields of `ClipSpec`, but prompt, image and seed
+    variants: [960x960_5s]           # optional: the only variants it is for
+    settings: {steps: 20}            # fields of `ClipSpec` except prompt, image and seed
     adapters:                        # optional
-      - name: lightning/fast.safetensors    # its place below the adapter folder
+      - name: lightning/fast.safetensors    # path below the adapter folder
         role: accelerator                   # or style
         video: 1                            # strengths; 1 unless given
         audio: 0
-        sha256: ...                         # optional: no other file of this name will do
+        sha256: ...                         # optional: accept only the file with this hash
         source: {repository: someone/models, path: fast.safetensors, licence: Apache-2.0, size: 660874456}
 
-An accelerator belongs to the way of sampling, so a preset that says how to sample decides about it: its own, or none.
-Adapters of style stay as they are unless the preset has some itself. A source offers the download of an adapter that
-is missing.
+An accelerator is tied to how a clip is sampled, so a preset with sampling settings also sets the accelerator: its own,
+or none. Style adapters are left alone unless the preset has some. A source lets the user download a missing adapter.
 
-A file that is wrong is a notice and hides no other.
+An invalid file becomes a notice and does not hide the others.
 """
 
 import threading
@@ -35,12 +34,12 @@ from ovi_studio.core.spec import ADAPTER_LISTS, ClipSpec
 from ovi_studio.media.small_files import folder_errors, read_yaml, slug, write_yaml
 
 NOT_SETTINGS = ("prompt", "image", "seed")
-"""Fields of a clip that say what is made, not how."""
+"""Fields of a clip that say what to make, not how."""
 MAX_OWN = 500
 ROLES = {"accelerator": "accelerators", "style": "adapters"}
-"""What an adapter is for -> the field of `ClipSpec` that it goes into."""
+"""Role of an adapter -> the field of `ClipSpec` it belongs to."""
 _SAMPLING = {"steps", "timesteps", "solver", "shift", "video_guidance", "audio_guidance"}
-"""Settings that an accelerator must fit."""
+"""Settings that an accelerator has to match."""
 _ORDER = (
     "draft",
     "balanced",
@@ -57,28 +56,28 @@ _KEYS = ("title", "description", "badge", "variants", "settings", "adapters")
 
 @dataclass(frozen=True)
 class Preset:
-    """Settings with a name."""
+    """Named settings for a clip."""
 
     name: str
-    """Of its file, without suffix."""
+    """The file's name without its suffix."""
     title: str
     description: str
     settings: Mapping[str, Any]
-    """Fields of `ClipSpec` with values of their types; lists of adapters only where it decides about them."""
+    """Parsed fields of `ClipSpec`; the adapter lists are present only if the preset sets them."""
     sources: Mapping[str, AdapterSource] = field(default_factory=dict)
-    """Where its adapters can be had, by their names."""
+    """Where the preset's adapters can be downloaded, by adapter name."""
     variants: tuple[str, ...] = ()
-    """The only ones that it is for; empty: any."""
+    """The only variants the preset is for; empty for any variant."""
     badge: str = ""
     own: bool = False
 
     def fits(self, variant: str) -> bool:
-        """Whether it is for this variant, or brings its own."""
+        """Whether the preset is for this variant, or sets the variant itself."""
         return not self.variants or variant in self.variants or "variant" in self.settings
 
     @property
     def stack(self) -> Stack:
-        """Every adapter that it brings."""
+        """Every adapter of the preset."""
         return self.settings.get("accelerators", ()) + self.settings.get("adapters", ())
 
     def check(self, variant: str) -> None:
@@ -87,7 +86,7 @@ class Preset:
             raise JobError(f"The preset {self.title} is only for {', '.join(self.variants)}; choose that model.")
 
     def apply(self, spec: ClipSpec) -> ClipSpec:
-        """The clip with these settings; raises `JobError` if the preset is not for its variant."""
+        """Return the clip with the preset's settings; raises `JobError` if the preset is not for its variant."""
         changed = spec.with_settings(self.settings)
         self.check(changed.variant)
         return changed
@@ -95,7 +94,7 @@ class Preset:
 
 @dataclass(frozen=True)
 class PresetList:
-    """Every preset that can be used, and what was wrong with the others."""
+    """Every valid preset, and notices about invalid files."""
 
     presets: tuple[Preset, ...]
     notices: tuple[str, ...]
@@ -109,10 +108,10 @@ class Presets:
         self._shipped = shipped
         self._lock = threading.Lock()
         self.revision = 0
-        """Grows when a preset is kept or deleted here."""
+        """Increases when a preset is saved or deleted through this object."""
 
     def all(self) -> PresetList:
-        """Shipped ones, then people's own by title; read anew each time, so that an edited file counts."""
+        """List the shipped presets, then the user's own by title; reads the files each time, so edits take effect."""
         presets: dict[str, Preset] = {}
         notices = []
         for own, folder in ((False, self._shipped), (True, self._own)):
@@ -122,19 +121,19 @@ class Presets:
                     found.append(_read(path, own))
                 except JobError as error:
                     notices.append(f"A preset cannot be used. {error}")
-            for preset in sorted(found, key=_place):
+            for preset in sorted(found, key=_sort_key):
                 presets.setdefault(preset.name, preset)
         return PresetList(tuple(presets.values()), tuple(notices))
 
     def get(self, name: str) -> Preset:
-        """A preset by its name; raises `JobError`."""
+        """Look up a preset by its name; raises `JobError` if there is none."""
         for preset in self.all().presets:
             if preset.name == name:
                 return preset
-        raise JobError(f"There is no preset {name[:60]!r}; those that there are: {', '.join(self.names())}.")
+        raise JobError(f"There is no preset {name[:60]!r}; choose one of {', '.join(self.names())}.")
 
     def names(self) -> list[str]:
-        """Of all presets, as `get` takes them."""
+        """Names of all presets, as `get` takes them."""
         return [preset.name for preset in self.all().presets]
 
     def save(
@@ -146,9 +145,9 @@ class Presets:
         variants: tuple[str, ...] = (),
         badge: str = "",
     ) -> Preset:
-        """Keep settings under a title, in place of an own preset of that title; raises `JobError`.
+        """Save settings under a title, replacing the user's own preset of that title; raises `JobError`.
 
-        `settings` may be the dict of a whole spec: what says what is made is left out.
+        `settings` may be the dict of a whole spec: prompt, image and seed are left out.
         """
         name = slug(title)
         if not name:
@@ -169,7 +168,7 @@ class Presets:
         with self._lock:
             own = _files(self._own)
             if any(path.stem == name for path in _files(self._shipped)):
-                raise JobError(f"There is a preset {name!r} that came with Ovi Studio; choose another title.")
+                raise JobError(f"Ovi Studio already ships a preset {name!r}; choose another title.")
             if len(own) >= MAX_OWN and not any(path.stem == name for path in own):
                 raise JobError(f"There are {MAX_OWN} presets of your own; delete some first.")
             write_yaml(self._own / f"{name}.yaml", _plain(entry))
@@ -177,18 +176,18 @@ class Presets:
         return preset
 
     def delete(self, name: str) -> None:
-        """Delete an own preset; raises `JobError` if there is none of that name."""
+        """Delete one of the user's own presets; raises `JobError` if there is none of that name."""
         with self._lock, folder_errors(self._own):
             for path in _files(self._own):
                 if path.stem == name:  # compared, so that no path is built from the name
                     path.unlink(missing_ok=True)
                     self.revision += 1
                     return
-        raise JobError("Only presets of your own can be deleted, and this is none.")
+        raise JobError("Only presets of your own can be deleted, and this is not one of them.")
 
 
 def parse_settings(given: Any, *, forbidden: tuple[str, ...] = (*NOT_SETTINGS, *ADAPTER_LISTS)) -> Mapping[str, Any]:
-    """Fields of a clip with values of their types; raises `JobError` for what is no setting or out of its limits."""
+    """Parse fields of a clip; raises `JobError` for unknown names and values out of range."""
     if not isinstance(given, dict) or not all(isinstance(name, str) for name in given):
         raise JobError("The settings must be lines `name: value`.")
     if wrong := [name for name in given if name in forbidden]:
@@ -202,10 +201,10 @@ def parse_settings(given: Any, *, forbidden: tuple[str, ...] = (*NOT_SETTINGS, *
 
 
 def parse_text(entry: Mapping[str, Any], key: str, limit: int, *, required: bool = False) -> str:
-    """A text of an entry, white space collapsed; raises `JobError` if it is none, too long, or missing."""
+    """Read a string entry, white space collapsed; raises `JobError` if it is not a string, too long, or missing."""
     value = entry.get(key) or ""
     if not isinstance(value, str):
-        raise JobError(f"Its {key} must be a text.")
+        raise JobError(f"Its {key} must be a string.")
     value = " ".join(value.split())
     if len(value) > limit:
         raise JobError(f"Its {key} has {len(value)} characters; shorten it to {limit}.")
@@ -251,7 +250,7 @@ def _parse(entry: dict[str, Any], name: str, own: bool) -> Preset:
 
 
 def _parse_adapters(given: Any) -> tuple[dict[str, Stack], dict[str, AdapterSource]]:
-    """The lists that have adapters, and where these can be had."""
+    """Return the non-empty adapter lists, and the download source of each adapter that has one."""
     if not isinstance(given, list) or not all(isinstance(entry, Mapping) for entry in given):
         raise JobError("Its adapters must be a list of entries with name, role, video and audio.")
     lists: dict[str, list[AdapterUse]] = {name: [] for name in ROLES.values()}
@@ -265,26 +264,26 @@ def _parse_adapters(given: Any) -> tuple[dict[str, Stack], dict[str, AdapterSour
         lists[ROLES[role]].append(use)
         if source is not None:
             sources[use.name] = parse_source(source, use.name)
-    # Over both, so that none is there twice.
+    # Both lists together, so that no adapter is listed twice.
     parse_stack([use for uses in lists.values() for use in uses])
     return {name: tuple(uses) for name, uses in lists.items() if uses}, sources
 
 
 def _adapter_entry(use: AdapterUse, role: str, sources: Mapping[str, AdapterSource]) -> dict[str, Any]:
-    """A use as it stands in a preset's file."""
+    """Format an adapter as an entry of a preset's file."""
     values = {name: value for name, value in use.to_dict().items() if value is not None}
     source = {"source": sources[use.name].to_dict()} if use.name in sources else {}
     return {**values, "role": role, **source}
 
 
-def _place(preset: Preset) -> tuple[int, str]:
-    """Shipped ones from quick to thorough, others by title."""
+def _sort_key(preset: Preset) -> tuple[int, str]:
+    """Sort key: shipped presets from quick to thorough, others by title."""
     known = not preset.own and preset.name in _ORDER
     return (_ORDER.index(preset.name) if known else len(_ORDER), preset.title.casefold())
 
 
 def _plain(value: Any) -> Any:
-    """As YAML can hold it: texts, numbers, lists, dicts."""
+    """Convert to what YAML can hold: strings, numbers, lists, dicts."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

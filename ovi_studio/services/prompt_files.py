@@ -1,8 +1,8 @@
-"""Clips from files that people have: prompt tables (CSV, TSV) and the official code's `inference_fusion.yaml`.
+"""Clips from prompt tables (CSV, TSV) and from the official code's `inference_fusion.yaml`.
 
-Both are accepted as the official code writes them and become requests (`core.requests`), so that their prompts may be
-patterns. One bad row of a table is reported with its line and the others are used; a file that is broken as a whole is
-a `JobError`. A setting that cannot be obeyed is refused, never passed over.
+Both are accepted in the official format and become requests (`core.requests`), so their prompts may be patterns. A bad
+row of a table is reported with its line number and the others are used; a file that is invalid as a whole raises
+`JobError`. A setting that is not supported is refused, never ignored.
 """
 
 import csv
@@ -48,29 +48,29 @@ _COLUMNS = _OFFICIAL_COLUMNS | {
 
 @dataclass(frozen=True)
 class OfficialRun:
-    """What a run of the official code with this configuration would make."""
+    """What the official code would make with a configuration."""
 
     runtime: RuntimeOptions
     output_directory: Path
     clips: Expansion
-    """In the official order: every prompt with its seeds, then the next prompt."""
+    """In the official order: all seeds of a prompt, then the next prompt."""
 
 
 @dataclass(frozen=True)
 class _TableRow:
     line: int
     cells: Mapping[str, str]
-    """Column name -> text, for every column of the table; a cell that is missing is empty."""
+    """Column name -> text, for every column of the table; empty for a missing cell."""
     problem: str = ""
 
 
 def read_table(path: str | Path, request: Request, *, pictures: bool = True) -> Iterator[Row]:
-    """What each row of a table asks for: `request`, with its own values in place of those that it has cells for.
+    """Read a table; each row is `request` with the values of its cells.
 
-    Columns: `text_prompt`, optionally `image_path` and any other field of `ClipSpec`; columns without a name are left
-    alone. An empty cell leaves the request's value, but an empty `image_path` means no picture. Pictures are looked for
-    from the working directory, then from the table's folder. Raises `JobError`, also while it is iterated, if the file
-    as a whole cannot be used, and if a row names a picture although `pictures` are not allowed.
+    Columns: `text_prompt`, optionally `image_path` and any other field of `ClipSpec`; columns without a name are
+    ignored. An empty cell keeps the request's value, but an empty `image_path` means no picture. Picture paths are
+    resolved from the working directory, then from the table's folder. Raises `JobError`, also during iteration, if the
+    file as a whole cannot be used, and if a row names a picture although `pictures` is False.
     """
     path = Path(path)
     if not pictures:
@@ -79,14 +79,14 @@ def read_table(path: str | Path, request: Request, *, pictures: bool = True) -> 
 
 
 def read_official_config(path: str | Path, count: int = 1, checkpoint_directory: Path | None = None) -> OfficialRun:
-    """A configuration of the official code, unchanged.
+    """Read an unchanged configuration file of the official code.
 
-    Its paths are taken from the working directory, as there; a table of prompts also from the file's own folder. Raises
-    `JobError` for unknown settings, wrong types, and settings that this version cannot obey.
+    Its paths are relative to the working directory, as in the official code; a table of prompts is also looked for in
+    the file's own folder. Raises `JobError` for unknown settings, wrong types, and settings that are not supported.
 
     Args:
-        count: how many times as many clips are made as the file says, with seeds that follow.
-        checkpoint_directory: in place of the one that the file names.
+        count: multiplies the number of clips in the file; the extra ones use the following seeds.
+        checkpoint_directory: used instead of the one in the file.
     """
     path = Path(path)
     config = _load_config(path)
@@ -107,13 +107,13 @@ def _refuse_pictures(rows: Iterable[_TableRow]) -> None:
     for row in rows:
         if row.cells.get("image_path", "").strip():
             raise JobError(
-                f"Line {row.line} names a picture. Tables that are uploaded cannot; use the command line for a table "
+                f"Line {row.line} names a picture, which uploaded tables cannot do; use the command line for a table "
                 "with pictures, or queue those clips one by one."
             )
 
 
 def _row_request(row: _TableRow, table: Path, request: Request, *, with_picture: bool = True) -> Request | JobError:
-    """What a row asks for, or why that cannot be known."""
+    """Return the request of a row, or the error that makes the row invalid."""
     if row.problem:
         return JobError(row.problem)
     given = {_COLUMNS[column]: text for column, text in row.cells.items() if text.strip()}
@@ -130,9 +130,9 @@ def _row_request(row: _TableRow, table: Path, request: Request, *, with_picture:
 
 def _rows(path: Path) -> Iterator[_TableRow]:
     if path.suffix.lower() not in _DELIMITERS:
-        raise JobError(f"{path} is no table of prompts; its name must end in {' or '.join(_DELIMITERS)}.")
+        raise JobError(f"{path} is not a table of prompts; its name must end in {' or '.join(_DELIMITERS)}.")
     text = _read_text(path, MAX_TABLE_SIZE)
-    # Strict: a stray quote would otherwise swallow the rows behind it.
+    # Strict: a stray quote would otherwise swallow the rows after it.
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=_DELIMITERS[path.suffix.lower()], strict=True)
     header: list[str] = []
     line = 1
@@ -145,9 +145,9 @@ def _rows(path: Path) -> Iterator[_TableRow]:
                     header = _header(cells, path, line)
             line = reader.line_num + 1
     except csv.Error as error:
-        raise JobError(f"{path} is broken in the row at line {line} ({error}); mend its quotation marks.") from error
+        raise JobError(f"{path} is malformed in the row at line {line} ({error}); fix its quotation marks.") from error
     if not header:
-        raise JobError(f"{path} is empty; it needs a first line with the column text_prompt.")
+        raise JobError(f"{path} is empty; its first line must name the column text_prompt.")
 
 
 def _header(cells: list[str], path: Path, line: int) -> list[str]:
@@ -168,21 +168,21 @@ def _header(cells: list[str], path: Path, line: int) -> list[str]:
 
 def _row(line: int, header: list[str], cells: list[str]) -> _TableRow:
     surplus = [cell for cell in cells[len(header) :] if cell.strip()]
-    problem = f"There are {len(cells)} cells for {len(header)} columns; put texts with commas in quotation marks."
+    problem = f"There are {len(cells)} cells for {len(header)} columns; put text with commas in quotation marks."
     padded = cells + [""] * (len(header) - len(cells))
     named = {column: cell for column, cell in zip(header, padded, strict=False) if column}
     return _TableRow(line, named, problem if surplus else "")
 
 
 def _read_text(path: Path, limit: int) -> str:
-    """A UTF-8 file of at most `limit` bytes, without its byte-order mark."""
+    """Read a UTF-8 file of at most `limit` bytes, without its byte-order mark."""
     try:
         if not path.is_file():
             raise JobError(f"There is no file {path}; check the path.")
         with path.open("rb") as file:
             data = file.read(limit + 1)
     except OSError as error:
-        raise JobError(f"{path} cannot be read ({error.strerror}); check its path and rights.") from error
+        raise JobError(f"{path} cannot be read ({error.strerror}); check its path and permissions.") from error
     if len(data) > limit:
         line = data.count(b"\n") + 1
         raise JobError(f"{path} is larger than {limit / 2**20:g} MB (at line {line}); split it.")
@@ -198,23 +198,23 @@ def _read_text(path: Path, limit: int) -> str:
 
 
 def _find_picture(text: str, folder: Path) -> Path | None:
-    """The picture that a cell names; None for an empty one."""
+    """Find the picture that a cell names; None for an empty cell."""
     if not text.strip():
         return None
     picture = _find_file(text.strip(), folder)
     if picture is None:
-        raise JobError(f"There is no picture {text.strip()}; correct the path, or leave it empty to have none.")
+        raise JobError(f"There is no picture {text.strip()}; correct the path, or leave the cell empty for no picture.")
     return picture
 
 
 def _find_file(text: str, folder: Path) -> Path | None:
-    """The absolute path of an existing file that `text` names from the working directory or else from `folder`."""
+    """Resolve `text` to an existing file, from the working directory or else from `folder`; None if there is none."""
     for base in (Path.cwd(), folder.absolute()):
         try:
             if (base / text).is_file():
                 return base / text
         except (OSError, ValueError):
-            # A prompt may be asked about too: it is too long for a name, or has characters that no name has.
+            # `text` may be a prompt: too long for a file name, or with characters that are not valid in one.
             continue
     return None
 
@@ -231,20 +231,20 @@ class _Setting:
     kind: str
     """A key of `_KINDS`."""
     default: Any = None
-    """What the official code takes if the setting is not there."""
+    """What the official code uses if the setting is missing."""
     required: bool = False
 
 
-def _is_whole(value: Any) -> bool:
+def _is_integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 _KINDS: Mapping[str, Callable[[Any], bool]] = {
     "text": lambda value: isinstance(value, str),
     "true or false": lambda value: isinstance(value, bool),
-    "a whole number": _is_whole,
-    "a number": lambda value: _is_whole(value) or isinstance(value, float),
-    "a list of height and width": lambda value: isinstance(value, list) and [*map(_is_whole, value)] == [True, True],
+    "a whole number": _is_integer,
+    "a number": lambda value: _is_integer(value) or isinstance(value, float),
+    "a list of height and width": lambda value: isinstance(value, list) and [*map(_is_integer, value)] == [True, True],
 }
 _SETTINGS = {
     "ckpt_dir": _Setting("text", required=True),
@@ -272,24 +272,24 @@ _SETTINGS = {
     "use_fsdp": _Setting("true or false", False),
     "fsdp_sharding_strategy": _Setting("text", "FULL_SHARD"),
     "fsdp_cpu_offload": _Setting("true or false", False),
-    # Tokens are always exchanged in the cheapest way there is here, so there is nothing to turn on or off.
+    # Tokens are always exchanged in the cheapest way available, so there is nothing to turn on or off.
     "use_optimized_comms": _Setting("true or false", False),
     "use_tensor_cores": _Setting("true or false", False),
 }
 
 
 def _load_config(path: Path) -> dict[str, Any]:
-    """Every setting with a value of its type; what is missing or null has the official default."""
+    """Load all settings, type-checked; missing and null ones get the official default."""
     text = _read_text(path, MAX_CONFIG_SIZE)
     try:
-        # Of a key that is there twice, `safe_load` would take the last.
+        # `safe_load` would silently take the last value of a repeated key.
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         given = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
-        raise JobError(f"{path} is no YAML ({reason}); correct it.") from error
-    if not isinstance(given, dict):
-        raise JobError(f"{path} holds no settings; it must consist of lines `name: value`.")
+        raise JobError(f"{path} is not valid YAML ({reason}); correct it.") from error
+    if not isinstance(given, dict) or not isinstance(node, yaml.MappingNode):
+        raise JobError(f"{path} has no settings; it must consist of lines `name: value`.")
     if repeated := _repeated(str(key.value) for key, _ in node.value):
         raise JobError(f"{path} sets {', '.join(repeated)} more than once; remove one.")
     if unknown := [str(name) for name in given if name not in _SETTINGS]:
@@ -310,7 +310,9 @@ def _setting(name: str, value: Any, path: Path) -> Any:
 
 def _refuse_unsupported(config: Mapping[str, Any], path: Path) -> None:
     if config["mode"] == "t2i2v":
-        raise JobError(f"{path} sets mode to t2i2v, but no image generator is built in; give pictures and use i2v.")
+        raise JobError(
+            f"{path} sets mode to t2i2v, but there is no built-in image generator; provide pictures and use i2v."
+        )
     if config["mode"] not in ("t2v", "i2v"):
         raise JobError(f"{path} sets mode to {config['mode']!r}; it must be t2v or i2v.")
     if config["fsdp_sharding_strategy"] not in [*Strategy]:
@@ -318,7 +320,7 @@ def _refuse_unsupported(config: Mapping[str, Any], path: Path) -> None:
     if not 1 <= config["sp_size"] <= MAX_GPUS:
         raise JobError(f"{path} must set sp_size to the number of GPUs that share a clip, from 1 to {MAX_GPUS}.")
     if config["shard_text_model"] and not config["use_fsdp"]:
-        raise JobError(f"{path} sets shard_text_model, which is a part of use_fsdp here; set that too, or neither.")
+        raise JobError(f"{path} sets shard_text_model, which needs use_fsdp; set both, or neither.")
     if config["fp8"] and config["model_name"] != "720x720_5s":
         raise JobError(f"{path} sets fp8, which exists for 720x720_5s only; change model_name or set fp8 to False.")
     if not 1 <= config["each_example_n_times"] <= MAX_RUN:
@@ -330,11 +332,11 @@ def _runtime(config: Mapping[str, Any]) -> RuntimeOptions:
         checkpoint_directory=Path(config["ckpt_dir"]),
         offloaded=config["cpu_offload"],
         weights=Weights.INT8 if config["qint8"] else AUTO,
-        # Bf16 always uses tensor cores; the setting is about layers in float32.
+        # bf16 always uses tensor cores; the setting applies to float32 layers.
         tf32=config["use_tensor_cores"],
         gpus=None if config["use_fsdp"] and config["sp_size"] == 1 else config["sp_size"],
     )
-    # Without FSDP every GPU holds all weights, as in the official code; with it the text encoder is sharded too.
+    # Without FSDP every GPU holds all weights, as in the official code; with FSDP the text encoder is sharded too.
     if not config["use_fsdp"]:
         return replace(options, fsdp_strategy=Strategy.NO_SHARD) if config["sp_size"] > 1 else options
     strategy, offloaded = config["fsdp_sharding_strategy"], config["fsdp_cpu_offload"]
@@ -346,17 +348,19 @@ def _variant(config: Mapping[str, Any]) -> str:
 
 
 def _prompt_table(prompt: str, config_path: Path) -> Path | None:
-    """The table that `text_prompt` names; None if it is the prompt itself."""
+    """Find the table that `text_prompt` names; None if it is the prompt itself."""
     prompt = prompt.strip()
     table = _find_file(prompt, config_path.parent)
-    # The official code would make a clip about the file's name.
+    # The official code would use the file's name as the prompt.
     if table is None and prompt.lower().endswith(tuple(_DELIMITERS)):
-        raise JobError(f"There is no table {prompt}; correct text_prompt in {config_path} or go to its folder first.")
+        raise JobError(
+            f"There is no table {prompt}; correct text_prompt in {config_path}, or run the command in its folder."
+        )
     return table
 
 
 def _config_values(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Field of `ClipSpec` -> value, for everything but prompt and picture."""
+    """Field of `ClipSpec` -> value, for everything except prompt and picture."""
     return {
         "variant": _variant(config),
         "size": config["video_frame_height_width"],
@@ -373,7 +377,7 @@ def _config_values(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _config_clips(config: Mapping[str, Any], path: Path, count: int, context: Context) -> Expansion:
-    """The clips of a configuration, each prompt `count` times as often as it says."""
+    """Expand a configuration to its clips, each prompt `count` times as often as the file says."""
     times = config["each_example_n_times"] * count
     request = Request(_config_values(config), seed_mode=SeedMode.FIXED, count=times)
     table = _prompt_table(config["text_prompt"], path)

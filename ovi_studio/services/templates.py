@@ -1,4 +1,4 @@
-"""Templates: prompts with slots to fill, as YAML files; those that come along, and people's own.
+"""Templates: prompts with slots to fill, as YAML files, both the shipped ones and the user's own.
 
     category: Nature
     templates:
@@ -13,11 +13,11 @@
           animal: {label: Animal, default: red fox, suggestions: [grey wolf, lynx]}
           line: {label: What it says, default: So quiet.}
 
-The audio description is held apart, so that one template serves every variant's tag. Braces that are no slot stay as
-they are: `{red|blue}` is expanded later, as in any prompt. What fills a slot is data: it is put in once and not looked
-at for slots again, white space is collapsed, and Ovi's tags are taken out of it, because they would end a speech or
-begin an audio description. Its braces stay, as if they had been typed into the prompt. An entry or file that is wrong
-is a notice and hides no other.
+The audio description is stored separately, so that one template works with every variant's tag. Braces that are not a
+slot are kept: `{red|blue}` is expanded later, as in any prompt. A slot's value is data: it is inserted once and not
+searched for slots again, its white space is collapsed, and Ovi's tags are removed from it, because they would end a
+speech or start an audio description. Its braces are kept, as if they had been typed into the prompt. An invalid entry
+or file becomes a notice and does not hide the others.
 """
 
 import re
@@ -39,10 +39,10 @@ from ovi_studio.services.presets import NOT_SETTINGS, parse_settings, parse_text
 
 SHIPPED = PRESETS / "templates"
 OWN = "Own"
-"""The category of people's own templates."""
+"""The category of the user's own templates."""
 CATEGORIES = ("Nature", "Urban", "Abstract", "Character")
 MAX_VALUE_LENGTH = 500
-"""Characters that fill a slot."""
+"""Maximum number of characters in a slot's value."""
 MAX_OWN = 200
 _MAX_SLOTS = 12
 _MAX_SUGGESTIONS = 20
@@ -54,7 +54,7 @@ _KEYS = ("id", "title", "description", "prompt", "audio", "aspect_ratio", "setti
 
 @dataclass(frozen=True)
 class Slot:
-    """A place in a template that people fill."""
+    """A placeholder in a template."""
 
     name: str
     label: str
@@ -67,37 +67,37 @@ class Template:
     """A prompt with slots. Made by `parse_template`."""
 
     id: str
-    """Unique among all templates; own ones begin with `own-`."""
+    """Unique among all templates; the user's own start with `own-`."""
     category: str
     title: str
     description: str
     prompt: str
-    """With slots; speech is tagged, there is no audio description in it."""
+    """With slots and tagged speech, but without the audio description."""
     audio: str
     """The audio description, with slots and without a tag."""
     slots: tuple[Slot, ...] = ()
     aspect_ratio: str | None = None
     """A key of `ASPECT_RATIOS`."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of `ClipSpec` with values of their types."""
+    """Parsed fields of `ClipSpec`."""
 
     @property
     def own(self) -> bool:
         return self.category == OWN
 
     def fill(self, values: Mapping[str, str], tag: AudioTag) -> str:
-        """The prompt for a variant with this tag; an empty or missing value is the slot's default.
+        """Fill the slots and return the prompt for a variant with this tag; empty or missing values get the default.
 
-        Raises `JobError` for a slot that there is not and for a value or prompt that is too long.
+        Raises `JobError` for an unknown slot, and for a value or prompt that is too long.
         """
         scene, audio = self.fill_parts(values)
         prompt = join_prompt(scene, audio, tag)
         if len(prompt) > MAX_PROMPT_LENGTH:
-            raise JobError(f"The prompt would have {len(prompt)} characters; the most is {MAX_PROMPT_LENGTH}.")
+            raise JobError(f"The prompt would have {len(prompt)} characters; the maximum is {MAX_PROMPT_LENGTH}.")
         return prompt
 
     def fill_parts(self, values: Mapping[str, str]) -> tuple[str, str]:
-        """(scene with speech, audio description without a tag), for an editor that has a field for each."""
+        """Fill the slots and return (scene with speech, audio description without a tag)."""
         known = {slot.name: slot.default for slot in self.slots}
         if unknown := [str(name) for name in values if name not in known]:
             raise JobError(f"This template has no slot {', '.join(unknown)[:100]}.")
@@ -109,7 +109,7 @@ class Template:
 
 @dataclass(frozen=True)
 class TemplateList:
-    """Every template that can be used, and what was wrong with the others."""
+    """Every valid template, and notices about invalid ones."""
 
     templates: tuple[Template, ...]
     notices: tuple[str, ...]
@@ -125,27 +125,27 @@ class Templates:
         self._cache: dict[Path, tuple[tuple[int, int], TemplateList]] = {}
 
     def all(self) -> TemplateList:
-        """Shipped ones by category, then people's own; a file that was edited is read anew."""
+        """List the shipped templates by category, then the user's own; an edited file is read again."""
         found: dict[str, Template] = {}
         notices: list[str] = []
-        paths = sorted(self._shipped.glob("*.yaml"), key=lambda path: _category_place(path.stem.capitalize()))
+        paths = sorted(self._shipped.glob("*.yaml"), key=lambda path: _category_key(path.stem.capitalize()))
         for path in [*paths, self._own]:
             listed = self._read(path)
             notices += listed.notices
             for template in listed.templates:
                 if found.setdefault(template.id, template) is not template:
-                    notices.append(f"{path.name}: the id {template.id} is there twice; change one.")
+                    notices.append(f"{path.name}: the id {template.id} is used twice; change one of them.")
         return TemplateList(tuple(found.values()), tuple(notices))
 
     def get(self, template: str) -> Template:
-        """A template by its id; raises `JobError`."""
+        """Look up a template by its id; raises `JobError` if there is none."""
         for found in self.all().templates:
             if found.id == template:
                 return found
-        raise JobError("There is no such template any more; look again.")
+        raise JobError("This template no longer exists; reload the page.")
 
     def add(self, entry: Mapping[str, Any]) -> Template:
-        """Keep an own template; `entry` is as in the file, an id is given to it. Raises `JobError`."""
+        """Save a new template of the user's own; `entry` is as in the file, without an id. Raises `JobError`."""
         with self._lock:
             entries = self._own_entries()
             if len(entries) >= MAX_OWN:
@@ -155,26 +155,26 @@ class Templates:
             return self._store(entries, len(entries), {**entry, "id": name})
 
     def replace(self, template: str, entry: Mapping[str, Any]) -> Template:
-        """Put another entry in the place of an own template; raises `JobError`."""
+        """Replace one of the user's own templates; raises `JobError`."""
         with self._lock:
             entries = self._own_entries()
             return self._store(entries, _position(entries, template), {**entry, "id": template})
 
     def delete(self, template: str) -> None:
-        """Delete an own template; raises `JobError` if there is none of that id."""
+        """Delete one of the user's own templates; raises `JobError` if there is none with that id."""
         with self._lock:
             entries = self._own_entries()
             del entries[_position(entries, template)]
             write_yaml(self._own, {"category": OWN, "templates": entries})
 
     def _own_entries(self) -> list[Any]:
-        """As they are in the file, wrong ones too, so that saving loses nothing; raises `JobError`."""
+        """Read the raw entries of the user's file, also invalid ones, so that saving loses none; raises `JobError`."""
         if not self._own.exists():
             return []
         content = read_yaml(self._own)
         entries = content.get("templates") if isinstance(content, dict) else None
         if not isinstance(entries, list):
-            raise JobError(f"{self._own.name} holds no list of templates; correct or delete it first.")
+            raise JobError(f"{self._own.name} has no list of templates; correct or delete it first.")
         return entries
 
     def _store(self, entries: list[Any], position: int, entry: dict[str, Any]) -> Template:
@@ -197,11 +197,11 @@ class Templates:
 
 
 def read_templates(path: Path, category: str | None = None) -> TemplateList:
-    """The templates of a file, in its own category unless one is given."""
+    """Read the templates of a file; their category is the file's unless one is given."""
     try:
         content = read_yaml(path)
         if not isinstance(content, dict) or not isinstance(content.get("templates"), list):
-            raise JobError(f"{path.name} holds no list of templates; correct it.")
+            raise JobError(f"{path.name} has no list of templates; correct it.")
         category = category or parse_text(content, "category", 30, required=True)
     except JobError as error:
         return TemplateList((), (f"Templates cannot be used. {error}",))
@@ -215,14 +215,14 @@ def read_templates(path: Path, category: str | None = None) -> TemplateList:
 
 
 def parse_template(entry: Any, category: str) -> Template:
-    """A template from a dict of texts as in a file; raises `JobError` that says what is wrong."""
+    """Parse a template's entry as in a file; raises `JobError` that says what is wrong."""
     if not isinstance(entry, Mapping):
         raise JobError("It must consist of lines `name: value`.")
     if unknown := [str(key) for key in entry if key not in _KEYS]:
         raise JobError(f"It has the unknown entry {', '.join(unknown)[:100]}; remove it.")
     name = parse_text(entry, "id", 80, required=True)
     if not _ID.fullmatch(name):
-        raise JobError("Its id must consist of small letters, digits and hyphens.")
+        raise JobError("Its id must consist of lower-case letters, digits and hyphens.")
     ratio = parse_text(entry, "aspect_ratio", 20) or None
     if ratio is not None and ratio not in ASPECT_RATIOS:
         raise JobError(f"Its aspect ratio must be one of {', '.join(ASPECT_RATIOS)}.")
@@ -244,7 +244,7 @@ def parse_template(entry: Any, category: str) -> Template:
 
 
 def template_entry(template: Template) -> dict[str, Any]:
-    """A template as it stands in a file; what a form is filled with, and the inverse of `parse_template`."""
+    """Format a template as an entry of a file, to edit or store it; the inverse of `parse_template`."""
     entry: dict[str, Any] = {"id": template.id, "title": template.title, "description": template.description}
     entry |= {"prompt": template.prompt, "audio": template.audio}
     if template.aspect_ratio:
@@ -260,12 +260,12 @@ def template_entry(template: Template) -> dict[str, Any]:
 
 
 def clean_value(value: str) -> str:
-    """What people typed into a slot as it goes into the prompt; raises `JobError` if it is too long."""
+    """Clean the value of a slot for insertion into the prompt; raises `JobError` if it is too long."""
     if not isinstance(value, str):
-        raise JobError("A slot is filled with text.")
+        raise JobError("The value of a slot must be text.")
     if len(value) > MAX_VALUE_LENGTH:
         raise JobError(f"A slot holds at most {MAX_VALUE_LENGTH} characters, not {len(value)}.")
-    while (without := _TAGS.sub("", value)) != value:  # `<<S>S>` would be a tag again
+    while (without := _TAGS.sub("", value)) != value:  # removing the inner tag of `<<S>S>` leaves a tag
         value = without
     return " ".join(value.replace("Audio:", "Audio").split())
 
@@ -276,10 +276,12 @@ def _parse_slots(given: Any) -> tuple[Slot, ...]:
     slots = []
     for name, entry in given.items():
         if not isinstance(name, str) or not _SLOT.fullmatch(f"{{{name}}}"):
-            raise JobError(f"The slot {str(name)[:40]!r} must be named with small letters, digits and underscores.")
+            raise JobError(
+                f"The slot {str(name)[:40]!r} must be named with lower-case letters, digits and underscores."
+            )
         suggestions = entry.get("suggestions") or [] if isinstance(entry, Mapping) else None
         if not isinstance(suggestions, list) or not all(isinstance(text, str) for text in suggestions):
-            raise JobError(f"The slot {name} needs a label, a default and, if wanted, a list of suggestions.")
+            raise JobError(f"The slot {name} needs a label, a default and, optionally, a list of suggestions.")
         if len(suggestions) > _MAX_SUGGESTIONS:
             raise JobError(f"The slot {name} has more than {_MAX_SUGGESTIONS} suggestions; remove some.")
         default = clean_value(parse_text(entry, "default", MAX_VALUE_LENGTH, required=True))
@@ -292,11 +294,11 @@ def _check(template: Template) -> None:
     declared = {slot.name for slot in template.slots}
     used = set(_SLOT.findall(f"{template.prompt} {template.audio}"))
     if missing := sorted(used - declared):
-        raise JobError(f"Its text uses the slot {', '.join(missing)}, which is not described below slots; add it.")
+        raise JobError(f"Its text uses the slot {', '.join(missing)}, which is not listed under slots; add it.")
     if unused := sorted(declared - used):
         raise JobError(f"The slot {', '.join(unused)} is not used in its text; remove it.")
     if re.search("AUDCAP>|Audio:", template.prompt) or re.search("AUDCAP>|Audio:|<S>|<E>", template.audio):
-        raise JobError("Its audio description stands apart, under audio and without a tag; its speech under prompt.")
+        raise JobError("The audio description belongs under audio, without a tag, and the speech under prompt.")
     for finding in check_prompt(template.fill({}, AudioTag.AUDCAP), AudioTag.AUDCAP):
         if finding.severity is Severity.ERROR:
             raise JobError(finding.text)
@@ -306,8 +308,8 @@ def _position(entries: list[Any], template: str) -> int:
     for position, entry in enumerate(entries):
         if isinstance(entry, dict) and entry.get("id") == template:
             return position
-    raise JobError("Only templates of your own can be changed, and this is none.")
+    raise JobError("Only templates of your own can be changed, and this is not one of them.")
 
 
-def _category_place(name: str) -> tuple[int, str]:
+def _category_key(name: str) -> tuple[int, str]:
     return (CATEGORIES.index(name) if name in CATEGORIES else len(CATEGORIES), name.casefold())

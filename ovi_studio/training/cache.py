@@ -1,7 +1,7 @@
-"""Latents and text embeddings on disk: one safetensors file a clip, memory-mapped when a batch needs it.
+"""Latents and text embeddings on disk: one safetensors file per clip, memory-mapped when a batch needs it.
 
 A file holds `video` (channels, frames, height, width), `audio` (length, channels) and `text.0`, `text.1`, ... (tokens,
-dim), one for each caption, in any floating-point format. A file appears under its name when it is whole.
+dim), one for each caption, in any floating-point format. Files are written atomically.
 """
 
 import functools
@@ -19,10 +19,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ovi_studio.core.errors import JobError
-from ovi_studio.training.flow import Batch, Unconditional
+from ovi_studio.training.flow import TrainingBatch, Unconditional
 
 SELECTION = "selection.safetensors"
-"""In a work folder: what its run is trained on, for processes that have no text encoder."""
+"""File in a work folder that says what its run is trained on, for processes without a text encoder."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Sample:
     """Embedding (tokens, dim) of each caption; a batch takes one at random."""
 
 
-def write_sample(folder: Path, name: str, sample: Sample, metadata: Mapping[str, str] | None = None) -> Path:
-    """Write `<name>.safetensors`, replacing one of that name; returns its path."""
+def write_sample(folder: Path, name: str, sample: Sample, metadata: dict[str, str] | None = None) -> Path:
+    """Write `<name>.safetensors`, replacing an existing file; returns its path."""
     if not sample.texts:
         raise ValueError("a sample needs at least one caption")
     tensors = {"video": sample.video, "audio": sample.audio}
@@ -49,13 +49,13 @@ def write_sample(folder: Path, name: str, sample: Sample, metadata: Mapping[str,
 
 
 def write_selection(path: Path, names: Sequence[str], unconditional: Unconditional) -> None:
-    """Write which samples a run takes, and what it sees instead of their captions."""
+    """Write the names of a run's samples and the embeddings that replace dropped captions."""
     tensors = {"video": unconditional.video, "audio": unconditional.audio}
     _write(path, tensors, {"names": json.dumps(list(names))})
 
 
 def read_selection(path: Path) -> tuple[list[str], Unconditional]:
-    """What `write_selection` wrote; raises `JobError` if that cannot be read."""
+    """Read what `write_selection` wrote; raises `JobError` if the file cannot be read."""
     try:
         with safe_open(path, framework="pt") as file:
             names = json.loads(file.metadata()["names"])
@@ -64,11 +64,11 @@ def read_selection(path: Path) -> tuple[list[str], Unconditional]:
         raise JobError(f"{path} cannot be read ({error}); start the training again.") from error
 
 
-def _write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None) -> None:
+def _write(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        # A slice would drag its whole storage into the file.
+        # Cloned: a slice would write its whole storage to the file.
         save_file({key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}, part, metadata)
         part.replace(path)
     finally:
@@ -76,12 +76,13 @@ def _write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str
 
 
 class LatentDataset:
-    """The samples in a folder, in the order of their names; all have the same shapes.
+    """The samples in a folder, sorted by name; all have the same shapes.
 
     Args:
-        names: of those to take; None takes all.
+        names: the samples to use; None uses all.
 
-    Raises `JobError` if there is none, one cannot be read, or one has another shape than the first.
+    Raises:
+        JobError: there is no sample, one cannot be read, or one differs in shape from the first.
     """
 
     def __init__(self, folder: Path, names: Iterable[str] | None = None) -> None:
@@ -91,24 +92,24 @@ class LatentDataset:
             self.paths = [folder / f"{name}.safetensors" for name in sorted(set(names))]
         if not self.paths:
             raise JobError(f"There is no encoded clip in {folder}; encode clips first.")
-        self._captions = [self._examine(path) for path in self.paths]
+        self._captions = [self._count_captions(path) for path in self.paths]
 
     def __len__(self) -> int:
         return len(self.paths)
 
     @functools.cached_property
     def shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Of the latents of video and audio."""
+        """Shapes of the video and audio latents of a sample."""
         with safe_open(self.paths[0], framework="pt") as file:
             video, audio = (tuple(file.get_slice(name).get_shape()) for name in ("video", "audio"))
         return video, audio
 
-    def batch(self, indices: Sequence[int], generator: torch.Generator) -> Batch:
-        """These samples, each with one of its captions."""
+    def batch(self, indices: Sequence[int], generator: torch.Generator) -> TrainingBatch:
+        """Return the samples with these indices, each with one of its captions at random."""
         draws = torch.rand(len(indices), generator=generator).tolist()
         samples = [self._read(index, draw) for index, draw in zip(indices, draws, strict=True)]
         videos, audios, texts = zip(*samples, strict=True)
-        return Batch(torch.stack(videos), torch.stack(audios), pad_sequence(list(texts), batch_first=True))
+        return TrainingBatch(torch.stack(videos), torch.stack(audios), pad_sequence(list(texts), batch_first=True))
 
     def _read(self, index: int, draw: float) -> tuple[Tensor, Tensor, Tensor]:
         caption = int(draw * self._captions[index])
@@ -116,24 +117,26 @@ class LatentDataset:
             video, audio, text = (file.get_tensor(name).float() for name in ("video", "audio", f"text.{caption}"))
         return video, audio, text
 
-    def _examine(self, path: Path) -> int:
-        """How many captions a file has."""
+    def _count_captions(self, path: Path) -> int:
+        """Check a file and return the number of its captions."""
         try:
             with safe_open(path, framework="pt") as file:
                 names = set(file.keys())
                 captions = len(names - {"video", "audio"})
                 if not {"video", "audio", "text.0"} <= names or f"text.{captions - 1}" not in names:
-                    raise JobError(f"{path} is no encoded clip; delete it and encode the clip again.")
+                    raise JobError(f"{path} is not an encoded clip; delete it and encode the clip again.")
                 shapes = tuple(tuple(file.get_slice(name).get_shape()) for name in ("video", "audio"))
         except (OSError, SafetensorError) as error:
             raise JobError(f"{path} is damaged ({error}); delete it and encode the clip again.") from error
         if shapes != self.shapes:
-            raise JobError(f"{path} has latents of {shapes}, others have {self.shapes}; encode all clips at one size.")
+            raise JobError(
+                f"{path} has latents of shape {shapes}, others have {self.shapes}; encode all clips at one size."
+            )
         return captions
 
 
-class Order:
-    """The endless sequence of sample indices: every epoch is another permutation, decided by the seed alone."""
+class SampleOrder:
+    """The endless sequence of sample indices: every epoch is a new permutation, determined by the seed alone."""
 
     def __init__(self, count: int, seed: int) -> None:
         self._count = count
@@ -141,14 +144,14 @@ class Order:
         self._seed = seed
 
     def __getitem__(self, span: slice) -> list[int]:
-        places = (divmod(position, self._count) for position in range(span.start, span.stop))
-        return [self._permutation(epoch)[offset] for epoch, offset in places]
+        positions = (divmod(position, self._count) for position in range(span.start, span.stop))
+        return [self._permutation(epoch)[offset] for epoch, offset in positions]
 
     def _permute(self, epoch: int) -> list[int]:
         return torch.randperm(self._count, generator=generator_for(self._seed, "order", epoch)).tolist()
 
 
 def generator_for(*key: object) -> torch.Generator:
-    """A generator on the host whose state is decided by the key, the same in every process and on every machine."""
+    """Return a CPU generator seeded by the key, identical in every process and on every machine."""
     digest = hashlib.sha256(repr(key).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)

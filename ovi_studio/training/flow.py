@@ -1,12 +1,12 @@
 """The flow-matching loss of both towers (rectified flow, arXiv 2209.03003; logit-normal sigmas, arXiv 2403.03206).
 
-x = (1 - sigma) * clean + sigma * noise, and the velocity to predict is noise - clean: what the solvers in `sampling`
-subtract on their way down. Both towers share one sigma, as they share one timestep when a clip is made. What is drawn
-comes from the generator that is passed in, so a step can be repeated exactly.
+x = (1 - sigma) * clean + sigma * noise, and the velocity to predict is noise - clean, which the solvers in `sampling`
+integrate from noise to the clip. Both towers share one sigma, as they share one timestep in sampling. All random
+numbers come from the generator that is passed in, so a step can be repeated exactly.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,15 +19,15 @@ from ovi_studio.training.settings import FlowSettings
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Clean samples on the host."""
+class TrainingBatch:
+    """Clean samples, on the host."""
 
     video: Tensor
     """Latents (batch, channels, frames, height, width)."""
     audio: Tensor
     """Latents (batch, length, channels)."""
     text: Tensor
-    """Embeddings (batch, tokens, dim), zero behind the end of each text."""
+    """Embeddings (batch, tokens, dim), zero-padded."""
 
     def __len__(self) -> int:
         return self.video.shape[0]
@@ -35,7 +35,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Unconditional:
-    """What the towers see instead of a caption: the embeddings (tokens, dim) of the negative prompts."""
+    """Embeddings (tokens, dim) of the negative prompts, which the towers see instead of a dropped caption."""
 
     video: Tensor
     audio: Tensor
@@ -48,7 +48,7 @@ class Unconditional:
         audio_scale: float,
         skip_block: int | None = None,
     ) -> Guidance:
-        """To walk by from noise to a clip of a caption, an embedding (tokens, dim)."""
+        """Return the guidance that samples a clip of a caption, given as its embedding (tokens, dim)."""
         device = next(transformer.parameters()).device
         video, audio, positive = (
             text.unsqueeze(0).to(device, transformer.dtype) for text in (self.video, self.audio, caption)
@@ -64,7 +64,7 @@ class Unconditional:
 
 @dataclass(frozen=True)
 class Losses:
-    """Mean squared errors of the velocities, scalars."""
+    """Mean squared errors of the velocities of both towers, scalars."""
 
     video: Tensor
     audio: Tensor
@@ -75,7 +75,7 @@ class Losses:
 
 
 class VelocityModel(nn.Module):
-    """The transformer from embeddings to velocities in one call, which is what Accelerate wraps."""
+    """The transformer from text embeddings to velocities in one call, as Accelerate needs it to wrap it."""
 
     def __init__(self, transformer: OviTransformer) -> None:
         super().__init__()
@@ -95,22 +95,33 @@ class VelocityModel(nn.Module):
         return self.transformer(video, audio, timestep, text, clean_first_frame=clean_first_frame)
 
 
-Predict = Callable[..., tuple[Tensor, Tensor]]
-"""A `VelocityModel`, wrapped or not."""
+class Predict(Protocol):
+    """What predicts the velocities of video and audio: a `VelocityModel`, wrapped by Accelerate or not."""
+
+    def __call__(
+        self,
+        video: Tensor,
+        audio: Tensor,
+        timestep: Tensor,
+        video_text: Tensor,
+        audio_text: Tensor,
+        *,
+        clean_first_frame: bool,
+    ) -> tuple[Tensor, Tensor]: ...
 
 
 def flow_loss(
     predict: Predict,
-    batch: Batch,
+    batch: TrainingBatch,
     unconditional: Unconditional,
     settings: FlowSettings,
     generator: torch.Generator,
     device: torch.device,
 ) -> Losses:
-    """Losses of one batch; its noise, sigmas and conditions are drawn from `generator`, on the host."""
+    """Return the losses of one batch, with noise, sigmas and conditions drawn from the CPU generator `generator`."""
     size = len(batch)
     sigma = draw_sigmas(size, settings, generator).to(device)
-    # A batch has one shape of modulation, so all of its samples have a first frame or none has.
+    # The modulation has one shape per batch, so either all samples have a clean first frame or none.
     clean_first_frame = bool(torch.rand((), generator=generator) < settings.first_frame)
     dropped = torch.rand(size, generator=generator) < settings.caption_dropout
     video_text, audio_text = (
@@ -140,7 +151,7 @@ def flow_loss(
 
 
 def draw_sigmas(count: int, settings: FlowSettings, generator: torch.Generator) -> Tensor:
-    """(count,) in (0, 1), shifted towards noise as in `sampling.solvers.shifted`."""
+    """Draw sigmas (count,) in (0, 1), shifted towards noise as in `sampling.solvers.shifted`."""
     if settings.sigmas == "uniform":
         sigma = torch.rand(count, generator=generator)
     else:
@@ -149,7 +160,10 @@ def draw_sigmas(count: int, settings: FlowSettings, generator: torch.Generator) 
 
 
 def with_dropout(text: Tensor, replacement: Tensor, dropped: Tensor) -> Tensor:
-    """text (batch, tokens, dim) with the replacement (tokens, dim) where `dropped` (batch,); zero-padded alike."""
+    """Replace text (batch, tokens, dim) by `replacement` (tokens, dim) where `dropped` (batch,) is true.
+
+    Both are zero-padded to the longer one.
+    """
     length = max(text.shape[1], replacement.shape[0])
     text, replacement = (
         functional.pad(part, (0, 0, 0, length - part.shape[-2])) for part in (text, replacement.to(text))

@@ -1,7 +1,7 @@
-"""A LoRA (arXiv 2106.09685) of chosen layers in both towers: put in through PEFT, written as an adapter file.
+"""A LoRA (arXiv 2106.09685) of selected layers in both towers: injected through PEFT, saved as an adapter file.
 
 The file has official layer names with their tower (`video_model.blocks.0.self_attn.q.lora_A.weight`), which the adapter
-library and the trainers of Ovi's field read. Alpha is a part of the tensors, so a reader needs no scale.
+library and other trainers read. Alpha is folded into the tensors, so a reader needs no scale.
 """
 
 import json
@@ -36,13 +36,15 @@ MAX_RANK = 512
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoraSettings:
-    """What is put beside the layers. Raises `JobError` when a value is out of its limits."""
+    """Size and target layers of a LoRA. Raises `JobError` if a value is out of range."""
 
     rank: int = 16
     alpha: float | None = None
-    """The change is scaled by alpha / rank; None: by 1."""
+    """The update is scaled by alpha / rank; None scales it by 1."""
     layers: Sequence[Layers] = LAYERS
+    """Kinds of layers that are adapted."""
     towers: Sequence[str] = TOWERS
+    """Towers that are adapted."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.rank <= MAX_RANK:
@@ -60,7 +62,7 @@ class LoraSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class LoraCard:
-    """What people will read about the file."""
+    """The description of an adapter, saved as the metadata of its file."""
 
     title: str
     base_model: str
@@ -68,32 +70,34 @@ class LoraCard:
     licence: str = ""
     description: str = ""
     clips: int = 0
+    """Number of clips it was trained on."""
     settings: Mapping[str, object] | None = None
-    """How it was trained, as plain JSON values."""
+    """Training settings, as plain JSON values."""
 
 
 def add_lora(transformer: OviTransformer, settings: LoraSettings, seed: int = 0) -> None:
-    """Freeze the transformer and put trainable float32 layers of low rank beside the chosen ones; they begin at 0."""
+    """Freeze the transformer and inject trainable float32 LoRA layers, whose update is initially zero."""
     transformer.requires_grad_(False)
-    layers = chosen_layers(transformer, settings)
-    # The base model's own format does not decide that of what is trained.
+    layers = target_layers(transformer, settings)
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # the host's, which is the one that is restored
+        torch.default_generator.manual_seed(seed)  # the CPU's, which `fork_rng` restores
         config = LoraConfig(
             r=settings.rank, lora_alpha=settings.scale * settings.rank, target_modules=layers, bias="none"
         )
         inject_adapter_in_model(config, transformer, adapter_name=_ADAPTER)
     del transformer.peft_config
+    # Float32 whatever the format of the base model.
     for name, parameter in transformer.named_parameters():
         if ".lora_" in name:
             parameter.data = parameter.data.float()
             parameter.requires_grad_(True)
 
 
-def fill_lora(transformer: OviTransformer, path: Path, settings: LoraSettings) -> None:
-    """Let the layers that `add_lora` put in begin with those of a file of `save_lora`, instead of at 0.
+def load_lora(transformer: OviTransformer, path: Path, settings: LoraSettings) -> None:
+    """Initialise the layers that `add_lora` injected from a file of `save_lora`.
 
-    Raises `JobError` if the file cannot be read or holds other layers or another rank.
+    Raises:
+        JobError: the file cannot be read, or holds other layers or another rank.
     """
     try:
         stored = load_file(path)
@@ -105,15 +109,15 @@ def fill_lora(transformer: OviTransformer, path: Path, settings: LoraSettings) -
         if ".lora_" in name
     }
     if _shapes(stored) != _shapes(own):
-        raise JobError(f"{path} does not hold the layers of this training at rank {settings.rank}; begin without it.")
+        raise JobError(f"{path} does not hold the layers of this training at rank {settings.rank}; start without it.")
     with torch.no_grad():
         for name, parameter in own.items():
             scale = settings.scale if ".lora_B." in name else 1.0
             parameter.copy_(stored[name] / scale)
 
 
-def chosen_layers(transformer: OviTransformer, settings: LoraSettings) -> list[str]:
-    """Official names of the linear layers that settings mean."""
+def target_layers(transformer: OviTransformer, settings: LoraSettings) -> list[str]:
+    """Return the official names of the linear layers that the settings select."""
     towers, layers = "|".join(settings.towers), "|".join(_NAMES[kind] for kind in settings.layers)
     pattern = re.compile(rf"({towers})_model\.blocks\.\d+\.({layers})")
     return [
@@ -124,21 +128,21 @@ def chosen_layers(transformer: OviTransformer, settings: LoraSettings) -> list[s
 
 
 def save_lora(weights: Mapping[str, Tensor], path: Path, settings: LoraSettings, card: LoraCard) -> None:
-    """Write the trained layers as an adapter file, which appears when it is whole.
+    """Write the trained layers atomically as an adapter file.
 
     Args:
-        weights: under the names of the transformer's parameters, as `add_lora` made them.
+        weights: the injected parameters under their names in the transformer, as `add_lora` leaves them.
     """
     tensors = {}
     for name, tensor in weights.items():
-        # `lora_B.default.weight` changes the output: it carries the scale.
+        # The scale is folded into `lora_B`.
         scale = settings.scale if ".lora_B." in name else 1.0
         tensors[name.replace(f".{_ADAPTER}.", ".")] = (tensor.detach().float().cpu() * scale).contiguous()
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     try:
         save_file(tensors, part, _metadata(settings, card))
-        part.chmod(0o644)  # safetensors writes files that only their owner may read
+        part.chmod(0o644)  # safetensors writes files that only their owner can read
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
@@ -149,7 +153,7 @@ def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
 
 
 def _metadata(settings: LoraSettings, card: LoraCard) -> dict[str, str]:
-    """In the words that managers of adapter files know: `modelspec.*` (Stability AI's), `ss_*` (kohya's)."""
+    """Return the metadata under the keys that LoRA managers read: `modelspec.*` (Stability AI), `ss_*` (kohya)."""
     values = {
         "format": "pt",
         "modelspec.sai_model_spec": "1.0.1",

@@ -1,4 +1,4 @@
-"""What every training command starts with: the models of a variant, embeddings of texts, and a folder to work in."""
+"""What every training command starts with: a memory check, the models of a variant, text embeddings, a work folder."""
 
 import hashlib
 import json
@@ -36,6 +36,7 @@ from ovi_studio.runtime.pipeline import Compute
 from ovi_studio.runtime.streaming import HostedModel
 from ovi_studio.training import memory
 from ovi_studio.training.flow import Unconditional
+from ovi_studio.training.settings import Precision
 
 if TYPE_CHECKING:
     from ovi_studio.training.lora import LoraSettings
@@ -45,19 +46,22 @@ _TEXTS_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
-class Studio:
-    """A variant's models for training, in host memory, and the device where they are used."""
+class TrainingContext:
+    """A variant's models, in host memory, and the device on which they are used for training."""
 
     inventory: Inventory
     models: Models
     device: torch.device
 
     @classmethod
-    def load(cls, variant_name: str, checkpoint_directory: Path) -> "Studio":
-        """For the GPU in bfloat16 or the CPU in float32; raises `JobError` if the variant is not complete.
+    def load(cls, variant_name: str, checkpoint_directory: Path) -> "TrainingContext":
+        """Load a variant for the GPU in bfloat16 or the CPU in float32.
 
-        Every model waits in host memory until it is used. One of several ranks has a transformer alone, and only the
-        leader's has its weights: the others build it without memory, and `sharding.shard` brings each its share.
+        Every model stays in host memory until it is used. With several ranks, each has only the transformer, and only
+        the leader loads its weights: the others build it on the meta device, and `sharding.shard` distributes it.
+
+        Raises:
+            JobError: the variant is not complete.
         """
         inventory = require(variant_name, checkpoint_directory)
         if torch.cuda.is_available() and (rank := os.environ.get("LOCAL_RANK")):
@@ -68,22 +72,22 @@ class Studio:
         # Gradients near zero fall into the range of denormal numbers, with which a CPU computes many times slower.
         torch.set_flush_denormal(True)
         dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-        nowhere = [part for part in Part if launched() and not (part is Part.TRANSFORMER and is_leader())]
-        places = dict.fromkeys(nowhere, torch.device("meta"))
-        return cls(inventory, load_models(inventory, torch.device("cpu"), dtype, places), device)
+        not_loaded = [part for part in Part if launched() and not (part is Part.TRANSFORMER and is_leader())]
+        devices = dict.fromkeys(not_loaded, torch.device("meta"))
+        return cls(inventory, load_models(inventory, torch.device("cpu"), dtype, devices), device)
 
     @property
     def variant(self) -> Variant:
         return self.inventory.variant
 
     @property
-    def precision(self) -> str:
-        """What products are computed in."""
+    def precision(self) -> Precision:
+        """Number format of the matrix products."""
         return "bf16" if self.device.type == "cuda" else "no"
 
     @property
     def latent_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Of video (channels, frames, height, width) and audio (length, channels) at the variant's own size."""
+        """Shapes of video (channels, frames, height, width) and audio (length, channels) at the default size."""
         sizes = self.variant.dimensions["fusion"]
         side = tuple(length // LATENT_STRIDE for length in self.variant.default_size)
         video = (sizes["video"]["in_dim"], self.variant.video_latent_frames, *side)
@@ -91,12 +95,12 @@ class Studio:
 
     @property
     def default_rate(self) -> float:
-        """AdamW's for adapters: 1e-4 at the published width, in inverse proportion to width (arXiv 2203.03466)."""
+        """AdamW's rate for adapters: 1e-4 at the published width, inverse to the width (arXiv 2203.03466)."""
         return _PUBLISHED_RATE * _PUBLISHED_WIDTH / self.variant.dimensions["fusion"]["video"]["dim"]
 
     @contextmanager
     def in_use(self, *models: nn.Module) -> Iterator[None]:
-        """These models compute on the device; afterwards they wait in host memory again."""
+        """Keep these models on the device; afterwards they are back in host memory."""
         with ExitStack() as stack:
             for model in models:
                 stack.enter_context(HostedModel(model, self.device).in_use())
@@ -104,7 +108,7 @@ class Studio:
 
     @torch.no_grad()
     def embed(self, texts: Sequence[str]) -> list[Tensor]:
-        """Embeddings (tokens, dim) of prompts, with the variant's audio tag, on the host."""
+        """Return the embeddings (tokens, dim) of prompts, with the variant's audio tag, on the host."""
         encoder = self.models.text_encoder
         limit = self.variant.dimensions["fusion"]["video"]["text_len"]
         written = [format_prompt(text, self.variant.audio_tag) for text in texts]
@@ -116,11 +120,11 @@ class Studio:
         return embeddings
 
     def unconditional(self) -> Unconditional:
-        """Embeddings of the default negative prompts, which the negative pass sees when clips are made."""
+        """Return the embeddings of the default negative prompts, as the negative pass of sampling sees them."""
         return Unconditional(*self.embed([DEFAULT_VIDEO_NEGATIVE_PROMPT, DEFAULT_AUDIO_NEGATIVE_PROMPT]))
 
     def sampling_compute(self) -> Compute:
-        """For a clip while the transformer is trained and at home: the state of training stays on the GPU meanwhile."""
+        """Return how to make a sample clip during training, while the optimizer state stays on the GPU."""
         dtype = self.models.transformer.dtype
         if self.device.type != "cuda":
             return Compute(self.device, dtype)
@@ -128,31 +132,32 @@ class Studio:
         return Compute(self.device, dtype, RuntimeOptions(offloaded=True, weights=Weights.BF16, memory=tier.name))
 
     def digest(self, *parts: Part) -> str:
-        """Of the files that hold these parts of the variant."""
+        """Return a hash of the files that hold these parts of the variant."""
         digests = [file_sha256(path) for part in parts for path in self.inventory.files[part]]
         return hashlib.sha256(" ".join(digests).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """What a command is asked to train, as far as memory follows from it."""
+class TrainingRequest:
+    """What a command is asked to train, as far as it determines memory."""
 
     variant: str
     checkpoint_directory: Path
     lora: "LoraSettings | None"
-    """None: all weights."""
+    """The adapter; None trains all weights."""
     batch_size: int
     size: tuple[int, int] | None = None
-    """(height, width) of the clips, which are scaled to the variant's pixel area; None: the variant's own."""
+    """(height, width) of the clips, which are scaled to the variant's pixel area; None: the variant's default."""
     checkpointed: bool = False
+    """Blocks are recomputed in the backward pass."""
     gpus: int = 1
     sampled: bool = False
-    """Sample clips are made meanwhile."""
+    """Sample clips are made during training."""
     flexible: bool = True
     """The command has `--gradient-checkpointing` and `--gpus`."""
 
     def require_memory(self, *, encode_only: bool = False) -> None:
-        """Refuse what neither the GPUs nor the host can hold, before anything is loaded; raises `JobError`."""
+        """Check, before anything is loaded, that GPUs and host have enough memory; raises `JobError` if not."""
         variant = require(self.variant, self.checkpoint_directory).variant
         demand = memory.TrainingDemand(
             clip=self._clip(variant),
@@ -169,7 +174,7 @@ class Wanted:
             memory.require_text_encoder_memory(demand.clip.text_encoder, machine)
         if encode_only:
             return
-        # A file in fp8 is converted while it is loaded.
+        # A file in fp8 is converted during loading.
         stored_as_used = variant.weights is Weights.BF16
         needed = memory.host_bytes(demand, on_gpu=on_gpu, stored_as_used=stored_as_used, sampled=self.sampled)
         require_host_memory(needed, f"This training of {variant.name}", "or use a machine with more memory")
@@ -178,59 +183,63 @@ class Wanted:
         return Demand.of(variant, snap_size(*(self.size or variant.default_size), variant.pixel_area))
 
     def _smaller(self, demand: memory.TrainingDemand) -> list[tuple[str, Demand]]:
-        """Variants that are here and need less, the largest first."""
+        """Return the complete variants that need less memory, the largest first."""
         clips = [(variant.name, self._clip(variant)) for variant in complete_variants(self.checkpoint_directory)]
         needs = {name: replace(demand, clip=clip).gpu_bytes for name, clip in clips}
         smaller = [(name, clip) for name, clip in clips if needs[name] < demand.gpu_bytes]
-        return sorted(smaller, key=lambda found: needs[found[0]], reverse=True)
+        return sorted(smaller, key=lambda variant: needs[variant[0]], reverse=True)
 
 
 def is_leader() -> bool:
-    """Whether this process speaks for all of them."""
+    """Whether this process is the only one or rank 0."""
     return not launched() or os.environ.get("RANK") == "0"
 
 
-def find_machine(gpus: int) -> memory.Machine:
-    """The GPUs of this machine, for a run on so many of them."""
+def find_machine(gpus: int) -> memory.TrainingMachine:
+    """Return the memory of this machine's GPUs, for a run on `gpus` of them."""
     if not torch.cuda.is_available():
-        return memory.Machine(memory=0)
-    there = torch.cuda.device_count()
+        return memory.TrainingMachine(memory=0)
+    available = torch.cuda.device_count()
     kind = compute_device().type
-    smallest = min(usable_memory(torch.device(kind, index)) for index in range(min(gpus, there)))
-    counts = [1] if sys.platform == "win32" else sharing_counts(there, PUBLISHED_HEADS)
-    return memory.Machine(memory=smallest, gpu_counts=counts)
+    smallest = min(usable_memory(torch.device(kind, index)) for index in range(min(gpus, available)))
+    counts = [1] if sys.platform == "win32" else sharing_counts(available, PUBLISHED_HEADS)
+    return memory.TrainingMachine(memory=smallest, gpu_counts=counts)
 
 
 def read_prompts(path: Path) -> list[str]:
-    """One prompt a line; raises `JobError` if there is none or one is too long."""
+    """Read one prompt per line; raises `JobError` if there is none or one is too long."""
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise JobError(
-            f"{path} cannot be read as text ({error}); choose a text file with one prompt a line."
+            f"{path} cannot be read as text ({error}); choose a text file with one prompt per line."
         ) from error
     prompts = [line for line in lines if line]
     if not prompts:
-        raise JobError(f"{path} holds no prompt; write one a line.")
+        raise JobError(f"{path} contains no prompt; write one per line.")
     long = next((number for number, prompt in enumerate(prompts, start=1) if len(prompt) > MAX_PROMPT_LENGTH), None)
     if long is not None:
         raise JobError(f"Prompt {long} of {path} has more than {MAX_PROMPT_LENGTH} characters; shorten it.")
     return prompts
 
 
-def claim(folder: Path, values: Mapping[str, object]) -> None:
-    """Note in a folder what its content was made with; raises `JobError` if it was made with something else."""
-    note = folder / "made_with.json"
-    wanted = json.loads(json.dumps(values))
-    if not note.is_file():
+def claim_folder(folder: Path, values: Mapping[str, object]) -> None:
+    """Record in a folder the settings that its files are made with.
+
+    Raises:
+        JobError: the folder was made with other settings.
+    """
+    record = folder / "made_with.json"
+    requested = json.loads(json.dumps(values))
+    if not record.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        part = note.with_name(f"{note.name}.part")
-        part.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
-        part.replace(note)
+        part = record.with_name(f"{record.name}.part")
+        part.write_text(json.dumps(requested, indent=1), encoding="utf-8")
+        part.replace(record)
         return
-    found = json.loads(note.read_text(encoding="utf-8"))
-    if found != wanted:
-        changed = [name for name in {**found, **wanted} if found.get(name) != wanted.get(name)]
+    found = json.loads(record.read_text(encoding="utf-8"))
+    if found != requested:
+        changed = [name for name in {**found, **requested} if found.get(name) != requested.get(name)]
         raise JobError(
             f"{folder} was made with other settings ({', '.join(changed)}); choose another --work or delete it."
         )

@@ -1,4 +1,4 @@
-"""What a run says about itself: a line now and then, `log.jsonl` with every entry, `loss.png` with the curves."""
+"""The reports of a run: progress lines, `log.jsonl` with every entry, `loss.png` with the curves."""
 
 import json
 import math
@@ -17,37 +17,41 @@ _LEGEND = 140
 
 
 @dataclass(frozen=True)
-class Progress:
-    """Where a run stands; losses and rates are means since the entry before."""
+class TrainingProgress:
+    """The progress of a run; losses, gradient norm and speed are means since the previous entry."""
 
     step: int
     elapsed: float
-    """Seconds of training, those before an interruption included."""
+    """Seconds of training, including those before an interruption."""
     remaining: float
+    """Estimated seconds of training left."""
     video: float
+    """Loss of the video tower."""
     audio: float
+    """Loss of the audio tower."""
     gradient: float
+    """Gradient norm before clipping."""
     rate: float
-    """What the learning rates are multiplied by."""
+    """Factor of the learning rates."""
     step_seconds: float
     samples_per_second: float
 
     def line(self) -> str:
         return (
             f"step {self.step}: video {self.video:.4f}, audio {self.audio:.4f}, gradient {self.gradient:.2f}, "
-            f"{self.step_seconds:.3f} s a step, {self.samples_per_second:.1f} samples/s, "
+            f"{self.step_seconds:.3f} s/step, {self.samples_per_second:.1f} samples/s, "
             f"{clock(self.elapsed)} done, {clock(self.remaining)} left"
         )
 
 
 def append_log(folder: Path, entry: Mapping[str, float]) -> None:
-    """One entry more in the log; it has a `step`."""
+    """Append an entry, which has a `step`, to the log."""
     with (folder / LOG).open("a", encoding="utf-8") as log:
         log.write(json.dumps({name: _rounded(value) for name, value in entry.items()}) + "\n")
 
 
 def cut_log(folder: Path, step: int) -> None:
-    """Forget entries after a step: what followed was lost and is done again."""
+    """Remove the entries after a step, which are repeated when a run resumes from its checkpoint."""
     if (folder / LOG).is_file():
         kept = [json.dumps(entry) + "\n" for entry in read_log(folder) if entry["step"] <= step]
         part = folder / f"{LOG}.part"
@@ -56,7 +60,7 @@ def cut_log(folder: Path, step: int) -> None:
 
 
 def read_log(folder: Path) -> list[dict[str, float]]:
-    """Every entry; a last line that was cut off by a crash is left out."""
+    """Return every entry; a last line cut off by a crash is skipped."""
     entries = []
     for line in (folder / LOG).read_text(encoding="utf-8").splitlines():
         try:
@@ -67,7 +71,7 @@ def read_log(folder: Path) -> list[dict[str, float]]:
 
 
 def plot_losses(folder: Path, names: Sequence[str]) -> None:
-    """Draw these losses over the steps, smoothed and raw, on logarithmic heights."""
+    """Plot these losses over the steps, raw and smoothed, on a logarithmic axis."""
     entries = read_log(folder) if (folder / LOG).is_file() else []
     if len(entries) < 2 or not names:
         return
@@ -101,7 +105,7 @@ def plot_losses(folder: Path, names: Sequence[str]) -> None:
 
 
 def _smooth(curve: Sequence[float]) -> list[float]:
-    """Means over windows that are a twentieth of the curve wide on each side."""
+    """Return the moving average over windows of about a twentieth of the curve."""
     reach = max(1, len(curve) // 40)
     windows = [curve[max(0, index - reach) : index + reach + 1] for index in range(len(curve))]
     return [sum(window) / len(window) for window in windows]
@@ -112,7 +116,7 @@ def _rounded(value: float) -> float:
 
 
 def clock(seconds: float) -> str:
-    """1:02:03"""
+    """Format seconds as 1:02:03."""
     minutes, rest = divmod(int(max(0, seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}"

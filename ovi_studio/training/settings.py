@@ -1,4 +1,4 @@
-"""`TrainSettings`: everything that decides a training run, checked once when it is made. Imports no torch."""
+"""`TrainSettings`: everything that determines a training run, validated on construction. Imports no torch."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -12,54 +12,60 @@ Precision = Literal["no", "bf16"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FlowSettings:
-    """What the model is shown. Raises `JobError` when a value is out of its limits."""
+    """Noise levels and conditioning of the training samples. Raises `JobError` if a value is out of range."""
 
     shift: float = 5.0
-    """Moves sigmas towards noise, as in sampling; larger for larger clips."""
+    """Shift of the sigmas towards noise, as in sampling; larger for larger clips."""
     sigmas: SigmaDistribution = "logit-normal"
     first_frame: float = 0.1
-    """Part of the batches whose first latent frame is given."""
+    """Fraction of the batches whose first latent frame is given."""
     caption_dropout: float = 0.1
-    """Part of the samples that see the embeddings of the negative prompts instead of their caption."""
+    """Fraction of the samples whose caption is replaced by the embeddings of the negative prompts."""
 
     def __post_init__(self) -> None:
         _check_range("shift", self.shift, 0.01, 100)
-        _check_range("part of batches with a first frame", self.first_frame, 0, 1)
+        _check_range("fraction of batches with a first frame", self.first_frame, 0, 1)
         _check_range("caption dropout", self.caption_dropout, 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainSettings:
-    """How the model is trained. Exactly one of `steps` and `minutes` ends a run; raises `JobError` otherwise."""
+    """How the model is trained. Exactly one of `steps` and `minutes` must be given.
+
+    Raises `JobError` if a value is out of range or values contradict each other.
+    """
 
     steps: int | None = None
+    """Optimizer steps of the whole run."""
     minutes: float | None = None
-    """Of training, those before an interruption included."""
+    """Training time, including the time before an interruption."""
     batch_size: int = 8
-    """Samples of one forward pass on each device."""
+    """Samples per forward pass on each device."""
     accumulation: int = 1
-    """Forward passes a step."""
+    """Forward passes per step."""
     learning_rate: float = 1e-4
-    """Of AdamW."""
+    """Learning rate of AdamW."""
     muon_learning_rate: float | None = None
-    """Of Muon, for the matrices of the blocks; None: AdamW for these as well."""
+    """Learning rate of Muon for the matrices of the blocks; None trains them with AdamW as well."""
     weight_decay: float = 0.0
     warmup_steps: int = 100
     schedule: Schedule = "cosine"
-    """After the warm-up: half a cosine, or constant and then a straight line down in the last `decay` of the run."""
+    """After the warm-up: half a cosine, or constant with a linear decay in the last `decay` of the run."""
     decay: float = 0.2
+    """Fraction of the run over which the constant schedule decays."""
     clip: float = 1.0
-    """Largest norm of a step's gradient."""
+    """Maximum gradient norm of a step."""
     ema: float = 0.999
-    """Largest decay of the averaged weights, which are the result; 0: the last weights are."""
+    """Maximum decay of the averaged weights, which are the result; 0 makes the last weights the result."""
     flow: FlowSettings = field(default_factory=FlowSettings)
     precision: Precision = "no"
-    """What products are computed in; the weights that are trained are float32."""
+    """Number format of the matrix products; trained weights are always float32."""
     gradient_checkpointing: bool = False
-    """Compute each block again in the backward pass: a third slower, and memory for one block only."""
+    """Recompute each block in the backward pass: a third slower, with activations of only one block in memory."""
     compiled: bool = False
+    """Compile the blocks."""
     sharded: bool = False
-    """Divide weights and state over the processes instead of having them whole in each; not with Muon."""
+    """Shard weights and state over the processes instead of replicating them; not available with Muon."""
     checkpoint_minutes: float = 5.0
     log_seconds: float = 10.0
     seed: int = 0
@@ -68,7 +74,7 @@ class TrainSettings:
         if (self.steps is None) == (self.minutes is None):
             raise JobError("Say how long to train: either a number of steps or a number of minutes.")
         if self.sharded and self.muon_learning_rate:
-            raise JobError("Muon needs whole matrices, which a sharded model does not have; use AdamW alone.")
+            raise JobError("Muon needs whole matrices, which a sharded model does not have; use only AdamW.")
         _check_range("number of steps", 1 if self.steps is None else self.steps, 1, 10**9)
         _check_range("number of minutes", 1 if self.minutes is None else self.minutes, 0.01, 10**6)
         _check_range("batch size", self.batch_size, 1, 4096)
@@ -80,6 +86,20 @@ class TrainSettings:
         _check_range("decay", self.decay, 0, 1)
         _check_range("EMA", self.ema, 0, 0.999999)
         _check_range("seed", self.seed, 0, 2**63 - 1)
+
+    def progress(self, step: int, elapsed: float) -> float:
+        """Return the fraction of the run, 0 to 1, completed by this many steps in this many seconds."""
+        if self.steps is not None:
+            return min(1.0, step / self.steps)
+        assert self.minutes is not None
+        return min(1.0, elapsed / (60 * self.minutes))
+
+    def remaining(self, step: int, elapsed: float, step_seconds: float) -> float:
+        """Return the seconds left of a run that takes `step_seconds` per step."""
+        if self.steps is not None:
+            return max(0.0, (self.steps - step) * step_seconds)
+        assert self.minutes is not None
+        return max(0.0, 60 * self.minutes - elapsed)
 
 
 def _check_range(name: str, value: float, low: float, high: float) -> None:

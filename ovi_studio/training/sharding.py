@@ -1,8 +1,8 @@
-"""Weights and training state divided over several processes: Accelerate's plugin for PyTorch's FSDP2.
+"""Weights and training state sharded over several processes: Accelerate's plugin for PyTorch's FSDP2.
 
-The unit is the fusion block. Fusion blocks are views over the towers' blocks and no registered modules, so that
-parameters keep their official names; while Accelerate looks for what to wrap they stand in the towers' place. Frozen
-weights are divided like those that are trained.
+The unit is the fusion block. Fusion blocks are views over the towers' blocks and not registered modules, so that
+parameters keep their official names; while Accelerate looks for modules to wrap they replace the towers' blocks. Frozen
+weights are sharded like trained ones.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ from ovi_studio.training.flow import VelocityModel
 
 
 def shard(accelerator: Accelerator, model: VelocityModel) -> nn.Module:
-    """Leave this process its share of the model, which the leader has whole and the others on the meta device."""
+    """Shard a model that the leader holds whole and the other processes on the meta device."""
     plugin = FullyShardedDataParallelPlugin(
         fsdp_version=2,
         auto_wrap_policy="transformer_based_wrap",
@@ -28,7 +28,7 @@ def shard(accelerator: Accelerator, model: VelocityModel) -> nn.Module:
         reshard_after_forward=True,
         cpu_ram_efficient_loading=True,
     )
-    # On a CPU Accelerate would pass the plugin over.
+    # On a CPU Accelerate would ignore the plugin.
     accelerator.state.distributed_type = DistributedType.FSDP
     accelerator.state.fsdp_plugin = plugin
     with fusion_blocks_as_modules(model.transformer):
@@ -39,29 +39,29 @@ def shard(accelerator: Accelerator, model: VelocityModel) -> nn.Module:
     return sharded
 
 
-def whole(value: Any, *, kept: bool = True) -> Any:
-    """Tensors, or lists and dictionaries of them, gathered on the host; every process must ask for them.
+def gather_all(value: Any, *, keep: bool) -> Any:
+    """Gather tensors, or nested lists and dictionaries of them, on the host. Every process must call it.
 
     Args:
-        kept: whether this process wants them; else it has nothing in their place, and needs no memory for them.
+        keep: whether this process needs the result; otherwise it gets None for each tensor and uses no memory.
     """
     if isinstance(value, dict):
-        return {key: whole(part, kept=kept) for key, part in value.items()}
+        return {key: gather_all(part, keep=keep) for key, part in value.items()}
     if isinstance(value, list):
-        return [whole(part, kept=kept) for part in value]
+        return [gather_all(part, keep=keep) for part in value]
     if isinstance(value, Tensor):
-        tensor = gathered(value)
-        return tensor.detach().cpu() if kept else None
+        tensor = gather(value)
+        return tensor.detach().cpu() if keep else None
     return value
 
 
-def gathered(tensor: Tensor) -> Tensor:
-    """A tensor that may be divided, whole; every process must ask for it."""
+def gather(tensor: Tensor) -> Tensor:
+    """Return the whole of a tensor that may be sharded. Every process must call it."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def shared_like(values: Tensor, pattern: Tensor) -> Tensor:
-    """Whole values as this process holds `pattern`: its share, if that is divided and of their shape."""
+def shard_like(values: Tensor, pattern: Tensor) -> Tensor:
+    """Return this process's shard of `values` if `pattern` is sharded and of the same shape, else all values."""
     if not isinstance(pattern, DTensor) or values.shape != pattern.shape:
         return values
     on_device = values.to(pattern.device)
@@ -69,11 +69,11 @@ def shared_like(values: Tensor, pattern: Tensor) -> Tensor:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Restore a state that `whole` gathered."""
+    """Restore an optimizer state gathered by `gather_all`."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     own = {
         index: {
-            name: shared_like(value, parameters[index]) if isinstance(value, Tensor) else value
+            name: shard_like(value, parameters[index]) if isinstance(value, Tensor) else value
             for name, value in values.items()
         }
         for index, values in state["state"].items()

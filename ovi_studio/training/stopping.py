@@ -1,28 +1,30 @@
-"""A wish to stop, from SIGTERM or Ctrl+C, that a loop can look at between two steps."""
+"""Stop requests by SIGTERM or Ctrl+C, for a loop to check between two steps."""
 
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ovi_studio.core.signals import ending_signals
+
 
 @contextmanager
 def stop_requests() -> Iterator[threading.Event]:
-    """An event that SIGTERM and Ctrl+C set; the second one ends the process as it always does."""
+    """Yield an event that SIGTERM or Ctrl+C sets; a second signal of the same kind has its usual effect."""
     stopping = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stopping
         return
-    before = {kind: signal.getsignal(kind) for kind in (signal.SIGTERM, signal.SIGINT)}
+    previous = {number: signal.getsignal(number) for number in ending_signals()}
 
-    def request(kind: int, frame: object) -> None:
+    def request(number: int, frame: object) -> None:
         stopping.set()
-        signal.signal(kind, before[kind])
+        signal.signal(number, previous[signal.Signals(number)])
 
-    for kind in before:
-        signal.signal(kind, request)
+    for number in previous:
+        signal.signal(number, request)
     try:
         yield stopping
     finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

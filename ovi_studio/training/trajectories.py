@@ -1,9 +1,9 @@
-"""The ways that a teacher walks from noise to clips, kept on disk for a student with few steps.
+"""A teacher's trajectories from noise to clips, stored on disk for distillation into a student with few steps.
 
-A file holds one way: `video` (points, channels, frames, height, width) and `audio` (points, length, channels), from
-pure noise to the clean latents, at the student's sigmas; and `text` (tokens, dim). The teacher walks with guidance in
-many steps between those points. Files are numbered, so several processes can share the work and an interrupted one
-goes on.
+A file holds one trajectory: `video` (points, channels, frames, height, width) and `audio` (points, length, channels),
+from pure noise to the clean latents, at the student's sigmas; and `text` (tokens, dim). Between those points the
+teacher takes many steps with guidance. Files are numbered, so several processes can share the work, and an interrupted
+process resumes.
 """
 
 import itertools
@@ -28,14 +28,18 @@ from ovi_studio.training.flow import Unconditional
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Teacher:
-    """How the teacher walks. Raises `JobError` when the timesteps do not fall from at most 1000."""
+    """How the teacher samples.
+
+    Raises:
+        JobError: the timesteps do not decrease from at most 1000, or `steps` is not a multiple of their number.
+    """
 
     timesteps: tuple[float, ...] = (1000.0, 937.5, 833.3333, 625.0)
-    """Of the student; the teacher's are between them."""
+    """Timesteps of the student; the teacher's lie between them."""
     steps: int = 48
-    """In all; a multiple of the student's."""
+    """Total steps of the teacher, a multiple of the student's."""
     shift: float = 5.0
-    """In whose measure the teacher's steps are equal."""
+    """Shift of the sigmas; before it, the teacher's steps are equally spaced between two points."""
     video_guidance: float = 4.0
     audio_guidance: float = 3.0
     skip_block: int | None = None
@@ -43,7 +47,7 @@ class Teacher:
     def __post_init__(self) -> None:
         falling = all(after < before for before, after in itertools.pairwise(self.timesteps))
         if not self.timesteps or not falling or self.timesteps[0] > TRAIN_TIMESTEPS or self.timesteps[-1] <= 0:
-            raise JobError("The student's timesteps must fall from at most 1000, for example 1000,937.5,833.3,625.")
+            raise JobError("The student's timesteps must decrease from at most 1000, as in 1000,937.5,833.3,625.")
         if self.steps < len(self.timesteps) or self.steps % len(self.timesteps):
             raise JobError(
                 f"The teacher's {self.steps} steps must be a multiple of the student's {len(self.timesteps)}; "
@@ -51,31 +55,34 @@ class Teacher:
             )
 
     @property
+    def substeps(self) -> int:
+        """The teacher's steps in each step of the student."""
+        return self.steps // len(self.timesteps)
+
+    @property
     def sigmas(self) -> list[float]:
-        """Of the points, the last of which is clean."""
+        """Sigmas of the points; the last point is clean."""
         return [*(timestep / TRAIN_TIMESTEPS for timestep in self.timesteps), 0.0]
 
     def schedule(self) -> Schedule:
-        """UniPC over steps that divide every span of the student equally, before the shift."""
+        """Return a UniPC schedule that divides every step of the student equally, before the shift."""
         points = [_unshifted(sigma, self.shift) for sigma in self.sigmas]
-        pieces = self.steps // len(self.timesteps)
-        spans = [np.linspace(*span, pieces + 1)[:-1] for span in itertools.pairwise(points)]
-        sigmas = shifted(np.concatenate(spans), self.shift)
+        steps = [np.linspace(start, end, self.substeps + 1)[:-1] for start, end in itertools.pairwise(points)]
+        sigmas = shifted(np.concatenate(steps), self.shift)
         return Schedule("unipc", self.steps, self.shift, tuple((sigmas * TRAIN_TIMESTEPS).tolist()))
 
 
 @torch.no_grad()
-def walk(
+def compute_trajectory(
     transformer: OviTransformer, teacher: Teacher, text: Tensor, unconditional: Unconditional, noise: Latents
 ) -> tuple[Tensor, Tensor]:
-    """The points of one way: video (points, channels, frames, height, width) and audio (points, length, channels)."""
+    """Return one trajectory: video (points, channels, frames, height, width) and audio (points, length, channels)."""
     scales = teacher.video_guidance, teacher.audio_guidance
     guidance = unconditional.guidance(transformer, text, *scales, teacher.skip_block)
     points = [noise]
-    pieces = teacher.steps // len(teacher.timesteps)
 
     def keep(step: Step) -> None:
-        if step.index % pieces == 0:
+        if step.index % teacher.substeps == 0:
             points.append(step.latents)
 
     denoise(transformer, noise, guidance, teacher.schedule(), on_step=keep)
@@ -94,23 +101,23 @@ def write_trajectories(
     part: tuple[int, int] = (1, 1),
     on_done: Callable[[int, int], None] = lambda done, of: None,
 ) -> None:
-    """Walk for every text that has no file yet.
+    """Compute the trajectory of every text that has no file yet.
 
     Args:
-        texts: embeddings (tokens, dim); the noise of each follows from its place.
-        shapes: of the latents of video and audio.
-        part: (which, of how many): every how-manieth text is this process's.
-        on_done: called with the number of files of this part that are there, and that there will be.
+        texts: embeddings (tokens, dim); the noise of each is seeded by its index.
+        shapes: shapes of the video and audio latents.
+        part: (i, n) computes only the i-th of n interleaved parts of the texts.
+        on_done: called after every text with the number of existing files of this part and the total.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    which, of = part
-    own = range(which - 1, len(texts), of)
+    number, parts = part
+    own = range(number - 1, len(texts), parts)
     device = next(transformer.parameters()).device
     for count, index in enumerate(own, start=1):
         path = folder / f"{index:06}.safetensors"
         if not path.is_file():
             noise = draw_noise(*shapes, seed * 1_000_003 + index, device, torch.float32)
-            video, audio = walk(transformer, teacher, texts[index], unconditional, noise)
+            video, audio = compute_trajectory(transformer, teacher, texts[index], unconditional, noise)
             tensors = {"video": video.cpu(), "audio": audio.cpu(), "text": texts[index].float().cpu().contiguous()}
             unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
             save_file(tensors, unfinished)
@@ -127,22 +134,26 @@ class Trajectories:
     audio: Tensor
     """(batch, points, length, channels)"""
     text: Tensor
-    """(batch, tokens, dim), zero behind the end of each"""
+    """(batch, tokens, dim), zero-padded"""
 
 
 class TrajectoryDataset:
-    """The trajectories in a folder; raises `JobError` if there is none or one has another number of points."""
+    """The trajectories in a folder.
+
+    Raises:
+        JobError: there is none, one is damaged, or one does not have `points` points.
+    """
 
     def __init__(self, folder: Path, points: int) -> None:
         self.paths = sorted(folder.glob("*.safetensors"))
         if not self.paths:
-            raise JobError(f"There is no trajectory in {folder}; let the teacher walk first.")
+            raise JobError(f"There is no trajectory in {folder}; compute the teacher's trajectories first.")
         for path in self.paths:
             try:
                 with safe_open(path, framework="pt") as file:
                     found = file.get_slice("video").get_shape()[0]
             except (OSError, SafetensorError) as error:
-                raise JobError(f"{path} is damaged ({error}); delete it and let the teacher walk again.") from error
+                raise JobError(f"{path} is damaged ({error}); delete it and compute it again.") from error
             if found != points:
                 raise JobError(
                     f"{path} has {found} points instead of {points}; use another folder for other timesteps."
@@ -152,7 +163,7 @@ class TrajectoryDataset:
         return len(self.paths)
 
     def batch(self, indices: Sequence[int]) -> Trajectories:
-        """These trajectories."""
+        """Return the trajectories with these indices."""
         read = [self._read(index) for index in indices]
         videos, audios, texts = zip(*read, strict=True)
         return Trajectories(torch.stack(videos), torch.stack(audios), pad_sequence(list(texts), batch_first=True))
@@ -164,4 +175,5 @@ class TrajectoryDataset:
 
 
 def _unshifted(sigma: float, shift: float) -> float:
+    """Invert `sampling.solvers.shifted`."""
     return sigma / (shift - (shift - 1) * sigma)

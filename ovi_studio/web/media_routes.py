@@ -28,6 +28,7 @@ from ovi_studio.core.errors import JobError
 from ovi_studio.queue.model import Job, JobState
 from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.services.studio import Studio
+from ovi_studio.web.guard import is_logged_in
 from ovi_studio.web.live import pulse_of
 
 THUMBNAIL_SIDE = 192
@@ -64,15 +65,6 @@ def media_routes(studio: Studio) -> list[Route]:
         route("clip/{id}/poster.jpg", partial(_library_file, suffix=".jpg")),
         route("lora/{id}/preview.jpg", _adapter_preview),
     ]
-
-
-def is_logged_in(request: Request) -> bool:
-    """Whether the page is open to who asks, by the cookie that Gradio's login sets."""
-    app = request.app
-    if getattr(app, "auth", None) is None:
-        return True
-    names = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
-    return any(request.cookies.get(name) in app.tokens for name in names)
 
 
 def job_picture_address(job: Job) -> str | None:

@@ -58,7 +58,7 @@ def test_a_busy_port_is_named_with_the_option_that_changes_it(
     command = [sys.executable, str(APP), "--port", str(application.port), "--no-open", "--out", str(tmp_path / "out")]
     ended = subprocess.run(command, env=python_environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 1
-    assert f"Port {application.port} is busy" in ended.stderr
+    assert f"Port {application.port} is in use" in ended.stderr
     assert "--port" in ended.stderr
 
 

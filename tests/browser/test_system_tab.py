@@ -19,7 +19,7 @@ from ovi_studio.checkpoints.background import DownloadPhase, Downloads
 from ovi_studio.checkpoints.layout import take_inventory
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.variants import published_variants
-from ovi_studio.services.doctor import Finding, Report, State
+from ovi_studio.services.doctor import CheckResult, CheckState, DoctorReport
 from ovi_studio.services.studio import Studio
 from ovi_studio.web.tabs.system import views
 from ovi_studio.web.tabs.system.tab import build_system
@@ -163,10 +163,12 @@ def test_an_unexpected_error_ends_a_download_with_a_sentence(tmp_path: Path) -> 
 
 def test_a_command_can_be_copied_and_nothing_is_html() -> None:
     findings = (
-        Finding("Models", State.NOTE, HOSTILE, "`python -m ovi_studio download x` fetches what is missing"),
-        Finding("Attention", State.NOTE, "none", "build it from the folder `hopper`"),
+        CheckResult("Models", CheckState.NOTE, HOSTILE, "`python -m ovi_studio download x` fetches what is missing"),
+        CheckResult("Attention", CheckState.NOTE, "none", "build it from the folder `hopper`"),
     )
-    shown = views.report_html(Report(findings)) + views.log_html([HOSTILE]) + views.places_html({"x": Path(HOSTILE)})
+    shown = (
+        views.report_html(DoctorReport(findings)) + views.log_html([HOSTILE]) + views.places_html({"x": Path(HOSTILE)})
+    )
     assert "<script" not in shown
     assert "<code>python -m ovi_studio download x</code>" in shown
     assert "<code>hopper" not in shown

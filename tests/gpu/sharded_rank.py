@@ -22,7 +22,7 @@ from ovi_studio.checkpoints.layout import Inventory, require
 from ovi_studio.checkpoints.load import load_models
 from ovi_studio.core.weight_formats import Weights
 from ovi_studio.demo.bundle_writer import build_models, write_bundle
-from ovi_studio.distributed.ranks import Group, Ranks
+from ovi_studio.distributed.ranks import RankGroup, Ranks
 from ovi_studio.distributed.sharding import Sharding, load_shared
 from ovi_studio.distributed.shards import is_sharded
 from ovi_studio.models.device import compute_device
@@ -35,7 +35,7 @@ def main() -> None:
     options.add_argument("folder", type=Path)
     options.add_argument("--small", action="store_true")
     given = options.parse_args()
-    ranks = Group()
+    ranks = RankGroup()
     rig = Rig(compute_device(), given.small, given.folder)
     inventory = bundle(rig) if rig.small else _wide_bundle(rig)
     answer = {str(weights): compare(rig, inventory, ranks, weights) for weights in (Weights.BF16, Weights.INT8)}

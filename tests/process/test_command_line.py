@@ -1,4 +1,4 @@
-"""The commands as a person gives them: files and sentences, exit statuses, and nothing left over."""
+"""The commands as a user runs them: their files, messages and exit statuses, and no leftovers."""
 
 import json
 import os
@@ -24,12 +24,12 @@ from ovi_studio.media.clip_files import read_record
 
 PROMPT = "a red ball bounces <AUDCAP>a deep thump<ENDAUDCAP>"
 PATIENCE = 300
-"""Seconds for a process that takes ten when the machine has nothing else to do."""
+"""Timeout in seconds for a process that takes ten on an idle machine."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """What a command left: its exit status and the lines that it printed."""
+    """The result of a command: its exit status and the lines it printed."""
 
     status: int
     out: list[str]
@@ -41,7 +41,7 @@ class Ended:
 
     @property
     def complaints(self) -> list[str]:
-        """What stderr says beside progress bars, which overwrite themselves within a line."""
+        """The lines of stderr without progress bars, which overwrite themselves within a line."""
         parts = re.split(r"[\r\n]", self.err)
         return [part for part in parts if part.strip() and not re.search(r"step \d+ of \d+", part)]
 
@@ -51,7 +51,7 @@ Run = Callable[..., Ended]
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command in this process, in an empty folder."""
+    """Return a function that runs a command in this process, in an empty folder."""
     monkeypatch.delenv("OVI_CKPT_DIR", raising=False)
     monkeypatch.chdir(tmp_path)
 
@@ -66,7 +66,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 @pytest.fixture
 def generate(run: Run, tiny_bundle: Path) -> Run:
-    """Makes clips with the tiny model and two steps, into the folder `out`."""
+    """Return a function that makes clips with the tiny model in two steps, into the folder `out`."""
 
     def command(*arguments: object) -> Ended:
         return run("generate", "--ckpt-dir", tiny_bundle, "--out", "out", *arguments)
@@ -132,14 +132,14 @@ def test_the_best_complete_variant_is_taken_unless_one_is_named(generate: Run) -
     assert read_record(path)["spec"]["variant"] == "tiny"
 
 
-def test_a_count_makes_clips_with_seeds_that_follow(generate: Run) -> None:
+def test_a_count_makes_clips_with_consecutive_seeds(generate: Run) -> None:
     made = generate("--prompt", PROMPT, "--steps", 1, "--seed", 40, "--count", 3)
     assert made.status == 0
     assert [read_record(path)["spec"]["seed"] for path in made.paths] == [40, 41, 42]
     assert len(set(made.paths)) == 3
 
 
-def test_a_pattern_makes_a_clip_of_each_prompt_and_its_faults_are_told_once_for_each(generate: Run) -> None:
+def test_a_pattern_makes_a_clip_of_each_prompt_and_warns_once_about_each(generate: Run) -> None:
     made = generate("--prompt", r"A {red|blue} \{ball\} says <S>Hi", "--steps", 1, "--seed", 40, "--count", 2)
     assert made.status == 0
     specs = [read_record(path)["spec"] for path in made.paths]
@@ -148,7 +148,7 @@ def test_a_pattern_makes_a_clip_of_each_prompt_and_its_faults_are_told_once_for_
     assert [spec["seed"] for spec in specs] == [40, 41, 40, 41]
     told = "This speech is not closed; write <E> where it ends."
     assert made.complaints == [f"warning: “A {colour} {{ball}} says <S>Hi”: {told}" for colour in ("red", "blue")]
-    # What is inside a clip is a prompt, and no pattern any more.
+    # A clip holds the expanded prompt, not the pattern.
     (again,) = generate("--from", made.paths[0]).paths
     assert read_record(again)["spec"] == specs[0]
 
@@ -189,7 +189,7 @@ def test_a_clip_from_a_picture_is_made_again_when_the_picture_is_gone(generate: 
     picture.unlink()
     (again,) = generate("--from", first).paths
     assert_same_clip(again, first)
-    # And what was made again holds everything, too.
+    # The new clip holds everything, too.
     shutil.rmtree("out/pictures")
     (third,) = generate("--from", again).paths
     assert_same_clip(third, first)
@@ -207,7 +207,7 @@ def test_a_bad_row_is_reported_with_its_line_and_the_others_are_made(
     made = generate("--prompts", table)
     assert made.status == 1
     assert made.complaints == [
-        "line 3: There is no picture gone.png; correct the path, or leave it empty to have none."
+        "line 3: There is no picture gone.png; correct the path, or leave the cell empty for no picture."
     ]
     assert [read_record(path)["spec"]["seed"] for path in made.paths] == [1, 3]
     assert [read_frames(path).shape[1:3] for path in made.paths] == [(64, 64), (64, 96)]
@@ -248,7 +248,9 @@ def official_config(bundle: Path, **changes: object) -> str:
     return "\n".join(f"{name}: {json.dumps(value)}" for name, value in (settings | changes).items())
 
 
-def test_an_official_configuration_makes_its_clips_where_it_says(run: Run, tmp_path: Path, tiny_bundle: Path) -> None:
+def test_an_official_configuration_writes_its_clips_to_its_output_directory(
+    run: Run, tmp_path: Path, tiny_bundle: Path
+) -> None:
     config = tmp_path / "inference_fusion.yaml"
     config.write_text(official_config(tiny_bundle))
     made = run("generate", "--config-file", config)
@@ -261,7 +263,7 @@ def test_an_official_configuration_makes_its_clips_where_it_says(run: Run, tmp_p
     ]
 
 
-def test_settings_beside_a_configuration_are_refused(run: Run, tmp_path: Path, tiny_bundle: Path) -> None:
+def test_settings_along_with_a_configuration_are_refused(run: Run, tmp_path: Path, tiny_bundle: Path) -> None:
     config = tmp_path / "inference_fusion.yaml"
     config.write_text(official_config(tiny_bundle))
     ended = run("generate", "--config-file", config, "--steps", 3)
@@ -270,7 +272,7 @@ def test_settings_beside_a_configuration_are_refused(run: Run, tmp_path: Path, t
     assert files_below(tmp_path) == [config]
 
 
-# Refusals: one sentence, status 1, nothing written
+# Errors: one sentence, status 1, nothing written
 
 
 @pytest.mark.parametrize(
@@ -289,7 +291,7 @@ def test_settings_beside_a_configuration_are_refused(run: Run, tmp_path: Path, t
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_cannot_be_done_is_refused_in_one_line(
+def test_an_invalid_command_is_refused_in_one_line(
     generate: Run, tmp_path: Path, options: list[str], sentence: str
 ) -> None:
     prompt = [] if "--prompt" in options else ["--prompt", PROMPT]
@@ -313,7 +315,7 @@ def test_missing_checkpoints_are_named_with_the_command_that_fetches_them(run: R
 
 
 @pytest.mark.parametrize("place", ["file", "file/below"])
-def test_an_output_folder_that_cannot_be_is_refused_before_a_clip_is_made(
+def test_an_unusable_output_folder_is_refused_before_a_clip_is_made(
     run: Run, tmp_path: Path, tiny_bundle: Path, place: str
 ) -> None:
     (tmp_path / "file").write_text("not a folder")
@@ -323,7 +325,7 @@ def test_an_output_folder_that_cannot_be_is_refused_before_a_clip_is_made(
     assert files_below(tmp_path) == [tmp_path / "file"]
 
 
-def test_a_file_that_is_no_clip_is_refused(generate: Run, run: Run, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_clip_is_refused(generate: Run, run: Run, tmp_path: Path) -> None:
     stranger = tmp_path / "stranger.mp4"
     stranger.write_bytes(b"\0\0\0\x08ftyp")
     for ended in (run("show", stranger), generate("--from", stranger), run("show", tmp_path / "gone.mp4")):
@@ -344,7 +346,7 @@ def test_a_broken_bundle_is_one_sentence(run: Run, tmp_path: Path, command: str)
     assert line.startswith(f"error: {tmp_path / 'ckpts' / 'bundle.json'} does not describe a model bundle")
 
 
-def test_two_sources_of_clips_are_a_mistake_in_the_command(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_sources_of_clips_are_a_usage_error(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         run("generate", "--prompt", PROMPT, "--prompts", "table.csv")
     assert ended.value.code == 2
@@ -353,7 +355,7 @@ def test_two_sources_of_clips_are_a_mistake_in_the_command(run: Run, capsys: pyt
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a process cannot be sent Ctrl+C alone")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_a_command_in_the_background_that_is_stopped_keeps_what_is_finished_and_leaves_nothing_of_the_rest(
+def test_a_stopped_background_command_keeps_finished_clips_and_leaves_no_partial_files(
     number: signal.Signals, tmp_path: Path, tiny_bundle: Path, python_environment: dict[str, str]
 ) -> None:
     table = tmp_path / "prompts.csv"
@@ -375,7 +377,7 @@ def test_a_command_in_the_background_that_is_stopped_keeps_what_is_finished_and_
         deadline.cancel()
     ended = Ended(child.returncode, out.decode().splitlines(), (seen + err).decode())
     assert (ended.status, ended.out) == (130, []), ended.err
-    assert ended.complaints == ["Stopped; what was finished is kept, nothing half-written is left."]
+    assert ended.complaints == ["Stopped. Finished files are kept; no partial files are left."]
     path = tmp_path / first.decode().strip()
     assert files_below(tmp_path / "outputs") == [path.with_suffix(".jpg"), path]
     assert read_record(path)["spec"]["prompt"] == "first"
@@ -384,7 +386,7 @@ def test_a_command_in_the_background_that_is_stopped_keeps_what_is_finished_and_
 # The other commands
 
 
-def test_doctor_reports_and_ends_well(run: Run, tiny_bundle: Path) -> None:
+def test_doctor_reports_and_exits_with_success(run: Run, tiny_bundle: Path) -> None:
     ended = run("doctor", "--ckpt-dir", tiny_bundle)
     assert ended.status == 0
     assert any(line.endswith(f"tiny is complete in {tiny_bundle}") for line in ended.out)
@@ -493,14 +495,16 @@ def test_a_preset_gives_settings_and_options_replace_them(generate: Run) -> None
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (("--preset", "nothing"), "no preset 'nothing'; those that there are: draft, balanced"),
+        (("--preset", "nothing"), "no preset 'nothing'; choose one of draft, balanced"),
         (("--preset", "lightning-5s"), "download lightning-5s` (Apache-2.0)"),
         (("--lora", "gone"), "no adapter 'gone'"),
         (("--lora", "film=loud"), "'loud' is not a valid strength"),
         (("--lora", "old.pt"), "is a pickle"),
     ],
 )
-def test_what_cannot_be_used_is_one_sentence(generate: Run, loras: Path, options: tuple[str, str], reason: str) -> None:
+def test_an_unusable_adapter_or_preset_is_one_sentence(
+    generate: Run, loras: Path, options: tuple[str, str], reason: str
+) -> None:
     refused = generate("--prompt", PROMPT, "--variant", "tiny", *options)
     assert refused.status == 1
     assert reason in refused.err

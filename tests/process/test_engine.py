@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from engine_helpers import (
 )
 from fake_models import STEP_SECONDS
 from PIL import Image
+from places import PYTHON_PATH
 
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.engine.command import engine_command
@@ -256,3 +258,37 @@ def test_preview_is_drawn_whatever_the_latents_are(store):
     previewer = Previewer(store.database)
     for value in (0.0, float("nan"), float("inf"), -1e38):
         assert previewer.sketch("some", torch.full((8, 5, 4, 4), value)).startswith(b"\xff\xd8")
+
+
+# A disk that fills while a clip is computed
+
+
+def test_a_disk_that_is_full_when_a_clip_is_written_gives_the_job_back_and_pauses_the_queue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=130m", "tmpfs", disk], check=False)
+    if mounted.returncode:
+        pytest.skip("a file system cannot be mounted here")
+    try:
+        with closing(Store.open(disk / "outputs", tmp_path / "state")) as store:
+            monkeypatch.setenv("PYTHONPATH", PYTHON_PATH)
+            (job,) = store.add([spec("wait", steps=40)])
+            with engine(store):
+                wait_for(lambda: running(store))
+                with (disk / "ballast").open("wb", buffering=0) as ballast, contextlib.suppress(OSError):
+                    while ballast.write(bytes(2**16)):
+                        pass
+                wait_for(lambda: store.paused and not store.ids(states=[JobState.RUNNING]))
+                found = store.get(job)
+                assert (found.state, found.attempt) == (JobState.QUEUED, 0)
+                (notice,) = store.database.notices()
+                assert "The queue was paused. Only 0 MB are free in the output folder" in notice.text
+                assert not [path for path in (disk / "outputs").iterdir() if path.suffix in (".mp4", ".part", ".jpg")]
+                (disk / "ballast").unlink()
+                store.resume()
+                wait_until_ended(store)
+            assert_done_exactly_once(store, [job])
+    finally:
+        subprocess.run(["umount", disk], check=True)

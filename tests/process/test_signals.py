@@ -14,7 +14,7 @@ from ovi_studio.queue.model import JobState
 from ovi_studio.queue.store import Store
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
-SIGNALS = [signal.SIGINT, signal.SIGTERM]
+SIGNALS = [signal.SIGINT, signal.SIGTERM, *filter(None, [getattr(signal, "SIGHUP", None)])]
 
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)

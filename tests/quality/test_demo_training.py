@@ -13,9 +13,9 @@ from ovi_studio.core.spec import ClipSpec
 from ovi_studio.demo import codecs
 from ovi_studio.demo.codecs import scale_latents
 from ovi_studio.demo.dimensions import DIMENSIONS
-from ovi_studio.demo.fit import Budget, fit
-from ovi_studio.demo.recipe import RECIPE, Workshop
-from ovi_studio.demo.sheets import Row
+from ovi_studio.demo.fit import TrainingBudget, fit
+from ovi_studio.demo.recipe import RECIPE, DemoTraining
+from ovi_studio.demo.sheets import SheetRow
 from ovi_studio.models.audio_vae import AudioVAE
 from ovi_studio.models.video_vae import build_video_vae
 from ovi_studio.models.vocoder import Vocoder
@@ -23,7 +23,7 @@ from ovi_studio.runtime.pipeline import Pipeline
 from ovi_studio.training.report import read_log
 from ovi_studio.training.settings import TrainSettings
 
-SECONDS = Budget(minutes=0.02)
+SECONDS = TrainingBudget(minutes=0.02)
 QUICK = replace(
     RECIPE,
     text=SECONDS,
@@ -57,12 +57,12 @@ def audio_vae_of_the_bundle() -> AudioVAE:
 def test_fit_learns(tmp_path):
     model = small_network()
     before = line_losses(model, 10**6)["square"].item()
-    fit(model, line_losses, Budget(minutes=0.05, warmup_steps=5), tmp_path)
+    fit(model, line_losses, TrainingBudget(minutes=0.05, warmup_steps=5), tmp_path)
     assert line_losses(model, 10**6)["square"].item() < 0.1 * before
 
 
 def test_fit_goes_on_where_it_was(tmp_path):
-    fit(small_network(), line_losses, Budget(minutes=0.01), tmp_path)
+    fit(small_network(), line_losses, TrainingBudget(minutes=0.01), tmp_path)
     done = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"]
     seen = []
 
@@ -70,18 +70,18 @@ def test_fit_goes_on_where_it_was(tmp_path):
         seen.append(step)
         return line_losses(model, step)
 
-    fit(small_network(), losses, Budget(minutes=0.02), tmp_path)
+    fit(small_network(), losses, TrainingBudget(minutes=0.02), tmp_path)
     assert seen[0] == done
 
 
 def test_a_finished_fit_is_not_trained_further(tmp_path):
-    fit(small_network(), line_losses, Budget(minutes=0.01), tmp_path)
+    fit(small_network(), line_losses, TrainingBudget(minutes=0.01), tmp_path)
 
     def losses(model: nn.Module, step: int) -> dict[str, torch.Tensor]:
         raise AssertionError("another step")
 
     model = small_network()
-    fit(model, losses, Budget(minutes=0.01), tmp_path)
+    fit(model, losses, TrainingBudget(minutes=0.01), tmp_path)
     averaged = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["averaged"]
     assert all(torch.equal(tensor, averaged[name]) for name, tensor in model.state_dict().items())
 
@@ -89,15 +89,15 @@ def test_a_finished_fit_is_not_trained_further(tmp_path):
 def test_fit_plots_its_losses_and_shows_what_the_averaged_weights_can_do(tmp_path, capsys):
     shown = []
 
-    def samples(model: nn.Module) -> list[Row]:
+    def samples(model: nn.Module) -> list[SheetRow]:
         shown.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
         return [
-            Row("a scene", np.zeros((73, 96, 96, 3), np.uint8), torch.zeros(80, 190)),
-            Row("again", mel=torch.zeros(80, 190)),
+            SheetRow("a scene", np.zeros((73, 96, 96, 3), np.uint8), torch.zeros(80, 190)),
+            SheetRow("again", mel=torch.zeros(80, 190)),
         ]
 
     model = small_network()
-    fit(model, line_losses, Budget(minutes=0.02), tmp_path, samples)
+    fit(model, line_losses, TrainingBudget(minutes=0.02), tmp_path, samples)
     assert len(shown) == 1
     assert all(torch.equal(tensor, shown[0][name]) for name, tensor in model.state_dict().items())
     state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
@@ -123,13 +123,13 @@ def test_samples_come_every_five_minutes_and_take_no_training_time(tmp_path, mon
         steps.append(step)
         return line_losses(model, step)
 
-    def samples(model: nn.Module) -> list[Row]:
+    def samples(model: nn.Module) -> list[SheetRow]:
         nonlocal now
         now += 200
         shown.append(len(steps))
-        return [Row("nothing", mel=torch.zeros(80, 190))]
+        return [SheetRow("nothing", mel=torch.zeros(80, 190))]
 
-    fit(small_network(), losses, Budget(minutes=15), tmp_path, samples)
+    fit(small_network(), losses, TrainingBudget(minutes=15), tmp_path, samples)
     assert len(steps) == 15 * 60 / 50
     assert shown == [7, 14, 18], "after more than five minutes, and at the end"
 
@@ -162,19 +162,19 @@ def test_every_codecs_training_brings_its_data_to_the_models_device():
 
 
 def test_all_stages_end_in_a_bundle_that_makes_a_clip(tmp_path, capsys):
-    workshop = Workshop(tmp_path / "training", QUICK)
+    training = DemoTraining(tmp_path / "training", QUICK)
     for stage in ("text", "audio", "video", "vocoder", "latents", "transformer", "decoder"):
-        workshop.run(stage)
+        training.run(stage)
     for stage in ("audio", "video", "vocoder", "transformer", "decoder"):
-        (sheet,) = (workshop.folder / stage / "samples").glob("step_*.png")
+        (sheet,) = (training.folder / stage / "samples").glob("step_*.png")
         with Image.open(sheet) as picture:
             low, high = picture.convert("L").crop((0, 16, 190, 110)).getextrema()
             assert low < high, "something is to be seen"
-    workshop.run("audio")
-    assert "audio is done already" in capsys.readouterr().out
+    training.run("audio")
+    assert "audio is already done" in capsys.readouterr().out
 
     target = tmp_path / "bundles" / "demo-again"
-    workshop.bundle(target)
+    training.bundle(target)
     sizes = [path.stat().st_size for path in target.rglob("*") if path.is_file()]
     assert sum(sizes) < 32e6
     assert max(sizes) < 10e6
@@ -184,18 +184,18 @@ def test_all_stages_end_in_a_bundle_that_makes_a_clip(tmp_path, capsys):
     assert clip.frames.shape == (73, 96, 96, 3)
     assert clip.samples.shape == (48_640,)
 
-    further = Workshop(tmp_path / "further", QUICK)
-    assert not further.goes_on
-    further.adopt(target)
-    assert further.goes_on
-    assert further.further().recipe.seed != QUICK.seed
-    assert further.further().recipe == further.further().recipe
+    further = DemoTraining(tmp_path / "further", QUICK)
+    assert not further.starts_from_bundle
+    further.start_from_bundle(target)
+    assert further.starts_from_bundle
+    assert further.continued().recipe.seed != QUICK.seed
+    assert further.continued().recipe == further.continued().recipe
     for stage in ("text", "audio", "video", "vocoder"):
         further.run(stage)
-    assert capsys.readouterr().out.count("is done already") == 4
+    assert capsys.readouterr().out.count("is already done") == 4
     for stage in ("latents", "transformer", "decoder"):
         further.run(stage)
     further.bundle(tmp_path / "bundles" / "further")
-    latents = [load_file(folder / "latents" / "00000.safetensors") for folder in (workshop.folder, further.folder)]
+    latents = [load_file(folder / "latents" / "00000.safetensors") for folder in (training.folder, further.folder)]
     # The bundle holds bfloat16.
     torch.testing.assert_close(latents[0]["video"], latents[1]["video"], rtol=0.05, atol=0.05)

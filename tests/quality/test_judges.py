@@ -13,7 +13,7 @@ from clip_reading import read_frames, read_samples
 from ovi_studio.core.clip import Clip
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.variants import FRAME_RATE, SAMPLE_RATE
-from ovi_studio.demo.judges import Measurement, Verdict, judge, keeps_first_frame, measure
+from ovi_studio.demo.judges import ClipMeasurement, ClipVerdict, judge, keeps_first_frame, measure
 from ovi_studio.demo.scenes import (
     HIGH_PITCH,
     LOW_PITCH,
@@ -60,12 +60,12 @@ def empty(scene: Scene) -> np.ndarray:
     return render(replace(scene, scale=1e-3, motion=Motion.STILL, offset=0.0))
 
 
-def assert_nearly_all_right(verdicts: list[Verdict]) -> None:
+def assert_nearly_all_right(verdicts: list[ClipVerdict]) -> None:
     wrong = Counter(question for verdict in verdicts for question in QUESTIONS if not getattr(verdict, question))
     assert all(count <= 0.01 * len(verdicts) for count in wrong.values()), wrong
 
 
-def assert_impacts_found(measured: Measurement, scene: Scene) -> None:
+def assert_impacts_found(measured: ClipMeasurement, scene: Scene) -> None:
     expected = impacts(scene)
     assert len(measured.visible_impacts) == len(measured.audible_impacts) == len(expected)
     for found in (measured.visible_impacts, measured.audible_impacts):

@@ -58,8 +58,8 @@ def clips(ranks: Ranks, bundle: Path, picture: Path) -> dict[str, Any]:
         for name, spec in specs.items():
             clip, latents = make(pipeline, spec)
             own = max((a - b).abs().max().item() for a, b in zip(latents, expected[name][1], strict=True))
-            answer: dict[str, Any] = {"latents": max(ranks.everybody(own))}
-            if ranks.leads:
+            answer: dict[str, Any] = {"latents": max(ranks.all_gather(own))}
+            if ranks.is_leader:
                 frames = clip.frames.astype(int) - expected[name][0].frames
                 answer["pixels"] = [int(abs(frames).max()), float((frames != 0).mean())]
                 answer["samples"] = float(np.abs(clip.samples - expected[name][0].samples).max())
@@ -83,7 +83,7 @@ def refusals(ranks: Ranks, bundle: Path, picture: Path) -> list[str]:
         except JobError as error:
             said.append(str(error))
     pipeline(SPEC)
-    assert all(other == said for other in ranks.everybody(said))
+    assert all(other == said for other in ranks.all_gather(said))
     return said
 
 
@@ -100,7 +100,7 @@ def decoding(ranks: Ranks, bundle: Path) -> dict[str, Any]:
             for rank, piece in enumerate(pieces):
                 frames[piece.frames, piece.rows, piece.columns] = piece.pixels
                 shares[rank] += piece.pixels.size
-        if ranks.leads:
+        if ranks.is_leader:
             expected = ((whole + 1) / 2 * 255).permute(1, 2, 3, 0).numpy()
             found[f"{height}x{width}, {tile}"] = [float(np.abs(frames + 0.5 - expected).max()), shares]
     return found
@@ -109,15 +109,15 @@ def decoding(ranks: Ranks, bundle: Path) -> dict[str, Any]:
 def main() -> None:
     ranks = join_ranks()
     bundle, picture = map(Path, sys.argv[2:4])
-    if ranks.leads:
+    if ranks.is_leader:
         write_adapter(picture.with_name("style.safetensors"))
-    ranks.tell("it is written")
+    ranks.broadcast("it is written")
     answer = {
         "clips": clips(ranks, bundle, picture),
         "refusals": refusals(ranks, bundle, picture),
         "decoding": decoding(ranks, bundle),
     }
-    if ranks.leads:
+    if ranks.is_leader:
         Path(sys.argv[1]).write_text(json.dumps(answer))
     ranks.close()
 

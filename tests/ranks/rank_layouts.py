@@ -73,8 +73,8 @@ def step(
 def difference(ranks: Ranks, one: Velocities, other: Velocities) -> float:
     """The largest on any rank; infinite if two ranks differ from each other at all."""
     own = max((a - b).abs().max().item() for a, b in zip(one, other, strict=True))
-    sums = ranks.everybody([x.double().sum().item() for x in one])
-    return max(ranks.everybody(own)) if all(found == sums[0] for found in sums) else float("inf")
+    sums = ranks.all_gather([x.double().sum().item() for x in one])
+    return max(ranks.all_gather(own)) if all(found == sums[0] for found in sums) else float("inf")
 
 
 def cases() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -247,8 +247,8 @@ def memory(ranks: Ranks) -> dict[str, list[int]]:
 def main() -> None:
     ranks = join_ranks()
     answer = {part.__name__: part(ranks) for part in (layouts, int8, compiled, adapters, traffic, memory)}
-    sizes = ranks.everybody(answer["memory"])
-    if ranks.leads:
+    sizes = ranks.all_gather(answer["memory"])
+    if ranks.is_leader:
         answer["memory"] = sizes
         Path(sys.argv[1]).write_text(json.dumps(answer))
     ranks.close()

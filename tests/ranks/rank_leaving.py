@@ -19,12 +19,12 @@ def main() -> None:
         time.sleep(HELD_UP)
         end()
 
-    if ranks.leads:
+    if ranks.is_leader:
         Path(sys.argv[1]).write_text("{}")
     else:
         ranks.watchdog.end = late
     ranks.close()
-    if ranks.leads:
+    if ranks.is_leader:
         os._exit(0)  # as quickly as it can be
 
 

@@ -70,10 +70,10 @@ def loading(ranks: Ranks, inventory: Inventory) -> dict[str, Any]:
             found[f"{name}, {weights}"] = {
                 "different": different(models, plain),
                 "sent": sum(traffic.bytes.values()),
-                "quantised": ranks.everybody(sum(rows)),
-                "parameters": ranks.everybody(held(models)),
+                "quantised": ranks.all_gather(sum(rows)),
+                "parameters": ranks.all_gather(held(models)),
                 "all parameters": held(plain),
-                "empty": ranks.everybody(sum(local_part(p).numel() == 0 for p in models.transformer.parameters())),
+                "empty": ranks.all_gather(sum(local_part(p).numel() == 0 for p in models.transformer.parameters())),
                 "tied": models.text_encoder.encoder.embed_tokens.weight is models.text_encoder.shared.weight,
             }
     rows_of_all = [len(p) for p in plain.transformer.parameters() if p.dtype == torch.int8]
@@ -142,10 +142,10 @@ def refusals(ranks: Ranks, inventory: Inventory, folder: Path) -> list[tuple[str
     for part in (Part.TRANSFORMER, Part.TEXT_ENCODER):
         for name, spoil in problems.items():
             path = folder / f"{part} {name}.safetensors"
-            if ranks.leads:
+            if ranks.is_leader:
                 path.write_bytes(inventory.files[part][0].read_bytes())
                 spoil(path)
-            ranks.everybody(None)
+            ranks.all_gather(None)
             bad = with_file(inventory, part, path)
             own = bad if ranks.index == ranks.count - 1 else inventory
             found.append((f"{part} {name}", *said(ranks, own, bad, Weights.INT8)))
@@ -164,7 +164,7 @@ def said(ranks: Ranks, own: Inventory, alone: Inventory, weights: Weights) -> tu
             sentences.append("")
         except JobError as error:
             sentences.append(str(error))
-    return ranks.everybody(sentences[0]), sentences[1]
+    return ranks.all_gather(sentences[0]), sentences[1]
 
 
 @contextmanager
@@ -196,7 +196,7 @@ def main() -> None:
         "official": loading(ranks, with_official_text_encoder(inventory, folder)),
         "refusals": refusals(ranks, inventory, folder),
     }
-    if ranks.leads:
+    if ranks.is_leader:
         Path(sys.argv[1]).write_text(json.dumps(answer))
     ranks.close()
 

@@ -68,7 +68,7 @@ def test_the_command_on_two_ranks_makes_one_processs_adapter_and_only_the_leader
         env=environment(), capture_output=True, text=True, timeout=500, check=False,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr[-3000:]
-    assert ended.stdout.count(f"Wrote {ranks}.") == ended.stdout.count("3 clips, 0 of them encoded before") == 1
+    assert ended.stdout.count(f"Wrote {ranks}.") == ended.stdout.count("3 clips, 0 of them already encoded") == 1
 
     further = ["--out", str(again), "--from", str(one), "--learning-rate", "1e-9", "--work", str(tmp_path / "again")]
     assert main([*command, "--out", str(again), "--work", str(tmp_path / "again"), "--encode-only"]) == 0

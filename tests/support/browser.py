@@ -30,6 +30,11 @@ def open_browser() -> Iterator[Any]:
         browser.close()
 
 
+def like(browser: Any, *arguments: str) -> Any:
+    """Another browser, started with these arguments as well; Playwright runs only once in a thread."""
+    return browser.browser_type.launch(executable_path=CHROMIUM, args=[*_QUIET.split(), *arguments])
+
+
 def new_page(browser: Any, url: str, size: tuple[int, int] = DESKTOP, **options: Any) -> Any:
     """A page of this (width, height), in a profile of its own, that waits as long as a busy machine needs."""
     page = browser.new_page(viewport={"width": size[0], "height": size[1]}, **options)

@@ -17,6 +17,7 @@ def test_agrees_with_the_official_implementation(case: Case) -> None:
     assert verdict == "ok", f"{case.name}: error {error:.2e}, tolerance {case.tolerance:.0e}"
 
 
+@pytest.mark.slow
 def test_the_script_ends_with_an_error_when_a_case_disagrees(tmp_path: Path) -> None:
     wrong = json.loads((REFERENCE / "host.json").read_text())
     wrong["snap_size"][0]["out"][0] += 32

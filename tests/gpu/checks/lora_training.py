@@ -12,7 +12,7 @@ from ovi_studio.models.transformer import OviTransformer
 from ovi_studio.training.cache import LatentDataset, Sample, generator_for, write_sample
 from ovi_studio.training.flow import Unconditional, VelocityModel, flow_loss
 from ovi_studio.training.lora import LoraCard, LoraSettings, add_lora, save_lora
-from ovi_studio.training.report import Progress
+from ovi_studio.training.report import TrainingProgress
 from ovi_studio.training.settings import FlowSettings, TrainSettings
 from ovi_studio.training.trainer import EMA, train
 
@@ -30,7 +30,7 @@ def check(rig: Rig, found: Findings) -> None:
     unconditional = Unconditional(*texts[1:])
     add_lora(model, _LORA)
     before = _loss(rig, model, dataset, unconditional)
-    seen: list[Progress] = []
+    seen: list[TrainingProgress] = []
     settings = TrainSettings(
         steps=20, batch_size=2, learning_rate=1e-2, warmup_steps=2, ema=0.0, flow=_FLOW, log_seconds=0.0,
         precision="bf16" if rig.on_gpu else "no",

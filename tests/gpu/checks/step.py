@@ -9,7 +9,7 @@ from gpu.device import measured, require_host_memory
 from gpu.plans import step_plan
 from gpu.random_models import CPU, fusion_dimensions, meta_transformer, random_transformer
 from gpu.steps import StepInputs, all_finite, guided_step, relative_error, step_flops
-from ovi_studio.bench.steps import Shape
+from ovi_studio.bench.steps import BenchShape
 from ovi_studio.models.compilation import compiler_problem
 from ovi_studio.models.device import usable_memory
 from ovi_studio.models.transformer import OviTransformer
@@ -28,7 +28,7 @@ def check(rig: Rig, found: Findings) -> None:
     flops = step_flops(fusion, *latents)
     found.note("operations", flops / 1e12, "TFLOP")
     inputs = StepInputs.random(fusion, *latents, rig.device, rig.dtype)
-    with ExitStack() as clean, _model_in_use(rig, Shape(fusion, *latents), found) as model:
+    with ExitStack() as clean, _model_in_use(rig, BenchShape(fusion, *latents), found) as model:
         guidance = inputs.guidance(model)
         results = {}
         for name in ("eager", "compiled"):
@@ -56,7 +56,7 @@ def check(rig: Rig, found: Findings) -> None:
 
 
 @contextmanager
-def _model_in_use(rig: Rig, shape: Shape, found: Findings) -> Iterator[OviTransformer]:
+def _model_in_use(rig: Rig, shape: BenchShape, found: Findings) -> Iterator[OviTransformer]:
     """Whole on the device where it has room, else as the tier of 24 GB has it."""
     blocks = shape.fusion["video"]["num_layers"]
     size = sum(each.nbytes for each in meta_transformer(shape.fusion, rig.dtype).parameters())

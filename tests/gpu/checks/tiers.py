@@ -5,7 +5,7 @@ from gpu.device import GIB, allocator_limit, measured, require_host_memory
 from gpu.plans import step_plan
 from gpu.random_models import CPU, fusion_dimensions, meta_transformer, random_transformer
 from gpu.steps import StepInputs, all_finite, guided_step
-from ovi_studio.bench.steps import Shape, shapes
+from ovi_studio.bench.steps import BenchShape, shapes
 from ovi_studio.capacity.tiers import MemoryPlan
 from ovi_studio.models.device import usable_memory
 from ovi_studio.runtime.streaming import HostedModel
@@ -17,7 +17,7 @@ _SLOW = 15.0
 
 def check(rig: Rig, found: Findings) -> None:
     """The tiers of 12 and 24 GB make a guided step at 960x960, 10 s, within their limit and within their plan."""
-    shape = Shape(fusion_dimensions(rig, layers=4), (5, 4, 4), 22) if rig.small else shapes()["960x960_10s"]
+    shape = BenchShape(fusion_dimensions(rig, layers=4), (5, 4, 4), 22) if rig.small else shapes()["960x960_10s"]
     for name in _TIERS:
         plan = step_plan(name, shape)
         free = usable_memory(rig.device) if rig.on_gpu else plan.step_bytes
@@ -29,7 +29,7 @@ def check(rig: Rig, found: Findings) -> None:
         _measure(rig, found, shape, plan)
 
 
-def _measure(rig: Rig, found: Findings, shape: Shape, plan: MemoryPlan) -> None:
+def _measure(rig: Rig, found: Findings, shape: BenchShape, plan: MemoryPlan) -> None:
     resident = plan.blocks // 2 if rig.small else plan.resident
     model = random_transformer(rig, shape.fusion, CPU, plan.weights)
     hosted = HostedModel(model, rig.device, model.fusion_blocks, resident)

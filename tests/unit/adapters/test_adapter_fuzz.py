@@ -167,6 +167,7 @@ def refusal(path: Path, names: NameMap) -> str | None:
     return None
 
 
+@pytest.mark.slow
 def test_no_damage_crashes_hangs_or_unpickles(tmp_path: Path, names: NameMap, monkeypatch: pytest.MonkeyPatch) -> None:
     for opener in ("torch.load", "pickle.load", "pickle.loads", "pickle.Unpickler"):
         monkeypatch.setattr(opener, lambda *_, **__: _explode())

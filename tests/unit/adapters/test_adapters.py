@@ -98,6 +98,7 @@ def test_fused_and_run_time_agree_within_rounding_in_bfloat16() -> None:
         assert distance(velocities(model), velocities(exact_model)) < 2 * rounding + 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_hundred_random_stacks_leave_no_trace(dtype: torch.dtype) -> None:
     model = build_model(dtype)

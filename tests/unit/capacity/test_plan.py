@@ -205,9 +205,9 @@ def test_the_command_says_the_plan_for_both_wishes(capsys):
     said = capsys.readouterr().out
     for part in (
         "960x960_5s, 704x1280, with guidance, on 4 GPUs of 24 GB (pcie4: 10 GB/s, 71 TFLOP/s)",
-        "This clip sooner: guidance parallel x sequence parallel",
+        "Shortest time for one clip: guidance parallel x sequence parallel",
         "FULL_SHARD",
-        "The queue sooner: one clip a GPU",
+        "Shortest time for the queue: one clip a GPU",
         "Predicted:",
     ):
         assert part in said

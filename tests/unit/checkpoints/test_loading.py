@@ -124,6 +124,7 @@ def outputs(models: Models) -> list[Tensor]:
     ]
 
 
+@pytest.mark.slow
 def test_official_files_give_the_same_models_as_safetensors(official: Path, converted: Path) -> None:
     names = {path.name for path in official.rglob("*") if path.suffix in {".pth", ".pt"}}
     assert names == {"Wan2.2_VAE.pth", "models_t5_umt5-xxl-enc-bf16.pth", "v1-16.pth", "best_netG.pt"}
@@ -134,6 +135,7 @@ def test_official_files_give_the_same_models_as_safetensors(official: Path, conv
         assert left.std() > 0
 
 
+@pytest.mark.slow
 def test_a_file_of_an_older_torch_is_read_too(official: Path, converted: Path) -> None:
     path = official_path(official, Part.VOCODER)
     content = {"generator": official_tensors(Part.VOCODER)}
@@ -142,6 +144,7 @@ def test_a_file_of_an_older_torch_is_read_too(official: Path, converted: Path) -
     assert_same(load(OFFICIAL, official), load(OFFICIAL, converted))
 
 
+@pytest.mark.slow
 def test_a_vocoder_file_without_its_training_state_is_read_too(official: Path, converted: Path) -> None:
     torch.save(official_tensors(Part.VOCODER), official_path(official, Part.VOCODER))
     assert_same(load(OFFICIAL, official), load(OFFICIAL, converted))
@@ -155,6 +158,7 @@ def test_models_are_for_inference_and_in_one_dtype(official: Path) -> None:
         assert not any(parameter.requires_grad for parameter in model.parameters())
 
 
+@pytest.mark.slow
 def test_the_audio_codec_stays_in_float32(official: Path, converted: Path) -> None:
     low, full = load(OFFICIAL, official, torch.bfloat16), load(OFFICIAL, converted)
     for left, right in ((low.audio_vae, full.audio_vae), (low.vocoder, full.vocoder)):

@@ -11,13 +11,13 @@ from clip_reading import read_frames, read_samples
 
 from ovi_studio.core.errors import JobError
 from ovi_studio.demo import codec_check, scores
-from ovi_studio.demo.evaluate import Evaluation, Setting, prompts, settings, tasks, verdict_row
-from ovi_studio.demo.judges import Verdict, judge, measure
+from ovi_studio.demo.evaluate import Evaluation, EvaluationSetting, prompts, settings, tasks, verdict_row
+from ovi_studio.demo.judges import ClipVerdict, judge, measure
 from ovi_studio.demo.scene_files import draw_scenes, parse_only, write_scenes
 from ovi_studio.demo.scenes import Colour, Motion, Shape, Sound, is_held_out, render, synthesise
 from ovi_studio.media.clip_files import read_record
 
-FAST = Setting("fast", {"steps": 1, "video_guidance": 1, "audio_guidance": 1})
+FAST = EvaluationSetting("fast", {"steps": 1, "video_guidance": 1, "audio_guidance": 1})
 
 
 def row(**values: Any) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def test_a_run_goes_on_where_it_was_cut_off(tiny_bundle: Path, tiny_pipeline: An
 def test_rows_of_other_settings_do_not_count(tiny_bundle: Path, tiny_pipeline: Any, tmp_path: Path) -> None:
     results = tmp_path / "rows.jsonl"
     Evaluation(tiny_bundle, FAST, results).run(tasks(1, 1), lambda: tiny_pipeline)
-    other = Evaluation(tiny_bundle, Setting("fast", {**FAST.fields, "shift": 3.0}), results)
+    other = Evaluation(tiny_bundle, EvaluationSetting("fast", {**FAST.fields, "shift": 3.0}), results)
     assert other.rows(tasks(1, 1)) == []
 
 
@@ -87,7 +87,7 @@ def test_an_untrained_model_is_wrong(tiny_bundle: Path, tiny_pipeline: Any, tmp_
 def test_clips_from_a_picture_are_asked_for_its_place_and_keep_the_picture(
     tiny_bundle: Path, tiny_pipeline: Any, tmp_path: Path
 ) -> None:
-    setting = Setting("picture", FAST.fields, from_picture=True)
+    setting = EvaluationSetting("picture", FAST.fields, from_picture=True)
     evaluation = Evaluation(tiny_bundle, setting, tmp_path / "rows.jsonl")
     [made] = evaluation.run(tasks(1, 1), lambda: tiny_pipeline, clips=tmp_path / "clips")
     assert made["kept"] is False
@@ -105,6 +105,7 @@ def test_tables_have_a_line_for_all_trained_and_held_out_clips() -> None:
     assert scores.score([]).colour is None
 
 
+@pytest.mark.slow
 def test_codecs_are_measured_there_and_back(tiny_pipeline: Any) -> None:
     [checked] = codec_check.check_codecs(tiny_pipeline, 1)
     assert 0 < checked["worst_psnr"] <= checked["psnr"] < 20, "an untrained VAE gives nothing back"
@@ -120,7 +121,7 @@ def test_scenes_are_written_as_clips_with_captions_that_judges_confirm(tmp_path:
         assert path.with_suffix(".txt").read_text() == text + "\n"
         verdict = judge(measure(read_frames(path), read_samples(path)), scene)
         assert (scene.colour, scene.motion) == (Colour.RED, Motion.BOUNCE)
-        assert verdict == Verdict(True, True, True, True, True, impacts=1.0)
+        assert verdict == ClipVerdict(True, True, True, True, True, impacts=1.0)
 
 
 def test_scenes_are_held_out_ones_or_others() -> None:

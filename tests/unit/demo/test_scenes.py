@@ -20,8 +20,8 @@ from ovi_studio.demo.scenes import (
     Scene,
     Shape,
     Sound,
-    draw_lesson,
     draw_scene,
+    draw_training_scene,
     following_pitch,
     impacts,
     is_held_out,
@@ -124,7 +124,7 @@ def test_every_motion_has_a_sound():
 
 def test_lessons_are_hard_scenes_rather_than_easy_ones_and_never_held_out() -> None:
     random = np.random.default_rng(0)
-    drawn = [draw_lesson(random) for _ in range(2000)]
+    drawn = [draw_training_scene(random) for _ in range(2000)]
     assert not any(is_held_out(scene) for scene in drawn)
     assert 0.4 < np.mean([scene.shape is Shape.SQUARE for scene in drawn]) < 0.6
     assert 0.2 < np.mean([scene.motion is Motion.CIRCLE for scene in drawn]) < 0.4

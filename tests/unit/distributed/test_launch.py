@@ -172,6 +172,7 @@ def test_host_memory_that_is_too_small_for_all_ranks_is_said_before_loading(monk
         check(Strategy.NO_SHARD, Weights.INT8, offloaded=False, home="cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("device", "count"), [("nvidia0", 2), ("kfd", 2), ("dxg", 2), ("nvidiactl", 0)])
 def test_gpus_are_counted_wherever_their_driver_shows_itself(
     cuda: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, device: str, count: int

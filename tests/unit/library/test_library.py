@@ -478,6 +478,7 @@ def test_a_trash_on_another_disk_works(library, paths, monkeypatch):
 # Many
 
 
+@pytest.mark.slow
 def test_five_thousand_clips_stay_quick(library, paths):
     original = write(paths, "word " * 100)
     data = original.read_bytes()

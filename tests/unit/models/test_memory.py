@@ -13,7 +13,7 @@ from ovi_studio.checkpoints.number_formats import convert, converted_layers, pre
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.weight_formats import Weights
 from ovi_studio.models import quantized_linear
-from ovi_studio.models.quantized_linear import Float8Linear, Int8Linear, quantise_rows, side_by_side
+from ovi_studio.models.quantized_linear import Float8Linear, Int8Linear, parallel_linear, quantise_rows
 from ovi_studio.models.transformer import OviTransformer, Pass
 from ovi_studio.runtime.streaming import HostedModel
 
@@ -100,10 +100,10 @@ def test_where_integers_cannot_be_multiplied_the_weight_is_brought_back(monkeypa
     torch.testing.assert_close(quantised(x), expected)
 
 
-def test_layers_side_by_side_equal_each_alone() -> None:
+def test_parallel_layers_equal_each_alone() -> None:
     layers = [Int8Linear.of(layer(seed=seed)) for seed in range(3)]
     x = random(2, 9, 32)
-    for result, one in zip(side_by_side(x, layers), layers, strict=True):
+    for result, one in zip(parallel_linear(x, layers), layers, strict=True):
         assert torch.equal(result, one(x))
 
 

@@ -207,7 +207,7 @@ def test_rotation_keeps_the_dtype() -> None:
 
 
 def test_an_unknown_attention_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(JobError, match="no attention called 'fast'; choose one of native, flash2, flash3, sage"):
+    with pytest.raises(JobError, match="Unknown attention kernel 'fast'; choose one of native, flash2, flash3, sage"):
         attention.choose_backend("fast", torch.device("cpu"))
 
 
@@ -240,6 +240,7 @@ def test_the_chosen_attention_is_used_everywhere(model: OviTransformer, monkeypa
     assert used == [other] * (DEPTH * 2 * 3)  # two towers, each attends to itself, to the text and to the other
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("guided", [True, False])
 def test_no_step_reads_a_tensor_on_the_host(model: OviTransformer, solver: Any, guided: bool) -> None:
@@ -288,6 +289,7 @@ def depth_less(names: Any) -> set[str]:
     return {re.sub(r"\.blocks\.\d+\.", ".blocks.0.", name) for name in names}
 
 
+@pytest.mark.slow
 def test_tensors_have_their_official_names_whatever_was_done_to_the_model(model: OviTransformer) -> None:
     official = depth_less(json.loads(OFFICIAL_KEYS.read_text()))
     assert depth_less(model.state_dict()) == official

@@ -29,6 +29,7 @@ def random_latents(frames: int = FRAMES, height: int = HEIGHT, width: int = WIDT
     return torch.randn(8, frames, height, width, generator=torch.Generator().manual_seed(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("height", "width", "tile"), [(4, 5, 1), (5, 7, 2), (11, 13, 3), (13, 11, 5), (11, 13, 8), (2, 13, 12)]
 )

@@ -89,6 +89,7 @@ def test_two_engines_cannot_have_one_name(store):
         pass
 
 
+@pytest.mark.slow
 def test_thousand_jobs_are_claimed_by_four_processes_without_a_duplicate(store):
     store.add(specs(1000))
     code = """
@@ -131,6 +132,7 @@ def test_threads_of_one_process_do_not_disturb_each_other(store):
 # Engines that die
 
 
+@pytest.mark.slow
 def test_job_of_a_killed_engine_runs_again_and_the_second_time_fails_while_others_go_on(store):
     first, second = store.add(specs(2))
     assert kill_holder(store, "one") == first
@@ -221,6 +223,7 @@ def test_what_a_killed_engine_left_half_written_is_removed_and_nothing_else(stor
     assert list(store.paths.previews.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_two_who_notice_a_death_at_once_put_it_right_once(store):
     store.add([SPEC])
     kill_holder(store, "one")

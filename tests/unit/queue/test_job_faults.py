@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from job_helpers import SPEC, STEP, queued, run_python, specs
 
 from ovi_studio.core.errors import JobError
 from ovi_studio.queue import database as database_module
+from ovi_studio.queue.connections import KEPT
 from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.queue.rows import spec_columns
 from ovi_studio.queue.schema import MIGRATIONS
@@ -123,12 +125,52 @@ def test_database_of_an_older_version_is_brought_up_to_date_with_its_jobs(tmp_pa
 def test_start_that_was_cut_off_leaves_nothing_that_the_next_one_stumbles_over(tmp_path):
     paths = StudioPaths.of(tmp_path / "outputs")
     paths.prepare()
-    paths.database.touch()
+    for name in ("jobs.db.part", "jobs.db.part-wal", "jobs.db-wal"):
+        (paths.state / name).write_bytes(b"cut off")
     with closing(Store.open(tmp_path / "outputs")) as store:
         store.add([SPEC])
         assert store.database.notices() == []
+        assert not (paths.state / "jobs.db.part").exists()
     with closing(Store.open(tmp_path / "outputs")) as store:
         assert len(store.jobs()) == 1
+
+
+@pytest.mark.parametrize("beside", [None, "-wal"])
+def test_a_database_that_was_emptied_is_set_aside_with_a_notice(tmp_path, beside):
+    with closing(Store.open(tmp_path / "outputs")) as store:
+        store.add([SPEC])
+        paths = store.paths
+    paths.database.write_bytes(b"")
+    if beside:
+        paths.database.with_name(f"jobs.db{beside}").write_bytes(b"x" * 5000)
+    with closing(Store.open(tmp_path / "outputs")) as store:
+        (notice,) = store.database.notices()
+        assert "jobs.db.damaged-1" in notice.text
+        assert store.ids() == []
+        store.add([SPEC])
+    assert paths.database.with_name("jobs.db.damaged-1").exists()
+    with closing(Store.open(tmp_path / "outputs")) as store:
+        assert len(store.ids()) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="open files are counted in /proc")
+def test_an_hour_of_bursts_keeps_no_more_files_open_than_a_few(tmp_path):
+    """Each burst comes in threads of its own, as a server's do once they were idle for some seconds."""
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with closing(Store.open(tmp_path / "outputs")) as store:
+        store.add([SPEC])
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(200, limits[0]), limits[1]))
+        try:
+            for _ in range(360):
+                with ThreadPoolExecutor(8) as threads:
+                    assert list(threads.map(lambda _: len(store.jobs()), range(8))) == [1] * 8
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        database = str(store.paths.database)
+        links = [link for link in Path("/proc/self/fd").iterdir() if link.exists()]
+        opened = [link for link in links if str(link.readlink()).startswith(database)]
+    assert len(opened) <= 3 * (KEPT + 1)
 
 
 def test_full_disk_is_refused_with_advice_and_nothing_is_lost(tmp_path):

@@ -27,6 +27,8 @@ from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.pipeline import Compute, Pipeline
 from ovi_studio.sampling.denoise import Step
 
+pytestmark = pytest.mark.slow
+
 SPEC = ClipSpec(prompt="a red ball <AUDCAP>thump<ENDAUDCAP>", variant="tiny", steps=2, seed=7)
 CPU = torch.device("cpu")
 

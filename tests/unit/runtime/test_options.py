@@ -76,6 +76,7 @@ print("everywhere")
 """
 
 
+@pytest.mark.slow
 def test_a_field_that_is_added_arrives_everywhere(tmp_path: Path) -> None:
     """In a copy of the program: commands, help, page, engine, store, panel."""
     shutil.copytree(

@@ -217,6 +217,7 @@ def decoder_peak(vae: Any, frames: int, height: int, width: int, tile: int | Non
     return counted(decode)
 
 
+@pytest.mark.slow
 def test_the_decoders_memory_is_that_of_a_tile_and_not_of_the_clip(tiny_dimensions: dict[str, Any]) -> None:
     with torch.device("meta"):
         vae = video_vae.build_video_vae(tiny_dimensions["video_vae"])
@@ -240,6 +241,7 @@ def clip_of(bundle: Path, spec: ClipSpec = SPEC, resident: int | None = None, **
     return pipeline(spec)
 
 
+@pytest.mark.slow
 def test_a_clip_is_the_same_whatever_is_streamed(tiny_bundle: Path, tiny_pipeline: Pipeline) -> None:
     plain = tiny_pipeline(SPEC)
     assert plain.record["memory"] == {"tier": "max", "weights": "bf16", "resident_blocks": 2}

@@ -1,4 +1,4 @@
-"""What the page and the API ask about adapters: which presets can be used, and which adapters a request means."""
+"""Adapters in the services: which presets can be used, and which adapters a request names."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +32,7 @@ def offer(studio: Studio, name: str) -> PresetOffer:
     return next(found for found in studio.preset_offers()[0] if found.preset.name == name)
 
 
-def test_presets_without_adapters_can_be_used_and_others_say_what_is_in_the_way(studio: Studio) -> None:
+def test_presets_without_adapters_can_be_used_and_others_say_what_is_missing(studio: Studio) -> None:
     assert offer(studio, "draft").usable
     lightning = offer(studio, "lightning-5s")
     assert not lightning.usable
@@ -46,12 +46,12 @@ def test_presets_without_adapters_can_be_used_and_others_say_what_is_in_the_way(
     assert demo.shortage.sources == {}
 
 
-def test_a_preset_can_be_used_as_soon_as_its_adapter_is_here(studio: Studio) -> None:
+def test_a_preset_can_be_used_as_soon_as_its_adapter_is_present(studio: Studio) -> None:
     write_adapter(studio.adapters.directory / "demo-lightning.safetensors")
     assert offer(studio, "demo-lightning").usable
 
 
-def test_what_cannot_be_fetched_is_refused(studio: Studio) -> None:
+def test_a_download_of_nothing_is_refused(studio: Studio) -> None:
     for name, reason in (
         ("draft", "nothing to download"),
         ("demo-lightning", "nothing to download"),
@@ -77,9 +77,9 @@ def test_queued_jobs_keep_their_adapters(studio: Studio) -> None:
 
 
 @pytest.mark.parametrize(("tag", "reason"), [("gone", "no adapter 'gone'"), ("foreign", "does not match this model")])
-def test_what_cannot_be_used_is_refused_when_it_is_queued(studio: Studio, tag: str, reason: str) -> None:
+def test_an_unusable_adapter_is_refused_when_a_clip_is_queued(studio: Studio, tag: str, reason: str) -> None:
     with pytest.raises(JobError, match=reason):
         studio.queue(studio.expand(request(f"a dog <lora:{tag}:1>")).specs)
     assert studio.store.jobs() == []
-    # At zero it is not looked at.
+    # At strength zero the adapter is not checked.
     studio.queue(studio.expand(request(f"a dog <lora:{tag}:0>")).specs)

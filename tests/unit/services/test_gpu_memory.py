@@ -1,4 +1,4 @@
-"""Memory of GPUs, from a program in the place of `nvidia-smi`: no machine of these tests has one."""
+"""GPU memory, read from a script that stands in for `nvidia-smi`."""
 
 import sys
 from pathlib import Path
@@ -17,7 +17,7 @@ def stand_in(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("PATH", f"{folder}:/bin:/usr/bin")
 
 
-def test_every_gpu_has_its_name_and_bytes(tmp_path, monkeypatch):
+def test_every_gpu_is_listed_with_its_name_and_bytes(tmp_path, monkeypatch):
     lines = "0, NVIDIA GeForce RTX 3090, 1024, 24576\\n1, NVIDIA GeForce RTX 3090, 0, 24576"
     stand_in(tmp_path, f'test "$2" = "--format=csv,noheader,nounits" && printf "{lines}"', monkeypatch)
     assert gpu_memory() == {
@@ -29,7 +29,7 @@ def test_every_gpu_has_its_name_and_bytes(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "script", ["echo 'No devices were found'; exit 6", "echo '0, Some GPU, [N/A], [N/A]'", "echo x"]
 )
-def test_nobody_who_can_say_it_is_no_error(tmp_path, monkeypatch, script):
+def test_an_unusable_or_missing_nvidia_smi_is_not_an_error(tmp_path, monkeypatch, script):
     stand_in(tmp_path, script, monkeypatch)
     assert gpu_memory() == {}
     monkeypatch.setenv("PATH", str(tmp_path / "nothing here"))

@@ -1,4 +1,4 @@
-"""Presets: settings by name, those that come along and people's own."""
+"""Presets: named settings, both the shipped ones and the user's own."""
 
 import json
 from dataclasses import replace
@@ -25,7 +25,7 @@ def presets(tmp_path: Path) -> Presets:
     return Presets(tmp_path)
 
 
-def test_presets_come_along_from_quick_looks_to_the_embedded_model(presets):
+def test_shipped_presets_go_from_draft_to_the_embedded_model(presets):
     found = presets.all()
     assert found.notices == ()
     names = ["draft", "balanced", "quality", "lightning-5s", "lightning-10s", "turbo"]
@@ -51,7 +51,7 @@ def test_demo_is_for_the_embedded_model(presets, preset):
     ("name", "variant", "asked"),
     [("lightning-5s", "960x960_5s", (6, "unipc", 6)), ("lightning-10s", "960x960_10s", (10, "unipc", 6))],
 )
-def test_lightning_is_one_pass_a_step_with_an_adapter_of_the_picture(presets, name, variant, asked):
+def test_lightning_is_one_pass_per_step_with_an_adapter_for_the_picture(presets, name, variant, asked):
     spec = presets.get(name).apply(replace(SPEC, variant=variant))
     assert (spec.steps, spec.solver, spec.shift) == asked
     assert not spec.guided
@@ -63,7 +63,7 @@ def test_lightning_is_one_pass_a_step_with_an_adapter_of_the_picture(presets, na
     assert Path(use.name).name == Path(source.path).name
 
 
-def test_turbo_has_four_timesteps_of_its_own_and_says_its_licence(presets):
+def test_turbo_has_its_own_four_timesteps_and_names_its_licence(presets):
     preset = presets.get("turbo")
     spec = preset.apply(SPEC)
     assert (spec.timesteps, spec.steps) == ((1000, 750, 500, 250), 4)
@@ -72,7 +72,7 @@ def test_turbo_has_four_timesteps_of_its_own_and_says_its_licence(presets):
     assert presets.get("draft").apply(spec).timesteps is None
 
 
-def test_accelerators_go_with_the_preset_and_styles_stay(presets):
+def test_a_preset_replaces_the_accelerator_and_keeps_the_styles(presets):
     style = parse_stack([{"name": "film", "video": "0.8"}])
     fast = presets.get("lightning-5s").apply(replace(SPEC, adapters=style))
     assert fast.adapters == style
@@ -80,13 +80,13 @@ def test_accelerators_go_with_the_preset_and_styles_stay(presets):
     assert slow == replace(SPEC, adapters=style)
 
 
-def test_a_preset_of_styles_only_keeps_the_accelerator(presets):
+def test_a_style_only_preset_keeps_the_accelerator(presets):
     fast = presets.get("lightning-5s").apply(SPEC)
     stack = presets.save("Film", {"adapters": parse_stack([{"name": "film"}])})
     assert stack.apply(fast) == replace(fast, adapters=parse_stack([{"name": "film"}]))
 
 
-def test_a_preset_of_ones_own_keeps_its_adapters_and_where_they_can_be_had(tmp_path, presets):
+def test_an_own_preset_keeps_its_adapters_and_their_download_sources(tmp_path, presets):
     fast = presets.get("lightning-5s").apply(replace(SPEC, adapters=parse_stack([{"name": "film", "video": "1;0"}])))
     presets.save("Fast film", fast.to_dict())
     again = Presets(tmp_path).get("fast-film")
@@ -107,7 +107,7 @@ def test_a_preset_for_other_variants_is_refused(presets):
         preset.apply(SPEC)
 
 
-def test_own_presets_are_kept_replaced_and_deleted(tmp_path, presets):
+def test_own_presets_are_saved_replaced_and_deleted(tmp_path, presets):
     saved = presets.save("Meine Füchse!", SPEC.to_dict() | {"size": [512, 992]}, description="So.", badge="mine")
     again = Presets(tmp_path)
     assert again.get("meine-fuchse") == saved
@@ -127,7 +127,7 @@ def test_an_empty_negative_prompt_is_kept(presets):
 
 
 @pytest.mark.parametrize("title", ["", "  ", "Draft", "東京", "x" * 100])
-def test_titles_that_cannot_be_kept_are_refused(presets, title):
+def test_invalid_titles_are_refused(presets, title):
     with pytest.raises(JobError, match="title"):
         presets.save(title, {"steps": 5})
 
@@ -173,7 +173,7 @@ def test_only_own_presets_can_be_deleted(presets, name):
         ("x" * 2**20, "larger"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_a_notice_and_hides_no_other(tmp_path, presets, content, reason):
+def test_an_invalid_file_is_a_notice_and_does_not_hide_the_others(tmp_path, presets, content, reason):
     presets.save("Good", {"steps": 5})
     (tmp_path / "presets" / "bad.yaml").write_text(content)
     found = presets.all()

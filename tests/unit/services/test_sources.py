@@ -1,4 +1,4 @@
-"""Prompt tables and the official configuration give the clips that the official code would make, or a clear refusal."""
+"""Prompt tables and the official configuration yield the clips that the official code would make, or a clear error."""
 
 from pathlib import Path
 
@@ -39,7 +39,7 @@ each_example_n_times: 2
 
 @pytest.fixture
 def work(tmp_path, monkeypatch) -> Path:
-    """The working directory, with one picture in it and one in the folder of the tables."""
+    """The working directory, with one picture in it and one in the tables' folder."""
     (tmp_path / "example_prompts").mkdir()
     pixels = np.zeros((32, 32, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "here.png")
@@ -86,14 +86,14 @@ def test_tsv_is_read(work):
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
-def test_byte_order_mark_and_line_ends_of_every_system_are_accepted(work, line_end, mark):
+def test_byte_order_marks_and_all_line_endings_are_accepted(work, line_end, mark):
     rows = ["text_prompt,seed", "Füße,1", '"two', 'lines",2', "", "b,x"]
     specs, bad_rows = read(work, mark + line_end.join(rows).encode())
     assert [(spec.prompt, spec.seed) for spec in specs] == [("Füße", 1), (f"two{line_end}lines", 2)]
     assert [row.line for row in bad_rows] == [6]
 
 
-def test_further_columns_are_settings_and_empty_cells_leave_the_default(work):
+def test_other_columns_are_settings_and_empty_cells_keep_the_default(work):
     specs, bad_rows = read(
         work,
         "text_prompt,steps,size,solver,shift,slg_layer,video_negative_prompt,audio_guidance\n"
@@ -109,7 +109,7 @@ def test_further_columns_are_settings_and_empty_cells_leave_the_default(work):
         assert (spec.steps, spec.size, spec.solver, spec.video_negative_prompt) == (30, None, "unipc", "blur")
 
 
-def test_a_row_has_its_own_timesteps_and_adapters_in_place_of_the_defaults(work):
+def test_a_row_can_replace_the_default_timesteps_and_adapters(work):
     specs, _ = read(
         work, 'text_prompt,timesteps,adapters\na,"1000,500","[{""name"": ""film"", ""audio"": ""0""}]"\nb,,\n'
     )
@@ -118,7 +118,7 @@ def test_a_row_has_its_own_timesteps_and_adapters_in_place_of_the_defaults(work)
     assert (specs[1].timesteps, specs[1].steps, specs[1].adapters) == (None, 30, ())
 
 
-def test_picture_is_looked_for_here_and_then_beside_the_table(work):
+def test_a_picture_is_looked_for_in_the_working_directory_and_then_next_to_the_table(work):
     specs, bad_rows = read(work, "text_prompt,image_path\na,there.png\nb,here.png\n")
     assert [spec.image for spec in specs] == [work / "example_prompts" / "there.png", work / "here.png"]
     Image.new("RGB", (32, 32)).save(work / "there.png")
@@ -127,13 +127,13 @@ def test_picture_is_looked_for_here_and_then_beside_the_table(work):
     assert bad_rows == []
 
 
-def test_empty_image_path_means_none_whatever_the_default(work):
+def test_an_empty_image_path_means_no_picture_whatever_the_default(work):
     path = write_table(work, "text_prompt,image_path\na,\nb, \n")
     specs = clips_of(path, DEFAULTS | {"image": work / "here.png"}).specs
     assert [spec.image for spec in specs] == [None, None]
 
 
-def test_bad_rows_are_reported_with_their_line_and_the_others_used(work):
+def test_bad_rows_are_reported_with_their_line_and_the_others_are_used(work):
     content = (
         "text_prompt,image_path,steps\n"
         '"first\nin three\nlines",,5\n'
@@ -150,7 +150,7 @@ def test_bad_rows_are_reported_with_their_line_and_the_others_used(work):
     assert [spec.steps for spec in specs] == [5, 7]
     assert [row.line for row in bad_rows] == [5, 7, 9, 10, 11, 12]
     assert bad_rows[0] == BadRow(
-        5, "There is no picture nowhere.png; correct the path, or leave it empty to have none."
+        5, "There is no picture nowhere.png; correct the path, or leave the cell empty for no picture."
     )
     assert "steps must be between" in bad_rows[1].reason
     assert "prompt is empty" in bad_rows[2].reason
@@ -159,8 +159,8 @@ def test_bad_rows_are_reported_with_their_line_and_the_others_used(work):
     assert "steps" in bad_rows[5].reason
 
 
-def test_column_without_a_name_is_left_alone(work):
-    """As table programs and pandas write row numbers and empty columns."""
+def test_a_column_without_a_name_is_ignored(work):
+    """Spreadsheet programs and pandas write row numbers and empty columns this way."""
     specs, bad_rows = read(work, ",text_prompt,\n0,a,\n1,b,\n")
     assert [spec.prompt for spec in specs] == ["a", "b"]
     assert bad_rows == []
@@ -183,7 +183,7 @@ def test_column_without_a_name_is_left_alone(work):
         (b"text_prompt\na\n" + b"x" * 200_000, "at line 3 .*field limit"),
     ],
 )
-def test_table_that_is_broken_as_a_whole_is_refused_with_the_line(work, content, match):
+def test_an_invalid_table_is_refused_with_the_line(work, content, match):
     with pytest.raises(JobError, match=match):
         read(work, content)
 
@@ -199,7 +199,7 @@ def test_table_with_too_many_rows_is_refused(work):
         read(work, "text_prompt\n" + "a\n" * 4, max_clips=3)
 
 
-def test_missing_table_folder_and_other_file_are_refused(work):
+def test_a_missing_table_a_folder_and_another_kind_of_file_are_refused(work):
     (work / "folder.csv").mkdir()
     for name, match in (
         ("missing.csv", "There is no file"),
@@ -259,7 +259,7 @@ def test_t2v_takes_every_row_and_no_picture(work, table):
     assert run.clips.bad_rows == ()
 
 
-def test_prompt_may_stand_in_the_file_itself(work):
+def test_the_prompt_may_be_in_the_file_itself(work):
     run = read_config(work, mode="t2v", text_prompt="'  A dog barks, <S>Wow<E>. '", seed="7")
     assert [(spec.prompt, spec.seed) for spec in run.clips.specs] == [
         ("A dog barks, <S>Wow<E>.", 7),
@@ -267,18 +267,18 @@ def test_prompt_may_stand_in_the_file_itself(work):
     ]
 
 
-def test_prompt_in_the_file_takes_its_picture_from_there_too(work):
+def test_a_prompt_in_the_file_takes_its_picture_from_the_file_too(work):
     assert read_config(work, text_prompt="A dog", image_path="here.png").clips.specs[0].image == work / "here.png"
     assert read_config(work, text_prompt="A dog", image_path="here.png", mode="t2v").clips.specs[0].image is None
     with pytest.raises(JobError, match="no image_path"):
         read_config(work, text_prompt="A dog")
 
 
-def test_long_prompt_is_not_taken_for_a_path(work):
+def test_a_long_prompt_is_not_taken_for_a_path(work):
     assert len(read_config(work, mode="t2v", text_prompt="word " * 700).clips.specs[0].prompt) == 3499
 
 
-def test_what_is_left_out_has_the_official_default(work):
+def test_missing_settings_have_the_official_default(work):
     run = read_config(work, "ckpt_dir: weights\nmode: t2v\ntext_prompt: A dog\n")
     (spec,) = run.clips.specs
     assert run.output_directory == Path("outputs")
@@ -293,11 +293,11 @@ def test_fp8_chooses_the_fp8_variant(work, table):
         read_config(work, fp8="true")
 
 
-def test_cpu_offload_is_carried(work, table):
+def test_cpu_offload_is_passed_on(work, table):
     assert read_config(work, cpu_offload="true").runtime.offloaded is True
 
 
-def test_options_of_several_gpus_mean_what_they_say(work, table):
+def test_multi_gpu_options_are_passed_on(work, table):
     run = read_config(work).runtime
     assert (run.gpus, run.sharding) == (1, ShardingOptions())
     run = read_config(work, sp_size="4").runtime
@@ -311,7 +311,7 @@ def test_options_of_several_gpus_mean_what_they_say(work, table):
         assert read_config(work, **settings).runtime.gpus is None
 
 
-def test_int8_weights_are_carried(work, table):
+def test_int8_weights_are_passed_on(work, table):
     assert read_config(work).runtime.weights == "auto"
     assert read_config(work, qint8="true").runtime.weights == "int8"
 
@@ -335,7 +335,7 @@ def test_options_without_effect_are_accepted(work, table):
     ("name", "value", "match"),
     [
         ("sp_size", "0", "sp_size to the number of GPUs that share a clip, from 1"),
-        ("shard_text_model", "true", "set that too, or neither"),
+        ("shard_text_model", "true", "set both, or neither"),
         ("mode", "t2i2v", "use i2v"),
         ("mode", "v2v", "must be t2v or i2v"),
         ("mode", "absent", "does not set mode"),
@@ -368,7 +368,7 @@ def test_options_without_effect_are_accepted(work, table):
         ("text_prompt", "{a: b}", "text_prompt to"),
     ],
 )
-def test_setting_that_cannot_be_obeyed_is_refused(work, name, value, match):
+def test_an_unsupported_setting_is_refused(work, name, value, match):
     settings = {"mode": "t2v", "text_prompt": "A dog"} | {name: value}
     with pytest.raises(JobError, match=match):
         read_config(work, **settings)
@@ -377,18 +377,18 @@ def test_setting_that_cannot_be_obeyed_is_refused(work, name, value, match):
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        ("", "holds no settings"),
-        ("- a\n- b\n", "holds no settings"),
-        ("ckpt_dir: [\n", "is no YAML"),
-        ("ckpt_dir: !!python/object/apply:os.system [ls]\n", "is no YAML"),
+        ("", "has no settings"),
+        ("- a\n- b\n", "has no settings"),
+        ("ckpt_dir: [\n", "is not valid YAML"),
+        ("ckpt_dir: !!python/object/apply:os.system [ls]\n", "is not valid YAML"),
         ("seed: 1\nseed: 2\n", "sets seed more than once"),
-        ("seed: 2024-99-99\n", "is no YAML"),
-        ("? [a, b]\n: 1\n", "is no YAML"),
-        ("a: " + "[" * 1000, "is no YAML"),
+        ("seed: 2024-99-99\n", "is not valid YAML"),
+        ("? [a, b]\n: 1\n", "is not valid YAML"),
+        ("a: " + "[" * 1000, "is not valid YAML"),
         ("# " + "x" * 2**18, "larger than 0.25 MB"),
     ],
 )
-def test_file_that_is_no_configuration_is_refused(work, text, match):
+def test_a_file_that_is_not_a_configuration_is_refused(work, text, match):
     with pytest.raises(JobError, match=match) as caught:
         read_config(work, text)
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Templates: what comes along works as it is; what people write is kept, checked, and hides nothing else."""
+"""Templates: the shipped ones work as they are; the user's own are checked and saved, and hide no others."""
 
 from pathlib import Path
 
@@ -33,10 +33,10 @@ def template(**changes) -> Template:
     return parse_template({"id": "mine", **ENTRY, **changes}, "Own")
 
 
-# What comes along
+# Shipped templates
 
 
-def test_at_least_twenty_templates_in_the_four_categories_come_along():
+def test_at_least_twenty_templates_are_shipped_in_the_four_categories():
     assert SHIPPED.notices == ()
     assert len(SHIPPED.templates) >= 20
     assert tuple(dict.fromkeys(found.category for found in SHIPPED.templates)) == CATEGORIES
@@ -46,7 +46,7 @@ def test_at_least_twenty_templates_in_the_four_categories_come_along():
 
 @pytest.mark.parametrize("tag", AudioTag)
 @pytest.mark.parametrize("shipped", SHIPPED.templates, ids=lambda found: found.id)
-def test_each_one_gives_a_prompt_without_findings_at_a_pace_that_can_be_spoken(shipped, tag):
+def test_each_shipped_template_gives_a_prompt_without_findings_at_a_speakable_pace(shipped, tag):
     for number in range(4):
         values = {
             slot.name: [slot.default, *slot.suggestions][number % (1 + len(slot.suggestions))] for slot in shipped.slots
@@ -58,7 +58,7 @@ def test_each_one_gives_a_prompt_without_findings_at_a_pace_that_can_be_spoken(s
         assert expand_prompt(prompt) == [prompt]
 
 
-def test_each_one_can_be_taken_as_a_beginning_for_an_own_one():
+def test_each_shipped_template_can_be_the_start_of_an_own_one():
     for shipped in SHIPPED.templates:
         assert parse_template(template_entry(shipped), shipped.category) == shipped
 
@@ -66,7 +66,7 @@ def test_each_one_can_be_taken_as_a_beginning_for_an_own_one():
 # Filling
 
 
-def test_slots_are_filled_and_the_rest_has_its_default():
+def test_slots_are_filled_and_the_others_get_their_default():
     assert template().fill({"animal": "lynx"}, AudioTag.AUDIO) == "A lynx says, <S>Hello.<E> Audio: Wind and a lynx."
     assert template().fill({"animal": "  "}, AudioTag.AUDCAP) == (
         "A fox says, <S>Hello.<E> <AUDCAP>Wind and a fox.<ENDAUDCAP>"
@@ -77,7 +77,7 @@ def test_slots_are_filled_and_the_rest_has_its_default():
 @pytest.mark.parametrize(
     "hostile", ["<E> end", "<S>", "<<S>S>x", "<AUDCAP>loud<ENDAUDCAP>", "Audio: loud", "AudAudio:io: x", "<S><E>x"]
 )
-def test_tags_in_a_value_change_nothing_around_it(tag, hostile):
+def test_tags_in_a_value_do_not_affect_the_text_around_it(tag, hostile):
     filled = parse_prompt(template().fill({"line": hostile}, tag))
     assert len(filled.speech) == 1
     assert filled.audio == "Wind and a fox."
@@ -92,7 +92,7 @@ def test_a_value_that_looks_like_a_slot_is_not_filled_again():
     assert "<script>" in template().fill({"animal": "<script>"}, AudioTag.AUDIO)
 
 
-def test_values_out_of_their_limits_are_refused():
+def test_values_that_are_too_long_or_unknown_are_refused():
     for values in ({"animal": "x" * (MAX_VALUE_LENGTH + 1)}, {"other": "x"}, {"animal": 3}, {"animal": "x" * 2**24}):
         with pytest.raises(JobError):
             template().fill(values, AudioTag.AUDIO)
@@ -108,8 +108,8 @@ def test_values_out_of_their_limits_are_refused():
         ({"prompt": "A {cat} says"}, "cat"),
         ({"prompt": "No slots"}, "line"),
         ({"prompt": "A {animal} says <S>{line}"}, "not closed"),
-        ({"prompt": "A {animal} <S>{line}<E> Audio: x"}, "apart"),
-        ({"audio": "<AUDCAP>{animal}<ENDAUDCAP>"}, "apart"),
+        ({"prompt": "A {animal} <S>{line}<E> Audio: x"}, "belongs under audio"),
+        ({"audio": "<AUDCAP>{animal}<ENDAUDCAP>"}, "belongs under audio"),
         ({"aspect_ratio": "2:7"}, "aspect ratio"),
         ({"settings": {"steps": "many"}}, "steps"),
         ({"settings": {"seed": "1"}}, "seed"),
@@ -122,21 +122,21 @@ def test_values_out_of_their_limits_are_refused():
         ({"prompt": "x" * 5000}, "shorten"),
     ],
 )
-def test_a_wrong_template_is_refused_with_a_reason(changes, reason):
+def test_an_invalid_template_is_refused_with_a_reason(changes, reason):
     with pytest.raises(JobError, match=reason):
         template(**changes)
 
 
-def test_settings_and_aspect_ratio_have_their_types():
+def test_settings_and_aspect_ratio_are_parsed():
     found = template(settings={"steps": "30", "shift": "4.5"}, aspect_ratio="9:16")
     assert dict(found.settings) == {"steps": 30, "shift": 4.5}
     assert found.aspect_ratio == "9:16"
 
 
-# Own ones
+# Own templates
 
 
-def test_own_templates_are_kept_replaced_and_deleted(tmp_path):
+def test_own_templates_are_saved_replaced_and_deleted(tmp_path):
     templates = Templates(tmp_path)
     one, two = templates.add(ENTRY), templates.add({**ENTRY, "title": "Füchse & Co"})
     again = Templates(tmp_path)
@@ -149,21 +149,21 @@ def test_own_templates_are_kept_replaced_and_deleted(tmp_path):
     assert [path.name for path in (tmp_path / "templates").iterdir()] == ["own.yaml"]
 
 
-def test_templates_that_came_along_cannot_be_changed(tmp_path):
+def test_shipped_templates_cannot_be_changed(tmp_path):
     templates = Templates(tmp_path)
     for act in (lambda: templates.delete("wizard"), lambda: templates.replace("wizard", ENTRY)):
         with pytest.raises(JobError, match="your own"):
             act()
 
 
-def test_a_wrong_own_template_is_not_kept(tmp_path):
+def test_an_invalid_own_template_is_not_saved(tmp_path):
     templates = Templates(tmp_path)
     with pytest.raises(JobError):
         templates.add({**ENTRY, "prompt": "<S>"})
     assert not (tmp_path / "templates").exists()
 
 
-def test_a_wrong_entry_is_a_notice_that_names_file_and_entry_and_stays_in_the_file(tmp_path):
+def test_an_invalid_entry_is_a_notice_that_names_file_and_entry_and_stays_in_the_file(tmp_path):
     templates = Templates(tmp_path)
     own = tmp_path / "templates" / "own.yaml"
     templates.add(ENTRY)
@@ -188,7 +188,7 @@ def test_a_wrong_entry_is_a_notice_that_names_file_and_entry_and_stays_in_the_fi
         b"templates: []\ntemplates: []",
     ],
 )
-def test_a_broken_or_hostile_file_hides_no_other_and_is_not_overwritten(tmp_path, content):
+def test_a_broken_or_hostile_file_does_not_hide_the_others_and_is_not_overwritten(tmp_path, content):
     own = tmp_path / "templates" / "own.yaml"
     own.parent.mkdir()
     own.write_bytes(content)

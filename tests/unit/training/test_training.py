@@ -21,8 +21,8 @@ from ovi_studio.core.errors import JobError
 from ovi_studio.sampling.denoise import Latents
 from ovi_studio.sampling.solvers import advance, build_scheduler, timesteps
 from ovi_studio.training.average import MovingAverage
-from ovi_studio.training.cache import LatentDataset, Order, generator_for, write_sample
-from ovi_studio.training.flow import Batch, Unconditional, draw_sigmas, flow_loss
+from ovi_studio.training.cache import LatentDataset, SampleOrder, generator_for, write_sample
+from ovi_studio.training.flow import TrainingBatch, Unconditional, draw_sigmas, flow_loss
 from ovi_studio.training.muon import orthogonal
 from ovi_studio.training.report import PLOT, read_log
 from ovi_studio.training.settings import FlowSettings, TrainSettings
@@ -31,8 +31,8 @@ from ovi_studio.training.trainer import CHECKPOINT, EMA, train
 CPU = torch.device("cpu")
 
 
-def whole_batch(size: int = 4) -> Batch:
-    return Batch(
+def whole_batch(size: int = 4) -> TrainingBatch:
+    return TrainingBatch(
         torch.randn(size, CHANNELS, FRAMES, SIDE, SIDE), torch.randn(size, LENGTH, 20), torch.randn(size, 6, 16)
     )
 
@@ -48,7 +48,7 @@ class Watcher:
         return torch.zeros_like(video), torch.zeros_like(audio)
 
 
-def show(settings: FlowSettings, batch: Batch, seed: int = 0) -> tuple[dict[str, Tensor], object]:
+def show(settings: FlowSettings, batch: TrainingBatch, seed: int = 0) -> tuple[dict[str, Tensor], object]:
     watcher = Watcher()
     generator = torch.Generator().manual_seed(seed)
     losses = flow_loss(watcher, batch, Unconditional(*unconditional()), settings, generator, CPU)
@@ -59,7 +59,7 @@ def test_the_velocity_that_is_learned_is_the_one_the_solvers_follow() -> None:
     """A model without loss predicts noise - clean; the product's own sampler, walking along that, arrives clean."""
     clean = Latents(torch.randn(CHANNELS, FRAMES, SIDE, SIDE), torch.randn(LENGTH, 20))
     noise = Latents(torch.randn_like(clean.video), torch.randn_like(clean.audio))
-    batch = Batch(clean.video.unsqueeze(0), clean.audio.unsqueeze(0), embeddings(0).unsqueeze(0))
+    batch = TrainingBatch(clean.video.unsqueeze(0), clean.audio.unsqueeze(0), embeddings(0).unsqueeze(0))
     generator = torch.Generator().manual_seed(0)
     settings = FlowSettings(first_frame=0)
     sigma = draw_sigmas(1, settings, generator).item()
@@ -132,6 +132,7 @@ def test_muon_gives_every_direction_the_same_size() -> None:
         assert values.min() > 0.5 or shape == (3, 20, 20)  # a square matrix of chance can be nearly singular
 
 
+@pytest.mark.slow
 def test_both_losses_fall_and_leave_log_plot_and_weights(dataset: LatentDataset, tmp_path: Path) -> None:
     model = build()
     train(model, dataset, unconditional(), replace(SETTINGS, steps=60), tmp_path / "run", on_progress=lambda _: None)
@@ -159,6 +160,7 @@ def assert_same_result(first: Path, second: Path) -> None:
     assert steps[0] == steps[1]
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_as_if_nothing_had_happened(dataset: LatentDataset, tmp_path: Path) -> None:
     """SIGTERM ends it after the step at hand; the model that continues has other weights before it is restored."""
     run(dataset, tmp_path / "whole", 12)
@@ -209,6 +211,7 @@ def test_a_run_of_other_parameters_is_refused(dataset: LatentDataset, tmp_path: 
         train(model, dataset, unconditional(), SETTINGS, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_checkpointed_blocks_accumulation_and_time_give_a_run_that_ends(dataset: LatentDataset, tmp_path: Path) -> None:
     """Blocks that are computed twice give the same weights; half batches taken twice nearly the same."""
     run(dataset, tmp_path / "plain", 3)
@@ -238,11 +241,11 @@ def test_settings_say_how_long_and_stay_within_limits() -> None:
 
 
 def test_every_sample_comes_once_an_epoch_in_an_order_that_the_seed_decides() -> None:
-    order = Order(7, seed=3)
+    order = SampleOrder(7, seed=3)
     epochs = [order[7 * epoch : 7 * epoch + 7] for epoch in range(3)]
     assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
     assert epochs[0] != epochs[1]
-    assert Order(7, seed=3)[5:10] == epochs[0][5:] + epochs[1][:3]
+    assert SampleOrder(7, seed=3)[5:10] == epochs[0][5:] + epochs[1][:3]
 
 
 def test_samples_come_back_with_one_of_their_captions(tmp_path: Path) -> None:

@@ -20,15 +20,17 @@ from ovi_studio.core.errors import JobError
 from ovi_studio.media.clip_files import read_record
 from ovi_studio.models import video_vae
 from ovi_studio.training.cache import LatentDataset, generator_for
-from ovi_studio.training.clips import Shape, encode_folder, read_clip
-from ovi_studio.training.prepare import Studio
+from ovi_studio.training.clips import ClipShape, encode_folder, read_clip
+from ovi_studio.training.prepare import TrainingContext
 
-SHAPE = Shape(SIDE, SIDE, FRAMES, SAMPLES)
+pytestmark = pytest.mark.slow
+
+SHAPE = ClipShape(SIDE, SIDE, FRAMES, SAMPLES)
 
 
 @pytest.fixture(scope="module")
-def studio(tiny_bundle: Path) -> Studio:
-    return Studio.load("tiny", tiny_bundle)
+def context(tiny_bundle: Path) -> TrainingContext:
+    return TrainingContext.load("tiny", tiny_bundle)
 
 
 def foreign_clip(path: Path, rate: Fraction, seconds: float, flash: float, sound: bool = True) -> Path:
@@ -97,35 +99,35 @@ def test_a_wide_picture_is_cropped_in_the_middle_and_not_squeezed(tmp_path: Path
     assert frames[:, :, 2:-2, 0].max() < 100
 
 
-def test_samples_are_what_the_codecs_make_of_the_clip(tmp_path: Path, studio: Studio) -> None:
+def test_samples_are_what_the_codecs_make_of_the_clip(tmp_path: Path, context: TrainingContext) -> None:
     path = own_clip(tmp_path / "clips", "a", 1, "a red ball\na ball that is red")
-    encoded = encode_folder(tmp_path / "clips", tmp_path / "cache", studio, (SIDE, SIDE))
+    encoded = encode_folder(tmp_path / "clips", tmp_path / "cache", context, (SIDE, SIDE))
     dataset = LatentDataset(tmp_path / "cache", encoded.names)
-    assert dataset.shapes == studio.latent_shapes
+    assert dataset.shapes == context.latent_shapes
     batch = dataset.batch([0], generator_for(0))
     pixels = torch.from_numpy(read_clip(path, SHAPE)[0]).permute(3, 0, 1, 2).unsqueeze(0) / 127.5 - 1
     with torch.no_grad():
         # Half precision on disk.
-        assert torch.allclose(batch.video, video_vae.encode(studio.models.video_vae, pixels), atol=5e-3)
-    captions = studio.embed(["a red ball", "a ball that is red"])
+        assert torch.allclose(batch.video, video_vae.encode(context.models.video_vae, pixels), atol=5e-3)
+    captions = context.embed(["a red ball", "a ball that is red"])
     assert any(torch.allclose(batch.text[0, : len(text)], text, atol=1e-4) for text in captions)
 
 
-def test_only_what_is_new_is_encoded_again(tmp_path: Path, studio: Studio) -> None:
+def test_only_what_is_new_is_encoded_again(tmp_path: Path, context: TrainingContext) -> None:
     clips, cache = tmp_path / "clips", tmp_path / "cache"
     for index in range(3):
         own_clip(clips, f"clip_{index}", index + 1)
-    first = encode_folder(clips, cache, studio, (SIDE, SIDE))
+    first = encode_folder(clips, cache, context, (SIDE, SIDE))
     assert (len(first.names), first.reused) == (3, 0)
-    assert encode_folder(clips, cache, studio, (SIDE, SIDE)).reused == 3
+    assert encode_folder(clips, cache, context, (SIDE, SIDE)).reused == 3
     (clips / "clip_1.txt").write_text("something else")
-    changed = encode_folder(clips, cache, studio, (SIDE, SIDE))
+    changed = encode_folder(clips, cache, context, (SIDE, SIDE))
     assert changed.reused == 2
     assert len(set(first.names) & set(changed.names)) == 2
-    assert encode_folder(clips, cache, studio, (SIDE, SIDE), trigger="wh1te").reused == 0
+    assert encode_folder(clips, cache, context, (SIDE, SIDE), trigger="wh1te").reused == 0
 
 
-def test_what_cannot_be_used_is_named_with_its_reason_and_left_out(tmp_path: Path, studio: Studio) -> None:
+def test_what_cannot_be_used_is_named_with_its_reason_and_left_out(tmp_path: Path, context: TrainingContext) -> None:
     good = own_clip(tmp_path, "good", 1)
     (tmp_path / "broken.mp4").write_bytes(good.read_bytes()[:3000])
     (tmp_path / "text.mp4").write_text("no clip at all")
@@ -135,17 +137,17 @@ def test_what_cannot_be_used_is_named_with_its_reason_and_left_out(tmp_path: Pat
         (tmp_path / f"{name}.txt").write_text("a ball")
     own_clip(tmp_path, "wordless", 2, caption=None)
     own_clip(tmp_path, "empty", 3, caption="\n")
-    encoded = encode_folder(tmp_path, tmp_path / "cache", studio, (SIDE, SIDE))
+    encoded = encode_folder(tmp_path, tmp_path / "cache", context, (SIDE, SIDE))
     assert len(encoded.names) == 1
     reasons = {skipped.path.stem: skipped.reason for skipped in encoded.skipped}
     assert "broken.mp4 cannot be decoded" in reasons["broken"]
     assert "text.mp4 cannot be decoded" in reasons["text"]
     assert "short.mp4 lasts 0.50 s, but 0.71 s are needed" in reasons["short"]
     assert "silent.mp4 has no sound" in reasons["silent"]
-    assert "wordless.mp4 has no caption; write it into wordless.txt" in reasons["wordless"]
-    assert "holds no prompt" in reasons["empty"]
+    assert "wordless.mp4 has no caption; write one to wordless.txt" in reasons["wordless"]
+    assert "contains no prompt" in reasons["empty"]
     with pytest.raises(JobError, match="no clip in"):
-        encode_folder(tmp_path / "cache", tmp_path / "cache", studio, (SIDE, SIDE))
+        encode_folder(tmp_path / "cache", tmp_path / "cache", context, (SIDE, SIDE))
 
 
 def test_the_command_trains_a_lora_shows_clips_and_goes_on(
@@ -159,7 +161,7 @@ def test_the_command_trains_a_lora_shows_clips_and_goes_on(
     assert main([*command, "--encode-only"]) == 0
     assert not out.exists()
     assert main([*command, "--steps", "3", "--sample-steps", "1"]) == 0
-    assert "3 clips, 3 of them encoded before, 0 left out." in capsys.readouterr().out
+    assert "3 clips, 3 of them already encoded, 0 skipped." in capsys.readouterr().out
     (clip,) = (work / "samples").glob("*.mp4")
     assert read_record(clip)["spec"]["prompt"] == "a wh1te ball"
     (entry,) = AdapterLibrary(tmp_path / "loras").scan()
@@ -167,7 +169,7 @@ def test_the_command_trains_a_lora_shows_clips_and_goes_on(
     before = out.read_bytes()
 
     assert main([*command, "--steps", "5"]) == 1
-    assert "go on with --resume" in capsys.readouterr().err
+    assert "continue it with --resume" in capsys.readouterr().err
     assert main([*command, "--steps", "5", "--resume", "--sample-steps", "1"]) == 0
     assert "step 5:" in capsys.readouterr().out
     assert out.read_bytes() != before
@@ -195,7 +197,7 @@ def test_the_command_trains_all_weights(tiny_bundle: Path, tmp_path: Path) -> No
     command = ["train", str(tmp_path / "clips"), "--variant", "tiny", "--ckpt-dir", str(tiny_bundle)]
     command += ["--out", str(out), "--work", str(tmp_path / "work"), "--steps", "2", "--muon", "0.01"]
     assert main(command) == 0
-    studio = Studio.load("tiny", tiny_bundle)
-    before, after = studio.models.transformer.state_dict(), load_file(out)
+    context = TrainingContext.load("tiny", tiny_bundle)
+    before, after = context.models.transformer.state_dict(), load_file(out)
     assert before.keys() == after.keys()
     assert sum(not torch.equal(before[name], after[name]) for name in before) > 0.9 * len(before)

@@ -21,9 +21,11 @@ from ovi_studio.demo.fit import _Run
 from ovi_studio.models.transformer import OviTransformer
 from ovi_studio.training.average import MovingAverage
 from ovi_studio.training.distil import distil, distillation_error
-from ovi_studio.training.flow import Batch, Unconditional, VelocityModel, flow_loss
+from ovi_studio.training.flow import TrainingBatch, Unconditional, VelocityModel, flow_loss
 from ovi_studio.training.settings import FlowSettings, TrainSettings
 from ovi_studio.training.trajectories import Trajectories
+
+pytestmark = pytest.mark.slow
 
 Cuda = Callable[..., Any]
 
@@ -124,7 +126,7 @@ def ways(points: int) -> Trajectories:
 @pytest.mark.parametrize("first_frame", [0.0, 1.0])
 def test_the_flow_loss_brings_its_data_to_the_models_device(first_frame: float) -> None:
     video, audio = (torch.zeros(2, *shape) for shape in SHAPES)
-    batch = Batch(video, audio, torch.zeros(2, 5, TOWER["text_dim"]))
+    batch = TrainingBatch(video, audio, torch.zeros(2, 5, TOWER["text_dim"]))
     unconditional = Unconditional(torch.zeros(3, TOWER["text_dim"]), torch.zeros(2, TOWER["text_dim"]))
     settings = FlowSettings(first_frame=first_frame, caption_dropout=0.5)
     losses = flow_loss(VelocityModel(model_there()), batch, unconditional, settings, torch.Generator(), META)
@@ -135,7 +137,8 @@ def test_distillation_brings_its_trajectories_to_the_models_device(monkeypatch: 
     """In the loss as the trainer asks for it, and where the distance from the teacher is measured."""
     asked = {}
     monkeypatch.setattr(
-        "ovi_studio.training.distil.run_training", lambda _, loss_of, *rest, **named: asked.update(loss=loss_of)
+        "ovi_studio.training.distil.run_training",
+        lambda _, compute_losses, *rest, **named: asked.update(loss=compute_losses),
     )
     dataset = type("Dataset", (), {"batch": lambda _, chosen: ways(3), "__len__": lambda _: 4})()
     settings = TrainSettings(steps=1, batch_size=2)

@@ -19,7 +19,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from ovi_studio.__main__ import main
-from ovi_studio.bench.steps import Shape, shapes
+from ovi_studio.bench.steps import BenchShape, shapes
 from ovi_studio.core.variants import published_variants
 from ovi_studio.models import fusion_block, token_layout
 from ovi_studio.models.transformer import OviTransformer
@@ -91,11 +91,11 @@ def _as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     _peak.cache_clear()
 
 
-def _shallow(shape: Shape, layers: int) -> Shape:
+def _shallow(shape: BenchShape, layers: int) -> BenchShape:
     return replace(shape, fusion={tower: sizes | {"num_layers": layers} for tower, sizes in shape.fusion.items()})
 
 
-def _model(shape: Shape, lora: LoraSettings | None) -> OviTransformer:
+def _model(shape: BenchShape, lora: LoraSettings | None) -> OviTransformer:
     with torch.device("meta"):
         model = OviTransformer(**shape.fusion)
     if lora is None:
@@ -143,6 +143,7 @@ def _demand(kind: str, name: str, layers: int, batch: int, checkpointed: bool) -
 RUNS = [(kind, "704x704_5s", 2) for kind in KINDS] + [("all", "960x960_5s", 1)]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_as_on_a_gpu")
 @pytest.mark.parametrize(("kind", "name", "batch"), RUNS)
 def test_a_full_width_block_keeps_what_the_formula_says(kind: str, name: str, batch: int) -> None:
@@ -153,6 +154,7 @@ def test_a_full_width_block_keeps_what_the_formula_says(kind: str, name: str, ba
     assert _demand(*more).step_bytes > 0.95 * _peak(*more)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_as_on_a_gpu")
 @pytest.mark.parametrize(("kind", "name", "batch"), RUNS)
 def test_a_full_width_step_of_checkpointed_blocks_needs_what_the_formula_says(kind: str, name: str, batch: int) -> None:
@@ -196,7 +198,7 @@ def refusal(
         sentence = capsys.readouterr().err
         if "cannot be read as a checkpoint" in sentence or "is not the" in sentence:
             return None
-        assert "by prediction" in sentence or "of host memory" in sentence
+        assert "predicted to need" in sentence or "of host memory" in sentence
         return sentence
 
     return run
@@ -208,23 +210,23 @@ CHECKPOINTED, FOUR = "--gradient-checkpointing", ("--gpus", "4")
 @pytest.mark.parametrize(
     ("gigabytes", "count", "options", "end"),
     [
-        (8, 1, (), "needs about 157.4 GB of the GPU by prediction"),
-        (12, 1, (), "even with --gradient-checkpointing it needs 33.9 GB, and what fits here is --variant demo."),
-        (24, 1, (), "even with --gradient-checkpointing it needs 33.9 GB, and what fits here is --variant demo."),
-        (24, 1, (CHECKPOINTED,), "23.4 GB can be had, and what fits here is --variant demo."),
-        (80, 1, (), "what fits here is --gradient-checkpointing."),
+        (8, 1, (), "predicted to need about 157.4 GB on the GPU"),
+        (12, 1, (), "even with --gradient-checkpointing it needs 33.9 GB; this would fit: --variant demo."),
+        (24, 1, (), "even with --gradient-checkpointing it needs 33.9 GB; this would fit: --variant demo."),
+        (24, 1, (CHECKPOINTED,), "23.4 GB is available; this would fit: --variant demo."),
+        (80, 1, (), "this would fit: --gradient-checkpointing."),
         (80, 1, (CHECKPOINTED,), None),
-        (80, 1, (CHECKPOINTED, "--batch-size", "9"), "what fits here is --batch-size 5."),
+        (80, 1, (CHECKPOINTED, "--batch-size", "9"), "this would fit: --batch-size 5."),
         (
             12,
             4,
             (),
-            "even with --gradient-checkpointing --gpus 4 it needs 20.0 GB, and what fits here is --variant demo.",
+            "even with --gradient-checkpointing --gpus 4 it needs 20.0 GB; this would fit: --variant demo.",
         ),
-        (24, 4, (), "what fits here is --gradient-checkpointing --gpus 3."),
-        (24, 2, (), "--gradient-checkpointing --gpus 2 it needs 25.7 GB, and what fits here is --variant demo."),
+        (24, 4, (), "this would fit: --gradient-checkpointing --gpus 3."),
+        (24, 2, (), "--gradient-checkpointing --gpus 2 it needs 25.7 GB; this would fit: --variant demo."),
         (24, 4, (CHECKPOINTED, *FOUR), None),
-        (24, 4, (CHECKPOINTED, *FOUR, "--batch-size", "4"), "what fits here is --batch-size 1."),
+        (24, 4, (CHECKPOINTED, *FOUR, "--batch-size", "4"), "this would fit: --batch-size 1."),
         (80, 4, (CHECKPOINTED, *FOUR), None),
     ],
 )
@@ -246,14 +248,14 @@ def test_what_is_offered_fits(cuda: Cuda, refusal: Callable[..., str | None]) ->
     cards = cuda(24, 4).cards
     sentence = refusal("--batch-size", "3")
     assert sentence is not None
-    offered = sentence.strip().rpartition("what fits here is ")[2].removesuffix(".").split()
+    offered = sentence.strip().rpartition("this would fit: ")[2].removesuffix(".").split()
     assert offered == ["--gradient-checkpointing", "--batch-size", "1", "--gpus", "3"]
     assert refusal(*offered) is None
     cards[2].taken = 4 * GIB
     sentence = refusal(*offered)
     assert sentence is not None
-    assert "of each GPU by prediction" in sentence
-    assert "19.4 GB can be had" in sentence
+    assert "on each GPU" in sentence
+    assert "19.4 GB is available" in sentence
 
 
 def test_a_smaller_variant_is_offered_where_nothing_else_helps(
@@ -263,7 +265,7 @@ def test_a_smaller_variant_is_offered_where_nothing_else_helps(
     sentence = refusal(variant="960x960_5s")
     assert sentence is not None
     assert "--gradient-checkpointing --gpus 4 it needs 26.5 GB" in sentence
-    assert "what fits here is --variant 720x720_5s --gradient-checkpointing --gpus 3." in sentence
+    assert "this would fit: --variant 720x720_5s --gradient-checkpointing --gpus 3." in sentence
 
 
 def test_all_weights_of_a_published_model_need_more_than_an_adapter(
@@ -273,7 +275,7 @@ def test_all_weights_of_a_published_model_need_more_than_an_adapter(
     command = ("train", "clips", "--out", "whole.safetensors", "--steps", "1", CHECKPOINTED)
     sentence = refusal(command=command)
     assert sentence is not None
-    assert "even with --gpus 4 it needs 79.5 GB, and what fits here is --variant demo." in sentence
+    assert "even with --gpus 4 it needs 79.5 GB; this would fit: --variant demo." in sentence
 
 
 def test_a_distillation_is_not_told_options_that_it_does_not_have(
@@ -292,7 +294,7 @@ def test_encoding_alone_needs_the_text_encoder_alone(cuda: Cuda, refusal: Callab
     cuda(24)
     assert refusal("--encode-only") is None
     cuda(12)
-    assert "Encoding captions needs about 11.6 GB of the GPU" in (refusal("--encode-only") or "")
+    assert "Encoding captions is predicted to need about 11.6 GB on the GPU" in (refusal("--encode-only") or "")
 
 
 def test_a_host_that_is_too_small_is_said_before_loading(

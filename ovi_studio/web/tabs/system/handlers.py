@@ -19,7 +19,7 @@ from ovi_studio.core.variants import published_variants
 from ovi_studio.engine.supervisor import Supervisor, tail
 from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.queue.store import Store, enable_memory_fallback, memory_fallback_enabled
-from ovi_studio.services.doctor import Finding, Report, State, examine
+from ovi_studio.services.doctor import CheckResult, CheckState, DoctorReport, examine
 from ovi_studio.services.gpu_memory import gpu_memory
 from ovi_studio.web.tabs.system import views
 from ovi_studio.web.views import good_html, notice_html
@@ -43,7 +43,7 @@ class SystemHandlers:
     def __init__(self, studio: Shelf) -> None:
         self._studio = studio
         self._downloads = Downloads(studio.checkpoint_directory)
-        self._report: Report | None = None
+        self._report: DoctorReport | None = None
         self._examining: threading.Thread | None = None
         self._stocked: tuple[Any, list[views.Stock]] = (None, [])
         self._gpus_asked, self._gpu_usage = -math.inf, {}
@@ -149,5 +149,5 @@ class SystemHandlers:
         except Exception as error:
             # A machine on which the doctor stumbles is the one that needs a report.
             logging.getLogger(__name__).exception("The doctor failed")
-            finding = Finding("Machine", State.PROBLEM, f"The check failed ({type(error).__name__}: {error})")
-            self._report = Report((finding,))
+            finding = CheckResult("Machine", CheckState.PROBLEM, f"The check failed ({type(error).__name__}: {error})")
+            self._report = DoctorReport((finding,))

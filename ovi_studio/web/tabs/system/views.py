@@ -11,7 +11,7 @@ from ovi_studio.checkpoints.download import MissingFile, format_bytes
 from ovi_studio.checkpoints.layout import Inventory
 from ovi_studio.engine.supervisor import Condition, Supervision
 from ovi_studio.queue.model import EngineInfo, EngineState
-from ovi_studio.services.doctor import Finding, Report, State
+from ovi_studio.services.doctor import CheckResult, CheckState, DoctorReport
 from ovi_studio.web.views import format_seconds, notice_html
 
 Stock = tuple[Inventory, Sequence[MissingFile]]
@@ -19,7 +19,7 @@ Stock = tuple[Inventory, Sequence[MissingFile]]
 
 _LONG = 8
 """Findings of a topic; more are folded unless one is a problem."""
-_STATES = {State.OK: "Fine", State.NOTE: "Note", State.PROBLEM: "Problem"}
+_STATES = {CheckState.OK: "Fine", CheckState.NOTE: "Note", CheckState.PROBLEM: "Problem"}
 _COMMAND = re.compile(r"`((?:python|pip) [^`]+)`|(pip install .+)$")
 _CONDITIONS = {
     Condition.STARTING: ("Starting", "note"),
@@ -50,11 +50,11 @@ def models_html(stock: Sequence[Stock], download: DownloadState) -> str:
     return note + "".join(_model(inventory, missing, download) for inventory, missing in stock)
 
 
-def report_html(report: Report) -> str:
+def report_html(report: DoctorReport) -> str:
     """The doctor's findings under their topics, with commands that can be copied."""
     count = len(report.problems)
     found = f"{count} problem{'s' if count > 1 else ''} found" if count else "No problem found"
-    by_topic = groupby(report.findings, key=lambda finding: finding.topic)
+    by_topic = groupby(report.results, key=lambda finding: finding.topic)
     groups = "".join(_topic(topic, list(findings)) for topic, findings in by_topic)
     return f'<p class="found" role="status">{found}.</p>{groups}'
 
@@ -162,16 +162,16 @@ def _progress(download: DownloadState) -> str:
     return f'<div class="progress"><p>{line}</p>{bar}<div class="act">{stop}</div></div>'
 
 
-def _topic(topic: str, findings: Sequence[Finding]) -> str:
+def _topic(topic: str, findings: Sequence[CheckResult]) -> str:
     items = f'<ul class="findings">{"".join(map(_finding, findings))}</ul>'
     if len(findings) <= _LONG:
         return f'<section class="panel"><h3>{escape(topic)}</h3>{items}</section>'
-    wide = " open" if any(finding.state is State.PROBLEM for finding in findings) else ""
+    wide = " open" if any(finding.state is CheckState.PROBLEM for finding in findings) else ""
     summary = f"<summary>{escape(topic)}: {len(findings)} findings</summary>"
     return f'<details class="panel"{wide}>{summary}{items}</details>'
 
 
-def _finding(finding: Finding) -> str:
+def _finding(finding: CheckResult) -> str:
     return (
         f'<li><span class="badge {finding.state}">{_STATES[finding.state]}</span><div><p>{escape(finding.text)}</p>'
         f"{_advice(finding.advice)}</div></li>"

@@ -18,7 +18,7 @@ from ovi_studio.core.prompts import clean_text
 from ovi_studio.core.spec import DEFAULT_AUDIO_NEGATIVE_PROMPT, DEFAULT_VIDEO_NEGATIVE_PROMPT
 from ovi_studio.demo.bundle_writer import train_tokenizer
 from ovi_studio.demo.captions import caption, vocabulary
-from ovi_studio.demo.fit import Budget, Losses, fit
+from ovi_studio.demo.fit import NamedLosses, TrainingBudget, fit
 from ovi_studio.demo.scenes import Background, Colour, Motion, Scene, Shape, Sound, draw_scene
 from ovi_studio.models.text_encoder import hidden_states
 
@@ -43,7 +43,7 @@ def caption_tokenizer(vocabulary_size: int, seed: int) -> PreTrainedTokenizerBas
 
 
 def train_text_encoder(
-    encoder: UMT5EncoderModel, tokenizer: PreTrainedTokenizerBase, budget: Budget, folder: Path, seed: int
+    encoder: UMT5EncoderModel, tokenizer: PreTrainedTokenizerBase, budget: TrainingBudget, folder: Path, seed: int
 ) -> float:
     """Train in place; returns the part of the answers that are right for captions never trained on."""
     reader = _Reader(encoder)
@@ -66,7 +66,7 @@ class _Reader(nn.Module):
         return {name: layer(mean) for name, layer in self.answers.items()}
 
 
-def _losses(reader: nn.Module, step: int, *, tokenizer: PreTrainedTokenizerBase, seed: int) -> Losses:
+def _losses(reader: nn.Module, step: int, *, tokenizer: PreTrainedTokenizerBase, seed: int) -> NamedLosses:
     random = np.random.default_rng([seed, step])
     texts, labels = _batch(random, [draw_scene(random) for _ in range(_BATCH)])
     device = next(reader.parameters()).device

@@ -26,7 +26,7 @@ _GUIDANCE = 2.0
 
 
 @dataclass(frozen=True)
-class Remaker:
+class Regenerator:
     """Makes latents of scenes again."""
 
     transformer: OviTransformer

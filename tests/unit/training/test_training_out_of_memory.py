@@ -16,6 +16,8 @@ from ovi_studio.training import distil, trainer
 from ovi_studio.training.cache import LatentDataset
 from ovi_studio.training.trainer import CHECKPOINT, train
 
+pytestmark = pytest.mark.slow
+
 
 def lacking(function: Callable[..., Any], after: int) -> Callable[..., Any]:
     """The function until it was called so often; then memory runs out."""
@@ -43,12 +45,12 @@ def test_a_run_that_lacks_memory_says_what_to_change_and_goes_on_from_its_checkp
     with monkeypatch.context() as patches:
         patches.setattr(trainer, "flow_loss", lacking(plain, 0))
         assert main(command) == 1
-        assert "--gradient-checkpointing or --batch-size 1, and begin again." in capsys.readouterr().err
+        assert "--gradient-checkpointing or --batch-size 1, and start again." in capsys.readouterr().err
         patches.setattr(trainer, "flow_loss", lacking(plain, 2))
         assert main(command) == 1
     said = capsys.readouterr().err
     assert "Memory ran out while training" in said
-    assert said.strip().endswith("and go on from its last checkpoint with --resume.")
+    assert said.strip().endswith("and continue from the last checkpoint with --resume.")
     assert checkpoint_step(tmp_path / "work" / "run") == 2
     assert main([*command, "--resume", "--gradient-checkpointing", "--batch-size", "1"]) == 0
     assert checkpoint_step(tmp_path / "work" / "run") == 3
@@ -64,7 +66,7 @@ def test_a_distillation_that_lacks_memory_goes_on_when_it_is_given_again(
     with monkeypatch.context() as patches:
         patches.setattr(distil, "step_loss", lacking(distil.step_loss, 0))
         assert main(command) == 1
-    assert "take less with --batch-size 2, and give the command again" in capsys.readouterr().err
+    assert "use less with --batch-size 2, and run the command again" in capsys.readouterr().err
     assert main(command) == 0
 
 
@@ -93,6 +95,6 @@ def test_a_loss_that_is_no_number_ends_a_run_before_it_is_saved(
 
     monkeypatch.setattr(trainer, "flow_loss", leaving_the_numbers)
     settings = replace(SETTINGS, steps=6, checkpoint_minutes=0, log_seconds=3600)
-    with pytest.raises(JobError, match=r"no number any more at step 3; .* go on from the last checkpoint"):
+    with pytest.raises(JobError, match=r"NaN or infinite at step 3; .* continue from the last checkpoint"):
         train(build(), dataset, unconditional(), settings, tmp_path / "run", on_progress=lambda _: None)
     assert checkpoint_step(tmp_path / "run") == 2

@@ -10,9 +10,9 @@ from ovi_studio.core.spec import DEFAULT_AUDIO_NEGATIVE_PROMPT, DEFAULT_VIDEO_NE
 from ovi_studio.core.variants import EMBEDDED_BUNDLE
 from ovi_studio.demo.captions import caption
 from ovi_studio.demo.evaluate import load
-from ovi_studio.demo.remade import Remaker
+from ovi_studio.demo.regenerate import Regenerator
 from ovi_studio.demo.scenes import Motion, Scene, Shape, Sound, draw_scene, path, render, synthesise
-from ovi_studio.demo.seeing import look
+from ovi_studio.demo.seeing import measure_video
 from ovi_studio.models import video_vae
 from ovi_studio.models.mel import mel_spectrogram
 from ovi_studio.models.text_encoder import encode_texts
@@ -41,10 +41,10 @@ def test_a_scene_that_is_made_again_keeps_colour_and_place_and_is_not_the_same()
     negative = embeddings(pipeline, DEFAULT_VIDEO_NEGATIVE_PROMPT, DEFAULT_AUDIO_NEGATIVE_PROMPT)
     scene = replace(draw_scene(random), shape=Shape.TRIANGLE, motion=Motion.CIRCLE, sound=Sound.SILENCE)
     sample = encoded(pipeline, scene, random)
-    again = Remaker(pipeline.models.transformer, Unconditional(*negative))(sample, random)
+    again = Regenerator(pipeline.models.transformer, Unconditional(*negative))(sample, random)
     assert again.shape == sample["video"].shape
     assert 1e-3 < (again - sample["video"]).square().mean() < 0.5, "its own, but near"
-    seen = look(to_bytes(video_vae.decode_whole(pipeline.models.video_vae, again)))
+    seen = measure_video(to_bytes(video_vae.decode_whole(pipeline.models.video_vae, again)))
     assert seen.colour == scene.colour
     away = np.linalg.norm(seen.centres - path(scene), axis=1)
     assert np.nanpercentile(away, 95) < 0.06, "a sixteenth of the frame"
