@@ -1,4 +1,4 @@
-"""What the tests of the queue share; children of theirs import it, too."""
+"""Shared helpers for tests of the queue; also imported by their child processes."""
 
 import os
 import subprocess
@@ -50,13 +50,13 @@ from ovi_studio.queue.locks import Lock
 
 
 def run_python(code: str, *arguments: object) -> subprocess.Popen:
-    """A child with this module's names, and a few more."""
+    """Start a child process that has this module's names, and a few more."""
     command = [sys.executable, "-c", _PRELUDE + textwrap.dedent(code), *map(str, arguments)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def run_together(children: list[subprocess.Popen]) -> list[str]:
-    """Let them all go at once; what each printed."""
+    """Start all children at the same time; returns their outputs."""
     for child in children:
         child.stdin.write("\n")
         child.stdin.flush()
@@ -82,7 +82,7 @@ CLAIM_AND_WAIT = """
 
 
 def kill_holder(store: Store, owner: str, before_death: Callable[[Job], object] = lambda job: None) -> str:
-    """A process claims a job and is killed; returns the job's id."""
+    """Let a process claim a job, and kill it; returns the job's id."""
     child = run_python(CLAIM_AND_WAIT, store.paths.outputs, owner)
     job = child.stdout.readline().strip()
     assert recover_dead_engines(store.database) == []

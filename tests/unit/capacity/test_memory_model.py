@@ -195,6 +195,6 @@ def test_no_fallback_advises_what_is_done_already(sharding: ShardingOptions, fol
     assert MemoryFallback(sharding, "auto").below() == following
 
 
-def test_whoever_keeps_nothing_and_has_small_weights_has_no_fallback() -> None:
+def test_nothing_gathered_and_small_weights_leave_no_fallback() -> None:
     for weights in ("int8", "fp8"):
         assert MemoryFallback(ShardingOptions(Strategy.FULL_SHARD, None, True), weights).below() is None

@@ -200,7 +200,7 @@ def test_exchanged_bytes_are_half_of_the_official_ones_and_less_with_guidance(to
 # In words
 
 
-def test_the_command_says_the_plan_for_both_wishes(capsys):
+def test_the_command_prints_the_plan_for_both_objectives(capsys):
     assert main(["plan", "--gpus", "4", "--vram", "24"]) == 0
     said = capsys.readouterr().out
     for part in (
@@ -222,9 +222,9 @@ def test_the_command_refuses_what_cannot_be(capsys):
 
 def test_every_plan_can_be_said():
     for count in (1, 2, 3, 5, 8):
-        for wish in Objective:
+        for objective in Objective:
             for guided in (True, False):
-                plan = choose(demand(guided=guided), gpus(count), wish)
+                plan = choose(demand(guided=guided), gpus(count), objective)
                 assert title(plan)
                 assert all(sentence.endswith(".") for sentence in describe(plan))
     assert "stays idle" in " ".join(describe(choose(demand(), gpus(5))))

@@ -89,17 +89,17 @@ def test_a_number_that_cannot_share_a_clip_is_refused(started: list[list[str]], 
         launch.launch_if_several(gpus, "ovi_studio.engine", [])
 
 
-def test_wishes_survive_the_way_to_the_engine(tmp_path: Path) -> None:
-    for wish in (
+def test_sharding_options_reach_the_engine_unchanged(tmp_path: Path) -> None:
+    for requested in (
         ShardingOptions(),
         ShardingOptions(Strategy.HYBRID_SHARD, 3),
         ShardingOptions(None, 0, offloaded=True),
     ):
-        options = RuntimeOptions(gpus=4).with_sharding(wish, "auto")
+        options = RuntimeOptions(gpus=4).with_sharding(requested, "auto")
         command = engine_command(StudioPaths.of(tmp_path, None), options)
         given = parsed(*command[command.index("ovi_studio.engine") + 1 :])
         assert given.gpus == 4
-        assert given.sharding == wish
+        assert given.sharding == requested
     with pytest.raises(JobError, match="0 or more"):
         parsed("--resident-blocks", "-1")
 
