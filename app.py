@@ -56,14 +56,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         action="append",
         default=[],
         metavar="NAME",
-        help="answer to this name too, such as that of a proxy before this server; may be repeated",
+        help="also answer to this host name, such as that of a proxy in front of this server; repeatable",
     )
     parser.add_argument(
         "--trusted-proxy",
         action="append",
         default=[],
         metavar="ADDRESS",
-        help="believe this proxy's X-Forwarded-For, so that wrong logins are counted by address; may be repeated",
+        help="trust this proxy's X-Forwarded-For, so that wrong logins are counted by client address; repeatable",
     )
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="port to listen on (default: %(default)s)")
     add_studio_options(parser)
@@ -144,7 +144,7 @@ def _serve(studio: Any, options: argparse.Namespace) -> None:
     from ovi_studio.web.hosts import Hosts
     from ovi_studio.web.upload_folder import UploadFolder
 
-    # Read by the server when it starts; by default it would believe whatever runs on this machine.
+    # Read by the server when it starts; by default it would trust any proxy on this machine.
     os.environ["FORWARDED_ALLOW_IPS"] = ",".join(options.trusted_proxy)
     uploads = UploadFolder(studio.paths.uploads)
     hosts = Hosts(options.host, options.allow_host)

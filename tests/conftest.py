@@ -79,12 +79,11 @@ def tiny_pipeline(tiny_bundle: Path) -> Any:
 @pytest.fixture
 def dataset(tmp_path: Path) -> Any:
     """Ten encoded clips of two kinds, which a model of `training_helpers.build` learns in seconds."""
-    from training_helpers import sample
+    from training_helpers import write_samples
 
-    from ovi_studio.training.cache import LatentDataset, write_sample
+    from ovi_studio.training.cache import LatentDataset
 
-    for index in range(10):
-        write_sample(tmp_path / "cache", f"clip_{index}", sample(index))
+    write_samples(tmp_path / "cache")
     return LatentDataset(tmp_path / "cache")
 
 

@@ -423,7 +423,7 @@ def _report_error(path: Path, expected: Path) -> int:
     header = read_header(locate(path).weights)
     match = match_header(path.name, header, names)
     used = {tensor for change in match.changes for tensor in change.tensors.values()}
-    left_out = {item.tensor for item in match.report.left_out}
+    left_out = {item.tensor for item in match.report.unused}
     silent = bool(left_out) and match.report.warning() is None
     changed = {change.parameter for change in match.changes}
     return len(header.tensors.keys() ^ (used | left_out)) + len(changed ^ load_file(expected).keys()) + silent

@@ -1,8 +1,8 @@
-"""What people should know about an adapter: title, trigger words, licence, base model, recommended strength.
+"""The description of an adapter: title, trigger words, licence, base model, recommended strength.
 
-It comes from the file's own metadata (`modelspec.*`, `ss_*` of kohya's and other trainers) and from a sidecar beside it
-(`<name>.json`, in our words or in those of other apps), which counts more. All of it was written by strangers: texts
-are cut to size and freed of control characters here; whoever shows them escapes them. Imports no torch.
+It comes from the file's own metadata (`modelspec.*`, `ss_*` of kohya's and other trainers) and from a sidecar file
+(`<name>.json`, with our keys or those of other apps), which takes precedence. All of it is untrusted: texts are
+truncated and stripped of control characters here; the code that shows them must escape them. Imports no torch.
 """
 
 import json
@@ -28,7 +28,7 @@ _SIDECAR_KEYS: Mapping[str, Sequence[str]] = {
     "trigger_words": ("trigger_words", "trainedWords", "activation text"),
     "strength": ("strength", "preferred weight", "recommended_strength"),
 }
-"""Ours first, then those of AUTOMATIC1111 and Civitai."""
+"""Our keys first, then those of AUTOMATIC1111 and Civitai."""
 
 _METADATA_KEYS: Mapping[str, Sequence[str]] = {
     "title": ("modelspec.title", "ss_output_name"),
@@ -43,7 +43,7 @@ _METADATA_KEYS: Mapping[str, Sequence[str]] = {
 
 @dataclass(frozen=True)
 class Description:
-    """About one adapter; empty where nothing is known."""
+    """The description of one adapter; fields are empty if unknown."""
 
     title: str = ""
     base_model: str = ""
@@ -56,7 +56,7 @@ class Description:
 
 
 def describe(metadata: Mapping[str, str], sidecar: Mapping[str, Any]) -> Description:
-    """What metadata and sidecar say, each value cleaned."""
+    """Combine metadata and sidecar, each value cleaned."""
 
     def text(field: str) -> str:
         return next(filter(None, map(clean_text, _values(field, metadata, sidecar))), "")
@@ -68,7 +68,7 @@ def describe(metadata: Mapping[str, str], sidecar: Mapping[str, Any]) -> Descrip
 
 
 def read_sidecar(path: Path) -> Mapping[str, Any]:
-    """The JSON object in a sidecar; empty if there is none or it is unreadable: it is only a description."""
+    """Read the JSON object in a sidecar; empty if it is missing or unreadable, since it is only a description."""
     try:
         if not path.is_file() or path.stat().st_size > MAX_SIDECAR:
             return {}
@@ -79,25 +79,25 @@ def read_sidecar(path: Path) -> Mapping[str, Any]:
 
 
 def sidecar_path(adapter: Path, suffix: str) -> Path:
-    """The file that belongs to an adapter: beside it, with the adapter's name and another ending."""
-    # A folder's name may have dots that end nothing.
+    """Return the path of a sidecar: in the same folder, with the adapter's name and another suffix."""
+    # A dot in a folder's name does not start a suffix.
     stem = adapter.stem if adapter.suffix.lower() == ".safetensors" else adapter.name
     return adapter.with_name(stem + suffix)
 
 
 def find_preview(adapter: Path) -> Path | None:
-    """The preview picture beside an adapter."""
+    """Find the preview picture of an adapter."""
     candidates = (sidecar_path(adapter, suffix) for suffix in _PREVIEW_SUFFIXES)
     return next((path for path in candidates if path.is_file()), None)
 
 
 def clean_text(value: Any, limit: int = MAX_TEXT) -> str:
-    """Printable text of at most `limit` characters; empty for anything that is no text."""
+    """Return printable text of at most `limit` characters; empty for anything that is not text."""
     if isinstance(value, Mapping):  # Civitai's creator is {"username": ...}
         value = value.get("username")
     if not isinstance(value, str):
         return ""
-    # Spaces and line ends become one space each; what is not printable could disguise the rest.
+    # Whitespace collapses to single spaces; unprintable characters could disguise the rest.
     words = "".join(letter if letter.isprintable() else " " for letter in value[: 4 * limit]).split()
     text = " ".join(words)
     return text if len(text) <= limit else text[: limit - 1] + "…"
@@ -109,7 +109,7 @@ def _values(field: str, metadata: Mapping[str, str], sidecar: Mapping[str, Any])
 
 
 def _words(value: Any) -> tuple[str, ...]:
-    """Trigger words from a list, or from a text with commas."""
+    """Parse trigger words from a list, or from a comma-separated text."""
     words = value.split(",") if isinstance(value, str) else value
     if not isinstance(words, list):
         return ()
@@ -118,7 +118,7 @@ def _words(value: Any) -> tuple[str, ...]:
 
 
 def _strengths(value: Any) -> tuple[float, float] | None:
-    """(video, audio) from a number or from {"video": .., "audio": ..}."""
+    """Parse (video, audio) strengths from a number or from {"video": .., "audio": ..}."""
     both = (value.get("video", 1.0), value.get("audio", 1.0)) if isinstance(value, Mapping) else (value, value)
     numbers = [float(number) for number in both if isinstance(number, int | float) and not isinstance(number, bool)]
     # Other apps write 0 for "not given".

@@ -1,11 +1,10 @@
-"""Adapters written into the weights: one float32 sum from the pristine weight, one rounding, and exactly undone.
+"""Fuses adapters into the weights: one float32 sum from the pristine weight, rounded once, and exactly undone.
 
 Adding and subtracting in the weight's own number format drifts (2.5e-2 after a hundred stacks in bfloat16), so the
-weight is always computed from its pristine value. Those values are taken from a mapping that can give them again, such
-as the memory-mapped checkpoint; without one they are kept as copies in host memory, of the touched parameters only.
-Sums are computed on the GPU, one weight at a time, wherever the weights wait. Parameters are changed in place: views of
-them, and compiled code that refers to them, stay valid. A weight in int8 is computed from the checkpoint's value and
-quantised anew.
+weight is always computed from its pristine value. Pristine values are read again from a mapping, such as the
+memory-mapped checkpoint; without one, copies of the touched parameters are kept in host memory. Sums are computed on
+the GPU, one weight at a time, wherever the weights are kept. Parameters are changed in place: views of them, and
+compiled code that refers to them, stay valid. An int8 weight is computed from the checkpoint's value and requantised.
 """
 
 import math
@@ -20,18 +19,17 @@ from ovi_studio.distributed.shards import home, local_part, whole, write
 from ovi_studio.models.quantized_linear import quantise_rows
 
 Weighted = Sequence[tuple[Change, float]]
-"""Changes of one parameter, each with its strength."""
+"""The changes of one parameter, each with its strength."""
 
 
 class WeightFuser:
-    """Writes changes into parameters and takes them back.
+    """Writes changes into parameters and undoes them.
 
     Args:
-        parameters: the model's parameters under their official names. They may be sharded over ranks, which then all
-            write the same, while nothing is gathered.
-        pristine: gives a parameter's stored value again, as the model was loaded from it; None keeps copies of what is
-            touched.
-        worker: where sums are computed; None: where each parameter is.
+        parameters: the model's parameters by their official names. They may be sharded over ranks, which then all
+            write the same changes, while nothing is gathered.
+        pristine: the stored values that the model was loaded from; None keeps copies of touched parameters.
+        worker: the device that computes sums; None: the device of each parameter.
     """
 
     def __init__(
@@ -48,11 +46,11 @@ class WeightFuser:
 
     @property
     def touched(self) -> frozenset[str]:
-        """The parameters that differ from their pristine value now."""
+        """The parameters that currently differ from their pristine value."""
         return frozenset(self._touched)
 
     def can_change(self, parameter: str) -> bool:
-        """Whether the parameter is there in a number format that can be added to, or can be quantised anew."""
+        """Whether the parameter exists in a number format that supports sums, or can be requantised."""
         found = self._parameters.get(parameter)
         if found is None:
             return False
@@ -60,23 +58,23 @@ class WeightFuser:
 
     @torch.no_grad()
     def write(self, changes: Mapping[str, Weighted]) -> None:
-        """Give each of these parameters the pristine weight plus the sum of strength * change.
+        """Set each of these parameters to its pristine weight plus the sum of strength * change.
 
         Raises:
-            JobError: a result is no number, or the parameter cannot be changed; everything is pristine again then.
+            JobError: a result is not finite, or a parameter cannot be changed; all parameters are then pristine again.
         """
         scratch = _Scratch()
         try:
             for name, weighted in changes.items():
                 self._write(name, [(change, strength) for change, strength in weighted if strength], scratch)
         except BaseException:
-            # Half a stack in the weights would silently spoil every clip after this one.
+            # A partly written stack would silently spoil every later clip.
             self.restore(self._touched)
             raise
 
     @torch.no_grad()
     def restore(self, names: Iterable[str]) -> None:
-        """Give these parameters their pristine values back, bit by bit; untouched ones are not even read."""
+        """Restore the pristine values of these parameters exactly; untouched ones are not read."""
         for name in sorted(self._touched & set(names)):  # in the same order on all ranks, which gather them together
             self._store(name, self._pristine_weight(name))
             self._touched.discard(name)
@@ -88,7 +86,7 @@ class WeightFuser:
             return
         if not self.can_change(name):
             raise JobError(
-                f"{name} is quantised, and this adapter's change of it is no plain LoRA; "
+                f"{name} is quantised, and this adapter's change of it is not a plain LoRA; "
                 "load the model without quantisation to use it."
             )
         weight = self._pristine_weight(name)
@@ -99,12 +97,12 @@ class WeightFuser:
             self._copies[name] = local_part(self._parameters[name].data).to("cpu", copy=True)
         self._touched.add(name)
         written = self._store(name, total)
-        # The extremes of anything that is no number are none either: a third of the time of asking every value.
+        # NaN and infinity show in the extremes: a third of the time of testing every value.
         if not all(math.isfinite(extreme) for extreme in written.aminmax()):
-            raise JobError(f"The adapters together turn {name} into values that are no numbers; lower their strengths.")
+            raise JobError(f"The adapters together make values of {name} NaN or infinite; lower their strengths.")
 
     def _store(self, name: str, values: Tensor) -> Tensor:
-        """Give a weight whole values, of which a rank keeps its part; returns what says whether these are numbers."""
+        """Write whole values, of which a rank keeps its part; returns the tensor to test for finite values."""
         target = self._parameters[name].data
         if self._is_requantised(name):
             rows = quantise_rows(values.float())
@@ -116,32 +114,32 @@ class WeightFuser:
         return rounded
 
     def _is_requantised(self, name: str) -> bool:
-        """Whether it is a weight in int8 whose unrounded values can be had: changes are added to those."""
+        """Whether this is an int8 weight whose unrounded values are available, to which changes are added."""
         parameter = self._parameters[name]
         return self._pristine is not None and parameter.dtype == torch.int8 and f"{name}_scale" in self._parameters
 
     def _pristine_weight(self, name: str) -> Tensor:
-        """All of the pristine weight, where sums are computed."""
+        """Return the whole pristine weight, on the device that computes sums."""
         parameter = self._parameters[name].data
         worker = self._worker or home(parameter)
-        if self._is_requantised(name):
+        if self._pristine is not None and self._is_requantised(name):
             return self._pristine[name].to(worker)
         if name not in self._touched:
             return whole(parameter).to(worker)
         if self._pristine is None:
             return whole(parameter, self._copies[name].to(home(parameter))).to(worker)
-        # What the model computes with is the stored value in the model's own number format.
+        # The model computes with the stored value in its own number format.
         return self._pristine[name].to(worker).to(parameter.dtype)
 
 
 class _Scratch:
-    """Room for one float32 sum, used for all parameters: fresh host memory costs several times what the sum does."""
+    """A reused buffer for one float32 sum: allocating host memory costs several times as much as the sum."""
 
     def __init__(self) -> None:
         self._buffers: dict[torch.device, Tensor] = {}
 
     def like(self, tensor: Tensor) -> Tensor:
-        """Memory of the tensor's shape, on its device, until the next call."""
+        """Return memory of the tensor's shape, on its device, valid until the next call."""
         buffer = self._buffers.get(tensor.device)
         if buffer is None or buffer.numel() < tensor.numel():
             buffer = self._buffers[tensor.device] = torch.empty(

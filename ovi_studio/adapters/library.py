@@ -1,9 +1,9 @@
 """The adapters in a folder: found without a restart, described without being loaded. Imports no torch.
 
 Every `.safetensors` file and PEFT folder at any depth is an adapter. Adapters are addressed by an id or by a name that
-is looked up among those found, never by a path from outside, and nothing outside the folder is ever reached through a
-link. A file that is still being copied is not shown until it is whole; a damaged one is shown with what is wrong.
-Only headers are read; hashes are taken in the background and remembered.
+is looked up among those found, never by a path from outside, and links never lead out of the folder. A file that is
+still being copied is not shown until it is complete; a damaged one is shown with the reason. Only headers are read;
+hashes are computed in the background and cached.
 """
 
 import hashlib
@@ -33,16 +33,16 @@ from ovi_studio.core.shipped import ADAPTERS
 
 ADAPTERS_VARIABLE = "OVI_LORA_DIR"
 SETTLE_SECONDS = 10.0
-"""A damaged file that changed less than this ago is taken for one that is still being copied."""
+"""A damaged file that changed more recently than this counts as still being copied."""
 MAX_ADAPTERS = 10_000
 
 _Stamp = tuple[int, int, int, int]
-"""Size and time of change of the weights and of the PEFT configuration."""
+"""Size and modification time of the weights and of the PEFT configuration."""
 _NO_STAMP: _Stamp = (0, 0, 0, 0)
 
 
 def default_adapter_directory() -> Path:
-    """`loras/` in the working directory, unless the environment names another place."""
+    """Return `loras/` in the working directory, unless the environment names another folder."""
     return Path(os.environ.get(ADAPTERS_VARIABLE) or "loras")
 
 
@@ -52,7 +52,7 @@ class AdapterEntry:
 
     id: str
     name: str
-    """Path below the folder, with `/`; what a clip's settings call it."""
+    """Path below the folder, with `/`; the name in a clip's settings."""
     path: Path
     size: int
     """Bytes of the weights."""
@@ -61,7 +61,7 @@ class AdapterEntry:
     description: Description
     preview: Path | None
     problem: str | None
-    """Why it cannot be used, as a sentence; None if its header is in order."""
+    """Why the adapter cannot be used, as a sentence; None if its header is valid."""
 
     @property
     def title(self) -> str:
@@ -69,8 +69,8 @@ class AdapterEntry:
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """What the last look at an adapter found."""
+class _Scanned:
+    """What the last scan found out about an adapter."""
 
     stamp: _Stamp
     header: Header | None
@@ -78,37 +78,37 @@ class _Seen:
 
 
 class AdapterLibrary:
-    """The adapters below one folder, which need not exist yet, and those that come along. Thread-safe.
+    """The adapters below one folder, which need not exist yet, and the shipped ones. Thread-safe.
 
     Args:
-        shipped: folder of those that come along; one of the same name in `directory` takes the place of such a one.
+        shipped: folder of shipped adapters; an adapter of the same name in `directory` replaces a shipped one.
     """
 
     def __init__(self, directory: Path, shipped: Path | None = ADAPTERS) -> None:
         self.directory = directory
         self._shipped = shipped
         self._lock = threading.Lock()
-        self._seen: dict[str, _Seen] = {}
+        self._seen: dict[str, _Scanned] = {}
         self._entries: dict[str, AdapterEntry] = {}
 
     def scan(self) -> Sequence[AdapterEntry]:
-        """Every adapter that is there now, by name, shipped ones last; cheap for those that have not changed."""
+        """Return all current adapters by name, shipped ones last; unchanged adapters are not read again."""
         with self._lock:
             return self._scan()
 
     def _scan(self) -> Sequence[AdapterEntry]:
-        seen: dict[str, _Seen] = {}
+        seen: dict[str, _Scanned] = {}
         entries = []
         for root, path in self._candidates():
             name = path.relative_to(root).as_posix()
             if name in seen:
                 continue
-            look = self._look(root, path, self._seen.get(name))
-            if look is None:
+            scanned = self._inspect(root, path, self._seen.get(name))
+            if scanned is None:
                 continue
-            seen[name] = look
-            if not _unfinished(look, self._seen.get(name)):
-                entries.append(_entry(name, path, look))
+            seen[name] = scanned
+            if not _unfinished(scanned, self._seen.get(name)):
+                entries.append(_entry(name, path, scanned))
         new = [entry for entry in entries if entry.problem is None and self._is_new(entry, seen)]
         self._seen, self._entries = seen, {entry.id: entry for entry in entries}
         if new:
@@ -116,24 +116,24 @@ class AdapterLibrary:
         return entries
 
     def _candidates(self) -> Iterator[tuple[Path, Path]]:
-        """Folder and place of whatever may be an adapter."""
+        """Yield the folder and the path of everything that may be an adapter."""
         for folder in filter(None, (self.directory, self._shipped)):
             root = folder.resolve()
             for path in _candidates(root):
                 yield root, path
 
     def get(self, adapter_id: str) -> AdapterEntry:
-        """The adapter with an id; raises `JobError` if there is none."""
+        """Return the adapter with an id; raises `JobError` if there is none."""
         if adapter_id not in self._entries:
             self.scan()
         if adapter_id not in self._entries:
-            raise JobError("This adapter is no longer there; refresh the list and choose again.")
+            raise JobError("This adapter no longer exists; refresh the list and choose again.")
         return self._entries[adapter_id]
 
     def find(self, name: str) -> AdapterEntry:
-        """The adapter that settings call `name`: its path below the folder, or its file name if that is the only one.
+        """Find an adapter by its name in settings: its path below the folder, or its file name if that is unique.
 
-        Raises `JobError` if there is none, several, or it cannot be used.
+        Raises `JobError` if there is no such adapter, if there are several, or if it cannot be used.
         """
         entries = self.scan()
         wanted = name.removesuffix(".safetensors")
@@ -142,17 +142,19 @@ class AdapterLibrary:
         if not found:
             raise JobError(f"There is no adapter {name[:200]!r} in {self.directory}; put its file there.")
         if len(found) > 1:
-            raise JobError(f"Adapter {name!r} could be {' or '.join(entry.name for entry in found[:4])}; say which.")
+            raise JobError(
+                f"Adapter {name!r} could be {' or '.join(entry.name for entry in found[:4])}; give its full name."
+            )
         if found[0].problem:
             raise JobError(f"Adapter {found[0].name} cannot be used: {found[0].problem}")
         return found[0]
 
     def path(self, name: str) -> Path:
-        """Where the adapter called `name` is; raises `JobError` as `find` does."""
+        """Return the path of the adapter called `name`; raises `JobError` as `find` does."""
         return self.find(name).path
 
     def sha256(self, entry: AdapterEntry) -> str:
-        """The adapter's hash; waits if it has not been taken yet. Raises `JobError` if the file is gone."""
+        """Return the adapter's hash; computes it if it is not cached. Raises `JobError` if the file is missing."""
         try:
             digests = [file_sha256(path) for path in _files(entry.path)]
         except OSError as error:
@@ -160,40 +162,40 @@ class AdapterLibrary:
         return combined_sha256(digests[0], digests[1] if len(digests) > 1 else None)
 
     def match(self, entry: AdapterEntry, names: NameMap) -> MatchReport:
-        """How well an adapter fits a model, from its header alone; raises `JobError` if it does not fit at all."""
+        """Match an adapter with a model, from its header alone; raises `JobError` if it does not fit at all."""
         seen = self._seen.get(entry.name)
         if entry.problem or seen is None or seen.header is None:
-            raise JobError(entry.problem or f"Adapter {entry.name} is no longer there; refresh the list.")
+            raise JobError(entry.problem or f"Adapter {entry.name} no longer exists; refresh the list.")
         return match_header(entry.name, seen.header, names).report
 
-    def _look(self, root: Path, path: Path, before: _Seen | None) -> _Seen | None:
-        """None if the adapter vanished meanwhile."""
+    def _inspect(self, root: Path, path: Path, before: _Scanned | None) -> _Scanned | None:
+        """Read an adapter's header unless it is unchanged; None if the adapter vanished meanwhile."""
         if path.is_symlink() and not path.resolve().is_relative_to(root):
-            return _Seen(_NO_STAMP, None, f"{path.name} is a link to another place; copy the file itself here.")
+            return _Scanned(_NO_STAMP, None, _link_problem(path))
         try:
             files = locate(path)
             stamp = _stamp(files)
-            # A damaged file is read again each time: what is wrong with it may change while it is copied.
+            # A damaged file is read again each time: the problem may change while it is copied.
             if before is not None and before.stamp == stamp and before.problem is None:
                 return before
             for file in (files.weights, files.config):
                 if file is not None and not file.resolve().is_relative_to(root):
-                    return _Seen(stamp, None, f"{path.name} is a link to another place; copy the file itself here.")
+                    return _Scanned(stamp, None, _link_problem(path))
             if files.config is not None:
                 read_peft_config(files.config)
-            return _Seen(stamp, read_header(files.weights), None)
+            return _Scanned(stamp, read_header(files.weights), None)
         except JobError as error:
-            return _Seen(_stamp_of(path), None, str(error)) if path.exists() else None
+            return _Scanned(_stamp_of(path), None, str(error)) if path.exists() else None
         except OSError:
             return None
 
-    def _is_new(self, entry: AdapterEntry, seen: dict[str, _Seen]) -> bool:
+    def _is_new(self, entry: AdapterEntry, seen: dict[str, _Scanned]) -> bool:
         before = self._seen.get(entry.name)
         return before is None or before.stamp != seen[entry.name].stamp
 
 
 def _candidates(root: Path) -> Iterator[Path]:
-    """PEFT folders and adapter files at any depth, in order of their names; hidden ones are not looked at."""
+    """Yield PEFT folders and adapter files at any depth, sorted by name; hidden ones are skipped."""
     found = 0
     for folder, subfolders, files in os.walk(root, followlinks=False):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
@@ -209,7 +211,7 @@ def _candidates(root: Path) -> Iterator[Path]:
                 if not name.startswith(".") and Path(name).suffix.lower() in suffixes
             ]
         for path in candidates:
-            # A name that is no text could neither be shown nor stored with a clip.
+            # An unprintable name could neither be shown nor stored with a clip.
             if not path.name.isprintable():
                 continue
             yield path
@@ -218,27 +220,31 @@ def _candidates(root: Path) -> Iterator[Path]:
                 return
 
 
-def _unfinished(look: _Seen, before: _Seen | None) -> bool:
+def _link_problem(path: Path) -> str:
+    return f"{path.name} is a link to another place; copy the file itself into this folder."
+
+
+def _unfinished(scanned: _Scanned, before: _Scanned | None) -> bool:
     """Whether a damaged file is probably still being written."""
-    if look.problem is None or look.stamp == _NO_STAMP:
+    if scanned.problem is None or scanned.stamp == _NO_STAMP:
         return False
-    growing = before is not None and before.stamp != look.stamp
-    age = time.time() - look.stamp[1] / 1e9
+    growing = before is not None and before.stamp != scanned.stamp
+    age = time.time() - scanned.stamp[1] / 1e9
     return growing or abs(age) < SETTLE_SECONDS
 
 
-def _entry(name: str, path: Path, look: _Seen) -> AdapterEntry:
-    metadata = {} if look.header is None else look.header.metadata
+def _entry(name: str, path: Path, scanned: _Scanned) -> AdapterEntry:
+    metadata = {} if scanned.header is None else scanned.header.metadata
     preview, sidecar = find_preview(path), sidecar_path(path, ".json")
     return AdapterEntry(
         id=hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:16],
         name=name,
         path=path,
-        size=look.stamp[0],
-        modified=look.stamp[1] / 1e9,
-        description=describe(metadata, read_sidecar(sidecar) if _beside(sidecar, path) else {}),
-        preview=preview if preview is not None and _beside(preview, path) else None,
-        problem=look.problem,
+        size=scanned.stamp[0],
+        modified=scanned.stamp[1] / 1e9,
+        description=describe(metadata, read_sidecar(sidecar) if _in_same_folder(sidecar, path) else {}),
+        preview=preview if preview is not None and _in_same_folder(preview, path) else None,
+        problem=scanned.problem,
     )
 
 
@@ -256,7 +262,7 @@ def _stamp(files: AdapterFiles) -> _Stamp:
 
 
 def _stamp_of(path: Path) -> _Stamp:
-    """Of something that is no adapter."""
+    """Return a stamp for a path that is not a valid adapter."""
     try:
         stat = path.stat()
     except OSError:
@@ -264,6 +270,6 @@ def _stamp_of(path: Path) -> _Stamp:
     return (stat.st_size if path.is_file() else 0), stat.st_mtime_ns, 0, 0
 
 
-def _beside(file: Path, adapter: Path) -> bool:
-    """Whether a file really is where it seems to be, and no link to another place."""
+def _in_same_folder(file: Path, adapter: Path) -> bool:
+    """Whether a file is really in the adapter's folder, not a link to another place."""
     return file.resolve().parent == adapter.parent.resolve()

@@ -1,12 +1,12 @@
-"""Gives the transformer the adapters of a clip before the clip is made, and their strengths while it is made.
+"""Applies the adapters of a clip to the transformer before the clip is made, and updates their strengths meanwhile.
 
-Everything that decides the result is in a key of hashes and strengths: the same stack again costs nothing. What is
-fused and what runs beside the layers is decided for each change of each parameter:
+A key of hashes and strengths identifies the result: applying the same stack again costs nothing. Each change of each
+parameter is either fused into the weight or applied at run time:
 
-- constant strength: fused, which costs nothing in a step;
-- a low-rank change of a linear layer runs beside it if its strength follows the steps, if it is so weak that rounding
-  to the weight's format would take most of it away, or if the weight is quantised;
-- any other change whose strength follows the steps is written into the weight again whenever its strength changes.
+- a change of constant strength is fused, which costs nothing in a step;
+- a low-rank change of a linear layer is applied at run time if its strength varies over the steps, if it is so weak
+  that rounding to the weight's format would remove most of it, or if the weight is quantised;
+- any other change whose strength varies over the steps is fused again whenever its strength changes.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -30,32 +30,32 @@ from ovi_studio.core.errors import JobError
 from ovi_studio.distributed.shards import reshard
 
 WEAK = 0.05
-"""Below it, a fused change in a 16-bit format is mostly rounded away: 69% of it at 0.01."""
+"""Below this strength a fused change in a 16-bit format is mostly lost in rounding: 69% of it at 0.01."""
 
 Strengths = tuple[float, ...]
-"""In every step; one entry if it is the same in all."""
+"""The strength in every step; one entry if it is constant."""
 _Key = tuple[tuple[str, Strengths, Strengths], ...]
 
 
 @dataclass(frozen=True)
 class PreparedStack:
-    """What the model was given."""
+    """The adapters that were applied to the model."""
 
     stack: Stack
-    """With the hash of every file that was read; for the clip's record."""
+    """The stack with the hash of every file that was read, for the clip's record."""
     reports: Mapping[str, MatchReport]
-    """By the adapter's name."""
+    """Match reports by the adapter's name."""
 
 
 @dataclass
 class _Plan:
-    """Where each change goes."""
+    """Which changes are fused, and which are applied at run time."""
 
     fused: dict[str, list[tuple[Change, Strengths]]] = field(default_factory=dict)
-    beside: dict[str, list[RuntimeLora]] = field(default_factory=dict)
+    runtime: dict[str, list[RuntimeLora]] = field(default_factory=dict)
 
     def scheduled(self) -> dict[str, list[tuple[Change, Strengths]]]:
-        """The parameters that are written again in the course of a clip."""
+        """Return the fused changes whose strength varies over the steps."""
         return {
             name: changes for name, changes in self.fused.items() if any(len(strengths) > 1 for _, strengths in changes)
         }
@@ -65,13 +65,13 @@ class AdapterManager:
     """The adapters of one transformer.
 
     Args:
-        transformer: loaded, whole or sharded over ranks, and with no other adapters in it. On several ranks each has a
-            manager, and all are asked the same in the same order.
-        find: path of the adapter that has a name; raises `JobError` if there is none.
-        pristine: gives pristine weights again (see `WeightFuser`).
-        worker: where weights are changed (see `WeightFuser`).
-        shapes: official shapes, if the weights are quantised and no longer say.
-        at_rest: within it the weights may be changed while the model is in use, if they are away from home then.
+        transformer: loaded, whole or sharded over ranks, without other adapters. On several ranks each has a manager,
+            and all get the same calls in the same order.
+        find: returns the path of an adapter by its name; raises `JobError` if there is none.
+        pristine: the pristine weights (see `WeightFuser`).
+        worker: the device that computes changed weights (see `WeightFuser`).
+        shapes: official shapes, if the weights are quantised and do not show them.
+        writable: a context within which the weights may be changed while the model is in use.
     """
 
     def __init__(
@@ -82,12 +82,12 @@ class AdapterManager:
         pristine: Mapping[str, Tensor] | None = None,
         worker: torch.device | None = None,
         shapes: Mapping[str, Shape] | None = None,
-        at_rest: Callable[[], AbstractContextManager[None]] = nullcontext,
+        writable: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         parameters = dict(transformer.named_parameters())
         self.names = NameMap(shapes or {name: tuple(parameter.shape) for name, parameter in parameters.items()})
         self._transformer = transformer
-        self._at_rest = at_rest
+        self._writable = writable
         self._parameters = parameters
         self._find = find
         self._fuser = WeightFuser(parameters, pristine, worker)
@@ -99,15 +99,15 @@ class AdapterManager:
         self._reports: dict[str, MatchReport] = {}
 
     def prepare(self, stack: Stack, steps: int) -> PreparedStack:
-        """Bring the model to the first step of a clip with this stack.
+        """Apply a stack to the model, with the strengths of a clip's first step.
 
         Raises:
             JobError: a file is missing, damaged, not the one that the clip was made with, or does not fit. The model
-                then is as it was, or pristine if it had been touched already.
+                is then unchanged, or pristine if it had been changed already.
         """
         uses = [use for use in stack if not use.zero]
         paths = {use.name: self._find(use.name) for use in uses}
-        _refuse_twice(paths)
+        _refuse_duplicates(paths)
         hashes = {use.name: _sha256(use, locate(paths[use.name])) for use in uses}
         key = tuple(sorted((hashes[use.name], use.video.over(steps), use.audio.over(steps)) for use in uses))
         if key != self._key:
@@ -119,7 +119,7 @@ class AdapterManager:
     def set_step(self, step: int) -> bool:
         """Use the strengths of a step, counted from 0; returns whether anything changed.
 
-        What was computed from the weights before, such as `prepare_text`, is out of date after a change.
+        Results computed from the weights before, such as those of `prepare_text`, are out of date after a change.
         """
         if not self._has_schedule or step == self._step:
             return False
@@ -129,7 +129,7 @@ class AdapterManager:
         try:
             reshard(self._transformer)
             if self._scheduled:
-                with self._at_rest():
+                with self._writable():
                     self._fuser.write(self._weighted(self._scheduled, step))
         except BaseException:
             self.clear()
@@ -139,16 +139,16 @@ class AdapterManager:
 
     @property
     def in_use(self) -> bool:
-        """Whether any adapter changes the model now."""
+        """Whether any adapter currently changes the model."""
         return bool(self._key)
 
     @property
     def runtime_bytes(self) -> int:
-        """Of the adapters that run beside the layers now; they are on the device whenever the model is in use."""
+        """Bytes of the current run-time adapters, which are on the device whenever the model is in use."""
         return self._runtime.size
 
     def clear(self) -> None:
-        """Make the model as if no adapter had ever been used."""
+        """Remove all adapters from the model, exactly."""
         self._key, self._has_schedule, self._scheduled, self._reports = (), False, {}, {}
         self._step = 0
         reshard(self._transformer)
@@ -158,7 +158,7 @@ class AdapterManager:
     def _apply(
         self, uses: list[AdapterUse], paths: Mapping[str, Path], hashes: Mapping[str, str], steps: int, key: _Key
     ) -> None:
-        # Everything is read before anything is touched: a bad file leaves the model as it is.
+        # All files are read before anything is changed: a bad file leaves the model as it is.
         adapters = {use.name: self._read(paths[use.name], hashes[use.name]) for use in uses}
         plan = self._plan(uses, adapters, steps)
         try:
@@ -166,8 +166,8 @@ class AdapterManager:
             self._runtime.remove()
             self._fuser.restore(self._fuser.touched - plan.fused.keys())
             self._fuser.write(self._weighted(plan.fused, 0))
-            if plan.beside:
-                self._runtime.inject(plan.beside, self._compute_dtype())
+            if plan.runtime:
+                self._runtime.inject(plan.runtime, self._compute_dtype())
         except BaseException:
             self.clear()
             raise
@@ -188,13 +188,13 @@ class AdapterManager:
             strengths = use.strength(tower_of(parameter)).over(steps)
             if not any(strengths):
                 continue
-            if isinstance(change, RuntimeChange) and self._runs_beside(parameter, strengths):
-                plan.beside.setdefault(parameter.removesuffix(".weight"), []).append(RuntimeLora(change, strengths))
+            if isinstance(change, RuntimeChange) and self._applied_at_run_time(parameter, strengths):
+                plan.runtime.setdefault(parameter.removesuffix(".weight"), []).append(RuntimeLora(change, strengths))
             else:
                 plan.fused.setdefault(parameter, []).append((change, strengths))
         return plan
 
-    def _runs_beside(self, parameter: str, strengths: Strengths) -> bool:
+    def _applied_at_run_time(self, parameter: str, strengths: Strengths) -> bool:
         module = self._module(parameter.removesuffix(".weight"))
         if module is None or not RuntimeAdapters.can_wrap(module):
             return False
@@ -227,12 +227,12 @@ def _changes(uses: list[AdapterUse], adapters: Mapping[str, Adapter]) -> Iterato
                 yield use, parameter, change
 
 
-def _refuse_twice(paths: Mapping[str, Path]) -> None:
-    """A file under two names would act with the sum of both strengths."""
+def _refuse_duplicates(paths: Mapping[str, Path]) -> None:
+    """Raise `JobError` if two names mean the same file, which would act with the sum of both strengths."""
     seen: dict[Path, str] = {}
     for name, path in paths.items():
         if other := seen.get(path):
-            raise JobError(f"{other} and {name} are the same adapter; give it one strength.")
+            raise JobError(f"{other} and {name} are the same adapter; remove one of them.")
         seen[path] = name
 
 
@@ -245,7 +245,7 @@ def _at(key: _Key, step: int) -> list[tuple[float, float]]:
 
 
 def _sha256(use: AdapterUse, files: AdapterFiles) -> str:
-    """The file's hash, checked against the one that the clip asks for."""
+    """Return the file's hash, checked against the one in the clip's settings."""
     try:
         config = None if files.config is None else file_sha256(files.config)
         found = combined_sha256(file_sha256(files.weights), config)
@@ -255,7 +255,7 @@ def _sha256(use: AdapterUse, files: AdapterFiles) -> str:
         ) from error
     if use.sha256 not in (None, found):
         raise JobError(
-            f"Adapter {use.name} is another file than the one that the clip asks for: its SHA-256 is {found}, "
+            f"Adapter {use.name} is not the file that the clip was made with: its SHA-256 is {found}, "
             f"not {use.sha256}; put that file back, or choose the adapter again."
         )
     return found

@@ -1,8 +1,8 @@
-"""Which parameters of the model the tensors of an adapter file mean, from its header alone. Imports no torch.
+"""Matches the tensors of an adapter file with the model's parameters, from its header alone. Imports no torch.
 
-Tensors are grouped by the layer that they name, each group is checked against the parameter's shape, and what does not
-belong to this model is left out with a reason. Nothing matched, half a pair, or an adapter of another model size is a
-`JobError`; something matched and something left out is a report that the page shows.
+Tensors are grouped by the layer that they name, each group is checked against the parameter's shape, and tensors
+that do not belong to this model are skipped with a reason. A file without a match, half a pair, or an adapter for
+another model size is a `JobError`; a partial match is a report that the page shows.
 """
 
 import math
@@ -12,20 +12,20 @@ from typing import NamedTuple
 
 from ovi_studio.adapters.formats.dora import MAGNITUDE, check_magnitudes
 from ovi_studio.adapters.formats.format import ALPHA, TUCKER, Format
-from ovi_studio.adapters.formats.group import Group, Incomplete, Misfit
+from ovi_studio.adapters.formats.layer_tensors import Incomplete, LayerTensors, Misfit
 from ovi_studio.adapters.formats.registry import FORMATS
-from ovi_studio.adapters.groups import grouped
+from ovi_studio.adapters.groups import group_by_layer
 from ovi_studio.adapters.header import Header
 from ovi_studio.adapters.names import NameMap, is_linear, plain_name, tower_of, why_unknown
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.towers import TOWERS, Tower
 
 _WIDTHS: Mapping[int, str] = {5120: "Wan 14B", 13824: "Wan 14B", 1536: "Wan 1.3B", 8960: "Wan 1.3B"}
-"""Widths of the models that people's other adapters are for."""
+"""Layer widths of other models for which people have adapters."""
 
 
-class LeftOut(NamedTuple):
-    """A tensor of the file that changes nothing."""
+class UnusedTensor(NamedTuple):
+    """A tensor of the file that is not used."""
 
     tensor: str
     reason: str
@@ -36,11 +36,11 @@ class TowerMatch:
     """What a file changes in one tower."""
 
     layers: int
-    """Linear layers that it changes."""
+    """Linear layers that the file changes."""
     of: int
-    """Linear layers that the tower has."""
+    """Linear layers of the tower."""
     others: int
-    """Biases, norms, modulations and convolutions that it changes."""
+    """Biases, norms, modulations and convolutions that the file changes."""
 
 
 @dataclass(frozen=True)
@@ -52,102 +52,102 @@ class MatchReport:
     """Layers of the file that were found in the model."""
     layers: int
     """Layers that the file names."""
-    left_out: tuple[LeftOut, ...]
+    unused: tuple[UnusedTensor, ...]
     kinds: tuple[str, ...]
-    """What its changes are, such as LoRA, DoRA, difference."""
+    """Titles of the file's formats, such as LoRA, DoRA, difference."""
     ranks: tuple[int, ...]
 
     @property
     def complete(self) -> bool:
-        return not self.left_out
+        return not self.unused
 
     def summary(self) -> str:
-        """One line for a card: `312 of 312 layers matched (video 300 of 366, audio 0 of 366)`."""
+        """Return one line for a card: `312 of 312 layers matched (video 300 of 366, audio 0 of 366)`."""
         towers = ", ".join(f"{tower} {match.layers} of {match.of}" for tower, match in self.towers.items())
         return f"{self.matched} of {self.layers} layers matched ({towers})"
 
     def warning(self) -> str | None:
-        """A sentence if anything was left out."""
+        """Return a sentence if any tensor is not used."""
         if self.complete:
             return None
-        reasons = {item.reason: item.tensor for item in reversed(self.left_out)}
+        reasons = {item.reason: item.tensor for item in reversed(self.unused)}
         examples = "; ".join(f"{_short_name(tensor)} {reason}" for reason, tensor in list(reasons.items())[:4])
-        return f"{len(self.left_out)} of the file's tensors are left out: {examples}."
+        return f"{len(self.unused)} of the file's tensors are not used: {examples}."
 
 
 @dataclass(frozen=True)
 class PlannedChange:
-    """A change of one parameter and the tensors that it is made of."""
+    """A change of one parameter and the tensors that define it."""
 
     parameter: str
-    """Official name."""
+    """Official name of the parameter."""
     kind: Format
     layer: str
     """The layer's name in the file, without prefixes."""
     tensors: Mapping[str, str]
-    """Role -> name in the file."""
+    """Role of a tensor -> its name in the file."""
     rank: int | None
-    """By which alpha is divided; None: nothing scales the change."""
+    """The rank by which alpha is divided; None: the change is not scaled."""
 
     @property
     def title(self) -> str:
-        """What people call it."""
+        """The title of the format, as shown to people."""
         return self.kind.with_dora if MAGNITUDE in self.tensors else self.kind.title
 
 
 @dataclass(frozen=True)
 class Match:
-    """What `read` has to load, and what to tell people."""
+    """The changes that `read` has to load, and the report for people."""
 
     changes: tuple[PlannedChange, ...]
     report: MatchReport
 
 
 def match_header(file_name: str, header: Header, names: NameMap) -> Match:
-    """Find the parameter behind every tensor of a file.
+    """Find the parameter that each tensor of a file changes.
 
     Raises:
-        JobError: nothing matches, a pair lacks one half, or the file is for a model of another width.
+        JobError: nothing matches, one half of a pair is missing, or the file is for a model of another width.
     """
-    groups, unknown = grouped(header)
+    groups, unknown = group_by_layer(header)
     changes: list[PlannedChange] = []
-    left_out = [LeftOut(key, "is no kind of change that is known") for key in unknown]
+    unused = [UnusedTensor(key, "is not in a known format") for key in unknown]
     matched = 0
     for group in groups:
         try:
             planned = list(_plan(file_name, group, names))
         except Misfit as misfit:
-            left_out += [LeftOut(key, str(misfit)) for key in group.roles.values()]
+            unused += [UnusedTensor(key, str(misfit)) for key in group.roles.values()]
             continue
         matched += 1
         changes += planned
     if not changes:
-        raise JobError(_nothing_matched(file_name, len(header.tensors), left_out))
-    _refuse_doubles(file_name, changes)
+        raise JobError(_nothing_matched(file_name, len(header.tensors), unused))
+    _refuse_duplicates(file_name, changes)
     report = MatchReport(
         towers={tower: _tower_match(tower, changes, names) for tower in TOWERS},
         matched=matched,
         layers=len(groups),
-        left_out=tuple(sorted(left_out)),
+        unused=tuple(sorted(unused)),
         kinds=tuple(sorted({change.title for change in changes})),
         ranks=tuple(sorted({change.rank for change in changes if change.rank is not None})),
     )
     return Match(tuple(changes), report)
 
 
-def _plan(file_name: str, group: Group, names: NameMap) -> Iterator[PlannedChange]:
-    """Every change that a group means; raises `Misfit` if the model has no place for it."""
+def _plan(file_name: str, group: LayerTensors, names: NameMap) -> Iterator[PlannedChange]:
+    """Yield the changes that a layer's tensors define; raises `Misfit` if the model has no such parameter."""
     if not any(find(group.layer) for find in (names.weight, names.bias, names.modulation)):
         raise Misfit(why_unknown(group.layer))
     if TUCKER in group.roles:
         raise Misfit("is a Tucker decomposition, which is not supported")
     kinds = [kind for kind in FORMATS if kind.roles & group.roles.keys()]
     if not kinds:
-        raise Misfit("stands without the tensors that it belongs to")
+        raise Misfit("comes without the tensors that it belongs to")
     for kind in kinds:
         parameter = kind.parameter(names, group.layer)
         if kind.product and (parameter is None or len(names.shapes[parameter]) < 2):
-            raise Misfit("is a product of matrices for a layer that has no matrix")
+            raise Misfit("is a product of matrices for a layer without a weight matrix")
         if parameter is None:
             raise Misfit("is for a parameter that this layer does not have")
         rank = _checked(file_name, group, names, parameter, kind)
@@ -156,11 +156,11 @@ def _plan(file_name: str, group: Group, names: NameMap) -> Iterator[PlannedChang
         yield PlannedChange(parameter, kind, plain_name(group.layer), tensors, rank)
 
 
-def _checked(file_name: str, group: Group, names: NameMap, parameter: str, kind: Format) -> int | None:
-    """The rank, if every shape fits the parameter's.
+def _checked(file_name: str, group: LayerTensors, names: NameMap, parameter: str, kind: Format) -> int | None:
+    """Return the rank if every shape fits the parameter.
 
     Raises:
-        JobError: something is missing, or the width is that of another Wan model.
+        JobError: a tensor is missing, or the width is that of another Wan model.
         Misfit: the shapes do not fit for another reason.
     """
     shape = names.shapes[parameter]
@@ -170,7 +170,7 @@ def _checked(file_name: str, group: Group, names: NameMap, parameter: str, kind:
         return kind.check(group, shape)
     except Incomplete as incomplete:
         raise JobError(
-            f"{file_name} holds only a part of its change of {_short_name(group.layer)} ({incomplete} is missing); "
+            f"{file_name} contains only a part of its change of {_short_name(group.layer)} ({incomplete} is missing); "
             "download or save it again."
         ) from incomplete
     except Misfit:
@@ -183,10 +183,10 @@ def _checked(file_name: str, group: Group, names: NameMap, parameter: str, kind:
         raise
 
 
-def _check_alpha(file_name: str, group: Group) -> None:
+def _check_alpha(file_name: str, group: LayerTensors) -> None:
     if ALPHA in group.roles and math.prod(group.shape(ALPHA)) != 1:
         raise JobError(
-            f"{file_name} has an alpha of {_short_name(group.layer)} that is no single number; save it again."
+            f"{file_name} has an alpha of {_short_name(group.layer)} that is not a single number; save it again."
         )
 
 
@@ -194,19 +194,19 @@ def _own_sizes(names: NameMap) -> set[int]:
     return {size for shape in names.shapes.values() for size in shape}
 
 
-def _nothing_matched(file_name: str, count: int, left_out: Sequence[LeftOut]) -> str:
-    whole = sum(item.tensor.endswith((".weight", ".bias")) and "lora" not in item.tensor for item in left_out)
+def _nothing_matched(file_name: str, count: int, unused: Sequence[UnusedTensor]) -> str:
+    whole = sum(item.tensor.endswith((".weight", ".bias")) and "lora" not in item.tensor for item in unused)
     if whole > count / 2:
-        return f"{file_name} holds a whole model's weights and no change of them; it belongs to the checkpoints."
-    example = f"{_short_name(left_out[0].tensor)} {left_out[0].reason}" if left_out else "it has no tensors"
+        return f"{file_name} contains the weights of a whole model, not changes of them; it belongs to the checkpoints."
+    example = f"{_short_name(unused[0].tensor)} {unused[0].reason}" if unused else "it has no tensors"
     return (
         f"{file_name} does not match this model: 0 of its {count} tensors can be used ({example}); "
         "use an adapter for Wan 2.2 5B or for Ovi."
     )
 
 
-def _refuse_doubles(file_name: str, changes: Iterable[PlannedChange]) -> None:
-    """A file that writes one layer under two names would count twice."""
+def _refuse_duplicates(file_name: str, changes: Iterable[PlannedChange]) -> None:
+    """Raise `JobError` if a file changes one layer under two names, which would count twice."""
     seen: set[tuple[str, Format]] = set()
     for change in changes:
         if (change.parameter, change.kind) in seen and change.kind.product:
@@ -221,5 +221,5 @@ def _tower_match(tower: Tower, changes: Iterable[PlannedChange], names: NameMap)
 
 
 def _short_name(name: str) -> str:
-    """A name from a file, short enough for a sentence."""
+    """Shorten a name from a file for use in a sentence."""
     return name if len(name) <= 120 else name[:117] + "..."

@@ -1,7 +1,7 @@
 """The names and shapes of a transformer's parameters, from its dimensions alone: no weights, no torch.
 
-The page and the command line match adapters with them before anything is loaded. `tests/test_model_names.py` holds
-them against the model itself and the published key list.
+The page and the command line match adapters with them before anything is loaded.
+`tests/unit/adapters/test_model_names.py` compares them with the model itself and with the published key list.
 """
 
 import json
@@ -15,11 +15,11 @@ from ovi_studio.core.towers import TOWERS, Tower
 from ovi_studio.core.variants import Variant
 
 _AUDIO_KERNEL = 7
-"""Width of the convolutions that audio latents go through first."""
+"""Width of the first convolutions of the audio tower."""
 
 
 def model_names(variant: Variant) -> NameMap:
-    """The layers that adapters of this variant can change."""
+    """Return the layers that adapters of this variant can change."""
     return _name_map(json.dumps(variant.dimensions["fusion"], sort_keys=True))
 
 
@@ -29,7 +29,7 @@ def _name_map(dimensions: str) -> NameMap:
 
 
 def transformer_shapes(dimensions: Mapping[str, Any]) -> dict[str, Shape]:
-    """Official name -> shape of every parameter; `dimensions` are the official configurations of both towers."""
+    """Return every parameter's shape by official name; `dimensions` are the official configurations of both towers."""
     return {
         f"{tower}_model.{name}": shape for tower in TOWERS for name, shape in _tower_shapes(tower, dimensions[tower])
     }

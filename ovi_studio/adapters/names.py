@@ -1,8 +1,8 @@
-"""Names of layers in the formats that people have -> the official parameter names. Imports no torch.
+"""Maps layer names in the styles of different trainers to the official parameter names. Imports no torch.
 
-A flat name (`lora_unet_blocks_0_cross_attn_k_fusion`) cannot be cut at its underscores. So nothing is cut: every way of
-writing each of the model's own names is made once and looked up. Bare Wan names mean the video tower, since both towers
-have the same shapes and only a name can tell them apart.
+A flat name (`lora_unet_blocks_0_cross_attn_k_fusion`) cannot be split at its underscores. So names are not parsed:
+all spellings of each of the model's own names are generated once and looked up. Bare Wan names mean the video tower,
+since both towers have the same shapes and only a name can distinguish them.
 """
 
 import re
@@ -35,7 +35,7 @@ _DIFFUSERS: Sequence[tuple[re.Pattern[str], str]] = [
         (r"^(blocks\.\d+)\.cross_attn\.(\w+)$", r"\1.attn2.\2"),
         (r"^(blocks\.\d+)\.ffn\.0$", r"\1.ffn.net.0.proj"),
         (r"^(blocks\.\d+)\.ffn\.2$", r"\1.ffn.net.2"),
-        # diffusers numbers the norms in the order of their use; its other two have no parameters.
+        # diffusers numbers the norms in order of use; its other two have no parameters.
         (r"^(blocks\.\d+)\.norm3$", r"\1.norm2"),
         (r"^(blocks\.\d+)\.modulation$", r"\1.scale_shift_table"),
         (r"^time_embedding\.0$", "condition_embedder.time_embedder.linear_1"),
@@ -54,7 +54,7 @@ _OTHER_PARTS: Sequence[tuple[re.Pattern[str], str]] = [
     for pattern, reason in (
         (
             r"(^|[._])(k_img|v_img|norm_k_img|img_emb|add_[kv]_proj|norm_added_[kq]|image_embedder)([._]|$)",
-            "belongs to Wan models that take a picture through CLIP; this model has no such layer",
+            "belongs to Wan models with a CLIP image encoder; this model has no such layer",
         ),
         (r"^(lora_te\d?_|text_encoder|te\d?_)", "belongs to a text encoder, which adapters do not change here"),
         (r"(^|[._])vace_", "belongs to VACE models; this model has no such layer"),
@@ -63,10 +63,10 @@ _OTHER_PARTS: Sequence[tuple[re.Pattern[str], str]] = [
 
 
 class NameMap:
-    """Looks up the layers of one model.
+    """Finds the parameters of one model by the names of layers in adapter files.
 
     Args:
-        shapes: shape of every parameter of the transformer under its official name.
+        shapes: shape of every parameter of the transformer by its official name.
     """
 
     def __init__(self, shapes: Mapping[str, Shape]) -> None:
@@ -75,33 +75,33 @@ class NameMap:
         self._biases: dict[str, str] = {}
         self._modulations: dict[str, str] = {}
         for parameter in self.shapes:
-            self._enter(parameter)
+            self._add_parameter(parameter)
 
     def weight(self, layer: str) -> str | None:
-        """Official name of the weight (or modulation) of a layer that is written in any of the known ways."""
+        """Return the official name of a layer's weight (or modulation), for any known spelling of the layer."""
         return self._find(self._weights, layer)
 
     def bias(self, layer: str) -> str | None:
-        """Official name of the layer's bias."""
+        """Return the official name of a layer's bias."""
         return self._find(self._biases, layer)
 
     def modulation(self, owner: str) -> str | None:
-        """Official name of the modulation of a block or of the head."""
+        """Return the official name of the modulation of a block or of the head."""
         return self._find(self._modulations, owner) or self._find(self._weights, owner)
 
     def linear_layers(self, tower: Tower) -> int:
-        """How many linear layers the tower has; 366 in the published model."""
+        """Return the number of linear layers of a tower; 366 in the published model."""
         return sum(tower_of(name) == tower and is_linear(name, shape) for name, shape in self.shapes.items())
 
     def _find(self, table: Mapping[str, str], layer: str) -> str | None:
         return next((table[name] for name in _without_prefixes(layer) if name in table), None)
 
-    def _enter(self, parameter: str) -> None:
+    def _add_parameter(self, parameter: str) -> None:
         owner, _, kind = parameter.rpartition(".")
         if kind == "bias":
             self._add(self._biases, owner, parameter)
         elif kind == "modulation":
-            # A block's modulation is a module of that name with one parameter; the head's is a parameter.
+            # A block's modulation is a module with one parameter of that name; the head's is itself a parameter.
             layer = owner if owner.endswith(".modulation") else parameter
             self._add(self._weights, layer, parameter)
             self._add(self._weights, parameter, parameter)
@@ -116,7 +116,7 @@ class NameMap:
 
 
 def tower_of(parameter: str) -> Tower:
-    """The tower that an official parameter name belongs to."""
+    """Return the tower that an official parameter name belongs to."""
     return "audio" if parameter.startswith("audio_model.") else "video"
 
 
@@ -126,20 +126,20 @@ def is_linear(parameter: str, shape: Shape) -> bool:
 
 
 def plain_name(layer: str) -> str:
-    """The layer's name without what trainers put in front of it."""
+    """Return the layer's name without the prefixes that trainers add."""
     return list(_without_prefixes(layer))[-1]
 
 
 def why_unknown(layer: str) -> str:
-    """The reason why a layer is left out, for people."""
+    """Return why a layer is not used, for people."""
     name = plain_name(layer)
     return next((reason for pattern, reason in _OTHER_PARTS if pattern.search(name)), "names no layer of this model")
 
 
 def _without_prefixes(layer: str) -> Iterator[str]:
-    """The name as it is, and after each known prefix is taken off."""
+    """Yield the name as it is, and after removing each known prefix."""
     yield layer
-    # No known prefix is nested deeper; a bound, since names come from files.
+    # No known prefix is nested deeper; bounded, since names come from files.
     for _ in range(4):
         prefix = next((prefix for prefix in (*_DOTTED_PREFIXES, *_FLAT_PREFIXES) if layer.startswith(prefix)), None)
         if prefix is None:

@@ -1,7 +1,7 @@
-"""An adapter file as changes of the model: tensors read, checked and given their scale.
+"""Reads an adapter file as changes of the model: reads, checks and scales its tensors.
 
-The file is read once, into memory: its hash is that of the very bytes that are used, and a file that somebody cuts
-short meanwhile cannot pull a memory mapping away. Tensors are views of these bytes in the file's own number format.
+The file is read once, into memory: its hash is that of the bytes that are used, and truncating the file meanwhile does
+no harm, as it would to a memory mapping. Tensors are views of these bytes in the file's own number format.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ _DTYPES: Mapping[str, torch.dtype] = {
 
 @dataclass(frozen=True, eq=False)
 class Adapter:
-    """What a file does to the model."""
+    """The changes that a file makes to the model."""
 
     path: Path
     sha256: str
@@ -55,7 +55,7 @@ def read_adapter(path: Path, names: NameMap) -> Adapter:
     """Read a safetensors file or PEFT folder.
 
     Raises:
-        JobError: with a sentence that says what is wrong with the file and what to do.
+        JobError: the file cannot be used; the message says why and what to do.
     """
     files = locate(path)
     header = read_header(files.weights)
@@ -64,7 +64,7 @@ def read_adapter(path: Path, names: NameMap) -> Adapter:
     content, digest = _read_bytes(files, header)
     tensors = _Tensors(path.name, content, header)
     if config is not None and config.dora and not any(MAGNITUDE in change.tensors for change in match.changes):
-        raise JobError(f"{path.name} says that it is a DoRA but holds no magnitudes; save it again.")
+        raise JobError(f"{path.name} claims to be a DoRA but contains no magnitudes; save it again.")
     changes: dict[str, list[Change]] = {}
     for planned in match.changes:
         changes.setdefault(planned.parameter, []).append(_build(planned, tensors, config))
@@ -72,7 +72,7 @@ def read_adapter(path: Path, names: NameMap) -> Adapter:
 
 
 def _read_bytes(files: AdapterFiles, header: Header) -> tuple[bytearray, str]:
-    """The bytes of the weights file and the hash of the whole adapter."""
+    """Read the weights file; returns its bytes and the hash of the whole adapter."""
     try:
         size = files.weights.stat().st_size
         content = bytearray(size)
@@ -90,7 +90,7 @@ def _read_bytes(files: AdapterFiles, header: Header) -> tuple[bytearray, str]:
 
 
 class _Tensors:
-    """The tensors of one file, each checked when it is taken."""
+    """The tensors of one file, each checked when it is accessed."""
 
     def __init__(self, file_name: str, content: bytearray, header: Header) -> None:
         self.file_name = file_name
@@ -99,16 +99,16 @@ class _Tensors:
 
     def __getitem__(self, key: str) -> Tensor:
         tensor = self._view(self._header.tensors[key])
-        # Not every number format has `isfinite`; every one converts to float32.
+        # Not every number format supports `isfinite`; all convert to float32.
         if not torch.isfinite(tensor.float()).all():
-            raise JobError(f"{self.file_name} holds values that are no numbers, in {key[:120]}; download it again.")
+            raise JobError(f"{self.file_name} contains NaN or infinite values, in {key[:120]}; download it again.")
         return tensor
 
     def _view(self, info: TensorInfo) -> Tensor:
         dtype = _DTYPES[info.dtype]
         start = self._header.data_start + info.start
         part = self._bytes[start : self._header.data_start + info.end]
-        # The format asks for aligned tensors; a file that has them elsewhere costs a copy.
+        # The format requires aligned tensors; unaligned ones cost a copy.
         return (part.clone() if start % dtype.itemsize else part).view(dtype).view(info.shape)
 
 

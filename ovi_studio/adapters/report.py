@@ -12,7 +12,7 @@ from ovi_studio.core.errors import JobError
 
 @dataclass(frozen=True)
 class Fit:
-    """Whether an adapter can be used with a model: its report, or the reason why not."""
+    """Whether an adapter can be used with a model: its match report, or the reason why not."""
 
     report: MatchReport | None
     problem: str = ""
@@ -23,14 +23,14 @@ class Fit:
 
     @property
     def badge(self) -> str:
-        """`312 of 312 layers matched`, or that it cannot be used."""
+        """Short text: `312 of 312 layers matched`, or that the adapter cannot be used."""
         if self.report is None:
             return "cannot be used"
         return f"{self.report.matched} of {self.report.layers} layers matched"
 
     @property
     def details(self) -> str:
-        """What the badge does not say: the towers and what is left out, or the reason."""
+        """Details beyond the badge: the towers and unused tensors, or the reason why it cannot be used."""
         if self.report is None:
             return self.problem
         towers = ", ".join(f"{tower} {match.layers} of {match.of}" for tower, match in self.report.towers.items())
@@ -40,7 +40,7 @@ class Fit:
 
 
 def fit(entry: AdapterEntry, library: AdapterLibrary, names: NameMap) -> Fit:
-    """How an adapter fits the model with these names, from its header."""
+    """Match an adapter with the model that has these names, from its header."""
     try:
         return Fit(library.match(entry, names))
     except JobError as error:
@@ -48,7 +48,7 @@ def fit(entry: AdapterEntry, library: AdapterLibrary, names: NameMap) -> Fit:
 
 
 def format_library(library: AdapterLibrary, names: NameMap) -> str:
-    """For a terminal: a few lines an adapter."""
+    """Format the adapters of a folder for a terminal, a few lines per adapter."""
     entries = library.scan()
     if not entries:
         return f"There are no adapters in {library.directory}; put .safetensors files or PEFT folders there."
@@ -61,5 +61,5 @@ def _lines(entry: AdapterEntry, found: Fit) -> Iterator[str]:
     yield f"    {found.details}"
     facts = {"title": about.title, "base model": about.base_model, "licence": about.licence}
     facts["trigger words"] = ", ".join(about.trigger_words)
-    if told := "; ".join(f"{name}: {value}" for name, value in facts.items() if value):
-        yield f"    {told}"
+    if known := "; ".join(f"{name}: {value}" for name, value in facts.items() if value):
+        yield f"    {known}"

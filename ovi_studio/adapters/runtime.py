@@ -1,8 +1,8 @@
-"""Adapters beside the weights: low-rank changes of linear layers through PEFT, with strengths that follow the steps.
+"""Run-time adapters: low-rank changes of linear layers through PEFT, with strengths that vary over the steps.
 
-All adapters of a layer that have the same strengths over the steps run as one, by concatenation: exact, and half the
-cost of running them one by one. A group that is at zero in a step is not computed in it. Strengths are numbers on the
-host that kernels take as arguments, so a change of them waits for nothing. Removing puts the plain modules back.
+All adapters of a layer with the same strengths over the steps run as one, by concatenation: exact, and half the cost of
+running them one by one. A group is not computed in steps in which its strength is zero. Strengths are numbers on the
+host that kernels take as arguments, so changing them never waits. Removing restores the plain modules.
 """
 
 import warnings
@@ -21,14 +21,14 @@ _CONSTANT = "constant"
 
 
 class RuntimeLora(NamedTuple):
-    """A change that runs beside a layer, with its strength in every step (one entry: the same in all)."""
+    """A change that is applied at run time, with its strength in every step (one entry if it is constant)."""
 
     change: RuntimeChange
     strengths: tuple[float, ...]
 
 
-class _Group(NamedTuple):
-    """The changes that share their strengths: one PEFT adapter."""
+class _StrengthGroup(NamedTuple):
+    """Changes with the same strengths, which form one PEFT adapter."""
 
     name: str
     strengths: tuple[float, ...]
@@ -37,7 +37,7 @@ class _Group(NamedTuple):
 
 
 class RuntimeAdapters:
-    """The adapters that run beside the layers of one model.
+    """The run-time adapters of one model.
 
     Args:
         model: the transformer, with its linear layers under their official names.
@@ -45,41 +45,37 @@ class RuntimeAdapters:
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
-        self._groups: list[_Group] = []
-
-    @property
-    def active(self) -> bool:
-        return bool(self._groups)
+        self._groups: list[_StrengthGroup] = []
 
     @property
     def size(self) -> int:
-        """Bytes of all their tensors."""
+        """Bytes of all adapter tensors."""
         layers = [(layer, group.name) for group in self._groups for layer in group.layers]
         weights = [part[name].weight for layer, name in layers for part in (layer.lora_A, layer.lora_B)]
         return sum(weight.numel() * weight.element_size() for weight in weights)
 
     @staticmethod
     def can_wrap(module: nn.Module) -> bool:
-        """Whether a change can run beside this module: a linear layer, quantised or not."""
+        """Whether this module supports run-time changes: a linear layer, quantised or not."""
         return hasattr(module, "in_features") and hasattr(module, "out_features")
 
     @torch.no_grad()
     def inject(self, additions: Mapping[str, Sequence[RuntimeLora]], dtype: torch.dtype) -> None:
-        """Put changes beside layers, in place of those that run now.
+        """Replace all run-time changes.
 
         Args:
             additions: official name of a linear layer (without `.weight`) -> its changes.
-            dtype: what the model computes in; the adapters' tensors are rounded to it.
+            dtype: the number format in which the model computes; the adapters' tensors are rounded to it.
         """
         self.remove()
-        # Constant strengths become a part of the tensors, so that all of them are one adapter.
-        keys = sorted({_key(beside) for besides in additions.values() for beside in besides})
+        # Constant strengths are multiplied into the tensors, so that they all form one adapter.
+        keys = sorted({_key(lora) for loras in additions.values() for lora in loras})
         for index, key in enumerate(keys):
             name = f"schedule_{index}" if key else _CONSTANT
             layers = {
                 layer: own
-                for layer, besides in additions.items()
-                if (own := [beside for beside in besides if _key(beside) == key])
+                for layer, loras in additions.items()
+                if (own := [lora for lora in loras if _key(lora) == key])
             }
             self._groups.append(self._add(name, key, layers, dtype))
         self.set_step(0)
@@ -98,7 +94,7 @@ class RuntimeAdapters:
                 layer.set_adapter(own, inference_mode=True)
 
     def remove(self) -> None:
-        """Put the plain modules back."""
+        """Restore the plain modules."""
         if not self._groups:
             return
         for name, module in list(self._model.named_modules()):
@@ -108,13 +104,13 @@ class RuntimeAdapters:
 
     def _add(
         self, name: str, strengths: tuple[float, ...], layers: Mapping[str, Sequence[RuntimeLora]], dtype: torch.dtype
-    ) -> _Group:
-        factors = {layer: _concatenated(besides, constant=not strengths) for layer, besides in layers.items()}
+    ) -> _StrengthGroup:
+        factors = {layer: _concatenated(loras, constant=not strengths) for layer, loras in layers.items()}
         self._inject_empty(name, {layer: down.shape[0] for layer, (down, _) in factors.items()})
-        # One number for all layers. On the host: a kernel takes it as an argument wherever the model is moved to.
-        group = _Group(name, strengths, torch.ones((), dtype=torch.float32), [])
+        # One number for all layers, on the host: kernels take it as an argument, wherever the model is.
+        group = _StrengthGroup(name, strengths, torch.ones((), dtype=torch.float32), [])
         for layer_name, (down, up) in factors.items():
-            layer = self._model.get_submodule(layer_name)
+            layer = self._wrapped(layer_name)
             device = home(next(iter([*layer.get_base_layer().parameters(), *layer.get_base_layer().buffers()])))
             layer.lora_A[name].weight = nn.Parameter(down.to(device, dtype), requires_grad=False)
             layer.lora_B[name].weight = nn.Parameter(up.to(device, dtype), requires_grad=False)
@@ -122,19 +118,25 @@ class RuntimeAdapters:
             group.layers.append(layer)
         return group
 
+    def _wrapped(self, name: str) -> LoraLinear:
+        layer = self._model.get_submodule(name)
+        if not isinstance(layer, LoraLinear):
+            raise TypeError(f"PEFT did not wrap {name}")
+        return layer
+
     def _inject_empty(self, name: str, ranks: Mapping[str, int]) -> None:
-        """PEFT's layers around the named ones, without memory for their tensors."""
-        # Exact names: PEFT would take anything that ends alike as well.
+        """Wrap the named layers with PEFT's, without memory for their tensors."""
+        # Exact names: PEFT would also match names with the same ending.
         config = LoraConfig(
             r=1, lora_alpha=1, target_modules=list(ranks), rank_pattern=dict(ranks), inference_mode=True, bias="none"
         )
         types = {type(self._base(layer)) for layer in ranks}
         config._register_custom_module({kind: LoraLinear for kind in types if not issubclass(kind, nn.Linear)})
         with warnings.catch_warnings():
-            # About layers of classes that it does not know: quantised ones, which are wrapped on purpose.
+            # It warns about unknown layer classes: quantised ones, which are wrapped on purpose.
             warnings.filterwarnings("ignore", message="Unsupported layer type")
             inject_adapter_in_model(config, self._model, adapter_name=name, low_cpu_mem_usage=True)
-        # PEFT leaves its bookkeeping on the model, and warns when it finds it there at the next group.
+        # PEFT stores its configuration on the model, and warns when it finds one for the next group.
         del self._model.peft_config
 
     def _base(self, layer: str) -> nn.Module:
@@ -142,15 +144,15 @@ class RuntimeAdapters:
         return module.get_base_layer() if isinstance(module, LoraLinear) else module
 
 
-def _key(beside: RuntimeLora) -> tuple[float, ...]:
-    """What changes must share to run as one; constant strengths are all alike."""
-    return beside.strengths if len(beside.strengths) > 1 else ()
+def _key(lora: RuntimeLora) -> tuple[float, ...]:
+    """Return what changes must have in common to run as one; all constant strengths count as equal."""
+    return lora.strengths if len(lora.strengths) > 1 else ()
 
 
-def _concatenated(besides: Sequence[RuntimeLora], *, constant: bool) -> tuple[Tensor, Tensor]:
-    """(sum of ranks, columns) and (rows, sum of ranks), float32: their product is the sum of the changes."""
-    pairs = [beside.change.factors(None) for beside in besides]
-    scales = [beside.change.scale * (beside.strengths[0] if constant else 1.0) for beside in besides]
+def _concatenated(loras: Sequence[RuntimeLora], *, constant: bool) -> tuple[Tensor, Tensor]:
+    """Return down (sum of ranks, columns) and up (rows, sum of ranks), whose product is the sum of the changes."""
+    pairs = [lora.change.factors(None) for lora in loras]
+    scales = [lora.change.scale * (lora.strengths[0] if constant else 1.0) for lora in loras]
     ups = [up * scale for (up, _), scale in zip(pairs, scales, strict=True)]
     return torch.cat([down for _, down in pairs]), torch.cat(ups, dim=1)
 

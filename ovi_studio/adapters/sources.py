@@ -1,7 +1,7 @@
-"""Where the adapters of a preset can be had, and what is missing of them. Imports no torch.
+"""Where the adapters of a preset can be downloaded, and which of them are missing. Imports no torch.
 
-An adapter goes to the place below the adapter folder that the preset names, so the name is checked here: it cannot
-lead out of the folder, and what arrives is a safetensors file.
+An adapter is stored below the adapter folder under the name in the preset, so the name is checked here: it cannot lead
+out of the folder, and names a safetensors file.
 """
 
 import re
@@ -17,7 +17,7 @@ from ovi_studio.core.errors import JobError
 from ovi_studio.core.variants import HubFile
 
 _NAME = re.compile(r"(?:[\w-][\w.-]*/)*[\w-][\w.-]*\.safetensors", re.ASCII)
-"""A path below the adapter folder that is the same on every system."""
+"""A path below the adapter folder that is valid on every system."""
 _REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 
 
@@ -27,29 +27,29 @@ class AdapterSource:
 
     repository: str
     path: str
-    """In the repository."""
+    """Path of the file in the repository."""
     licence: str
     size: int = 0
-    """Bytes; 0: not known before the hub is asked."""
+    """Bytes; 0: unknown until the hub is asked."""
     sha256: str | None = None
-    """Of the file that the preset was made for; None: whatever the hub has."""
+    """Hash of the file that the preset was made for; None: any file that the hub has."""
 
     def to_dict(self) -> dict[str, Any]:
-        """As in a preset's file."""
+        """Return the source as it is written in a preset's file."""
         return {name: value for name, value in asdict(self).items() if value}
 
 
 @dataclass(frozen=True)
-class Shortage:
-    """Why adapters cannot be used, and those of them that can be fetched."""
+class MissingAdapters:
+    """Why adapters cannot be used, and which of them can be downloaded."""
 
     reason: str
     sources: Mapping[str, AdapterSource]
-    """By the adapter's name; empty if nothing can be fetched."""
+    """Sources by the adapter's name; empty if nothing can be downloaded."""
 
     @property
     def size(self) -> int:
-        """Bytes of all, as far as known."""
+        """Bytes of all sources, as far as known."""
         return sum(source.size for source in self.sources.values())
 
     @property
@@ -58,7 +58,7 @@ class Shortage:
 
 
 def parse_source(values: Any, name: str) -> AdapterSource:
-    """The source of the adapter `name` from a dict of texts; raises `JobError`."""
+    """Parse the source of the adapter `name` from a mapping of texts; raises `JobError`."""
     known = {field.name for field in fields(AdapterSource)}
     if (
         not isinstance(values, Mapping)
@@ -66,7 +66,7 @@ def parse_source(values: Any, name: str) -> AdapterSource:
         or not {"repository", "path", "licence"} <= values.keys()
     ):
         raise JobError(
-            f"The source of adapter {name} needs repository, path and licence, and may give size and sha256."
+            f"The source of adapter {name} needs repository, path and licence; size and sha256 are optional."
         )
     texts = {key: str(value).strip() for key, value in values.items()}
     size, sha256 = texts.pop("size", "0"), texts.pop("sha256", None)
@@ -76,7 +76,7 @@ def parse_source(values: Any, name: str) -> AdapterSource:
         or not _REPOSITORY.fullmatch(texts["repository"])
     ):
         raise JobError(
-            f"Adapter {name} or its source is no plain path of a .safetensors file in a repository of the hub."
+            f"Adapter {name} or its source is not a plain path of a .safetensors file in a repository of the hub."
         )
     if not size.isascii() or not size.isdigit() or len(size) > 15:
         raise JobError(f"The size of adapter {name} must be a number of bytes.")
@@ -87,22 +87,22 @@ def parse_source(values: Any, name: str) -> AdapterSource:
     return AdapterSource(**texts, size=int(size), sha256=sha256)
 
 
-def shortage(stack: Stack, sources: Mapping[str, AdapterSource], library: AdapterLibrary) -> Shortage | None:
-    """What of a stack cannot be used now; None if all of it can."""
+def find_missing(stack: Stack, sources: Mapping[str, AdapterSource], library: AdapterLibrary) -> MissingAdapters | None:
+    """Return which adapters of a stack cannot be used now; None if all can."""
     reasons, missing = [], {}
     for use in stack:
         try:
             library.find(use.name)
         except JobError as error:
             reasons.append(str(error))
-            # A file that is there but cannot be used is not silently replaced.
+            # An existing file that cannot be used is not silently replaced.
             if use.name in sources and not (library.directory / use.name).exists():
                 missing[use.name] = sources[use.name]
-    return Shortage(" ".join(reasons), missing) if reasons else None
+    return MissingAdapters(" ".join(reasons), missing) if reasons else None
 
 
 def plan_adapters(sources: Mapping[str, AdapterSource], library: AdapterLibrary) -> DownloadPlan:
-    """Ask the hub for these adapters; raises `JobError`, also if it has another file than the preset was made for."""
+    """Ask the hub for these adapters; raises `JobError`, also if a file is not the one that the preset was made for."""
     missing = [
         MissingFile(
             HubFile(source.repository, source.path, "", source.size, source.licence),
@@ -115,16 +115,16 @@ def plan_adapters(sources: Mapping[str, AdapterSource], library: AdapterLibrary)
     for file, source in zip(plan.files, sources.values(), strict=True):
         if source.sha256 not in (None, file.etag):
             raise JobError(
-                f"{source.repository} has another {Path(source.path).name} than this preset was made for: its SHA-256 "
-                f"is {file.etag}, not {source.sha256}; download it by hand if you want that one."
+                f"{Path(source.path).name} in {source.repository} is not the file that this preset was made for: its "
+                f"SHA-256 is {file.etag}, not {source.sha256}; download it by hand if you want to use it."
             )
     return plan
 
 
 def fetch_adapters(plan: DownloadPlan, report: Callable[[DownloadProgress], None]) -> None:
-    """Download them; resumes what was begun. Raises `JobError`, and whatever `report` raises."""
+    """Download adapters; resumes partial downloads. Raises `JobError`, and what `report` raises."""
     try:
         fetch_files(plan, report)
     except JobError as error:
-        # The sentence is written for checkpoints, which have another folder.
+        # The message is written for checkpoints, which have another folder option.
         raise JobError(str(error).replace("--ckpt-dir", "--lora-dir")) from error

@@ -1,1 +1,1 @@
-"""Measurements that anyone can repeat: steps, adapters, clips."""
+"""Reproducible measurements: forward passes of the transformer, and the cost of adapters."""

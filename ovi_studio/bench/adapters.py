@@ -1,7 +1,7 @@
-"""What adapters cost: seconds to fuse and unfuse, and the slow-down of a forward pass by adapters that run beside it.
+"""The cost of adapters: the time to fuse and unfuse them, and the slowdown of a forward pass by unfused adapters.
 
-`python -m ovi_studio.bench.adapters` measures with random adapters of every linear layer, on a model of the published
-width and a small depth: cost is proportional to depth. Values do not matter for speed.
+`python -m ovi_studio.bench.adapters` measures random adapters of every linear layer, on a model of the published width
+and a small depth; the cost is proportional to depth. Speed does not depend on the values.
 """
 
 import argparse
@@ -31,17 +31,20 @@ AUDIO_LENGTH = 64
 
 @dataclass(frozen=True)
 class FuseTimes:
-    """Seconds to write one adapter into a model and to take it out again."""
+    """The cost of fusing one adapter into a model and of removing it."""
 
     model_bytes: int
     touched_bytes: int
+    """Bytes of the weights that were changed."""
     fuse: float
+    """Seconds."""
     unfuse: float
+    """Seconds."""
 
 
 @torch.no_grad()
 def measure_fusing(model: OviTransformer, rank: int) -> FuseTimes:
-    """One adapter of every linear layer; the first time counts, since that is what a person waits for."""
+    """Measure one adapter of every linear layer, without a warm-up, because users wait for the first time."""
     parameters = dict(model.named_parameters())
     fuser = WeightFuser(parameters)
     changes = {f"{layer}.weight": [(change, 1.0)] for layer, change in random_changes(model, rank)}
@@ -54,9 +57,9 @@ def measure_fusing(model: OviTransformer, rank: int) -> FuseTimes:
 
 @torch.no_grad()
 def measure_forward(model: OviTransformer, adapters: Sequence[int], repeats: int) -> tuple[float, float]:
-    """Median seconds of a forward pass: plain, and with adapters of these ranks beside every linear layer.
+    """Return the median seconds of a forward pass, without and with unfused adapters of these ranks on every layer.
 
-    The two are timed in turns: on a machine with other work, one after the other would compare two moments.
+    The two are timed alternately, so that other load on the machine affects both alike.
     """
     runtime = RuntimeAdapters(model)
     additions: dict[str, list[RuntimeLora]] = {}
@@ -66,9 +69,9 @@ def measure_forward(model: OviTransformer, adapters: Sequence[int], repeats: int
     inputs = _inputs(model)
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(repeats + 1):
-        for beside, seconds in zip((False, True), times, strict=True):
+        for adapted, seconds in zip((False, True), times, strict=True):
             runtime.remove()
-            if beside:
+            if adapted:
                 runtime.inject(additions, model.dtype)
             seconds.append(_seconds(lambda: model(*inputs), model.device))
     runtime.remove()
@@ -77,7 +80,7 @@ def measure_forward(model: OviTransformer, adapters: Sequence[int], repeats: int
 
 
 def random_changes(model: nn.Module, rank: int) -> Iterator[tuple[str, LowRank]]:
-    """A change of every linear layer, in the model's own number format."""
+    """Yield a random low-rank update of every linear layer, in the layer's number format."""
     for name, parameter in model.named_parameters():
         if is_linear(name, tuple(parameter.shape)):
             rows, columns = parameter.shape
@@ -86,7 +89,7 @@ def random_changes(model: nn.Module, rank: int) -> Iterator[tuple[str, LowRank]]
 
 
 def build_model(depth: int, compute: Compute) -> OviTransformer:
-    """The published model with fewer blocks and meaningless weights."""
+    """Build the published model with `depth` blocks and arbitrary weights."""
     sizes = json.loads(json.dumps(published_variants()["960x960_5s"].dimensions["fusion"]))
     for tower in sizes.values():
         tower["num_layers"] = depth
@@ -103,7 +106,8 @@ def _inputs(model: OviTransformer) -> tuple[object, ...]:
     def noise(*size: int) -> Tensor:
         return torch.randn(1, *size).to(model.device, model.dtype)
 
-    text = noise(64, model.video_model.text_embedding[0].in_features)
+    embedding = model.video_model.get_parameter("text_embedding.0.weight")
+    text = noise(64, embedding.shape[1])
     channels = (model.config["video"]["in_dim"], model.config["audio"]["in_dim"])
     timestep = torch.full((1,), 500.0, device=model.device)
     video, audio = noise(channels[0], *VIDEO_SHAPE), noise(AUDIO_LENGTH, channels[1])
@@ -122,23 +126,23 @@ def _seconds(work: Callable[[], object], device: torch.device) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--depth", type=int, default=1, help="blocks of each tower; one is 2.1 GB in bfloat16")
+    parser.add_argument("--depth", type=int, default=1, help="blocks of each tower (one takes 2.1 GB in bfloat16)")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16")
     options = parser.parse_args()
     device = compute_device()
     compute = Compute(device, getattr(torch, options.dtype))
     model = build_model(options.depth, compute)
-    print(f"{device}, {options.dtype}, {torch.get_num_threads()} threads, {options.depth} blocks a tower")
+    print(f"{device}, {options.dtype}, {torch.get_num_threads()} threads, {options.depth} blocks per tower")
     for rank in RANKS:
         times = measure_fusing(model, rank)
         print(
-            f"rank {rank}: fuse {times.fuse:.2f} s, unfuse {times.unfuse:.2f} s; {times.touched_bytes / 1e9:.2f} GB "
-            f"touched of {times.model_bytes / 1e9:.2f} GB"
+            f"rank {rank}: fuse {times.fuse:.2f} s, unfuse {times.unfuse:.2f} s; {times.touched_bytes / 1e9:.2f} of "
+            f"{times.model_bytes / 1e9:.2f} GB changed"
         )
     for ranks in (*((rank,) for rank in RANKS), (64, 64, 64)):
         plain, slowed = measure_forward(model, ranks, options.repeats)
-        print(f"beside, ranks {ranks}: {plain:.2f} s plain, {slowed:.2f} s, {slowed / plain - 1:+.1%}")
+        print(f"unfused, ranks {ranks}: {plain:.2f} s without, {slowed:.2f} s with, {slowed / plain - 1:+.1%}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Measurements that anyone can repeat: one forward pass of the transformer in a named shape, and one whole clip.
+"""Reproducible measurements of the transformer's forward pass in a named shape.
 
-Weights are random, since speed does not depend on them, so full-size shapes need no checkpoints. The numbers of
-floating-point operations are counted by PyTorch on the model itself. A smaller card is stood for by a limit of the
-allocator; what a real one lacks beside memory is not.
+Weights are random, because speed does not depend on them, so full-size shapes need no checkpoints. PyTorch counts the
+floating-point operations on the model itself. A smaller card is simulated by limiting the allocator, which reproduces
+its memory but not its speed.
 """
 
 import math
@@ -10,9 +10,9 @@ import statistics
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,7 @@ from ovi_studio.core.variants import EMBEDDED_BUNDLE, published_variants, read_b
 from ovi_studio.core.weight_formats import Weights
 from ovi_studio.models.attention import choose_backend
 from ovi_studio.models.compilation import choose_compilation
-from ovi_studio.models.transformer import OviTransformer, Pass
+from ovi_studio.models.transformer import OviTransformer, Pass, TextContext
 from ovi_studio.runtime.pipeline import Compute
 from ovi_studio.runtime.streaming import HostedModel
 
@@ -39,15 +39,17 @@ _SMALL = {
 
 @dataclass(frozen=True)
 class BenchShape:
-    """Dimensions of the towers and sizes of the latents."""
+    """Dimensions of the transformer and sizes of the latents."""
 
     fusion: Mapping[str, Any]
+    """Dimensions of both towers."""
     video: tuple[int, int, int]
     """Latent frames, height, width."""
     audio: int
+    """Latent length."""
 
     def demand(self, guided: bool) -> Demand:
-        """For the memory plan; the transformer alone."""
+        """Return the memory demand of the transformer alone."""
         frames, height, width = self.video
         tokens = frames * height * width // math.prod(self.fusion["video"]["patch_size"])
         sizes = TowerSizes.of({"fusion": self.fusion})
@@ -55,7 +57,7 @@ class BenchShape:
 
 
 def shapes() -> dict[str, BenchShape]:
-    """Name -> shape. `small` is the one that is compared with the official code on a CPU."""
+    """Return the shapes by name; `small` is the one compared with the official code on a CPU."""
     full = published_variants()["960x960_5s"].dimensions["fusion"]
     return {
         "small": BenchShape(_SMALL, (16, 24, 24), 157),
@@ -68,38 +70,42 @@ def shapes() -> dict[str, BenchShape]:
 
 @dataclass(frozen=True)
 class Setup:
-    """What of the weights is where while a pass is measured."""
+    """Number format and placement of the weights while a pass is measured."""
 
     weights: Weights = Weights.BF16
     resident: int | None = None
-    """Blocks that stay on the device, the others are streamed from host memory; None: all, and nothing is hosted."""
+    """Blocks that stay on the device while the others are streamed from host memory; None keeps all of them there."""
     limit: float | None = None
-    """Bytes of GPU memory that this process may have, to stand for a smaller card."""
+    """GPU memory limit of this process in bytes, to simulate a smaller card."""
 
     @classmethod
     def of(cls, shape: BenchShape, compute: Compute, *, guided: bool, limit: float | None = None) -> "Setup":
-        """As the memory tier has it: that of the limit if there is one, else the one that was asked for, if one was."""
+        """Return the setup of the requested memory tier, or else of the tier that fits the limit."""
         tier = find_tier(compute.options.memory) if compute.options.memory != AUTO else None
         if tier is None and limit is not None:
             tier = fitting_tier(limit)
-        asked = None if compute.options.weights == AUTO else Weights(compute.options.weights)
+        requested = None if compute.options.weights == AUTO else Weights(compute.options.weights)
         if tier is None:
-            return cls(asked or Weights.BF16)
-        plan = plan_memory(tier, shape.demand(guided), asked)
+            return cls(requested or Weights.BF16)
+        plan = plan_memory(tier, shape.demand(guided), requested)
         return cls(plan.weights, plan.resident if tier.offloaded else None, limit)
 
 
 @dataclass(frozen=True)
 class ForwardMeasurement:
-    """Seconds of each run after a first one that does not count, operations of one run, and peak memory."""
+    """The measurement of a forward pass."""
 
     seconds: tuple[float, ...]
+    """Seconds of each run after a warm-up run."""
     flops: int
+    """Floating-point operations of one run."""
     peak_bytes: int
+    """Peak memory."""
     setup: Setup
     blocks: int
+    """Blocks of the model."""
     rate: float
-    """Operations a second that the device attains in a large matrix product of the weights' format."""
+    """Operations per second of a large matrix product in the format of the weights."""
 
     @property
     def median(self) -> float:
@@ -120,21 +126,21 @@ class ForwardMeasurement:
 def measure_forward(
     shape: BenchShape, compute: Compute, repeats: int, *, guided: bool = False, setup: Setup | None = None
 ) -> ForwardMeasurement:
-    """Time forward passes; `guided` adds the negative pass with one block left out, as in a step with guidance."""
+    """Time forward passes; `guided` adds the negative pass with one skipped block, as in a step with guidance."""
     setup = setup or Setup.of(shape, compute, guided=guided)
     with torch.device("meta"):
         model = OviTransformer(**shape.fusion)
-        flops = _count(model, _inputs(model, shape, torch.device("meta"), torch.float32), guided)
+        flops = _count_flops(model, random_inputs(model, shape, torch.device("meta"), torch.float32), guided)
     device = compute.device
     rate = matrix_rate(device, torch.int8 if setup.weights is Weights.INT8 else compute.dtype)
-    _limit(device, setup.limit)
-    model = _built(shape, compute, setup)
-    hosted = nullcontext()
+    _limit_memory(device, setup.limit)
+    model = _build(shape, compute, setup)
+    in_use: AbstractContextManager[None] = nullcontext()
     if setup.resident is not None:
-        hosted = HostedModel(model, device, model.fusion_blocks, setup.resident).in_use()
+        in_use = HostedModel(model, device, model.fusion_blocks, setup.resident).in_use()
     seconds = []
-    with hosted:
-        inputs = _inputs(model, shape, device, compute.dtype)
+    with in_use:
+        inputs = random_inputs(model, shape, device, compute.dtype)
         _run(model, inputs, guided)
         for _ in range(repeats):
             _synchronise(device)
@@ -146,7 +152,7 @@ def measure_forward(
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Operations a second of one large matrix product, the fastest of ten."""
+    """Return the operations per second of a large matrix product, the fastest of ten."""
     side = 8192 if device.type == "cuda" else 1024
     if dtype == torch.int8:
         one = torch.randint(-127, 128, (side, side), dtype=dtype, device=device)
@@ -164,7 +170,7 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
     return 2 * side**3 / fastest
 
 
-def _limit(device: torch.device, limit: float | None) -> None:
+def _limit_memory(device: torch.device, limit: float | None) -> None:
     if device.type != "cuda":
         return
     if limit is not None:
@@ -174,16 +180,17 @@ def _limit(device: torch.device, limit: float | None) -> None:
     torch.cuda.reset_peak_memory_stats(device)
 
 
-def _built(shape: BenchShape, compute: Compute, setup: Setup) -> OviTransformer:
-    """A model with random weights, at home where the setup has it."""
+def _build(shape: BenchShape, compute: Compute, setup: Setup) -> OviTransformer:
+    """Build a model with random weights, on the device or, if blocks are streamed, in host memory."""
     with torch.device("meta"):
         model = OviTransformer(**shape.fusion)
         prepare(model, setup.weights)
     for name, parameter in model.named_parameters():
         if parameter.dtype == torch.float32 and not name.endswith("weight_scale"):
             parameter.data = parameter.data.to(compute.dtype)
-    home = compute.device if setup.resident is None else torch.device("cpu")
-    model = _randomised(model.to_empty(device=home)).eval()
+    model.to_empty(device=compute.device if setup.resident is None else torch.device("cpu"))
+    _randomise(model)
+    model.eval()
     model.set_attention(choose_backend(compute.options.attention, compute.device))
     if choose_compilation(compute.options.compilation, compute.device, measured=False):
         model.compile_blocks()
@@ -191,27 +198,37 @@ def _built(shape: BenchShape, compute: Compute, setup: Setup) -> OviTransformer:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: the most that this process has had allocated on a GPU, or resident on the host."""
+    """Return the peak bytes that this process has had allocated on a GPU, or resident on the host."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    try:
-        import resource
-    except ImportError:  # Windows
+    if sys.platform == "win32":
         import psutil
 
         return psutil.Process().memory_info().peak_wset
+    import resource
+
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _inputs(model: OviTransformer, shape: BenchShape, device: torch.device, dtype: torch.dtype) -> tuple[Any, ...]:
+class Inputs(NamedTuple):
+    """Arguments of a forward pass."""
+
+    video: Tensor
+    audio: Tensor
+    timestep: Tensor
+    text: TextContext
+
+
+def random_inputs(model: OviTransformer, shape: BenchShape, device: torch.device, dtype: torch.dtype) -> Inputs:
+    """Return random inputs of this shape; the model's text projections must be in use."""
     video, audio = shape.fusion["video"], shape.fusion["audio"]
 
     def noise(*size: int) -> Tensor:
         return torch.randn(1, *size, device=device, dtype=dtype)
 
     context = noise(video["text_len"] // 2, video.get("text_dim", 4096))
-    return (
+    return Inputs(
         noise(video["in_dim"], *shape.video),
         noise(shape.audio, audio["in_dim"]),
         torch.full((1,), 500.0, device=device),
@@ -219,19 +236,19 @@ def _inputs(model: OviTransformer, shape: BenchShape, device: torch.device, dtyp
     )
 
 
-def _run(model: OviTransformer, inputs: tuple[Any, ...], guided: bool) -> None:
-    *latents, text = inputs
+def _run(model: OviTransformer, inputs: Inputs, guided: bool) -> None:
+    video, audio, timestep, text = inputs
     passes = [Pass(text), Pass(text, skip_block=len(model.fusion_blocks) // 3)]
-    model.velocities(*latents, passes if guided else passes[:1])
+    model.velocities(video, audio, timestep, passes if guided else passes[:1])
 
 
-def _count(model: OviTransformer, inputs: tuple[Any, ...], guided: bool) -> int:
+def _count_flops(model: OviTransformer, inputs: Inputs, guided: bool) -> int:
     with FlopCounterMode(display=False) as counter:
         _run(model, inputs, guided)
     return counter.get_total_flops()
 
 
-def _randomised(model: nn.Module) -> Any:
+def _randomise(model: nn.Module) -> None:
     for name, parameter in model.named_parameters():
         if parameter.dtype == torch.int8:
             parameter.random_(-127, 128)
@@ -243,7 +260,6 @@ def _randomised(model: nn.Module) -> Any:
             parameter.fill_(1.0)  # norms
         else:
             parameter.normal_(std=0.02)
-    return model
 
 
 def _synchronise(device: torch.device) -> None:

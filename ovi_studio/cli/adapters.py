@@ -5,7 +5,7 @@ from pathlib import Path
 from ovi_studio.adapters.library import AdapterLibrary
 from ovi_studio.adapters.model_names import model_names
 from ovi_studio.adapters.report import format_library
-from ovi_studio.adapters.sources import plan_adapters, shortage
+from ovi_studio.adapters.sources import find_missing, plan_adapters
 from ovi_studio.checkpoints.download import DownloadPlan
 from ovi_studio.checkpoints.layout import complete_variants, default_variant
 from ovi_studio.core.errors import JobError
@@ -30,7 +30,7 @@ def chosen_preset(name: str | None, runtime: RuntimeOptions, outputs: Path | Non
     if name is None:
         return None
     preset = _presets(outputs).get(name)
-    if missing := shortage(preset.stack, preset.sources, AdapterLibrary(runtime.adapters)):
+    if missing := find_missing(preset.stack, preset.sources, AdapterLibrary(runtime.adapters)):
         remedy = f" Run `python -m ovi_studio download {name}` ({missing.licences})." if missing.sources else ""
         raise JobError(f"The preset {preset.title} cannot be used: {missing.reason}{remedy}")
     return preset
@@ -56,7 +56,7 @@ def plan_download(name: str, runtime: RuntimeOptions) -> DownloadPlan:
             f"one of the presets {', '.join(presets.names())}."
         )
     preset = presets.get(name)
-    missing = shortage(preset.stack, preset.sources, library)
+    missing = find_missing(preset.stack, preset.sources, library)
     if missing and not missing.sources:
         raise JobError(missing.reason)
     return plan_adapters(missing.sources if missing else {}, library)

@@ -10,7 +10,7 @@ from ovi_studio.cli.command import Command
 from ovi_studio.cli.progress_bar import step_bar
 from ovi_studio.core.errors import JobError, is_out_of_memory
 from ovi_studio.core.spec import ClipSpec
-from ovi_studio.runtime.options import Group, RuntimeOptions
+from ovi_studio.runtime.options import OptionGroup, RuntimeOptions
 
 if TYPE_CHECKING:
     from ovi_studio.runtime.pipeline import Compute
@@ -26,7 +26,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resident", type=int, metavar="N", help="blocks that are not streamed (default: the tier's)")
     parser.add_argument("--variant", help="model variant of the clip")
     parser.add_argument("--steps", type=int, default=50, help="steps of the clip")
-    RuntimeOptions.add_to(parser, Group.COMPUTING, only=["checkpoint_directory"])
+    RuntimeOptions.add_to(parser, OptionGroup.COMPUTING, only=["checkpoint_directory"])
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -76,32 +76,32 @@ def _run(options: argparse.Namespace) -> int:
         batch_size=options.batch_size,
         flexible=False,
     ).require_memory()
-    studio = TrainingContext.load(options.variant, checkpoints)
-    teacher = _teacher(options, studio.variant.slg_layer)
+    context = TrainingContext.load(options.variant, checkpoints)
+    teacher = _teacher(options, context.variant.slg_layer)
     prompts = _prompts(options)
     work = options.work or Path("outputs") / "training" / options.out.stem
     claim_folder(
         work / "trajectories",
         dataclasses.asdict(teacher)
-        | {"model": studio.digest(Part.TRANSFORMER, Part.TEXT_ENCODER), "seed": options.seed}
+        | {"model": context.digest(Part.TRANSFORMER, Part.TEXT_ENCODER), "seed": options.seed}
         | {"prompts": hashlib.sha256("\n".join(prompts).encode()).hexdigest()},
     )
     with explain_out_of_memory("distilling", lambda: _what_to_change(options)):
-        texts = studio.embed(prompts)
-        transformer = studio.models.transformer.to(studio.device)
+        texts = context.embed(prompts)
+        transformer = context.models.transformer.to(context.device)
         write_trajectories(
             transformer,
             teacher,
             texts,
-            studio.unconditional(),
-            studio.latent_shapes,
+            context.unconditional(),
+            context.latent_shapes,
             work / "trajectories",
             seed=options.seed,
             part=part,
             on_done=_progress("trajectory"),
         )
         if options.part is None:
-            _train(options, studio, teacher, work)
+            _train(options, context, teacher, work)
     return 0
 
 
@@ -118,13 +118,13 @@ def _teacher(options: argparse.Namespace, skipped_layer: int) -> "Teacher":
     )
 
 
-def _train(options: argparse.Namespace, studio: "TrainingContext", teacher: "Teacher", work: Path) -> None:
+def _train(options: argparse.Namespace, context: "TrainingContext", teacher: "Teacher", work: Path) -> None:
     from ovi_studio.training.distil import distil, distillation_error
     from ovi_studio.training.lora import LoraCard, LoraSettings, add_lora, load_lora, save_lora
     from ovi_studio.training.settings import TrainSettings
     from ovi_studio.training.trajectories import TrajectoryDataset
 
-    transformer, sigmas = studio.models.transformer, teacher.sigmas
+    transformer, sigmas = context.models.transformer, teacher.sigmas
     trajectories = TrajectoryDataset(work / "trajectories", len(sigmas))
     kept = min(HELD_OUT, len(trajectories) // 5)
     held_out = trajectories.batch(range(len(trajectories) - kept, len(trajectories)))
@@ -138,15 +138,15 @@ def _train(options: argparse.Namespace, studio: "TrainingContext", teacher: "Tea
         steps=options.steps,
         minutes=None if options.steps else options.minutes or 6.0,
         batch_size=options.batch_size,
-        learning_rate=options.learning_rate or studio.default_rate,
-        precision=studio.precision,
+        learning_rate=options.learning_rate or context.default_rate,
+        precision=context.precision,
         checkpoint_minutes=1.0,
         seed=options.seed,
     )
     steps, timesteps = len(teacher.timesteps), format_timesteps(teacher.timesteps)
     card = LoraCard(
         title=options.out.stem,
-        base_model=studio.variant.name,
+        base_model=context.variant.name,
         licence=options.licence,
         description=f"{steps} steps of one pass: solver euler, timesteps {timesteps}, both guidance scales 1.",
         settings=dataclasses.asdict(teacher) | {"trajectories": len(trajectories), **dataclasses.asdict(settings)},

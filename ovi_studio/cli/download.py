@@ -4,13 +4,13 @@ import argparse
 import sys
 
 from ovi_studio.cli.command import Command
-from ovi_studio.runtime.options import Group, RuntimeOptions
+from ovi_studio.runtime.options import OptionGroup, RuntimeOptions
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="a model variant, or a preset whose LoRA files are missing")
     parser.add_argument("--dry-run", action="store_true", help="only show what would be downloaded")
-    RuntimeOptions.add_to(parser, Group.FOLDERS)
+    RuntimeOptions.add_to(parser, OptionGroup.FOLDERS)
 
 
 def _run(options: argparse.Namespace) -> int:

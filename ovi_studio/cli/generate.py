@@ -16,14 +16,14 @@ from ovi_studio.distributed.launch import launch_if_several
 from ovi_studio.distributed.ranks import join_ranks
 from ovi_studio.engine.command import DEFAULT_OUTPUT_DIRECTORY
 from ovi_studio.runtime.clip_runner import ClipRunner
-from ovi_studio.runtime.options import Group, RuntimeOptions
+from ovi_studio.runtime.options import OptionGroup, RuntimeOptions
 from ovi_studio.runtime.progress import StepSink
 from ovi_studio.services.prompt_files import read_official_config
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ovi_studio.runtime.way_down import StepDown
+    from ovi_studio.runtime.step_down import StepDown
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
@@ -68,7 +68,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="fail when memory runs out, instead of retrying in the next smaller memory tier",
     )
-    RuntimeOptions.add_to(parser, *Group)
+    RuntimeOptions.add_to(parser, *OptionGroup)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -106,7 +106,7 @@ def _make_all(specs: "Sequence[ClipSpec]", runtime: RuntimeOptions, directory: P
 
 
 def _report_retry(step: "StepDown") -> None:
-    print(f"Memory ran out {step.had}; retrying the clip {step.has}.", file=sys.stderr)
+    print(f"Memory ran out {step.before}; retrying the clip {step.after}.", file=sys.stderr)
 
 
 COMMAND = Command("generate", "make clips", _add_options, _run, description="Make clips and write them as mp4 files.")

@@ -3,14 +3,14 @@
 import argparse
 
 from ovi_studio.cli.command import Command
-from ovi_studio.runtime.options import Group, RuntimeOptions
+from ovi_studio.runtime.options import OptionGroup, RuntimeOptions
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--variant", default="960x960_5s", help="model variant to match them with (default: %(default)s)"
     )
-    RuntimeOptions.add_to(parser, Group.FOLDERS)
+    RuntimeOptions.add_to(parser, OptionGroup.FOLDERS)
 
 
 def _run(options: argparse.Namespace) -> int:

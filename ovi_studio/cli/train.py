@@ -23,8 +23,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> int:
     from ovi_studio.training.trainer import save_weights
 
-    def start(studio: "TrainingContext", dataset: "LatentDataset", settings: TrainSettings) -> Callable[..., None]:
-        studio.models.transformer.float().requires_grad_(True)
+    def start(context: "TrainingContext", dataset: "LatentDataset", settings: TrainSettings) -> Callable[..., None]:
+        context.models.transformer.float().requires_grad_(True)
         options.out.parent.mkdir(parents=True, exist_ok=True)
         return lambda weights, _: save_weights(weights, options.out)
 

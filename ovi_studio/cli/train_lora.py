@@ -36,13 +36,13 @@ def _run(options: argparse.Namespace) -> int:
         rank=options.rank, alpha=options.alpha, layers=tuple(options.layers), towers=tuple(options.towers)
     )
 
-    def start(studio: "TrainingContext", dataset: "LatentDataset", settings: TrainSettings) -> Callable[..., None]:
-        add_lora(studio.models.transformer, lora, settings.seed)
+    def start(context: "TrainingContext", dataset: "LatentDataset", settings: TrainSettings) -> Callable[..., None]:
+        add_lora(context.models.transformer, lora, settings.seed)
         if options.start is not None:
-            load_lora(studio.models.transformer, options.start, lora)
+            load_lora(context.models.transformer, options.start, lora)
         card = LoraCard(
             title=options.title or options.out.stem,
-            base_model=studio.variant.name,
+            base_model=context.variant.name,
             trigger_words=(options.trigger,) if options.trigger else (),
             licence=options.licence,
             description=f"Trained on {len(dataset)} clips.",

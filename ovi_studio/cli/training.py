@@ -88,30 +88,30 @@ def run_training(
     if not launched():
         _wanted(options, lora, checkpoints).require_memory(encode_only=options.encode_only)
         choose_compilation(options.compile or False, compute_device(), measured=False)
-    studio = TrainingContext.load(options.variant, checkpoints)
+    context = TrainingContext.load(options.variant, checkpoints)
     if not launched():
         with explain_out_of_memory(
             "clips were encoded", lambda: "close other programs that use it; clips that are already encoded are kept"
         ):
-            names = _encode(options, studio, work / "clips")
-            write_selection(work / SELECTION, names, studio.unconditional())
+            names = _encode(options, context, work / "clips")
+            write_selection(work / SELECTION, names, context.unconditional())
         if options.encode_only:
             return 0
         # Starts the same command on every rank; the training data is encoded by then.
         launch_if_several(options.gpus, "ovi_studio", [options.command, *options.arguments])
     names, unconditional = read_selection(work / SELECTION)
-    settings = _settings(options, studio, rate)
+    settings = _settings(options, context, rate)
     dataset = LatentDataset(work / "clips", names)
     with explain_out_of_memory("training", lambda: _what_to_change(options, work / "run" / CHECKPOINT)):
-        export = start(studio, dataset, settings)
+        export = start(context, dataset, settings)
         train(
-            studio.models.transformer,
+            context.models.transformer,
             dataset,
             unconditional,
             settings,
             work / "run",
             export=export,
-            on_checkpoint=_sampler(options, studio, work / "samples") if options.sample_prompt else None,
+            on_checkpoint=_sampler(options, context, work / "samples") if options.sample_prompt else None,
         )
     if is_leader():
         print(f"Wrote {options.out}.")
@@ -146,40 +146,40 @@ def _wanted(options: argparse.Namespace, lora: "LoraSettings | None", checkpoint
     )
 
 
-def _encode(options: argparse.Namespace, studio: "TrainingContext", cache: Path) -> list[str]:
+def _encode(options: argparse.Namespace, context: "TrainingContext", cache: Path) -> list[str]:
     """Encode the clips and return the names of the samples; print which clips are skipped and why."""
     from tqdm import tqdm
 
     from ovi_studio.core.sizes import snap_size
     from ovi_studio.training.clips import encode_folder
 
-    height, width = options.size or studio.variant.default_size
-    size = snap_size(height, width, studio.variant.pixel_area)
+    height, width = options.size or context.variant.default_size
+    size = snap_size(height, width, context.variant.pixel_area)
     with tqdm(unit="clip", disable=None) as bar:
 
         def on_done(done: int, of: int) -> None:
             bar.total = of
             bar.update(done - bar.n)
 
-        encoded = encode_folder(options.folder, cache, studio, size, options.trigger, on_done)
+        encoded = encode_folder(options.folder, cache, context, size, options.trigger, on_done)
     for skipped in encoded.skipped:
         print(f"skipped: {skipped.reason}")
     print(f"{len(encoded.names)} clips, {encoded.reused} of them already encoded, {len(encoded.skipped)} skipped.")
     return list(encoded.names)
 
 
-def _settings(options: argparse.Namespace, studio: "TrainingContext", rate: float) -> TrainSettings:
+def _settings(options: argparse.Namespace, context: "TrainingContext", rate: float) -> TrainSettings:
     return TrainSettings(
         steps=options.steps,
         minutes=None if options.steps is not None else options.minutes or DEFAULT_MINUTES,
         batch_size=options.batch_size,
         accumulation=options.accumulation,
-        learning_rate=options.learning_rate or rate * studio.default_rate,
+        learning_rate=options.learning_rate or rate * context.default_rate,
         muon_learning_rate=getattr(options, "muon", None),
         flow=FlowSettings(
             shift=options.shift, first_frame=options.first_frame, caption_dropout=options.caption_dropout
         ),
-        precision=studio.precision,
+        precision=context.precision,
         gradient_checkpointing=options.gradient_checkpointing,
         compiled=options.compile,
         sharded=options.gpus > 1,
@@ -188,23 +188,23 @@ def _settings(options: argparse.Namespace, studio: "TrainingContext", rate: floa
     )
 
 
-def _sampler(options: argparse.Namespace, studio: "TrainingContext", folder: Path) -> Callable[[int], None]:
+def _sampler(options: argparse.Namespace, context: "TrainingContext", folder: Path) -> Callable[[int], None]:
     """Return a callback that makes a clip of each sample prompt with the current weights; files are named by step."""
     from ovi_studio.media.clip_files import write_clip
     from ovi_studio.runtime.pipeline import Pipeline
 
     def sample(step: int) -> None:
-        transformer = studio.models.transformer
+        transformer = context.models.transformer
         # In host memory like the other models. The optimizer refers to the parameters, not to where their data is.
         transformer.to("cpu")
         try:
-            pipeline = Pipeline(studio.variant, studio.models, studio.sampling_compute())
+            pipeline = Pipeline(context.variant, context.models, context.sampling_compute())
             for number, prompt in enumerate(options.sample_prompt):
                 spec = ClipSpec(
-                    prompt=prompt, variant=studio.variant.name, steps=options.sample_steps, seed=options.seed
+                    prompt=prompt, variant=context.variant.name, steps=options.sample_steps, seed=options.seed
                 )
                 print(f"sample: {write_clip(pipeline(spec), folder, f'step_{step:06}_{number}')}", flush=True)
         finally:
-            transformer.to(studio.device).train()
+            transformer.to(context.device).train()
 
     return sample

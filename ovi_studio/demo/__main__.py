@@ -1,7 +1,6 @@
-"""`python -m ovi_studio.demo`: make the embedded model, and measure how well it does what prompts say.
+"""`python -m ovi_studio.demo`: make the embedded model, and measure how well it follows prompts.
 
-`train` runs the stages of the recipe (docs/demo-model.md) in a folder and continues what was begun there; `bundle`
-writes the result.
+`train` runs the stages of the recipe (docs/demo-model.md) in a folder, or resumes them; `bundle` writes the result.
 """
 
 import argparse
@@ -9,6 +8,7 @@ import functools
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.variants import EMBEDDED_BUNDLE
@@ -33,46 +33,46 @@ def _add_making(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     make.add_argument("directory", type=Path, nargs="?", default=EMBEDDED_BUNDLE)
     make.add_argument("--seed", type=int, default=0)
     make.set_defaults(run=_make)
-    train = commands.add_parser("train", help="train the parts of the bundle from scratch, or go on with it")
+    train = commands.add_parser("train", help="train the models of the bundle from scratch, or resume training")
     train.add_argument("folder", type=Path)
-    train.add_argument("--stage", choices=STAGES, help="only this one; default: all that are left, in their order")
+    train.add_argument("--stage", choices=STAGES, help="run only this stage (default: all remaining stages, in order)")
     train.add_argument("--part", type=_part, default=(1, 1), metavar="I/N", help="encode only this part of the scenes")
     train.add_argument(
-        "--from", dest="bundle", type=Path, help="a bundle whose transformer and video decoder are trained further"
+        "--from", dest="bundle", type=Path, help="continue training of a bundle's transformer and video decoder"
     )
     train.set_defaults(run=_train)
-    bundle = commands.add_parser("bundle", help="write what was trained as a bundle")
+    bundle = commands.add_parser("bundle", help="write the trained models as a bundle")
     bundle.add_argument("folder", type=Path)
     bundle.add_argument("directory", type=Path, nargs="?", default=EMBEDDED_BUNDLE)
     bundle.set_defaults(run=_bundle)
 
 
 def _add_measuring(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    scenes = commands.add_parser("scenes", help="write scenes as clips with captions, a folder to train on")
+    scenes = commands.add_parser("scenes", help="write scenes as clips with captions, to train on")
     scenes.add_argument("directory", type=Path)
     scenes.add_argument("--count", type=int, default=20)
     scenes.add_argument("--seed", type=int, default=0)
-    scenes.add_argument("--only", default="", help="for example colour=red,shape=ball")
+    scenes.add_argument("--only", default="", help="only scenes with these properties, such as colour=red,shape=ball")
     scenes.add_argument("--held-out", action="store_true", help="only combinations that are never trained on")
     scenes.set_defaults(run=_scenes)
     evaluate = commands.add_parser(
         "evaluate",
         help="make clips of fixed prompts, judge them and print the table",
-        description="Goes on where it was when it is started again. Several processes can share the work: start each "
-        "with another --part, the same --out and OMP_NUM_THREADS=1; the last one prints the whole table.",
+        description="Resumes when started again. Several processes can share the work: start each with a different "
+        "--part, the same --out and OMP_NUM_THREADS=1; the last one prints the whole table.",
     )
     evaluate.add_argument("--setting", choices=("quality", "lightning", "picture", "all"), default="quality")
     evaluate.add_argument(
-        "--set", action="append", type=_change, default=[], metavar="NAME=VALUE", help="change it: --set steps=20"
+        "--set", action="append", type=_change, default=[], metavar="NAME=VALUE", help="override a field, as steps=20"
     )
     evaluate.add_argument("--prompts", type=int, default=200)
     evaluate.add_argument("--seeds", type=int, default=3)
     evaluate.add_argument("--part", type=_part, default=(1, 1), metavar="I/N", help="make only this part of the clips")
     evaluate.add_argument("--bundle", type=Path, default=EMBEDDED_BUNDLE)
-    evaluate.add_argument("--out", type=Path, default=Path("evaluation.jsonl"), help="one JSON line a clip")
-    evaluate.add_argument("--clips", type=Path, help="folder for the clips as mp4; none are kept without it")
+    evaluate.add_argument("--out", type=Path, default=Path("evaluation.jsonl"), help="results, one JSON line per clip")
+    evaluate.add_argument("--clips", type=Path, help="folder for the clips as mp4 (default: do not keep them)")
     evaluate.set_defaults(run=_evaluate)
-    codecs = commands.add_parser("codecs", help="measure what the codecs keep of scenes")
+    codecs = commands.add_parser("codecs", help="measure how well the codecs reconstruct scenes")
     codecs.add_argument("--scenes", type=int, default=20)
     codecs.add_argument("--bundle", type=Path, default=EMBEDDED_BUNDLE)
     codecs.set_defaults(run=_codecs)
@@ -121,19 +121,19 @@ def _evaluate(options: argparse.Namespace) -> None:
     changes = dict(options.set)
     known = evaluate.settings()
     chosen = list(known.values()) if options.setting == "all" else [known[options.setting]]
-    wanted = evaluate.tasks(options.prompts, options.seeds, options.part)
-    whole = evaluate.tasks(options.prompts, options.seeds)
+    own = evaluate.tasks(options.prompts, options.seeds, options.part)
+    every = evaluate.tasks(options.prompts, options.seeds)
     pipeline = functools.cache(lambda: evaluate.load(options.bundle))
-    rows = []
+    rows: list[evaluate.EvaluationRow] = []
     for setting in chosen:
         changed = replace(setting, fields={**setting.fields, **changes})
         evaluation = evaluate.Evaluation(options.bundle, changed, options.out)
-        evaluation.run(wanted, pipeline, clips=options.clips, on_row=_say)
-        rows += evaluation.rows(whole)
+        evaluation.run(own, pipeline, clips=options.clips, on_row=_report)
+        rows += evaluation.rows(every)
     print(scores.table(rows))
 
 
-def _say(row: dict) -> None:
+def _report(row: dict[str, Any]) -> None:
     wrong = [name for name in ("colour", "shape", "background", "motion", "sound") if not row[name]]
     verdict = f"wrong: {', '.join(wrong)}" if wrong else "right"
     print(f"{row['setting']}, prompt {row['prompt']}, seed {row['seed']}: {verdict} ({row['seconds']} s)", flush=True)

@@ -1,7 +1,7 @@
-"""Write models as a bundle: a directory in the published layout that describes itself in `bundle.json`.
+"""Write models as a bundle: a directory in the published layout with a description in `bundle.json`.
 
-`python -m ovi_studio.demo make DIR` writes the embedded bundle with untrained weights. Files are split below 10 MB,
-the largest that a Space accepts without extra storage.
+`python -m ovi_studio.demo make DIR` writes the embedded bundle with untrained weights. Files are split below 10 MB, the
+largest size that a Hugging Face Space accepts without extra storage.
 """
 
 import json
@@ -37,7 +37,7 @@ _VOCABULARY_TEXT = (
 
 
 def build_models(dimensions: Mapping[str, Any], seed: int = 0) -> Models:
-    """Untrained models of these dimensions and a tokenizer that fits them; the same seed gives the same weights."""
+    """Build untrained models of these dimensions and a matching tokenizer; the seed determines the weights."""
     torch.manual_seed(seed)
     transformer = OviTransformer(**dimensions["fusion"])
     return Models(
@@ -51,7 +51,7 @@ def build_models(dimensions: Mapping[str, Any], seed: int = 0) -> Models:
 
 
 def train_tokenizer(texts: tuple[str, ...], vocabulary_size: int) -> PreTrainedTokenizerFast:
-    """Byte-pair encoding over lower-cased bytes: any text can be read, frequent words are one token."""
+    """Train byte-pair encoding over lower-cased bytes: it reads any text, and frequent words become one token."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
@@ -90,7 +90,7 @@ def write_bundle(bundle: Mapping[str, Any], weights: Models, directory: Path, dt
 def _write_weights(model: nn.Module, path: Path, dtype: torch.dtype) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().to(dtype).contiguous() for name, tensor in model.state_dict().items()}
-    # The text encoder's embedding is in its state twice; one name is enough for the loader.
+    # The text encoder's embedding is in its state under two names; the loader needs only one.
     tensors.pop("encoder.embed_tokens.weight", None)
     save_torch_state_dict(
         tensors,
@@ -100,4 +100,4 @@ def _write_weights(model: nn.Module, path: Path, dtype: torch.dtype) -> None:
         metadata={"format": "pt"},
     )
     for file in path.parent.glob(f"{path.stem}*.safetensors"):
-        file.chmod(0o644)  # safetensors writes files that only their owner may read
+        file.chmod(0o644)  # safetensors writes files that only their owner can read

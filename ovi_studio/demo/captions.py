@@ -1,4 +1,4 @@
-"""Captions of scenes in Ovi's prompt format; wording and order vary, the meaning does not."""
+"""Captions of scenes in Ovi's prompt format, with varied wording and word order."""
 
 import numpy as np
 
@@ -35,11 +35,11 @@ _SOUNDS = {
 }
 _SIZES = ("", "", "", "big ", "large ")
 _WITHOUT_SOUND = 0.12
-"""Part of the captions that leave the sound open, as people's first prompts do."""
+"""Fraction of the captions that do not mention the sound, as people's first prompts do."""
 
 
 def caption(scene: Scene, random: np.random.Generator, *, complete: bool = False) -> str:
-    """One of the ways to say it; `complete`: never without the sound."""
+    """Return a random caption of a scene; with `complete` it always mentions the sound."""
 
     def pick(options: tuple[str, ...]) -> str:
         return options[random.integers(len(options))]
@@ -57,7 +57,7 @@ def caption(scene: Scene, random: np.random.Generator, *, complete: bool = False
 
 
 def vocabulary() -> tuple[str, ...]:
-    """Every phrase that a caption can hold; the tokenizer is made from them."""
+    """Return every phrase that a caption can contain; the tokenizer is trained on them."""
     tables = (_SHAPES, _MOTIONS, _BACKGROUNDS, _SOUNDS)
     phrases = {phrase for table in tables for options in table.values() for phrase in options}
     return tuple(sorted(phrases | set(_SIZES) - {""}))

@@ -1,7 +1,7 @@
-"""What the codecs of a bundle keep of scenes: video VAE there and back, audio VAE and vocoder there and back.
+"""Measure how well the codecs of a bundle reconstruct scenes: the video VAE, and the audio VAE with the vocoder.
 
-The other side of the evaluation: no clip can be better than this. Scenes are held out ones, which no codec was trained
-on either.
+This is an upper bound for the evaluation: no clip can be better than its codecs. The scenes are held out, so no codec
+was trained on them either.
 """
 
 from collections.abc import Iterator
@@ -24,23 +24,23 @@ from ovi_studio.runtime.pipeline import Pipeline
 
 @dataclass(frozen=True)
 class CodecDistances:
-    """How far one scene is from itself after the codecs."""
+    """Reconstruction errors of one scene."""
 
     psnr: float
     """Decibels, over all frames."""
     worst_psnr: float
-    """Of the worst frame."""
+    """Decibels of the worst frame."""
     mel_distance: float
-    """Mean absolute difference of log10 mel magnitudes, after the audio VAE alone; 0.05 is a decibel."""
+    """Mean absolute difference of log10 mel magnitudes after the audio VAE alone; 0.05 is a decibel."""
     sound_distance: float
-    """The same for the spectrogram of what the vocoder makes of it."""
+    """Mean absolute difference of log10 mel magnitudes after audio VAE and vocoder."""
 
 
 @torch.no_grad()
 def reconstruct(
     pipeline: Pipeline, frames: np.ndarray, samples: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, CodecDistances]:
-    """Frames, uint8 (T, H, W, 3), and samples, float32 (N,), through the codecs of a bundle, and the distances."""
+    """Encode and decode frames, uint8 (T, H, W, 3), and samples, float32 (N,); returns both and the errors."""
     models, device = pipeline.models, pipeline.compute.device
     latents = video_vae.encode(models.video_vae, from_bytes(frames).to(device))[0]
     decoded = video_vae.decode_whole(models.video_vae, latents)
@@ -53,25 +53,24 @@ def reconstruct(
         float((other.cpu() - mel.cpu()).abs().mean())
         for other in (models.audio_vae.decode(latents), _mel(sound.numpy()))
     ]
-    codecs = CodecDistances(_psnr(errors.mean()), _psnr(errors.max()), *distances)
-    return after, sound.numpy(), codecs
+    return after, sound.numpy(), CodecDistances(_psnr(errors.mean()), _psnr(errors.max()), *distances)
 
 
 def check_codecs(pipeline: Pipeline, count: int) -> Iterator[dict[str, Any]]:
-    """Rows for `count` scenes, with the judges' verdict on what came back."""
+    """Yield a row for each of `count` scenes, with the judges' verdict on the reconstruction."""
     for prompt in _held_out(count):
-        frames, samples, codecs = reconstruct(pipeline, render(prompt.scene), synthesise(prompt.scene))
+        frames, samples, distances = reconstruct(pipeline, render(prompt.scene), synthesise(prompt.scene))
         verdict = verdict_row(measure(frames, samples), prompt.scene)
-        yield {"setting": "codecs", "prompt": prompt.index, "held_out": True, **asdict(codecs), **verdict}
+        yield {"setting": "codecs", "prompt": prompt.index, "held_out": True, **asdict(distances), **verdict}
 
 
 def summary(rows: list[dict[str, Any]]) -> str:
-    """Means over the scenes, as sentences."""
+    """Return the means over the scenes in sentences."""
     psnr, mel, sound = (np.mean([row[name] for row in rows]) for name in ("psnr", "mel_distance", "sound_distance"))
     worst = min(row["worst_psnr"] for row in rows)
     return (
         f"Video VAE: {psnr:.1f} dB on average, {worst:.1f} dB in the worst frame of {len(rows)} scenes. "
-        f"Log10 mel distance: {mel:.3f} after the audio VAE, {sound:.3f} after the vocoder too."
+        f"Log10 mel distance: {mel:.3f} after the audio VAE, {sound:.3f} after audio VAE and vocoder."
     )
 
 

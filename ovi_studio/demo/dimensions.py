@@ -1,4 +1,4 @@
-"""Dimensions of the embedded model, in the shape of the official configuration files (see `models/ovi.json`).
+"""Dimensions of the embedded model, in the layout of the official configuration files (see `models/ovi.json`).
 
 Chosen so that a clip of fifty steps takes well under a minute on two CPU cores and every file stays below 10 MB.
 """

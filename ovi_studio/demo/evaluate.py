@@ -1,8 +1,8 @@
 """Make clips of fixed prompts with a bundle, judge them, and write one JSON line for each.
 
-The same prompt and seed always make the same clip, so a run that was cut off goes on where it was, and several
-processes can share the work: each takes a part of the prompts and adds lines to one file. A line counts only for the
-very weights, adapters and settings that it was made with. Tables come from `demo.scores`.
+A prompt and a seed always give the same clip, so an interrupted run resumes, and several processes can share the work:
+each takes a part of the clips and appends lines to one file. A line counts only for the exact weights, adapters and
+settings that it was made with. `demo.scores` makes tables of the lines.
 """
 
 import hashlib
@@ -37,19 +37,19 @@ from ovi_studio.services.presets import Presets
 PROMPTS = 200
 SEEDS = 3
 _SEED = 20_260
-"""Of the prompts; far from the seeds of scenes that are trained on."""
+"""Seed of the prompts, far from the seeds of training scenes."""
 
 EvaluationRow = dict[str, Any]
-"""One line of the file: a clip, its verdict and what was measured."""
+"""One line of the file: a clip, its verdict and its measurement."""
 
 
 @dataclass(frozen=True)
 class EvaluationSetting:
-    """A way to make the clips that are judged."""
+    """How the judged clips are made."""
 
     name: str
     fields: Mapping[str, Any]
-    """Of `ClipSpec`."""
+    """Fields of `ClipSpec`."""
     from_picture: bool = False
     """Whether the scene's first frame is given."""
 
@@ -66,7 +66,7 @@ class EvaluationPrompt:
 
 @dataclass(frozen=True)
 class EvaluationTask:
-    """One clip to be made."""
+    """One clip to make."""
 
     prompt: EvaluationPrompt
     seed: int
@@ -77,43 +77,46 @@ class EvaluationTask:
 
 
 def settings() -> dict[str, EvaluationSetting]:
-    """The settings of the published table: the embedded model's own presets, with the steps of the official code."""
-    presets = Presets(state=PRESETS)  # where nobody's own presets are
+    """Return the settings of the published table: the embedded model's presets with the steps of the official code."""
+    presets = Presets(state=PRESETS)  # a folder without user presets
     demo, lightning, picture = (dict(presets.get(name).settings) for name in ("demo", "demo-lightning", "demo-picture"))
     steps = {"steps": presets.get("quality").settings["steps"]}
-    found = [
-        EvaluationSetting("quality", {**demo, **steps}),
-        EvaluationSetting("lightning", lightning),
-        EvaluationSetting("picture", {**picture, **steps}, from_picture=True),
-    ]
-    return {setting.name: setting for setting in found}
+    return {
+        setting.name: setting
+        for setting in (
+            EvaluationSetting("quality", {**demo, **steps}),
+            EvaluationSetting("lightning", lightning),
+            EvaluationSetting("picture", {**picture, **steps}, from_picture=True),
+        )
+    }
 
 
 def prompts(count: int = PROMPTS) -> list[EvaluationPrompt]:
-    """The first prompts of an endless fixed list: every second one is held out, motions take turns."""
+    """Return the first prompts of an endless fixed list: every second one is held out, motions alternate."""
     return [_prompt(index) for index in range(count)]
 
 
 def tasks(count: int = PROMPTS, seeds: int = SEEDS, part: tuple[int, int] = (1, 1)) -> list[EvaluationTask]:
-    """What is to be made: all prompts with their first seed, then with the next; or the `part` I of N of that."""
-    whole = [EvaluationTask(prompt, 1000 * turn + prompt.index) for turn in range(seeds) for prompt in prompts(count)]
+    """Return part I of N of the clips to make: all prompts with their first seed, then with the second, and so on."""
+    every = [EvaluationTask(prompt, 1000 * turn + prompt.index) for turn in range(seeds) for prompt in prompts(count)]
     number, parts = part
-    return whole[number - 1 :: parts]
+    return every[number - 1 :: parts]
 
 
 def load(bundle: Path) -> Pipeline:
-    """The pipeline of a bundle, its models on the device; raises `JobError` if it is not complete."""
-    # They are small, and the check of the codecs uses them one by one.
+    """Load the pipeline of a bundle with all models on the device; raises `JobError` if it is not complete."""
+    # The models are small, and the codec check uses them directly.
     return Pipeline.load(_inventory(bundle), Compute.of(RuntimeOptions(memory=ALL_RESIDENT)))
 
 
 class Evaluation:
-    """The clips of one bundle with one setting, and the file that keeps their rows.
+    """The clips of one bundle with one setting, and the file with their rows.
 
     Args:
-        results: may hold rows of other bundles and settings; it need not exist yet.
+        results: may contain rows of other bundles and settings, and need not exist yet.
 
-    Raises `JobError` if the bundle or an adapter is not complete.
+    Raises:
+        JobError: the bundle or an adapter is not complete.
     """
 
     def __init__(self, bundle: Path, setting: EvaluationSetting, results: Path) -> None:
@@ -123,33 +126,33 @@ class Evaluation:
         self._base = _base_spec(self._inventory.variant.name, setting)
         self.fingerprint = _fingerprint(self._inventory, bundle, setting, self._base)
 
-    def rows(self, wanted: list[EvaluationTask]) -> list[EvaluationRow]:
-        """Those of the wanted clips that were made already, in their order."""
+    def rows(self, requested: list[EvaluationTask]) -> list[EvaluationRow]:
+        """Return the rows of the requested clips that already exist, in the order of the request."""
         done = {(row["prompt"], row["seed"]): row for row in _read(self._results) if self._is_ours(row)}
-        return [done[task.key] for task in wanted if task.key in done]
+        return [done[task.key] for task in requested if task.key in done]
 
     def run(
         self,
-        wanted: list[EvaluationTask],
+        requested: list[EvaluationTask],
         pipeline: Callable[[], Pipeline],
         *,
         clips: Path | None = None,
         on_row: Callable[[EvaluationRow], None] | None = None,
     ) -> list[EvaluationRow]:
-        """Make and judge the clips that are missing; returns the rows of all wanted ones.
+        """Make and judge the missing clips; returns the rows of all requested ones.
 
         Args:
-            pipeline: called if there is anything to be made.
-            clips: a folder for the clips as mp4; None keeps none.
+            pipeline: loads the pipeline; called only if a clip is missing.
+            clips: folder for the clips as mp4; None keeps none.
         """
-        done = {(row["prompt"], row["seed"]) for row in self.rows(wanted)}
-        for task in wanted:
+        done = {(row["prompt"], row["seed"]) for row in self.rows(requested)}
+        for task in requested:
             if task.key not in done:
                 row = self._make(pipeline(), task, clips)
                 _append(self._results, row)
                 if on_row is not None:
                     on_row(row)
-        return self.rows(wanted)
+        return self.rows(requested)
 
     def _is_ours(self, row: EvaluationRow) -> bool:
         return row.get("fingerprint") == self.fingerprint
@@ -161,9 +164,17 @@ class Evaluation:
         if clips is not None:
             write_clip(clip, clips, f"{self.setting.name}_{prompt.index:03d}_{task.seed}")
         measured = measure(clip.frames, clip.samples)
-        row = {"setting": self.setting.name, "fingerprint": self.fingerprint}
-        row |= {"prompt": prompt.index, "seed": task.seed, "held_out": prompt.held_out, "text": prompt.text}
-        row |= {"scene": asdict(scene), "seconds": round(seconds, 2), **verdict_row(measured, scene)}
+        row: EvaluationRow = {
+            "setting": self.setting.name,
+            "fingerprint": self.fingerprint,
+            "prompt": prompt.index,
+            "seed": task.seed,
+            "held_out": prompt.held_out,
+            "text": prompt.text,
+            "scene": asdict(scene),
+            "seconds": round(seconds, 2),
+            **verdict_row(measured, scene),
+        }
         if self.setting.from_picture:
             row["kept"] = keeps_first_frame(measured, first_frame, scene)
         return row
@@ -181,7 +192,7 @@ class Evaluation:
 
 
 def _read(results: Path) -> Iterator[EvaluationRow]:
-    """The rows of a file, which need not exist; a line that was cut off when a run was killed is left out."""
+    """Yield the rows of a file, which need not exist; a line truncated by a killed run is skipped."""
     if not results.exists():
         return
     with results.open(encoding="utf-8") as file:
@@ -193,7 +204,7 @@ def _read(results: Path) -> Iterator[EvaluationRow]:
 
 
 def verdict_row(measured: ClipMeasurement, scene: Scene) -> EvaluationRow:
-    """ClipVerdict and measurement as JSON values; frames without an object are not listed."""
+    """Return verdict and measurement as JSON values, without the path of the object."""
     return {
         **asdict(judge(measured, scene)),
         "measured": {
@@ -224,20 +235,20 @@ def _base_spec(variant: str, setting: EvaluationSetting) -> ClipSpec:
 
 
 def _fingerprint(inventory: Inventory, bundle: Path, setting: EvaluationSetting, spec: ClipSpec) -> str:
-    """Changes when anything does that decides what the clips look like."""
+    """Return a hash of everything that determines the clips."""
     library = AdapterLibrary(default_adapter_directory())
     files = [path for paths in inventory.files.values() for path in paths]
-    known = {
+    content = {
         "files": sorted(file_sha256(path) for path in [*files, bundle / "bundle.json"]),
         "adapters": [library.sha256(library.find(use.name)) for use in spec.stack],
         "spec": spec.to_dict(),
         "from_picture": setting.from_picture,
     }
-    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _append(results: Path, row: EvaluationRow) -> None:
-    """One write of whole lines, so that processes that share a file do not mix theirs."""
+    """Append a row in a single write, so that lines of processes that share a file are not interleaved."""
     results.parent.mkdir(parents=True, exist_ok=True)
     line = json.dumps(row) + "\n"
     if results.exists() and results.stat().st_size and not results.read_bytes().endswith(b"\n"):

@@ -1,8 +1,8 @@
-"""What can be heard in a clip of a scene: the kind of sound, its pitch, and when something hits.
+"""Measure the sound of a scene: its kind, its pitch, and the times of impacts.
 
-Plain measurements of levels and spectra, no learned model, made for sound that went through codecs or out of a small
-generative model. A sound that should last must last for most of the clip. Samples are float32 (N,), `SAMPLE_RATE` a
-second. Nothing here imports torch.
+Plain measurements of levels and spectra without a learned model, for sound that went through codecs or comes from a
+small generative model. A continuous sound must last for most of the clip. Samples are float32 (N,) at `SAMPLE_RATE`.
+Imports no torch.
 """
 
 from dataclasses import dataclass
@@ -15,30 +15,31 @@ from ovi_studio.core.variants import SAMPLE_RATE
 _WINDOW = 1024
 _HOP = 512
 _SILENT = 0.012
-"""Root mean square below which a moment is silent; scenes are 0.08 and more."""
+"""Root mean square below which a window is silent; scenes have at least 0.08."""
 _LASTING = 0.85
-"""Part of the moments in which a lasting sound is heard."""
+"""Fraction of the windows in which a continuous sound must be heard."""
 _BLOCK = 80
-"""Samples of a step of the envelope, 5 ms."""
+"""Samples per value of the envelope, 5 ms."""
 _BURST = 0.3
-"""Of the loudest moment: what is louder is a burst."""
+"""Level of a burst, relative to the loudest blocks."""
 _MAX_BUSY = 0.3
-"""Part of the time that hits may fill; those of scenes fill a tenth."""
+"""Maximum fraction of the time filled by hits; those of scenes fill a tenth."""
 _APART = 0.2
-"""Seconds between two hits; a shorter time is one."""
+"""Minimum seconds between two hits; closer ones count as one."""
 _MIN_TONAL = 0.6
-"""Part of the energy that a tone has at its pitch and overtones."""
+"""Minimum fraction of a tone's energy at its pitch and overtones."""
 _PITCHES = (100.0, 3000.0)
+"""Lowest and highest pitch in hertz."""
 _STEADY = 3.0
-"""Semitones within which a steady tone stays."""
+"""Maximum range of a steady tone in semitones."""
 _LEAP = 5.0
-"""Semitones from one moment to the next that no gliding tone makes; one that goes in small steps is gliding."""
+"""Semitones between two windows that exceed a gliding tone; a tone that moves in small steps counts as gliding."""
 _WIND_TOP = 2000.0
-"""Hertz below which most of the wind is."""
+"""Hertz below which most of the energy of wind lies."""
 
 
 class SoundKind(StrEnum):
-    """Kinds of sound that can be told without seeing the picture."""
+    """Kinds of sound that can be recognised without the picture."""
 
     SILENCE = "silence"
     HITS = "hits"
@@ -49,22 +50,22 @@ class SoundKind(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class AudioMeasurement:
-    """What was heard."""
+    """What a clip sounds like."""
 
     kind: SoundKind | None
-    """None: none of the scenes' kinds."""
+    """Kind of the sound, None if it is none of the scenes' kinds."""
     pitch: float | None
-    """Hertz, median; None if it is no tone."""
+    """Median pitch in hertz, None if the sound is not a tone."""
     pitches: np.ndarray
-    """Hertz at `times`; NaN where no tone is heard."""
+    """Pitch in hertz at `times`; NaN where no tone is heard."""
     times: np.ndarray
-    """Seconds, the middle of each moment that was measured."""
+    """Centres of the measured windows in seconds."""
     hits: np.ndarray
-    """Seconds at which hits begin; empty for other kinds."""
+    """Times in seconds at which hits start; empty for other kinds."""
 
 
 def measure_audio(samples: np.ndarray) -> AudioMeasurement:
-    """Measure samples; fewer than a few hundred milliseconds are silence."""
+    """Measure samples, padded with silence to at least a quarter of a second."""
     if len(samples) < 4 * _WINDOW:
         samples = np.pad(samples, (0, 4 * _WINDOW - len(samples)))
     blocks = np.lib.stride_tricks.sliding_window_view(np.asarray(samples, np.float32), _WINDOW)[::_HOP]
@@ -88,27 +89,28 @@ def measure_audio(samples: np.ndarray) -> AudioMeasurement:
 
 
 def semitones(pitch: np.ndarray | float, reference: np.ndarray | float) -> np.ndarray:
-    """By how many semitones a pitch is higher than another."""
+    """Return by how many semitones a pitch is above the reference."""
     return 12 * np.log2(np.asarray(pitch) / reference)
 
 
 def _hits(samples: np.ndarray) -> np.ndarray:
-    """Seconds at which short bursts begin; empty if the sound is anything but such bursts."""
+    """Return the times in seconds at which short bursts start; empty if the sound is anything but such bursts."""
     cut = samples[: len(samples) // _BLOCK * _BLOCK].reshape(-1, _BLOCK)
     envelope = np.sqrt(np.square(cut).mean(axis=1))
     loud = envelope > _BURST * np.partition(envelope, -3)[-3]
     if loud.mean() > _MAX_BUSY:
         return np.empty(0)
     gap = round(_APART * SAMPLE_RATE / _BLOCK)
-    starts, ends = [], []
-    for block in np.flatnonzero(loud):
+    starts: list[int] = []
+    ends: list[int] = []
+    for block in np.flatnonzero(loud).tolist():
         if ends and block - ends[-1] < gap:
             ends[-1] = block
         else:
             starts.append(block)
             ends.append(block)
     for start, end in zip(starts, ends, strict=True):
-        # What hits is loudest at once and dies away; the other way round it is a sound played backwards.
+        # A hit is loudest at its start and decays; otherwise the sound is played backwards.
         loudest = start + int(envelope[start : end + 1].argmax())
         if loudest - start > max(4, 0.6 * (end - start)):
             return np.empty(0)
@@ -116,23 +118,23 @@ def _hits(samples: np.ndarray) -> np.ndarray:
 
 
 def _onset(envelope: np.ndarray, start: int) -> float:
-    """Where the envelope begins to rise before the block `start`, in seconds."""
+    """Return the time in seconds at which the envelope starts to rise before the block `start`."""
     peak = envelope[start : start + 5].max()
     begin = start
     while begin > 0 and start - begin < 4 and envelope[begin - 1] > 0.1 * peak:
         begin -= 1
-    # A hit somewhere within a block makes it only partly loud.
+    # A hit that starts within a block fills only a part of it.
     filled = min(1.0, (envelope[begin] / peak) ** 2)
     return float((begin + 1 - filled) * _BLOCK / SAMPLE_RATE)
 
 
 def _pitches(power: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The pitch of each moment in hertz, and the part of the energy at it and its first overtones."""
+    """Return the pitch of each window in hertz, and the fraction of the energy at it and its first overtones."""
     step = SAMPLE_RATE / _WINDOW
     low, high = (round(pitch / step) for pitch in _PITCHES)
     peak = low + power[:, low:high].argmax(axis=1)
-    moments = np.arange(len(power))
-    left, middle, right = (np.log(power[moments, peak + offset] + 1e-12) for offset in (-1, 0, 1))
+    windows = np.arange(len(power))
+    left, middle, right = (np.log(power[windows, peak + offset] + 1e-12) for offset in (-1, 0, 1))
     curvature = np.minimum(left - 2 * middle + right, -1e-6)
     pitches = (peak + np.clip(0.5 * (left - right) / curvature, -0.5, 0.5)) * step
     frequencies = np.arange(power.shape[1]) * step
@@ -147,7 +149,7 @@ def _kind_of_tone(pitches: np.ndarray) -> SoundKind | None:
     low, high = np.percentile(heard, (5, 95))
     if semitones(high, low) < _STEADY:
         return SoundKind.STEADY_TONE
-    # A tone that glides has nearly the same pitch a moment later; a sequence of notes has not.
+    # A gliding tone has nearly the same pitch in the next window; a sequence of notes has not.
     jumps = np.abs(semitones(heard[1:], heard[:-1]))
     return SoundKind.GLIDING_TONE if np.percentile(jumps, 90) < _LEAP else None
 

@@ -1,8 +1,8 @@
-"""What a path is: the kind of motion, and when a bouncing object meets the floor.
+"""Classify the motion of a path, and find when a bouncing object hits the floor.
 
-Paths are (T, 2), x and y as parts of the frame from the top left, `FRAME_RATE` a second; NaN where nothing was seen.
-Kinds are told by how well a curve of each kind fits, so that a path in another order of frames is none of them.
-Nothing here imports torch.
+Paths are (T, 2), x and y as fractions of the frame from the top left, at `FRAME_RATE`; NaN where no object is seen. A
+kind of motion is recognised by the fit of its curve, so that a path with shuffled frames is none of them. Imports no
+torch.
 """
 
 import numpy as np
@@ -11,25 +11,29 @@ from ovi_studio.core.variants import FRAME_RATE
 from ovi_studio.demo.scenes import BOUNCE_PERIOD, CIRCLE_PERIOD, Motion, bounce_height
 
 _STILL = 0.06
-"""Parts of the frame within which something that stands still may wander."""
+"""Maximum extent of a still object's path, as a fraction of the frame."""
 _ASIDE = 0.12
-"""Parts of the frame by which a motion along one axis may stray on the other."""
+"""Maximum extent on the other axis of a motion along one axis, as a fraction of the frame."""
 _MIN_TRAVEL = 0.25
+"""Minimum length of a motion, as a fraction of the frame."""
 _MIN_LINE_FIT = 0.9
+"""Minimum fraction of a path's variance explained by a line."""
 _MIN_CURVE_FIT = 0.8
-"""Parts of a path's variance that a curve must explain."""
+"""Minimum fraction of a path's variance explained by a parabola or circle."""
 _PERIODS = np.linspace(0.85, 1.15, 13)
-"""Of a motion that goes round, in periods of the scenes'."""
+"""Accepted periods of a periodic motion, as multiples of the scenes' period."""
 _CIRCLE_RADII = (0.1, 0.35)
+"""Smallest and largest radius of a circle, as fractions of the frame."""
 _CONTACT_WINDOW = 0.27
-"""Seconds before and after a contact in which the path is looked at."""
+"""Seconds of the path that are used before and after a contact."""
 _MIN_HOP = 0.1
-"""By so much, as a part of the frame, an object is higher at the ends of that window."""
+"""Minimum height of the object at both ends of that window, as a fraction of the frame."""
 _CONTACT_GRID = np.linspace(-0.06, 0.06, 61)
+"""Candidate times of a contact, in seconds from the nearest frame."""
 
 
 def kind_of_motion(centres: np.ndarray) -> Motion | None:
-    """The kind of motion of a path; None if it is none, or too little of it was seen."""
+    """Return the kind of motion of a path, None if it matches none or if too little of it was seen."""
     seen = np.isfinite(centres[:, 0])
     if seen.mean() < 0.5 or seen.sum() < FRAME_RATE:
         return None
@@ -48,7 +52,7 @@ def kind_of_motion(centres: np.ndarray) -> Motion | None:
 
 
 def contacts(centres: np.ndarray) -> np.ndarray:
-    """Seconds at which the object touches the floor and goes up again, between frames; empty if it does not hop."""
+    """Return the times in seconds, with sub-frame precision, at which the object bounces off the floor."""
     seen = np.flatnonzero(np.isfinite(centres[:, 0]))
     if len(seen) < FRAME_RATE or _extent(centres[seen, 0]) > 2 * _ASIDE:
         return np.empty(0)
@@ -66,23 +70,23 @@ def contacts(centres: np.ndarray) -> np.ndarray:
 
 
 def _extent(values: np.ndarray) -> float:
-    """How far values reach, but for a few frames that were measured wrongly."""
+    """Return the range of values, ignoring a few outliers."""
     low, high = np.percentile(values, (2, 98))
     return float(high - low)
 
 
 def _travel(time: np.ndarray, values: np.ndarray) -> float:
-    """From start to end along a straight line, in parts of the frame; 0 if the motion is no steady one."""
+    """Return the distance along a straight line as a fraction of the frame, 0 if the motion is not steady."""
     slope, start = np.polyfit(time, values, 1)
     fit = 1 - np.var(values - (start + slope * time)) / np.var(values)
     return float(slope * (time[-1] - time[0])) if fit > _MIN_LINE_FIT else 0.0
 
 
 def _bounces(time: np.ndarray, y: np.ndarray) -> bool:
-    """Whether parabolas of about the right period fit, wherever they begin."""
+    """Whether parabolas of about the right period fit, with any phase."""
     periods = BOUNCE_PERIOD * _PERIODS[:, None, None]
     phases = np.linspace(0, 1, 40, endpoint=False)[None, :, None]
-    # One bounce of the scenes' own period, stretched.
+    # A bounce with the scenes' period, stretched.
     heights = bounce_height(BOUNCE_PERIOD * (time / periods - phases))
     heights = heights - heights.mean(axis=2, keepdims=True)
     rest = y - y.mean()
@@ -91,7 +95,7 @@ def _bounces(time: np.ndarray, y: np.ndarray) -> bool:
 
 
 def _circles(time: np.ndarray, x: np.ndarray, y: np.ndarray) -> bool:
-    """Whether both axes swing alike, a quarter of a turn apart, at about the right pace."""
+    """Whether both axes oscillate with about the right period and amplitude, a quarter of a turn apart."""
     path = np.stack([x, y], axis=1)
     for period in CIRCLE_PERIOD * _PERIODS:
         angle = 2 * np.pi * time / period
@@ -108,7 +112,7 @@ def _circles(time: np.ndarray, x: np.ndarray, y: np.ndarray) -> bool:
 
 
 def _contact(y: np.ndarray, frame: int, reach: int) -> float:
-    """The moment near `frame` at which two arcs of one parabola meet best, in seconds."""
+    """Return the time in seconds near `frame` at which two arcs of one parabola meet best."""
     nearby = np.arange(max(0, frame - reach), min(len(y), frame + reach + 1))
     since = np.abs(nearby / FRAME_RATE - (frame / FRAME_RATE + _CONTACT_GRID[:, None]))
     basis = np.stack([np.ones_like(since), since, since**2], axis=2)

@@ -1,8 +1,8 @@
-"""Latents as the transformer makes them, of scenes that are known: what the video decoder gets to see in the end.
+"""Regenerate the latents of known scenes with the transformer, to train the video decoder on its actual input.
 
-A scene's latents are buried in noise half way and walked back by the transformer. Colour, place and motion were decided
-before that point and stay; outlines are the transformer's own, too round where it is unsure. A decoder that sees them
-beside the scene's pixels learns what is meant by them.
+A scene's latents are noised about half way and denoised by the transformer. Colour, position and motion are decided
+before that point and stay; outlines are the transformer's own, too round where it is unsure. A decoder trained on these
+latents with the scene's pixels as target learns how to interpret them.
 """
 
 from collections.abc import Mapping
@@ -18,23 +18,23 @@ from ovi_studio.sampling.solvers import TRAIN_TIMESTEPS
 from ovi_studio.training.flow import Unconditional
 
 _SIGMAS = (0.4, 0.8)
-"""Below, the transformer changes nothing; above, it moves the object to where the scene's pixels have none."""
+"""Range of the noise level: below it the transformer changes nothing; above it, it moves the object elsewhere."""
 _STEPS = (3, 8)
-"""A distilled transformer with few steps makes softer outlines than one with many."""
+"""Range of the number of steps: few steps of a distilled transformer give softer outlines than many."""
 _GUIDANCE = 2.0
-"""Of both towers; clips are made with somewhat more."""
+"""Guidance scale of both towers; clips are made with slightly more."""
 
 
 @dataclass(frozen=True)
 class Regenerator:
-    """Makes latents of scenes again."""
+    """Regenerates the video latents of scenes."""
 
     transformer: OviTransformer
     unconditional: Unconditional
 
     @torch.no_grad()
     def __call__(self, sample: Mapping[str, Tensor], random: np.random.Generator) -> Tensor:
-        """Video latents (channels, frames, height, width) of an encoded scene, as `training.cache` writes it."""
+        """Return new video latents (channels, frames, height, width) of an encoded scene of `training.cache`."""
         sigma, steps = random.uniform(*_SIGMAS), int(random.integers(_STEPS[0], _STEPS[1] + 1))
         video, audio = sample["video"], sample["audio"]
         noise = draw_noise(video.shape, audio.shape, int(random.integers(2**31)), video.device, torch.float32)

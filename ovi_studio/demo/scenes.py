@@ -1,43 +1,49 @@
-"""Scenes: short clips with sound and a caption, drawn by a formula, that the embedded model learns and judges measure.
+"""Scenes: short procedural clips with sound and a caption, which the embedded model learns and the judges measure.
 
-An object of one colour and shape moves over one of four backgrounds, with a sound that belongs to what is seen. All
-that varies without being named in the caption is small (where it stands, how large it is, when it starts), so that a
-small model can learn it. Combinations of colour, shape and motion in `is_held_out` are never trained on.
+An object of one colour and shape moves over one of four backgrounds, with a sound that matches the picture. Variation
+that the caption does not mention (position, size, start time) is small, so that a small model can learn it.
+Combinations of colour, shape and motion in `is_held_out` are never trained on.
 
-Nothing here imports torch.
+Imports no torch.
 """
 
 import hashlib
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeVar
 
 import numpy as np
 
 from ovi_studio.core.variants import FRAME_RATE, SAMPLE_RATE
 
 SIDE = 96
-"""Pixels, height and width."""
+"""Height and width in pixels."""
 FRAMES = 73
 SAMPLES = 95 * 512
 FLOOR = 0.82
-"""Height of the floor's edge, as a part of the frame from its top."""
+"""Position of the floor's edge from the top, as a fraction of the frame."""
 RADIUS = 0.19
-"""Of the object, as a part of the frame; with jitter it covers a third to two fifths of the frame."""
+"""Radius of the object as a fraction of the frame; with jitter it spans a third to two fifths of the frame."""
 BOUNCE_PERIOD = 0.96
 CIRCLE_PERIOD = 1.5
 PHASE_JITTER = 0.08
-"""Seconds. If picture and sound did not know of each other, a quarter of the impacts would be further apart."""
+"""Maximum jitter in seconds. If picture and sound were independent, a quarter of the impacts would be further apart."""
 PITCH_STEP = 62.5
-"""Hertz, once in each mel frame: what a vocoder makes of a steady spectrogram repeats from frame to frame, so these are
-the pitches that it can hold, and gliding tones go in steps of it."""
+"""Pitch in hertz of one period per mel frame. A vocoder's output for a steady spectrogram repeats in every frame, so it
+can hold only multiples of this pitch, and gliding tones move in these steps."""
 LOW_PITCH, HIGH_PITCH = 4 * PITCH_STEP, 16 * PITCH_STEP
 FOLLOWING_PITCH = (5 * PITCH_STEP, 19 * PITCH_STEP)
-"""Hertz at the floor and at the top."""
+"""Pitch in hertz at the floor and at the top."""
 _TOP = 0.04
+"""Margin above the object at its highest point, as a fraction of the frame."""
 _HELD_OUT = 0.2
+"""Fraction of the combinations that are held out."""
 _EASY = 0.25
-"""Part of the easy scenes that are lessons."""
+"""Fraction of the easy scenes that `draw_training_scene` keeps."""
+
+T = TypeVar("T")
 
 
 class Colour(StrEnum):
@@ -109,14 +115,14 @@ SOUNDS_OF = {
     Motion.CIRCLE: _FOLLOWING,
     Motion.BOUNCE: (Sound.IMPACT,),
 }
-"""What can be heard with each motion; a sound that is there twice is drawn twice as often."""
+"""Possible sounds of each motion; a sound listed twice is drawn twice as often."""
 _FOOT = {Shape.BALL: 1.0, Shape.SQUARE: 0.89, Shape.TRIANGLE: 0.85, Shape.RING: 1.05}
-"""From the object's centre to its lowest point, in radii."""
+"""Distance from the object's centre to its lowest point, in radii."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What is seen and heard; the last three are small and stand in no caption."""
+    """One scene; `offset`, `scale`, `phase` and `seed` vary slightly and are not in the caption."""
 
     colour: Colour
     shape: Shape
@@ -124,16 +130,17 @@ class Scene:
     motion: Motion
     sound: Sound
     offset: float = 0.0
-    """To the side, as a part of the frame."""
+    """Horizontal shift as a fraction of the frame."""
     scale: float = 1.0
+    """Factor of the object's radius."""
     phase: float = 0.0
-    """Seconds by which a periodic motion is late."""
+    """Delay of a periodic motion in seconds."""
     seed: int = 0
-    """Of the noise in wind and impacts."""
+    """Seed of the noise in wind and impacts."""
 
 
 def draw_scene(random: np.random.Generator, *, held_out: bool = False) -> Scene:
-    """A random scene; only held-out combinations, or only others."""
+    """Draw a random scene, either only held-out combinations or only the others."""
     while True:
         motion = _pick(random, Motion)
         scene = Scene(
@@ -152,7 +159,7 @@ def draw_scene(random: np.random.Generator, *, held_out: bool = False) -> Scene:
 
 
 def draw_training_scene(random: np.random.Generator) -> Scene:
-    """A random scene to learn from: squares, and outlines that go in a circle, are learned last and come more often."""
+    """Draw a random scene for training: squares and circling shapes with corners, learned last, come more often."""
     while True:
         scene = draw_scene(random)
         circling = scene.motion is Motion.CIRCLE and scene.shape is not Shape.BALL
@@ -167,7 +174,7 @@ def is_held_out(scene: Scene) -> bool:
 
 
 def path(scene: Scene) -> np.ndarray:
-    """Centre (x, y) of the object in each frame, as parts of the frame: (FRAMES, 2)."""
+    """Return the object's centre (x, y) in each frame, as fractions of the frame: (FRAMES, 2)."""
     time = np.arange(FRAMES) / FRAME_RATE
     progress = time / time[-1]
     radius = RADIUS * scene.scale
@@ -190,7 +197,7 @@ def path(scene: Scene) -> np.ndarray:
 
 
 def impacts(scene: Scene) -> np.ndarray:
-    """Seconds at which a bouncing object meets the floor; empty for other motions."""
+    """Return the times in seconds at which a bouncing object hits the floor; empty for other motions."""
     if scene.motion is not Motion.BOUNCE:
         return np.empty(0)
     times = BOUNCE_PERIOD * (0.5 + np.arange(math.ceil(FRAMES / FRAME_RATE / BOUNCE_PERIOD) + 1)) + scene.phase
@@ -198,7 +205,7 @@ def impacts(scene: Scene) -> np.ndarray:
 
 
 def render(scene: Scene, frames: slice = slice(None)) -> np.ndarray:
-    """Frames, uint8 (FRAMES, SIDE, SIDE, 3), or some of them."""
+    """Render all or some frames, uint8 (FRAMES, SIDE, SIDE, 3)."""
     wall, floor = (np.array(colour, np.float32) for colour in WALL_AND_FLOOR[scene.background])
     grid = (np.arange(SIDE, dtype=np.float32) + 0.5) / SIDE
     below = np.clip((grid - FLOOR) * SIDE + 0.5, 0, 1)[:, None, None]
@@ -212,7 +219,7 @@ def render(scene: Scene, frames: slice = slice(None)) -> np.ndarray:
 
 
 def synthesise(scene: Scene) -> np.ndarray:
-    """Samples, float32 (SAMPLES,) in [-1, 1]."""
+    """Synthesise the sound, float32 (SAMPLES,) in [-1, 1]."""
     random = np.random.default_rng(scene.seed)
     time = np.arange(SAMPLES) / SAMPLE_RATE
     match scene.sound:
@@ -232,28 +239,28 @@ def synthesise(scene: Scene) -> np.ndarray:
 
 
 def following_pitch(scene: Scene, time: np.ndarray) -> np.ndarray:
-    """Hertz at each of the times, by the object's height."""
+    """Return the pitch in hertz at these times, which follows the object's height."""
     height = (FLOOR - path(scene)[:, 1]) / FLOOR
     low, high = FOLLOWING_PITCH
-    # In steps, which begin with a mel frame: there every such tone passes through zero, so nothing clicks.
+    # Steps start with a mel frame, where every such tone crosses zero, so that there are no clicks.
     time = np.floor(time * PITCH_STEP + 1e-6) / PITCH_STEP
     gliding = low * (high / low) ** np.interp(time, np.arange(FRAMES) / FRAME_RATE, np.clip(height, 0, 1))
     return PITCH_STEP * np.rint(gliding / PITCH_STEP)
 
 
-def _pick(random: np.random.Generator, choices: object) -> object:
+def _pick(random: np.random.Generator, choices: Iterable[T]) -> T:
     options = list(choices)
     return options[random.integers(len(options))]
 
 
 def bounce_height(time: np.ndarray) -> np.ndarray:
-    """0 at the floor, 1 at the top; a parabola between two contacts, at the top when time is 0."""
+    """Return the height, 0 at the floor to 1 at the top: a parabola between two contacts, with the top at time 0."""
     from_top = (time / BOUNCE_PERIOD + 0.5) % 1 - 0.5
     return 1 - (2 * from_top) ** 2
 
 
 def distance(shape: Shape, dx: np.ndarray, dy: np.ndarray, radius: float) -> np.ndarray:
-    """From the outline of a shape at (0, 0), negative inside; all lengths in the same unit."""
+    """Return the signed distance from the outline of a shape at (0, 0), negative inside; all lengths in one unit."""
     match shape:
         case Shape.BALL:
             return np.hypot(dx, dy) - radius
@@ -273,7 +280,7 @@ def _tone(pitch: np.ndarray, time: np.ndarray) -> np.ndarray:
 
 
 def _impacts(scene: Scene, time: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """A thump and a click that die away within a tenth of a second."""
+    """Return a thump and a click at each impact, which decay within a tenth of a second."""
     sound = np.zeros(SAMPLES)
     for moment in impacts(scene):
         since = time - moment
@@ -292,5 +299,5 @@ def _wind(time: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def _fade(time: np.ndarray) -> np.ndarray:
-    """Up and down within 20 ms, so that nothing clicks at the ends."""
+    """Return an envelope that fades in and out within 20 ms, so that there are no clicks at the ends."""
     return np.clip(np.minimum(time, time[-1] - time) / 0.02, 0, 1)

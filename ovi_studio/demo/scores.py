@@ -1,4 +1,4 @@
-"""Rows of an evaluation as the table of `docs/demo-model.md`. Nothing here imports torch."""
+"""Scores of an evaluation, and the table of `docs/demo-model.md`. Imports no torch."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -6,12 +6,12 @@ from statistics import fmean
 from typing import Any
 
 QUESTIONS = ("colour", "shape", "background", "motion", "sound", "impacts")
-"""What is scored; impacts in scenes that have some only."""
+"""The scored properties; impacts only in scenes that have some."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Parts of the clips that are right, 0 to 1; None where no clip was asked."""
+    """Fractions of the clips that are right, 0 to 1; None if a property was not judged in any clip."""
 
     clips: int
     colour: float | None
@@ -20,15 +20,15 @@ class Scores:
     motion: float | None
     sound: float | None
     impacts: float | None
-    """Of the impacts, seen and heard within 80 ms."""
+    """Fraction of the impacts that are seen and heard within 80 ms."""
     kept: float | None
-    """The object keeps colour and place of the first frame."""
+    """Fraction of the clips whose object keeps its colour and position of the first frame."""
     seconds: float | None
-    """A clip, mean."""
+    """Mean seconds per clip."""
 
 
 def score(rows: Iterable[Mapping[str, Any]]) -> Scores:
-    """The scores of rows as `demo.evaluate` writes them."""
+    """Return the scores of rows written by `demo.evaluate`."""
     rows = list(rows)
     names = (*QUESTIONS, "kept", "seconds")
     answers = {name: [row[name] for row in rows if row.get(name) is not None] for name in names}
@@ -36,7 +36,7 @@ def score(rows: Iterable[Mapping[str, Any]]) -> Scores:
 
 
 def table(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Markdown: for each setting one line with all clips, one with trained and one with held-out combinations."""
+    """Return a Markdown table with three lines for each setting: all, trained and held-out combinations."""
     rows = list(rows)
     kinds: dict[str, Callable[[Mapping[str, Any]], bool]] = {
         "all": lambda row: True,

@@ -1,9 +1,9 @@
-"""What can be seen in a clip of a scene: background, and the object's colour, shape and place in every frame.
+"""Measure the picture of a scene: the background, and the object's colour, shape and position in every frame.
 
-Plain measurements, no learned model. They are made for pictures that went through codecs or came out of a small
-generative model: edges may be soft and colours off by some levels (about 30 dB). They are strict about time: what holds
-for less than `AGREEMENT` of the frames does not hold, and without one single object in `PRESENCE` of the frames there
-is no colour and no shape. Nothing here imports torch.
+Plain signal processing without a learned model, for pictures that went through codecs or come from a small generative
+model: edges may be soft and colours off by some levels (about 30 dB). It is strict about time: a property must hold in
+`AGREEMENT` of the frames, and unless `PRESENCE` of the frames show exactly one object there is no colour and no shape.
+Imports no torch.
 """
 
 import math
@@ -17,55 +17,57 @@ import numpy as np
 from ovi_studio.demo.scenes import FLOOR, RGB, SIDE, WALL_AND_FLOOR, Background, Colour, Shape, distance
 
 AGREEMENT = 0.8
-"""Part of the looked-at frames that must show the same colour, shape or background."""
+"""Fraction of the sampled frames that must show the same colour, shape or background."""
 PRESENCE = 0.9
-"""Part of all frames that must show one single object."""
+"""Fraction of all frames that must show exactly one object."""
 _EVERY = 3
-"""Of so many frames one is looked at for colour, shape and background; the place is measured in all."""
+"""Colour, shape and background are measured in every third frame, the position in all frames."""
 _DIFFERENT = 45.0
-"""Levels (Euclidean, RGB) from the background; objects are at least 91 away, noise at 30 dB about 14."""
+"""Minimum distance (Euclidean, RGB levels) from the background; objects are at least 91 away, noise at 30 dB 14."""
 _AREAS = (0.03, 0.21)
-"""Of the object, as a part of the frame; scenes have 0.06 to 0.13."""
+"""Smallest and largest area of an object, as a fraction of the frame; scenes have 0.06 to 0.13."""
 _WINDOW = 0.3
-"""From the object's centre to each side, as a part of the frame."""
+"""Distance from the object's centre to each side of its window, as a fraction of the frame."""
 _COMPACT = 0.85
-"""Part of all that differs from the background which lies in one such window; else there are two objects or clutter."""
+"""Fraction of the differing pixels that must lie in one window; otherwise there are several objects or clutter."""
 _MAX_COLOUR_ERROR = 32.0
+"""Maximum colour difference (CIE76 in Lab) from one of the scenes' colours."""
 _MAX_BACKGROUND_ERROR = 18.0
-"""CIE76 colour differences in Lab, beyond which a colour or a background is none of the scenes'."""
+"""Maximum colour difference (CIE76 in Lab) from one of the scenes' backgrounds."""
 _PURE = 0.7
+"""Fraction of the object's core that must be near its median colour."""
 _SAME = 60.0
-"""Part of the object's core that must be so few levels from its colour; the scenes' colours are 84 and more apart."""
+"""Distance (Euclidean, RGB levels) that counts as near; the scenes' colours are at least 84 apart."""
 _MIN_OVERLAP = 0.62
-"""Intersection over union of object and best template."""
+"""Minimum intersection over union of the object and the best template."""
 _AREA_IN_RADII = {Shape.BALL: math.pi, Shape.SQUARE: 1.78**2, Shape.TRIANGLE: 1.995, Shape.RING: 2.678}
-"""Radius 1 -> area; from `scenes.distance`."""
+"""Area of a shape with radius 1, from `scenes.distance`."""
 _CENTROID_BELOW = {Shape.BALL: 0.0, Shape.SQUARE: 0.0, Shape.TRIANGLE: 0.85 - 1.9 / 3, Shape.RING: 0.0}
-"""From a shape's centre down to its centre of mass, in radii."""
+"""Distance from a shape's centre down to its centre of mass, in radii."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
 class VideoMeasurement:
-    """What was seen; None is "nothing of the scenes' kind, or not for long enough"."""
+    """What a clip shows; a property is None if it matches no scene or not in enough frames."""
 
     colour: Colour | None
     shape: Shape | None
     background: Background | None
     centres: np.ndarray
-    """(T, 2), centre (x, y) of the object as parts of the frame; NaN where there is not one single object."""
+    """(T, 2), centre (x, y) of the object as fractions of the frame; NaN unless there is exactly one object."""
 
     @property
     def presence(self) -> float:
-        """Part of the frames that show one single object."""
+        """Fraction of the frames that show exactly one object."""
         return float(np.isfinite(self.centres[:, 0]).mean())
 
 
 def measure_video(frames: np.ndarray) -> VideoMeasurement:
-    """Measure frames, uint8 (T, H, W, 3), RGB; a single frame will do."""
+    """Measure one or more frames, uint8 (T, H, W, 3), RGB."""
     frames = _scale_down(frames)
-    looked_at = slice(None, None, _EVERY)
+    sampled = slice(None, None, _EVERY)
     difference = _difference(frames, _row_colours(frames))
     differs = difference > _DIFFERENT
     coverage = _coverage(difference, differs)
@@ -74,29 +76,29 @@ def measure_video(frames: np.ndarray) -> VideoMeasurement:
     readable = differs.mean(axis=(1, 2)) < 0.4
     background = _agreed(
         _background_of(frame) if clear else None
-        for frame, clear in zip(frames[looked_at], readable[looked_at], strict=True)
+        for frame, clear in zip(frames[sampled], readable[sampled], strict=True)
     )
     if single.mean() < PRESENCE:
         return VideoMeasurement(None, None, background, centroids)
-    cores = _shrink_mask(differs[looked_at])
+    cores = _shrink_mask(differs[sampled])
     colour = _agreed(
-        _colour_of(frame[core]) if there else None
-        for frame, core, there in zip(frames[looked_at], cores, single[looked_at], strict=True)
+        _colour_of(frame[core]) if present else None
+        for frame, core, present in zip(frames[sampled], cores, single[sampled], strict=True)
     )
     shape = _agreed(
-        _shape_of(covered, centroid, area) if there else None
-        for covered, centroid, area, there in zip(
-            coverage[looked_at], centroids[looked_at], areas[looked_at], single[looked_at], strict=True
+        _shape_of(covered, centroid, area) if present else None
+        for covered, centroid, area, present in zip(
+            coverage[sampled], centroids[sampled], areas[sampled], single[sampled], strict=True
         )
     )
     return VideoMeasurement(colour, shape, background, _shape_centres(shape, centroids, areas))
 
 
-# Where the object is
+# The object's position
 
 
 def _scale_down(frames: np.ndarray) -> np.ndarray:
-    """Means of whole blocks, so that pictures of any size cost about the same."""
+    """Average blocks of pixels, so that pictures of any size cost about the same."""
     factor = min(frames.shape[1:3]) // SIDE
     if factor < 2:
         return frames
@@ -107,14 +109,14 @@ def _scale_down(frames: np.ndarray) -> np.ndarray:
 
 
 def _row_colours(frames: np.ndarray) -> np.ndarray:
-    """The background, float32 (H, 1, 3): no object covers half of a row."""
+    """Return the background as the median colour of each row, float32 (H, 1, 3): no object covers half of a row."""
     some = frames[:: max(1, len(frames) // 12), :, ::2]
     rows = some.transpose(1, 3, 0, 2).reshape(frames.shape[1], 3, -1)
     return np.median(rows, axis=2)[:, None].astype(np.float32)
 
 
 def _difference(frames: np.ndarray, background: np.ndarray) -> np.ndarray:
-    """Euclidean distance from the background in levels, float32 (T, H, W)."""
+    """Return the Euclidean distance from the background in levels, float32 (T, H, W)."""
     squares = np.zeros(frames.shape[:3], np.float32)
     for channel in range(3):
         levels = frames[..., channel] - background[..., channel]
@@ -123,7 +125,7 @@ def _difference(frames: np.ndarray, background: np.ndarray) -> np.ndarray:
 
 
 def _coverage(difference: np.ndarray, differs: np.ndarray) -> np.ndarray:
-    """How far each pixel belongs to the object, 0 to 1; half at the middle of an edge, however soft it is."""
+    """Return how much of each pixel the object covers, 0 to 1; half at the middle of an edge, however soft it is."""
     sparse = zip(difference[:, ::2, ::2], differs[:, ::2, ::2], strict=True)
     contrast = [np.median(values[mask]) if mask.any() else np.inf for values, mask in sparse]
     part = difference / np.array(contrast, np.float32)[:, None, None]
@@ -131,7 +133,7 @@ def _coverage(difference: np.ndarray, differs: np.ndarray) -> np.ndarray:
 
 
 def _find_object(coverage: np.ndarray, differs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Centres of mass (T, 2) and areas (T,), parts of the frame; NaN where there is not one single object."""
+    """Return centres of mass (T, 2) and areas (T,) as fractions of the frame; NaN unless there is one single object."""
     height, width = coverage.shape[1:]
     y, x = (np.arange(height, dtype=np.float32) + 0.5) / height, (np.arange(width, dtype=np.float32) + 0.5) / width
     mass = np.maximum(coverage.sum(axis=(1, 2)), 1e-6)
@@ -152,11 +154,11 @@ def _find_object(coverage: np.ndarray, differs: np.ndarray) -> tuple[np.ndarray,
     return np.where(single[:, None], centres, np.nan), np.where(single, area, np.nan)
 
 
-# What it looks like
+# The object's appearance
 
 
 def _shrink_mask(mask: np.ndarray) -> np.ndarray:
-    """Without the pixels at its edge, which are soft."""
+    """Remove the pixels at the edges of a mask, which are soft."""
     inner = np.zeros_like(mask)
     inner[:, 1:-1, 1:-1] = (
         mask[:, 1:-1, 1:-1] & mask[:, :-2, 1:-1] & mask[:, 2:, 1:-1] & mask[:, 1:-1, :-2] & mask[:, 1:-1, 2:]
@@ -165,14 +167,14 @@ def _shrink_mask(mask: np.ndarray) -> np.ndarray:
 
 
 def _agreed(values: Iterable[T | None]) -> T | None:
-    """The value that nearly all frames have."""
-    values = list(values)
-    value, count = Counter(values).most_common(1)[0]
-    return value if count >= AGREEMENT * len(values) else None
+    """Return the value that enough frames agree on, None if there is none."""
+    counts = Counter(values)
+    value, count = counts.most_common(1)[0]
+    return value if count >= AGREEMENT * counts.total() else None
 
 
 def _background_of(frame: np.ndarray) -> Background | None:
-    """The nearest pair of wall and floor, from parts of the picture that no object covers."""
+    """Return the nearest pair of wall and floor, from parts of the picture that no object covers."""
     height, width = frame.shape[:2]
     margin = max(1, round(0.03 * width))
     above = frame[: int((FLOOR - 0.06) * height)]
@@ -185,7 +187,7 @@ def _background_of(frame: np.ndarray) -> Background | None:
 
 
 def _colour_of(pixels: np.ndarray) -> Colour | None:
-    """The nearest colour to the median of pixels, uint8 (N, 3), if they have one colour."""
+    """Return the colour nearest to the median of pixels, uint8 (N, 3), if they have one colour."""
     if not len(pixels):
         return None
     median = np.median(pixels, axis=0)
@@ -196,9 +198,9 @@ def _colour_of(pixels: np.ndarray) -> Colour | None:
 
 
 def _shape_of(coverage: np.ndarray, centroid: np.ndarray, area: float) -> Shape | None:
-    """The shape whose template, of the same area and centre of mass, overlaps most."""
+    """Return the shape whose template, of equal area and centre of mass, overlaps most."""
     height, width = coverage.shape
-    # A window, for speed; nothing of the object is outside.
+    # Only a window, for speed; the object lies inside.
     top, left = (max(0, round((part - _WINDOW) * side)) for part, side in ((centroid[1], height), (centroid[0], width)))
     bottom, right = (round((part + _WINDOW) * side) for part, side in ((centroid[1], height), (centroid[0], width)))
     window = coverage[top:bottom, left:right]
@@ -206,12 +208,12 @@ def _shape_of(coverage: np.ndarray, centroid: np.ndarray, area: float) -> Shape 
     aspect = width / height
     y = (np.arange(top, top + window.shape[0], dtype=np.float32)[:, None] + 0.5) / height - centroid[1]
     x = ((np.arange(left, left + window.shape[1], dtype=np.float32)[None] + 0.5) / width - centroid[0]) * aspect
-    overlaps = {}
+    overlaps: dict[Shape, float] = {}
     for shape in Shape:
         radius = _radius(shape, area * aspect)
         template = np.clip(0.5 - height * distance(shape, x, y + _CENTROID_BELOW[shape] * radius, radius), 0, 1)
         overlaps[shape] = np.minimum(window, template).sum() / np.maximum(window, template).sum()
-    best = max(overlaps, key=overlaps.get)
+    best = max(overlaps, key=overlaps.__getitem__)
     return best if overlaps[best] > _MIN_OVERLAP else None
 
 
@@ -220,7 +222,7 @@ def _radius(shape: Shape, area: float) -> float:
 
 
 def _shape_centres(shape: Shape | None, centroids: np.ndarray, areas: np.ndarray) -> np.ndarray:
-    """From the centre of mass to the shape's own centre, as `scenes.path` gives it."""
+    """Convert centres of mass to the centres of the shape, as in `scenes.path`."""
     if shape is None:
         return centroids
     radius = _radius(shape, float(np.nanmedian(areas)))
@@ -228,7 +230,7 @@ def _shape_centres(shape: Shape | None, centroids: np.ndarray, areas: np.ndarray
 
 
 def to_lab(rgb: np.ndarray) -> np.ndarray:
-    """sRGB levels (..., 3), 0 to 255 -> CIE Lab under D65, where distances are as people see them."""
+    """Convert sRGB levels (..., 3), 0 to 255, to CIE Lab under D65, where distances match perception."""
     values = np.asarray(rgb, np.float64) / 255
     linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
     xyz = linear @ _TO_XYZ.T / (_TO_XYZ.sum(axis=1))

@@ -1,6 +1,6 @@
-"""Sample sheets: what a stage of the training can do by now, for people to look at.
+"""Sample sheets: pictures of what a model can do during training.
 
-A row is a scene: frames at equal distances, and the spectrogram of its sound (time to the right, pitch upwards).
+A row is a scene: equally spaced frames, and the spectrogram of its sound (time to the right, pitch upwards).
 """
 
 import math
@@ -23,17 +23,17 @@ _QUIET, _LOUD = -5.0, 1.5
 
 @dataclass(frozen=True, eq=False)
 class SheetRow:
-    """One scene."""
+    """One scene on a sample sheet."""
 
     title: str
     frames: np.ndarray | None = None
-    """uint8 (T, 96, 96, 3)"""
+    """Pixels, uint8 (T, 96, 96, 3)."""
     mel: Tensor | None = None
     """Log10 mel magnitudes (bands, length)."""
 
 
 def save_sheet(rows: Sequence[SheetRow], folder: Path, step: int) -> Path:
-    """Write rows as a picture to `folder/samples`, with the step in its name."""
+    """Write rows as a picture to `folder/samples`, with the step in the file name."""
     path = folder / SAMPLES / f"step_{step:06}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
@@ -43,7 +43,7 @@ def save_sheet(rows: Sequence[SheetRow], folder: Path, step: int) -> Path:
 
 
 def draw_sheet(rows: Sequence[SheetRow]) -> Image.Image:
-    """Rows among each other, titles above them."""
+    """Draw rows one below the other, each with its title above it."""
     strips = [_strip(row) for row in rows]
     height = _TITLE + SIDE + _GAP
     font = ImageFont.load_default()

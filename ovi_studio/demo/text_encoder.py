@@ -1,7 +1,7 @@
-"""The text encoder of the embedded model: it learns to tell what a caption says, and is then frozen.
+"""Training of the embedded model's text encoder: it learns to classify captions, and is then frozen.
 
-Its tokens' embeddings are trained through five questions about the caption (colour, shape, background, motion, sound),
-each answered from their mean; the answers' layers are thrown away afterwards.
+It is trained by five questions about the caption (colour, shape, background, motion, sound), each answered by a linear
+layer from the mean of its token embeddings; these layers are discarded afterwards.
 """
 
 from enum import StrEnum
@@ -31,11 +31,11 @@ _QUESTIONS: dict[str, type[StrEnum]] = {
     "sound": Sound,
 }
 _UNKNOWN = -100
-"""PyTorch's own mark of a label that does not count."""
+"""PyTorch's default label for answers that are ignored."""
 
 
 def caption_tokenizer(vocabulary_size: int, seed: int) -> PreTrainedTokenizerBase:
-    """Made from the phrases of all captions, from captions, and from the negative prompts."""
+    """Train a tokenizer on all phrases of captions, on captions, and on the negative prompts."""
     random = np.random.default_rng(seed)
     captions = [caption(draw_scene(random), random) for _ in range(2000)]
     texts = [*vocabulary(), *captions, DEFAULT_VIDEO_NEGATIVE_PROMPT, DEFAULT_AUDIO_NEGATIVE_PROMPT]
@@ -45,14 +45,14 @@ def caption_tokenizer(vocabulary_size: int, seed: int) -> PreTrainedTokenizerBas
 def train_text_encoder(
     encoder: UMT5EncoderModel, tokenizer: PreTrainedTokenizerBase, budget: TrainingBudget, folder: Path, seed: int
 ) -> float:
-    """Train in place; returns the part of the answers that are right for captions never trained on."""
+    """Train in place; returns the fraction of right answers about held-out captions."""
     reader = _Reader(encoder)
     fit(reader, partial(_losses, tokenizer=tokenizer, seed=seed), budget, folder)
     return _accuracy(reader.eval(), tokenizer, seed + 1)
 
 
 class _Reader(nn.Module):
-    """The encoder with a layer for each question."""
+    """The encoder with a linear layer for each question."""
 
     def __init__(self, encoder: UMT5EncoderModel) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ def _batch(random: np.random.Generator, scenes: list[Scene]) -> tuple[list[str],
         name: torch.tensor([list(kind).index(getattr(scene, name)) for scene in scenes])
         for name, kind in _QUESTIONS.items()
     }
-    # What a caption leaves open cannot be asked for, except that a bounce always sounds.
+    # A sound that the caption does not mention cannot be asked for, except that of a bounce, which always has one.
     silent = torch.tensor(["AUDCAP" not in text for text in texts])
     bounces = torch.tensor([scene.motion is Motion.BOUNCE for scene in scenes])
     labels["sound"][silent & ~bounces] = _UNKNOWN

@@ -19,7 +19,7 @@ Velocities = tuple[Tensor, Tensor]
 """Velocities of video and of audio."""
 
 
-class Layout:
+class PassLayout:
     """The layout of one process, which computes all passes."""
 
     token_layout: TokenLayout = UNSHARDED
@@ -34,7 +34,7 @@ class Layout:
         return results
 
 
-class SharedLayout(Layout):
+class SharedPassLayout(PassLayout):
     """The layout of a clip on several ranks.
 
     Args:
@@ -64,4 +64,4 @@ class SharedLayout(Layout):
         return exchanged
 
 
-SINGLE_PROCESS = Layout()
+SINGLE_PROCESS = PassLayout()

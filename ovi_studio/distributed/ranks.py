@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.distributed import ProcessGroup
 
-    from ovi_studio.distributed.pass_layout import Layout
+    from ovi_studio.distributed.pass_layout import PassLayout
 
 T = TypeVar("T")
 
@@ -65,7 +65,7 @@ class Ranks:
         """Return the leader's tensors, on every rank; the other ranks pass tensors of the same shapes."""
         return tensors
 
-    def layout(self, heads: int, video_tokens: int, *, guided: bool) -> "Layout":
+    def layout(self, heads: int, video_tokens: int, *, guided: bool) -> "PassLayout":
         """Return how a clip of a model with so many heads is distributed over the ranks."""
         from ovi_studio.distributed.pass_layout import SINGLE_PROCESS
 
@@ -137,15 +137,15 @@ class RankGroup(Ranks):
             dist.broadcast(tensor, src=0)
         return own
 
-    def layout(self, heads: int, video_tokens: int, *, guided: bool) -> "Layout":
-        from ovi_studio.distributed.pass_layout import SharedLayout
+    def layout(self, heads: int, video_tokens: int, *, guided: bool) -> "PassLayout":
+        from ovi_studio.distributed.pass_layout import SharedPassLayout
         from ovi_studio.distributed.sequence import SequenceParallel
         from ovi_studio.models.token_layout import UNSHARDED
 
         halves, sequence = layout_for(self.count, heads, guided=guided)
         if sequence == 1:
-            return SharedLayout(halves, UNSHARDED)
-        return SharedLayout(halves, SequenceParallel(self._sequence_group(sequence), video_tokens))
+            return SharedPassLayout(halves, UNSHARDED)
+        return SharedPassLayout(halves, SequenceParallel(self._sequence_group(sequence), video_tokens))
 
     def report_out_of_memory(self) -> None:
         """Tell the leader, which may be waiting for this rank, that memory ran out; called before this process ends."""

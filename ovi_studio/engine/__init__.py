@@ -1,4 +1,4 @@
-"""The engine: a process of its own that takes jobs from the store and makes their clips, and who keeps it alive.
+"""The engine, a separate process that takes jobs from the store and makes their clips, and its supervisor.
 
-Nothing here imports torch until a clip is to be made.
+Nothing here imports torch before a clip is made.
 """

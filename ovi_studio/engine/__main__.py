@@ -1,4 +1,4 @@
-"""`python -m ovi_studio engine`: the engine alone, without a page."""
+"""`python -m ovi_studio engine`: the engine without a page."""
 
 import argparse
 import faulthandler
@@ -18,8 +18,8 @@ def serve(parsed: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Serve a queue until asked to end, on several ranks if there are several GPUs; returns the exit status.
 
     Args:
-        parsed: the engine's options.
-        arguments: the same as they were written, for the other ranks.
+        parsed: the engine's parsed options.
+        arguments: the command-line arguments that were parsed, for the other ranks.
     """
     faulthandler.enable()
     options = RuntimeOptions.of(parsed)
@@ -30,7 +30,7 @@ def serve(parsed: argparse.Namespace, arguments: Sequence[str]) -> int:
 
 
 def main() -> int:
-    """The engine as a module of its own, which its supervisor and the launcher of several ranks start."""
+    """Entry point of `python -m ovi_studio.engine`, which the supervisor and the launcher of several ranks start."""
     parser = argparse.ArgumentParser(prog="python -m ovi_studio engine", description="Make the clips of a queue.")
     add_engine_options(parser)
     try:

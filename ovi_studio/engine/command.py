@@ -1,4 +1,4 @@
-"""The engine's command line: its options, and what starts an engine with them."""
+"""The engine's command line: its options, and the command that starts an engine."""
 
 import argparse
 import sys
@@ -6,25 +6,27 @@ from pathlib import Path
 
 from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.runtime.clip_runner import OVI_MODELS
-from ovi_studio.runtime.options import Group, RuntimeOptions
+from ovi_studio.runtime.options import OptionGroup, RuntimeOptions
 
 MODULE = "ovi_studio.engine"
 DEFAULT_OUTPUT_DIRECTORY = Path("outputs")
 
 
 def add_studio_options(parser: argparse.ArgumentParser) -> None:
-    """Where clips, queue and models are, and how clips are made: of everything that serves a queue."""
+    """Add the options of every command that serves a queue: folders, and how clips are made."""
     parser.add_argument(
         "--out", type=Path, default=DEFAULT_OUTPUT_DIRECTORY, help="folder for the clips (default: %(default)s)"
     )
-    parser.add_argument("--state", type=Path, help="folder of the queue (default: .studio/ beside the clips)")
-    # For tests: `module:class` of where models come from.
+    parser.add_argument(
+        "--state", type=Path, help="folder of the queue (default: .studio/ in the folder for the clips)"
+    )
+    # For tests: `module:class` of the model source.
     parser.add_argument("--models", default=OVI_MODELS, help=argparse.SUPPRESS)
-    RuntimeOptions.add_to(parser, *Group)
+    RuntimeOptions.add_to(parser, *OptionGroup)
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
-    """Of `python -m ovi_studio engine`."""
+    """Add the options of `python -m ovi_studio engine`."""
     add_studio_options(parser)
     # For the supervisor and for tests.
     parser.add_argument("--owner", help=argparse.SUPPRESS)
@@ -32,6 +34,6 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
 
 
 def engine_command(paths: StudioPaths, options: RuntimeOptions, models: str = OVI_MODELS) -> list[str]:
-    """What starts an engine for a studio."""
+    """Return the command that starts an engine for a studio."""
     command = [sys.executable, "-m", MODULE, "--out", str(paths.outputs), "--state", str(paths.state)]
     return [*command, "--models", models, *options.arguments()]

@@ -1,8 +1,8 @@
-"""`Fleet`: one engine a GPU, each with its own claim on the queue, for a queue that is to be done sooner.
+"""`Fleet`: one engine per GPU, all taking jobs from the same queue, for more clips per hour.
 
-Looks like a supervisor of one engine and is made of several. The engines know nothing of each other: the queue gives a
-job to one of them only. The first supervisor holds the lock that keeps other web processes away from the database, so
-it comes first and goes last. Imports no torch.
+It has the interface of a `Supervisor` and consists of several. The engines know nothing of each other: the queue gives
+each job to only one of them. The first supervisor holds the lock that keeps other web processes away from the database,
+so it starts first and stops last. Imports no torch.
 """
 
 import os
@@ -11,21 +11,21 @@ from collections.abc import Sequence
 
 from ovi_studio.core.errors import JobError
 from ovi_studio.engine.slot import EngineSlot
-from ovi_studio.engine.supervisor import Condition, Supervision, Supervisor
+from ovi_studio.engine.supervisor import BACK_OFF_SECONDS, PATIENCE_SECONDS, Condition, Supervision, Supervisor
 from ovi_studio.queue.store import Store
 
 MAX_ENGINES = 64
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
-_FROM_BAD_TO_GOOD = (Condition.DOWN, Condition.WAITING, Condition.STARTING, Condition.RUNNING, Condition.STOPPED)
+_WORST_FIRST = (Condition.DOWN, Condition.WAITING, Condition.STARTING, Condition.RUNNING, Condition.STOPPED)
 
 
 def slots(count: int, visible: str | None) -> list[EngineSlot]:
-    """One for each of `count` GPUs.
+    """Return a slot for each of `count` GPUs.
 
     Args:
-        visible: what this process may see of the GPUs (`CUDA_VISIBLE_DEVICES`); None: all.
+        visible: the GPUs that this process may use (`CUDA_VISIBLE_DEVICES`); None: all.
 
-    Raises `JobError` if there are fewer.
+    Raises `JobError` if there are fewer than `count`.
     """
     if not 1 <= count <= MAX_ENGINES:
         raise JobError(f"The number of engines must be from 1 to {MAX_ENGINES}, not {count}.")
@@ -40,21 +40,31 @@ def slots(count: int, visible: str | None) -> list[EngineSlot]:
 
 
 class Fleet:
-    """Looks after an engine in every slot; `start`, then `stop`."""
+    """Supervises an engine in every slot; `start`, then `stop`."""
 
-    def __init__(self, store: Store, command: Sequence[str], engines: int, **options: object) -> None:
-        places = slots(engines, os.environ.get(_VISIBLE))
-        self._supervisors = [Supervisor(store, command, slot=slot, **options) for slot in places]
+    def __init__(
+        self,
+        store: Store,
+        command: Sequence[str],
+        engines: int,
+        *,
+        back_off: Sequence[float] = BACK_OFF_SECONDS,
+        patience: float = PATIENCE_SECONDS,
+    ) -> None:
+        self._supervisors = [
+            Supervisor(store, command, back_off=back_off, patience=patience, slot=slot)
+            for slot in slots(engines, os.environ.get(_VISIBLE))
+        ]
 
     def start(self) -> None:
-        """Begin; raises `JobError` if another web process serves this database."""
+        """Start all engines; raises `JobError` if another web process serves this database."""
         for supervisor in self._supervisors:
             supervisor.start()
 
     def stop(self) -> None:
-        """End all engines in order, at the same time."""
+        """End all engines cleanly, at the same time."""
         first, *others = self._supervisors
-        # Else their patience would add up. The first one alone has the lock and must keep it to the end.
+        # In parallel, since their patience would add up. The first one holds the lock and must keep it to the end.
         threads = [threading.Thread(target=supervisor.stop) for supervisor in others]
         for thread in threads:
             thread.start()
@@ -63,10 +73,10 @@ class Fleet:
         first.stop()
 
     def restart(self) -> None:
-        """Let every engine end after its step and start anew."""
+        """Restart every engine after its current step."""
         for supervisor in self._supervisors:
             supervisor.restart()
 
     def status(self) -> Supervision:
-        """How it is with the one that is worst off."""
-        return min((one.status() for one in self._supervisors), key=lambda it: _FROM_BAD_TO_GOOD.index(it.condition))
+        """Return the supervision of the engine in the worst condition."""
+        return min((one.status() for one in self._supervisors), key=lambda it: _WORST_FIRST.index(it.condition))

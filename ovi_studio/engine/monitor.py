@@ -1,4 +1,4 @@
-"""`JobMonitor`: follows one job, writes its progress to the store, and ends it when the store says so."""
+"""`JobMonitor`: follows one job, writes its progress to the store, and ends the job when the store says so."""
 
 import logging
 import statistics
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
 RECENT_STEPS = 10
 PREVIEWS = 12
-"""At most so many previews a clip."""
+"""The maximum number of previews per clip."""
 
 log = logging.getLogger(__name__)
 
 
 class JobMonitor:
-    """A `ProgressSink` that raises `Stopped` when the job is to end; `verdict` then says why."""
+    """A `ProgressSink` that raises `Stopped` when the job must end; `verdict` then says why."""
 
     def __init__(self, work: EngineSession, job: Job, previewer: "Previewer", stopping: "Callable[[], bool]") -> None:
         self.verdict = Verdict.CONTINUE
         self.latents: Tensor | None = None
-        """Of the last step."""
+        """Video latents after the last step."""
         self._work = work
         self._job = job
         self._previewer = previewer
@@ -45,77 +45,77 @@ class JobMonitor:
         self._phase = ClipPhase.LOADING
         self._preview: Path | None = None
         self._step, self._total = 0, job.spec.steps
-        self._part: float | None = None
-        self._begun: dict[ClipPhase, float] = {}
+        self._fraction: float | None = None
+        self._started: dict[ClipPhase, float] = {}
         self._step_times: list[float] = []
 
     def phase(self, phase: ClipPhase) -> None:
         """See `ProgressSink`."""
-        self._phase, self._part = phase, None
-        self._begun[phase] = time.monotonic()
-        self._tell()
+        self._phase, self._fraction = phase, None
+        self._started[phase] = time.monotonic()
+        self._report()
 
     def step(self, index: int, total: int, latents: "Tensor | None" = None) -> None:
         """See `ProgressSink`."""
         self._phase, self._step, self._total, self.latents = ClipPhase.DENOISING, index, total, latents
         self._step_times.append(time.monotonic())
         if self._previews and latents is not None and index < total and index % max(1, -(-total // PREVIEWS)) == 0:
-            self._draw(latents)
-        self._tell()
+            self._write_preview(latents)
+        self._report()
         if index == total:
             self.phase(ClipPhase.DECODING)
 
     def decoded(self, fraction: float) -> None:
         """See `ProgressSink`."""
-        self._part = fraction
-        self._tell()
+        self._fraction = fraction
+        self._report()
 
     def pace(self) -> PhaseTimes | None:
-        """What the phases took, once the clip is written."""
-        begun, step = self._begun, self._seconds_per_step(len(self._step_times))
-        if step is None or not {ClipPhase.TEXT, ClipPhase.DECODING, ClipPhase.WRITING} <= set(begun):
+        """Return the times of the phases, once the clip is written; None if they are incomplete."""
+        started, step = self._started, self._seconds_per_step(len(self._step_times))
+        if step is None or not {ClipPhase.TEXT, ClipPhase.DECODING, ClipPhase.WRITING} <= set(started):
             return None
         return PhaseTimes(
-            text=max(0.0, self._step_times[0] - begun[ClipPhase.TEXT] - step),
+            text=max(0.0, self._step_times[0] - started[ClipPhase.TEXT] - step),
             step=step,
-            decode=begun[ClipPhase.WRITING] - begun[ClipPhase.DECODING],
-            write=time.monotonic() - begun[ClipPhase.WRITING],
+            decode=started[ClipPhase.WRITING] - started[ClipPhase.DECODING],
+            write=time.monotonic() - started[ClipPhase.WRITING],
         )
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         if self._work.database.replaced():
-            raise RuntimeError(f"{self._work.database.paths.database} is not the file any more that was opened")
+            raise RuntimeError(f"{self._work.database.paths.database} was replaced by another file")
         pace = self._seconds_per_step(RECENT_STEPS)
         left = self._seconds_left(pace)
-        progress = JobProgress(self._phase, self._step, self._total, pace, left, self._part, self._preview)
+        progress = JobProgress(self._phase, self._step, self._total, pace, left, self._fraction, self._preview)
         try:
             verdict = self._work.report(self._job, progress)
         except JobError as error:
-            # Progress is not worth a clip; the transition at the end is written until it succeeds.
+            # Progress is not worth failing a clip; only the final transition is retried until it succeeds.
             log.warning("The progress of job %d could not be written: %s", self._job.number, error)
             verdict = Verdict.CONTINUE
         if verdict is Verdict.CONTINUE and self._stopping():
             verdict = Verdict.STOP
-        # A clip that is nearly written is not thrown away because the engine is to end.
+        # A clip that is nearly written is not discarded because the engine must end.
         computed = self._phase in (ClipPhase.DECODING, ClipPhase.WRITING)
         if verdict is not Verdict.CONTINUE and not (verdict is Verdict.STOP and computed):
             self.verdict = verdict
             raise Stopped
 
     def _seconds_per_step(self, recent: int) -> float | None:
-        """Median; the first step is counted only as long as there is no other, since the text stands before it."""
+        """Return the median of recent steps; the first, which includes encoding text, counts only if it is alone."""
         times = self._step_times[-recent - 1 :]
         if len(times) > 1:
             return statistics.median(later - earlier for earlier, later in pairwise(times))
-        if times and ClipPhase.TEXT in self._begun:
-            return times[0] - self._begun[ClipPhase.TEXT]
+        if times and ClipPhase.TEXT in self._started:
+            return times[0] - self._started[ClipPhase.TEXT]
         return None
 
     def _seconds_left(self, pace: float | None) -> float | None:
         known = self._known
-        if self._phase is ClipPhase.DECODING and self._part:
-            taken = time.monotonic() - self._begun[ClipPhase.DECODING]
-            return taken * (1 / self._part - 1) + (known.write if known else 0)
+        if self._phase is ClipPhase.DECODING and self._fraction:
+            taken = time.monotonic() - self._started[ClipPhase.DECODING]
+            return taken * (1 / self._fraction - 1) + (known.write if known else 0)
         if self._phase is ClipPhase.DENOISING and pace is not None:
             return pace * (self._total - self._step) + (known.decode + known.write if known else 0)
         if known is None:
@@ -124,7 +124,7 @@ class JobMonitor:
             return known.decode + known.write
         return known.write if self._phase is ClipPhase.WRITING else known.seconds(self._total)
 
-    def _draw(self, latents: "Tensor") -> None:
+    def _write_preview(self, latents: "Tensor") -> None:
         path = preview_path(self._work.database.paths, self._job.id)
         try:
             part_path(path).write_bytes(self._previewer.sketch(self._job.spec.variant, latents))

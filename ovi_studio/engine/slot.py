@@ -1,4 +1,4 @@
-"""`EngineSlot`: the place of one engine beside others. Imports no torch."""
+"""`EngineSlot`: the identity of one of several engines of a studio. Imports no torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,33 +9,33 @@ _FIRST = "engine"
 
 @dataclass(frozen=True)
 class EngineSlot:
-    """Where one engine at a time works."""
+    """A slot for one engine at a time."""
 
     name: str = _FIRST
-    """What its engines' names in the store begin with."""
+    """The prefix of its engines' names in the store."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    """What their processes have in addition: which GPU they may see."""
+    """Additional environment variables of its engines, which select the GPU."""
 
     @classmethod
     def numbered(cls, number: int, environment: Mapping[str, str]) -> "EngineSlot":
-        """From 0."""
+        """Return the slot with a number, from 0."""
         return cls(f"{_FIRST}{number}" if number else _FIRST, environment)
 
     @classmethod
     def of(cls, owner: str) -> "EngineSlot":
-        """The slot of an engine; one with a name that a person gave it has the first."""
+        """Return the slot of an engine by its name; the first slot for a name that a person chose."""
         name = owner.rpartition("-")[0]
         return cls(name) if name.removeprefix(_FIRST).isdigit() else cls()
 
     @property
     def first(self) -> bool:
-        """Whether its supervisor speaks for the web process: it holds the lock, and its condition is the page's."""
+        """Whether this is the first slot, whose supervisor holds the web process's lock and reports its condition."""
         return self.name == _FIRST
 
     def owns(self, owner: str) -> bool:
-        """Whether the engine with this name belongs here."""
+        """Whether the engine with this name belongs to this slot."""
         return EngineSlot.of(owner).name == self.name
 
     def file(self, path: Path) -> Path:
-        """This slot's own file beside that of the first."""
+        """Return this slot's variant of a path; the first slot uses the path itself."""
         return path if self.first else path.with_stem(f"{path.stem}-{self.name}")

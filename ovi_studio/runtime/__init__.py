@@ -1,1 +1,1 @@
-"""From a spec to a clip: the pipeline, where its models are, and who makes clips one after the other."""
+"""From a spec to a clip: the pipeline, the placement of its models, and the runner that makes clips in turn."""

@@ -1,4 +1,4 @@
-"""What a clip is conditioned on: the first frame as a tensor, and the texts as embeddings."""
+"""The conditions of a clip: the first frame as a tensor, and the texts as embeddings."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from ovi_studio.core.sizes import picture_size
 
 @dataclass(frozen=True)
 class TextEmbeddings:
-    """Output of the text encoder, (tokens, dim) each; both towers share the positive prompt."""
+    """Outputs of the text encoder, (tokens, dim) each; both towers share the positive prompt."""
 
     positive: Tensor
     video_negative: Tensor
@@ -20,12 +20,13 @@ class TextEmbeddings:
 
 
 def first_frame_pixels(pixels: np.ndarray, area: int) -> Tensor:
-    """uint8 (H, W, 3) -> float32 (1, 3, height, width) in [-1, 1], resized to the clip's size for `area`.
+    """Convert uint8 (H, W, 3) to float32 (1, 3, height, width) in [-1, 1], resized to the clip's size for `area`.
 
     Bicubic without antialiasing, as in the official code.
     """
     image = torch.from_numpy(pixels).permute(2, 0, 1).unsqueeze(0).float() / 255 * 2 - 1
-    size = picture_size(*pixels.shape[:2], area)
-    if size == tuple(pixels.shape[:2]):
+    height, width = pixels.shape[:2]
+    size = picture_size(height, width, area)
+    if size == (height, width):
         return image
     return functional.interpolate(image, size=size, mode="bicubic", align_corners=False)

@@ -1,6 +1,6 @@
 """`RuntimeOptions`: how and where models compute. Declared here and nowhere else; see `declared`. Imports no torch.
 
-A command line comes first, then a configuration file, then what was chosen on the page.
+The command line takes precedence over a configuration file, and that over the settings on the page.
 """
 
 import re
@@ -15,14 +15,14 @@ from ovi_studio.checkpoints.layout import default_checkpoint_directory
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.weight_formats import Weights
 from ovi_studio.models.attention_kernels import KERNELS, NATIVE
-from ovi_studio.runtime.declared import Choices, Declared, Form, Setting, option
+from ovi_studio.runtime.declared import Choices, Declared, OptionForm, Setting, option
 
 DTYPES = ("bfloat16", "float32")
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 
-class Group(StrEnum):
-    """What commands take as a whole; the headings in their help."""
+class OptionGroup(StrEnum):
+    """Groups of options that commands add as a whole; their values are the headings in the help."""
 
     FOLDERS = "folders"
     COMPUTING = "how models compute"
@@ -36,7 +36,7 @@ def _device(text: str) -> str:
 
 
 def installed_attentions() -> list[str]:
-    """Names of the attention kernels whose package is here; PyTorch's own is the first."""
+    """Return the names of the attention kernels whose package is installed; PyTorch's own comes first."""
     return [name for name, kernel in KERNELS.items() if kernel.installed]
 
 
@@ -64,96 +64,101 @@ class RuntimeOptions(Declared):
         None,
         "--ckpt-dir",
         "checkpoints (default: $OVI_CKPT_DIR or ckpts)",
-        Group.FOLDERS,
+        OptionGroup.FOLDERS,
         parse=Path,
         metavar="DIR",
     )
     adapter_directory: Path | None = option(
-        None, "--lora-dir", "LoRA files (default: $OVI_LORA_DIR or loras)", Group.FOLDERS, parse=Path, metavar="DIR"
+        None,
+        "--lora-dir",
+        "LoRA files (default: $OVI_LORA_DIR or loras)",
+        OptionGroup.FOLDERS,
+        parse=Path,
+        metavar="DIR",
     )
     device: str = option(
         AUTO,
         "--device",
         "cpu, cuda, or cuda:1 for the second GPU (default: the first GPU, or the CPU where there is none)",
-        Group.COMPUTING,
+        OptionGroup.COMPUTING,
         parse=_device,
         metavar="DEVICE",
     )
     dtype: str = option(
         AUTO,
         "--dtype",
-        "number format that models compute in (default: bfloat16 on a GPU, float32 on a CPU)",
-        Group.COMPUTING,
+        "number format in which models compute (default: bfloat16 on a GPU, float32 on a CPU)",
+        OptionGroup.COMPUTING,
         choices=(AUTO, *DTYPES),
     )
     attention: str = option(
         NATIVE,
         "--attention",
         f"attention kernel (default: {NATIVE}, PyTorch's own)",
-        Group.COMPUTING,
+        OptionGroup.COMPUTING,
         choices=tuple(KERNELS),
         setting=Setting("Attention", "Others appear here once their package is installed.", _attentions),
     )
     weights: str = option(
         AUTO,
         "--weights",
-        "number format of the transformer's weights; fp8 needs a variant whose file has it (default: the tier's)",
-        Group.COMPUTING,
+        "number format of the transformer's weights; fp8 needs a variant with an fp8 file (default: the tier's)",
+        OptionGroup.COMPUTING,
         choices=(AUTO, *map(str, Weights)),
-        setting=Setting("Weights", "int8 takes half the memory; fp8 needs such a file.", _weights),
+        setting=Setting("Weights", "int8 takes half the memory; fp8 needs a variant with an fp8 file.", _weights),
     )
     memory: str = option(
         AUTO,
         "--memory",
-        "memory tier: GB of the GPU that models may fill, the rest is streamed (default: by free memory)",
-        Group.COMPUTING,
+        "memory tier: GB of GPU memory that models may fill; the rest is streamed (default: by free memory)",
+        OptionGroup.COMPUTING,
         choices=tuple(CHOICES),
         setting=Setting("GPU memory", "What does not fit is streamed from host memory.", _tiers),
     )
     compilation: bool | None = option(
         None,
         "--compile",
-        "compile the transformer's blocks: slow start, then faster (default: on a GPU where Triton works)",
-        Group.COMPUTING,
-        form=Form.ON_OR_OFF,
+        "compile the transformer's blocks: slower start, then faster (default: on a GPU where Triton works)",
+        OptionGroup.COMPUTING,
+        form=OptionForm.ON_OR_OFF,
         setting=Setting(
             "Compile the transformer",
-            "The first clip of each size takes longer, the others less; needs a GPU with Triton.",
+            "The first clip of each size takes longer, later ones less; needs a GPU with Triton.",
             _compilations,
         ),
     )
     tf32: bool | None = option(
         None,
         "--tf32",
-        "let the audio codec's float32 products be rounded to TF32 on a GPU (default: no)",
-        Group.COMPUTING,
-        form=Form.ON_OR_OFF,
-        setting=Setting("TF32 for the sound's models", "Quicker and less exact, on RTX 30 and newer."),
+        "allow TF32 rounding of the audio codec's float32 products on a GPU (default: no)",
+        OptionGroup.COMPUTING,
+        form=OptionForm.ON_OR_OFF,
+        setting=Setting("TF32 for the audio codec", "Faster and less exact, on RTX 30 and newer."),
     )
     offloaded: bool = option(
         False,
         "--cpu-offload",
-        "keep models in host memory while they are not used",
-        Group.COMPUTING,
-        form=Form.ON,
+        "keep models in host memory while they are not in use",
+        OptionGroup.COMPUTING,
+        form=OptionForm.ON,
         setting=Setting(
-            "Keep models in host memory while they are not used",
-            "Needs less of the GPU's memory and a little more time.",
+            "Keep models in host memory while they are not in use",
+            "Needs less GPU memory and a little more time.",
         ),
     )
     gpus: int | None = option(
         None,
         "--gpus",
         "GPUs that make a clip together (default: all that can share one)",
-        Group.SHARING,
+        OptionGroup.SHARING,
         parse=int,
         metavar="N",
     )
     fsdp_strategy: str | None = option(
         None,
         "--fsdp-strategy",
-        "how the weights lie on several GPUs (default: by the plan, see docs/parallel.md)",
-        Group.SHARING,
+        "how weights are distributed over several GPUs (default: by the plan, see docs/parallel.md)",
+        OptionGroup.SHARING,
         parse=str.upper,
         choices=tuple(map(str, Strategy)),
     )
@@ -161,12 +166,12 @@ class RuntimeOptions(Declared):
         None,
         "--resident-blocks",
         "blocks that stay gathered on each GPU (default: what fits)",
-        Group.SHARING,
+        OptionGroup.SHARING,
         parse=int,
         metavar="N",
     )
     fsdp_offload: bool = option(
-        False, "--fsdp-offload", "let each GPU's share wait in host memory", Group.SHARING, form=Form.ON
+        False, "--fsdp-offload", "keep each GPU's shards in host memory", OptionGroup.SHARING, form=OptionForm.ON
     )
 
     def __post_init__(self) -> None:
@@ -178,27 +183,27 @@ class RuntimeOptions(Declared):
 
     @property
     def checkpoints(self) -> Path:
-        """The folder with the checkpoints."""
+        """The folder of checkpoints."""
         return self.checkpoint_directory or default_checkpoint_directory()
 
     @property
     def adapters(self) -> Path:
-        """The folder with LoRA files."""
+        """The folder of LoRA files."""
         return self.adapter_directory or default_adapter_directory()
 
     @property
     def sharding(self) -> ShardingOptions:
-        """What is decided about the weights on several GPUs."""
+        """The requested sharding of the weights on several GPUs."""
         strategy = None if self.fsdp_strategy is None else Strategy(self.fsdp_strategy)
         return ShardingOptions(strategy, self.resident_blocks, self.fsdp_offload)
 
     @property
     def ranks(self) -> int | None:
-        """How many processes make a clip together; None: as many as there are GPUs that can share one."""
+        """How many processes make a clip together; None: as many as there are GPUs that can share a clip."""
         return self.gpus if self.device == AUTO else 1
 
     def with_sharding(self, sharding: ShardingOptions, weights: str) -> "RuntimeOptions":
-        """The same with the weights lying like this."""
+        """Return these options with another sharding and number format of the weights."""
         return replace(
             self,
             fsdp_strategy=sharding.strategy,

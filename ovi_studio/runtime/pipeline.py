@@ -1,11 +1,8 @@
 """`Pipeline`: a `ClipSpec` in, a `Clip` out. Text -> conditions -> noise -> latents -> frames and samples."""
 
-import importlib.metadata
 import math
-import platform
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -31,7 +28,7 @@ from ovi_studio.core.spec import ClipSpec, clip_size
 from ovi_studio.core.variants import LATENT_STRIDE, Part, Variant
 from ovi_studio.core.weight_formats import Weights
 from ovi_studio.distributed.decode import decode_pieces
-from ovi_studio.distributed.pass_layout import SINGLE_PROCESS, Layout
+from ovi_studio.distributed.pass_layout import SINGLE_PROCESS, PassLayout
 from ovi_studio.distributed.ranks import ALONE, Ranks
 from ovi_studio.distributed.shards import reshard
 from ovi_studio.media.pictures import read_picture
@@ -42,6 +39,7 @@ from ovi_studio.models.compilation import choose_compilation
 from ovi_studio.models.device import available_memory, compute_device, forbid_spilling
 from ovi_studio.models.precision import set_tf32
 from ovi_studio.models.text_encoder import encode_texts
+from ovi_studio.runtime.clip_record import PhaseClock, machine, package_versions
 from ovi_studio.runtime.conditioning import TextEmbeddings, first_frame_pixels
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.placement import Placement, check_host_memory, choose_plan
@@ -51,49 +49,47 @@ from ovi_studio.sampling.guidance import Guidance
 if TYPE_CHECKING:
     from ovi_studio.distributed.sharding import Sharding
 
-_RECORDED_PACKAGES = ("torch", "diffusers", "transformers", "av")
-
 OnDecoded = Callable[[float], None]
-"""Called with the fraction of the frames that is decoded, after every latent frame of every tile; an exception that it
-raises ends the run and reaches the caller unchanged."""
+"""Called with the fraction of the picture that is decoded, after every latent frame of every tile; an exception that it
+raises ends the run and propagates unchanged."""
 
 
 @dataclass(frozen=True)
 class Compute:
-    """Where and how the models run."""
+    """The device, the number format and the options with which models compute."""
 
     device: torch.device
     dtype: torch.dtype
     options: RuntimeOptions = field(default_factory=RuntimeOptions)
-    """Of which the folders, the device and the format are not looked at any more."""
-    lacked: tuple[str, ...] = ()
-    """Ways to use the memory that were tried before and were not enough, for the clip's record."""
+    """Their folders, device and number format are not used any more."""
+    exhausted: tuple[str, ...] = ()
+    """Memory tiers or fallbacks that ran out of memory before, for the clip's record."""
 
     @classmethod
-    def of(cls, options: RuntimeOptions | None = None, lacked: tuple[str, ...] = ()) -> "Compute":
-        """What is asked for, by default the first GPU in bfloat16, or the CPU in float32.
+    def of(cls, options: RuntimeOptions | None = None, exhausted: tuple[str, ...] = ()) -> "Compute":
+        """Resolve options; the default is the first GPU in bfloat16, or the CPU in float32.
 
-        Raises `JobError` for a device that is not there.
+        Raises `JobError` if the device does not exist.
         """
         options = options or RuntimeOptions()
         device = compute_device(options.device)
         usual = "bfloat16" if device.type == "cuda" else "float32"
-        return cls(device, getattr(torch, usual if options.dtype == AUTO else options.dtype), options, lacked)
+        return cls(device, getattr(torch, usual if options.dtype == AUTO else options.dtype), options, exhausted)
 
 
 class Pipeline:
     """The models of one variant, ready to make clips.
 
     Args:
-        hashes: of the checkpoint files, for the clip's record.
-        find_adapter: the path of the adapter that has a name; None looks into the default folder.
-        ranks: those that make each clip together, every one with a pipeline that is called in the same way; the clip is
-            whole on the leader only.
-        plan: what the models were loaded for; None chooses one for them.
-        sharding: how the weights lie on several ranks.
-        pristine: the transformer's tensors as they are stored; without it, adapters keep copies of what they change.
+        hashes: hashes of the checkpoint files, for the clip's record.
+        find_adapter: returns the path of an adapter by its name; None looks in the default folder.
+        ranks: the ranks that make each clip together, each with a pipeline that is called in the same way; the clip is
+            complete only on the leader.
+        plan: the memory plan that the models were loaded for; None chooses one.
+        pristine: the transformer's tensors as stored in the files; without it, adapters copy what they change.
+        sharding: how the weights are distributed over several ranks.
 
-    Raises `JobError` for an attention or a compilation that is asked for and not possible here.
+    Raises `JobError` if a requested attention kernel or compilation is not available here.
     """
 
     def __init__(
@@ -123,15 +119,15 @@ class Pipeline:
             pristine=pristine,
             worker=compute.device,
             shapes=official_shapes(models.transformer),
-            at_rest=partial(self._placement.at_rest, models.transformer),
+            writable=partial(self._placement.writable, models.transformer),
         )
         models.transformer.set_attention(choose_backend(compute.options.attention, compute.device))
-        if _compiles(compute, self.plan, ranks):
+        if _compilation(compute, self.plan, ranks):
             models.transformer.compile_blocks()
 
     @property
     def tier(self) -> str | None:
-        """The memory tier of one GPU."""
+        """The memory tier of a single GPU; None on a CPU and on several ranks."""
         return self.plan.tier.name if self.compute.device.type == "cuda" and self.ranks.count == 1 else None
 
     @classmethod
@@ -142,18 +138,18 @@ class Pipeline:
         find_adapter: Callable[[str], Path] | None = None,
         ranks: Ranks = ALONE,
     ) -> "Pipeline":
-        """Load a complete inventory (`checkpoints.layout.require`); raises `JobError` for a file that is not right."""
+        """Load a complete inventory (`checkpoints.layout.require`); raises `JobError` for a bad file."""
         compute = compute or Compute.of()
         if compute.device.type == "cuda":
             torch.cuda.set_device(compute.device)
         forbid_spilling(compute.device)
-        # Several ranks have a plan of their own.
+        # Several ranks have their own plan.
         tier = compute.options.memory if ranks.count == 1 else ALL_RESIDENT
         plan = choose_plan(inventory.variant, compute.device, tier, compute.options.weights)
-        # What cannot be is refused before minutes of loading.
+        # What is not possible is refused before minutes of loading.
         choose_backend(compute.options.attention, compute.device)
-        _compiles(compute, plan, ranks)
-        # The hashes are for the clip's record and are ready long before it is.
+        _compilation(compute, plan, ranks)
+        # The hashes are for the clip's record and are computed long before it is written.
         hashes = (
             BackgroundHash([path for paths in inventory.files.values() for path in paths]) if ranks.is_leader else None
         )
@@ -173,26 +169,26 @@ class Pipeline:
 
     @torch.no_grad()
     def __call__(self, spec: ClipSpec, on_step: OnStep | None = None, on_decoded: OnDecoded | None = None) -> Clip:
-        """Make one clip; its spec names the hash of every adapter.
+        """Make one clip; its spec contains the hash of every adapter.
 
-        Raises `JobError` if the picture, an adapter or a setting does not fit, and whatever `on_step` and `on_decoded`
+        Raises `JobError` if the picture, an adapter or a setting does not fit, and what `on_step` and `on_decoded`
         raise.
         """
-        clock = _Clock(self.compute.device)
+        clock = PhaseClock(self.compute.device)
         with self.ranks.share_errors():
             skip_block = self._skip_block(spec)
             picture = None if spec.image is None else read_picture(spec.image)
             layout = self._layout(spec, picture)
         with clock.phase("adapters"), self.ranks.share_errors():
-            # They change the layers that text is projected with, so they come first.
+            # Adapters change the layers that project text, so they come first.
             prepared = self.adapters.prepare(spec.stack, spec.steps)
-            memory = self._make_room(self.adapters.runtime_bytes)
+            memory = self._fit_adapters(self.adapters.runtime_bytes)
         with clock.phase("text"):
             texts = self.embed_texts(spec)
         with clock.phase("first_frame"):
             first_frame = None if picture is None else self.encode_first_frame(picture)
         noise = self.draw_noise(self._latent_size(spec, picture), spec.seed)
-        noise, texts, first_frame = self._as_on_the_leader(noise, texts, first_frame)
+        noise, texts, first_frame = self._broadcast_inputs(noise, texts, first_frame)
         with clock.phase("denoise"):
             latents = self.denoise(spec, noise, texts, first_frame, skip_block, self._watched(on_step), layout)
         with clock.phase("decode_audio"), self.ranks.share_errors():
@@ -204,7 +200,7 @@ class Pipeline:
         return Clip(spec.with_stack(prepared.stack), frames, samples.numpy(), picture, record)
 
     def embed_texts(self, spec: ClipSpec) -> TextEmbeddings:
-        """Prompt and negative prompts through the text encoder."""
+        """Encode the prompt and the negative prompts."""
         prompt = format_prompt(spec.prompt, self.variant.audio_tag)
         texts = [prompt, spec.video_negative_prompt, spec.audio_negative_prompt]
         models = self.models
@@ -213,13 +209,13 @@ class Pipeline:
             return TextEmbeddings(*encode_texts(models.text_encoder, models.tokenizer, texts, limit))
 
     def encode_first_frame(self, picture: Picture) -> Tensor:
-        """Latents (channels, 1, height, width) of the picture at the clip's size."""
+        """Encode a picture at the clip's size: latents (channels, 1, height, width)."""
         pixels = first_frame_pixels(picture.pixels, self.variant.pixel_area)
         with self._in_use(self.models.video_vae):
             return video_vae.encode(self.models.video_vae, pixels.unsqueeze(2).to(self.compute.device))[0]
 
     def draw_noise(self, latent_size: tuple[int, int], seed: int) -> Latents:
-        """For latents of the given (height, width)."""
+        """Draw the noise for latents of the given (height, width)."""
         sizes = self.variant.dimensions["fusion"]
         video_shape = (sizes["video"]["in_dim"], self.variant.video_latent_frames, *latent_size)
         audio_shape = (self.variant.audio_latent_length, sizes["audio"]["in_dim"])
@@ -233,9 +229,9 @@ class Pipeline:
         first_frame: Tensor | None = None,
         skip_block: int | None = None,
         on_step: OnStep | None = None,
-        layout: Layout = SINGLE_PROCESS,
+        layout: PassLayout = SINGLE_PROCESS,
     ) -> Latents:
-        """The sampling loop with this pipeline's transformer and the adapters that it was given last."""
+        """Run the sampling loop with this pipeline's transformer and the adapters that were applied last."""
         transformer = self.models.transformer
         with self._in_use(transformer):
             positive, video_negative, audio_negative = (
@@ -256,27 +252,33 @@ class Pipeline:
                 return guidance() if self.adapters.set_step(index) else None
 
             schedule = Schedule(spec.solver, spec.steps, spec.shift, spec.timesteps, spec.seed)
-            hooks = {"on_step": on_step, "before_step": before_step}
             try:
                 return denoise(
-                    transformer, noise, guidance(), schedule, first_frame=first_frame, layout=layout, **hooks
+                    transformer,
+                    noise,
+                    guidance(),
+                    schedule,
+                    first_frame=first_frame,
+                    on_step=on_step,
+                    before_step=before_step,
+                    layout=layout,
                 )
             finally:
                 reshard(transformer)  # decoding needs the memory
 
     def decode_audio(self, latents: Tensor) -> Tensor:
-        """Audio latents (length, channels) -> samples (length * 512,), float32 in [-1, 1], on the host."""
+        """Decode audio latents (length, channels) to samples (length * 512,), float32 in [-1, 1], on the host."""
         if not self.ranks.is_leader:
             return torch.empty(0)
         audio_vae, vocoder = self.models.audio_vae, self.models.vocoder
         with self._in_use(audio_vae), self._in_use(vocoder):
             mel = audio_vae.decode(latents.T.unsqueeze(0).float())
             samples = vocoder(mel).flatten().float()
-            self._refuse_nonsense("the sound", torch.isfinite(samples).all())
+            self._check_finite("the sound", torch.isfinite(samples).all())
             return samples.clamp(-1, 1).cpu()
 
     def decode_video(self, latents: Tensor, on_decoded: OnDecoded | None = None) -> np.ndarray:
-        """Video latents (channels, frames, height, width) -> frames, uint8 (T, H, W, 3)."""
+        """Decode video latents (channels, frames, height, width) to frames, uint8 (T, H, W, 3)."""
         height, width = (side * LATENT_STRIDE for side in latents.shape[2:])
         frames = np.empty((self.variant.frames, height, width, 3), np.uint8)
         decoded, finite = 0, True
@@ -289,15 +291,15 @@ class Pipeline:
                     finite = finite and piece.finite
                 if on_decoded is not None:
                     on_decoded(decoded / frames.size)
-        # Not before the end: the ranks decode together.
-        self._refuse_nonsense("the picture", finite)
+        # Only at the end, since the ranks decode together.
+        self._check_finite("the picture", finite)
         return frames
 
-    def _make_room(self, adapter_bytes: int) -> dict[str, Any]:
-        """Let blocks leave the device for adapters that run beside the layers; returns what the clip's record says."""
+    def _fit_adapters(self, adapter_bytes: int) -> dict[str, Any]:
+        """Make room on the device for run-time adapters; returns the memory entry of the clip's record."""
         if self._sharding is None:
             plan = self.plan.with_adapters(adapter_bytes)
-            self._placement.follow(plan)
+            self._placement.apply(plan)
             return plan.record()
         from ovi_studio.distributed.sharding import keep_gathered
 
@@ -314,37 +316,37 @@ class Pipeline:
         }
 
     def _watched(self, on_step: OnStep | None) -> OnStep:
-        """A step callback that ends the clip as soon as its latents are no numbers, before the rest is computed."""
+        """Wrap a step callback so that the clip ends as soon as its latents are not finite."""
 
         def watched(step: Step) -> None:
             finite = torch.isfinite(step.latents.video).all() & torch.isfinite(step.latents.audio).all()
-            self._refuse_nonsense(f"the latents after step {step.index} of {step.total}", finite)
+            self._check_finite(f"the latents after step {step.index} of {step.total}", finite)
             if on_step is not None:
                 on_step(step)
 
         return watched
 
-    def _refuse_nonsense(self, what: str, finite: Tensor | bool) -> None:
-        """Raises `JobError` unless all values of `what` are numbers; waits for the device."""
+    def _check_finite(self, what: str, finite: Tensor | bool) -> None:
+        """Raise `JobError` unless all values of `what` are finite; waits for the device."""
         if finite:
             return
         attention = self.compute.options.attention
-        tries = [
+        remedies = [
             f"weights in bf16 instead of {self.plan.weights}" if self.plan.weights is not Weights.BF16 else "",
             "adapters with lower strengths or none" if self.adapters.in_use else "",
             f"attention 'native' instead of {attention!r}" if attention != NATIVE else "",
         ]
-        tries = [one for one in tries if one] or ["lower guidance, or check the model's files with `doctor`"]
-        raise JobError(f"Some values of {what} are NaN or infinite; try {', or '.join(tries)}.")
+        remedies = [one for one in remedies if one] or ["lower guidance, or check the model's files with `doctor`"]
+        raise JobError(f"Some values of {what} are NaN or infinite; try {', or '.join(remedies)}.")
 
     def _latent_size(self, spec: ClipSpec, picture: Picture | None) -> tuple[int, int]:
         height, width = clip_size(spec, self.variant, None if picture is None else picture.pixels.shape[:2])
         return height // LATENT_STRIDE, width // LATENT_STRIDE
 
-    def _as_on_the_leader(
+    def _broadcast_inputs(
         self, noise: Latents, texts: TextEmbeddings, first_frame: Tensor | None
     ) -> tuple[Latents, TextEmbeddings, Tensor | None]:
-        """GPUs may round differently, and ranks that begin apart would stay apart."""
+        """Give all ranks the leader's values: GPUs may round differently, and such differences would remain."""
         embeddings = (texts.positive, texts.video_negative, texts.audio_negative)
         given = [] if first_frame is None else [first_frame]
         video, audio, positive, video_negative, audio_negative, *frames = self.ranks.broadcast_tensors(
@@ -353,14 +355,14 @@ class Pipeline:
         texts = TextEmbeddings(positive, video_negative, audio_negative)
         return Latents(video, audio), texts, frames[0] if frames else None
 
-    def _layout(self, spec: ClipSpec, picture: Picture | None) -> Layout:
+    def _layout(self, spec: ClipSpec, picture: Picture | None) -> PassLayout:
         height, width = self._latent_size(spec, picture)
         tower = self.variant.dimensions["fusion"]["video"]
         tokens = self.variant.video_latent_frames * height * width // math.prod(tower["patch_size"])
         return self.ranks.layout(tower["num_heads"], tokens, guided=spec.guided)
 
     def _tile_size(self, height: int, width: int) -> int | None:
-        """Latent pixels a side that fit on every rank; None for whole frames."""
+        """Return the side of a tile, in latent pixels, that fits on every rank; None for whole frames."""
         sides = [
             side
             for side in self.ranks.all_gather(_tile_size(height, width, self.compute.device, self.plan.tile))
@@ -375,14 +377,14 @@ class Pipeline:
             raise JobError(f"Skip-layer block {layer} does not exist: {self.variant.name} has blocks 0 to {depth - 1}.")
         return layer if layer > 0 else None
 
-    def _record(self, clock: "_Clock", frames: np.ndarray, memory: dict[str, Any]) -> dict[str, Any]:
+    def _record(self, clock: PhaseClock, frames: np.ndarray, memory: dict[str, Any]) -> dict[str, Any]:
         digests = self._hashes.result() if self._hashes else {}
         return {
             "size": list(frames.shape[1:3]),
             "checkpoint": {path.name: digest for path, digest in digests.items()},
-            "versions": _versions(),
-            "machine": _machine(self.compute),
-            "memory": memory | ({"lacked_memory_with": list(self.compute.lacked)} if self.compute.lacked else {}),
+            "versions": package_versions(),
+            "machine": machine(self.compute.device, self.compute.dtype, self.compute.options.attention),
+            "memory": memory | ({"lacked_memory_with": list(self.compute.exhausted)} if self.compute.exhausted else {}),
             "seconds": clock.seconds,
         }
 
@@ -390,44 +392,13 @@ class Pipeline:
         return self._placement.in_use(model)
 
 
-class _Clock:
-    """Seconds of each phase; waits for the device between phases, never inside one."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.seconds: dict[str, float] = {}
-        self._device = device
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        self.seconds[name] = round(time.perf_counter() - start, 3)
-
-
-def _compiles(compute: Compute, plan: MemoryPlan, ranks: Ranks) -> bool:
-    # Measured on a GPU: bf16 in one process (docs/performance.md).
+def _compilation(compute: Compute, plan: MemoryPlan, ranks: Ranks) -> bool:
+    # Only bf16 in a single process was measured on a GPU (docs/performance.md).
     measured = plan.weights is Weights.BF16 and ranks.count == 1
     return choose_compilation(compute.options.compilation, compute.device, measured=measured)
 
 
 def _tile_size(height: int, width: int, device: torch.device, limit: int | None) -> int | None:
-    """Latent pixels a side: at most `limit`, and what the device has room for now; None: whole frames."""
+    """Return the side of a tile, in latent pixels: at most `limit`, and what fits now; None for whole frames."""
     room = usable(available_memory(device)) if device.type == "cuda" else math.inf
     return fitting_tile((height, width), room, limit)
-
-
-def _versions() -> dict[str, str]:
-    """Of the packages that are installed: clips can be made without PyAV, only not written."""
-    versions = {}
-    for name in _RECORDED_PACKAGES:
-        with suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
-    return versions
-
-
-def _machine(compute: Compute) -> dict[str, Any]:
-    on_gpu = compute.device.type == "cuda"
-    name = torch.cuda.get_device_name(compute.device) if on_gpu else platform.processor() or platform.machine()
-    return {"device": name, "dtype": str(compute.dtype).removeprefix("torch."), "attention": compute.options.attention}

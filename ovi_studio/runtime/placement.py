@@ -1,6 +1,6 @@
-"""Where the models of a variant are while a clip is made: the plan, and each model's way to the device and back."""
+"""Where the models of a variant are while a clip is made: the memory plan, and moving models to the device and back."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -30,31 +30,31 @@ if TYPE_CHECKING:
 
 
 def choose_plan(variant: Variant, device: torch.device, memory: str = AUTO, weights: str = AUTO) -> MemoryPlan:
-    """The plan of a tier, or of the one that the free memory is enough for; raises `JobError` for unknown names.
+    """Return the plan of a named tier, or of the largest tier that fits; raises `JobError` for unknown names.
 
-    On a GPU what is free decides, not what is written on it; a tier that was asked for by name takes no more than a GPU
-    of its size has free. A CPU has one memory: nothing is moved there unless a tier is asked for by name.
+    On a GPU the free memory decides, not its nominal size; a tier that is requested by name takes no more than a GPU of
+    that size has free. A CPU has one memory: nothing is moved there unless a tier is requested by name.
     """
-    asked = None if memory == AUTO else find_tier(memory)
+    requested = None if memory == AUTO else find_tier(memory)
     if device.type == "cuda":
         usable = usable_memory(device)
-        tier = asked or fitting_tier(usable)
-        free = usable if asked is None else min(usable, asked.free)
+        tier = requested or fitting_tier(usable)
+        free = usable if requested is None else min(usable, requested.free)
     else:
-        tier, free = asked or TIERS[-1], None
+        tier, free = requested or TIERS[-1], None
     return plan_memory(tier, Demand.largest(variant), _weights(variant, device, tier, weights), free=free)
 
 
 def check_host_memory(variant: Variant, plan: MemoryPlan, device: torch.device, *, offloaded: bool) -> None:
-    """Before models are loaded: raises `JobError` if host memory is too small for those that are to be at home there.
+    """Raise `JobError` if host memory is too small for the models that are kept there; called before they are loaded.
 
     Args:
-        offloaded: as for `Placement`.
+        offloaded: see `Placement`.
     """
     if device.type == "cuda" and not (offloaded or plan.tier.offloaded):
         return
     needed = own_host_bytes(variant, plan.weights, streamed=plan.streamed, on_gpu=device.type == "cuda")
-    require_host_memory(needed, variant.name, "or use a GPU with more memory, of which less has to wait")
+    require_host_memory(needed, variant.name, "or use a GPU with more memory, which keeps fewer weights in host memory")
 
 
 def _weights(variant: Variant, device: torch.device, tier: Tier, weights: str) -> Weights:
@@ -64,10 +64,10 @@ def _weights(variant: Variant, device: torch.device, tier: Tier, weights: str) -
 
 
 class Placement:
-    """Brings models to the device and back, by a plan.
+    """Moves models to the device and back, by a plan.
 
     Args:
-        offloaded: models wait in host memory while they are not used, also if the plan could do without.
+        offloaded: keep models in host memory while they are not in use, even if the plan does not need it.
     """
 
     def __init__(self, models: "Models", device: torch.device, plan: MemoryPlan, *, offloaded: bool) -> None:
@@ -78,24 +78,25 @@ class Placement:
         transformer, text_encoder = models.transformer, models.text_encoder
         pinning = Pinning(device)
         streamed = plan.resident < plan.blocks
-        blocks = {
+        blocks: dict[nn.Module, tuple[Sequence[nn.Module], int | None]] = {
             transformer: (transformer.fusion_blocks, plan.resident),
-            # It is used once a clip, so that its copies cost little, and none of it needs to stay.
+            # It is used once per clip, so its copies cost little, and none of it needs to stay.
             text_encoder: (list(text_encoder.encoder.block), 0 if streamed else None),
         }
         for model in (transformer, text_encoder, models.video_vae, models.audio_vae, models.vocoder):
-            # What is sharded over ranks comes and goes by itself.
+            # FSDP moves the models that are sharded over ranks.
             if not is_sharded(model):
-                self._hosted[model] = HostedModel(model, device, *blocks.get(model, ()), pinning=pinning)
+                streamable, resident = blocks.get(model, ((), None))
+                self._hosted[model] = HostedModel(model, device, streamable, resident, pinning=pinning)
 
-    def follow(self, plan: MemoryPlan) -> None:
-        """Keep as many of the transformer's blocks on the device from now on as a plan says."""
+    def apply(self, plan: MemoryPlan) -> None:
+        """Keep as many of the transformer's blocks on the device as the plan says, from the next use on."""
         if hosted := self._hosted.get(self._transformer):
-            hosted.keep(plan.resident)
+            hosted.set_resident(plan.resident)
 
     @contextmanager
     def in_use(self, model: nn.Module) -> Iterator[None]:
-        """The model computes on the device."""
+        """Keep a model on the device within the block."""
         hosted = self._hosted.get(model)
         if hosted is None:
             yield
@@ -104,11 +105,11 @@ class Placement:
             yield
 
     @contextmanager
-    def at_rest(self, model: nn.Module) -> Iterator[None]:
-        """Its weights may be changed, also while it is in use."""
+    def writable(self, model: nn.Module) -> Iterator[None]:
+        """Allow changes of a model's weights within the block, even while the model is in use."""
         hosted = self._hosted.get(model)
         if hosted is None:
             yield
             return
-        with hosted.at_rest():
+        with hosted.writable():
             yield

@@ -1,8 +1,8 @@
-"""A small picture of a clip that is not finished, from its latents and without the decoder.
+"""A small picture of an unfinished clip, made from its latents without the decoder.
 
-A linear map from latent channels to red, green and blue is enough to see what becomes of a clip. It is learned from the
-clips that are made here: each gives its last latents and its decoded frames. Until the first one is there, the three
-main directions of the latents themselves stand for brightness and colour; shapes are right then and colours are not.
+A linear map from latent channels to red, green and blue is enough to see what a clip will look like. It is learned from
+the clips that are made here: from the last latents and the decoded frames of each. Before the first clip is finished,
+the three principal components of the latents stand for brightness and colour; shapes are then right, colours are not.
 """
 
 import io
@@ -15,14 +15,14 @@ from ovi_studio.core.variants import FRAMES_PER_LATENT
 from ovi_studio.queue.database import Database
 
 _SCALE = 4
-"""Pixels of the preview a latent; a latent stands for 16 of the clip."""
+"""Preview pixels per latent pixel; a latent pixel stands for 16 pixels of the clip."""
 _LARGEST = 1e3
 _LEARNED_FRAMES = 8
 _RIDGE = 1e-3
 
 
 class Previewer:
-    """Draws previews, and gets better at it."""
+    """Draws previews, and improves with every finished clip."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -31,10 +31,10 @@ class Previewer:
         self._axes: np.ndarray | None = None
 
     def sketch(self, variant: str, latents: Any) -> bytes:
-        """A JPEG of the middle frame of latents (channels, frames, height, width), a tensor on any device."""
+        """Return a JPEG of the middle frame of latents (channels, frames, height, width), a tensor on any device."""
         channels, frames, height, width = latents.shape
         middle = latents[:, frames // 2].float().cpu().numpy().reshape(channels, -1).T
-        # A run that goes wrong may have any value; drawing it must not.
+        # The latents of a failing run may have any value; the picture must not.
         middle = np.nan_to_num(middle).clip(-_LARGEST, _LARGEST)
         matrix = self._map(variant, channels)
         colours = self._guess(middle) if matrix is None else _with_one(middle) @ matrix
@@ -45,11 +45,11 @@ class Previewer:
         return buffer.getvalue()
 
     def learn(self, variant: str, latents: Any, frames: np.ndarray) -> None:
-        """Take in a finished clip: its last latents, and its frames (T, H, W, 3)."""
+        """Learn from a finished clip: its last latents, and its frames (T, H, W, 3)."""
         channels, count, height, width = latents.shape
         size_fits = frames.shape[1] % height == 0 and frames.shape[2] % width == 0
         if not size_fits or len(frames) != (count - 1) * FRAMES_PER_LATENT + 1:
-            return  # not the pair that it looks like
+            return  # latents and frames do not belong together
         chosen = np.unique(np.linspace(0, count - 1, _LEARNED_FRAMES).round().astype(int))
         values = latents[:, chosen.tolist()].float().cpu().numpy().reshape(channels, -1).T
         shown = frames[chosen * FRAMES_PER_LATENT]
@@ -66,7 +66,7 @@ class Previewer:
         self._database.put_setting(_key(variant), matrix.round(4).tolist())
 
     def _map(self, variant: str, channels: int) -> np.ndarray | None:
-        """What was learned, in this process or an earlier one."""
+        """Return the learned map, from this process or an earlier one."""
         if variant not in self._maps:
             stored = self._database.setting(_key(variant))
             self._maps[variant] = None if stored is None else np.array(stored)
@@ -77,7 +77,7 @@ class Previewer:
         centred = values - values.mean(axis=0)
         axes = np.linalg.eigh(centred.T @ centred)[1][:, :-4:-1]
         if self._axes is not None and self._axes.shape == axes.shape:
-            # A direction and its opposite are the same to the mathematics, but would flicker.
+            # The sign of a component is arbitrary; changing it from step to step would flicker.
             axes = axes * np.where((axes * self._axes).sum(axis=0) < 0, -1, 1)
         self._axes = axes
         components = centred @ axes

@@ -1,4 +1,4 @@
-"""`ProgressSink`: hears what is done for a clip. Whatever it raises ends the clip. Imports no torch."""
+"""`ProgressSink`: receives the progress of a clip. An exception that it raises ends the clip. Imports no torch."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
@@ -10,23 +10,23 @@ if TYPE_CHECKING:
 
 
 class ProgressSink(Protocol):
-    """Where a clip's progress goes; see `core.errors.Stopped` for what it raises to end a clip in order."""
+    """Receives a clip's progress; raises `core.errors.Stopped` to end the clip cleanly."""
 
     def phase(self, phase: ClipPhase) -> None:
-        """Something else than denoising begins."""
+        """A phase other than denoising begins."""
 
     def step(self, index: int, total: int, latents: "Tensor | None" = None) -> None:
-        """A step, from 1 to `total`, is done; the latents of the video are (channels, frames, height, width)."""
+        """Step `index`, from 1 to `total`, is done; the video latents are (channels, frames, height, width)."""
 
     def decoded(self, fraction: float) -> None:
-        """So much of the picture is decoded."""
+        """This fraction of the picture is decoded."""
 
 
 class StepSink:
-    """A `ProgressSink` that is interested in the steps alone.
+    """A `ProgressSink` that reports only steps.
 
     Args:
-        on_step: told the number of the step that is done, from 1, and how many there are; None: nothing is told.
+        on_step: called with the number of the completed step, from 1, and the total; None: reports nothing.
     """
 
     def __init__(self, on_step: Callable[[int, int], None] | None = None) -> None:

@@ -1,6 +1,6 @@
-"""`EngineSettings`: what people choose for the engine on the page; kept in the store and read when an engine starts.
+"""`EngineSettings`: the engine's settings on the page; kept in the store and read when an engine starts.
 
-The command line comes first: what it gives cannot be changed here. Imports no torch.
+The command line takes precedence: options given there cannot be changed on the page. Imports no torch.
 """
 
 from contextlib import suppress
@@ -16,39 +16,39 @@ _KEY = "engine"
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """Raises `JobError` for an attention that cannot be used here."""
+    """Settings of the engine. Raises `JobError` for an attention kernel that is not installed."""
 
     options: RuntimeOptions = field(default_factory=RuntimeOptions)
-    """Those that the page shows; the others have their defaults."""
+    """The options that the page shows; all others have their defaults."""
     previews: bool = True
-    """Small pictures of a clip while it is made."""
+    """Whether to draw small pictures of a clip while it is made."""
 
     def __post_init__(self) -> None:
         if self.options.attention not in installed_attentions():
             raise JobError(
-                f"The attention {self.options.attention!r} is not installed here; choose one of "
+                f"Attention {self.options.attention!r} is not installed here; choose one of "
                 f"{', '.join(installed_attentions())}."
             )
 
     def as_json(self) -> dict[str, Any]:
-        """For the store."""
+        """Return the settings in JSON's types, for the store."""
         return {**self.options.as_json(), "previews": self.previews}
 
 
 def read_settings(database: Database) -> EngineSettings:
-    """What was kept; the defaults if nothing was, or if it cannot be used any more."""
-    kept = database.setting(_KEY)
-    if not isinstance(kept, dict):
+    """Read the settings from the store; defaults replace those that are missing or cannot be used any more."""
+    stored = database.setting(_KEY)
+    if not isinstance(stored, dict):
         return EngineSettings()
-    shown = {name: kept[name] for name in RuntimeOptions.settings() if name in kept}
+    shown = {name: stored[name] for name in RuntimeOptions.settings() if name in stored}
     options = RuntimeOptions()
     for name, value in shown.items():
-        # One that this version does not know, or whose package was removed, is as good as not chosen.
+        # A value that this version does not know, or whose package was removed, counts as not chosen.
         with suppress(JobError):
             options = EngineSettings(replace(options, **{name: RuntimeOptions.read(name, value)})).options
-    return EngineSettings(options, previews=kept.get("previews") is not False)
+    return EngineSettings(options, previews=stored.get("previews") is not False)
 
 
-def keep_settings(database: Database, settings: EngineSettings) -> None:
-    """For the next engine that starts."""
+def save_settings(database: Database, settings: EngineSettings) -> None:
+    """Write the settings to the store, for the next engine that starts."""
     database.put_setting(_KEY, settings.as_json())

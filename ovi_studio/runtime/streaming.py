@@ -1,17 +1,18 @@
-"""Models whose weights are at home in host memory and come to the device to be used, some of them block by block.
+"""Models that are kept in host memory and copied to the device for use, some of them block by block.
 
-`HostedModel.in_use` brings to the device what fits: everything outside the blocks and some resident blocks. The others
-are streamed: there are a few slots of device memory, every block has its own, and while one block computes the next
-ones are on their way on a second stream. Nothing waits on the host: the streams wait for each other's events.
+`HostedModel.in_use` copies to the device what fits: everything outside the blocks and some resident blocks. The other
+blocks are streamed through a few slots of device memory: each block has a fixed slot, and while one block computes the
+next ones are copied on a second stream. Nothing waits on the host: the streams wait for each other's events.
 
-- A block is packed into one piece of host memory, so that it comes in one copy; on a GPU this memory is pinned if the
+- A block is packed into one piece of host memory, so that it takes one copy; for a GPU this memory is pinned if the
   system allows it (`Pinning`).
-- Parameters stay the same objects in the same modules, only their data is at another place: adapters, compiled code
-  and state dictionaries see nothing of it. Home is what counts: whoever changes weights does it `at_rest`, or before.
-- Slots live as long as the model is in use. The copying stream is idle before they are given back, so the allocator
-  needs to know nothing about it (`record_stream`).
+- Parameters stay the same objects in the same modules, only their data moves: adapters, compiled code and state
+  dictionaries are not affected. The values in host memory are authoritative: weights are changed within `writable`, or
+  while the model is not in use.
+- Slots live as long as the model is in use. The copying stream is idle before they are freed, so the allocator need not
+  know about it (`record_stream`).
 
-Limits: the streamed blocks are alike, are called in their order, and need no gradients.
+Limits: the streamed blocks have the same layout, are called in order, and need no gradients.
 """
 
 import logging
@@ -27,29 +28,29 @@ from ovi_studio.capacity.memory import SLOTS, evenly_streamed
 
 _ALIGNMENT = 256
 _METHODS = ("forward", "project_text")
-"""Where a block uses its weights; what has no such method is not asked."""
+"""The methods in which a block uses its weights; a block may lack some of them."""
 
 log = logging.getLogger(__name__)
 
 
 class Transfers(Protocol):
-    """Copies from host memory into slots, beside the computation."""
+    """Copies from host memory into slots, in parallel with the computation."""
 
     def fetch(self, slot: int, target: Tensor, source: Tensor) -> None:
-        """Fill a slot as soon as it is free."""
+        """Start filling a slot as soon as it is free."""
 
     def arrive(self, slot: int) -> None:
-        """What is computed from now on needs what was fetched last."""
+        """Make later computation wait for what was fetched into the slot last."""
 
     def release(self, slot: int) -> None:
-        """The slot is free when what was asked to be computed before is done."""
+        """Mark the slot as free once all computation queued so far is done."""
 
     def close(self) -> None:
-        """Return when no copy is under way."""
+        """Wait until no copy is in progress."""
 
 
 class CudaTransfers:
-    """On a stream of their own."""
+    """Transfers on a separate CUDA stream."""
 
     def __init__(self, device: torch.device, slots: int) -> None:
         self._device = device
@@ -74,7 +75,7 @@ class CudaTransfers:
 
 
 class DirectTransfers:
-    """Where the device is the host, or has no streams: every copy is done when the call returns."""
+    """Transfers for a device without streams, such as the CPU: every copy is done when the call returns."""
 
     def fetch(self, slot: int, target: Tensor, source: Tensor) -> None:
         target.copy_(source)
@@ -90,14 +91,15 @@ class DirectTransfers:
 
 
 def transfers_for(device: torch.device, slots: int) -> Transfers:
+    """Return the fastest transfers that the device supports."""
     return CudaTransfers(device, slots) if device.type == "cuda" else DirectTransfers()
 
 
 class Pinning:
-    """Locks host memory, so that copies from it run beside the computation, until the system refuses once.
+    """Pins host memory, so that copies from it run in parallel with the computation, until the system refuses once.
 
-    Windows, WSL and containers allow about half of the memory. Copies from what is not locked take longer and are
-    right all the same.
+    Windows, WSL and containers allow about half of the memory. Copies from memory that is not pinned are slower but
+    just as correct.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -105,7 +107,7 @@ class Pinning:
         self._ended = device.type != "cuda"
 
     def pin(self, memory: Tensor) -> None:
-        """Lock it where it is: the allocator for pinned memory would round it up to a power of two."""
+        """Pin memory in place: the allocator for pinned memory would round its size up to a power of two."""
         if self._ended:
             return
         address, runtime = memory.data_ptr(), torch.cuda.cudart()
@@ -115,10 +117,10 @@ class Pinning:
             return
         self._ended = True
         self._clear_error()
-        log.warning("Host memory cannot be pinned any further (CUDA error %d): some blocks come slower.", error)
+        log.warning("No more host memory can be pinned (CUDA error %d): some blocks are copied more slowly.", error)
 
     def _clear_error(self) -> None:
-        """The failed call has left its error for the next kernel that is launched: let that be one that nobody needs.
+        """Launch a kernel whose result is not needed, because the failed call leaves its error for the next kernel.
 
         torch has no binding for `cudaGetLastError`, and reports the error once.
         """
@@ -130,18 +132,18 @@ class Pinning:
 
 
 class HostedModel:
-    """A model in host memory.
+    """A model that is kept in host memory and copied to the device for use.
 
     Args:
-        model: on the host; its parameters and buffers may be changed there at any time when it is not in use.
-        device: where it computes.
-        blocks: parts of it that may be streamed, in the order of their use.
-        resident: how many of them are on the device as long as the model is in use; None: all. The others are rounded
-            up to a multiple of `slots`, so that every slot is used in turn.
-        slots: streamed blocks that are on the device at a time.
-        pinning: shared by the models that wait in the same host memory.
+        model: in host memory; its parameters and buffers may be changed there at any time when it is not in use.
+        device: the device that computes.
+        blocks: parts of the model that may be streamed, in the order of their use.
+        resident: how many blocks are on the device as long as the model is in use; None: all. The number of streamed
+            blocks is rounded up to a multiple of `slots`, so that every slot is used in turn.
+        slots: how many streamed blocks are on the device at a time.
+        pinning: shared by models in the same host memory.
 
-    Raises `ValueError` for a model that is not in host memory, and for streamed blocks that are not alike.
+    Raises `ValueError` for a model that is not in host memory, and for streamed blocks with different layouts.
     """
 
     def __init__(
@@ -155,45 +157,45 @@ class HostedModel:
         pinning: Pinning | None = None,
     ) -> None:
         if elsewhere := {tensor.device.type for tensor in _tensors(model)} - {"cpu"}:
-            raise ValueError(f"a hosted model waits in host memory, not on {', '.join(elsewhere)}")
+            raise ValueError(f"a hosted model must be in host memory, not on {', '.join(elsewhere)}")
         self._model = model
         self._device = device
         self._slots = slots
         self._make_transfers = transfers
         self._pinning = pinning or Pinning(device)
         self._blocks = blocks
-        # As they are now: an adapter that runs beside them later is no part of what is streamed.
+        # Taken now: a run-time adapter that is added to a block later is not streamed.
         self._tensors = [tuple(_tensors(block)) for block in blocks]
         self._packs: dict[int, _Packed] = {}
         self._stream: _Stream | None = None
-        self.keep(resident)
+        self.set_resident(resident)
 
-    def keep(self, resident: int | None) -> None:
-        """Let so many blocks stay on the device from the next use on; see the parameter of the same name."""
+    def set_resident(self, resident: int | None) -> None:
+        """Set how many blocks are resident from the next use on; see the parameter `resident`."""
         total = len(self._blocks)
         streamed = _evenly(total, 0 if resident is None else total - resident, self._slots)
         for depth in streamed:
             if depth not in self._packs:
                 self._packs[depth] = _pack(self._tensors[depth], self._pinning)
-        self._guarded = [self._blocks[depth] for depth in streamed]
+        self._streamed_blocks = [self._blocks[depth] for depth in streamed]
         self._packed = [self._packs[depth] for depth in streamed]
         if len({packed.layout for packed in self._packed}) > 1:
-            raise ValueError("streamed blocks must be alike")
+            raise ValueError("streamed blocks must have the same layout")
 
     @property
     def streamed(self) -> int:
-        """Blocks that are fetched whenever they are needed."""
+        """The number of blocks that are fetched whenever they are needed."""
         return len(self._packed)
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """The model computes on the device; afterwards the device has its memory back."""
+        """Keep the model on the device within the block; afterwards its device memory is free."""
         with self._on_device(), self._streaming():
             yield
 
     @contextmanager
-    def at_rest(self) -> Iterator[None]:
-        """Within `in_use`: the weights are at home to be changed, and come to the device again afterwards."""
+    def writable(self) -> Iterator[None]:
+        """Within `in_use`: point the weights at host memory, to be changed, and copy them to the device afterwards."""
         if self._stream is None:
             yield
             return
@@ -203,14 +205,14 @@ class HostedModel:
             tensor.data = home
         yield
         for tensor, (home, away) in borrowed.items():
-            # The same memory again: there may be no room for a second copy.
+            # Into the same memory: there may be no room for a second copy.
             away.copy_(home)
             tensor.data = away
         self._stream.start()
 
     @contextmanager
     def _on_device(self) -> Iterator[None]:
-        """Everything but the streamed blocks."""
+        """Keep everything but the streamed blocks on the device."""
         packed = {tensor for one in self._packed for tensor in one.tensors}
         self._borrowed: dict[Tensor, tuple[Tensor, Tensor]] = {}
         try:
@@ -235,7 +237,7 @@ class HostedModel:
         self._stream = _Stream(self._packed, self._device, slots, self._make_transfers(self._device, slots))
         try:
             self._stream.start()
-            with _guards(self._guarded, self._stream):
+            with _streamed_methods(self._streamed_blocks, self._stream):
                 yield
         finally:
             self._stream.stop()
@@ -246,21 +248,21 @@ class _Packed(NamedTuple):
     """A block's parameters in one piece of host memory."""
 
     memory: Tensor
-    """uint8"""
+    """The piece of memory, uint8."""
     tensors: tuple[Tensor, ...]
-    """The parameters and buffers, whose data at home are views of it."""
+    """The parameters and buffers, whose data in host memory are views of `memory`."""
     layout: tuple[tuple[int, torch.Size, torch.dtype], ...]
-    """Where each of them is: offset, shape and type."""
+    """Offset, shape and type of each tensor in `memory`."""
 
     def point_at(self, memory: Tensor) -> None:
-        """Let the parameters have their data in another piece of memory."""
+        """Point the parameters at their data in another piece of memory of this layout."""
         for tensor, (offset, shape, dtype) in zip(self.tensors, self.layout, strict=True):
             size = shape.numel() * dtype.itemsize
             tensor.data = memory[offset : offset + size].view(dtype).view(shape)
 
 
 class _Stream:
-    """Fetches blocks in turn into slots; a block's slot is always the same."""
+    """Fetches blocks in turn into slots; every block has a fixed slot."""
 
     def __init__(self, packed: Sequence[_Packed], device: torch.device, slots: int, transfers: Transfers) -> None:
         self._packed = packed
@@ -270,7 +272,7 @@ class _Stream:
 
     def start(self) -> None:
         for slot in range(len(self._memory)):
-            # The memory may have belonged to something that is still being computed.
+            # Queued computation may still use the memory for something else.
             self._transfers.release(slot)
             self._fetch(slot)
         for index, packed in enumerate(self._packed):
@@ -283,14 +285,14 @@ class _Stream:
             packed.point_at(packed.memory)
 
     def enter(self, index: int) -> None:
-        """A block is about to be computed."""
-        if self._holds[self._slot(index)] != index:  # not in turn: right, but without being prefetched
+        """Called before a block computes: wait for its weights."""
+        if self._holds[self._slot(index)] != index:  # called out of order: correct, but not prefetched
             self._transfers.release(self._slot(index))
             self._fetch(index)
         self._transfers.arrive(self._slot(index))
 
     def leave(self, index: int) -> None:
-        """All of a block's work was given to the device."""
+        """Called when all work of a block is queued: fetch the next block into its slot."""
         slot = self._slot(index)
         self._transfers.release(slot)
         following = index + len(self._memory)
@@ -307,10 +309,10 @@ class _Stream:
 
 
 @contextmanager
-def _guards(blocks: Sequence[nn.Module], stream: _Stream) -> Iterator[None]:
-    """Let every use of a block's weights go through the stream."""
+def _streamed_methods(blocks: Sequence[nn.Module], stream: _Stream) -> Iterator[None]:
+    """Wrap every method that uses a block's weights, so that the stream provides them."""
 
-    def guarded(method: Callable[..., Any], index: int) -> Callable[..., Any]:
+    def wrapped(method: Callable[..., Any], index: int) -> Callable[..., Any]:
         def run(*inputs: Any, **options: Any) -> Any:
             stream.enter(index)
             try:
@@ -324,7 +326,7 @@ def _guards(blocks: Sequence[nn.Module], stream: _Stream) -> Iterator[None]:
     own = [block.__dict__.get(name) for block, _, name in methods]
     try:
         for block, index, name in methods:
-            block.__dict__[name] = guarded(getattr(block, name), index)
+            block.__dict__[name] = wrapped(getattr(block, name), index)
         yield
     finally:
         for (block, _, name), before in zip(methods, own, strict=True):
@@ -335,18 +337,19 @@ def _guards(blocks: Sequence[nn.Module], stream: _Stream) -> Iterator[None]:
 
 
 def _evenly(total: int, streamed: int, slots: int) -> list[int]:
-    """Which of `total` blocks are streamed: evenly between the resident ones, which leave time for the copies."""
+    """Return which of `total` blocks are streamed: evenly spread among the resident ones, which leave time to copy."""
     count = evenly_streamed(total, streamed, slots)
     return [(2 * index + 1) * total // (2 * count) for index in range(count)]
 
 
 def _tensors(module: nn.Module) -> Iterator[Tensor]:
-    """Parameters and buffers."""
+    """Iterate over parameters and buffers."""
     yield from module.parameters()
     yield from module.buffers()
 
 
 def _pack(tensors: tuple[Tensor, ...], pinning: Pinning) -> _Packed:
+    """Move tensors into one piece of host memory."""
     layout, end = [], 0
     for tensor in tensors:
         layout.append((end, tensor.shape, tensor.dtype))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ovi_studio.distributed.pass_layout import SINGLE_PROCESS, Layout
+from ovi_studio.distributed.pass_layout import SINGLE_PROCESS, PassLayout
 from ovi_studio.models.transformer import OviTransformer
 from ovi_studio.sampling.guidance import Guidance, guided_velocity
 from ovi_studio.sampling.solvers import Scheduler, advance, build_scheduler, timesteps
@@ -75,7 +75,7 @@ def denoise(
     first_frame: Tensor | None = None,
     on_step: OnStep | None = None,
     before_step: BeforeStep | None = None,
-    layout: Layout = SINGLE_PROCESS,
+    layout: PassLayout = SINGLE_PROCESS,
 ) -> Latents:
     """Denoise from noise to latents.
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ovi_studio.distributed.pass_layout import SINGLE_PROCESS, Layout
+from ovi_studio.distributed.pass_layout import SINGLE_PROCESS, PassLayout
 from ovi_studio.models.transformer import OviTransformer, Pass, TextContext
 
 
@@ -32,7 +32,7 @@ def guided_velocity(
     guidance: Guidance,
     *,
     clean_first_frame: bool,
-    layout: Layout = SINGLE_PROCESS,
+    layout: PassLayout = SINGLE_PROCESS,
 ) -> tuple[Tensor, Tensor]:
     """Return velocities of video (batch, channels, frames, height, width) and audio (batch, length, channels).
 

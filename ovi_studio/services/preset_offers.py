@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from ovi_studio.adapters.library import AdapterLibrary
-from ovi_studio.adapters.sources import Shortage, shortage
+from ovi_studio.adapters.sources import MissingAdapters, find_missing
 from ovi_studio.services.presets import Preset
 
 
@@ -15,7 +15,7 @@ class PresetOffer:
     preset: Preset
     problem: str
     """Why the preset cannot be used, in sentences; empty if it can."""
-    shortage: Shortage | None = None
+    shortage: MissingAdapters | None = None
     """The adapters that are missing."""
 
     @property
@@ -29,7 +29,7 @@ def offers(presets: Sequence[Preset], library: AdapterLibrary, models: Collectio
 
 
 def _offer(preset: Preset, library: AdapterLibrary, models: Collection[str]) -> PresetOffer:
-    missing = shortage(preset.stack, preset.sources, library)
+    missing = find_missing(preset.stack, preset.sources, library)
     reasons = [missing.reason] if missing else []
     if preset.variants and not set(preset.variants) & set(models):
         reasons.insert(0, f"It needs {' or '.join(preset.variants)}; download it in the System tab.")

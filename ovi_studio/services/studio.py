@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ovi_studio.adapters.library import AdapterLibrary
 from ovi_studio.adapters.model_names import model_names
-from ovi_studio.adapters.sources import fetch_adapters, plan_adapters, shortage
+from ovi_studio.adapters.sources import fetch_adapters, find_missing, plan_adapters
 from ovi_studio.checkpoints.background import Downloads
 from ovi_studio.checkpoints.layout import complete_variants, take_inventory
 from ovi_studio.core.adapter_stack import AdapterUse
@@ -144,7 +144,7 @@ class Studio:
     def download_adapters(self, preset_name: str) -> None:
         """Start downloading a preset's missing adapters; raises `JobError` if that is not possible."""
         preset = self.presets.get(preset_name)
-        missing = shortage(preset.stack, preset.sources, self.adapters)
+        missing = find_missing(preset.stack, preset.sources, self.adapters)
         if missing is None or not missing.sources:
             raise JobError(f"There is nothing to download for the preset {preset.title}.")
         self.adapter_downloads.begin(preset.title, lambda: plan_adapters(missing.sources, self.adapters))

@@ -1,12 +1,12 @@
-"""The page: components and the services that they call. Imports no torch.
+"""The web page: Gradio components and the services they call. Imports no torch.
 
-Gradio is imported here first, so that it is imported without telemetry and without its stub files: for each of its 80
-components it parses its own source to write a stub beside it, which took 2.0 of the 4.3 seconds of its import (6.31).
-A component without a source file gets none.
+Gradio is first imported here, without telemetry and without generating stub files: for each of its 80 components it
+parses its own source to write a stub next to it, which took 2.0 of the 4.3 seconds of its import (6.31). A component
+whose source cannot be found gets no stub.
 
-After its start Gradio asks its own page for an answer and gives up if none comes within 3 seconds (6.31), which a busy
-machine or a proxy of the environment can prevent. The server runs by then, so it is not asked, and what Gradio asks
-this machine does not go to a proxy.
+After starting, Gradio requests its own page and gives up if no answer comes within 3 seconds (6.31), which a busy
+machine or a proxy in the environment can prevent. The server is running by then, so that check is disabled, and
+Gradio's requests to this machine bypass the proxy.
 """
 
 import inspect
@@ -24,10 +24,11 @@ for name in ("NO_PROXY", "no_proxy"):
 def _without_source_of_components() -> Iterator[None]:
     getfile = inspect.getfile
 
-    def refuse(thing: Any) -> str:
-        if isinstance(thing, type) and thing.__module__.startswith("gradio."):
+    # The parameter is named as in `inspect`, for callers that pass it by keyword.
+    def refuse(object: Any) -> str:
+        if isinstance(object, type) and object.__module__.startswith("gradio."):
             raise OSError("no source is needed")
-        return getfile(thing)
+        return getfile(object)
 
     inspect.getfile = refuse
     try:

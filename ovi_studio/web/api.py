@@ -1,7 +1,7 @@
-"""The API over `gradio_client`: the same jobs as in the page. `docs/api.md` describes it for people.
+"""The API for `gradio_client`, with the same jobs as the page. Documented in `docs/api.md`.
 
-Only ids cross it; a picture comes as an upload, a clip goes as a download. A client that leaves ends its own call and
-no job. What a call may weigh is bounded before it is parsed (`guard`).
+Only ids cross it; pictures are uploaded and clips downloaded. A client that disconnects ends its own call and no job.
+The size of a request is limited before it is parsed (`guard`).
 """
 
 import asyncio
@@ -24,11 +24,11 @@ MAX_IDS = 10_000
 
 
 def build_api(studio: Studio) -> None:
-    """Endpoints `/queue`, `/list`, `/wait`, `/cancel`, `/retry` and `/clip`; call it inside the page's `gr.Blocks`."""
+    """Add the endpoints `/queue`, `/list`, `/wait`, `/cancel`, `/retry` and `/clip` to the current `gr.Blocks`."""
     calls = ApiCalls(studio)
     with gr.Column(visible=False):
         prompt = gr.Textbox("", label="Prompt", max_length=MAX_PROMPT_LENGTH)
-        variant = gr.Textbox("", label="Model variant; empty: the best one here", max_length=100)
+        variant = gr.Textbox("", label="Model variant; empty: the best complete one", max_length=100)
         picture = gr.File(None, label="First frame", type="filepath")
         uploads_only(picture, "first frame")
         settings = gr.JSON({}, label="Other fields of a clip, such as steps, seed, size, shift")
@@ -41,19 +41,23 @@ def build_api(studio: Studio) -> None:
         answer, file = gr.JSON(label="Answer"), gr.File(label="Clip")
         hidden = [gr.Button() for _ in range(6)]
         calls.file = file
-    many: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden"}
+    event_options: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden"}
     hidden[0].click(
-        calls.queue, [prompt, variant, picture, settings, count, name, priority], answer, api_name="queue", **many
+        calls.queue,
+        [prompt, variant, picture, settings, count, name, priority],
+        answer,
+        api_name="queue",
+        **event_options,
     )
-    hidden[1].click(calls.list, [state, offset, limit], answer, api_name="list", **many)
-    hidden[2].click(calls.wait, job, answer, api_name="wait", **many)
-    hidden[3].click(calls.cancel, jobs, answer, api_name="cancel", **many)
-    hidden[4].click(calls.retry, jobs, answer, api_name="retry", **many)
-    hidden[5].click(calls.clip, job, file, api_name="clip", **many)
+    hidden[1].click(calls.list, [state, offset, limit], answer, api_name="list", **event_options)
+    hidden[2].click(calls.wait, job, answer, api_name="wait", **event_options)
+    hidden[3].click(calls.cancel, jobs, answer, api_name="cancel", **event_options)
+    hidden[4].click(calls.retry, jobs, answer, api_name="retry", **event_options)
+    hidden[5].click(calls.clip, job, file, api_name="clip", **event_options)
 
 
 class ApiCalls:
-    """What the endpoints do. A `gr.Error` is what a client sees as its exception."""
+    """The functions behind the endpoints. Clients see a `gr.Error` as an exception."""
 
     def __init__(self, studio: Studio) -> None:
         self._studio = studio
@@ -69,13 +73,17 @@ class ApiCalls:
         name: str = "",
         priority: float = 0,
     ) -> dict[str, Any]:
-        """Queue a prompt, which may be a pattern. `settings` are the other fields of a clip; without a seed in them
-        as many as `count` are drawn. Returns the ids of the jobs, and what should be known about the prompts.
+        """Queue a prompt, which may be a pattern.
+
+        `settings` are the other fields of a clip; if they have no seed, `count` seeds are drawn. Returns the ids of
+        the jobs, and warnings about the prompts.
         """
         try:
             given = dict(settings or {})
             if unsuitable := {"prompt", "image", "variant"} & given.keys():
-                raise JobError(f"The settings have {', '.join(sorted(unsuitable))}, which has a parameter of its own.")
+                raise JobError(
+                    f"The settings contain {', '.join(sorted(unsuitable))}; pass it as its own parameter instead."
+                )
             mode = SeedMode.RANDOM if given.get("seed") in (None, "") else SeedMode.FIXED
             chosen = variant or next((found.name for found in self._studio.variants()), "")
             values = {**given, "prompt": prompt, "variant": chosen, "image": picture}
@@ -86,7 +94,7 @@ class ApiCalls:
             raise gr.Error(str(error), print_exception=False) from error
 
     def list(self, state: str = "", offset: float = 0, limit: float = 200) -> list[dict[str, Any]]:
-        """Jobs that run, then those that wait in their order, then the others, the latest first."""
+        """List the running jobs, then the waiting ones in their order, then the others, latest first."""
         try:
             states = [JobState(state)] if state else None
         except ValueError as error:
@@ -97,32 +105,32 @@ class ApiCalls:
         ]
 
     async def wait(self, job: str) -> AsyncIterator[dict[str, Any]]:
-        """How a job is, each time that something changes, until it has ended."""
-        told: dict[str, Any] | None = None
+        """Yield the state of a job whenever it changes, until the job has ended."""
+        sent: dict[str, Any] | None = None
         while True:
-            # Short enough for the loop: a tenth of a millisecond.
+            # Fast enough for the event loop: a tenth of a millisecond.
             facts = job_facts(self._get(job))
-            if facts != told:
-                told = facts
+            if facts != sent:
+                sent = facts
                 yield facts
             if facts["state"] in ENDED:
                 return
             await asyncio.sleep(POLL_SECONDS)
 
     def cancel(self, jobs: Any) -> dict[str, int]:
-        """Cancel jobs by their ids; returns how many."""
+        """Cancel jobs by their ids; returns the number of cancelled jobs."""
         return {"cancelled": self._studio.store.cancel(_ids(jobs))}
 
     def retry(self, jobs: Any) -> dict[str, int]:
-        """Queue failed and cancelled jobs again; returns how many."""
+        """Queue failed and cancelled jobs again; returns their number."""
         return {"queued": self._studio.store.retry(_ids(jobs))}
 
     def clip(self, job: str) -> str:
-        """The clip of a job that is done, as an mp4."""
+        """Return the clip of a finished job, as an mp4 file."""
         found = self._get(job)
         path = found.clip
         if path is None:
-            raise gr.Error(f"The job is {found.state}; there is no clip.", print_exception=False)
+            raise gr.Error(f"The job is {found.state}; it has no clip.", print_exception=False)
         if path.is_symlink() or not path.is_file():
             raise gr.Error("The clip was moved or deleted.", print_exception=False)
         return shown_copy(self.file, path)
@@ -135,7 +143,7 @@ class ApiCalls:
 
 
 def job_facts(job: Job) -> dict[str, Any]:
-    """A job as clients see it: no path of this machine."""
+    """Describe a job for clients, without any path of this machine."""
     progress = job.progress
     spec = job.spec.to_dict() | {"image": job.spec.image is not None}
     return {
@@ -165,5 +173,5 @@ def _name(path: Path | None) -> str | None:
 def _ids(given: Any) -> list[str]:
     ids = [given] if isinstance(given, str) else given
     if not isinstance(ids, list) or len(ids) > MAX_IDS or not all(isinstance(job, str) for job in ids):
-        raise gr.Error("Give the id of a job, or a list of ids.", print_exception=False)
+        raise gr.Error("Pass the id of a job, or a list of ids.", print_exception=False)
     return ids

@@ -1,11 +1,13 @@
-"""What stands before Gradio's server: names and pages that are not ours are refused, bodies are read only from who is
-logged in and are bounded, and wrong logins are slowed down.
+"""Middleware in front of Gradio's server.
 
-Gradio itself has none of it (6.31): it answers to any name, parses a prompt of 20 MB before it looks at the login,
-and 50 wrong logins take 0.08 s. An address that was wrong a few times has to wait, twice as long after each further
-time; so has everybody together, though never for long, since otherwise a stranger could keep the owner out. All who
-come through a tunnel or a proxy on this machine have its address, which does not wait for long for the same reason.
-An attempt counts as wrong until it was right, so that many at once are no way around it.
+It refuses requests under foreign host names and from foreign pages, reads bodies only after the login and only up to a
+limit, and slows down wrong logins. Gradio itself does none of this (6.31): it answers to any name, parses a prompt of
+20 MB before it checks the login, and 50 wrong logins take 0.08 s.
+
+After a few wrong logins an address has to wait, twice as long after each further one. The same limit applies to all
+addresses together, but never for long, since a stranger could otherwise lock the owner out. For the same reason a
+loopback address, which all clients behind a local tunnel or proxy share, never waits for long. An attempt counts as
+wrong until it succeeds, so that concurrent attempts do not evade the limit.
 """
 
 import hmac
@@ -29,22 +31,22 @@ from ovi_studio.web.hosts import Hosts
 from ovi_studio.web.upload_folder import UploadFolder
 
 MAX_BODY_SIZE = 2**20
-"""Bytes of a request that is no upload."""
+"""Limit in bytes for requests other than uploads."""
 FREE_ATTEMPTS = 4
 LONGEST_WAIT = 600.0
-"""Seconds that an address waits at most."""
-FREE_ATTEMPTS_OF_ALL = 20
-LONGEST_WAIT_OF_ALL = 10.0
+"""Longest wait of one address, in seconds."""
+FREE_ATTEMPTS_TOTAL = 20
+LONGEST_WAIT_TOTAL = 10.0
 FORGET_SECONDS = 3600.0
 _MAX_ADDRESSES = 10_000
 MAX_UPLOAD_SIZE = MAX_FILE_SIZE + 2**16
-"""Bytes of an upload: a file and what stands around it."""
+"""Limit in bytes for an upload: a file and its multipart encoding."""
 UPLOAD_PATH = "/gradio_api/upload"
 _NO_FRAMES = [(b"content-security-policy", b"frame-ancestors 'none'"), (b"x-frame-options", b"DENY")]
 
 
 @dataclass
-class _Record:
+class _Attempts:
     wrong: int = 0
     last: float = -math.inf
 
@@ -54,7 +56,7 @@ class _Record:
             self.wrong = 0
         if self.wrong < free:
             return 0.0
-        # Beyond some thirty doublings every wait is the longest.
+        # After thirty doublings every wait has reached the longest.
         return max(0.0, self.last + min(2.0 ** min(self.wrong - free, 30), longest) - now)
 
     def count(self, now: float) -> None:
@@ -62,23 +64,23 @@ class _Record:
 
 
 class LoginLimit:
-    """Says who may try to log in. Thread-safe."""
+    """Limits login attempts. Thread-safe."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._addresses: dict[str, _Record] = {}
-        self._all = _Record()
+        self._addresses: dict[str, _Attempts] = {}
+        self._all = _Attempts()
 
     def attempt(self, address: str) -> float:
-        """Seconds that this address has to wait; 0: it may try, and that counts as wrong until `succeeded`."""
+        """Return the seconds this address has to wait; 0 allows an attempt, which counts as wrong until `succeeded`."""
         key = _network(address)
         with self._lock:
             now = self._clock()
-            own = self._addresses.setdefault(key, _Record())
+            own = self._addresses.setdefault(key, _Attempts())
             wait = max(
-                own.wait(now, FREE_ATTEMPTS, LONGEST_WAIT_OF_ALL if _is_shared(address) else LONGEST_WAIT),
-                self._all.wait(now, FREE_ATTEMPTS_OF_ALL, LONGEST_WAIT_OF_ALL),
+                own.wait(now, FREE_ATTEMPTS, LONGEST_WAIT_TOTAL if _is_shared(address) else LONGEST_WAIT),
+                self._all.wait(now, FREE_ATTEMPTS_TOTAL, LONGEST_WAIT_TOTAL),
             )
             if wait <= 0:
                 own.count(now)
@@ -88,14 +90,14 @@ class LoginLimit:
             return wait
 
     def succeeded(self, address: str) -> None:
-        """The attempt was right."""
+        """Record that the last attempt of this address was right."""
         with self._lock:
             self._addresses.pop(_network(address), None)
             self._all.wrong = max(0, self._all.wrong - 1)
 
 
 class Guard:
-    """ASGI middleware. In this order: whose name and page, who is logged in, how large the body is."""
+    """ASGI middleware. Checks the host name and the origin, then the login, then the size of the body."""
 
     def __init__(self, app: ASGIApp, limit: LoginLimit, hosts: Hosts, uploads: UploadFolder) -> None:
         self._app = app
@@ -104,17 +106,17 @@ class Guard:
         self._uploads = uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or answer it."""
+        """Pass a request on, or refuse it."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         refuse = partial(_refuse, scope, send)
         headers = Headers(scope=scope)
         if not self._hosts.serves(headers.get("host")):
-            await refuse(421, "This name is not one of this server's; start it with --allow-host NAME if it should be.")
+            await refuse(421, "This server does not answer to this name; start it with --allow-host NAME to allow it.")
             return
-        if not self._hosts.welcomes(headers):
-            await refuse(403, "Another page may not do this.")
+        if not self._hosts.allows_origin(headers):
+            await refuse(403, "Requests from other pages are not allowed.")
             return
         if scope["type"] == "websocket":
             await self._app(scope, receive, send)
@@ -131,10 +133,10 @@ class Guard:
             return
         if path == UPLOAD_PATH:
             if not self._uploads.has_room(int(length)):
-                await refuse(507, "There are too many uploads; those of yesterday are deleted by themselves.")
+                await refuse(507, "There are too many uploads; try again later, they are deleted after a day.")
                 return
         elif headers.get("content-type", "").lower().startswith("multipart/"):
-            await refuse(415, "Files are uploaded elsewhere.")
+            await refuse(415, "Files cannot be uploaded here.")
             return
         receive = _bounded(receive, limit)
         send = _with_headers(send, on_space=self._hosts.on_space)
@@ -148,8 +150,8 @@ class Guard:
         wait = self._limit.attempt(address)
         if wait > 0:
             seconds = math.ceil(wait)
-            sentence = f"Too many wrong logins; try again in {seconds} s."
-            await _refuse(scope, send, 429, sentence, (b"retry-after", str(seconds).encode()))
+            reason = f"Too many wrong logins; try again in {seconds} s."
+            await _refuse(scope, send, 429, reason, (b"retry-after", str(seconds).encode()))
             return
 
         async def watch(message: Message) -> None:
@@ -161,12 +163,12 @@ class Guard:
 
 
 def guard(hosts: Hosts, uploads: UploadFolder) -> Middleware:
-    """For `launch(app_kwargs={"middleware": [guard(...)]})`."""
+    """Return the middleware for `launch(app_kwargs={"middleware": [guard(...)]})`."""
     return Middleware(Guard, limit=LoginLimit(), hosts=hosts, uploads=uploads)
 
 
 def is_logged_in(request: Request) -> bool:
-    """Whether the page is open to who asks, by the cookie that Gradio's login sets."""
+    """Whether the request is logged in, by the cookie that Gradio's login sets, or the page has no login."""
     app = request.app
     if getattr(app, "auth", None) is None:
         return True
@@ -175,7 +177,7 @@ def is_logged_in(request: Request) -> bool:
 
 
 def checker(user: str, password: str) -> Callable[[str, str], bool]:
-    """For `launch(auth=...)`; takes the same time whatever is wrong."""
+    """Return the check for `launch(auth=...)`, which runs in constant time."""
     expected = user.encode(), password.encode()
 
     def check(given_user: str, given_password: str) -> bool:
@@ -186,12 +188,12 @@ def checker(user: str, password: str) -> Callable[[str, str], bool]:
 
 
 def make_password() -> str:
-    """One that can be read out and not be guessed."""
+    """Generate a password that is easy to read out and hard to guess."""
     return "-".join(secrets.token_hex(2) for _ in range(4))
 
 
 def _is_shared(address: str) -> bool:
-    """Whether strangers may have this address: a tunnel or a proxy on this machine brings them all."""
+    """Whether unrelated clients may have this address, since they come through a local tunnel or proxy."""
     try:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:
@@ -199,7 +201,7 @@ def _is_shared(address: str) -> bool:
 
 
 def _network(address: str) -> str:
-    """Who has one IPv6 address has the 2**64 beside it too."""
+    """Return the /64 network of an IPv6 address, which one client usually has in full; an IPv4 address as it is."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
@@ -216,7 +218,7 @@ def _has_body(scope: Scope, headers: Headers) -> bool:
 
 
 def _bounded(receive: Receive, limit: int) -> Receive:
-    """A body without a length is cut off when it grows too large."""
+    """Wrap `receive` to disconnect when a body without a declared length grows too large."""
     size = 0
 
     async def bounded() -> Message:
@@ -232,7 +234,7 @@ def _bounded(receive: Receive, limit: int) -> Receive:
 
 
 def _with_headers(send: Send, *, on_space: bool) -> Send:
-    """No other page may frame this one or send the login's cookie; a Space is framed by the page of its owner."""
+    """Wrap `send` so that other pages cannot frame this one or send its cookie; a Space's host page may frame it."""
 
     async def changed(message: Message) -> None:
         if message["type"] == "http.response.start" and not on_space:
@@ -251,12 +253,12 @@ def _same_site(cookie: bytes) -> bytes:
     return b"; ".join([*(part.strip() for part in parts), b"SameSite=Lax"])
 
 
-async def _refuse(scope: Scope, send: Send, status: int, sentence: str, *headers: tuple[bytes, bytes]) -> None:
+async def _refuse(scope: Scope, send: Send, status: int, reason: str, *headers: tuple[bytes, bytes]) -> None:
     if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": 1008, "reason": sentence})
+        await send({"type": "websocket.close", "code": 1008, "reason": reason})
         return
-    body = json.dumps({"detail": sentence}).encode()
-    # The body that was not read is still on its way: the connection is of no use any more.
-    named = [(b"content-type", b"application/json"), (b"connection", b"close"), *headers]
-    await send({"type": "http.response.start", "status": status, "headers": named})
+    body = json.dumps({"detail": reason}).encode()
+    # The unread body may still be arriving, so the connection cannot be reused.
+    response_headers = [(b"content-type", b"application/json"), (b"connection", b"close"), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": response_headers})
     await send({"type": "http.response.body", "body": body})

@@ -1,8 +1,8 @@
-"""Which names this server answers to, and which pages may talk to it.
+"""The host names this server answers to, and the pages that may send requests to it.
 
-A browser sends whatever page it shows to whatever address that page asks for, and a name on the internet may resolve
-to 127.0.0.1 (DNS rebinding). So a request is answered only if it came under a name of ours, and only if the page that
-made it, where there is one, came from here as well. Programs that are not browsers send no origin.
+Any page in a browser can send requests to any address, and a public name may resolve to 127.0.0.1 (DNS rebinding). So
+a request is answered only under one of this server's names, and only if the page that sent it, if any, came from this
+server as well. Programs other than browsers send no origin.
 """
 
 import ipaddress
@@ -17,12 +17,12 @@ _FOREIGN_SITES = ("cross-site", "same-site")
 
 
 class Hosts:
-    """The names of this server. Thread-safe for one writer.
+    """The host names of this server. Thread-safe for one writer.
 
     Args:
-        bound: the address that it listens on.
-        allowed: further names that people gave it, such as that of a proxy before it.
-        environ: where a Hugging Face Space says its own name.
+        bound: the address it listens on.
+        allowed: additional names, such as that of a proxy in front of it.
+        environ: the environment, in which a Hugging Face Space states its name.
     """
 
     def __init__(self, bound: str, allowed: Iterable[str] = (), environ: Mapping[str, str] = os.environ) -> None:
@@ -37,13 +37,13 @@ class Hosts:
             self._names |= {own, f"{own}.local", socket.getfqdn().lower()}
 
     def add(self, name: str) -> None:
-        """One that is known only now, such as that of a share link."""
+        """Add a name that becomes known later, such as that of a share link."""
         self._names.add(name.lower())
 
     def serves(self, host: str | None) -> bool:
         """Whether a `Host` header names this server.
 
-        An address cannot be rebound, so every one is ours where we listen on all.
+        An address cannot be rebound, so any address is accepted if the server listens on all interfaces.
         """
         name = _name(host)
         if name is None:
@@ -52,10 +52,10 @@ class Hosts:
             return True
         return _is_loopback(name) or (self._everywhere and _is_address(name))
 
-    def welcomes(self, headers: Mapping[str, str]) -> bool:
-        """Whether the page that a request came from, if any, is one of this server's.
+    def allows_origin(self, headers: Mapping[str, str]) -> bool:
+        """Whether the page that sent a request, if any, is one of this server's.
 
-        Another port of this machine is another server. A link that somebody follows to here is no request of a page.
+        Another port of this machine is another server. Following a link to this server is allowed from any page.
         """
         origin, host = headers.get("origin"), headers.get("host", "")
         if origin is not None:
@@ -63,13 +63,13 @@ class Hosts:
             return parts.netloc.lower() == host.lower() or (parts.hostname or "") in self._allowed
         if headers.get("sec-fetch-site") not in _FOREIGN_SITES:
             return True
-        # A frame of another page navigates too; a Space is one.
-        followed = headers.get("sec-fetch-mode") == "navigate"
-        return followed and (headers.get("sec-fetch-dest") == "document" or self.on_space)
+        # A frame in another page also navigates; a Space is shown in such a frame.
+        navigating = headers.get("sec-fetch-mode") == "navigate"
+        return navigating and (headers.get("sec-fetch-dest") == "document" or self.on_space)
 
 
 def _name(host: str | None) -> str | None:
-    """Without port and brackets, in lower case; None for what is no host."""
+    """Return a host's name in lower case, without port and brackets; None if it is invalid."""
     if not host:
         return None
     try:

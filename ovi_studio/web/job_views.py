@@ -1,7 +1,7 @@
-"""What the page shows about jobs, clips and the engine, as HTML. Everything that a person typed is escaped here.
+"""HTML for jobs, clips and the engine. All text from users is escaped here.
 
-The strings go into `gr.HTML` as its value and never into a template: Gradio evaluates `${...}` in what a template's
-`{{ }}` have inserted (6.31), so that a prompt could run code in the page.
+The strings are used as the value of `gr.HTML` and never in a template: Gradio evaluates `${...}` in what `{{ }}` has
+inserted into a template (6.31), so a prompt could run code in the page.
 """
 
 import json
@@ -15,8 +15,8 @@ from ovi_studio.engine.supervisor import Condition, Supervision
 from ovi_studio.media.clip_files import read_record
 from ovi_studio.queue.estimates import QueueEstimate
 from ovi_studio.queue.model import ClipPhase, EngineInfo, EngineState, Job, JobBatch, JobState, Notice
-from ovi_studio.web.media_routes import job_picture_address
-from ovi_studio.web.views import adapters_words, format_pace, format_seconds, notice_html, steps_words
+from ovi_studio.web.media_routes import job_picture_url
+from ovi_studio.web.views import format_adapters, format_pace, format_sampling, format_seconds, notice_html
 
 WAVE = """
   <svg viewBox="0 0 50 32" aria-hidden="true"><path d="M4 14v4M11 9v14M18 4v24M25 11v10M32 7v18M39 12v8M46 15v2"/></svg>
@@ -31,7 +31,7 @@ STATE_NAMES = {
 
 
 def progress_words(job: Job) -> tuple[str, str, float | None]:
-    """(what is going on, more about it, fraction that is done) of a running job."""
+    """Describe a running job as (activity, details, fraction done)."""
     progress = job.progress
     if job.cancelling:
         late = progress is not None and progress.phase is ClipPhase.WRITING
@@ -43,7 +43,7 @@ def progress_words(job: Job) -> tuple[str, str, float | None]:
         case ClipPhase.LOADING:
             return "Loading the model", job.spec.variant, None
         case ClipPhase.TEXT:
-            return "Reading the prompt", left, None
+            return "Encoding the prompt", left, None
         case ClipPhase.DENOISING if progress.step:
             pace = format_pace(progress.seconds_per_step) if progress.seconds_per_step else ""
             more = " · ".join(filter(None, [pace, left]))
@@ -56,7 +56,7 @@ def progress_words(job: Job) -> tuple[str, str, float | None]:
 
 
 def bar(fraction: float | None, label: str = "Progress") -> str:
-    """A bar; None: something goes on, nobody knows how far it is."""
+    """Render a progress bar; None for a fraction that is not known."""
     name = f'role="progressbar" aria-label="{escape(label)}"'
     if fraction is None:
         return f'<div class="bar waiting" {name}><i></i></div>'
@@ -68,13 +68,13 @@ def bar(fraction: float | None, label: str = "Progress") -> str:
 
 
 def stage_html(running: Job | None, ended: Job | None, waiting: int, paused: bool, has_clip: bool) -> str:
-    """The panel above the last clip: what is going on, or what became of the job that ended last."""
+    """Render the panel above the last clip: the current activity, or how the last job ended."""
     tall = "" if has_clip else " tall"
     if running is not None:
-        return _working(running, tall)
+        return _running_html(running, tall)
     if waiting:
-        more = "The queue is paused; resume it in the Queue tab." if paused else "The engine takes the next one."
-        jobs = "1 clip waits" if waiting == 1 else f"{waiting} clips wait"
+        more = "The queue is paused; resume it in the Queue tab." if paused else "The engine starts the next one."
+        jobs = "1 clip waiting" if waiting == 1 else f"{waiting} clips waiting"
         return (
             f'<div class="stage{tall}" role="status">{WAVE}<p class="line"><span class="state">{jobs}</span>'
             f'<span class="left">{more}</span></p></div>'
@@ -87,17 +87,17 @@ def stage_html(running: Job | None, ended: Job | None, waiting: int, paused: boo
         return ""
     return (
         f'<div class="stage tall idle">{WAVE}<p class="state">Your clip appears here</p>'
-        '<p class="hint">Write what it should show and sound like, then press Queue or Ctrl+Enter.</p></div>'
+        '<p class="hint">Describe what it should show and sound like, then press Queue or Ctrl+Enter.</p></div>'
     )
 
 
-def _working(job: Job, tall: str) -> str:
+def _running_html(job: Job, tall: str) -> str:
     state, left, fraction = progress_words(job)
     picture, shown = "", ""
     if job.progress is not None and job.progress.preview is not None:
-        address = escape(job_picture_address(job) or "")
+        address = escape(job_picture_url(job) or "")
         picture, shown = f'<img class="preview" src="{address}" alt="Preview of the clip that is being made">', " shown"
-    title = f"Clip {job.number}: {_short(job.spec.prompt, 90)}"
+    title = f"Clip {job.number}: {_shorten(job.spec.prompt, 90)}"
     return f"""
 <div class="stage working{tall}{shown}">{picture or WAVE}
   <p class="what">{escape(title)}</p>
@@ -108,7 +108,7 @@ def _working(job: Job, tall: str) -> str:
 
 
 def clip_html(job: Job | None) -> str:
-    """The last clip, to be played and saved; its file is asked for by the job's id."""
+    """Render the last clip with a player and a download link; its file is requested by the job's id."""
     if job is None or job.clip is None:
         return ""
     address = f"studio/job/{escape(job.id)}"
@@ -122,7 +122,7 @@ def clip_html(job: Job | None) -> str:
 
 
 def recipe_html(job: Job | None, variant: Variant | None) -> str:
-    """What a clip was made from, below it."""
+    """Render the settings of a clip."""
     if job is None or job.clip is None:
         return ""
     spec = job.spec
@@ -132,10 +132,10 @@ def recipe_html(job: Job | None, variant: Variant | None) -> str:
         "Length": f"{variant.seconds:.1f} s" if variant else "",
         "Model": variant.title if variant else spec.variant,
         "First frame": "yes" if spec.image else "none",
-        "Steps": steps_words(spec),
+        "Steps": format_sampling(spec),
         "Guidance": f"video {spec.video_guidance:g}, audio {spec.audio_guidance:g}",
         "Skipped block": _skipped(spec.slg_layer, variant),
-        "LoRAs": adapters_words(spec),
+        "LoRAs": format_adapters(spec),
         "Made in": format_seconds(job.seconds),
         "Memory": job.note or "",
         "File": job.clip.name,
@@ -152,7 +152,7 @@ def engine_html(
     running_left: float | None,
     paused: bool,
 ) -> str:
-    """One line about the engine and the queue."""
+    """Render the line about the engine and the queue."""
     kind, words = _engine_words(supervision, engine)
     queue = _queue_words(waiting, left, running_left)
     paused_chip = '<span class="chip warn">Paused</span>' if paused else ""
@@ -163,7 +163,7 @@ def engine_html(
 
 
 def trouble_html(supervision: Supervision) -> str:
-    """Why the engine is not running, if it is not."""
+    """Render why the engine is not running; empty if it is."""
     if not supervision.reason or supervision.condition not in (Condition.WAITING, Condition.DOWN):
         return ""
     lines = escape("\n".join(supervision.last_words))
@@ -182,9 +182,9 @@ def _engine_words(supervision: Supervision, engine: EngineInfo | None) -> tuple[
     if supervision.condition is Condition.STARTING or engine is None or not engine.ready:
         return "warn", "The engine is starting"
     if engine.stopping:
-        return "warn", "The engine is ending after this step, to start anew"
+        return "warn", "The engine will restart after this step"
     if engine.state is EngineState.WORKING:
-        return "good", "The engine is at work"
+        return "good", "The engine is working"
     return "good", f"The engine is ready, {engine.variant} loaded" if engine.variant else "The engine is ready"
 
 
@@ -200,16 +200,16 @@ def _queue_words(waiting: int, left: QueueEstimate, running_left: float | None) 
 
 
 def notices_html(notices: Sequence[Notice]) -> str:
-    """What people should know until they put it away."""
+    """Render the notices that have not been dismissed."""
     return "".join(
-        f'<div class="told" role="alert"><p>{escape(notice.text)}</p>'
-        f'<button type="button" data-dismiss="{notice.id}" aria-label="Put this notice away">×</button></div>'
+        f'<div class="news-item" role="alert"><p>{escape(notice.text)}</p>'
+        f'<button type="button" data-dismiss="{notice.id}" aria-label="Dismiss this notice">×</button></div>'
         for notice in notices[:5]
     )
 
 
 def batch_news(batches: Sequence[JobBatch]) -> str:
-    """For the page's script, which tells people when a batch is done; shown to nobody."""
+    """Render hidden data about batches, from which the page's script announces finished ones."""
     news = [
         {
             "id": batch.id,
@@ -223,7 +223,7 @@ def batch_news(batches: Sequence[JobBatch]) -> str:
     return f'<span id="batch-news" hidden data-batches="{escape(json.dumps(news))}"></span>'
 
 
-def _short(text: str, length: int) -> str:
+def _shorten(text: str, length: int) -> str:
     words = " ".join(text.split())
     return words if len(words) <= length else words[: length - 1].rstrip() + "…"
 

@@ -1,7 +1,7 @@
-"""Parts of the page that show what changes by itself: they are asked together, and only when something has changed.
+"""Parts of the page that update by themselves, all in one call, and only when something has changed.
 
-What has changed is told by the route `studio/pulse`, which `pulse.js` asks twice a second; a handler of Gradio's costs
-some twenty times as much.
+`pulse.js` polls the route `studio/pulse` for changes twice a second; a Gradio handler would cost some twenty times as
+much.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,35 +14,35 @@ import gradio as gr
 from ovi_studio.services.studio import Studio
 from ovi_studio.web.events import PRIVATE
 
-_LOST = '<p class="lost" role="alert" hidden>Ovi Studio does not answer; this page goes on as soon as it does.</p>'
+_LOST = '<p class="lost" role="alert" hidden>Ovi Studio does not respond; this page reconnects as soon as it does.</p>'
 
 
 @dataclass(frozen=True)
 class LivePart:
-    """A part of the page and how it is brought up to date."""
+    """A part of the page that updates by itself."""
 
     refresh: Callable[[Any], Sequence[Any] | None]
-    """From what a page shows already to updates for `outputs` and `seen`; None: it shows the latest."""
+    """Takes the value of `seen`; returns updates for `outputs` and `seen`, or None if nothing has changed."""
     outputs: Sequence[Any]
     seen: gr.State
-    """What a page shows already."""
+    """The version that the page already shows."""
 
 
 def pulse_of(studio: Studio) -> str:
-    """Changes with everything that a `LivePart` shows."""
+    """Return a text that changes whenever anything that a `LivePart` shows changes."""
     status = studio.supervisor.status()
     presets = f"{studio.adapter_downloads.state().revision} {studio.presets.revision}"
     return f"{studio.store.change_counter()} {status.condition} {hash(status)} {presets}"
 
 
 def build_pulse() -> gr.HTML:
-    """Has the events `beat`, after any change, and `table`, after one while the queue's table is seen."""
+    """Add the component with the events `beat`, on any change, and `table`, on a change while the queue is visible."""
     script = (Path(__file__).parent / "pulse.js").read_text(encoding="utf-8")
     return gr.HTML(_LOST, js_on_load=script, elem_id="pulse", apply_default_css=False)
 
 
 def connect(parts: Sequence[LivePart], events: Sequence[Callable[..., Any]]) -> None:
-    """Bring all parts up to date after any of the events, in one call."""
+    """Refresh all parts in one call after any of the events."""
 
     def refresh(*seen: Any) -> list[Any]:
         updates: list[Any] = []
@@ -52,5 +52,5 @@ def connect(parts: Sequence[LivePart], events: Sequence[Callable[..., Any]]) -> 
 
     outputs = [output for part in parts for output in (*part.outputs, part.seen)]
     for event in events:
-        # One that comes while another is answered is not lost.
+        # An event during a running refresh is not lost.
         event(refresh, [part.seen for part in parts], outputs, trigger_mode="always_last", **PRIVATE)

@@ -1,17 +1,17 @@
 """Pictures and clips for the browser, by id: `launch(app_kwargs={"routes": media_routes(studio)})`.
 
-Addresses are relative to the page, so that they hold behind a share link too:
+URLs are relative to the page, so that they also work behind a share link:
 
-    studio/job/<job>/picture.jpg      what a row of the queue shows: poster, preview or first frame, scaled down
+    studio/job/<job>/picture.jpg      the picture of a queue row: poster, preview or first frame, scaled down
     studio/job/<job>/preview.jpg      the live preview of a running job
-    studio/job/<job>/clip.mp4         the clip of a job that is done; ?download=1 saves it
+    studio/job/<job>/clip.mp4         the clip of a finished job; ?download=1 saves it
     studio/job/<job>/poster.jpg
-    studio/clip/<clip>/clip.mp4       of the library
+    studio/clip/<clip>/clip.mp4       a clip of the library
     studio/clip/<clip>/poster.jpg
-    studio/lora/<adapter>/preview.jpg the picture beside a LoRA file, scaled down
-    studio/pulse                      a text that changes with everything that a page shows (`live`)
+    studio/lora/<adapter>/preview.jpg the picture next to a LoRA file, scaled down
+    studio/pulse                      a text that changes with anything the page shows (`live`)
 
-Ids are only ever looked up; no path is built from them. Where the page has a login, so have these.
+Ids are only looked up; no path is built from them. If the page has a login, these routes require it too.
 """
 
 import io
@@ -36,13 +36,13 @@ PREVIEW_SIDE = 480
 _FOREVER = "private, max-age=86400, immutable"
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
-    # Whatever a file turns out to be, a browser that opens it runs nothing.
+    # Whatever a file contains, a browser that opens it runs no code.
     "Content-Security-Policy": "default-src 'none'; media-src 'self'; img-src 'self'; sandbox",
 }
 
 
 def media_routes(studio: Studio) -> list[Route]:
-    """Routes for the application's own server."""
+    """Return the routes to add to Gradio's server."""
 
     def route(path: str, answer: Callable[[Studio, Request], Response]) -> Route:
         def guarded(request: Request) -> Response:
@@ -51,7 +51,7 @@ def media_routes(studio: Studio) -> list[Route]:
             try:
                 return answer(studio, request)
             except (JobError, FileNotFoundError):
-                return Response("That is not here any more.", 404)
+                return Response("This no longer exists.", 404)
 
         return Route(f"/studio/{path}", guarded, methods=["GET", "HEAD"])
 
@@ -67,12 +67,12 @@ def media_routes(studio: Studio) -> list[Route]:
     ]
 
 
-def job_picture_address(job: Job) -> str | None:
-    """Where a browser finds the picture of a job; changes with the picture. None if it has none."""
+def job_picture_url(job: Job) -> str | None:
+    """Return the URL of a job's picture, which changes with the picture; None if there is none."""
     if job.state is JobState.DONE and job.clip is not None:
         return f"studio/job/{job.id}/picture.jpg?done"
     if job.progress is not None and job.progress.preview is not None:
-        # Not every step has a new one; the same address lets the browser keep what it has.
+        # Not every step has a new preview; an unchanged URL lets the browser use its cache.
         return f"studio/job/{job.id}/preview.jpg?{_version(job.progress.preview)}"
     return None if job.spec.image is None else f"studio/job/{job.id}/picture.jpg?frame={job.spec.image.stem[:12]}"
 
@@ -131,7 +131,7 @@ def _file(path: Path, paths: StudioPaths, request: Request) -> Response:
 
 
 def _adapter_preview(studio: Studio, request: Request) -> Response:
-    # The library shows no preview that lies elsewhere or is a link to another place.
+    # `AdapterEntry.preview` is never outside the library or a link out of it.
     preview = studio.adapters.get(request.path_params["id"]).preview
     if preview is None:
         raise JobError("There is no preview.")

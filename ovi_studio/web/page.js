@@ -1,20 +1,20 @@
 () => {
-  // Some of Gradio's own rules ask for this class and not for the theme's variables.
+  // Some of Gradio's own rules depend on this class and not on the theme's variables.
   document.body.classList.add("dark");
   document.documentElement.lang = "en";
 
   document.addEventListener("keydown", (event) => {
     const create = document.querySelector("#generate:not([disabled])");
-    // Only on the tab where the button is seen.
+    // Only while the button's tab is shown.
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && create?.offsetParent) {
       event.preventDefault();
-      // What was typed last reaches the server before the click does.
+      // Blur first, so that the last input reaches the server before the click.
       document.activeElement?.blur?.();
       setTimeout(() => create.click(), 50);
     }
   });
 
-  // The address names the tab, so that a reload stays there and the browser's own buttons go back and forth.
+  // The URL names the tab, so that a reload stays there and the browser's back and forward buttons work.
   const tabs = () => [...document.querySelectorAll("#tabs [role=tab]")];
   const shownTab = () => tabs().find((tab) => tab.getAttribute("aria-selected") === "true");
   const goToAddress = () => tabs().find((tab) => `#${tab.dataset.tabId}` === location.hash)?.click();
@@ -23,7 +23,7 @@
     const tab = shownTab();
     if (!tab || tab === shown) return;
     shown = tab;
-    // Each tab begins at its top.
+    // Show each tab from its top.
     scrollTo(0, 0);
     const address = `#${tab.dataset.tabId}`;
     if (address !== (location.hash || `#${tabs()[0].dataset.tabId}`)) history.pushState(null, "", address);
@@ -35,7 +35,7 @@
     addEventListener("popstate", () => (location.hash ? goToAddress() : tabs()[0].click()));
   }
 
-  // A picture that is pasted anywhere on the Create tab is its first frame.
+  // A picture pasted anywhere on the Create tab becomes the first frame.
   document.addEventListener("paste", (event) => {
     const picture = [...(event.clipboardData?.files ?? [])].find((file) => file.type.startsWith("image/"));
     const input = document.querySelector("#first-frame input[type=file]");
@@ -54,7 +54,7 @@
     }
   });
 
-  // Who wants to hear when a batch is done says so; the browser remembers it.
+  // The bell turns notifications about finished batches on; the browser remembers the choice.
   const bell = () => document.querySelector("#bell");
   const wanted = () => localStorage.getItem("ovi-bell") === "on";
   const showBell = () => bell()?.setAttribute("aria-pressed", String(wanted()));
@@ -98,7 +98,7 @@
     setTimeout(() => note.remove(), 8000);
   }
 
-  // A batch is news that was seen at work and is not any more, or that came and went between two looks.
+  // A batch is news if it was seen running and has ended, or if it came and ended between two checks.
   const busy = new Set();
   let newest = null;
   const isNews = (batch) => {
@@ -107,8 +107,8 @@
     return false;
   };
 
-  function tell(batch) {
-    // Who cancelled it knows.
+  function announce(batch) {
+    // A batch that was cancelled as a whole needs no announcement.
     if (!batch.done && !batch.failed) return;
     const failed = batch.failed ? `, ${batch.failed} failed` : "";
     const text = `Done: ${batch.name} (${batch.done} made${failed})`;
@@ -120,20 +120,20 @@
     }
   }
 
-  function look() {
+  function check() {
     if (bell() && bell().getAttribute("aria-pressed") !== String(wanted())) showBell();
     const listed = document.querySelector("#batch-news")?.dataset.batches;
     if (!listed) return;
     const batches = JSON.parse(listed);
     const latest = Math.max(0, ...batches.map((batch) => batch.id));
     newest ??= latest;
-    batches.filter(isNews).forEach(tell);
+    batches.filter(isNews).forEach(announce);
     newest = Math.max(newest, latest);
   }
-  setInterval(look, 1000);
-  // What is listed first is no news. A look a second later could take what was made meanwhile for that.
+  setInterval(check, 1000);
+  // Batches in the first list are not news. Checking only a second later could miss one that ended in the meantime.
   const arrival = new MutationObserver(() => {
-    look();
+    check();
     if (newest !== null) arrival.disconnect();
   });
   arrival.observe(document.documentElement, { childList: true, subtree: true });

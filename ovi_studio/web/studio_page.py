@@ -1,4 +1,4 @@
-"""The whole page: the line about the engine, and the tabs. `launch_options` has what serving it needs."""
+"""The whole page: the header with the engine's status, and the tabs. Serve it with `theme.launch_options()`."""
 
 from typing import Any
 
@@ -10,10 +10,10 @@ from ovi_studio.web import job_views, views
 from ovi_studio.web.api import build_api
 from ovi_studio.web.events import PRIVATE
 from ovi_studio.web.live import LivePart, build_pulse, connect
-from ovi_studio.web.tabs.registry import TABS, PageParts
+from ovi_studio.web.tabs.registry import TABS, PageContext
 
 CACHE_SECONDS = (3600, 24 * 3600)
-"""How often uploads and shown copies are looked at, and at which age they are deleted."""
+"""Seconds between clean-ups of uploads and shown copies, and the age at which they are deleted."""
 _NEWS_SCRIPT = """
 element.addEventListener("click", (event) => {
   const button = event.target.closest("[data-dismiss]");
@@ -23,14 +23,14 @@ element.addEventListener("click", (event) => {
 _BELL = (
     '<button type="button" id="bell" aria-pressed="false" title="Sound and notification when a batch is done">'
     '<svg viewBox="0 0 24 24" aria-hidden="true"><path d="M6 17V11a6 6 0 0 1 12 0v6l1.5 2h-15zM10 21h4"/></svg>'
-    "<span>Tell me when done</span></button>"
+    "<span>Notify me when done</span></button>"
 )
 
 
 def build_studio(studio: Studio) -> gr.Blocks:
-    """The page; its `launch` needs `theme.launch_options()` and the routes of `media_routes`."""
+    """Build the page; its `launch` needs `theme.launch_options()` and the routes of `media_routes`."""
     with gr.Blocks(title="Ovi Studio", analytics_enabled=False, delete_cache=CACHE_SECONDS, fill_width=True) as page:
-        # First: handlers of the page that have the same name would take it.
+        # First, so that the endpoints get their names before handlers of the same name.
         build_api(studio)
         with gr.Row(elem_id="top"):
             gr.HTML(views.HEADER, elem_id="masthead")
@@ -38,14 +38,14 @@ def build_studio(studio: Studio) -> gr.Blocks:
             gr.HTML(_BELL, elem_id="bell-place")
         pulse = build_pulse()
         news = gr.HTML(elem_id="news", js_on_load=_NEWS_SCRIPT)
-        restart = gr.Button("Start the engine again", elem_id="restart", visible=False)
+        restart = gr.Button("Restart the engine", elem_id="restart", visible=False)
         head = _connect_engine(studio, engine, news, restart)
         with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
-            parts = PageParts(studio, page, tabs, pulse, live=[head])
+            context = PageContext(studio, page, tabs, pulse, live=[head])
             for tab in TABS:
                 with gr.Tab(tab.title, id=tab.id):
-                    tab.build(parts)
-        connect(parts.live, [pulse.beat, page.load])
+                    tab.build(context)
+        connect(context.live, [pulse.beat, page.load])
     return page
 
 
@@ -80,6 +80,6 @@ def _engine_line(studio: Studio) -> str:
 
 
 def _news(studio: Studio) -> str:
-    """What people should know, and what the page's script wants to know about batches."""
-    told = job_views.trouble_html(studio.supervisor.status()) + job_views.notices_html(studio.store.database.notices())
-    return told + job_views.batch_news(studio.store.batches(limit=20))
+    """Render trouble with the engine, notices, and the data about batches for the page's script."""
+    shown = job_views.trouble_html(studio.supervisor.status()) + job_views.notices_html(studio.store.database.notices())
+    return shown + job_views.batch_news(studio.store.batches(limit=20))

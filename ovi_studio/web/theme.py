@@ -1,4 +1,4 @@
-"""How the page looks, as arguments of `launch()`. Dark, whatever the system prefers: clips are judged on dark grey.
+"""The page's theme, as arguments of `launch()`. Always dark, since clips are judged best on dark grey.
 
 Fonts are the system's own; nothing is fetched from anywhere.
 """
@@ -23,13 +23,13 @@ _SUBDUED = "#a3aab8"
 _BAD = "#ff8080"
 
 _STYLESHEETS = ("page.css", "header.css", "navigation.css")
-"""The page's own, which come first: those of the tabs build on them."""
+"""The page's own stylesheets, which come first: those of the tabs build on them."""
 _SANS = ["Inter", "ui-sans-serif", "system-ui", "Segoe UI", "Roboto", "Helvetica Neue", "sans-serif"]
 _MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
 
 def build_theme() -> gr.themes.Base:
-    """Gradio's variables, the same for its light and its dark mode."""
+    """Set Gradio's theme variables, with the same values for its light and its dark mode."""
     theme = gr.themes.Base(font=_SANS, font_mono=_MONO, radius_size="lg", spacing_size="md", text_size="md")
     colours = {
         "body_background_fill": _BACKGROUND,
@@ -127,7 +127,7 @@ def build_theme() -> gr.themes.Base:
 
 
 def launch_options() -> dict[str, Any]:
-    """Arguments of `Blocks.launch` for the page of this package."""
+    """Return the arguments of `Blocks.launch` for the page."""
     here = Path(__file__).parent
     return {
         "theme": build_theme(),
@@ -139,7 +139,7 @@ def launch_options() -> dict[str, Any]:
 
 
 def _icon_rule(tab: Tab) -> str:
-    """The picture of a tab's button, which `navigation.css` draws in the colour of its text."""
+    """Return the CSS rule for a tab's icon, which `navigation.css` draws in the colour of the button's text."""
     svg = (
         "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 24 24' fill='none' stroke='#000' stroke-width='2' "
         f"stroke-linecap='round' stroke-linejoin='round'><path d='{tab.icon}'/></svg>"

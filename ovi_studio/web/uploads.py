@@ -1,8 +1,8 @@
-"""Files that come from a browser: only what was uploaded to this server reaches a handler.
+"""Files from a browser: only files that were uploaded to this server reach a handler.
 
-Gradio's own check passes over a reference that lacks its "meta" field (6.31), so that a client could name any file.
-Replace a component's `preprocess` with `uploads_only`; a subclass would do as well, but Gradio writes a stub file
-beside the source of each.
+Gradio's own check ignores a reference without its "meta" field (6.31), so a client could name any file. `uploads_only`
+replaces a component's `preprocess`; a subclass would also work, but Gradio writes a stub file next to the source of
+each subclass.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ import gradio as gr
 
 
 def uploads_only(component: Any, what: str) -> None:
-    """Let a `gr.Image` or `gr.File` hand the path of its upload to handlers, unopened; `what` names it in errors."""
+    """Make a `gr.Image` or `gr.File` pass the path of its upload to handlers, unopened; `what` names it in errors."""
 
     def preprocess(payload: Any) -> str | None:
         if isinstance(payload, list):
@@ -30,10 +30,10 @@ def uploads_only(component: Any, what: str) -> None:
 
 
 def is_upload(component: Any, path: str | Path) -> bool:
-    """Whether a path lies in Gradio's own folder."""
+    """Whether a path is inside Gradio's upload folder."""
     return Path(path).resolve().is_relative_to(Path(component.GRADIO_CACHE).resolve())
 
 
 def shown_copy(component: Any, path: Path) -> str:
-    """A copy in Gradio's folder, so that a browser may have it: the folders of the studio are not served."""
+    """Copy a file into Gradio's folder, which is served to browsers; the studio's own folders are not."""
     return component.move_resource_to_block_cache(path)

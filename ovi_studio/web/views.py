@@ -1,4 +1,4 @@
-"""Pieces of HTML and words that several tabs show. Everything that a person typed is escaped here."""
+"""HTML and text that several tabs use. All text from users is escaped here, except where noted."""
 
 from html import escape
 
@@ -19,36 +19,36 @@ HEADER = """
 
 
 def notice_html(reason: str, title: str) -> str:
-    """Something went wrong, and what to do about it."""
+    """Render an error: a title, and the reason with advice."""
     return f'<div class="notice" role="alert"><strong>{escape(title)}</strong><p>{escape(reason)}</p></div>'
 
 
-def good_html(sentence: str) -> str:
-    """Something worked."""
+def success_html(sentence: str) -> str:
+    """Render a confirmation."""
     return f'<div class="notice good" role="status"><p>{escape(sentence)}</p></div>'
 
 
 def demo_html(download_command: str | None) -> str:
-    """A line for who has only the demo model."""
+    """Render a hint to download a real model; empty without a command."""
     if download_command is None:
         return ""
     return (
-        '<div class="only-demo"><p><strong>Only the demo model is here.</strong> It shows that everything works; for '
-        f"real clips, run</p><code>{escape(download_command)}</code></div>"
+        '<div class="only-demo"><p><strong>Only the demo model is installed.</strong> It shows that everything works; '
+        f"for real clips, run</p><code>{escape(download_command)}</code></div>"
     )
 
 
 def prompt_hint(variant: Variant | None) -> str:
-    """How a prompt is written for a variant; Markdown."""
+    """Explain the prompt format of a variant, in Markdown."""
     sound = tag_of(variant).wrap("…")
     return (
-        f"Speech stands in `<S>…<E>`, the sound at the end in `{sound}`. `{{red|blue}}` makes a clip of each; "
-        "`\\{` and `\\}` are plain braces."
+        f"Put speech in `<S>…<E>` and the sound at the end in `{sound}`. `{{red|blue}}` makes a clip of each; "
+        "`\\{` and `\\}` are literal braces."
     )
 
 
 def prompt_example(variant: Variant | None) -> str:
-    """A prompt in the variant's own format."""
+    """Return an example prompt in the variant's format."""
     return (
         "A fisherman in a yellow coat looks out over a misty harbour at dawn. He turns and says, <S>The sea was "
         f"louder last night.<E> {tag_of(variant).wrap('Gulls, slow waves against wood, a low calm voice.')}"
@@ -56,45 +56,46 @@ def prompt_example(variant: Variant | None) -> str:
 
 
 def tag_of(variant: Variant | None) -> AudioTag:
-    """How the audio description is marked; without a variant, as the published ones do."""
+    """Return the tag that marks a variant's audio description; without a variant, the default of the published ones."""
     return variant.audio_tag if variant else AudioTag.AUDIO
 
 
 def ratio_label(name: str, size: tuple[int, int]) -> str:
-    """Two lines: the ratio, and its (height, width) as people write it."""
+    """Label an aspect ratio in two lines: its name, and its size as width × height."""
     height, width = size
     return f"{'Own' if name == OWN_SIZE else name}\n{width} × {height}"
 
 
 def ratio_hint(picture_size: tuple[int, int] | None) -> str:
-    """Below the aspect ratios."""
+    """Return the hint below the aspect ratios."""
     if picture_size is None:
-        return "Every choice has about the same number of pixels."
+        return "All choices have about the same number of pixels."
     height, width = picture_size
     return f"The first frame decides the size: {width} × {height}."
 
 
-def adapters_words(spec: ClipSpec) -> str:
-    """`fast 1, audio 0 (accelerator); film 0.8`; empty without adapters. Not escaped."""
+def format_adapters(spec: ClipSpec) -> str:
+    """Format a clip's adapters, as in `fast 1, audio 0 (accelerator); film 0.8`. Not escaped."""
     return "; ".join(
-        [f"{use_words(use)} (accelerator)" for use in spec.accelerators] + [use_words(use) for use in spec.adapters]
+        [f"{format_adapter(use)} (accelerator)" for use in spec.accelerators]
+        + [format_adapter(use) for use in spec.adapters]
     )
 
 
-def use_words(use: AdapterUse) -> str:
-    """An adapter with its strengths. Not escaped."""
+def format_adapter(use: AdapterUse) -> str:
+    """Format an adapter with its strengths. Not escaped."""
     name = use.name.rpartition("/")[2].removesuffix(".safetensors")
     return f"{name} {use.video}" if use.video == use.audio else f"{name} {use.video}, audio {use.audio}"
 
 
-def steps_words(spec: ClipSpec) -> str:
-    """`30, UniPC, shift 5`; `4, Restart, at 1000,750,500,250`."""
+def format_sampling(spec: ClipSpec) -> str:
+    """Format the sampling settings, as in `30, UniPC, shift 5` or `4, Restart, at 1000,750,500,250`."""
     where = f"at {format_timesteps(spec.timesteps)}" if spec.timesteps else f"shift {spec.shift:g}"
     return f"{spec.steps}, {SOLVERS[spec.solver].title}, {where}"
 
 
 def format_seconds(seconds: float | None) -> str:
-    """`8 s`, `1 min 20 s`, `2 h 5 min`."""
+    """Format a duration, as in `8 s`, `1 min 20 s` or `2 h 5 min`."""
     whole = max(0, round(seconds or 0))
     if whole < 60:
         return f"{whole} s"
@@ -106,6 +107,6 @@ def format_seconds(seconds: float | None) -> str:
 
 
 def format_pace(seconds_per_step: float | None) -> str:
-    """`0.25 s a step`, `12.3 s a step`."""
+    """Format the seconds per step, as in `0.25 s/step` or `12.3 s/step`."""
     seconds = seconds_per_step or 0
-    return f"{seconds:.2f} s a step" if seconds < 1 else f"{seconds:.1f} s a step"
+    return f"{seconds:.2f} s/step" if seconds < 1 else f"{seconds:.1f} s/step"

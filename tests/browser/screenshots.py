@@ -39,7 +39,7 @@ def main() -> None:
         with open_browser() as browser:
             client = application.client()
             make_clips(client, options.steps)
-            # Long enough to be looked at while it runs.
+            # Long enough to be photographed while it runs.
             line_up(client, options.steps)
             for name, size, scale in (("desktop", DESKTOP, 1), ("phone", PHONE, 2)):
                 take_all(browser, application, options.folder, name, size, scale, ".png" if options.png else ".jpg")

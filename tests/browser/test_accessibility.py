@@ -1,4 +1,4 @@
-"""What axe finds on every tab, for a desktop and a phone, with something to see on each of them; and the keyboard."""
+"""Accessibility of every tab, checked with axe at desktop and phone size."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +14,7 @@ TABS = ("Create", "Queue", "Library", "Templates", "System")
 
 @pytest.fixture(scope="module")
 def busy(application: Application) -> Iterator[Application]:
-    """Clips in the library; a failed, a cancelled and a running job, and some that wait."""
+    """An application with clips in the library, and failed, cancelled, running and waiting jobs."""
     client = application.client()
     line_up(client, "A red ball", "A blue ball", "refuse this", steps=2)
     wait_for(lambda: not client.predict("queued", api_name="/list") and not client.predict("running", api_name="/list"))
@@ -28,7 +28,7 @@ def busy(application: Application) -> Iterator[Application]:
 
 
 def open_something(page: Any, tab: str) -> None:
-    """What a tab shows only when somebody uses it."""
+    """Open the parts of a tab that appear only on use."""
     if tab == "Create":
         page.fill("#prompt textarea", "A {red|blue} ball. A man says, <S>Hello there")
         page.wait_for_selector("#findings >> text=not closed")

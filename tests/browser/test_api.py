@@ -1,4 +1,4 @@
-"""The API, over `gradio_client` against the real application with models without weights."""
+"""The API, with `gradio_client` against the real application and fake models."""
 
 import json
 import re
@@ -35,7 +35,7 @@ def wait(client: Any, job: str) -> dict[str, Any]:
     return list(client.submit(job, api_name="/wait"))[-1]
 
 
-def test_the_example_of_the_documentation_works(application: Application, capsys: pytest.CaptureFixture) -> None:
+def test_the_example_in_the_documentation_works(application: Application, capsys: pytest.CaptureFixture) -> None:
     example = re.search(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)[1]
     exec(example.replace("http://127.0.0.1:7860", application.url))
     shown = capsys.readouterr().out
@@ -45,7 +45,7 @@ def test_the_example_of_the_documentation_works(application: Application, capsys
     assert read_record(saved)["spec"]["seed"] == 7
 
 
-def test_every_documented_endpoint_is_there_and_no_other(client: Any) -> None:
+def test_exactly_the_documented_endpoints_exist(client: Any) -> None:
     endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
     documented = set(re.findall(r"^\| `(/\w+)`", DOCS.read_text(encoding="utf-8"), re.MULTILINE))
     assert set(endpoints) == documented
@@ -62,10 +62,10 @@ def test_a_picture_is_uploaded_and_goes_into_the_clip(client: Any, tmp_path: Pat
 
 
 @pytest.mark.parametrize("meta", [{}, {"meta": {"_type": "gradio.FileData"}}])
-def test_a_path_of_the_server_is_no_picture(
+def test_a_path_of_the_server_is_not_accepted_as_a_picture(
     application: Application, client: Any, tmp_path: Path, meta: dict[str, Any]
 ) -> None:
-    # By hand, since the client of Gradio uploads what is named so.
+    # Without `gradio_client`, which would upload the file.
     Image.fromarray(np.zeros((64, 48, 3), np.uint8)).save(tmp_path / "private.png")
     before = client.predict(api_name="/list")
     given = ["steal", "", {"path": str(tmp_path / "private.png"), **meta}, {}, 1, ""]
@@ -80,7 +80,7 @@ def test_a_path_of_the_server_is_no_picture(
     assert client.predict(api_name="/list") == before
 
 
-def test_waiting_shows_progress_and_who_leaves_stops_no_job(application: Application, client: Any) -> None:
+def test_waiting_shows_progress_and_disconnecting_stops_no_job(application: Application, client: Any) -> None:
     (job,) = queue(client, "wait a little", settings={"steps": 40})
     leaving = application.client()
     steps = []
@@ -117,7 +117,7 @@ def test_a_failed_job_says_why(client: Any) -> None:
     [
         ({"prompt": ""}, "The prompt is empty"),
         ({"prompt": "a", "variant": "../x"}, "There is no model variant"),
-        ({"prompt": "a", "settings": {"image": "/etc/passwd"}}, "has a parameter of its own"),
+        ({"prompt": "a", "settings": {"image": "/etc/passwd"}}, "pass it as its own parameter"),
         ({"prompt": "a", "settings": {"nonsense": 1}}, "Unknown setting"),
         ({"prompt": "a", "settings": {"seed": "x"}}, "value for seed"),
         ({"prompt": "a", "count": 20_000}, "at once"),
@@ -125,14 +125,14 @@ def test_a_failed_job_says_why(client: Any) -> None:
         ({"prompt": "a" * 5000}, "shorten|characters"),
     ],
 )
-def test_what_cannot_be_queued_is_refused_with_a_sentence(client: Any, values: dict[str, Any], sentence: str) -> None:
+def test_an_invalid_request_is_refused_with_a_message(client: Any, values: dict[str, Any], sentence: str) -> None:
     before = client.predict(api_name="/list")
     with pytest.raises(Exception, match=sentence):
         client.predict(**values, api_name="/queue")
     assert client.predict(api_name="/list") == before
 
 
-def test_ids_lead_nowhere_else(application: Application, client: Any) -> None:
+def test_ids_cannot_be_used_as_paths(application: Application, client: Any) -> None:
     for job in ("../../etc/passwd", "", "0" * 10):
         for endpoint in ("/clip", "/wait"):
             with pytest.raises(Exception, match="no longer exists"):
@@ -158,7 +158,7 @@ def test_large_requests_are_refused_before_they_are_read(application: Applicatio
     assert time.monotonic() - started < 10
 
 
-def test_the_media_of_a_job_come_by_its_id(application: Application, client: Any) -> None:
+def test_the_media_of_a_job_are_served_by_its_id(application: Application, client: Any) -> None:
     (job,) = queue(client, "a clip")
     name = wait(client, job)["clip"]
     assert application.get(f"studio/job/{job}/clip.mp4") == (application.outputs / name).read_bytes()

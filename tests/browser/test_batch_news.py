@@ -1,4 +1,4 @@
-"""What a page tells when a batch is done: a toast always, a sound and a notification if somebody wants them."""
+"""Announcements of finished batches: always a toast; a sound and a notification if turned on."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -22,7 +22,7 @@ window.Notification = new Proxy(window.Notification, {
 
 @pytest.fixture
 def page(application: Application, chromium: Any, client: Any) -> Iterator[Any]:
-    """Writes down what it tells; its profile allows notifications."""
+    """A page that records its sounds and notifications, in a profile that allows them."""
     page = new_page(chromium, "about:blank", DESKTOP, permissions=["notifications"])
     page.add_init_script(LISTEN)
     page.goto(application.url)
@@ -39,7 +39,7 @@ def toast(page: Any, text: str) -> Any:
     return page.locator("#toasts p", has_text=text)
 
 
-def test_a_toast_says_what_became_of_a_batch_and_nothing_is_heard_unasked(page: Any, client: Any) -> None:
+def test_a_toast_announces_a_finished_batch_without_sound_by_default(page: Any, client: Any) -> None:
     make(client, "<b>Evening</b>", steps=20, count=2)
     toast(page, "Done: <b>Evening</b> (2 made)").wait_for()
     assert page.evaluate("[tones, told.length]") == [0, 0]
@@ -48,7 +48,7 @@ def test_a_toast_says_what_became_of_a_batch_and_nothing_is_heard_unasked(page: 
     toast(page, "Evening").wait_for(state="detached")
 
 
-def test_a_batch_that_is_done_between_two_looks_is_told_as_well_and_an_old_one_is_not(page: Any, client: Any) -> None:
+def test_a_batch_that_ends_between_two_checks_is_announced_and_an_old_one_is_not(page: Any, client: Any) -> None:
     make(client, "Quick", "a clip", steps=1)
     toast(page, "Done: Quick (1 made)").wait_for()
     page.reload()
@@ -57,12 +57,12 @@ def test_a_batch_that_is_done_between_two_looks_is_told_as_well_and_an_old_one_i
     assert toast(page, "Quick").count() == 0
 
 
-def test_who_wants_it_hears_a_sound_and_gets_a_notification_also_after_a_reload(page: Any, client: Any) -> None:
-    bell = page.get_by_role("button", name="Tell me when done")
+def test_the_bell_turns_on_sound_and_notification_also_after_a_reload(page: Any, client: Any) -> None:
+    bell = page.get_by_role("button", name="Notify me when done")
     assert bell.get_attribute("aria-pressed") == "false"
     bell.click()
     page.wait_for_selector("#bell[aria-pressed=true]")
-    # It plays what it will sound like.
+    # Turning it on plays the sound once.
     page.wait_for_function("tones === 2")
     page.reload()
     page.wait_for_selector("#bell[aria-pressed=true]")
@@ -78,7 +78,7 @@ def test_who_wants_it_hears_a_sound_and_gets_a_notification_also_after_a_reload(
     assert page.evaluate("[tones, told.length]") == [2, 1]
 
 
-def test_a_batch_that_somebody_cancelled_is_no_news(page: Any, client: Any) -> None:
+def test_a_cancelled_batch_is_not_announced(page: Any, client: Any) -> None:
     make(client, "Not wanted", steps=1000)
     page.wait_for_selector("#status >> text=/Step \\d+ of 1000/")
     page.click("#cancel:not([disabled])")

@@ -1,4 +1,4 @@
-"""The Create tab in a real browser against the real application; its engine is real, its models mostly are not."""
+"""The Create tab in a real browser against the real application, mostly with fake models."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ HOSTILE_SHOWN = HOSTILE.replace("\\", "")
 
 
 @needs_browser
-def test_a_clip_from_a_prompt_is_shown_and_the_prompt_stays_text(
+def test_a_clip_from_a_prompt_is_shown_and_the_prompt_is_shown_as_text(
     page: Any, application: Application, client: Any
 ) -> None:
     page.fill("#prompt textarea", HOSTILE)
@@ -46,7 +46,7 @@ def test_a_clip_from_a_prompt_is_shown_and_the_prompt_stays_text(
 
 
 @needs_browser
-def test_a_first_frame_decides_the_size_and_goes_into_the_job(page: Any, client: Any, tmp_path: Path) -> None:
+def test_a_first_frame_decides_the_size_and_is_stored_in_the_job(page: Any, client: Any, tmp_path: Path) -> None:
     Image.fromarray(np.full((200, 100, 3), 128, np.uint8)).save(tmp_path / "a picture.png")
     page.fill("#prompt textarea", "the picture moves")
     set_steps(page, 1)
@@ -57,11 +57,11 @@ def test_a_first_frame_decides_the_size_and_goes_into_the_job(page: Any, client:
     page.wait_for_selector("#notice >> text=1 clip is in the queue")
     assert newest(client)["spec"]["image"] is True
     page.click("#first-frame button[aria-label='Remove Image']")
-    page.wait_for_selector("text=Every choice has about the same number of pixels")
+    page.wait_for_selector("text=All choices have about the same number of pixels")
 
 
 @needs_browser
-def test_a_picture_that_is_pasted_is_the_first_frame(page: Any, client: Any) -> None:
+def test_a_pasted_picture_becomes_the_first_frame(page: Any, client: Any) -> None:
     page.evaluate("""async () => {
         const canvas = new OffscreenCanvas(200, 100);
         canvas.getContext("2d").fillRect(0, 0, 200, 100);
@@ -74,7 +74,7 @@ def test_a_picture_that_is_pasted_is_the_first_frame(page: Any, client: Any) -> 
 
 
 @needs_browser
-def test_the_cost_is_estimated_from_clips_that_were_made_here(page: Any, client: Any) -> None:
+def test_the_time_is_estimated_from_earlier_clips(page: Any, client: Any) -> None:
     (job,) = line_up(client, "wait", steps=20)
     wait_for(lambda: state(client, job) == "done", 120)
     page.fill("#prompt textarea", "A {red|blue} ball.")
@@ -87,7 +87,7 @@ def test_the_cost_is_estimated_from_clips_that_were_made_here(page: Any, client:
 
 
 @needs_browser
-def test_a_batch_that_is_to_run_before_others_does(page: Any, client: Any) -> None:
+def test_a_batch_with_higher_priority_runs_first(page: Any, client: Any) -> None:
     running, waiting = line_up(client, LONG, "in its order " + LONG)
     page.click("text=Many clips at once")
     page.click("#priority label:has-text('Before others')")
@@ -129,7 +129,7 @@ def test_patterns_ratio_seed_speech_and_presets(page: Any, client: Any) -> None:
 
 
 @needs_browser
-def test_what_cannot_be_queued_is_refused_with_a_sentence(page: Any, tmp_path: Path) -> None:
+def test_an_invalid_form_is_refused_with_a_message(page: Any, tmp_path: Path) -> None:
     page.click("#generate")
     page.wait_for_selector("#notice >> text=The prompt is empty")
     page.fill("#prompt textarea", "A man says, <S>Hello")
@@ -137,15 +137,15 @@ def test_what_cannot_be_queued_is_refused_with_a_sentence(page: Any, tmp_path: P
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"\x89PNG\r\n\x1a\n and then nothing")
     page.set_input_files("#first-frame input[type=file]", str(broken))
-    page.wait_for_selector("#notice >> text=This picture cannot be the first frame")
+    page.wait_for_selector("#notice >> text=This picture cannot be used as the first frame")
     page.click("#generate")
     page.wait_for_selector("#notice >> text=Not queued")
     assert "broken.png" in page.inner_text("#notice")
-    assert "/" not in page.inner_text("#notice"), "where the upload lies is nobody's business"
+    assert "/" not in page.inner_text("#notice"), "the path of the upload is not shown"
 
 
 @needs_browser
-def test_a_table_is_queued_as_a_batch_and_may_name_no_picture(page: Any, client: Any, tmp_path: Path) -> None:
+def test_a_table_is_queued_as_a_batch_and_must_not_name_pictures(page: Any, client: Any, tmp_path: Path) -> None:
     page.click("text=Many clips at once")
     (tmp_path / "bad.csv").write_text("text_prompt,image_path\na,/etc/hostname\n")
     page.set_input_files("#table input[type=file]", str(tmp_path / "bad.csv"))

@@ -1,4 +1,4 @@
-"""What people choose for the engine on the page: kept, added to the command line, and used by the next engine."""
+"""Engine settings on the page: saved, added to the command line, and used by the next engine."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,7 +16,7 @@ from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.queue.store import Store
 from ovi_studio.runtime import options, settings
 from ovi_studio.runtime.options import RuntimeOptions, installed_attentions
-from ovi_studio.runtime.settings import EngineSettings, keep_settings, read_settings
+from ovi_studio.runtime.settings import EngineSettings, read_settings, save_settings
 
 
 @pytest.fixture
@@ -25,9 +25,9 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
         yield store
 
 
-def test_settings_are_kept_and_the_command_line_comes_first(store: Store) -> None:
+def test_settings_are_saved_and_the_command_line_takes_precedence(store: Store) -> None:
     assert read_settings(store.database) == EngineSettings()
-    keep_settings(store.database, EngineSettings(RuntimeOptions(offloaded=True, tf32=True), previews=False))
+    save_settings(store.database, EngineSettings(RuntimeOptions(offloaded=True, tf32=True), previews=False))
     kept = read_settings(store.database)
     assert kept == EngineSettings(RuntimeOptions(offloaded=True, tf32=True), previews=False)
     given = RuntimeOptions(attention="flash2", compilation=True, tf32=False)
@@ -38,7 +38,7 @@ def test_settings_are_kept_and_the_command_line_comes_first(store: Store) -> Non
     ("given", "chosen", "found"),
     [(None, None, None), (None, True, True), (None, False, False), (False, True, False), (True, False, True)],
 )
-def test_compiling_is_the_command_lines_choice_then_the_pages_then_what_works(
+def test_compilation_is_decided_by_the_command_line_then_the_page_then_what_works(
     given: bool | None, chosen: bool | None, found: bool | None
 ) -> None:
     assert RuntimeOptions(compilation=given).over(RuntimeOptions(compilation=chosen)).compilation is found
@@ -64,8 +64,8 @@ def test_an_attention_that_is_not_installed_is_refused_and_one_that_was_removed_
         assert read_settings(store.database) == EngineSettings(RuntimeOptions(offloaded=True))
 
 
-def test_an_engine_starts_with_what_was_chosen(store: Store) -> None:
-    keep_settings(store.database, EngineSettings(RuntimeOptions(offloaded=True)))
+def test_an_engine_starts_with_the_saved_settings(store: Store) -> None:
+    save_settings(store.database, EngineSettings(RuntimeOptions(offloaded=True)))
     store.add([spec()])
     with engine(store):
         wait_until_ended(store)
@@ -80,12 +80,12 @@ def test_saved_settings_restart_the_engine_and_are_shown_after_a_reload(
     log = StudioPaths.of(application.outputs).log
     page = open_page(application, chromium)
     show(page, "System")
-    offload = page.get_by_label("Keep models in host memory while they are not used")
+    offload = page.get_by_label("Keep models in host memory while they are not in use")
     offload.wait_for()
     assert not offload.is_checked()
     offload.check()
     page.click("#save-settings")
-    page.wait_for_selector("text=Saved. The engine starts anew")
+    page.wait_for_selector("text=Saved. The engine restarts")
     wait_for(lambda: "--cpu-offload" in log.read_text(), 120)
     page.reload()
     show(page, "System")

@@ -1,4 +1,4 @@
-"""What a hostile client, table or file can do to the whole application: it is refused, or shown as text."""
+"""Hostile clients, tables and files against the whole application: refused, or shown as text."""
 
 import http.client
 import io
@@ -24,12 +24,12 @@ from ovi_studio.queue.store import Store
 
 SECRET = "the secret of this machine"
 ESCAPED = HOSTILE.replace("{", "\\{").replace("}", "\\}")
-"""For fields where braces are a pattern."""
+"""Hostile text for fields where braces are a pattern."""
 
 
 @pytest.fixture(scope="module")
 def secrets(application: Application) -> list[Path]:
-    """Files that nobody may get: beside the clips, among them, in the studio's own folder."""
+    """Files that must not be served: next to the clips, among them, and in the studio's own folder."""
     paths = [application.outputs.parent / "secret.txt", application.outputs / "secret.mp4"]
     paths.append(StudioPaths.of(application.outputs).state / "secret.png")
     for path in paths:
@@ -40,7 +40,7 @@ def secrets(application: Application) -> list[Path]:
 def ask(
     application: Application, method: str, path: str, body: bytes | None = None, **headers: str
 ) -> tuple[int, bytes]:
-    """The answer to a request whose path is sent exactly as it is."""
+    """Return the response to a request whose path is sent without normalisation."""
     connection = http.client.HTTPConnection(urlsplit(application.url).netloc, timeout=60)
     try:
         connection.putrequest(method, path, skip_accept_encoding=True)
@@ -64,7 +64,7 @@ def ask(
 
 
 def ways_to(path: Path) -> Iterator[str]:
-    """A path in the spellings that have opened doors elsewhere."""
+    """Return a path in spellings that are known to bypass path checks."""
     absolute = str(path)
     up = "../" * 12 + absolute.lstrip("/")
     yield from (absolute, f"/{absolute}", up, up.replace("/", "\\"), f"file://{absolute}", f"{absolute}\0.mp4")
@@ -94,10 +94,10 @@ PLACES = (
 )
 
 ANSWERED = ("/{}", "/theme.css?{}", "/gradio_api/call/clip/{}")
-"""Those that answer anybody: with the page, with the style, with the stream of an event that there is not."""
+"""Routes that always respond: with the page, with the stylesheet, or with the stream of an unknown event."""
 
 
-def test_no_address_leads_to_a_file_of_the_machine(application: Application, secrets: list[Path]) -> None:
+def test_no_url_serves_a_file_of_the_machine(application: Application, secrets: list[Path]) -> None:
     for secret in secrets:
         for place in PLACES:
             for way in ways_to(secret):
@@ -108,7 +108,7 @@ def test_no_address_leads_to_a_file_of_the_machine(application: Application, sec
 
 
 def test_no_handler_takes_a_path_of_the_server(application: Application, secrets: list[Path]) -> None:
-    """Every handler of the page, the private ones too, given a file of the server wherever it expects one."""
+    """Pass a file of the server to every handler of the page, private ones included, wherever it expects a file."""
     config = json.loads(ask(application, "GET", "/config")[1])
     kinds = {part["id"]: part["type"] for part in config["components"]}
     values = {part["id"]: part["props"].get("value") for part in config["components"]}
@@ -131,14 +131,14 @@ def test_no_handler_takes_a_path_of_the_server(application: Application, secrets
 
 
 def leaked(application: Application) -> list[Path]:
-    """Copies of the secret in the folders of the studio, but for the files themselves."""
+    """Return copies of the secrets in the studio's folders, without the original files."""
     places = [application.outputs, StudioPaths.of(application.outputs).state]
     found = [path for place in places for path in place.rglob("*") if path.is_file() and path.stat().st_size < 10_000]
     return [path for path in found if SECRET.encode() in path.read_bytes() and not path.name.startswith("secret.")]
 
 
 @pytest.mark.parametrize("name", ["../../../escaped.png", "/tmp/escaped.png", "..\\..\\escaped.png", "a\0b.png"])
-def test_the_name_of_an_upload_leads_nowhere(application: Application, name: str) -> None:
+def test_the_name_of_an_upload_cannot_be_used_as_a_path(application: Application, name: str) -> None:
     uploads = StudioPaths.of(application.outputs).uploads
     before = elsewhere(application, uploads)
     body = (
@@ -171,7 +171,7 @@ def test_twenty_megabytes_are_refused_before_they_are_read(application: Applicat
     assert ask(application, "GET", "/config")[0] == 200
 
 
-# Pictures that are not
+# Invalid pictures
 
 
 def bomb() -> bytes:
@@ -206,7 +206,7 @@ NO_PICTURES = {
 
 
 @pytest.mark.parametrize("name", NO_PICTURES)
-def test_a_picture_that_is_none_is_refused_with_a_sentence(
+def test_an_invalid_picture_is_refused_with_a_message(
     application: Application, client: Any, tmp_path: Path, name: str
 ) -> None:
     from gradio_client import handle_file
@@ -224,11 +224,11 @@ def test_a_picture_that_is_none_is_refused_with_a_sentence(
 
 @needs_browser
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_what_people_write_is_shown_as_text_on_every_tab(
+def test_user_text_is_shown_as_text_on_every_tab(
     application: Application, chromium: Any, client: Any, tmp_path: Path, size: tuple[int, int]
 ) -> None:
     with closing(Store.open(application.outputs)) as store:
-        # Around every check of the page and the API.
+        # Bypasses every check of the page and the API.
         store.add([ClipSpec(prompt=f"refuse {HOSTILE}", variant="demo", steps=1)], HOSTILE)
         store.add([ClipSpec(prompt=HOSTILE, variant="demo", steps=1)], HOSTILE)
         store.database.add_notice(HOSTILE)
@@ -236,7 +236,7 @@ def test_what_people_write_is_shown_as_text_on_every_tab(
     wait_for(lambda: not client.predict("queued", api_name="/list") and not client.predict("running", api_name="/list"))
     page = open_page(application, chromium, size)
     page.on("dialog", lambda dialog: pytest.fail(f"a script ran: {dialog.message}"))
-    page.wait_for_selector("#news .told >> text=<script>window.pwned=1")
+    page.wait_for_selector("#news .news-item >> text=<script>window.pwned=1")
     page.fill("#prompt textarea", f"{ESCAPED} A man says, <S>{ESCAPED}<E>")
     page.click("text=Many clips at once")
     table = tmp_path / "hostile.csv"
@@ -260,6 +260,6 @@ def test_what_people_write_is_shown_as_text_on_every_tab(
     page.get_by_role("button", name="Use these settings").click()
     page.wait_for_function("document.querySelector('#prompt textarea').value.includes('<script>window.pwned=1')")
     assert is_unharmed(page)
-    page.locator("#news .told button").first.click()
-    page.wait_for_selector("#news .told", state="detached")
+    page.locator("#news .news-item button").first.click()
+    page.wait_for_selector("#news .news-item", state="detached")
     page.close()

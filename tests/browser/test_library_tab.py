@@ -49,7 +49,7 @@ def clips(studio: Studio) -> Iterator[Path]:
 
 
 def look(studio: Studio) -> None:
-    """Until the library has nothing new to see."""
+    """Wait until the library has read all changes."""
     while studio.library.refresh():
         pass
 
@@ -64,7 +64,7 @@ def page(tab: Tab, chromium: Any, clips: Path) -> Iterator[Any]:
 
 
 def count(page: Any, number: int) -> None:
-    """Wait until so many cards are there."""
+    """Wait until there are `number` cards."""
     page.wait_for_function("n => document.querySelectorAll('#wall .card').length === n", arg=number)
 
 
@@ -96,7 +96,7 @@ def test_search_filters_and_order(page: Any) -> None:
     page.get_by_label("Search prompts").fill("DAWN harbour")
     count(page, 1)
     page.get_by_label("Search prompts").fill("nothing like it")
-    page.wait_for_selector("text=No clip fits")
+    page.wait_for_selector("text=No clips match")
     page.get_by_label("Search prompts").fill("")
     count(page, 3)
     page.get_by_label("Sort").click()
@@ -113,7 +113,7 @@ def test_a_favourite_survives_a_reload(page: Any, studio: Studio) -> None:
     star.focus()
     page.keyboard.press("Enter")
     page.wait_for_selector(".star[aria-pressed=true]")
-    # Who works with the keyboard stays where they were.
+    # Keyboard focus is restored.
     page.wait_for_function("document.activeElement.matches('.star[aria-pressed=true]')")
     page.reload()
     page.get_by_role("tab", name="Library").click()
@@ -122,11 +122,11 @@ def test_a_favourite_survives_a_reload(page: Any, studio: Studio) -> None:
     count(page, 1)
     assert studio.library.search(Query(favourites_only=True)).total == 1
     page.locator(".star").click()
-    page.wait_for_selector("text=No clip fits")
+    page.wait_for_selector("text=No clips match")
 
 
 @needs_browser
-def test_settings_and_the_last_frame_go_to_the_form(page: Any, studio: Studio, clips: Path) -> None:
+def test_settings_and_the_last_frame_fill_the_form(page: Any, studio: Studio, clips: Path) -> None:
     play(page, "fox")
     page.get_by_role("button", name="Use these settings").click()
     page.wait_for_selector("#form-prompt textarea:visible")
@@ -142,7 +142,7 @@ def test_settings_and_the_last_frame_go_to_the_form(page: Any, studio: Studio, c
 
 
 @needs_browser
-def test_a_clip_from_elsewhere_gives_its_settings(page: Any, studio: Studio, tmp_path: Path) -> None:
+def test_an_uploaded_clip_fills_the_form(page: Any, studio: Studio, tmp_path: Path) -> None:
     elsewhere = make_clip(tmp_path, "From another machine", seed=77)
     page.set_input_files("#library-drop input[type=file]", str(elsewhere))
     page.wait_for_selector("#form-prompt textarea:visible")
@@ -156,7 +156,7 @@ def test_a_clip_from_elsewhere_gives_its_settings(page: Any, studio: Studio, tmp
 
 
 @needs_browser
-def test_clips_go_to_the_trash_come_back_and_are_deleted_only_after_a_question(page: Any, studio: Studio) -> None:
+def test_clips_are_trashed_restored_and_deleted_only_after_confirmation(page: Any, studio: Studio) -> None:
     for words in ("fox", "harbour"):
         card(page, words).get_by_role("checkbox").check()
     page.get_by_text("2 clips selected").wait_for()
@@ -172,7 +172,7 @@ def test_clips_go_to_the_trash_come_back_and_are_deleted_only_after_a_question(p
     page.get_by_role("button", name="Keep them").click()
     assert len(studio.library.trashed()) == 1
     page.get_by_role("button", name="Empty the trash").click()
-    page.get_by_role("button", name="Delete for good").click()
+    page.get_by_role("button", name="Delete permanently").click()
     page.wait_for_selector("text=The trash is empty")
     page.get_by_label("Clips", exact=True).check()
     count(page, 2)
@@ -202,7 +202,7 @@ def test_pages(page: Any, clips: Path) -> None:
 
 
 @needs_browser
-def test_a_phone_shows_it_without_scrolling_sideways(tab: Tab, chromium: Any, clips: Path) -> None:
+def test_a_phone_needs_no_horizontal_scrolling(tab: Tab, chromium: Any, clips: Path) -> None:
     page = tab.open(chromium, PHONE)
     play(page, "fox")
     assert fits_width(page)
@@ -212,7 +212,7 @@ def test_a_phone_shows_it_without_scrolling_sideways(tab: Tab, chromium: Any, cl
 
 
 @pytest.mark.parametrize("bad", ["../../etc/passwd", "..%2f..%2fsecret", "", "a" * 32, None, 7, ["x"], {"id": "x"}])
-def test_ids_that_are_none_are_refused(studio: Studio, bad: Any) -> None:
+def test_invalid_ids_are_refused(studio: Studio, bad: Any) -> None:
     class Event:
         id = bad
         ids = bad
@@ -223,7 +223,7 @@ def test_ids_that_are_none_are_refused(studio: Studio, bad: Any) -> None:
     with pytest.raises(JobError, match="no longer in the library"):
         handlers.settings(bad)
     handlers.mark(Event())
-    ids, *_ = handlers.pick("clips", Event())
+    ids, *_ = handlers.select("clips", Event())
     assert all(isinstance(clip, str) for clip in ids)
     handlers.trash(ids)
 

@@ -1,4 +1,4 @@
-"""LoRA files on the page, in a real browser: cards, strengths, trigger words, presets, and the clip of them."""
+"""LoRA files on the page, in a real browser: cards, strengths, trigger words, presets, and a clip made with them."""
 
 import json
 import time
@@ -50,7 +50,7 @@ def loras(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def application(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path, loras: Path) -> Iterator[Application]:
-    """With the real engine and the tiny model."""
+    """The application with the real engine and the tiny model."""
     outputs = tmp_path_factory.mktemp("studio") / "outputs"
     application = Application(outputs, tiny_bundle, "--lora-dir", str(loras), models=None)
     yield application
@@ -84,7 +84,7 @@ def use(page: Any, title: str) -> Any:
     return found
 
 
-def test_cards_say_what_a_file_is_and_how_it_fits(page: Any) -> None:
+def test_cards_describe_a_file_and_how_it_fits(page: Any) -> None:
     film = card(page, "Old film")
     text = film.inner_text()
     for words in ("styles/film.safetensors", "Wan 2.2 TI2V 5B", "Licence: CC BY 4.0", "4 of 4 layers matched"):
@@ -97,24 +97,24 @@ def test_cards_say_what_a_file_is_and_how_it_fits(page: Any) -> None:
     assert foreign.get_by_role("button").count() == 0
 
 
-def test_search_finds_by_trigger_word_and_says_when_nothing_fits(page: Any) -> None:
+def test_search_finds_by_trigger_word_and_says_when_nothing_matches(page: Any) -> None:
     search = page.get_by_label("Search").locator("visible=true")
     search.fill("0ld film")
     page.wait_for_function("document.querySelectorAll('.lora').length === 1")
     search.fill("nothing like it")
-    page.get_by_text("No file fits").wait_for()
+    page.get_by_text("No files match").wait_for()
     search.fill("")
     page.wait_for_function("document.querySelectorAll('.lora').length === 3")
 
 
-def test_a_file_appears_and_goes_without_a_reload(page: Any, loras: Path) -> None:
+def test_a_file_appears_and_disappears_without_a_reload(page: Any, loras: Path) -> None:
     new = write_adapter(loras / "late" / "newcomer.safetensors", seed=5)
     card(page, "newcomer").wait_for()
     new.unlink()
     card(page, "newcomer").wait_for(state="detached")
 
 
-def test_strengths_trigger_words_and_the_clip_that_comes_of_them(page: Any, application: Application) -> None:
+def test_strengths_and_trigger_words_reach_the_clip(page: Any, application: Application) -> None:
     film = use(page, "Old film")
     slider, field = film.get_by_label("Picture: strength of"), film.get_by_label("Picture", exact=True)
     assert (slider.input_value(), field.input_value()) == ("0.8", "0.8")
@@ -168,7 +168,7 @@ def test_a_tag_in_the_prompt_is_an_adapter_of_the_job(application: Application) 
         client.predict("a dog <lora:film:loud>", api_name="/queue")
 
 
-def test_a_strength_that_is_none_is_refused_and_the_last_one_stays(page: Any) -> None:
+def test_an_invalid_strength_is_refused_and_the_last_one_stays(page: Any) -> None:
     plain = use(page, "plain")
     field = plain.get_by_label("Picture", exact=True)
     field.fill("loud")
@@ -179,27 +179,27 @@ def test_a_strength_that_is_none_is_refused_and_the_last_one_stays(page: Any) ->
     page.get_by_text("'loud' is not a valid strength").wait_for(state="detached")
     show(page, "Create")
     page.locator("#chosen", has_text="plain 0.5, audio 1").wait_for()
-    page.get_by_role("button", name="Take out plain.safetensors").click()
+    page.get_by_role("button", name="Remove plain.safetensors").click()
     page.locator("#chosen li").wait_for(state="detached")
     show(page, "LoRAs")
     page.locator(".lora.chosen").wait_for(state="detached")
 
 
-def test_a_stack_is_kept_as_a_preset_and_comes_back(page: Any) -> None:
+def test_a_stack_is_saved_as_a_preset_and_applied_again(page: Any) -> None:
     use(page, "Old film")
-    page.get_by_label("Keep what is used as a preset").fill("Film look")
+    page.get_by_label("Save the LoRAs in use as a preset").fill("Film look")
     page.click("#keep-stack")
-    page.get_by_text("Film look is among the presets").wait_for()
-    card(page, "Old film").get_by_role("button", name="Do not use").click()
+    page.get_by_text("The preset Film look was saved").wait_for()
+    card(page, "Old film").get_by_role("button", name="Remove").click()
     page.locator(".lora.chosen").wait_for(state="detached")
     page.reload()
-    show(page, "Create")  # a page remembers where it was
+    show(page, "Create")  # the page reopens the same tab
     preset = page.locator("[data-preset=film-look]")
     preset.wait_for()
     assert page.locator("#chosen li").count() == 0
     preset.click()
     page.locator("#chosen", has_text="film 0.8, audio 0").wait_for()
-    # Another way of sampling leaves styles alone.
+    # A preset with other sampling settings keeps the styles.
     page.locator("[data-preset=draft]").click()
     page.get_by_text("Draft: settings applied").wait_for()
     assert "film 0.8" in page.locator("#chosen").inner_text()
@@ -207,7 +207,7 @@ def test_a_stack_is_kept_as_a_preset_and_comes_back(page: Any) -> None:
     preset.wait_for(state="detached")
 
 
-def test_presets_that_lack_something_say_what_and_offer_it(page: Any) -> None:
+def test_presets_with_missing_files_say_so_and_offer_a_download(page: Any) -> None:
     show(page, "Create")
     page.get_by_text("more presets need a LoRA file or another model").click()
     lightning = page.locator("[data-lacking=lightning-5s]")
@@ -218,18 +218,18 @@ def test_presets_that_lack_something_say_what_and_offer_it(page: Any) -> None:
     turbo = page.locator("[data-lacking=turbo]").inner_text()
     assert "CC BY-NC-SA" in turbo
     lightning.get_by_role("button", name="Download").click()
-    # No hub is reached in tests.
+    # Tests cannot reach the hub.
     page.get_by_text("the download failed").wait_for()
 
 
-def test_settings_of_the_form_are_kept_with_their_timesteps(page: Any) -> None:
+def test_the_forms_settings_are_saved_with_their_timesteps(page: Any) -> None:
     use(page, "plain")
     show(page, "Create")
     page.get_by_text("Guidance and sampling").click()
     write(page.get_by_label("Explicit timesteps"), "1000,500,250")
     page.wait_for_function("document.querySelector('input[aria-label=\"number input for Steps\"]').value === '3'")
     page.wait_for_function("document.querySelector('input[aria-label=\"number input for Steps\"]').disabled")
-    page.get_by_text("Keep these settings as a preset").click()
+    page.get_by_text("Save these settings as a preset").click()
     write(page.get_by_label("Title").locator("visible=true"), "Three of mine")
     page.click("#keep-preset-button")
     preset = page.locator("[data-preset=three-of-mine]")
@@ -256,7 +256,7 @@ def test_by_keyboard_alone(page: Any) -> None:
     assert chosen.get_by_label("Picture", exact=True).input_value() == "1.15"
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.type") == "text"
-    # What is moved is not taken away by the look for new files.
+    # The scan for new files does not redraw a card that is being changed.
     time.sleep(3)
     assert page.evaluate("document.activeElement.type") == "text"
 
@@ -294,8 +294,8 @@ def test_the_page_imports_no_torch(python_environment: dict[str, str], tmp_path:
         "from ovi_studio.runtime.options import RuntimeOptions\n"
         f"options = RuntimeOptions(adapter_directory=pathlib.Path({json.dumps(str(loras))}))\n"
         "studio = Studio.open('outputs', options)\n"
-        "from ovi_studio.web.tabs.loras.handlers import Chosen, LorasHandlers\n"
-        "cards, _, _ = LorasHandlers(studio).look('', '960x960_5s', Chosen((), ()))\n"
+        "from ovi_studio.web.tabs.loras.handlers import ChosenAdapters, LorasHandlers\n"
+        "cards, _, _ = LorasHandlers(studio).show('', '960x960_5s', ChosenAdapters((), ()))\n"
         "assert 'does not match this model' in cards, cards\n"
         "assert 'torch' not in sys.modules\n"
         "studio.close()\n"

@@ -1,4 +1,4 @@
-"""The page as a whole: how it starts, what it costs, and that it needs nothing from elsewhere."""
+"""The whole page: how it starts, what it costs, and that it loads nothing from other sites."""
 
 import re
 import subprocess
@@ -15,7 +15,7 @@ from studio_app import APP, Application, running
 
 
 @needs_browser
-def test_the_page_is_seen_soon_and_idles_quietly(tmp_path: Path, chromium: Any) -> None:
+def test_the_page_appears_quickly_and_uses_little_cpu_when_idle(tmp_path: Path, chromium: Any) -> None:
     started = time.monotonic()
     with running(tmp_path / "outputs") as application:
         page = new_page(chromium, application.url)
@@ -27,7 +27,7 @@ def test_the_page_is_seen_soon_and_idles_quietly(tmp_path: Path, chromium: Any) 
             f"\nthe page answered after {application.seconds_to_start:.1f} s and was seen after {seen:.1f} s, of which "
             f"the web process worked {worked:.1f} s"
         )
-        # The clock says little where other things run too.
+        # Wall-clock time means little on a busy machine.
         assert worked < 5
         page.close()
         time.sleep(2)
@@ -52,7 +52,7 @@ def test_the_web_process_imports_no_torch(tmp_path: Path, python_environment: di
     )
 
 
-def test_a_busy_port_is_named_with_the_option_that_changes_it(
+def test_a_port_in_use_is_reported_with_the_option_that_changes_it(
     application: Application, python_environment: dict[str, str], tmp_path: Path
 ) -> None:
     command = [sys.executable, str(APP), "--port", str(application.port), "--no-open", "--out", str(tmp_path / "out")]
@@ -71,7 +71,7 @@ def test_a_busy_port_is_named_with_the_option_that_changes_it(
         ({"DISPLAY": ":0"}, "127.0.0.1", True),
     ],
 )
-def test_where_it_listens_and_whether_a_browser_opens_depends_on_where_it_runs(
+def test_the_address_and_opening_a_browser_depend_on_the_environment(
     variables: dict[str, str], host: str, opens: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import app
@@ -85,7 +85,7 @@ def test_where_it_listens_and_whether_a_browser_opens_depends_on_where_it_runs(
 
 
 @needs_browser
-def test_the_page_is_dark_and_needs_nothing_from_elsewhere(application: Application, chromium: Any) -> None:
+def test_the_page_is_dark_and_loads_nothing_from_other_sites(application: Application, chromium: Any) -> None:
     page = chromium.new_page(color_scheme="light")
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
@@ -116,13 +116,11 @@ def test_a_clip_of_the_demo_model_shows_previews_and_plays(tmp_path: Path, chrom
         application.end()
 
 
-# Getting around
+# Navigation
 
 
 @needs_browser
-def test_every_tab_is_in_reach_of_a_thumb_and_has_an_address_of_its_own(
-    application: Application, chromium: Any
-) -> None:
+def test_every_tab_is_within_thumb_reach_and_has_its_own_url(application: Application, chromium: Any) -> None:
     page = open_page(application, chromium, PHONE)
     tabs = page.get_by_role("tab").all()
     assert len(tabs) >= 5
@@ -144,13 +142,13 @@ def test_every_tab_is_in_reach_of_a_thumb_and_has_an_address_of_its_own(
 
 
 @needs_browser
-def test_a_page_whose_server_is_gone_says_so_and_goes_on_with_the_next_one(tmp_path: Path, chromium: Any) -> None:
+def test_a_page_that_loses_its_server_says_so_and_reconnects(tmp_path: Path, chromium: Any) -> None:
     with running(tmp_path / "outputs") as application:
         page = open_page(application, chromium)
         application.end()
-        page.get_by_text("Ovi Studio does not answer").wait_for()
+        page.get_by_text("Ovi Studio does not respond").wait_for()
         application.start()
-        page.get_by_text("Ovi Studio does not answer").wait_for(state="hidden")
+        page.get_by_text("Ovi Studio does not respond").wait_for(state="hidden")
         application.client().predict("a clip", settings={"steps": 1}, api_name="/queue")
         page.wait_for_selector("#clip video")
         page.close()

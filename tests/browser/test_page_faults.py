@@ -1,4 +1,4 @@
-"""Disks and files that fail under the whole application: nothing is lost, and the page says what is wrong."""
+"""Failing disks and files under the whole application: nothing is lost, and the page says what is wrong."""
 
 import contextlib
 import subprocess
@@ -24,7 +24,7 @@ DISK = 160 * MEGABYTE
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A small file system of its own."""
+    """A small separate file system."""
     place = tmp_path / "disk"
     place.mkdir()
     mount(place, f"size={DISK}", "tmpfs")
@@ -40,7 +40,7 @@ def mount(place: Path, options: str, *what: str) -> None:
 
 
 def fill(path: Path) -> None:
-    """Until not a byte is left."""
+    """Fill the disk until no byte is left."""
     with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while file.write(bytes(MEGABYTE // 4)):
             pass
@@ -55,17 +55,17 @@ def queue(client: Any, prompt: str = "a clip") -> None:
 
 
 @needs_browser
-def test_full_disk_pauses_the_queue_and_is_said_on_the_page(disk: Path, tmp_path: Path, chromium: Any) -> None:
+def test_a_full_disk_pauses_the_queue_and_is_shown_on_the_page(disk: Path, tmp_path: Path, chromium: Any) -> None:
     with running(disk / "outputs") as application:
         client = application.client()
         page = open_page(application, chromium)
         ballast = disk / "ballast"
         ballast.write_bytes(bytes(DISK - 60 * MEGABYTE))
         queue(client)
-        page.wait_for_selector("#news .told >> text=MB are free in the output folder")
+        page.wait_for_selector("#news .news-item >> text=MB are free in the output folder")
         assert states(client) == ["queued"]
 
-        # Nothing can be queued, and what waits stays.
+        # Nothing can be queued, and waiting jobs stay.
         fill(disk / "more ballast")
         page.fill("#prompt textarea", "one more " * 400)
         page.click("#generate")
@@ -77,14 +77,14 @@ def test_full_disk_pauses_the_queue_and_is_said_on_the_page(disk: Path, tmp_path
         show(page, "Queue")
         page.click("#pause >> text=Resume")
         page.wait_for_selector(".job >> text=Done")
-        page.locator(".told button").first.click()
-        page.wait_for_selector(".told", state="detached")
+        page.locator(".news-item button").first.click()
+        page.wait_for_selector(".news-item", state="detached")
         page.close()
     assert len(list((disk / "outputs").glob("*.mp4"))) == 1
 
 
 @needs_browser
-def test_output_folder_that_becomes_read_only_pauses_the_queue_and_is_said_on_the_page(
+def test_an_output_folder_that_becomes_read_only_pauses_the_queue_and_is_shown_on_the_page(
     disk: Path, tmp_path: Path, chromium: Any
 ) -> None:
     with running(disk, "--state", str(tmp_path / "state")) as application:
@@ -94,7 +94,7 @@ def test_output_folder_that_becomes_read_only_pauses_the_queue_and_is_said_on_th
         wait_for(lambda: states(client) == ["done"], 120)
         mount(disk, "remount,ro")
         queue(client, "another")
-        page.wait_for_selector("#news .told >> text=is not writable; change its permissions or choose another one")
+        page.wait_for_selector("#news .news-item >> text=is not writable; change its permissions or choose another one")
         assert states(client) == ["queued", "done"]
         mount(disk, "remount,rw")
         show(page, "Queue")
@@ -104,7 +104,7 @@ def test_output_folder_that_becomes_read_only_pauses_the_queue_and_is_said_on_th
 
 
 @needs_browser
-def test_damaged_database_is_kept_aside_and_that_is_said_on_the_page(tmp_path: Path, chromium: Any) -> None:
+def test_a_damaged_database_is_set_aside_and_that_is_shown_on_the_page(tmp_path: Path, chromium: Any) -> None:
     outputs = tmp_path / "outputs"
     with closing(Store.open(outputs)) as store:
         store.add([ClipSpec(prompt="waits", variant="demo")] * 20)
@@ -113,7 +113,9 @@ def test_damaged_database_is_kept_aside_and_that_is_said_on_the_page(tmp_path: P
     database.write_bytes(broken)
     with running(outputs) as application:
         page = open_page(application, chromium)
-        page.wait_for_selector("#news .told >> text=The job database was damaged. It was kept as jobs.db.damaged-1")
+        page.wait_for_selector(
+            "#news .news-item >> text=The job database was damaged. It was kept as jobs.db.damaged-1"
+        )
         client = application.client()
         queue(client)
         wait_for(lambda: states(client) == ["done"], 120)
@@ -121,7 +123,7 @@ def test_damaged_database_is_kept_aside_and_that_is_said_on_the_page(tmp_path: P
     assert database.with_name("jobs.db.damaged-1").read_bytes() == broken
 
 
-def test_folder_that_cannot_be_used_ends_the_start_with_a_sentence(tmp_path: Path) -> None:
+def test_an_unusable_folder_ends_the_start_with_a_message(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     command = [sys.executable, str(APP), "--port", "0", "--no-open", "--out", str(tmp_path / "file" / "outputs")]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=240)

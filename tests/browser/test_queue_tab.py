@@ -57,7 +57,7 @@ def test_pause_cancel_retry_duplicate_edit_and_delete(page: Any, client: Any) ->
 
 
 @needs_browser
-def test_a_batch_has_its_own_progress_and_is_looked_at_alone(page: Any, client: Any) -> None:
+def test_a_batch_has_its_own_progress_and_can_be_shown_alone(page: Any, client: Any) -> None:
     (long,) = line_up(client, f"{LONG} slowly")
     wait_for(lambda: state(client, long) == "running", 120)
     client.predict("a {red|blue|green} ball", name="Three <b>balls</b>", api_name="/queue")
@@ -86,7 +86,7 @@ def test_a_failed_job_says_why_and_is_retried(page: Any, client: Any) -> None:
 
 
 @needs_browser
-def test_hundreds_of_jobs_are_paged_filtered_and_stay_quick(page: Any, client: Any) -> None:
+def test_hundreds_of_jobs_are_paged_and_filtered_quickly(page: Any, client: Any) -> None:
     show(page, "Queue")
     page.click("#pause")
     page.wait_for_selector("#pause >> text=Resume")

@@ -1,4 +1,4 @@
-"""The System tab in a real browser, and its downloads from a hub on this machine."""
+"""The System tab in a real browser, with downloads from a local hub."""
 
 import json
 import threading
@@ -38,7 +38,7 @@ def studio(tab: Tab) -> Studio:
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    """Has every file of one published variant, small but of the right form."""
+    """A hub with every file of one published variant, small but in the right format."""
     for files in published_variants()[NAME].files.values():
         for file in files:
             path = tmp_path / file.repository / file.path
@@ -68,14 +68,14 @@ def _write(path: Path) -> None:
 
 
 @needs_browser
-def test_whoever_restarts_the_engine_is_told_when_it_will_be(tab: Tab, chromium: Any) -> None:
+def test_restarting_the_engine_says_when_it_happens(tab: Tab, chromium: Any) -> None:
     page = tab.open(chromium)
     page.get_by_role("button", name="Restart the engine", exact=True).click()
-    page.wait_for_selector("text=The engine starts anew after its current step.")
+    page.wait_for_selector("text=The engine restarts after its current step.")
 
 
 @needs_browser
-def test_findings_log_engine_and_places_are_shown_as_text(tab: Tab, chromium: Any, studio: Studio) -> None:
+def test_results_log_engine_and_folders_are_shown_as_text(tab: Tab, chromium: Any, studio: Studio) -> None:
     studio.paths.log.write_text("".join(f"line {number} {HOSTILE}\n" for number in range(300)), encoding="utf-8")
     page = tab.open(chromium)
     page.wait_for_selector("#doctor .findings", timeout=120_000)
@@ -102,7 +102,7 @@ def test_a_download_shows_its_progress_on_every_page_and_completes(
     page.get_by_role("button", name=f"Download: {NAME}", exact=True).click()
     model = page.locator(f"[data-model='{NAME}']")
     model.get_by_text("of 4.0 MB").wait_for()
-    # The others wait: there is one download at a time.
+    # The others are disabled: only one download runs at a time.
     assert page.get_by_role("button", name="Download: 960x960_5s").is_disabled()
     page.reload()
     show(page, "System")
@@ -151,7 +151,7 @@ def test_a_second_download_and_an_unknown_model_are_refused(tmp_path: Path) -> N
     _wait(downloads, DownloadPhase.FAILED)
 
 
-def test_an_unexpected_error_ends_a_download_with_a_sentence(tmp_path: Path) -> None:
+def test_an_unexpected_error_ends_a_download_with_a_message(tmp_path: Path) -> None:
     def find(*_: Any) -> Any:
         raise RuntimeError("a defect")
 
@@ -163,7 +163,9 @@ def test_an_unexpected_error_ends_a_download_with_a_sentence(tmp_path: Path) -> 
 
 def test_a_command_can_be_copied_and_nothing_is_html() -> None:
     findings = (
-        CheckResult("Models", CheckState.NOTE, HOSTILE, "`python -m ovi_studio download x` fetches what is missing"),
+        CheckResult(
+            "Models", CheckState.NOTE, HOSTILE, "fetch the missing files with `python -m ovi_studio download x`"
+        ),
         CheckResult("Attention", CheckState.NOTE, "none", "build it from the folder `hopper`"),
     )
     shown = (

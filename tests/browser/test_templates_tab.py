@@ -46,13 +46,13 @@ def test_every_category_has_cards(page: Any) -> None:
 
 
 @needs_browser
-def test_what_is_written_into_a_slot_appears_in_the_prompt_and_goes_to_the_form(page: Any, studio: Studio) -> None:
+def test_the_value_of_a_slot_appears_in_the_prompt_and_in_the_form(page: Any, studio: Studio) -> None:
     template = next(one for one in studio.templates.all().templates if one.slots and one.aspect_ratio)
     choose(page, template.title)
     field = page.locator("[data-slot]").first
     field.fill(f"zebra {HOSTILE}")
     page.locator("#template-prompt .prompt", has_text="zebra <script>").wait_for()
-    # The latest counts, also if the button is pressed at once.
+    # The latest value is used, even if the button is pressed immediately.
     field.fill("okapi")
     page.get_by_role("button", name="Use this template").click()
     page.wait_for_selector("#form-prompt textarea:visible")
@@ -76,37 +76,37 @@ def test_a_suggestion_fills_its_slot(page: Any, studio: Studio) -> None:
 
 
 @needs_browser
-def test_own_templates_are_added_from_the_form_changed_and_deleted(page: Any, studio: Studio) -> None:
+def test_own_templates_are_created_from_the_form_edited_and_deleted(page: Any, studio: Studio) -> None:
     page.get_by_role("tab", name="Create").click()
     page.fill("#form-prompt textarea", "A {animal} says, <S>{line}<E> Audio: wind")
     page.get_by_role("tab", name="Templates").click()
     page.get_by_role("button", name="New template").click()
-    page.get_by_role("button", name="Take the prompt from Create").click()
+    page.get_by_role("button", name="Copy the prompt from Create").click()
     page.wait_for_function("[...document.querySelectorAll('#template-editor textarea')].some(e => e.value === 'wind')")
     page.get_by_label("Title").fill(f"Mine {HOSTILE}"[:80])
-    page.get_by_label("What fills the slots").fill("animal: owl | fox")
+    page.get_by_label("Slots").fill("animal: owl | fox")
     page.get_by_role("button", name="Save", exact=True).click()
     page.locator(".slots h2", has_text="Mine <script>").wait_for()
-    page.wait_for_selector("text=The template is saved among your own.")
+    page.wait_for_selector("text=The template was saved among your own.")
     (own,) = [one for one in studio.templates.all().templates if one.own]
     assert own.audio == "wind"
     assert own.slots == (Slot("animal", "Animal", "owl", ("fox",)), Slot("line", "Line", "line"))
 
-    page.get_by_role("button", name="Change", exact=True).click()
-    page.wait_for_selector("text=Change the template")
+    page.get_by_role("button", name="Edit", exact=True).click()
+    page.wait_for_selector("text=Edit template")
     page.get_by_label("Title").fill("Changed")
     page.get_by_role("button", name="Save", exact=True).click()
     page.locator(".slots h2", has_text="Changed").wait_for()
     page.get_by_role("button", name="Delete template").click()
     page.get_by_role("button", name="Keep it").click()
     page.get_by_role("button", name="Delete template").click()
-    page.get_by_role("button", name="Delete for good").click()
-    page.wait_for_selector("text=Nothing of your own yet")
+    page.get_by_role("button", name="Delete permanently").click()
+    page.wait_for_selector("text=No templates of your own yet")
     assert not [one for one in studio.templates.all().templates if one.own]
 
 
 @needs_browser
-def test_a_template_that_is_wrong_is_refused_with_a_sentence(page: Any) -> None:
+def test_an_invalid_template_is_refused_with_a_message(page: Any) -> None:
     page.get_by_role("button", name="New template").click()
     page.get_by_label("Title").fill("Wrong")
     page.get_by_label("Prompt with slots").fill("A cat says, <S>hello")
@@ -115,7 +115,7 @@ def test_a_template_that_is_wrong_is_refused_with_a_sentence(page: Any) -> None:
 
 
 @needs_browser
-def test_a_phone_shows_it_without_scrolling_sideways(tab: Tab, chromium: Any) -> None:
+def test_a_phone_needs_no_horizontal_scrolling(tab: Tab, chromium: Any) -> None:
     page = tab.open(chromium, PHONE)
     page.locator(".template").first.click()
     page.wait_for_selector(".slots")
@@ -126,7 +126,7 @@ def test_a_phone_shows_it_without_scrolling_sideways(tab: Tab, chromium: Any) ->
     page.close()
 
 
-def test_slots_as_lines_and_back() -> None:
+def test_slots_are_formatted_as_lines_and_parsed_again() -> None:
     slots = (Slot("animal", "Which animal", "owl", ("fox",)), Slot("line", "Line", "So: quiet"))
     text = views.slot_lines(slots)
     assert text == "animal: owl | fox\nline: So: quiet"

@@ -1,1 +1,1 @@
-"""Checks for whoever has a GPU: `python tests/gpu`, or `./launch.sh test-gpu`. `cli` says how, `checks` lists them."""
+"""Checks that need a GPU: `python tests/gpu`, or `./launch.sh test-gpu`. `cli` has the options, `checks` the list."""

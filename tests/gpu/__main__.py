@@ -2,7 +2,7 @@ import sys
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent.parent
-# In place of this folder, whose modules belong to the package `gpu`.
+# Replaces this folder, whose modules belong to the package `gpu`.
 sys.path[:1] = [str(TESTS.parent), str(TESTS), str(TESTS / "support")]
 
 from gpu.cli import main  # noqa: E402

@@ -1,4 +1,4 @@
-"""The model of which whole clips are made quickly: the embedded one, or in the small form a tiny untrained one."""
+"""The model for checks on whole clips: the embedded one, or for small checks a tiny untrained one."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ PROMPT = "a red ball bounces on a green floor"
 
 
 def bundle(rig: Rig) -> Inventory:
-    """Complete; the tiny one is written to the check's folder, in float32."""
+    """Return the inventory of the model; the tiny one is written to the check's folder, in float32."""
     if not rig.small:
         return complete("demo", rig.folder)
     write_bundle(BUNDLE, build_models(DIMENSIONS), rig.folder / "tiny", torch.float32)
@@ -32,9 +32,9 @@ def bundle(rig: Rig) -> Inventory:
 
 
 def load_pipeline(rig: Rig, inventory: Inventory, **options: Any) -> Pipeline:
-    """With everything on the device if `options` (of `RuntimeOptions`) say nothing else."""
-    asked = RuntimeOptions(**{"memory": "max", "compilation": False, **options})
-    return Pipeline.load(inventory, Compute(rig.device, rig.dtype, asked))
+    """Load a pipeline, with all models on the device unless `options` (of `RuntimeOptions`) say otherwise."""
+    requested = RuntimeOptions(**{"memory": "max", "compilation": False, **options})
+    return Pipeline.load(inventory, Compute(rig.device, rig.dtype, requested))
 
 
 def clip_spec(rig: Rig, variant: Variant, **others: Any) -> ClipSpec:
@@ -42,7 +42,7 @@ def clip_spec(rig: Rig, variant: Variant, **others: Any) -> ClipSpec:
 
 
 def write_picture(rig: Rig, variant: Variant) -> Path:
-    """A first frame: a red square on green."""
+    """Write a first frame, a red square on green."""
     height, width = variant.default_size
     pixels = np.full((height, width, 3), (40, 120, 60), np.uint8)
     pixels[height // 4 : height // 2, width // 3 : width // 2] = (220, 40, 30)
@@ -53,22 +53,22 @@ def write_picture(rig: Rig, variant: Variant) -> Path:
 
 @dataclass(frozen=True)
 class Bound:
-    """How far one clip may be from another."""
+    """Maximum difference of two clips."""
 
     grey: float
-    """Mean difference of pixel values, which go to 255."""
+    """Mean difference of pixel values, of 255."""
     sound: float
     """Relative L2 error of the samples."""
 
 
 SAME_NUMBERS = Bound(0.5, 0.02)
-"""The same products at other places in memory: libraries may choose other kernels."""
+"""For identical computations with another memory layout, for which libraries may choose other kernels."""
 OTHER_ROUNDING = Bound(2, 0.1)
-"""Four times what lies between bfloat16, float32 and int8 after six steps on a CPU: 0.3 to 0.6 and 0.02."""
+"""Four times the differences of bfloat16, float32 and int8 after six steps on a CPU: 0.3 to 0.6 and 0.02."""
 
 
 def require_near(found: Findings, name: str, clips: Iterable[Clip], expected: Iterable[Clip], bound: Bound) -> None:
-    """Notes the largest difference of pairs of clips; raises `CheckFailure` if it is beyond the bound."""
+    """Note the largest difference of pairs of clips; raises `CheckFailure` if it exceeds the bound."""
     differences = [difference(*pair) for pair in zip(clips, expected, strict=True)]
     grey, sound = map(max, zip(*differences, strict=True))
     found.note(f"{name}, frames (bound {bound.grey:g})", grey, "of 255")
@@ -81,18 +81,18 @@ def require_near(found: Findings, name: str, clips: Iterable[Clip], expected: It
 
 
 def difference(clip: Clip, expected: Clip) -> tuple[float, float]:
-    """Mean difference of pixel values, and relative L2 error of the samples."""
+    """Return the mean difference of pixel values and the relative L2 error of the samples."""
     grey = np.abs(clip.frames.astype(np.float32) - expected.frames).mean()
     sound = np.linalg.norm(clip.samples - expected.samples) / np.linalg.norm(expected.samples)
     return float(grey), float(sound)
 
 
 def require_whole(clip: Clip, variant: Variant) -> None:
-    """Raises `CheckFailure` unless a clip has the variant's frames and samples, and something in them."""
+    """Raise `CheckFailure` unless a clip has the variant's frames and samples and is neither blank nor silent."""
     frames, height, width, channels = clip.frames.shape
     shape = (frames, channels, *clip.samples.shape)
     require(shape == (variant.frames, 3, variant.samples), f"The clip has the shapes {shape}.")
     require(height * width <= variant.pixel_area, f"The frames have {height}x{width} pixels.")
-    require(np.isfinite(clip.samples).all(), "The samples have values that are no numbers.")
-    require(clip.frames.std() > 0, "All pixels of the clip are the same.")
+    require(np.isfinite(clip.samples).all(), "The samples are not finite.")
+    require(clip.frames.std() > 0, "All pixels of the clip are equal.")
     require(clip.samples.std() > 0, "The clip is silent.")

@@ -1,7 +1,7 @@
-"""What a check is: a function that is given a `Rig`, notes figures in `Findings`, and raises if something is wrong.
+"""A check: a function that takes a `Rig`, notes figures in `Findings`, and raises if something is wrong.
 
-Its docstring's first line says what it shows. Figures are noted as they are measured: those of a check that fails later
-are reported as well.
+The first line of its docstring says what it shows. Figures are noted when they are measured, so that those of a check
+that fails later are reported as well.
 """
 
 from collections.abc import Callable
@@ -13,22 +13,22 @@ import torch
 
 
 class CheckFailure(Exception):
-    """What was shown to be wrong, in a sentence."""
+    """Something is wrong; the message is a sentence that says what."""
 
 
 class Skipped(Exception):
-    """What this machine lacks for the check, in a sentence."""
+    """The check cannot run on this machine; the message says why."""
 
 
 class Figure(NamedTuple):
     value: float
     unit: str
-    """Empty for a ratio or a relative error."""
+    """Unit, empty for a ratio or a relative error."""
 
 
 @dataclass
 class Findings:
-    """What one check has found so far."""
+    """The results of one check so far."""
 
     figures: dict[str, Figure] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
@@ -43,13 +43,13 @@ class Findings:
 
 @dataclass(frozen=True)
 class Rig:
-    """What the checks run on."""
+    """The environment of the checks."""
 
     device: torch.device
     small: bool
-    """Tiny models in place of full-size ones."""
+    """Use tiny models instead of full-size ones."""
     folder: Path
-    """For files of the check at hand."""
+    """Folder for files of the current check."""
 
     @property
     def on_gpu(self) -> bool:
@@ -57,7 +57,7 @@ class Rig:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the models compute in, as `Compute.of` has it."""
+        """Number format of the models, as in `Compute.of`."""
         return torch.bfloat16 if self.on_gpu else torch.float32
 
 
@@ -68,11 +68,11 @@ class Check:
 
     @property
     def shows(self) -> str:
-        """What it shows, in a line."""
+        """What the check shows, in one line."""
         return (self.run.__doc__ or "").strip().splitlines()[0]
 
 
 def require(condition: object, sentence: str) -> None:
-    """Raises `CheckFailure` unless the condition holds."""
+    """Raise `CheckFailure` unless the condition holds."""
     if not condition:
         raise CheckFailure(sentence)

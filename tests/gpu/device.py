@@ -1,4 +1,4 @@
-"""The device while a check runs: time and memory of a piece of work, limits that are lifted again, room on the host."""
+"""Device utilities for checks: time and memory measurements, temporary limits, and free host memory."""
 
 import time
 from collections.abc import Iterator
@@ -15,14 +15,14 @@ GIB = 2**30
 
 @dataclass
 class Measured:
-    """Filled when the work is done."""
+    """Time and memory of a block of code, set when it ends."""
 
     seconds: float = 0.0
     peak: int = 0
-    """Bytes that torch had allocated on the GPU at most, with what was there before; 0 on a CPU."""
+    """Peak bytes allocated by torch on the GPU, including earlier allocations; 0 on a CPU."""
 
     def note(self, found: Findings, name: str) -> None:
-        """As figures: the time, and the peak if there is one."""
+        """Note the time and, on a GPU, the peak memory as figures."""
         found.note(f"{name}", self.seconds, "s")
         if self.peak:
             found.note(f"{name}, peak", self.peak / GIB, "GiB")
@@ -30,7 +30,7 @@ class Measured:
 
 @contextmanager
 def measured(device: torch.device) -> Iterator[Measured]:
-    """Time and peak memory of what is done inside, the device's own work included."""
+    """Measure time and peak memory of a block, including the device's asynchronous work."""
     result = Measured()
     synchronise(device)
     if device.type == "cuda":
@@ -50,7 +50,7 @@ def synchronise(device: torch.device) -> None:
 
 @contextmanager
 def allocator_limit(device: torch.device, limit: float) -> Iterator[None]:
-    """This process may have so many bytes of the GPU, as on a smaller card; a CPU has no such limit."""
+    """Limit this process to so many bytes of the GPU, as on a smaller card; no effect on a CPU."""
     if device.type != "cuda":
         yield
         return
@@ -65,20 +65,20 @@ def allocator_limit(device: torch.device, limit: float) -> Iterator[None]:
 
 @contextmanager
 def tf32(allowed: bool) -> Iterator[None]:
-    """Products and convolutions of float32 may round their factors to TF32, or must not."""
-    places = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = [place.allow_tf32 for place in places]
+    """Allow or forbid TF32 in matrix products and convolutions of float32."""
+    backends = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [backend.allow_tf32 for backend in backends]
     try:
-        for place in places:
-            place.allow_tf32 = allowed
+        for backend in backends:
+            backend.allow_tf32 = allowed
         yield
     finally:
-        for place, value in zip(places, before, strict=True):
-            place.allow_tf32 = value
+        for backend, value in zip(backends, before, strict=True):
+            backend.allow_tf32 = value
 
 
 def require_host_memory(size: float) -> None:
-    """Raises `Skipped` if the host has not so many bytes left, and some for everything else."""
+    """Raise `Skipped` if the host does not have this many bytes free, with a margin."""
     needed, free = size * 1.05 + 3 * GIB, psutil.virtual_memory().available
     if needed > free:
-        raise Skipped(f"it needs {needed / GIB:.0f} GiB of host memory, and {free / GIB:.0f} GiB are free.")
+        raise Skipped(f"it needs {needed / GIB:.0f} GiB of host memory, but only {free / GIB:.0f} GiB are free.")

@@ -1,8 +1,8 @@
-"""Models with random weights, of full size or tiny, made in seconds.
+"""Full-size or tiny models with random weights, made in seconds.
 
-Values are drawn on the device where the model computes, tensor by tensor, and go home from there: a host alone would
-take minutes for full-size weights. Their spread keeps every activation finite: norms are 1, matrices keep the variance
-of their input. The codecs are small enough to be initialised as PyTorch does it.
+Values are drawn on the device where the model computes, tensor by tensor, and copied from there: the host alone would
+take minutes for full-size weights. Their scale keeps every activation finite: norms are 1, matrices preserve the
+variance of their input. The codecs are small enough for PyTorch's default initialisation.
 """
 
 import copy
@@ -30,12 +30,12 @@ CPU = torch.device("cpu")
 
 
 def dimensions(rig: Rig) -> Mapping[str, Any]:
-    """Of every model: the published ones, or tiny ones."""
+    """Return the dimensions of every model: the published ones, or tiny ones."""
     return DIMENSIONS if rig.small else published_variants()["960x960_5s"].dimensions
 
 
 def fusion_dimensions(rig: Rig, layers: int, **others: int) -> dict[str, Any]:
-    """The transformer's, with another number of blocks; `others` replaces more of both towers."""
+    """Return the transformer's dimensions with `layers` blocks; `others` overrides further values of both towers."""
     fusion = copy.deepcopy(dict(dimensions(rig)["fusion"]))
     for tower in fusion.values():
         tower.update(num_layers=layers, **others)
@@ -43,7 +43,7 @@ def fusion_dimensions(rig: Rig, layers: int, **others: int) -> dict[str, Any]:
 
 
 def meta_transformer(fusion: Mapping[str, Any], dtype: torch.dtype, weights: Weights = Weights.BF16) -> OviTransformer:
-    """One without memory, with the number formats that loading gives it."""
+    """Build a transformer on the meta device, with the number formats that loading gives it."""
     with torch.device("meta"):
         model = OviTransformer(**fusion)
         prepare(model, weights)
@@ -53,7 +53,7 @@ def meta_transformer(fusion: Mapping[str, Any], dtype: torch.dtype, weights: Wei
 def random_transformer(
     rig: Rig, fusion: Mapping[str, Any], home: torch.device, weights: Weights = Weights.BF16, seed: int = 0
 ) -> OviTransformer:
-    """One whose weights are on `home`."""
+    """Build a transformer with random weights on the device `home`."""
     model = filled(meta_transformer(fusion, rig.dtype, weights).to_empty(device=home), rig.device, seed)
     model.set_attention(choose_backend("native", rig.device))
     return model
@@ -82,7 +82,7 @@ def random_vocoder(rig: Rig, home: torch.device) -> Vocoder:
 
 
 def filled(model: M, worker: torch.device, seed: int = 0) -> M:
-    """The model with random weights, all different, drawn on `worker`; it has no buffers, which are not random."""
+    """Fill a model, which must have no buffers, with random weights drawn on `worker`."""
     assert not list(model.buffers())
     generator = torch.Generator(worker).manual_seed(seed)
     for name, parameter in model.named_parameters():
@@ -95,7 +95,7 @@ def _values(name: str, like: Tensor, generator: torch.Generator) -> Tensor:
     if like.dtype == torch.int8:
         return values.random_(-127, 128, generator=generator)
     if name.endswith("weight_scale"):
-        # Integers from -127 to 127 have a spread of 73.
+        # Integers from -127 to 127 have a standard deviation of 73.
         return values.fill_(1 / 73 / _MATRIX_COLUMNS**0.5)
     if name.endswith("weight") and like.dim() == 1:
         return values.fill_(1)
@@ -104,7 +104,7 @@ def _values(name: str, like: Tensor, generator: torch.Generator) -> Tensor:
 
 
 _MATRIX_COLUMNS = 3072
-"""Of most matrices: a scale does not know its own."""
+"""Columns of most matrices; a scale does not know those of its own matrix."""
 
 
 def _initialised(rig: Rig, build: Any, home: torch.device, dtype: torch.dtype) -> Any:

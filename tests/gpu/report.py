@@ -1,4 +1,4 @@
-"""What a run found: as a table for people, as JSON for the next run, and two runs side by side."""
+"""Reports of a run: a table, a JSON file, and a comparison of two runs."""
 
 import importlib.metadata
 import json
@@ -24,7 +24,7 @@ _TEXT_WIDTH = 72
 
 
 def machine(rig: Rig) -> dict[str, Any]:
-    """What ran the checks, as plain JSON values."""
+    """Describe the machine that ran the checks, as plain JSON values."""
     found: dict[str, Any] = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
         "commit": _commit(),
@@ -48,7 +48,7 @@ def machine(rig: Rig) -> dict[str, Any]:
 
 
 def as_json(found: Mapping[str, Any], results: Sequence[Result]) -> dict[str, Any]:
-    """The machine, and for each check verdict, reason, seconds, figures with units, and what was left out."""
+    """Return the machine, and for each check its verdict, reason, seconds, figures with units, and skipped parts."""
     checks = []
     for result in results:
         figures = {name: figure._asdict() for name, figure in result.figures.items()}
@@ -57,7 +57,7 @@ def as_json(found: Mapping[str, Any], results: Sequence[Result]) -> dict[str, An
 
 
 def write_json(path: Path, found: Mapping[str, Any], results: Sequence[Result]) -> None:
-    """The file appears when it is whole."""
+    """Write the results atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     part.write_text(json.dumps(as_json(found, results), indent=1) + "\n", encoding="utf-8")
@@ -65,7 +65,7 @@ def write_json(path: Path, found: Mapping[str, Any], results: Sequence[Result]) 
 
 
 def table(results: Sequence[Result]) -> str:
-    """Check, verdict, seconds, and below each other reason, figures and what was left out."""
+    """Return a table of the checks: verdict, seconds, and one below the other reason, figures and skipped parts."""
     rows = [("check", "verdict", "seconds", ["reason, figures"])]
     for result in results:
         rows.append((result.name, str(result.verdict), f"{result.seconds:.1f}", list(_lines(result))))
@@ -73,7 +73,7 @@ def table(results: Sequence[Result]) -> str:
 
 
 def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """Two files of `write_json` side by side: what differs of the machines, verdicts, and every figure."""
+    """Compare two files of `write_json`: differences of the machines, verdicts, and every figure."""
     rows = [("", "old", "new", "new / old")]
     machines = old["machine"], new["machine"]
     for name in dict.fromkeys(key for each in machines for key in each):
@@ -123,7 +123,7 @@ def _compared(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> t
 
 
 def _commit() -> str | None:
-    """Of the working tree, marked if it has changes; None outside a checkout."""
+    """Return the commit of the working tree, marked if it has changes; None outside a checkout."""
     with suppress(OSError, subprocess.SubprocessError):
         command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20, check=True).stdout.strip()

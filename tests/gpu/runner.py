@@ -1,8 +1,8 @@
-"""Runs checks one after the other; whatever one of them does, the others run and everything is reported.
+"""Run checks one after the other; whatever happens in one, the others run and everything is reported.
 
-A check gives its memory back before the next one begins, and has failed if it does not. When the time is over the rest
-is not run and says so. A check that hangs cannot be interrupted in its process: some time after the limit the run is
-reported as far as it came, and ends.
+A check must release its memory before the next one starts, otherwise it fails. Checks that would start after the time
+limit are reported as not run. A check that hangs cannot be interrupted in its process: some time after the limit, the
+results so far are reported and the process ends.
 """
 
 import gc
@@ -24,7 +24,7 @@ from gpu.device import GIB
 from ovi_studio.core.errors import is_out_of_memory
 
 KEPT = GIB // 4
-"""Bytes of GPU memory that the workspaces of libraries may keep from check to check."""
+"""Bytes of GPU memory that library workspaces may keep from check to check."""
 
 
 class Verdict(StrEnum):
@@ -36,7 +36,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one check."""
+    """The result of one check."""
 
     name: str
     shows: str
@@ -51,7 +51,7 @@ class Result:
 def run_checks(
     checks: Iterable[Check], rig: Rig, limit: float, on_start: Callable[[Check], None] = lambda _: None
 ) -> Iterator[Result]:
-    """The result of each check as soon as there is one; those that would begin after `limit` seconds are not run."""
+    """Yield the result of each check as it finishes; checks that would start after `limit` seconds are not run."""
     end = time.monotonic() + limit
     for check in checks:
         if time.monotonic() >= end:
@@ -62,13 +62,13 @@ def run_checks(
 
 
 def run_check(check: Check, rig: Rig) -> Result:
-    """Run one check in a folder of its own; never raises what the check raises."""
+    """Run one check in its own folder; exceptions of the check become its verdict."""
     before = _allocated(rig)
     found = Findings()
     start = time.monotonic()
     with tempfile.TemporaryDirectory(dir=rig.folder, ignore_cleanup_errors=True) as folder:
         verdict, reason = _verdict(check, replace(rig, folder=Path(folder)), found)
-    _give_memory_back(rig)
+    _release_memory(rig)
     kept = _allocated(rig) - before
     if kept > KEPT and verdict is Verdict.PASSED:
         verdict, reason = Verdict.FAILED, f"It keeps {kept / GIB:.2f} GiB of GPU memory."
@@ -78,7 +78,7 @@ def run_check(check: Check, rig: Rig) -> Result:
 
 @contextmanager
 def watchdog(seconds: float, on_hang: Callable[[], None]) -> Iterator[None]:
-    """Calls `on_hang` in another thread if what is done inside takes longer."""
+    """Call `on_hang` in another thread if the block takes longer than this."""
     timer = threading.Timer(seconds, on_hang)
     timer.daemon = True
     timer.start()
@@ -97,18 +97,18 @@ def _verdict(check: Check, rig: Rig, found: Findings) -> tuple[Verdict, str]:
         return Verdict.FAILED, str(failure)
     except Exception as error:
         traceback.print_exc()
-        # The frames hold tensors, which the next check needs the memory of.
+        # The frames hold tensors whose memory the next check needs.
         traceback.clear_frames(error.__traceback__)
         first = str(error).strip().partition("\n")[0]
         problem = "Memory ran out" if is_out_of_memory(error) else type(error).__name__
         return Verdict.FAILED, f"{problem}: {first}"
     wrong = [name for name, figure in found.figures.items() if not math.isfinite(figure.value)]
     if wrong:
-        return Verdict.FAILED, f"No number was found for {', '.join(wrong)}."
+        return Verdict.FAILED, f"The figures for {', '.join(wrong)} are not finite."
     return Verdict.PASSED, ""
 
 
-def _give_memory_back(rig: Rig) -> None:
+def _release_memory(rig: Rig) -> None:
     gc.collect()
     if rig.on_gpu:
         torch.cuda.set_per_process_memory_fraction(1.0, rig.device)

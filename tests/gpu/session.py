@@ -1,4 +1,4 @@
-"""A run of chosen checks from the first one to the table and the file."""
+"""A run of the selected checks, with its table and result file."""
 
 import os
 from collections.abc import Sequence
@@ -10,22 +10,22 @@ from gpu.report import machine, table, write_json
 from gpu.runner import Result, Verdict, run_checks, watchdog
 
 PATIENCE = 180.0
-"""Seconds that the check at hand may go on when the time is over."""
+"""Seconds that the current check may continue after the time limit."""
 OUT_OF_TIME = "out of time"
 
 
 @dataclass
 class Session:
-    """What is to be run, and what was found so far."""
+    """The checks to run, and their results so far."""
 
     rig: Rig
     checks: Sequence[Check]
     path: Path
-    """Of the JSON file."""
+    """Path of the JSON file."""
     results: list[Result] = field(default_factory=list)
 
     def run(self, limit: float) -> int:
-        """Run the checks, of which none begins after `limit` seconds; 1 if one failed, else 0."""
+        """Run the checks, starting none after `limit` seconds; returns 1 if one failed, else 0."""
         with watchdog(limit + PATIENCE, self._give_up):
             for result in run_checks(self.checks, self.rig, limit, self._announce):
                 self.results.append(result)
@@ -33,7 +33,7 @@ class Session:
         return self.report()
 
     def report(self) -> int:
-        """Print the table, write the file; 1 if a check failed, else 0."""
+        """Print the table and write the file; returns 1 if a check failed, else 0."""
         found = machine(self.rig)
         write_json(self.path, found, self.results)
         verdicts = [str(result.verdict) for result in self.results]
@@ -46,9 +46,9 @@ class Session:
         print(f"{check.name}: {check.shows}", flush=True)
 
     def _give_up(self) -> None:
-        """Report what there is and end the process: what hangs may never let the interpreter end."""
+        """Report the results so far and end the process: the hanging check may keep the interpreter from exiting."""
         stuck, *rest = self.checks[len(self.results) :]
-        reason = f"It had not ended {PATIENCE:.0f} seconds after the time was over."
+        reason = f"It had not finished {PATIENCE:.0f} seconds after the time limit."
         self.results.append(Result(stuck.name, stuck.shows, Verdict.FAILED, reason))
         self.results.extend(Result(check.name, check.shows, Verdict.NOT_RUN, OUT_OF_TIME) for check in rest)
         self.report()

@@ -1,7 +1,7 @@
-"""Run as the only rank of a group: what `sharded` compares. Writes a JSON file with the findings of each number format.
+"""The process behind the check `sharded`, the only rank of its group. Writes the results per number format as JSON.
 
-The checkpoint is a bundle with random weights, so that the way of the weights is that of a real one: file, leader,
-shards. Its blocks have half of the published width, because int8 weights are made on the host.
+The checkpoint is a bundle with random weights, so that weights are loaded as usual: file, leader, shards. Its blocks
+have half the published width, because int8 weights are made on the host.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def compare(rig: Rig, inventory: Inventory, ranks: Ranks, weights: Weights) -> dict[str, Any]:
-    """Relative error of a guided step's velocities, seconds of the second step, and the number of shards."""
+    """Return the relative error of a guided step's velocities, seconds of the second step, and the number of shards."""
     fusion = inventory.variant.dimensions["fusion"]
     latents = ((5, 4, 4), 22) if rig.small else ((31, 32, 32), 157)
     inputs = StepInputs.random(fusion, *latents, rig.device, rig.dtype)
@@ -62,7 +62,7 @@ def compare(rig: Rig, inventory: Inventory, ranks: Ranks, weights: Weights) -> d
 
 
 def load_sharded(rig: Rig, inventory: Inventory, ranks: Ranks, weights: Weights) -> OviTransformer:
-    """The one place that knows how a rank loads its share."""
+    """Load this rank's shard, in one place."""
     sharding = Sharding(Strategy.FULL_SHARD, resident_blocks=1)
     return load_shared(inventory, rig.device, rig.dtype, sharding, ranks, weights).transformer
 
@@ -77,14 +77,14 @@ def _step(rig: Rig, model: OviTransformer, inputs: StepInputs) -> Any:
 
 
 def _wide_bundle(rig: Rig) -> Inventory:
-    """The tiny model's codecs and text encoder, and a transformer of full shape, half the width and few blocks."""
+    """Write the tiny model's codecs and text encoder with a transformer of half the width and few blocks."""
     text_dim = DIMENSIONS["text_encoder"]["dim"]
     sizes = {"dim": 1536, "ffn_dim": 7168, "num_heads": 12, "text_dim": text_dim}
     dimensions = DIMENSIONS | {"fusion": fusion_dimensions(rig, layers=4, **sizes)}
     models = build_models(DIMENSIONS)
     wide = random_transformer(rig, dimensions["fusion"], rig.device)
     folder = rig.folder / "wide"
-    # Only the transformer is compared; nothing of it has to fit the codecs.
+    # Only the transformer is compared; it does not have to match the codecs.
     write_bundle({**BUNDLE, "dimensions": dimensions}, _with(models, wide), folder, torch.bfloat16)
     return require(BUNDLE["name"], folder)
 

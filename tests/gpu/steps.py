@@ -1,4 +1,4 @@
-"""A guided step of the transformer on random latents and texts, as denoising makes it."""
+"""A guided step of the transformer on random latents and texts, as in denoising."""
 
 import math
 from collections.abc import Mapping
@@ -17,14 +17,14 @@ Velocities = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class StepInputs:
-    """What the model is asked with."""
+    """Random inputs of the model."""
 
     video: Tensor
     """Latents (1, channels, frames, height, width)."""
     audio: Tensor
     """Latents (1, length, channels)."""
     texts: tuple[Tensor, Tensor, Tensor]
-    """Embeddings (1, tokens, dim) of prompt and negative prompts."""
+    """Embeddings (1, tokens, dim) of the prompt and of both negative prompts."""
 
     @classmethod
     def random(
@@ -35,8 +35,8 @@ class StepInputs:
         device: torch.device,
         dtype: torch.dtype,
     ) -> "StepInputs":
-        """For latents of (frames, height, width) and of a length."""
-        # The meta device has no random numbers, and needs none.
+        """Return inputs with video latents of (frames, height, width) and audio latents of a length."""
+        # The meta device has no generator.
         generator = None if device.type == "meta" else torch.Generator(device).manual_seed(1)
 
         def noise(*size: int) -> Tensor:
@@ -48,7 +48,7 @@ class StepInputs:
         return cls(noise(tower["in_dim"], *video), noise(audio, fusion["audio"]["in_dim"]), texts)
 
     def guidance(self, model: OviTransformer) -> Guidance:
-        """What the texts mean to this model; its weights are in use for it."""
+        """Prepare the texts for this model, whose weights must be in use."""
         positive, *negative = self.texts
         return Guidance(
             positive=model.prepare_text(positive, positive),
@@ -63,14 +63,14 @@ class StepInputs:
 def guided_step(
     model: OviTransformer, inputs: StepInputs, guidance: Guidance, *, clean_first_frame: bool = False
 ) -> Velocities:
-    """The velocities of both streams: two passes, the negative one with a block left out."""
+    """Return the velocities of both towers, from two passes, the negative one with a skipped block."""
     timestep = torch.full((1,), 500.0, device=inputs.video.device)
     return guided_velocity(model, inputs.video, inputs.audio, timestep, guidance, clean_first_frame=clean_first_frame)
 
 
 @torch.no_grad()
 def step_flops(fusion: Mapping[str, Any], video: tuple[int, int, int], audio: int) -> int:
-    """Floating-point operations of one guided step, counted on the model itself, without memory."""
+    """Count the floating-point operations of one guided step, on the meta device."""
     meta = torch.device("meta")
     with meta:
         model = OviTransformer(**fusion)
@@ -86,7 +86,7 @@ def all_finite(*tensors: Tensor) -> bool:
 
 
 def relative_error(result: Tensor, expected: Tensor) -> float:
-    """Relative L2 error; infinite for another shape or values that are no numbers."""
+    """Return the relative L2 error; infinite if the shapes differ or a value is not finite."""
     if result.shape != expected.shape or not all_finite(result, expected):
         return math.inf
     result, expected = result.double().cpu(), expected.double().cpu()

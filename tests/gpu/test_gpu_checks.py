@@ -1,4 +1,4 @@
-"""The checks for a GPU (`tests/gpu`): their small forms on the CPU, and what the runner makes of them."""
+"""The GPU checks (`tests/gpu`): their small versions on the CPU, and their runner."""
 
 import json
 import os
@@ -25,7 +25,7 @@ from ovi_studio.models.video_vae import decode_whole
 from ovi_studio.runtime.streaming import DirectTransfers
 
 NOT_ON_FAKE_CARDS = ("reference", "clips", "shortage", "train-lora", "sharded")
-"""They take long there, or need the real allocator, autocast or process group."""
+"""Checks that take long with simulated cards, or need the real allocator, autocast or process group."""
 
 every_check = pytest.mark.parametrize(
     "check",
@@ -39,7 +39,7 @@ def rig(tmp_path: Path) -> Rig:
 
 
 def run(*arguments: str, **options: Any) -> "subprocess.CompletedProcess[str]":
-    """The command, as a user runs it."""
+    """Run the command as a user does."""
     command = [sys.executable, str(TESTS / "gpu"), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, **options)
 
@@ -52,7 +52,7 @@ def checks(**functions: Callable[[Rig, Findings], None]) -> list[Check]:
 
 
 @every_check
-def test_the_small_form_passes_on_a_cpu(check: Check, rig: Rig) -> None:
+def test_the_small_version_passes_on_a_cpu(check: Check, rig: Rig) -> None:
     result = run_check(check, rig)
     assert result.verdict is Verdict.PASSED, result.reason
     assert result.figures
@@ -61,7 +61,7 @@ def test_the_small_form_passes_on_a_cpu(check: Check, rig: Rig) -> None:
 @pytest.mark.parametrize(
     "check", [check for check in CHECKS if check.name not in NOT_ON_FAKE_CARDS], ids=lambda c: c.name
 )
-def test_the_small_form_goes_through_the_branches_of_a_gpu(check: Check, rig: Rig, cuda: Callable[..., Any]) -> None:
+def test_the_small_version_runs_the_gpu_branches(check: Check, rig: Rig, cuda: Callable[..., Any]) -> None:
     cuda(24)
     with computing_on_the_host():
         result = run_check(check, Rig(compute_device(), small=True, folder=rig.folder))
@@ -74,7 +74,7 @@ def test_every_check_says_in_one_line_what_it_shows() -> None:
         assert re.fullmatch(r"[A-Z].{20,}[.]", check.shows), check.name
 
 
-# Faults that the checks are for
+# Faults that the checks must find
 
 
 def scaled(self: Int8Linear, input: torch.Tensor) -> torch.Tensor:
@@ -107,10 +107,10 @@ def brighter_in_tiles(vae: Any, latents: torch.Tensor, tile: int | None = None) 
             "tf32",
             "ovi_studio.models.audio_vae.AudioVAE.decode",
             lambda *_: torch.full((1, 80, 44), torch.nan),
-            "no numbers",
+            "not finite",
         ),
         ("streaming", "ovi_studio.runtime.streaming.DirectTransfers.fetch", short_by_a_value, "other velocities"),
-        ("fusing", "ovi_studio.adapters.fuse.WeightFuser.restore", lambda *_: None, "did not give back"),
+        ("fusing", "ovi_studio.adapters.fuse.WeightFuser.restore", lambda *_: None, "did not restore"),
         (
             "clips",
             "ovi_studio.models.quantized_linear._products",
@@ -124,7 +124,7 @@ def brighter_in_tiles(vae: Any, latents: torch.Tensor, tile: int | None = None) 
             "step",
             "gpu.checks.step.guided_step",
             lambda *_, **__: (torch.tensor([torch.nan]), torch.ones(1)),
-            "no numbers",
+            "not finite",
         ),
         (
             "whole-clip",
@@ -132,10 +132,10 @@ def brighter_in_tiles(vae: Any, latents: torch.Tensor, tile: int | None = None) 
             lambda self, mel: mel.new_zeros(1, 1, mel.shape[-1] * 256),
             "silent",
         ),
-        ("tiers", "ovi_studio.runtime.streaming.DirectTransfers.fetch", without_numbers, "no numbers"),
+        ("tiers", "ovi_studio.runtime.streaming.DirectTransfers.fetch", without_numbers, "not finite"),
     ],
 )
-def test_a_check_fails_on_the_fault_that_it_is_for(
+def test_a_check_fails_on_the_fault_that_it_must_find(
     name: str, place: str, fault: Callable[..., Any], reason: str, rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(place, fault)
@@ -164,8 +164,8 @@ def broken(rig: Rig, found: Findings) -> None:
     raise KeyError("x")
 
 
-def lacking(rig: Rig, found: Findings) -> None:
-    """It lacks something."""
+def skipping(rig: Rig, found: Findings) -> None:
+    """It cannot run here."""
     raise Skipped("it needs a second GPU.")
 
 
@@ -174,24 +174,24 @@ def partial(rig: Rig, found: Findings) -> None:
     found.leave_out("sage", "it is not installed")
 
 
-def empty_handed(rig: Rig, found: Findings) -> None:
-    """It finds no number."""
+def not_finite(rig: Rig, found: Findings) -> None:
+    """It notes NaN."""
     found.note("speed", float("nan"), "s")
 
 
 def test_a_failing_check_does_not_stop_the_others(rig: Rig) -> None:
-    results = list(run_checks(checks(bad=bad, broken=broken, lacking=lacking, empty=empty_handed, good=good), rig, 60))
+    results = list(run_checks(checks(bad=bad, broken=broken, skipping=skipping, nan=not_finite, good=good), rig, 60))
     assert [(result.verdict, result.reason) for result in results] == [
         (Verdict.FAILED, "The result is wrong."),
         (Verdict.FAILED, "KeyError: 'x'"),
         (Verdict.SKIPPED, "it needs a second GPU."),
-        (Verdict.FAILED, "No number was found for speed."),
+        (Verdict.FAILED, "The figures for speed are not finite."),
         (Verdict.PASSED, ""),
     ]
     assert results[0].figures == {"speed": Figure(3, "s")}
 
 
-def test_what_would_begin_after_the_time_is_over_is_not_run(rig: Rig) -> None:
+def test_checks_that_would_start_after_the_time_limit_are_not_run(rig: Rig) -> None:
     def slow(rig: Rig, found: Findings) -> None:
         """It is slow."""
         time.sleep(1.1)
@@ -201,7 +201,7 @@ def test_what_would_begin_after_the_time_is_over_is_not_run(rig: Rig) -> None:
     assert (results[-1].reason, results[-1].figures) == ("out of time", {})
 
 
-def test_a_check_that_keeps_gpu_memory_has_failed(tmp_path: Path, cuda: Callable[..., Any]) -> None:
+def test_a_check_that_keeps_gpu_memory_fails(tmp_path: Path, cuda: Callable[..., Any]) -> None:
     card = cuda(24).cards[0]
 
     def keeping(rig: Rig, found: Findings) -> None:
@@ -215,7 +215,7 @@ def test_a_check_that_keeps_gpu_memory_has_failed(tmp_path: Path, cuda: Callable
     assert card.fraction == 1.0
 
 
-def test_memory_that_ran_out_is_called_that(rig: Rig) -> None:
+def test_running_out_of_memory_is_named_as_such(rig: Rig) -> None:
     def greedy(rig: Rig, found: Findings) -> None:
         """It wants too much."""
         torch.empty(2**60, dtype=torch.uint8)
@@ -252,19 +252,19 @@ session.Session(Rig(torch.device("cpu"), True, folder), checks, folder / "result
 
 def test_table_and_file_say_the_same(rig: Rig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "new" / "result.json"
-    every = checks(good=good, bad=bad, lacking=lacking, partial=partial)
+    every = checks(good=good, bad=bad, skipping=skipping, partial=partial)
     assert session.Session(rig, every, path).run(60) == 1
     table = capsys.readouterr().out
     assert re.search(r"^good +passed +\d+\.\d  speed: 2.5 s$", table, re.MULTILINE)
     assert re.search(r"^bad +failed +\d+\.\d  The result is wrong\.\n +speed: 3 s$", table, re.MULTILINE)
-    assert re.search(r"^lacking +skipped +\d+\.\d  it needs a second GPU\.$", table, re.MULTILINE)
+    assert re.search(r"^skipping +skipped +\d+\.\d  it needs a second GPU\.$", table, re.MULTILINE)
     assert "skipped sage: it is not installed" in table
     assert "2 passed, 1 failed, 1 skipped" in table
     written = json.loads(path.read_text())
     assert [(check["name"], check["verdict"]) for check in written["checks"]] == [
         ("good", "passed"),
         ("bad", "failed"),
-        ("lacking", "skipped"),
+        ("skipping", "skipped"),
         ("partial", "passed"),
     ]
     assert written["checks"][0]["figures"] == {"speed": {"value": 2.5, "unit": "s"}}
@@ -280,7 +280,7 @@ def test_the_card_and_its_memory_are_in_the_file(tmp_path: Path, cuda: Callable[
     assert (found["device"], found["memory_gib"], found["cuda"]) == ("NVIDIA GeForce RTX 3090", 23.69, "13.0")
 
 
-def test_two_runs_stand_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_runs_are_compared_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def write(name: str, device: str, verdict: Verdict, **figures: float) -> Path:
         found = {key: Figure(value, "s") for key, value in figures.items()}
         path = tmp_path / name
@@ -299,26 +299,26 @@ def test_two_runs_stand_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert not any(line[:1] == ["torch"] for line in lines)
 
 
-def test_what_is_no_result_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_is_not_a_result_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "other.json"
     path.write_text("[]")
     with pytest.raises(SystemExit) as end:
         cli.main(["--compare", str(path), str(path)])
     assert end.value.code == 2
-    assert "other.json is no result of these checks" in capsys.readouterr().err
+    assert "other.json is not a result of these checks" in capsys.readouterr().err
 
 
 # The command
 
 
 @pytest.mark.parametrize("arguments", [[], ["--device", "cuda"], ["--small", "--device", "cuda"], ["--only", "step"]])
-def test_without_a_gpu_it_says_so_and_passes_nothing_off(
+def test_without_a_gpu_it_says_so_and_reports_no_pass(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "result.json"
     assert cli.main([*arguments, "--json", str(path)]) == 0
     printed = capsys.readouterr().out
-    assert printed.startswith("These checks need a GPU that PyTorch can use, and there is none here")
+    assert printed.startswith("These checks need a GPU that PyTorch can use, and this machine has none")
     assert "passed" not in printed
     assert not path.exists()
 
@@ -326,8 +326,8 @@ def test_without_a_gpu_it_says_so_and_passes_nothing_off(
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--small", "--only", "step", "speed"], "there is no check 'speed'; choose among reference, int8-products"),
-        (["--device", "cpu"], "--device cpu goes with --small only"),
+        (["--small", "--only", "step", "speed"], "there is no check 'speed'; choose from reference, int8-products"),
+        (["--device", "cpu"], "--device cpu needs --small"),
     ],
 )
 def test_wrong_options_are_refused(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -344,11 +344,11 @@ def test_the_list_names_every_check(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[0].endswith(CHECKS[0].shows)
 
 
-def test_an_interrupted_run_reports_what_it_has(
+def test_an_interrupted_run_reports_its_results_so_far(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(rig: Rig, found: Findings) -> None:
-        """Somebody presses Ctrl+C."""
+        """Ctrl+C is pressed."""
         raise KeyboardInterrupt
 
     monkeypatch.setattr("gpu.checks.CHECKS", checks(good=good, interrupted=interrupted, late=good))
@@ -389,7 +389,7 @@ def test_it_runs_without_pyav_gradio_and_pytest(tmp_path: Path) -> None:
 
 
 def test_the_launcher_runs_it() -> None:
-    """On both systems, with everything that follows the command."""
+    """Both launchers run it with all arguments."""
     bash, batch = ((ROOT / name).read_text() for name in ("launch.sh", "launch.bat"))
     assert re.search(r"test-gpu\)\s+shift\s+exec \.venv/bin/python tests/gpu \"\$@\"", bash)
     assert re.search(r":gpu\s+\.venv\\Scripts\\python\.exe tests\\gpu %2 ", batch)

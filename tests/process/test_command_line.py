@@ -93,7 +93,7 @@ def assert_same_clip(one: Path, other: Path) -> None:
 # Making clips
 
 
-def test_a_prompt_becomes_an_mp4_and_a_poster_in_a_process_of_its_own(
+def test_a_prompt_becomes_an_mp4_and_a_poster_in_a_separate_process(
     tmp_path: Path, tiny_bundle: Path, python_environment: dict[str, str]
 ) -> None:
     command = [sys.executable, "-m", "ovi_studio", "generate", "--prompt", PROMPT, "--steps", "2"]
@@ -173,7 +173,7 @@ def test_patterns_work_in_tables_and_in_the_official_configuration(
     ]
 
 
-def test_a_clip_is_made_again_bit_for_bit(generate: Run) -> None:
+def test_a_clip_is_reproduced_exactly(generate: Run) -> None:
     options = ("--steps", 2, "--seed", 11, "--solver", "dpm++", "--size", "64x96", "--audio-guidance", 2.5)
     (first,) = generate("--prompt", PROMPT, *options).paths
     (again,) = generate("--from", first).paths
@@ -183,7 +183,7 @@ def test_a_clip_is_made_again_bit_for_bit(generate: Run) -> None:
     assert not np.array_equal(read_frames(other), read_frames(first))
 
 
-def test_a_clip_from_a_picture_is_made_again_when_the_picture_is_gone(generate: Run, picture: Path) -> None:
+def test_a_clip_from_a_picture_is_reproduced_without_the_picture(generate: Run, picture: Path) -> None:
     (first,) = generate("--prompt", PROMPT, "--steps", 2, "--image", picture).paths
     assert read_frames(first).shape[1:3] == (64, 96)
     picture.unlink()
@@ -303,7 +303,7 @@ def test_an_invalid_command_is_refused_in_one_line(
     assert files_below(tmp_path) == []
 
 
-def test_missing_checkpoints_are_named_with_the_command_that_fetches_them(run: Run, tmp_path: Path) -> None:
+def test_missing_checkpoints_are_named_with_the_download_command(run: Run, tmp_path: Path) -> None:
     ended = run("generate", "--prompt", PROMPT, "--variant", "960x960_5s", "--ckpt-dir", tmp_path / "ckpts")
     assert ended.status == 1
     (line,) = ended.complaints
@@ -336,7 +336,7 @@ def test_a_file_that_is_not_a_clip_is_refused(generate: Run, run: Run, tmp_path:
 
 
 @pytest.mark.parametrize("command", ["generate", "download", "bench"])
-def test_a_broken_bundle_is_one_sentence(run: Run, tmp_path: Path, command: str) -> None:
+def test_a_broken_bundle_is_reported_in_one_message(run: Run, tmp_path: Path, command: str) -> None:
     (tmp_path / "ckpts").mkdir()
     (tmp_path / "ckpts" / "bundle.json").write_text("{}")
     arguments = {"generate": ["--prompt", PROMPT], "download": ["960x960_5s"], "bench": ["clip"]}
@@ -431,7 +431,7 @@ def test_bench_measures_a_whole_clip(run: Run, tiny_bundle: Path, tmp_path: Path
         (("download", "1080p"), "There is no model variant '1080p'; choose one of 960x960_10s"),
     ],
 )
-def test_a_command_with_a_wrong_value_ends_with_a_sentence(
+def test_a_command_with_a_wrong_value_ends_with_a_message(
     run: Run, tmp_path: Path, arguments: tuple[object, ...], sentence: str
 ) -> None:
     ended = run(*arguments)
@@ -467,7 +467,7 @@ def test_adapters_are_given_by_option_and_by_tag(generate: Run, loras: Path) -> 
     assert not np.array_equal(read_frames(plain.paths[0]), read_frames(optional.paths[0]))
 
 
-def test_a_clip_is_made_again_with_its_adapters_or_with_others(generate: Run, loras: Path) -> None:
+def test_a_clip_is_reproduced_with_its_adapters_or_with_others(generate: Run, loras: Path) -> None:
     first = generate("--prompt", PROMPT, "--lora", "film", "--steps", 1, "--variant", "tiny").paths[0]
     assert_same_clip(generate("--from", first).paths[0], first)
     other = generate("--from", first, "--lora", "fast").paths[0]

@@ -50,7 +50,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
 # One engine
 
 
-def test_queue_is_made_in_its_order_across_variants(store):
+def test_queue_is_processed_in_order_across_variants(store):
     ids = store.add([spec(variant=name, seed=seed) for seed, name in enumerate(["a", "b", "a"])])
     urgent = store.add([spec()], priority=1)
     with engine(store):
@@ -61,7 +61,7 @@ def test_queue_is_made_in_its_order_across_variants(store):
     assert ClipSpec.from_dict(record["spec"]) == store.get(ids[1]).spec
 
 
-def test_bad_jobs_fail_with_advice_and_the_engine_lives(store):
+def test_bad_jobs_fail_with_advice_and_the_engine_continues(store):
     refused, memory, good = store.add([spec("refuse"), spec("memory"), spec()])
     with engine(store):
         wait_until_ended(store)
@@ -140,7 +140,7 @@ def test_progress_says_phase_steps_and_time_left(store):
     assert store.jobs()[0].seconds > STEP_SECONDS * 40
 
 
-def test_pause_lets_the_running_job_end_and_begins_no_other(store):
+def test_pause_lets_the_running_job_finish_and_starts_no_other(store):
     first, second = store.add([spec("wait", steps=10), spec()])
     with engine(store):
         wait_for(lambda: running(store))
@@ -155,7 +155,7 @@ def test_pause_lets_the_running_job_end_and_begins_no_other(store):
 
 
 @pytest.mark.parametrize("how", ["store", "signal"])
-def test_engine_that_is_asked_to_end_gives_its_job_back(store, how):
+def test_engine_that_is_asked_to_end_returns_its_job_to_the_queue(store, how):
     (job,) = store.add([spec("wait", steps=1000)])
     with engine(store) as child:
         wait_for(lambda: running(store))
@@ -169,7 +169,7 @@ def test_engine_that_is_asked_to_end_gives_its_job_back(store, how):
     assert list(store.paths.owners.iterdir()) == []
 
 
-def test_output_folder_that_takes_no_clip_pauses_the_queue_and_fails_no_job(store):
+def test_output_folder_that_is_not_writable_pauses_the_queue_and_fails_no_job(store):
     with engine(store):
         wait_for(lambda: store.engines() and store.engines()[0].ready)
         store.paths.outputs.rmdir()
@@ -233,7 +233,7 @@ def test_tiny_model_makes_a_clip_with_previews_and_learns_from_it(store, tiny_bu
     assert previews
     assert all(data.startswith(b"\xff\xd8") and data.endswith(b"\xff\xd9") for data in previews)
     assert np.array(store.database.setting("preview/tiny")).shape == (9, 3)
-    assert store.paths.log.read_text().count("begins") == 2
+    assert store.paths.log.read_text().count(", starts.") == 2
 
 
 def test_learned_preview_has_the_colours_of_the_clip(store):

@@ -1,4 +1,4 @@
-"""The engine on a GPU, whose driver is answered for (see `fake_cuda`)."""
+"""The engine on a simulated GPU (see `fake_cuda`)."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Several engines over one queue, and what they do when memory runs out."""
+"""Several engines on one queue, and running out of memory."""
 
 import contextlib
 import os
@@ -71,7 +71,7 @@ def test_an_engine_that_dies_is_replaced_in_its_own_slot(store: Store) -> None:
         assert sum(owner.startswith("engine1-") for owner in owners) == 1
 
 
-def test_slots_take_the_gpus_that_this_process_may_see() -> None:
+def test_slots_use_the_visible_gpus() -> None:
     assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in slots(2, None)] == ["0", "1"]
     assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in slots(2, "3,5,6")] == ["3", "5"]
     assert slots(1, "3") == [EngineSlot()]
@@ -98,13 +98,13 @@ def tiered_engine(store: Store) -> Iterator[None]:
         yield
 
 
-def test_out_of_memory_names_the_next_smaller_tier_where_nothing_is_tried_again(store: Store) -> None:
+def test_out_of_memory_names_the_next_smaller_tier_if_retries_are_off(store: Store) -> None:
     enable_memory_fallback(store.database, False)
     (job,) = store.add([spec("crowded")])
     with tiered_engine(store):
         wait_until_ended(store)
     assert store.get(job).state is JobState.FAILED
-    assert "--memory 12, or let the queue do so by itself (System tab)" in store.get(job).error
+    assert "--memory 12, or let the queue do so automatically (System tab)" in store.get(job).error
 
 
 def test_a_job_is_made_again_in_smaller_tiers_and_says_so(store: Store) -> None:

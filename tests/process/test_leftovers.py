@@ -1,4 +1,4 @@
-"""What a test leaves behind is named when the run ends, is ended, and fails the run."""
+"""A process that a test leaves behind is named at the end of the run, is killed, and fails the run."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Who may come in: logins, how wrong ones are slowed down, and one web process for each studio."""
+"""Access: logins, throttling of wrong ones, and one web process per studio."""
 
 import subprocess
 import sys
@@ -31,7 +31,7 @@ def log_in(application: Application, password: str, opener: urllib.request.Opene
         return error.code
 
 
-def test_without_a_login_nothing_is_answered(application: Application) -> None:
+def test_without_a_login_no_request_is_answered(application: Application) -> None:
     job = application.client(auth=("studio", "right horse")).predict("a clip", api_name="/queue")["jobs"][0]
     for path in ("config", "gradio_api/info", f"studio/job/{job}/picture.jpg", f"studio/clip/{'0' * 32}/clip.mp4"):
         with pytest.raises(urllib.error.HTTPError, match="401"):
@@ -65,7 +65,7 @@ def test_waiting_doubles_up_to_a_limit_and_is_forgotten() -> None:
     assert limit.attempt("10.0.0.1") == 0
 
 
-def test_another_address_is_slowed_down_little_and_one_in_the_same_network_like_the_first() -> None:
+def test_another_address_is_delayed_little_and_one_in_the_same_network_like_the_first() -> None:
     limit = LoginLimit(lambda: 0.0)
     while not limit.attempt("2001:db8::1"):
         pass
@@ -76,7 +76,7 @@ def test_another_address_is_slowed_down_little_and_one_in_the_same_network_like_
     assert 0 < limit.attempt("192.168.0.1") <= 10
 
 
-def test_who_was_right_begins_anew() -> None:
+def test_a_correct_login_resets_the_delay() -> None:
     limit = LoginLimit(lambda: 0.0)
     for _ in range(20):
         assert limit.attempt("10.0.0.1") == 0
@@ -127,7 +127,7 @@ def test_a_login_without_a_password_is_refused(login: str, capsys: pytest.Captur
     assert "USER:PASSWORD" in capsys.readouterr().err
 
 
-def test_a_second_web_process_on_one_studio_is_refused_with_a_sentence(
+def test_a_second_web_process_on_one_studio_is_refused_with_a_message(
     application: Application, python_environment: dict[str, str], tmp_path: Path
 ) -> None:
     command = [sys.executable, str(APP), "--port", "0", "--no-open", "--out", str(application.outputs)]

@@ -1,4 +1,4 @@
-"""A page or a command that was started in the background, deaf to Ctrl+C, ends in order when a signal says so."""
+"""A page or command started in the background, where Ctrl+C is ignored, ends cleanly on a signal."""
 
 import signal
 import sys

@@ -121,7 +121,7 @@ def test_a_page_that_is_not_ours_reads_and_changes_nothing(application: Applicat
     for method, path in (("GET", "/config"), ("GET", "/studio/pulse"), ("POST", "/gradio_api/call/queue")):
         answer = ask(application, method, path, body if method == "POST" else None, Origin=origin)
         assert answer.status == 403
-        assert json.loads(answer.text) == {"detail": "Another page may not do this."}
+        assert json.loads(answer.text) == {"detail": "Requests from other pages are not allowed."}
 
 
 def test_a_page_of_ours_is_answered_and_no_other_may_frame_it(application: Application) -> None:
@@ -225,7 +225,7 @@ def test_in_a_browser_a_name_that_was_rebound_to_this_machine_is_shown_nothing(
     page = browser.new_page()
     answer = page.goto(f"http://rebound.example:{application.port}/")
     assert answer.status == 421
-    assert "not one of this server's" in page.content()
+    assert "does not answer to this name" in page.content()
     assert page.evaluate("fetch('/config').then((answer) => answer.status)") == 421
     browser.close()
 

@@ -28,7 +28,7 @@ from fake_models import BROKEN
 from places import SUPPORT
 
 from ovi_studio.core.errors import JobError
-from ovi_studio.engine.supervisor import Condition, Supervisor, read_supervision, tail
+from ovi_studio.engine.supervisor import Condition, Supervisor, tail
 from ovi_studio.queue.locks import is_held
 from ovi_studio.queue.model import JobState
 from ovi_studio.queue.recovery import live_engines, recover_dead_engines
@@ -83,18 +83,17 @@ def test_defect_restarts_the_engine_and_the_queue_goes_on(store):
 def test_engine_that_is_never_ready_stays_down_with_its_last_words_until_a_restart(store):
     store.add([spec()])
     with supervisor(store, BROKEN) as found:
-        wait_for(lambda: read_supervision(store.database).condition is Condition.DOWN)
-        down = read_supervision(store.database)
-        assert down == found.status()
+        wait_for(lambda: found.status().condition is Condition.DOWN)
+        down = found.status()
         assert "3 times before it was ready (exit code 1)" in down.reason
         assert any("RuntimeError: no driver" in line for line in down.last_words)
         assert live_engines(store.database) == []
         found.restart()
         wait_for(lambda: found.status().condition is not Condition.DOWN)
-    assert read_supervision(store.database).condition is Condition.STOPPED
+    assert found.status().condition is Condition.STOPPED
 
 
-def test_restart_gives_the_job_back_and_starts_another_engine(store):
+def test_restart_returns_the_job_to_the_queue_and_starts_another_engine(store):
     (job,) = store.add([spec("wait", steps=60)])
     with supervisor(store) as found:
         wait_for(lambda: running(store))
@@ -106,7 +105,7 @@ def test_restart_gives_the_job_back_and_starts_another_engine(store):
     assert_done_exactly_once(store, [job])
 
 
-def test_normal_stop_ends_the_engine_and_gives_its_job_back(store):
+def test_normal_stop_ends_the_engine_and_returns_its_job_to_the_queue(store):
     (job,) = store.add([spec("wait", steps=1000)])
     with supervisor(store):
         wait_for(lambda: running(store))
@@ -126,7 +125,7 @@ def test_engine_that_does_not_end_in_time_is_killed_without_blame(store):
     assert store.engines() == []
 
 
-def test_second_web_process_on_one_database_is_refused_with_a_sentence(store):
+def test_second_web_process_on_one_database_is_refused_with_a_message(store):
     with supervisor(store), pytest.raises(JobError, match=rf"process {os.getpid()}.*--out"):
         Supervisor(store, command(store)).start()
     with supervisor(store):
@@ -159,7 +158,7 @@ def test_engine_without_a_web_process_ends_when_nothing_waits(store):
     assert_done_exactly_once(store, ids)
 
 
-def test_engine_that_a_person_started_is_used_and_left_alone(store):
+def test_engine_that_a_person_started_is_used_and_not_ended(store):
     (job,) = store.add([spec()])
     with engine(store) as own:
         wait_for(lambda: store.engines() and store.engines()[0].ready)
@@ -180,7 +179,7 @@ def test_last_lines_of_a_log_can_be_read_in_any_state(tmp_path):
 
 
 def test_clock_that_is_set_back_by_a_day_and_forward_by_a_year_loses_nothing(store, tmp_path, monkeypatch):
-    """In the web process and the engine, in the middle of jobs, with a kill after each change."""
+    """The clock changes in the web process and the engine, during jobs, with a kill after each change."""
     clock = tmp_path / "clock"
     clock.write_text("0")
     monkeypatch.setenv("OVI_TEST_CLOCK", str(clock))
@@ -248,7 +247,7 @@ def retry_those_hit_twice(store: Store) -> None:
 
 
 def finish(store: Store, ids: list[str]) -> None:
-    """Let the queue come to its end; every job must be somewhere all the time."""
+    """Wait until the queue is done; no job may ever be lost."""
     deadline = time.monotonic() + 60
     while store.ids(states=[JobState.DONE]) != ids and store.counts()[JobState.DONE] < len(ids):
         assert time.monotonic() < deadline

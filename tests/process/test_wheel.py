@@ -1,4 +1,4 @@
-"""What `pip install .` gives: the command, with presets, the embedded model and its LoRA file, from any folder."""
+"""The result of `pip install .`: the command with presets, the embedded model and its LoRA file, in any folder."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what the wheel holds; what it depends on is that of this environment."""
+    """Install the wheel into a folder; its dependencies come from this environment."""
     folder = tmp_path_factory.mktemp("installed")
     offline = ["--no-deps", "--no-index"]
     subprocess.run([*PIP, "wheel", *offline, "--no-build-isolation", "-w", folder / "wheels", ROOT], check=True)
@@ -37,9 +37,7 @@ def run(installed: Path, *arguments: str, folder: Path) -> "subprocess.Completed
     )
 
 
-def test_the_embedded_model_makes_a_clip_with_its_lora_in_a_folder_that_holds_nothing(
-    installed: Path, tmp_path: Path
-) -> None:
+def test_the_embedded_model_makes_a_clip_with_its_lora_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
     command = ["generate", "--preset", "demo-lightning", "--prompt", "A red ball bounces"]
     done = run(installed, *command, folder=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -1,7 +1,7 @@
-"""The embedded model makes what prompts say: the table of `docs/demo-model.md` in short.
+"""The embedded model follows its prompts: a short form of the table in `docs/demo-model.md`.
 
-Fixed prompts (each motion four times, half of the combinations never trained on), one seed each, through the same
-pipeline and judges as the table. A change that breaks quality fails here; `LEAST` is the one place with the limits.
+Fixed prompts (each motion four times, half of the combinations held out), one seed each, with the same pipeline and
+judges as the table. A change that breaks quality fails here; `LEAST` is the only place with the limits.
 """
 
 from dataclasses import replace
@@ -16,14 +16,14 @@ from ovi_studio.demo.scores import score, table
 from ovi_studio.runtime.pipeline import Pipeline
 
 PROMPTS = 24
-STEPS = 20
-"""Instead of 50, for time, where they are not fixed."""
+STEPS = 12
+"""Steps instead of 50, to save time, for settings whose steps are not fixed."""
 LEAST = {
     "quality": {"colour": 0.95, "shape": 0.85, "background": 0.95, "motion": 0.95, "sound": 0.95, "impacts": 0.9},
     "lightning": {"colour": 0.95, "shape": 0.85, "background": 0.95, "motion": 0.9, "sound": 0.9, "impacts": 0.8},
     "picture": {"colour": 0.95, "kept": 0.9, "background": 0.95, "motion": 0.95, "sound": 0.95, "impacts": 0.9},
 }
-"""Parts of the clips (of the impacts) that must be right; a little below what was measured."""
+"""Minimum fractions of clips (or impacts) that must be right; slightly below the measured values."""
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def pipeline() -> Pipeline:
 
 
 @pytest.mark.parametrize("name", list(LEAST))
-def test_clips_are_as_their_prompts_say(
+def test_clips_follow_their_prompts(
     name: str, pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OVI_LORA_DIR", str(ROOT / "loras"))

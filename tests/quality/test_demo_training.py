@@ -1,4 +1,4 @@
-"""The recipe of the embedded model, with seconds for minutes: every stage runs, goes on, and ends in a bundle."""
+"""The recipe of the embedded model, with seconds instead of minutes: every stage runs and resumes, up to the bundle."""
 
 from dataclasses import replace
 
@@ -61,7 +61,7 @@ def test_fit_learns(tmp_path):
     assert line_losses(model, 10**6)["square"].item() < 0.1 * before
 
 
-def test_fit_goes_on_where_it_was(tmp_path):
+def test_fit_resumes(tmp_path):
     fit(small_network(), line_losses, TrainingBudget(minutes=0.01), tmp_path)
     done = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"]
     seen = []
@@ -86,7 +86,7 @@ def test_a_finished_fit_is_not_trained_further(tmp_path):
     assert all(torch.equal(tensor, averaged[name]) for name, tensor in model.state_dict().items())
 
 
-def test_fit_plots_its_losses_and_shows_what_the_averaged_weights_can_do(tmp_path, capsys):
+def test_fit_plots_its_losses_and_makes_samples_with_the_averaged_weights(tmp_path, capsys):
     shown = []
 
     def samples(model: nn.Module) -> list[SheetRow]:
@@ -101,7 +101,9 @@ def test_fit_plots_its_losses_and_shows_what_the_averaged_weights_can_do(tmp_pat
     assert len(shown) == 1
     assert all(torch.equal(tensor, shown[0][name]) for name, tensor in model.state_dict().items())
     state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
-    assert any(not torch.equal(tensor, shown[0][name]) for name, tensor in state["model"].items()), "its own are kept"
+    assert any(not torch.equal(tensor, shown[0][name]) for name, tensor in state["model"].items()), (
+        "the model's own weights are restored"
+    )
     with Image.open(tmp_path / "samples" / f"step_{state['step']:06}.png") as sheet:
         assert sheet.size == (8 * 100 + 194, 2 * 114)
     with Image.open(tmp_path / "loss.png") as plot:
@@ -146,8 +148,8 @@ def test_audio_latents_get_unit_size_and_sound_the_same():
         torch.testing.assert_close(vae.decode(latents), before, rtol=0.02, atol=0.02)
 
 
-def test_every_codecs_training_brings_its_data_to_the_models_device():
-    # The meta device stands for a GPU: it refuses tensors of another device in the same way.
+def test_the_training_of_every_codec_moves_its_data_to_the_models_device():
+    # The meta device stands for a GPU: like one, it refuses tensors of another device.
     vae, audio_vae = (build().to("meta") for build in (video_vae_of_the_bundle, audio_vae_of_the_bundle))
     vocoder = Vocoder.from_config(DIMENSIONS["audio_codec"]["vocoder"]).to("meta")
     clip = torch.zeros(1, 16, 19, 6, 6), torch.zeros(1, 3, 73, 96, 96)
@@ -169,7 +171,7 @@ def test_all_stages_end_in_a_bundle_that_makes_a_clip(tmp_path, capsys):
         (sheet,) = (training.folder / stage / "samples").glob("step_*.png")
         with Image.open(sheet) as picture:
             low, high = picture.convert("L").crop((0, 16, 190, 110)).getextrema()
-            assert low < high, "something is to be seen"
+            assert low < high, "the sheet is not blank"
     training.run("audio")
     assert "audio is already done" in capsys.readouterr().out
 
@@ -184,18 +186,18 @@ def test_all_stages_end_in_a_bundle_that_makes_a_clip(tmp_path, capsys):
     assert clip.frames.shape == (73, 96, 96, 3)
     assert clip.samples.shape == (48_640,)
 
-    further = DemoTraining(tmp_path / "further", QUICK)
-    assert not further.starts_from_bundle
-    further.start_from_bundle(target)
-    assert further.starts_from_bundle
-    assert further.continued().recipe.seed != QUICK.seed
-    assert further.continued().recipe == further.continued().recipe
+    continuation = DemoTraining(tmp_path / "further", QUICK)
+    assert not continuation.starts_from_bundle
+    continuation.start_from_bundle(target)
+    assert continuation.starts_from_bundle
+    assert continuation.continued().recipe.seed != QUICK.seed
+    assert continuation.continued().recipe == continuation.continued().recipe
     for stage in ("text", "audio", "video", "vocoder"):
-        further.run(stage)
+        continuation.run(stage)
     assert capsys.readouterr().out.count("is already done") == 4
     for stage in ("latents", "transformer", "decoder"):
-        further.run(stage)
-    further.bundle(tmp_path / "bundles" / "further")
-    latents = [load_file(folder / "latents" / "00000.safetensors") for folder in (training.folder, further.folder)]
+        continuation.run(stage)
+    continuation.bundle(tmp_path / "bundles" / "further")
+    latents = [load_file(folder / "latents" / "00000.safetensors") for folder in (training.folder, continuation.folder)]
     # The bundle holds bfloat16.
     torch.testing.assert_close(latents[0]["video"], latents[1]["video"], rtol=0.05, atol=0.05)

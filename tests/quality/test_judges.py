@@ -1,4 +1,4 @@
-"""Judges score real scenes as right, also after codecs and noise, and wrong clips as wrong."""
+"""The judges accept rendered scenes, also after codecs and noise, and reject wrong clips."""
 
 import time
 from collections import Counter
@@ -35,7 +35,7 @@ VISIBLE = ("colour", "shape", "motion")
 
 
 def scenes(count: int, seed: int = 0, **fields: object) -> Iterator[Scene]:
-    """Random scenes, half of them held out, of which only those with these fields."""
+    """Yield random scenes with these fields, half of them held out."""
     random = np.random.default_rng(seed)
     while count:
         scene = draw_scene(random, held_out=bool(count % 2))
@@ -45,18 +45,18 @@ def scenes(count: int, seed: int = 0, **fields: object) -> Iterator[Scene]:
 
 
 def softened(frames: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """As a small video VAE would leave them: blurred, and with noise, at about 30 dB."""
+    """Degrade frames as a small video VAE does: blurred, and with noise, at about 30 dB."""
     blurred = frames.astype(np.float32)
     for axis in (1, 2):
         blurred = 0.5 * blurred + 0.25 * (np.roll(blurred, 1, axis) + np.roll(blurred, -1, axis))
-    blurred[:, -2:] = frames[:, -2:]  # the top and the bottom are no neighbours
+    blurred[:, -2:] = frames[:, -2:]  # the top and bottom edges are not neighbours
     blurred[:, :2] = frames[:, :2]
     noisy = blurred + random.normal(0, 7, blurred.shape)
     return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
 
 
 def empty(scene: Scene) -> np.ndarray:
-    """The scene's frames without its object."""
+    """Render the scene without its object."""
     return render(replace(scene, scale=1e-3, motion=Motion.STILL, offset=0.0))
 
 
@@ -121,7 +121,7 @@ def test_clips_that_went_through_a_file_are_scored_as_right(tmp_path: Path) -> N
                 assert_impacts_found(measured, scene)
 
 
-def test_larger_and_wider_pictures_are_scored_alike() -> None:
+def test_larger_pictures_are_scored_alike() -> None:
     for scene in scenes(3, seed=2):
         large = render(scene).repeat(3, axis=1).repeat(3, axis=2)
         verdict = judge(measure(large, synthesise(scene)), scene)
@@ -134,7 +134,7 @@ def test_pitches_are_measured_within_a_twentieth_of_a_semitone() -> None:
         assert abs(12 * np.log2(measure(render(scene), synthesise(scene)).pitch / pitch)) < 0.05
 
 
-def test_a_clip_is_judged_in_well_under_a_tenth_of_a_second_of_computing() -> None:
+def test_judging_a_clip_takes_less_than_a_tenth_of_a_second() -> None:
     scene = next(scenes(1, motion=Motion.BOUNCE))
     frames, samples = render(scene), synthesise(scene)
     measure(frames, samples)
@@ -154,7 +154,7 @@ def test_another_scene_is_scored_as_wrong(field: str) -> None:
         assert_wrong(scene, render(other), synthesise(other), field)
 
 
-def test_every_colour_and_shape_is_told_from_every_other() -> None:
+def test_all_colours_and_shapes_are_distinguished() -> None:
     for scene in scenes(1, seed=5, motion=Motion.STILL):
         for colour in Colour:
             for shape in Shape:
@@ -162,7 +162,7 @@ def test_every_colour_and_shape_is_told_from_every_other() -> None:
                 assert (measured.colour, measured.shape) == (colour, shape)
 
 
-def test_frames_in_another_order_show_no_motion() -> None:
+def test_shuffled_frames_show_no_motion() -> None:
     random = np.random.default_rng(0)
     for motion in set(Motion) - {Motion.STILL}:
         for scene in scenes(4, motion=motion):
@@ -170,14 +170,14 @@ def test_frames_in_another_order_show_no_motion() -> None:
             assert_wrong(scene, frames, synthesise(scene), "motion")
 
 
-def test_frames_in_another_order_show_no_impacts() -> None:
+def test_shuffled_frames_show_no_impacts() -> None:
     random = np.random.default_rng(0)
     for scene in scenes(6, motion=Motion.BOUNCE):
         verdict = judge(measure(random.permutation(render(scene)), synthesise(scene)), scene)
         assert verdict.impacts < 0.5
 
 
-def test_a_picture_that_stands_still_shows_no_motion() -> None:
+def test_a_still_picture_shows_no_motion() -> None:
     for motion in set(Motion) - {Motion.STILL}:
         for scene in scenes(2, motion=motion):
             frames = render(scene)
@@ -185,7 +185,7 @@ def test_a_picture_that_stands_still_shows_no_motion() -> None:
 
 
 @pytest.mark.parametrize("motion", [Motion.RIGHT, Motion.LEFT, Motion.RISE])
-def test_a_picture_that_runs_backwards_shows_another_motion(motion: Motion) -> None:
+def test_a_reversed_picture_shows_another_motion(motion: Motion) -> None:
     for scene in scenes(4, motion=motion):
         assert_wrong(scene, render(scene)[::-1], synthesise(scene), "motion")
 
@@ -204,7 +204,7 @@ def test_an_empty_picture_shows_only_the_background() -> None:
 
 
 @pytest.mark.parametrize("missing", [slice(36, None), slice(None, None, 2), slice(None, None, 3), slice(30, 42)])
-def test_an_object_that_is_not_there_all_the_time_is_not_there(missing: slice) -> None:
+def test_an_object_that_is_missing_for_some_time_does_not_count(missing: slice) -> None:
     for scene in scenes(4):
         frames = render(scene)
         frames[missing] = empty(scene)[missing]
@@ -212,7 +212,7 @@ def test_an_object_that_is_not_there_all_the_time_is_not_there(missing: slice) -
 
 
 @pytest.mark.parametrize("field", ["colour", "shape", "background"])
-def test_what_changes_halfway_is_wrong(field: str) -> None:
+def test_a_property_that_changes_halfway_is_wrong(field: str) -> None:
     for scene in scenes(6):
         other = next(other for other in scenes(50, seed=4) if getattr(other, field) != getattr(scene, field))
         frames = render(scene)
@@ -246,13 +246,13 @@ def test_a_blur_of_an_object_has_no_corners() -> None:
 # Wrong sound
 
 
-def test_silence_is_only_right_where_it_was_asked_for() -> None:
+def test_silence_is_only_right_if_requested() -> None:
     for sound in set(Sound) - {Sound.SILENCE}:
         for scene in scenes(2, sound=sound):
             assert_wrong(scene, render(scene), np.zeros(SAMPLES, np.float32), "sound")
 
 
-def test_every_sound_is_told_from_every_other() -> None:
+def test_all_sounds_are_distinguished() -> None:
     heard = {sound: next(scenes(1, seed=6, sound=sound)) for sound in Sound}
     for scene in heard.values():
         for sound, other in heard.items():
@@ -261,7 +261,7 @@ def test_every_sound_is_told_from_every_other() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.2, -0.2])
-def test_impacts_that_are_heard_at_another_time_are_not_in_sync(seconds: float) -> None:
+def test_delayed_impacts_are_not_in_sync(seconds: float) -> None:
     for scene in scenes(6, motion=Motion.BOUNCE):
         shifted = np.roll(synthesise(scene), round(seconds * SAMPLE_RATE))
         measured = measure(render(scene), shifted)
@@ -282,7 +282,7 @@ def test_missing_and_additional_impacts_count_as_wrong() -> None:
         assert judge(measure(frames, np.zeros(SAMPLES)), scene).impacts == 0
 
 
-def test_impacts_that_run_backwards_are_no_impacts() -> None:
+def test_reversed_impacts_are_not_impacts() -> None:
     for scene in scenes(6, sound=Sound.IMPACT):
         assert_wrong(scene, render(scene), synthesise(scene)[::-1], "sound")
 
@@ -307,14 +307,14 @@ def test_a_tone_of_another_pitch_or_of_half_the_length_is_wrong() -> None:
         assert_wrong(scene, render(scene), samples, "sound")
 
 
-def test_notes_without_order_are_no_gliding_tone() -> None:
+def test_shuffled_notes_are_not_a_gliding_tone() -> None:
     random = np.random.default_rng(0)
     for scene in scenes(2, sound=Sound.FOLLOWING_TONE):
         pieces = synthesise(scene).reshape(19, -1)
         assert_wrong(scene, render(scene), random.permutation(pieces).ravel(), "sound")
 
 
-def test_hiss_is_no_wind() -> None:
+def test_hiss_is_not_wind() -> None:
     scene = next(scenes(1, sound=Sound.WIND))
     hiss = 0.1 * np.random.default_rng(0).standard_normal(SAMPLES)
     assert_wrong(scene, render(scene), hiss, "sound")
@@ -330,7 +330,7 @@ def test_a_real_scene_keeps_its_first_frame() -> None:
             assert keeps_first_frame(measure(frames, synthesise(scene)), frames[0], scene), scene
 
 
-def test_another_place_or_colour_does_not_keep_the_first_frame() -> None:
+def test_another_position_or_colour_does_not_keep_the_first_frame() -> None:
     for motion in Motion:
         for scene in scenes(2, seed=8, motion=motion):
             frames, samples = render(scene), synthesise(scene)
@@ -343,7 +343,7 @@ def test_another_place_or_colour_does_not_keep_the_first_frame() -> None:
             assert not keeps_first_frame(measure(changed, samples), frames[0], scene), scene
 
 
-def test_an_object_that_jumps_away_at_once_does_not_keep_its_place() -> None:
+def test_an_object_that_jumps_away_does_not_keep_its_position() -> None:
     for scene in scenes(2, motion=Motion.STILL):
         frames = render(scene)
         frames[6:] = render(replace(scene, offset=scene.offset + 0.15))[6:]

@@ -1,4 +1,4 @@
-"""Run on several ranks: whole clips of the tiny bundle against one process, and the decoder shared out.
+"""Run on several ranks: whole clips of the tiny bundle compared with one process, and parallel decoding.
 
 Arguments: the JSON file to write, the bundle, a picture.
 """
@@ -30,7 +30,7 @@ SPEC = ClipSpec(prompt="a red ball bounces <AUDCAP>a deep thump<ENDAUDCAP>", var
 
 
 def make(pipeline: Pipeline, spec: ClipSpec) -> tuple[Clip, list[torch.Tensor]]:
-    """The clip and the latents of its last step."""
+    """Make a clip; returns it with the latents of its last step."""
     latents: list[torch.Tensor] = []
 
     def keep(step: Any) -> None:
@@ -70,7 +70,7 @@ def clips(ranks: Ranks, bundle: Path, picture: Path) -> dict[str, Any]:
 
 
 def refusals(ranks: Ranks, bundle: Path, picture: Path) -> list[str]:
-    """An error of one rank is everybody's, and the next clip works."""
+    """An error of one rank is raised on all, and the next clip works."""
     compute = Compute(torch.device("cpu"), torch.float32, RuntimeOptions(fsdp_strategy=Strategy.FULL_SHARD))
     pipeline = Pipeline.load(require("tiny", bundle), compute, ranks=ranks)
     gone = picture.with_name("gone.png")
@@ -111,7 +111,7 @@ def main() -> None:
     bundle, picture = map(Path, sys.argv[2:4])
     if ranks.is_leader:
         write_adapter(picture.with_name("style.safetensors"))
-    ranks.broadcast("it is written")
+    ranks.broadcast("written")
     answer = {
         "clips": clips(ranks, bundle, picture),
         "refusals": refusals(ranks, bundle, picture),

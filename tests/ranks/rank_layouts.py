@@ -1,4 +1,4 @@
-"""Run on several ranks: every layout of a step against one process, on a model with odd numbers of tokens.
+"""Run on several ranks: every layout of a step compared with one process, on a model with odd numbers of tokens.
 
 Writes a JSON file with, for each case, the largest difference between any rank's result and that of one process, and
 what travelled and what lies where.
@@ -62,7 +62,7 @@ def step(
     dtype: torch.dtype = torch.float32,
     **case: Any,
 ) -> Velocities:
-    """One step; in one process if `ranks` is alone."""
+    """Compute one step; in one process if `ranks` is `ALONE`."""
     frames, height, width = shape
     given = guidance(model, dtype=dtype, **case)
     layout = ranks.layout(4, frames * height * width // 4, guided=given.negative is not None)
@@ -71,7 +71,7 @@ def step(
 
 
 def difference(ranks: Ranks, one: Velocities, other: Velocities) -> float:
-    """The largest on any rank; infinite if two ranks differ from each other at all."""
+    """Return the largest difference on any rank; infinite if two ranks differ from each other at all."""
     own = max((a - b).abs().max().item() for a, b in zip(one, other, strict=True))
     sums = ranks.all_gather([x.double().sum().item() for x in one])
     return max(ranks.all_gather(own)) if all(found == sums[0] for found in sums) else float("inf")
@@ -85,7 +85,7 @@ def cases() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def shard(sharding: Sharding, weights: Weights = Weights.BF16, dtype: torch.dtype = torch.float32) -> OviTransformer:
-    """The reference model, of which every rank reads its share."""
+    """Load the reference model, of which every rank reads its shards."""
     if not sharding.shards:
         return build_model()
     with torch.device("meta"):
@@ -139,7 +139,7 @@ def int8(ranks: Ranks) -> dict[str, dict[str, float]]:
 
 @contextmanager
 def as_strict_as_torch_2_11() -> Iterator[None]:
-    """There FSDP makes every shard as if it were trained, which integers refuse, and only then asks whether it is."""
+    """Behave like torch 2.11, where FSDP first creates shards that require a gradient, which integers cannot."""
 
     def parameter(data: Tensor, requires_grad: bool = True) -> torch.nn.Parameter:
         return torch.nn.Parameter(data).requires_grad_(requires_grad)
@@ -175,7 +175,7 @@ def int8_in(ranks: Ranks, dtype: torch.dtype) -> dict[str, float]:
 
 @torch.no_grad()
 def compiled(ranks: Ranks) -> dict[str, float]:
-    """Blocks compiled around the exchanges of shared tokens; by two ranks, since each compiles for itself."""
+    """Blocks compiled around the exchanges of sharded tokens; only on two ranks, since each compiles for itself."""
     if ranks.count > 2 or shutil.which("g++") is None:
         return {}
     model = shard(Sharding(Strategy.FULL_SHARD, resident_blocks=1))
@@ -189,7 +189,7 @@ def compiled(ranks: Ranks) -> dict[str, float]:
 
 @torch.no_grad()
 def adapters(ranks: Ranks) -> dict[str, float]:
-    """Stacks one after the other on a model that is sharded already, against the same in one process."""
+    """Several stacks in turn on a sharded model, compared with one process."""
     plain, model = build_model(), shard(Sharding(Strategy.FULL_SHARD, resident_blocks=1))
     managers = AdapterManager(plain, reference_file), AdapterManager(model, reference_file)
     found = {}
@@ -207,7 +207,7 @@ def adapters(ranks: Ranks) -> dict[str, float]:
 
 @torch.no_grad()
 def traffic(ranks: Ranks) -> dict[str, Any]:
-    """What travels in a step, after one that does not count."""
+    """Return what is communicated in a step, after a warm-up step."""
     found = {}
     for resident in (0, 1):
         model = shard(Sharding(Strategy.FULL_SHARD, resident_blocks=resident))
@@ -228,7 +228,7 @@ def traffic(ranks: Ranks) -> dict[str, Any]:
 
 @torch.no_grad()
 def memory(ranks: Ranks) -> dict[str, list[int]]:
-    """Numbers of parameters that a rank holds between two steps: its shares, and what stays gathered."""
+    """Return how many parameters a rank holds between two steps: its shards, and what stays gathered."""
     found = {}
     for resident in (0, 1, 3):
         model = shard(Sharding(Strategy.FULL_SHARD, resident_blocks=resident))

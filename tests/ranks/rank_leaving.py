@@ -1,4 +1,4 @@
-"""Run on two ranks: the second is held up while it takes its leave. Argument: a JSON file to write."""
+"""Run on two ranks: the second is delayed while it leaves the group. Argument: a JSON file to write."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 from ovi_studio.distributed.ranks import join_ranks
 
 HELD_UP = 3
-"""Seconds; longer than a watchdog waits."""
+"""Seconds; longer than the watchdog's poll interval."""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Run on several ranks: what each has after loading, against one process; and what is refused by all.
+"""Run on several ranks: what each has after loading, compared with one process; and refusals on all ranks.
 
 Arguments: the JSON file to write, the bundle, a folder for changed files.
 """
@@ -31,7 +31,7 @@ CPU = torch.device("cpu")
 WEIGHTS = (Weights.BF16, Weights.INT8)
 
 
-def wishes(ranks: Ranks) -> dict[str, ShardingOptions]:
+def requests(ranks: Ranks) -> dict[str, ShardingOptions]:
     found = {
         "FULL_SHARD": ShardingOptions(Strategy.FULL_SHARD),
         "FULL_SHARD, offloaded": ShardingOptions(Strategy.FULL_SHARD, offloaded=True),
@@ -42,7 +42,7 @@ def wishes(ranks: Ranks) -> dict[str, ShardingOptions]:
 
 @contextmanager
 def counted_rows() -> Iterator[list[int]]:
-    """Rows that this rank quantises."""
+    """Count the rows that this rank quantises."""
     rows: list[int] = []
     original = quantized_linear.quantise_rows
 
@@ -62,7 +62,7 @@ def loading(ranks: Ranks, inventory: Inventory) -> dict[str, Any]:
     found = {}
     for weights in WEIGHTS:
         plain = load_models(inventory, CPU, torch.float32, weights=weights)
-        for name, wish in wishes(ranks).items():
+        for name, wish in requests(ranks).items():
             with counted_traffic() as traffic, counted_rows() as rows:
                 models = load_shared(
                     inventory, CPU, torch.float32, resolve_sharding(wish, inventory.variant, ranks), ranks, weights
@@ -81,7 +81,7 @@ def loading(ranks: Ranks, inventory: Inventory) -> dict[str, Any]:
 
 
 def different(models: Models, plain: Models) -> list[str]:
-    """Parameters that are not bit by bit what one process has."""
+    """Return the names of parameters that are not exactly those of one process."""
     names = []
     for part in ("transformer", "text_encoder"):
         expected = dict(getattr(plain, part).named_parameters())
@@ -100,7 +100,7 @@ def held(models: Models) -> int:
 
 
 def with_official_text_encoder(inventory: Inventory, folder: Path) -> Inventory:
-    """Its text encoder is a .pth file that has the embedding once, as the official one."""
+    """Replace the text encoder by a .pth file that has the embedding once, like the official one."""
     tensors = load_file(inventory.files[Part.TEXT_ENCODER][0])
     tensors.pop("encoder.embed_tokens.weight", None)
     tensors["token_embedding.weight"] = tensors.pop("shared.weight")
@@ -136,7 +136,7 @@ def one_tensor_less(tensors: dict[str, torch.Tensor]) -> None:
 
 
 def refusals(ranks: Ranks, inventory: Inventory, folder: Path) -> list[tuple[str, list[str], str]]:
-    """Name, what each rank says, and what one process says; the last rank alone has the bad file."""
+    """Return name, messages of all ranks, and message of one process; only the last rank has the bad file."""
     found = []
     problems = {"damaged": damaged, "shape": changed(one_row_less), "missing": changed(one_tensor_less)}
     for part in (Part.TRANSFORMER, Part.TEXT_ENCODER):
@@ -169,7 +169,7 @@ def said(ranks: Ranks, own: Inventory, alone: Inventory, weights: Weights) -> tu
 
 @contextmanager
 def patience() -> Iterator[list[Any]]:
-    """Seconds that groups which this program makes wait; None for torch's default."""
+    """Collect the timeouts in seconds of the groups that this program creates; None for torch's default."""
     seconds: list[Any] = []
     original = dist.new_group
 

@@ -1,4 +1,4 @@
-"""A rank that fails is gone at once, whatever it still has to wait for; what it had to say has been said."""
+"""A rank that fails exits at once without waiting for anything, after its output is flushed."""
 
 import os
 import subprocess
@@ -62,7 +62,7 @@ def test_a_rank_that_fails_waits_for_nothing(tmp_path: Path, statement: str, sta
     assert "logged" in (tmp_path / "log").read_text()
 
 
-def test_other_processes_end_as_ever(tmp_path: Path) -> None:
+def test_other_processes_end_normally(tmp_path: Path) -> None:
     ended = end(tmp_path, "raise RuntimeError('a defect')")
     assert ended.returncode == 1
     assert ended.stdout == "said\nwaited\n"
@@ -70,7 +70,7 @@ def test_other_processes_end_as_ever(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="several ranks need Linux")
-def test_ranks_that_leave_in_order_do_not_take_each_other_for_dead(tmp_path: Path) -> None:
+def test_ranks_that_leave_the_group_do_not_count_as_lost(tmp_path: Path) -> None:
     on_ranks(2, "rank_leaving", str(tmp_path / "answer.json"))
 
 

@@ -1,4 +1,4 @@
-"""Several ranks, really several processes, give what one process gives; what travels and what lies where."""
+"""Several ranks, in real processes, equal one process; communicated bytes and memory of each rank."""
 
 import shutil
 import statistics
@@ -40,7 +40,7 @@ def test_adapters_on_shards_equal_one_process_fused_and_at_run_time(found: dict[
 
 
 def test_int8_weights_on_shards_equal_one_process(found: dict[str, Any]) -> None:
-    """Activations in float64, whose rounding is too small to move one of them to the next of its 255 steps."""
+    """With activations in float64, rounding is too small to move one of them to the next of its 255 steps."""
     assert len(found["int8"]["float64"]) == 18
     assert {name: error for name, error in found["int8"]["float64"].items() if not error < 1e-5} == {}
 
@@ -59,7 +59,7 @@ def test_compiled_blocks_on_shards_equal_one_process(found: dict[str, Any], rank
     assert all(error < 1e-5 for error in found["compiled"].values())
 
 
-def test_exchanged_bytes_are_those_of_the_plan(found: dict[str, Any], ranks: int, sizes: TowerSizes) -> None:
+def test_exchanged_bytes_equal_the_plan(found: dict[str, Any], ranks: int, sizes: TowerSizes) -> None:
     for resident in (0, 1):
         for guided, sharers in ((True, ranks // 2), (False, ranks)):
             counted = found["traffic"][f"{resident} resident, {'guided' if guided else 'one pass'}"]
@@ -72,7 +72,7 @@ def test_exchanged_bytes_are_those_of_the_plan(found: dict[str, Any], ranks: int
                 assert counted["calls exchanged"] == 4 * sizes.layers + 1
 
 
-def test_blocks_are_gathered_once_a_step_and_residents_not_at_all(
+def test_blocks_are_gathered_once_per_step_and_resident_ones_never(
     found: dict[str, Any], ranks: int, sizes: TowerSizes
 ) -> None:
     for resident in (0, 1):
@@ -85,7 +85,7 @@ def test_blocks_are_gathered_once_a_step_and_residents_not_at_all(
             assert exact <= counted["gathered"] <= 1.02 * exact
 
 
-def test_a_rank_holds_its_share_and_the_resident_budget(found: dict[str, Any], ranks: int, sizes: TowerSizes) -> None:
+def test_a_rank_holds_its_shards_and_the_resident_blocks(found: dict[str, Any], ranks: int, sizes: TowerSizes) -> None:
     for resident in (0, 1, 3):
         shares = [memory[str(resident)][0] for memory in found["memory"]]
         assert sum(shares) == sizes.parameters

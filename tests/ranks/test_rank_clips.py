@@ -1,4 +1,4 @@
-"""Whole clips on several ranks: what one process makes, from text and from a picture, and what is refused by all."""
+"""Whole clips on several ranks, from text and from a picture: equal to one process, and refusals on all ranks."""
 
 import subprocess
 import sys
@@ -34,14 +34,14 @@ def test_clips_equal_those_of_one_process(found: Any) -> None:
         assert clip["hashes"] == 6
 
 
-def test_a_clips_record_says_how_its_weights_lay_and_that_adapters_took_a_blocks_place(found: Any) -> None:
+def test_a_clips_record_has_its_sharding_and_fewer_resident_blocks_with_adapters(found: Any) -> None:
     sharded = {"sharding": "FULL_SHARD", "offloaded": False, "weights": "bf16", "resident_blocks": 1}
     assert found["clips"]["FULL_SHARD, text"]["memory"] == sharded
     assert found["clips"]["FULL_SHARD, adapter beside"]["memory"] == sharded | {"resident_blocks": 0}
     assert found["clips"]["NO_SHARD, adapter beside"]["memory"]["resident_blocks"] == 2
 
 
-def test_an_error_of_one_rank_is_everybodys_and_the_next_clip_is_made(found: Any) -> None:
+def test_an_error_of_one_rank_is_raised_on_all_and_the_next_clip_is_made(found: Any) -> None:
     picture, layer = found["refusals"]
     assert "gone.png" in picture
     assert "Skip-layer block 9 does not exist" in layer
@@ -55,7 +55,7 @@ def test_tiles_that_ranks_decode_equal_the_whole(found: Any) -> None:
             assert min(shares) > 0.7 * max(shares), name
 
 
-def test_the_command_makes_on_two_ranks_the_clip_that_one_makes(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_the_command_makes_the_same_clip_on_two_ranks_as_on_one(tiny_bundle: Path, tmp_path: Path) -> None:
     prompts = ["--prompt", "a red ball", "--steps", "2", "--variant", "tiny", "--ckpt-dir", str(tiny_bundle)]
     clips = []
     for gpus in ("1", "2"):
@@ -81,7 +81,7 @@ def test_the_command_makes_on_two_ranks_the_clip_that_one_makes(tiny_bundle: Pat
         (1, 1, None, 4, (1, 1)),
     ],
 )
-def test_tiles_are_as_many_as_ranks_and_no_larger_than_they_may_be(
+def test_tiles_are_as_many_as_ranks_and_within_the_size_limit(
     height: int, width: int, limit: int | None, ranks: int, expected: tuple[int, int]
 ) -> None:
     assert grid(height, width, limit, ranks) == expected

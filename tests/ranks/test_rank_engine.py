@@ -1,4 +1,4 @@
-"""An engine on two ranks: it works through the queue as one, and whoever dies ends all of them within seconds."""
+"""An engine on two ranks: it processes the queue as one engine, and if one rank dies all end within seconds."""
 
 import contextlib
 import os
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="several ranks n
 STARTING = 240
 """Seconds; two processes import torch, on a machine that may be busy."""
 SOON = 20
-"""Seconds; a second when the machine is calm."""
+"""Seconds; on an idle machine it takes one second."""
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def on_two_ranks(store: Store) -> list[str]:
 
 @contextlib.contextmanager
 def two_supervised(store: Store, *options: str) -> Iterator[None]:
-    """A supervisor whose engines have two ranks."""
+    """Run a supervisor whose engines have two ranks."""
     found = Supervisor(store, [*on_two_ranks(store), *options], back_off=(0.05, 0.1, 0.2), patience=30)
     found.start()
     try:
@@ -66,7 +66,7 @@ def gone(processes: list[psutil.Process]) -> bool:
     return not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes)
 
 
-def test_two_ranks_work_through_a_queue_as_one_engine_and_end_in_order(store: Store) -> None:
+def test_two_ranks_process_a_queue_as_one_engine_and_end_cleanly(store: Store) -> None:
     first, cancelled, refused, last = store.add(
         [spec(), spec("wait", steps=1000), spec("refuse"), spec("wait", steps=5)]
     )
@@ -106,7 +106,7 @@ def test_a_rank_that_dies_ends_the_others_and_the_job_is_tried_again(store: Stor
     assert_done_exactly_once(store, [job])
 
 
-def test_a_rank_that_crashes_ends_all_of_them_at_once_though_a_thread_of_each_never_ends(
+def test_a_rank_that_crashes_ends_all_at_once_even_with_threads_that_never_end(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(SUPPORT / "lingering"), os.environ["PYTHONPATH"]]))
@@ -126,7 +126,7 @@ def test_a_rank_that_crashes_ends_all_of_them_at_once_though_a_thread_of_each_ne
                 process.kill()
 
 
-def test_a_rank_without_memory_fails_the_job_with_advice_and_the_next_is_made(store: Store) -> None:
+def test_a_rank_that_runs_out_of_memory_fails_the_job_with_advice_and_the_next_is_made(store: Store) -> None:
     enable_memory_fallback(store.database, False)
     short, good = store.add([spec("memory on rank 1"), spec()])
     with two_supervised(store):

@@ -1,4 +1,4 @@
-"""Loading on several ranks: each reads and converts its own rows, and all refuse what one of them cannot load."""
+"""Loading on several ranks: each reads and converts its own rows, and all refuse a file that one cannot load."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from rank_helpers import on_ranks
 
 @pytest.fixture(scope="module", params=[3, 4], ids=["3 ranks", "4 ranks"])
 def ranks(request: pytest.FixtureRequest) -> int:
-    """Three, among which few numbers of rows divide evenly, and four, which can be two halves."""
+    """Three ranks, which divide few numbers of rows evenly, and four, which can form two halves."""
     return request.param
 
 
@@ -24,7 +24,7 @@ def loaded(found: dict[str, Any], files: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("files", ["loading", "official"])
-def test_ranks_have_together_what_one_process_has_bit_by_bit(found: dict[str, Any], ranks: int, files: str) -> None:
+def test_ranks_together_have_exactly_what_one_process_has(found: dict[str, Any], ranks: int, files: str) -> None:
     assert len(loaded(found, files)) == 2 * (3 + (ranks == 4))
     for name, answer in loaded(found, files).items():
         assert answer["different"] == [], name
@@ -36,7 +36,7 @@ def test_ranks_have_together_what_one_process_has_bit_by_bit(found: dict[str, An
 
 
 def test_some_ranks_have_no_rows_of_some_tensors(found: dict[str, Any]) -> None:
-    """Otherwise the tests here would not try it."""
+    """Checks that the tests here cover this case."""
     assert max(found["loading"]["FULL_SHARD, int8"]["empty"]) > 0
 
 
@@ -49,14 +49,16 @@ def test_nothing_is_sent_and_each_row_is_quantised_by_the_rank_that_keeps_it(fou
         assert max(answer["quantised"]) <= 1.1 * copies * rows / ranks, name
 
 
-def test_what_one_rank_cannot_load_all_refuse_in_the_words_of_one_process(found: dict[str, Any], ranks: int) -> None:
+def test_all_ranks_refuse_what_one_cannot_load_with_the_message_of_one_process(
+    found: dict[str, Any], ranks: int
+) -> None:
     assert len(found["refusals"]) == 7
     for name, said, alone in found["refusals"]:
         assert alone, name
         assert said == [alone] * ranks, name
 
 
-def test_every_group_of_ranks_has_the_same_patience(found: dict[str, Any]) -> None:
-    """Half an hour; days for the group in which the leader says what comes next."""
+def test_every_group_of_ranks_has_the_same_timeout(found: dict[str, Any]) -> None:
+    """Half an hour; days for the group in which the leader broadcasts the next spec."""
     assert len(found["patience"]) >= 3
     assert all(seconds is not None and seconds >= 30 * 60 for seconds in found["patience"])

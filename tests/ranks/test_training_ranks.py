@@ -11,44 +11,49 @@ import training_ranks
 from places import ROOT
 from rank_helpers import environment, on_ranks
 from safetensors.torch import load_file
-from training_helpers import COMMAND, build, own_clip
+from training_helpers import COMMAND, build, own_clip, write_samples
 
 from ovi_studio.__main__ import main
 from ovi_studio.distributed.launch import launch_command
-from ovi_studio.training.cache import LatentDataset
 from ovi_studio.training.report import read_log
 from ovi_studio.training.trainer import CHECKPOINT, EMA
 
+KINDS = ("whole", "lora", "bf16")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with each kind, by two ranks over gloo that end after two steps and go on in other processes ("ranks"),
+    and by one process that takes both ranks' batches in turn ("one").
+    """
+    folder = tmp_path_factory.mktemp("trained")
+    write_samples(folder / "cache")
+    for steps in (2, 4):
+        arguments = [folder / "held.json", folder / "cache", folder / "ranks", steps, *KINDS]
+        held = on_ranks(2, "training_ranks", *map(str, arguments))
+        assert len(held) == len(KINDS)
+        assert all(leader > 0 == follower for leader, follower in held)
+    settings = replace(training_ranks.SHARDED, accumulation=2)
+    for kind in KINDS:
+        training_ranks.run(folder / "cache", folder / "one" / kind, kind, settings)
+    return folder
+
 
 @pytest.mark.parametrize("kind", ["whole", "lora"])
-def test_two_ranks_with_half_of_the_weights_each_train_the_same(
-    dataset: LatentDataset, tmp_path: Path, kind: str
-) -> None:
-    """FSDP over gloo, killed by its end and continued, against one process that takes both ranks' batches in turn."""
-    cache = tmp_path / "cache"
-    for steps in (2, 4):
-        held = on_ranks(
-            2, "training_ranks", str(tmp_path / "held.json"), str(cache), str(tmp_path / "ranks"), str(steps), kind
-        )
-        assert held[0] > 0 == held[1]
-    training_ranks.run(cache, tmp_path / "one", kind, replace(training_ranks.SHARDED, accumulation=2))
-    ranks, one = (load_file(tmp_path / name / EMA) for name in ("ranks", "one"))
+def test_two_ranks_with_half_of_the_weights_each_train_the_same(trained: Path, kind: str) -> None:
+    ranks, one = (load_file(trained / name / kind / EMA) for name in ("ranks", "one"))
     assert ranks.keys() == one.keys()
     assert all(torch.allclose(ranks[name], one[name], atol=1e-4) for name in one)
     start = build().state_dict() if kind == "whole" else {name: torch.zeros_like(one[name]) for name in one}
     assert any(not torch.allclose(one[name], start[name], atol=1e-3) for name in one)
-    logs = [read_log(tmp_path / name) for name in ("ranks", "one")]
-    assert [entry["step"] for entry in logs[0]] == [1, 2, 3, 4]
+    assert [entry["step"] for entry in read_log(trained / "ranks" / kind)] == [1, 2, 3, 4]
 
 
-def test_two_ranks_train_an_adapter_of_a_bf16_model(dataset: LatentDataset, tmp_path: Path) -> None:
+def test_two_ranks_train_an_adapter_of_a_bf16_model(trained: Path) -> None:
     """As on GPUs: frozen weights in bfloat16 and trained ones in float32 are gathered together."""
-    cache, folder = str(tmp_path / "cache"), str(tmp_path / "ranks")
-    on_ranks(2, "training_ranks", str(tmp_path / "held.json"), cache, folder, "4", "bf16")
-    training_ranks.run(tmp_path / "cache", tmp_path / "one", "bf16", replace(training_ranks.SHARDED, accumulation=2))
-    losses = [[entry["video"] for entry in read_log(tmp_path / name)] for name in ("ranks", "one")]
+    losses = [[entry["video"] for entry in read_log(trained / name / "bf16")] for name in ("ranks", "one")]
     assert losses[0] == pytest.approx(losses[1], rel=0.02)
-    weights = load_file(tmp_path / "ranks" / EMA)
+    weights = load_file(trained / "ranks" / "bf16" / EMA)
     assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
     assert all(tensor.abs().max() > 0 for tensor in weights.values())
 
@@ -72,7 +77,7 @@ def test_the_command_on_two_ranks_makes_one_processs_adapter_and_only_the_leader
 
     further = ["--out", str(again), "--from", str(one), "--learning-rate", "1e-9", "--work", str(tmp_path / "again")]
     assert main([*command, "--out", str(again), "--work", str(tmp_path / "again"), "--encode-only"]) == 0
-    held = on_ranks(2, "training_ranks", str(tmp_path / "held"), "command", *command, "--gpus", "2", *further)
+    (held,) = on_ranks(2, "training_ranks", str(tmp_path / "held"), "command", *command, "--gpus", "2", *further)
     assert held[0] > 0 == held[1]
 
     wanted = load_file(one)
@@ -81,13 +86,13 @@ def test_the_command_on_two_ranks_makes_one_processs_adapter_and_only_the_leader
         assert all(torch.allclose(tensor, wanted[name], atol=1e-5) for name, tensor in load_file(path).items())
 
 
-def test_a_rank_that_lacks_memory_ends_all_with_its_sentence(tiny_bundle: Path, tmp_path: Path) -> None:
-    """The others wait for it in an exchange, and their launcher ends them."""
+def test_a_rank_out_of_memory_ends_all_ranks_with_its_message(tiny_bundle: Path, tmp_path: Path) -> None:
+    """The other ranks wait for it in a collective operation, and their launcher ends them."""
     own_clip(tmp_path / "clips", "clip", 1)
     options = [*COMMAND, str(tmp_path / "clips"), "--ckpt-dir", str(tiny_bundle), "--work", str(tmp_path / "work")]
     options += ["--out", str(tmp_path / "white.safetensors"), "--steps", "3", "--checkpoint-minutes", "0"]
     assert main([*options, "--encode-only"]) == 0
-    command = launch_command(2, "training_ranks", [str(tmp_path / "held"), "lacking", *options, "--gpus", "2"])
+    command = launch_command(2, "training_ranks", [str(tmp_path / "held"), "out-of-memory", *options, "--gpus", "2"])
     ended = subprocess.run(
         command, env=environment(), capture_output=True, text=True, timeout=200, check=False, cwd=ROOT
     )

@@ -1,8 +1,8 @@
 """A training run on several ranks, as a program.
 
-`ANSWER CACHE FOLDER STEPS KIND`: KIND is whole, lora or bf16, sharded. `ANSWER command ...`: a command of the product.
-`ANSWER lacking ...`: the same, and one rank lacks memory. Rank 0 writes into ANSWER how many bytes of the model each
-rank had in memory before it was sharded.
+`ANSWER CACHE FOLDER STEPS KIND...` trains each KIND (whole, lora or bf16) with sharding, into a folder of its name.
+`ANSWER command ...` runs a command of the app; `ANSWER out-of-memory ...` does so and lets one rank run out of memory.
+Rank 0 writes to ANSWER how many bytes of the model each rank held before sharding, for each run.
 """
 
 import json
@@ -40,44 +40,47 @@ def run(cache: Path, folder: Path, kind: str, settings: TrainSettings, model: Ov
     train(model, LatentDataset(cache), unconditional(), settings, folder, on_progress=lambda _: None)
 
 
-def as_followers_build_it() -> OviTransformer:
+def build_as_follower() -> OviTransformer:
     with torch.device("meta"):
         return build(seed=1)
 
 
-def lacking_memory(advance: Any) -> Any:
-    """Steps, of which rank 1 has no memory for the second one."""
+def out_of_memory_in_second_step(take_step: Any) -> Any:
+    """Let rank 1 run out of memory in the second step."""
 
-    def lacking(run: Any, loss_of: Any) -> Any:
+    def failing(run: Any, compute_losses: Any) -> Any:
         if run.step == 1 and os.environ["RANK"] == "1":
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return advance(run, loss_of)
+        return take_step(run, compute_losses)
 
-    return lacking
+    return failing
 
 
-def watched(shard: Any, answer: Path) -> Any:
-    """`shard`, which first says what there is."""
+def recording(shard: Any, answer: Path) -> Any:
+    """Let `shard` first write how many bytes each rank holds, for each run so far."""
+    of_all_runs: list[list[int]] = []
 
-    def watching(accelerator: Any, model: torch.nn.Module) -> torch.nn.Module:
+    def record(accelerator: Any, model: torch.nn.Module) -> torch.nn.Module:
         held = sum(each.nbytes for each in model.parameters() if not each.is_meta)
-        everybody: list[Any] = [None] * accelerator.num_processes
-        dist.all_gather_object(everybody, held)
+        of_all_ranks: list[Any] = [None] * accelerator.num_processes
+        dist.all_gather_object(of_all_ranks, held)
         if accelerator.is_main_process:
-            answer.write_text(json.dumps(everybody))
+            of_all_runs.append(of_all_ranks)
+            answer.write_text(json.dumps(of_all_runs))
         return shard(accelerator, model)
 
-    return watching
+    return record
 
 
 if __name__ == "__main__":
     answer, *arguments = sys.argv[1:]
-    trainer.shard = watched(trainer.shard, Path(answer))
-    if arguments[0] == "lacking":
-        trainer._Run.advance = lacking_memory(trainer._Run.advance)
-    if arguments[0] in {"command", "lacking"}:
+    trainer.shard = recording(trainer.shard, Path(answer))
+    if arguments[0] == "out-of-memory":
+        trainer._Run.take_step = out_of_memory_in_second_step(trainer._Run.take_step)
+    if arguments[0] in {"command", "out-of-memory"}:
         end_with(lambda: main(arguments[1:]))
-    cache, folder, steps, kind = arguments
-    model = None if os.environ["RANK"] == "0" else as_followers_build_it()
-    run(Path(cache), Path(folder), kind, replace(SHARDED, steps=int(steps), sharded=True), model)
+    cache, folder, steps, *kinds = arguments
+    for kind in kinds:
+        model = None if os.environ["RANK"] == "0" else build_as_follower()
+        run(Path(cache), Path(folder, kind), kind, replace(SHARDED, steps=int(steps), sharded=True), model)
     dist.destroy_process_group()

@@ -31,7 +31,7 @@ BROKEN = "fake_models:BrokenSource"
 class FakeModels:
     tier: str | None
     offloaded: bool
-    lacked: tuple[str, ...]
+    exhausted: tuple[str, ...]
 
     def __call__(
         self,
@@ -56,12 +56,12 @@ class FakeModels:
         return Clip(spec, frames, np.zeros(1400, np.float32), record={"memory": self.memory()})
 
     def memory(self) -> dict[str, object]:
-        return {"tier": self.tier} | ({"lacked_memory_with": list(self.lacked)} if self.lacked else {})
+        return {"tier": self.tier} | ({"lacked_memory_with": list(self.exhausted)} if self.exhausted else {})
 
 
 class FakeSource:
-    def load(self, variant: str, options: RuntimeOptions, ranks: Ranks, lacked: tuple[str, ...]) -> FakeModels:
-        return FakeModels(self.tier(variant, options), options.fsdp_offload, lacked)
+    def load(self, variant: str, options: RuntimeOptions, ranks: Ranks, exhausted: tuple[str, ...]) -> FakeModels:
+        return FakeModels(self.tier(variant, options), options.fsdp_offload, exhausted)
 
     def tier(self, variant: str, options: RuntimeOptions) -> str | None:
         return None if options.memory == "auto" else options.memory

@@ -49,7 +49,7 @@ class SketchModels:
 
 
 class SketchSource:
-    def load(self, variant: str, options: RuntimeOptions, ranks: Ranks, lacked: tuple[str, ...]) -> SketchModels:
+    def load(self, variant: str, options: RuntimeOptions, ranks: Ranks, exhausted: tuple[str, ...]) -> SketchModels:
         return SketchModels()
 
     def tier(self, variant: str, options: RuntimeOptions) -> None:

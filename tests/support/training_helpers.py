@@ -11,7 +11,7 @@ from ovi_studio.core.clip import Clip
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.media.clip_files import write_clip
 from ovi_studio.models.transformer import OviTransformer
-from ovi_studio.training.cache import Sample
+from ovi_studio.training.cache import Sample, write_sample
 from ovi_studio.training.settings import TrainSettings
 
 FRAMES, SIDE, LENGTH = 3, 4, 12
@@ -44,6 +44,12 @@ def sample(seed: int, captions: int = 1) -> Sample:
         audio + 0.05 * torch.randn(audio.shape, generator=noise),
         [embeddings(1000 * kind + index, 4 + index) for index in range(captions)],
     )
+
+
+def write_samples(cache: Path) -> None:
+    """Ten encoded clips of two kinds."""
+    for index in range(10):
+        write_sample(cache, f"clip_{index}", sample(index))
 
 
 CLIP_FRAMES, CLIP_SIDE, CLIP_SAMPLES = 17, 64, 22 * 512

@@ -194,11 +194,11 @@ def test_the_command_line_says_on_stderr_what_should_be_known(
 def test_the_page_says_what_should_be_known_about_a_table(studio: Studio, form: CreateForm, tmp_path: Path) -> None:
     table = tmp_path / "prompts.csv"
     table.write_text(f'text_prompt,steps\n"{UNCLOSED.replace("man", "{man|woman}")}",1\nA ball,many\n')
-    shown = CreateHandlers(studio, form).look_at_table(str(table), "1:1", 3, *fields_of(form))
+    shown = CreateHandlers(studio, form).preview_table(str(table), "1:1", 3, *fields_of(form))
     assert "The table makes 6 clips" in shown
-    assert "1 row is left out" in shown
-    assert "Careful: line 2, “A man says, &lt;S&gt;Hello" in shown
-    assert "Careful: line 2, “A woman says, &lt;S&gt;Hello" in shown
+    assert "1 row is skipped" in shown
+    assert "Warning: line 2, “A man says, &lt;S&gt;Hello" in shown
+    assert "Warning: line 2, “A woman says, &lt;S&gt;Hello" in shown
 
 
 def test_the_page_checks_the_prompts_that_a_pattern_makes(studio: Studio, form: CreateForm) -> None:

@@ -1,6 +1,6 @@
-"""The algebras that adapter files are written in, a file each.
+"""The formats of adapter files, one module each.
 
-A file says which tensors are its own, whether they fit the parameter that they change, and what they do to it.
-`registry` lists them. Nothing here imports torch: the page looks at headers with it. What changes tensors uses their
-own methods.
+A module defines which tensors belong to its format, whether they fit the parameter that they change, and how they
+change it. `registry` lists the formats. Nothing here imports torch, since the page reads headers with it; code that
+computes uses the tensors' own methods.
 """

@@ -1,7 +1,7 @@
-"""The one form behind every format: a change of one parameter, which can give its difference.
+"""The common interface of all formats: a change of one parameter, which can compute its difference.
 
 Every `delta` is float32, at strength 1, and has as many values as the parameter, to be viewed in its shape. Only a DoRA
-change depends on the weight; at strength s the weight is W + s * (W_dora - W), so all changes are added alike.
+change depends on the weight; at strength s the weight is W + s * (W_dora - W), so all changes are added the same way.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ class Change(ABC):
 
     @abstractmethod
     def delta(self, weight: Tensor | None) -> Tensor:
-        """The difference at strength 1, float32, on the weight's device (or where its tensors are)."""
+        """Return the difference at strength 1, float32, on the weight's device (or that of its own tensors)."""
 
     def add_to(self, total: Tensor, weight: Tensor, strength: float) -> None:
-        """total (float32, in the weight's shape) += strength * delta(weight), in place."""
+        """Add strength * delta(weight) to `total` (float32, in the weight's shape), in place."""
         total.add_(self.delta(weight).view_as(total), alpha=strength)
 
 
 class RuntimeChange(Change):
-    """A change that can also run beside a linear layer: scale * up @ down, whatever the weight is."""
+    """A change that can also be applied to a linear layer at run time: scale * up @ down, independent of the weight."""
 
     scale: float
 
     @abstractmethod
     def factors(self, weight: Tensor | None) -> tuple[Tensor, Tensor]:
-        """up (rows, rank) and down (rank, columns), float32, on the weight's device (or where they are)."""
+        """Return up (rows, rank) and down (rank, columns), float32, on the weight's device (or their own)."""
 
 
 Changes = Mapping[str, Sequence[Change]]
-"""Official parameter name -> changes."""
+"""Official parameter name -> its changes."""
 
 
 def to_float32(tensor: Tensor, weight: Tensor | None) -> Tensor:
-    """The tensor in float32, on the weight's device."""
+    """Convert a tensor to float32, on the weight's device if a weight is given."""
     return (tensor if weight is None else tensor.to(weight.device)).float()

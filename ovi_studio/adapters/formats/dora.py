@@ -1,6 +1,6 @@
 """DoRA (arXiv 2402.09353): a product of matrices, after which every row of the weight gets a learned length.
 
-It is no format of its own: its magnitudes stand beside the tensors of LoRA, LoHa or LoKr.
+It is not a separate format: its magnitudes accompany the tensors of LoRA, LoHa or LoKr.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ovi_studio.adapters.formats.change import Change, to_float32
-from ovi_studio.adapters.formats.group import Group, Misfit, flat
+from ovi_studio.adapters.formats.layer_tensors import LayerTensors, Misfit, flat
 from ovi_studio.adapters.names import Shape
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 MAGNITUDE = "dora"
-"""Role of the learned lengths."""
+"""Role of the tensor with the learned lengths."""
 SUFFIXES: Mapping[str, str] = {".dora_scale": MAGNITUDE}
 PEFT: Mapping[str, str] = {"lora_magnitude_vector": MAGNITUDE}
 _TINY = 2.0**-126
@@ -26,11 +26,11 @@ _TINY = 2.0**-126
 
 @dataclass(frozen=True, eq=False)
 class Decomposed(Change):
-    """The changed weight, with every row brought to a learned length."""
+    """The changed weight, with every row scaled to a learned length."""
 
     inner: Change
     magnitude: Tensor
-    """(rows,) or (rows, 1); (1, columns) in files of early LyCORIS, whose columns have the learned length."""
+    """(rows,) or (rows, 1); (1, columns) in files of early LyCORIS, which scale columns instead."""
 
     def delta(self, weight: Tensor | None) -> Tensor:
         if weight is None:
@@ -39,16 +39,16 @@ class Decomposed(Change):
         changed = base + self.inner.delta(weight).view_as(base)
         by_rows = self.magnitude.shape[0] == base.shape[0]
         lengths = changed.norm(dim=1 if by_rows else 0, keepdim=True)
-        # A row of zeros stays one instead of turning into NaN.
+        # A row of zeros stays zero instead of becoming NaN.
         factor = to_float32(self.magnitude, weight).view_as(lengths) / lengths.clamp_min(_TINY)
         return changed.mul_(factor).sub_(base)
 
 
-def check_magnitudes(group: Group, shape: Shape) -> None:
-    """Raise `Misfit` if the group has magnitudes that are neither one for each row nor one for each column."""
-    if MAGNITUDE not in group.roles:
+def check_magnitudes(layer: LayerTensors, shape: Shape) -> None:
+    """Raise `Misfit` if the layer has magnitudes that are neither one for each row nor one for each column."""
+    if MAGNITUDE not in layer.roles:
         return
     rows, columns = flat(shape)
-    magnitude = group.shape(MAGNITUDE)
+    magnitude = layer.shape(MAGNITUDE)
     if [size for size in magnitude if size != 1] not in ([rows], [columns]):
         raise Misfit(f"has magnitudes of shape {magnitude} where the layer has {rows} rows")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ovi_studio.adapters.formats.change import Change, to_float32
 from ovi_studio.adapters.formats.format import TUCKER, Format
-from ovi_studio.adapters.formats.group import Group, flat
+from ovi_studio.adapters.formats.layer_tensors import LayerTensors, flat
 from ovi_studio.adapters.names import NameMap, Shape
 
 if TYPE_CHECKING:
@@ -33,10 +33,10 @@ class Hadamard(Change):
         return (a @ b).mul_(c @ d).mul_(self.scale)
 
 
-def _check(group: Group, shape: Shape) -> int:
-    ranks = [group.check_product(first, second, shape) for first, second in _FACTORS]
+def _check(layer: LayerTensors, shape: Shape) -> int:
+    ranks = [layer.check_product(first, second, shape) for first, second in _FACTORS]
     for first, second in _FACTORS:
-        group.check((group.shape(first)[0], group.shape(second)[1]) == flat(shape), shape)
+        layer.check((layer.shape(first)[0], layer.shape(second)[1]) == flat(shape), shape)
     return ranks[0]
 
 

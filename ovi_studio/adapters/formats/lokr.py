@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ovi_studio.adapters.formats.change import Change, to_float32
 from ovi_studio.adapters.formats.format import TUCKER, Format
-from ovi_studio.adapters.formats.group import Group, flat
+from ovi_studio.adapters.formats.layer_tensors import LayerTensors, flat
 from ovi_studio.adapters.names import NameMap, Shape
 
 if TYPE_CHECKING:
@@ -42,20 +42,20 @@ def _parts(factor: str) -> tuple[str, str]:
     return f"{factor}_a", f"{factor}_b"
 
 
-def _check(group: Group, shape: Shape) -> int | None:
+def _check(layer: LayerTensors, shape: Shape) -> int | None:
     """The rank of a factor that is a product; LyCORIS scales the change only if there is one."""
     sizes, rank = [], None
     for factor in _FACTORS:
-        if factor in group.roles:
-            matrix = group.shape(factor)
-            group.check(len(matrix) >= 2, shape)
+        if factor in layer.roles:
+            matrix = layer.shape(factor)
+            layer.check(len(matrix) >= 2, shape)
             sizes.append(flat(matrix))
         else:
             first, second = _parts(factor)
-            rank = group.check_product(first, second, shape)
-            sizes.append((group.shape(first)[0], group.shape(second)[1]))
+            rank = layer.check_product(first, second, shape)
+            sizes.append((layer.shape(first)[0], layer.shape(second)[1]))
     rows, columns = (math.prod(size[axis] for size in sizes) for axis in (0, 1))
-    group.check((rows, columns) == flat(shape), shape)
+    layer.check((rows, columns) == flat(shape), shape)
     return rank
 
 

@@ -1,6 +1,6 @@
-"""LoRA (arXiv 2106.09685): a product of two small matrices, in the names of kohya, diffusers and PEFT.
+"""LoRA (arXiv 2106.09685): a product of two small matrices, with the names of kohya, diffusers and PEFT.
 
-rsLoRA (arXiv 2312.03732) is the same with another scale, which a PEFT folder's configuration asks for.
+rsLoRA (arXiv 2312.03732) differs only in its scale, which is set in a PEFT folder's configuration.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ovi_studio.adapters.formats.change import RuntimeChange, to_float32
 from ovi_studio.adapters.formats.diff import Difference, check_difference
 from ovi_studio.adapters.formats.format import TUCKER, Format
-from ovi_studio.adapters.formats.group import Group, Misfit, flat
+from ovi_studio.adapters.formats.layer_tensors import LayerTensors, Misfit, flat
 from ovi_studio.adapters.names import NameMap, Shape
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class LowRank(RuntimeChange):
     """scale * up @ down."""
 
     down: Tensor
-    """(rank, columns), or (rank, channels, *kernel) of a convolution"""
+    """(rank, columns), or (rank, channels, *kernel) for a convolution"""
     up: Tensor
     """(rows, rank), with kernel sizes of 1 for a convolution"""
     scale: float
@@ -35,19 +35,19 @@ class LowRank(RuntimeChange):
         return (up @ down).mul_(self.scale)
 
     def add_to(self, total: Tensor, weight: Tensor, strength: float) -> None:
-        # The product goes straight into the sum: a third of the memory traffic of computing it first.
+        # The product is added directly to the sum: a third of the memory traffic of computing it first.
         total.flatten(1).addmm_(*self.factors(weight), alpha=strength * self.scale)
 
     def factors(self, weight: Tensor | None) -> tuple[Tensor, Tensor]:
         return to_float32(self.up, weight).flatten(1), to_float32(self.down, weight).flatten(1)
 
 
-def _check(group: Group, shape: Shape) -> int:
-    down = group.required("down", "lora_A or lora_down")
-    up = group.required("up", "lora_B or lora_up")
+def _check(layer: LayerTensors, shape: Shape) -> int:
+    down = layer.required("down", "lora_A or lora_down")
+    up = layer.required("up", "lora_B or lora_up")
     rank = down[0] if down else 0
-    group.check(len(down) >= 2 and len(up) >= 2 and rank > 0 and math.prod(up[1:]) == rank, shape)
-    group.check((up[0], math.prod(down[1:])) == flat(shape), shape)
+    layer.check(len(down) >= 2 and len(up) >= 2 and rank > 0 and math.prod(up[1:]) == rank, shape)
+    layer.check((up[0], math.prod(down[1:])) == flat(shape), shape)
     return rank
 
 
@@ -73,11 +73,11 @@ LORA = Format(
 )
 
 
-def _check_bias(group: Group, shape: Shape) -> int:
-    if "down" not in group.roles:
-        raise Misfit("stands without the tensors that it belongs to")
-    check_difference(group, "up_bias", shape)
-    return group.shape("down")[0]
+def _check_bias(layer: LayerTensors, shape: Shape) -> int:
+    if "down" not in layer.roles:
+        raise Misfit("comes without the tensors that it belongs to")
+    check_difference(layer, "up_bias", shape)
+    return layer.shape("down")[0]
 
 
 UP_BIAS = Format(
@@ -88,4 +88,4 @@ UP_BIAS = Format(
     check=_check_bias,
     build=lambda tensors, scale: Difference(tensors["up_bias"], scale),
 )
-"""PEFT's bias of the second half, which is scaled like the pair itself."""
+"""PEFT's bias of the second matrix, which is scaled like the pair itself."""

@@ -1,4 +1,4 @@
-"""`FORMATS`: every way in which adapter files write changes; a new one is a file beside this one and a line here."""
+"""`FORMATS`: all formats of adapter files; a new one is a module in this folder and a line here."""
 
 from collections.abc import Mapping
 
@@ -25,10 +25,10 @@ SUFFIXES: Mapping[str, str] = {
     **dora.SUFFIXES,
     **{suffix: role for form in FORMATS for suffix, role in form.suffixes.items()},
 }
-"""End of a tensor's name -> what it is for its layer."""
+"""End of a tensor's name -> its role."""
 
 PEFT_NAMES: Mapping[str, str] = {
     **dora.PEFT,
     **{name: role for form in FORMATS for name, role in form.peft.items()},
 }
-"""PEFT's name of a tensor, without the adapter's -> what it is for its layer."""
+"""PEFT's name of a tensor, without the adapter's name -> its role."""

@@ -1,4 +1,4 @@
-"""The tabs of the page, a folder each; `registry` says which there are, and in which order."""
+"""The tabs of the page, one folder each; `registry` lists them in order."""
 
 CREATE_TAB = "create"
-"""The tab that others turn to after they have filled its form."""
+"""The tab that other tabs switch to after filling its form."""

@@ -1,7 +1,7 @@
-"""`TABS`: every tab of the page in its order, with all that the page has to know about it.
+"""`TABS`: all tabs of the page in order, with everything the page needs to know about them.
 
-A tab is a folder beside this file and an entry here. Its folder holds what it builds and handles, a stylesheet of the
-tab's name, and the scripts that it gives to its own components.
+A tab is a folder next to this file and an entry here. The folder holds its components and handlers, a stylesheet with
+the tab's name, and the scripts of its components.
 """
 
 from collections.abc import Callable
@@ -23,39 +23,39 @@ from ovi_studio.web.tabs.templates.tab import build_templates
 
 
 @dataclass
-class PageParts:
-    """The page while it is built, as its tabs need it."""
+class PageContext:
+    """What the tabs need while the page is being built."""
 
     studio: Studio
     page: gr.Blocks
     tabs: gr.Tabs
     pulse: gr.HTML
     form: CreateForm = field(init=False)
-    """The Create tab, which is the first, gives it to the others: they fill it."""
+    """Set by the Create tab, which is built first; the other tabs fill the form."""
     live: list[LivePart] = field(default_factory=list)
-    """What is kept up to date whichever tab is shown."""
+    """Parts that are kept up to date whichever tab is shown."""
 
 
 @dataclass(frozen=True)
 class Tab:
-    """One tab."""
+    """A tab of the page."""
 
     id: str
-    """Of the tab's button, in the address, and the name of the folder."""
+    """Id of the tab's button, fragment of its URL, and name of its folder."""
     title: str
     icon: str
-    """The `d` of an SVG path, 24 by 24, drawn as a line."""
-    build: Callable[[PageParts], None]
-    """Makes the content where it is called."""
+    """The `d` attribute of an SVG path on a 24 × 24 grid, drawn as a stroke."""
+    build: Callable[[PageContext], None]
+    """Builds the tab's content in the current Gradio context."""
 
     @property
     def stylesheet(self) -> Path:
         return Path(__file__).parent / self.id / f"{self.id}.css"
 
 
-def _create(parts: PageParts) -> None:
-    parts.form, live = build_create(parts.studio, parts.page)
-    parts.live += live
+def _create(context: PageContext) -> None:
+    context.form, live = build_create(context.studio, context.page)
+    context.live += live
 
 
 TABS = (
@@ -64,30 +64,30 @@ TABS = (
         "queue",
         "Queue",
         "M4 6h16M4 12h16M4 18h9",
-        lambda parts: build_queue(parts.studio, parts.form, parts.tabs, parts.page, parts.pulse),
+        lambda context: build_queue(context.studio, context.form, context.tabs, context.page, context.pulse),
     ),
     Tab(
         "library",
         "Library",
         "M4 5h16v14H4zM10.5 9.2v5.6l4.5-2.8z",
-        lambda parts: build_library(parts.studio, parts.form, parts.tabs),
+        lambda context: build_library(context.studio, context.form, context.tabs),
     ),
     Tab(
         "loras",
         "LoRAs",
         "M12 4l9 5-9 5-9-5zM3 14l9 5 9-5",
-        lambda parts: build_loras(parts.studio, parts.form),
+        lambda context: build_loras(context.studio, context.form),
     ),
     Tab(
         "templates",
         "Templates",
         "M4 4h7v7H4zM13 4h7v7h-7zM4 13h7v7H4zM13 13h7v7h-7z",
-        lambda parts: build_templates(parts.studio, parts.form, parts.tabs),
+        lambda context: build_templates(context.studio, context.form, context.tabs),
     ),
     Tab(
         "system",
         "System",
         "M4 7h9M17 7h3M4 17h3M11 17h9M15 5v4M9 15v4",
-        lambda parts: build_system(parts.studio),
+        lambda context: build_system(context.studio),
     ),
 )

@@ -1,4 +1,4 @@
-"""The checks, in the order in which they run: quick ones first, so that a slow GPU's time runs out on the long ones."""
+"""The checks in the order in which they run: fast ones first, so that a slow GPU runs out of time in the long ones."""
 
 from gpu.check import Check
 from gpu.checks import (

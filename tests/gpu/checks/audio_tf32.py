@@ -9,7 +9,7 @@ from gpu.steps import all_finite, relative_error
 
 @torch.no_grad()
 def check(rig: Rig, found: Findings) -> None:
-    """The relative error that TF32 brings into mel and waveform of the float32 audio codec."""
+    """The relative error that TF32 causes in mel and waveform of the float32 audio codec."""
     vae, vocoder = random_audio_vae(rig, rig.device), random_vocoder(rig, rig.device)
     generator = torch.Generator(rig.device).manual_seed(0)
     length = 22 if rig.small else 157
@@ -22,9 +22,9 @@ def check(rig: Rig, found: Findings) -> None:
 
     mel, waveform = decoded(allowed=False)
     rounded_mel, rounded_waveform = decoded(allowed=True)
-    _, of_the_same_mel = decoded(allowed=True, mel=mel)
-    require(all_finite(mel, waveform), "The audio codec's result has values that are no numbers.")
+    _, from_exact_mel = decoded(allowed=True, mel=mel)
+    require(all_finite(mel, waveform), "The audio codec's result is not finite.")
     require(waveform.shape == (1, 1, length * 512), f"The waveform has the shape {tuple(waveform.shape)}.")
     found.note("mel", relative_error(rounded_mel, mel))
-    found.note("waveform of the same mel", relative_error(of_the_same_mel, waveform))
+    found.note("waveform of the same mel", relative_error(from_exact_mel, waveform))
     found.note("waveform", relative_error(rounded_waveform, waveform))

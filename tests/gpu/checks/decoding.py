@@ -9,7 +9,7 @@ from ovi_studio.core.variants import LATENT_STRIDE, published_variants
 from ovi_studio.models.video_vae import decode_whole
 
 _BOUND = 2e-2
-"""Relative: tiles agree with whole frames to rounding, and bfloat16 is rounded after every layer."""
+"""Maximum relative error: tiles agree with whole frames up to rounding, and bfloat16 is rounded after every layer."""
 
 
 @torch.no_grad()
@@ -22,7 +22,7 @@ def check(rig: Rig, found: Findings) -> None:
     clip = Demand.of(published_variants()["720x720_5s"], (side * LATENT_STRIDE, side * LATENT_STRIDE))
     decoded = {}
     for name, tile in (("whole frames", None), (f"tiles of {size}", size)):
-        decode_whole(vae, latents[:, :2], tile)  # what a first call does does not count
+        decode_whole(vae, latents[:, :2], tile)  # warm-up
         with measured(rig.device) as work:
             decoded[name] = decode_whole(vae, latents, tile).cpu()
         work.note(found, name)

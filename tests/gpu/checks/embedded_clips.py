@@ -26,17 +26,17 @@ from ovi_studio.models.attention_kernels import KERNELS
 
 
 @dataclass(frozen=True)
-class Way:
-    """To make the same clip."""
+class Configuration:
+    """A configuration that must make the same clip."""
 
     name: str
     options: Mapping[str, Any]
-    """Of `RuntimeOptions`."""
+    """Fields of `RuntimeOptions`."""
     bound: Bound
 
 
 def check(rig: Rig, found: Findings) -> None:
-    """Clips of the embedded model, from a prompt and from a picture, agree in all weights, memory tiers, attentions."""
+    """Clips of the embedded model from a prompt and a picture agree for all weights, memory tiers and attentions."""
     inventory = bundle(rig)
     variant = inventory.variant
     prompt = clip_spec(rig, variant)
@@ -51,21 +51,21 @@ def check(rig: Rig, found: Findings) -> None:
 
     expected = clips({})
     require(difference(expected["prompt"], expected["picture"])[0] > 1, "The picture makes no difference to the clip.")
-    for way in _ways(rig.device, found):
+    for configuration in _configurations(rig.device, found):
         try:
-            made = clips(way.options)
+            made = clips(configuration.options)
         except JobError as error:
-            found.leave_out(way.name, str(error))
+            found.leave_out(configuration.name, str(error))
             continue
-        require_near(found, way.name, made.values(), expected.values(), way.bound)
+        require_near(found, configuration.name, made.values(), expected.values(), configuration.bound)
 
 
-def _ways(device: torch.device, found: Findings) -> Iterator[Way]:
-    yield Way("the same again", {}, SAME_NUMBERS)
+def _configurations(device: torch.device, found: Findings) -> Iterator[Configuration]:
+    yield Configuration("the same again", {}, SAME_NUMBERS)
     for weights in (Weights.INT8, Weights.FP8):
-        yield Way(f"{weights} weights", {"weights": weights}, OTHER_ROUNDING)
+        yield Configuration(f"{weights} weights", {"weights": weights}, OTHER_ROUNDING)
     for tier in TIERS[:-1]:
-        yield Way(f"tier {tier.name}", {"memory": tier.name, "weights": Weights.BF16}, SAME_NUMBERS)
+        yield Configuration(f"tier {tier.name}", {"memory": tier.name, "weights": Weights.BF16}, SAME_NUMBERS)
     for attention in KERNELS:
         if attention == "native":
             continue
@@ -74,4 +74,4 @@ def _ways(device: torch.device, found: Findings) -> Iterator[Way]:
         except JobError as error:
             found.leave_out(f"attention {attention}", str(error))
         else:
-            yield Way(f"attention {attention}", {"attention": attention}, OTHER_ROUNDING)
+            yield Configuration(f"attention {attention}", {"attention": attention}, OTHER_ROUNDING)

@@ -17,11 +17,11 @@ from ovi_studio.models.transformer import OviTransformer
 
 _RANK = 32
 _BOUND = 5e-4
-"""Relative: a few sums that lie between two numbers of bfloat16 are rounded to the other one."""
+"""Maximum relative error: a few sums half way between two bfloat16 numbers are rounded differently."""
 
 
 def check(rig: Rig, found: Findings) -> None:
-    """Fusing an adapter on the GPU equals fusing it on the CPU, and unfusing gives back the exact weights."""
+    """Fusing an adapter on the GPU equals fusing it on the CPU, and unfusing restores the exact weights."""
     fusion = fusion_dimensions(rig, layers=1)
     model = random_transformer(rig, fusion, rig.device)
     on_host = random_transformer(rig, fusion, CPU)
@@ -37,11 +37,11 @@ def check(rig: Rig, found: Findings) -> None:
     require(error <= _BOUND, f"Fused weights differ by {error:.1e} between GPU and CPU; the bound is {_BOUND:.0e}.")
     manager.prepare((), 1)
     wrong = [name for name, tensor in model.named_parameters() if not torch.equal(tensor.cpu(), before[name])]
-    require(not wrong, f"Unfusing did not give back {len(wrong)} weights, such as {wrong[:1]}.")
+    require(not wrong, f"Unfusing did not restore {len(wrong)} weights, such as {wrong[:1]}.")
 
 
 def _fuse(manager: AdapterManager, rig: Rig) -> float:
-    """Seconds."""
+    """Fuse the adapter; returns the seconds it took."""
     start = time.perf_counter()
     manager.prepare((AdapterUse(name="random.safetensors"),), 1)
     synchronise(rig.device)
@@ -49,7 +49,7 @@ def _fuse(manager: AdapterManager, rig: Rig) -> float:
 
 
 def _largest_error(model: nn.Module, other: nn.Module, before: Mapping[str, Tensor]) -> tuple[float, int]:
-    """Between the parameters of two models, and how many of the first one's have changed."""
+    """Return the largest error between two models' parameters, and how many of the first model's have changed."""
     largest, changed = 0.0, 0
     for (name, one), expected in zip(model.named_parameters(), other.parameters(), strict=True):
         changed += not torch.equal(one.cpu(), before[name])
@@ -58,7 +58,7 @@ def _largest_error(model: nn.Module, other: nn.Module, before: Mapping[str, Tens
 
 
 def _write_adapter(model: OviTransformer, path: Path) -> Path:
-    """A LoRA of every layer in the blocks; its change is about a tenth of the weight."""
+    """Write a LoRA of every layer in the blocks, whose update is about a tenth of the weight."""
     generator = torch.Generator().manual_seed(0)
     tensors = {}
     for name in converted_layers(model):

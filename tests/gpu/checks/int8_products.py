@@ -7,14 +7,15 @@ from gpu.steps import relative_error
 from ovi_studio.models.quantized_linear import Int8Linear, quantise_rows
 
 _SHAPES = ((3072, 3072), (3072, 14336), (14336, 3072))
-"""(in, out) of every quantised layer of the model."""
+"""(in, out) sizes of every quantised layer of the model."""
 _ROWS = (1, 17, 157, 9_000, 54_900)
-"""Text and odd counts, the sound of a clip, and the pictures of the largest one, which goes in parts."""
+"""Rows of text and odd counts, of a clip's sound, and of the largest clip's picture, which is computed in parts."""
 _BOUNDS = {torch.float32: 1e-5, torch.bfloat16: 4e-3}
-"""Relative: float32 carries the integers' sums to 24 bits; bfloat16 rounds the result."""
+"""Maximum relative errors: float32 holds the integers' sums to 24 bits; bfloat16 rounds the result."""
 _LARGE = 10_000
-"""Rows that come in bfloat16 only."""
+"""Number of rows from which only bfloat16 is checked."""
 _SAMPLE = 64
+"""Rows and columns of the result that are compared."""
 
 
 def check(rig: Rig, found: Findings) -> None:
@@ -30,8 +31,8 @@ def check(rig: Rig, found: Findings) -> None:
                     _note_largest(found, f"error, {str(dtype).removeprefix('torch.')}", error)
                     require(
                         error <= bound,
-                        f"{rows} rows through {inner}x{outer} in {dtype} have an error of {error:.1e}; {bound:.0e} is "
-                        f"what rounding explains.",
+                        f"{rows} rows through {inner}x{outer} in {dtype} have an error of {error:.1e}; rounding "
+                        f"explains only {bound:.0e}.",
                     )
 
 
@@ -39,12 +40,12 @@ def check(rig: Rig, found: Findings) -> None:
 def _error(
     rig: Rig, found: Findings, layer: Int8Linear, rows: int, dtype: torch.dtype, generator: torch.Generator
 ) -> float:
-    """Of some values of the result, spread over all rows and columns, the first and the last ones among them."""
+    """Return the error of sampled values, spread over all rows and columns, including the first and the last."""
     x = torch.randn(rows, layer.in_features, device=rig.device, dtype=dtype, generator=generator)
     typed = _with_bias_in(layer, dtype)
     with tf32(allowed=False):
         if rows == _ROWS[-1]:
-            typed(x)  # what a first call does does not count
+            typed(x)  # warm-up
         with measured(rig.device) as work:
             result = typed(x)
     if rows == _ROWS[-1]:
@@ -52,12 +53,12 @@ def _error(
         found.note(f"{layer.in_features}x{layer.out_features}, {rows} rows", operations / work.seconds / 1e12, "TOPS")
     chosen, columns = _spread(rows, rig.device), _spread(layer.out_features, rig.device)
     sample = result[chosen][:, columns]
-    # Few rows are not quantised, because integers cannot be multiplied for them: either is right.
+    # Small numbers of rows are not quantised, because integer products do not support them: either result is right.
     return min(relative_error(sample, exact) for exact in _exact(typed, x[chosen], columns))
 
 
 def _exact(layer: Int8Linear, x: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
-    """The layer in float64 for an input that is quantised and for one that is not."""
+    """Compute the layer in float64, for the quantised and the original input."""
     weight = layer.weight[columns].double() * layer.weight_scale[columns].double()
     bias = layer.bias[columns].double()
     quantised = quantise_rows(x)

@@ -51,23 +51,23 @@ def check(rig: Rig, found: Findings) -> None:
     found.note("loss before", before)
     found.note("loss after", after)
     require(len(seen) == 20, f"{len(seen)} steps were reported, not 20.")
-    require(after < before, f"The loss went from {before:.4f} to {after:.4f}; training on the same data lowers it.")
+    require(after < before, f"The loss went from {before:.4f} to {after:.4f}; training on the same data must lower it.")
     trained = load_file(rig.folder / "run" / EMA)
     own = [parameter for name, parameter in model.named_parameters() if ".lora_" in name]
     require(len(trained) == len(own), f"The adapter file has {len(trained)} tensors for {len(own)} trained ones.")
-    dead = [name for name, tensor in trained.items() if not tensor.isfinite().all() or not tensor.any()]
-    require(not dead, f"{len(dead)} trained tensors are zero or no numbers, such as {dead[:1]}.")
+    bad = [name for name, tensor in trained.items() if not tensor.isfinite().all() or not tensor.any()]
+    require(not bad, f"{len(bad)} trained tensors are zero or not finite, such as {bad[:1]}.")
 
 
 @torch.no_grad()
 def _embeddings(models: object) -> list[Tensor]:
-    """Of a caption and of two negative prompts."""
+    """Return the embeddings of a caption and of two negative prompts."""
     limit = models.transformer.video_model.text_len
     return encode_texts(models.text_encoder, models.tokenizer, [PROMPT, "blur", "echo"], limit)
 
 
 def _write_latents(rig: Rig, variant: Variant, texts: list[Tensor]) -> LatentDataset:
-    """Two clips that are noise: what a model can learn of them is how they are spread."""
+    """Write two clips of noise: a model can learn only their distribution."""
     sizes = variant.dimensions["fusion"]
     side = int(variant.pixel_area**0.5) // 16
     for index in range(2):
@@ -80,7 +80,7 @@ def _write_latents(rig: Rig, variant: Variant, texts: list[Tensor]) -> LatentDat
 
 @torch.no_grad()
 def _loss(rig: Rig, model: OviTransformer, dataset: LatentDataset, unconditional: Unconditional) -> float:
-    """The same draws every time."""
+    """Return the mean loss over four batches with fixed random draws."""
     total = 0.0
     with torch.autocast(rig.device.type, torch.bfloat16, enabled=rig.on_gpu):
         for index in range(4):

@@ -9,14 +9,14 @@ from gpu.device import tf32
 
 REFERENCE = Path(__file__).parents[2] / "reference"
 _FLOAT32 = 2e-5
-"""On a GPU sums are made in another order than on the CPU, whose tolerances are up to ten times closer."""
+"""Tolerance on a GPU, which sums in another order than the CPU, whose tolerances are up to ten times smaller."""
 _BF16 = 3e-2
 _IN_BF16 = ("fusion", "video_vae", "text_encoder", "pipeline")
-"""What computes in bfloat16; solvers, audio codec and the sums of adapters are float32 always."""
+"""Cases that compute in bfloat16; solvers, audio codec and fused adapters always use float32."""
 
 
 def check(rig: Rig, found: Findings) -> None:
-    """The numbers of the official implementation come out, in float32 without TF32 and in bfloat16."""
+    """Results agree with the official implementation, in float32 without TF32 and in bfloat16."""
     wrong = []
     try:
         with tf32(allowed=False):
@@ -33,12 +33,12 @@ def check(rig: Rig, found: Findings) -> None:
 def _cases(device: torch.device, dtype: torch.dtype) -> Iterator[tuple[Case, float]]:
     place = Place(device, dtype)
     for case in find_computing_cases(REFERENCE, place):
-        if not case.name.endswith("/report"):  # of names, not of numbers
+        if not case.name.endswith("/report"):  # compares names, not numbers
             yield case, case.tolerance if place == CPU else max(case.tolerance, _FLOAT32)
 
 
 def _note(found: Findings, dtype: str, case: Case, tolerance: float) -> list[str]:
-    """Keeps the largest error of each group of cases; the case's name if it is too large."""
+    """Note the largest error of each group of cases; returns a description of the case if its error is too large."""
     error, _ = evaluate(case)
     group = f"{case.name.partition('/')[0].partition('.')[0]}, {dtype}"
     largest = found.figures.get(group)

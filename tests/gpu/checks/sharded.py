@@ -10,11 +10,11 @@ from gpu.check import Findings, Rig, require
 
 _SECONDS = 150
 _ON_A_CPU = {"bf16": 1e-5, "int8": 2e-2}
-"""Relative: its libraries choose kernels by where in memory a weight lies; what is quantised next may round over."""
+"""Maximum relative errors on a CPU: kernels depend on a weight's alignment, and a later quantisation may round up."""
 
 
 def check(rig: Rig, found: Findings) -> None:
-    """A model loaded sharded, in a world of one rank, computes what the plain one does; on a GPU bit for bit."""
+    """A model sharded over one rank computes the same as the plain model; on a GPU bit for bit."""
     answer = rig.folder / "answer.json"
     command = [sys.executable, "-m", "gpu.sharded_rank", str(answer), str(rig.folder), *["--small"] * rig.small]
     try:
@@ -22,22 +22,22 @@ def check(rig: Rig, found: Findings) -> None:
             command, cwd=ROOT, env=_environment(), capture_output=True, text=True, timeout=_SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
-        require(False, f"The rank had not ended after {_SECONDS} seconds.")
+        require(False, f"The rank had not finished after {_SECONDS} seconds.")
     last = done.stderr.strip().splitlines()[-1:] or ["nothing"]
     if done.returncode:
         print(done.stderr, file=sys.stderr)
-    require(done.returncode == 0, f"The rank ended with {done.returncode} and said: {last[0]}")
+    require(done.returncode == 0, f"The rank exited with {done.returncode}: {last[0]}")
     for weights, result in json.loads(answer.read_text()).items():
         found.note(f"{weights}, difference", result["difference"])
         found.note(f"{weights}, plain step", result["plain"], "s")
         found.note(f"{weights}, sharded step", result["sharded"], "s")
-        require(result["shards"] > 0, f"In {weights} nothing of the model was sharded.")
+        require(result["shards"] > 0, f"In {weights} no part of the model was sharded.")
         bound = 0 if rig.on_gpu else _ON_A_CPU[weights]
         require(result["difference"] <= bound, f"In {weights} the sharded model differs by {result['difference']:.1e}.")
 
 
 def _environment() -> dict[str, str]:
-    """What `accelerate launch` gives a single rank."""
+    """Return the environment that `accelerate launch` gives a single rank."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]

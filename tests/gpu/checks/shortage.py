@@ -13,14 +13,14 @@ _AT_STEP = 2
 
 
 def check(rig: Rig, found: Findings) -> None:
-    """Memory that runs out in mid-clip is recognised, and the next clip in the same process is as before."""
+    """Running out of memory during a clip is recognised, and the next clip in the same process is unchanged."""
     inventory = bundle(rig)
     spec = clip_spec(rig, inventory.variant, steps=3)
     for memory in ("max", "24"):
         pipeline = load_pipeline(rig, inventory, memory=memory, weights="bf16")
         expected = pipeline(spec)
         error, steps = _failure(rig, pipeline, spec)
-        require(is_out_of_memory(error), f"A shortage is not recognised: {type(error).__name__}: {error}")
+        require(is_out_of_memory(error), f"Out of memory is not recognised: {type(error).__name__}: {error}")
         found.note(f"tier {memory}, memory ran out after", steps, "steps")
         del error
         clip = pipeline(spec)
@@ -29,7 +29,7 @@ def check(rig: Rig, found: Findings) -> None:
 
 
 def _failure(rig: Rig, pipeline: Pipeline, spec: ClipSpec) -> tuple[Exception, int]:
-    """What a clip ends with for which the memory runs out, and after how many steps."""
+    """Return the error of a clip that runs out of memory, and the number of steps before it."""
     hogs: list[Tensor] = []
     done: list[Step] = []
 
@@ -42,18 +42,18 @@ def _failure(rig: Rig, pipeline: Pipeline, spec: ClipSpec) -> tuple[Exception, i
         try:
             pipeline(spec, on_step)
         except Exception as error:
-            # Its frames hold the hogs and what the model was computing.
+            # The traceback's frames hold the hogs and the model's activations.
             return error.with_traceback(None), len(done)
-    raise CheckFailure("A clip was made without memory.")
+    raise CheckFailure("A clip was made although memory had run out.")
 
 
 def _room(rig: Rig) -> float:
-    """Bytes that the process may have while the clip is made, so that little has to be taken away."""
+    """Return the process's memory limit in bytes during the clip, so that little has to be allocated to reach it."""
     return torch.cuda.memory_allocated(rig.device) + 4 * GIB if rig.on_gpu else 0
 
 
 def _everything(rig: Rig) -> list[Tensor]:
-    """Takes the memory that is left, so that the model's next tensor finds none; the host's is asked for at once."""
+    """Allocate all remaining GPU memory, so that the model's next tensor fails; on a CPU this fails at once."""
     if not rig.on_gpu:
         return [torch.empty(2**60, dtype=torch.uint8)]
     torch.cuda.empty_cache()

@@ -16,13 +16,13 @@ from ovi_studio.models.transformer import OviTransformer
 from ovi_studio.runtime.streaming import HostedModel
 
 _ROOM = 4e9
-"""Bytes of activations, texts and workspaces beside the weights; measured: 1.6 GiB of activations at 704x704."""
+"""Bytes of activations, texts and workspaces in addition to the weights; 1.6 GiB of activations measured at 704x704."""
 _COMPILED = 3e-2
-"""Relative: fused operations round less often than separate ones."""
+"""Maximum relative error of compiled blocks: fused operations round less often than separate ones."""
 
 
 def check(rig: Rig, found: Findings) -> None:
-    """A guided step at 704x704, 5 s: seconds, TFLOP/s and peak memory, eager and with compiled blocks, which agree."""
+    """A guided step at 704x704, 5 s: seconds, TFLOP/s and peak memory, eager and compiled, which agree."""
     fusion = fusion_dimensions(rig, layers=2 if rig.small else 30)
     latents = ((5, 4, 4), 22) if rig.small else ((31, 44, 44), 157)
     flops = step_flops(fusion, *latents)
@@ -33,7 +33,7 @@ def check(rig: Rig, found: Findings) -> None:
         results = {}
         for name in ("eager", "compiled"):
             if name == "compiled":
-                problem = compiler_problem(rig.device) if rig.on_gpu else "it takes longer on a CPU than all the rest"
+                problem = compiler_problem(rig.device) if rig.on_gpu else "compiling for a CPU takes too long"
                 if problem is not None:
                     found.leave_out("compiled blocks", f"{problem}.")
                     continue
@@ -46,7 +46,7 @@ def check(rig: Rig, found: Findings) -> None:
                 results[name] = guided_step(model, inputs, guidance)
             work.note(found, name)
             found.note(f"{name}, rate", flops / work.seconds / 1e12, "TFLOP/s")
-            require(all_finite(*results[name]), f"The {name} step gives values that are no numbers.")
+            require(all_finite(*results[name]), f"The velocities of the {name} step are not finite.")
     if len(results) == 2:
         error = max(relative_error(*pair) for pair in zip(results["compiled"], results["eager"], strict=True))
         found.note("compiled against eager", error)
@@ -57,7 +57,7 @@ def check(rig: Rig, found: Findings) -> None:
 
 @contextmanager
 def _model_in_use(rig: Rig, shape: BenchShape, found: Findings) -> Iterator[OviTransformer]:
-    """Whole on the device where it has room, else as the tier of 24 GB has it."""
+    """Yield a model that is on the device if it fits, else placed by the plan of the 24 GB tier."""
     blocks = shape.fusion["video"]["num_layers"]
     size = sum(each.nbytes for each in meta_transformer(shape.fusion, rig.dtype).parameters())
     if not rig.on_gpu or usable_memory(rig.device) >= size + _ROOM:

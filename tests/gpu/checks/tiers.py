@@ -12,11 +12,11 @@ from ovi_studio.runtime.streaming import HostedModel
 
 _TIERS = ("12", "24")
 _SLOW = 15.0
-"""Seconds of a first step that are its figure: what a first call does besides is little of it."""
+"""Seconds from which the first step is measured: its overhead is then negligible."""
 
 
 def check(rig: Rig, found: Findings) -> None:
-    """The tiers of 12 and 24 GB make a guided step at 960x960, 10 s, within their limit and within their plan."""
+    """The 12 GB and 24 GB tiers make a guided step at 960x960, 10 s, within their limit and their plan."""
     shape = BenchShape(fusion_dimensions(rig, layers=4), (5, 4, 4), 22) if rig.small else shapes()["960x960_10s"]
     for name in _TIERS:
         plan = step_plan(name, shape)
@@ -42,7 +42,7 @@ def _measure(rig: Rig, found: Findings, shape: BenchShape, plan: MemoryPlan) -> 
         if work.seconds < _SLOW:
             with measured(rig.device) as work:
                 velocities = guided_step(model, inputs, guidance)
-        require(all_finite(*velocities), f"In tier {plan.tier.name} the velocities are no numbers.")
+        require(all_finite(*velocities), f"In tier {plan.tier.name} the velocities are not finite.")
     name = f"tier {plan.tier.name}, {plan.weights}"
     work.note(found, name)
     found.note(f"{name}, streamed", hosted.streamed, f"of {plan.blocks} blocks")

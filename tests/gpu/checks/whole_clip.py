@@ -27,13 +27,13 @@ from ovi_studio.runtime.pipeline import Compute, Pipeline
 from ovi_studio.runtime.placement import choose_plan
 
 _TIER = "24"
-_BESIDE_THE_TRANSFORMER = 14e9
+_OTHER_MODELS = 14e9
 """Bytes of the full-size text encoder (11.4 GB), video VAE (1.4 GB), audio VAE and vocoder."""
 _WORDS = ("a red ball bounces on a green floor", "jitter, bad hands, blur, distortion, robotic, muffled, echo")
 
 
 def check(rig: Rig, found: Findings) -> None:
-    """A clip from prompt to mp4 at full size in the tier of 24 GB, within its plan; seconds of each phase."""
+    """A full-size clip from prompt to mp4 in the 24 GB tier, within its plan; seconds of each phase."""
     variant = _variant(rig)
     plan = choose_plan(variant, rig.device, _TIER)
     if rig.on_gpu and usable_memory(rig.device) < plan.peak_bytes:
@@ -41,7 +41,7 @@ def check(rig: Rig, found: Findings) -> None:
     fusion = variant.dimensions["fusion"]
     if not rig.small:
         size = sum(each.nbytes for each in meta_transformer(fusion, rig.dtype, plan.weights).parameters())
-        require_host_memory(size + _BESIDE_THE_TRANSFORMER)
+        require_host_memory(size + _OTHER_MODELS)
     models = Models(
         transformer=random_transformer(rig, fusion, CPU, plan.weights),
         text_encoder=random_text_encoder(rig, CPU),
@@ -81,7 +81,7 @@ def _variant(rig: Rig) -> Variant:
 
 
 def _write(rig: Rig, found: Findings, clip: Clip) -> None:
-    """The mp4, read again."""
+    """Write the mp4 and read it again."""
     if find_spec("av") is None:
         found.leave_out("mp4", "PyAV is not installed; frames and samples were checked, no mp4 was written.")
         return
@@ -91,5 +91,5 @@ def _write(rig: Rig, found: Findings, clip: Clip) -> None:
 
     path = write_clip(clip, rig.folder)
     found.note("mp4", path.stat().st_size / 1e6, "MB")
-    require(read_frames(path).shape == clip.frames.shape, "The mp4 has other frames than the clip.")
+    require(read_frames(path).shape == clip.frames.shape, "The mp4 and the clip differ in the shape of their frames.")
     require(len(read_samples(path)) >= len(clip.samples), "The mp4 has fewer samples than the clip.")

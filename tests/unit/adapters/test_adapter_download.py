@@ -1,4 +1,4 @@
-"""Adapters of presets that are not here: what is missing, and how it is fetched, from a hub on this machine."""
+"""Missing adapters of presets: finding and downloading them, from a local hub."""
 
 import hashlib
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from adapter_helpers import write_adapter
 from hub_server import HubServer
 
 from ovi_studio.adapters.library import AdapterLibrary
-from ovi_studio.adapters.sources import AdapterSource, fetch_adapters, parse_source, plan_adapters, shortage
+from ovi_studio.adapters.sources import AdapterSource, fetch_adapters, find_missing, parse_source, plan_adapters
 from ovi_studio.checkpoints import download, meter
 from ovi_studio.checkpoints.background import DownloadPhase, Downloads
 from ovi_studio.core.adapter_stack import parse_stack
@@ -44,21 +44,21 @@ def source(**changes: object) -> AdapterSource:
     return parse_source(values | changes, NAME)
 
 
-def test_what_is_missing_is_named_with_size_and_licence(library: AdapterLibrary) -> None:
-    found = shortage(STACK, {NAME: source()}, library)
+def test_missing_adapters_are_named_with_size_and_licence(library: AdapterLibrary) -> None:
+    found = find_missing(STACK, {NAME: source()}, library)
     assert found is not None
     assert NAME in found.reason
     assert "own" not in found.reason
     assert (found.size, found.licences, list(found.sources)) == (4000, "Apache-2.0", [NAME])
 
 
-def test_nothing_is_missing_of_what_is_here(library: AdapterLibrary) -> None:
-    assert shortage(STACK[1:], {}, library) is None
-    assert shortage((), {NAME: source()}, library) is None
+def test_existing_adapters_are_not_missing(library: AdapterLibrary) -> None:
+    assert find_missing(STACK[1:], {}, library) is None
+    assert find_missing((), {NAME: source()}, library) is None
 
 
-def test_what_has_no_source_can_only_be_put_there_by_hand(library: AdapterLibrary) -> None:
-    found = shortage(STACK, {}, library)
+def test_an_adapter_without_a_source_cannot_be_downloaded(library: AdapterLibrary) -> None:
+    found = find_missing(STACK, {}, library)
     assert found is not None
     assert found.sources == {}
 
@@ -67,7 +67,7 @@ def test_a_damaged_file_is_not_replaced_unasked(library: AdapterLibrary) -> None
     path = library.directory / NAME
     path.parent.mkdir()
     path.write_bytes(b"<html>no such file</html>")
-    found = shortage(STACK, {NAME: source()}, library)
+    found = find_missing(STACK, {NAME: source()}, library)
     assert found is not None
     assert found.sources == {}
 
@@ -77,11 +77,11 @@ def test_the_file_arrives_where_the_preset_looks_for_it(hub: HubServer, library:
     assert plan.total == (hub.root / "some/one/deep/fast.safetensors").stat().st_size
     assert NAME in download.format_plan(plan)
     fetch_adapters(plan, lambda _: None)
-    assert shortage(STACK, {NAME: source()}, library) is None
+    assert find_missing(STACK, {NAME: source()}, library) is None
     assert {path.name for path in library.directory.rglob("*.part")} == set()
 
 
-def test_a_broken_download_is_taken_up_where_it_broke(
+def test_an_interrupted_download_is_resumed(
     hub: HubServer, library: AdapterLibrary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.faults.break_after, hub.faults.breaks = 50_000, 1
@@ -98,12 +98,10 @@ def test_a_broken_download_is_taken_up_where_it_broke(
     assert 0 < plan.already < plan.total
     fetch_adapters(plan, lambda _: None)
     assert [request.range is None for request in hub.gets()][:2] == [True, False]
-    assert shortage(STACK, {}, library) is None
+    assert find_missing(STACK, {}, library) is None
 
 
-def test_a_file_that_is_not_the_one_of_the_preset_is_refused_before_it_is_fetched(
-    hub: HubServer, library: AdapterLibrary
-) -> None:
+def test_a_file_other_than_the_presets_is_refused_before_the_download(hub: HubServer, library: AdapterLibrary) -> None:
     right = hashlib.sha256((hub.root / "some/one/deep/fast.safetensors").read_bytes()).hexdigest()
     with pytest.raises(JobError, match=right):
         plan_adapters({NAME: source(sha256="0" * 64)}, library)
@@ -118,7 +116,7 @@ def test_a_refusal_names_the_folder_of_adapters(hub: HubServer, library: Adapter
         fetch_adapters(plan, lambda _: None)
 
 
-def test_it_runs_in_the_background_and_tells_how_far_it_is(hub: HubServer, library: AdapterLibrary) -> None:
+def test_a_download_runs_in_the_background_and_reports_progress(hub: HubServer, library: AdapterLibrary) -> None:
     downloads = Downloads(library.directory, execute=fetch_adapters)
     hub.faults.stall_after = 50_000
     downloads.begin("Lightning", lambda: plan_adapters({NAME: source()}, library))
@@ -133,4 +131,4 @@ def test_it_runs_in_the_background_and_tells_how_far_it_is(hub: HubServer, libra
         hub.stalled.clear()
         hub.stalled.wait(0.05)
     assert downloads.state().phase is DownloadPhase.DONE
-    assert shortage(STACK, {}, library) is None
+    assert find_missing(STACK, {}, library) is None

@@ -1,4 +1,4 @@
-"""Damaged adapter files: whatever is done to one, it is read or refused with a sentence, soon and without a pickle."""
+"""Damaged adapter files: each is read or refused with a message, quickly and without unpickling."""
 
 import json
 import pickle
@@ -22,7 +22,7 @@ from ovi_studio.core.errors import JobError
 
 MUTATIONS = 1000
 SECONDS = 5.0
-"""Of processor time (the machine may be busy) for a file of at most 2 MB; a healthy one takes a few milliseconds."""
+"""Processor time limit (the machine may be busy) for a file of at most 2 MB; a valid one takes a few milliseconds."""
 BYTES = 64_000_000
 
 SOURCES = sorted(
@@ -64,7 +64,7 @@ def swallow(content: bytearray, draw: random.Random) -> bytes:
 
 
 def put_number(content: bytearray, draw: random.Random) -> bytes:
-    """Values that are no numbers, somewhere in the tensors."""
+    """NaN or infinite values somewhere in the tensors."""
     if len(content) > 64:
         start = draw.randrange(len(content) // 2, len(content) - 4)
         content[start : start + 4] = draw.choice([b"\0\0\xc0\x7f", b"\0\0\x80\x7f", b"\xff\xff\x7f\x7f"])
@@ -72,7 +72,7 @@ def put_number(content: bytearray, draw: random.Random) -> bytes:
 
 
 def edit_header(content: bytearray, draw: random.Random) -> bytes:
-    """Other shapes, places, formats and names in a header that stays well-formed JSON."""
+    """Other shapes, byte ranges, formats and names in a header that stays well-formed JSON."""
     length = int.from_bytes(content[:8], "little")
     try:
         header = json.loads(content[8 : 8 + length])
@@ -116,7 +116,7 @@ def nest(content: bytearray, draw: random.Random) -> bytes:
 
 
 def many_tensors(content: bytearray, draw: random.Random) -> bytes:
-    """A header that describes tensors without end, all over the same bytes."""
+    """A header that describes very many tensors over the same bytes."""
     entry = {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}
     text = json.dumps({f"blocks.0.self_attn.q.{index}.diff": entry for index in range(20_000)}).encode()
     return len(text).to_bytes(8, "little") + text + bytes(16)
@@ -142,7 +142,7 @@ KINDS: list[tuple[Callable[[bytearray, random.Random], bytes], int]] = [
 
 
 class _Bomb:
-    """Goes off when it is unpickled."""
+    """Raises when it is unpickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _explode, ()
@@ -158,7 +158,7 @@ def names() -> NameMap:
 
 
 def refusal(path: Path, names: NameMap) -> str | None:
-    """The sentence that refuses a file; None if it can be used."""
+    """Return the message that refuses a file; None if the file can be used."""
     try:
         adapter = read_adapter(path, names)
     except JobError as error:

@@ -1,4 +1,4 @@
-"""The adapter folder: what appears in it is found, described and hashed; what does not belong there is kept out."""
+"""The adapter folder: its files are found, described and hashed; what does not belong there is refused."""
 
 import json
 import os
@@ -57,7 +57,7 @@ def test_new_adapters_appear_at_any_depth_without_a_restart(library: AdapterLibr
     assert names_of(library) == ["peft", "styles/old/films/b.safetensors"]
 
 
-def test_a_file_that_is_being_copied_is_not_shown_until_it_is_whole(library: AdapterLibrary) -> None:
+def test_a_file_that_is_being_copied_is_not_shown_until_it_is_complete(library: AdapterLibrary) -> None:
     content = LORA.read_bytes()
     path = library.directory / "a.safetensors"
     for part in (0, 5, 100, len(content) // 2):
@@ -95,7 +95,7 @@ def test_unchanged_files_are_not_read_again(library: AdapterLibrary, monkeypatch
     assert [entry.id for entry in library.scan()] == [entry.id for entry in first]
 
 
-def test_hidden_files_and_other_endings_are_passed_over(library: AdapterLibrary) -> None:
+def test_hidden_files_and_other_suffixes_are_ignored(library: AdapterLibrary) -> None:
     for name in (".a.safetensors", "a.safetensors.part", "readme.md", "a.txt"):
         shutil.copy(LORA, library.directory / name)
     assert names_of(library) == []
@@ -113,7 +113,7 @@ def test_an_adapter_is_found_by_name_short_name_and_id(library: AdapterLibrary) 
     assert library.path("film") == library.directory / "film.safetensors"
     (library.directory / "films").mkdir()
     (library.directory / "film.safetensors").rename(library.directory / "films" / "film.safetensors")
-    with pytest.raises(JobError, match="say which"):
+    with pytest.raises(JobError, match="give its full name"):
         library.path("film")
 
 
@@ -122,7 +122,7 @@ def test_names_reach_nothing_outside_the_folder(library: AdapterLibrary, name: s
     shutil.copy(LORA, library.directory.parent / "secret.safetensors")
     with pytest.raises(JobError, match="There is no adapter"):
         library.path(name)
-    with pytest.raises(JobError, match="no longer there"):
+    with pytest.raises(JobError, match="no longer exists"):
         library.get(name)
 
 
@@ -157,7 +157,7 @@ def test_the_folder_itself_may_be_a_link(library: AdapterLibrary, tmp_path: Path
     assert names_of(AdapterLibrary(tmp_path / "linked")) == ["a.safetensors"]
 
 
-def test_the_hash_is_that_of_the_file_and_of_a_peft_folder_that_of_both(library: AdapterLibrary) -> None:
+def test_the_hash_covers_the_file_or_both_files_of_a_peft_folder(library: AdapterLibrary) -> None:
     shutil.copy(LORA, library.directory / "a.safetensors")
     shutil.copytree(PEFT, library.directory / "peft")
     file, folder = library.scan()
@@ -178,7 +178,7 @@ def test_new_files_are_hashed_in_the_background_once(library: AdapterLibrary, mo
     assert hashed == [path, path]
 
 
-def test_the_match_needs_the_header_only(library: AdapterLibrary) -> None:
+def test_matching_needs_only_the_header(library: AdapterLibrary) -> None:
     shutil.copy(LORA, library.directory / "a.safetensors")
     names = NameMap(parameter_shapes(REFERENCE / "fusion.weights.safetensors"))
     assert library.match(library.scan()[0], names).summary().startswith("9 of 9 layers matched")
@@ -213,7 +213,7 @@ def test_modelspec_metadata_is_understood() -> None:
         {"activation text": "a, b", "recommended_strength": {"video": 0.7, "audio": 0.2}, "license": "MIT"},
     ],
 )
-def test_a_sidecar_describes_an_adapter_in_the_words_of_several_apps(
+def test_a_sidecar_describes_an_adapter_with_the_keys_of_several_apps(
     library: AdapterLibrary, sidecar: dict[str, object]
 ) -> None:
     shutil.copy(MUSUBI, library.directory / "a.safetensors")
@@ -227,7 +227,7 @@ def test_a_sidecar_describes_an_adapter_in_the_words_of_several_apps(
     assert entry.preview == library.directory / "a.png"
 
 
-def test_a_peft_folder_has_its_sidecar_and_preview_beside_it(library: AdapterLibrary) -> None:
+def test_the_sidecar_and_preview_of_a_peft_folder_are_next_to_it(library: AdapterLibrary) -> None:
     shutil.copytree(PEFT, library.directory / "v1.5")
     (library.directory / "v1.5.json").write_text('{"title": "Version"}')
     Image.new("RGB", (4, 4)).save(library.directory / "v1.5.webp")
@@ -246,7 +246,7 @@ def test_an_unreadable_sidecar_describes_nothing(library: AdapterLibrary, text: 
     assert entry.description.video_strength == 1.0
 
 
-def test_texts_from_strangers_are_cut_and_cleaned() -> None:
+def test_untrusted_texts_are_truncated_and_cleaned() -> None:
     assert clean_text("a\u202eb\0c\n\nd") == "a b c d"
     assert len(clean_text("x" * 1_000_000)) == MAX_TEXT
     assert clean_text(5) == ""
@@ -254,7 +254,7 @@ def test_texts_from_strangers_are_cut_and_cleaned() -> None:
     assert len(words) == MAX_WORDS
 
 
-def test_adapters_that_come_along_are_found_beside_peoples_own_which_take_their_place(tmp_path: Path) -> None:
+def test_shipped_adapters_are_found_and_own_ones_of_the_same_name_replace_them(tmp_path: Path) -> None:
     own, shipped = tmp_path / "loras", tmp_path / "shipped"
     shipped.mkdir()
     for name in ("a.safetensors", "b.safetensors"):

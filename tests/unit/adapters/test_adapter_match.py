@@ -1,4 +1,4 @@
-"""Adapter files of every format: names that are found, what is reported, what is refused."""
+"""Adapter files of every format: matched names, reports and refusals."""
 
 import json
 import math
@@ -61,7 +61,7 @@ def names() -> NameMap:
         ("lora_unet_blocks_0_cross", None),
     ],
 )
-def test_a_layer_is_found_under_every_name_it_goes_by(names: NameMap, written: str, official: str | None) -> None:
+def test_a_layer_is_found_by_every_known_spelling(names: NameMap, written: str, official: str | None) -> None:
     assert names.weight(written) == official
 
 
@@ -90,7 +90,7 @@ def test_an_adapter_name_inside_peft_keys_is_understood(tmp_path: Path, names: N
 
 
 @pytest.mark.parametrize("adapter", ["", ".default"])
-def test_the_bias_of_the_second_half_is_scaled_like_the_pair(tmp_path: Path, names: NameMap, adapter: str) -> None:
+def test_the_bias_of_the_second_matrix_is_scaled_like_the_pair(tmp_path: Path, names: NameMap, adapter: str) -> None:
     pair = {f"{QUERY}.lora_A{adapter}.weight": (2, 64), f"{QUERY}.lora_B{adapter}.weight": (64, 2)}
     tensors = {**pair, f"{QUERY}.lora_B{adapter}.bias": (64,)}
     path = write_lora(tmp_path / "b.safetensors", tensors)
@@ -104,22 +104,22 @@ def test_the_bias_of_the_second_half_is_scaled_like_the_pair(tmp_path: Path, nam
     assert torch.equal(bias.delta(None), content[f"{QUERY}.lora_B{adapter}.bias"] * scale)
 
 
-def test_a_bias_without_its_pair_is_left_out(tmp_path: Path, names: NameMap) -> None:
+def test_a_bias_without_its_pair_is_not_used(tmp_path: Path, names: NameMap) -> None:
     path = write_lora(tmp_path / "b.safetensors", {f"{QUERY}.lora_B.bias": (64,)})
-    with pytest.raises(JobError, match="stands without"):
+    with pytest.raises(JobError, match="comes without"):
         read_adapter(path, names)
 
 
 # Reports and refusals
 
 
-def test_what_is_left_out_is_reported_with_its_reason(names: NameMap) -> None:
+def test_unused_tensors_are_reported_with_their_reason(names: NameMap) -> None:
     report = read_adapter(reference_file("partial.safetensors"), names).report
-    assert len(report.left_out) == 4
+    assert len(report.unused) == 4
     assert (report.matched, report.layers) == (4, 6)
     assert not report.complete
-    assert "4 of the file's tensors are left out" in (report.warning() or "")
-    assert all("_img" in item.tensor for item in report.left_out)
+    assert "4 of the file's tensors are not used" in (report.warning() or "")
+    assert all("_img" in item.tensor for item in report.unused)
 
 
 def test_a_complete_match_has_no_warning(names: NameMap) -> None:
@@ -135,15 +135,15 @@ def test_a_complete_match_has_no_warning(names: NameMap) -> None:
         ("half_pair.safetensors", "lora_B or lora_up is missing"),
         ("html.safetensors", "web page"),
         ("lfs_pointer.safetensors", "git-lfs"),
-        ("nan.safetensors", "no numbers"),
+        ("nan.safetensors", "NaN or infinite"),
         ("no_match.safetensors", "0 of its 2 tensors"),
         ("pickle.pt", "is a pickle"),
-        ("pickle_in_disguise.safetensors", "is a pickle under the name"),
+        ("pickle_in_disguise.safetensors", "is a pickle with the name"),
         ("truncated.safetensors", "was cut off: it has 12280 bytes where its header says 24560"),
         ("wrong_model_14b.safetensors", "made for Wan 14B (width 5120)"),
     ],
 )
-def test_each_bad_file_is_refused_with_a_sentence_of_its_own(names: NameMap, name: str, words: str) -> None:
+def test_each_bad_file_is_refused_with_a_specific_message(names: NameMap, name: str, words: str) -> None:
     with pytest.raises(JobError) as refusal:
         read_adapter(FOLDER / "rejected" / name, names)
     assert words in str(refusal.value)
@@ -158,9 +158,9 @@ def test_an_adapter_of_the_small_wan_model_is_refused_by_name(tmp_path: Path, na
         read_adapter(path, names)
 
 
-def test_a_whole_checkpoint_is_told_from_an_adapter(tmp_path: Path, names: NameMap) -> None:
+def test_a_whole_checkpoint_is_recognised(tmp_path: Path, names: NameMap) -> None:
     path = write_lora(tmp_path / "w.safetensors", {f"blocks.0.self_attn.{name}.weight": (64, 64) for name in "qkvo"})
-    with pytest.raises(JobError, match="whole model's weights"):
+    with pytest.raises(JobError, match="the weights of a whole model"):
         read_adapter(path, names)
 
 
@@ -198,7 +198,7 @@ def write_peft(folder: Path, rank: int, **config: Any) -> Path:
         (4, {"alpha_pattern": {"^" + QUERY.replace(".", r"\."): 1}}, 0.25),
     ],
 )
-def test_the_scale_of_a_peft_folder_is_that_of_peft(
+def test_a_peft_folder_is_scaled_as_peft_does(
     tmp_path: Path, names: NameMap, rank: int, config: dict[str, Any], scale: float
 ) -> None:
     (change,) = read_adapter(write_peft(tmp_path / "folder", rank, **config), names).changes[f"{QUERY}.weight"]
@@ -213,18 +213,18 @@ def test_the_scale_of_a_peft_folder_is_that_of_peft(
         ({"init_lora_weights": "pissa_niter_16"}, "changes the base weights"),
         ({"use_dora": True}, "no magnitudes"),
         ({"alpha_pattern": {"(a+)+$": 1}}, "plain layer names"),
-        ({"lora_alpha": math.nan}, "no readable"),
-        ({"lora_alpha": [8]}, "no readable"),
+        ({"lora_alpha": math.nan}, "not a readable"),
+        ({"lora_alpha": [8]}, "not a readable"),
     ],
 )
-def test_a_peft_folder_that_means_something_else_is_refused(
+def test_an_unsupported_peft_folder_is_refused(
     tmp_path: Path, names: NameMap, config: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(JobError, match=words):
         read_adapter(write_peft(tmp_path / "folder", 4, **config), names)
 
 
-def test_the_configuration_counts_in_the_hash_of_a_peft_folder(tmp_path: Path, names: NameMap) -> None:
+def test_the_hash_of_a_peft_folder_includes_its_configuration(tmp_path: Path, names: NameMap) -> None:
     one, other = (write_peft(tmp_path / str(alpha), 4, lora_alpha=alpha) for alpha in (4, 8))
     assert read_adapter(one, names).sha256 != read_adapter(other, names).sha256
 

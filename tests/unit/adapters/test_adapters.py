@@ -1,4 +1,4 @@
-"""Adapters on the model: alike when fused and at run time, exactly undone, and nothing more than asked for."""
+"""Adapters on the model: equal when fused and at run time, exactly undone, and limited to the given parameters."""
 
 import hashlib
 import json
@@ -37,7 +37,7 @@ from ovi_studio.models.transformer import OviTransformer
 
 @torch.no_grad()
 def velocities(model: OviTransformer) -> Tensor:
-    """Both predictions of the model for one set of inputs, flat."""
+    """Return both predictions of the model for one set of inputs, flattened."""
     case = load_file(REFERENCE / "fusion.t2av.safetensors")
     inputs = {name: tensor.to(model.dtype) for name, tensor in case.items()}
     text = model.prepare_text(inputs["video_context"][None], inputs["audio_context"][None])
@@ -50,7 +50,7 @@ def distance(one: Tensor, other: Tensor) -> float:
 
 
 def fingerprint(model: nn.Module) -> str:
-    """Hash of the names and bytes of all parameters."""
+    """Return the hash of the names and bytes of all parameters."""
     digest = hashlib.sha256()
     for name, parameter in model.named_parameters():
         digest.update(name.encode())
@@ -59,7 +59,7 @@ def fingerprint(model: nn.Module) -> str:
 
 
 class CountedFuser(WeightFuser):
-    """Notes which parameters are written."""
+    """Records which parameters are written."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -182,7 +182,7 @@ def test_strength_zero_costs_nothing() -> None:
     assert dict(model.named_modules()) == before
 
 
-def test_a_tower_at_zero_is_left_alone() -> None:
+def test_a_tower_at_zero_is_not_changed() -> None:
     model = build_model()
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
     AdapterManager(model, reference_file).prepare((use("peft_rslora", 1, 0),), 1)
@@ -247,7 +247,7 @@ def test_changes_of_the_weights_that_text_is_prepared_with_are_announced() -> No
     assert [manager.set_step(step) for step in (0, 1, 2, 2, 0)] == [False, True, False, False, True]
 
 
-def test_a_file_other_than_the_one_asked_for_is_refused_with_both_hashes() -> None:
+def test_a_file_other_than_the_clips_is_refused_with_both_hashes() -> None:
     manager = AdapterManager(build_model(), reference_file)
     digest = hashlib.sha256(reference_file(LORA).read_bytes()).hexdigest()
     prepared = manager.prepare((use(LORA),), 1)
@@ -277,13 +277,13 @@ def test_strengths_that_overflow_leave_pristine_weights(tmp_path: Path) -> None:
     model = build_model()
     before = fingerprint(model)
     manager = AdapterManager(model, {"huge": path, LORA: reference_file(LORA)}.__getitem__)
-    with pytest.raises(JobError, match="no numbers"):
+    with pytest.raises(JobError, match="NaN or infinite"):
         manager.prepare((use(LORA), use("huge")), 1)
     assert fingerprint(model) == before
 
 
 class QuantisedLinear(nn.Module):
-    """A linear layer whose weight is held in 8 bits."""
+    """A linear layer whose weight is stored in 8 bits."""
 
     def __init__(self, plain: nn.Linear) -> None:
         super().__init__()
@@ -307,7 +307,7 @@ def quantised_model() -> tuple[OviTransformer, dict[str, tuple[int, ...]]]:
     return model, shapes
 
 
-def test_adapters_run_beside_quantised_weights() -> None:
+def test_run_time_adapters_work_with_quantised_weights() -> None:
     model, shapes = quantised_model()
     plain = velocities(model)
     manager = AdapterManager(model, reference_file, shapes=shapes)
@@ -320,7 +320,7 @@ def test_adapters_run_beside_quantised_weights() -> None:
     assert torch.equal(velocities(model), plain)
 
 
-def test_a_change_that_quantised_weights_cannot_take_is_refused() -> None:
+def test_a_change_that_quantised_weights_do_not_support_is_refused() -> None:
     model, shapes = quantised_model()
     with pytest.raises(JobError, match="quantised"):
         AdapterManager(model, reference_file, shapes=shapes).prepare((use(DORA),), 1)

@@ -1,4 +1,4 @@
-"""The names and shapes that adapters are matched with are those of the models."""
+"""The names and shapes for matching adapters equal those of the models."""
 
 import json
 from typing import Any
@@ -31,7 +31,7 @@ def test_small_models_have_these_parameters_and_no_others(tiny_dimensions: dict[
     assert transformer_shapes(small) == built_shapes(small)
 
 
-def test_the_names_of_variants_of_one_size_are_made_once() -> None:
+def test_the_names_of_variants_of_one_size_are_cached() -> None:
     variants = published_variants()
     names = model_names(variants["960x960_5s"])
     assert names is model_names(variants["960x960_10s"])

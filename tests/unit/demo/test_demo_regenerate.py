@@ -1,4 +1,4 @@
-"""Latents that the transformer made again are of the same scene, and its own."""
+"""Regenerated latents show the same scene, with the transformer's own outlines."""
 
 from dataclasses import replace
 
@@ -36,15 +36,15 @@ def encoded(pipeline: Pipeline, scene: Scene, random: np.random.Generator) -> di
 
 
 @torch.no_grad()
-def test_a_scene_that_is_made_again_keeps_colour_and_place_and_is_not_the_same() -> None:
+def test_a_regenerated_scene_keeps_colour_and_position_but_differs() -> None:
     pipeline, random = load(EMBEDDED_BUNDLE), np.random.default_rng(3)
     negative = embeddings(pipeline, DEFAULT_VIDEO_NEGATIVE_PROMPT, DEFAULT_AUDIO_NEGATIVE_PROMPT)
     scene = replace(draw_scene(random), shape=Shape.TRIANGLE, motion=Motion.CIRCLE, sound=Sound.SILENCE)
     sample = encoded(pipeline, scene, random)
     again = Regenerator(pipeline.models.transformer, Unconditional(*negative))(sample, random)
     assert again.shape == sample["video"].shape
-    assert 1e-3 < (again - sample["video"]).square().mean() < 0.5, "its own, but near"
+    assert 1e-3 < (again - sample["video"]).square().mean() < 0.5, "similar, but not equal"
     seen = measure_video(to_bytes(video_vae.decode_whole(pipeline.models.video_vae, again)))
     assert seen.colour == scene.colour
-    away = np.linalg.norm(seen.centres - path(scene), axis=1)
-    assert np.nanpercentile(away, 95) < 0.06, "a sixteenth of the frame"
+    distances = np.linalg.norm(seen.centres - path(scene), axis=1)
+    assert np.nanpercentile(distances, 95) < 0.06, "a sixteenth of the frame"

@@ -1,4 +1,4 @@
-"""The evaluation: fixed prompts, rows that survive a killed run, tables, scenes as files, codecs there and back."""
+"""The evaluation: fixed prompts, rows that survive a killed run, tables, scene files, codec reconstruction."""
 
 import json
 import subprocess
@@ -25,7 +25,7 @@ def row(**values: Any) -> dict[str, Any]:
     return {"setting": "quality", "held_out": False, "impacts": None, "seconds": 2.0, **right, **values}
 
 
-def test_prompts_are_fixed_half_of_them_held_out_and_every_motion_alike() -> None:
+def test_prompts_are_fixed_half_of_them_held_out_and_all_motions_equally_frequent() -> None:
     fixed = prompts(200)
     assert [prompt.text for prompt in fixed[:20]] == [prompt.text for prompt in prompts(20)]
     assert all(is_held_out(prompt.scene) == prompt.held_out for prompt in fixed)
@@ -51,7 +51,7 @@ def test_settings_are_those_of_the_presets() -> None:
     assert known["picture"].from_picture
 
 
-def test_a_run_goes_on_where_it_was_cut_off(tiny_bundle: Path, tiny_pipeline: Any, tmp_path: Path) -> None:
+def test_an_interrupted_run_resumes(tiny_bundle: Path, tiny_pipeline: Any, tmp_path: Path) -> None:
     results = tmp_path / "rows.jsonl"
     evaluation = Evaluation(tiny_bundle, FAST, results)
     made: list[dict[str, Any]] = []
@@ -59,7 +59,7 @@ def test_a_run_goes_on_where_it_was_cut_off(tiny_bundle: Path, tiny_pipeline: An
     first = evaluation.run(wanted[:2], lambda: tiny_pipeline, on_row=made.append)
     assert len(made) == len(first) == 2
     with results.open("a") as file:
-        file.write('{"setting": "fast", "promp')  # as a run leaves it that is killed while it writes
+        file.write('{"setting": "fast", "promp')  # as left by a run killed while writing
     second = Evaluation(tiny_bundle, FAST, results).run(wanted, lambda: tiny_pipeline, on_row=made.append)
     assert len(made) == 3
     assert second[:2] == first
@@ -67,7 +67,7 @@ def test_a_run_goes_on_where_it_was_cut_off(tiny_bundle: Path, tiny_pipeline: An
     assert json.loads(results.read_text().splitlines()[-1]) == second[2]
 
     def load() -> Any:
-        raise AssertionError("nothing is left to be made")
+        raise AssertionError("no clip is missing")
 
     assert Evaluation(tiny_bundle, FAST, results).run(wanted, load) == second
 
@@ -79,12 +79,12 @@ def test_rows_of_other_settings_do_not_count(tiny_bundle: Path, tiny_pipeline: A
     assert other.rows(tasks(1, 1)) == []
 
 
-def test_an_untrained_model_is_wrong(tiny_bundle: Path, tiny_pipeline: Any, tmp_path: Path) -> None:
+def test_clips_of_an_untrained_model_are_wrong(tiny_bundle: Path, tiny_pipeline: Any, tmp_path: Path) -> None:
     [made] = Evaluation(tiny_bundle, FAST, tmp_path / "rows.jsonl").run(tasks(1, 1), lambda: tiny_pipeline)
     assert not any(made[question] for question in ("colour", "shape", "motion"))
 
 
-def test_clips_from_a_picture_are_asked_for_its_place_and_keep_the_picture(
+def test_clips_from_a_picture_are_judged_by_its_position_and_record_the_picture(
     tiny_bundle: Path, tiny_pipeline: Any, tmp_path: Path
 ) -> None:
     setting = EvaluationSetting("picture", FAST.fields, from_picture=True)
@@ -106,9 +106,9 @@ def test_tables_have_a_line_for_all_trained_and_held_out_clips() -> None:
 
 
 @pytest.mark.slow
-def test_codecs_are_measured_there_and_back(tiny_pipeline: Any) -> None:
+def test_reconstruction_by_the_codecs_is_measured(tiny_pipeline: Any) -> None:
     [checked] = codec_check.check_codecs(tiny_pipeline, 1)
-    assert 0 < checked["worst_psnr"] <= checked["psnr"] < 20, "an untrained VAE gives nothing back"
+    assert 0 < checked["worst_psnr"] <= checked["psnr"] < 20, "an untrained VAE reconstructs nothing"
     assert checked["mel_distance"] > 0.5
     assert "dB" in codec_check.summary([checked])
 
@@ -124,7 +124,7 @@ def test_scenes_are_written_as_clips_with_captions_that_judges_confirm(tmp_path:
         assert verdict == ClipVerdict(True, True, True, True, True, impacts=1.0)
 
 
-def test_scenes_are_held_out_ones_or_others() -> None:
+def test_scenes_are_either_held_out_or_not() -> None:
     assert all(is_held_out(scene) for scene, _ in draw_scenes(5, held_out=True))
     assert not any(is_held_out(scene) for scene, _ in draw_scenes(5))
 
@@ -148,7 +148,7 @@ def test_the_command_writes_scenes_and_explains_mistakes(tmp_path: Path, python_
     assert "Traceback" not in refused.stderr
 
 
-def test_real_scenes_of_the_fixed_prompts_would_score_fully() -> None:
+def test_rendered_scenes_of_the_fixed_prompts_score_100_percent() -> None:
     rows = [
         row(**verdict_row(measure(render(prompt.scene), synthesise(prompt.scene)), prompt.scene))
         for prompt in prompts(12)

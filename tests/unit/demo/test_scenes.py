@@ -1,4 +1,4 @@
-"""Scenes: what is drawn is what the caption says, and picture and sound belong together."""
+"""Scenes: picture and sound match the caption and each other."""
 
 from dataclasses import replace
 from itertools import product
@@ -122,7 +122,7 @@ def test_every_motion_has_a_sound():
     assert {sound for sounds in SOUNDS_OF.values() for sound in sounds} == set(Sound)
 
 
-def test_lessons_are_hard_scenes_rather_than_easy_ones_and_never_held_out() -> None:
+def test_training_scenes_are_mostly_difficult_and_never_held_out() -> None:
     random = np.random.default_rng(0)
     drawn = [draw_training_scene(random) for _ in range(2000)]
     assert not any(is_held_out(scene) for scene in drawn)

@@ -1,4 +1,4 @@
-"""How ranks are started and what they are told, without starting any; and the parts of attention put together."""
+"""Launching ranks and their options, without starting any; and combining partial attention."""
 
 import argparse
 import itertools
@@ -36,7 +36,7 @@ def parsed(*arguments: str) -> RuntimeOptions:
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The commands that this process would have become."""
+    """Return the commands that this process would have become."""
     commands: list[list[str]] = []
 
     def become(_: str, command: list[str]) -> None:
@@ -62,7 +62,7 @@ def test_several_gpus_are_started_by_accelerate_with_our_configuration(started: 
 
 
 @pytest.mark.parametrize(("found", "ranks"), [(0, None), (1, None), (2, "2"), (5, "4"), (7, "6"), (8, "8")])
-def test_by_itself_it_takes_as_many_gpus_as_can_share_a_clip(
+def test_the_default_is_as_many_gpus_as_can_share_a_clip(
     started: list[list[str]], monkeypatch: pytest.MonkeyPatch, found: int, ranks: str | None
 ) -> None:
     monkeypatch.setattr(launch, "gpu_count", lambda: found)
@@ -89,7 +89,7 @@ def test_a_number_that_cannot_share_a_clip_is_refused(started: list[list[str]], 
         launch.launch_if_several(gpus, "ovi_studio.engine", [])
 
 
-def test_sharding_options_reach_the_engine_unchanged(tmp_path: Path) -> None:
+def test_sharding_options_survive_the_engines_command_line(tmp_path: Path) -> None:
     for requested in (
         ShardingOptions(),
         ShardingOptions(Strategy.HYBRID_SHARD, 3),
@@ -104,16 +104,16 @@ def test_sharding_options_reach_the_engine_unchanged(tmp_path: Path) -> None:
         parsed("--resident-blocks", "-1")
 
 
-def test_a_strategy_that_is_named_means_what_it_says() -> None:
+def test_a_named_strategy_is_used_as_it_is() -> None:
     variant = published_variants()["720x720_5s"]
     for strategy in Strategy:
-        settled = resolve_sharding(ShardingOptions(strategy), variant, ALONE)
-        assert (settled.strategy, settled.resident_blocks, settled.offloaded) == (strategy, 0, False)
-        assert settled.shards == (strategy is not Strategy.NO_SHARD)
+        resolved = resolve_sharding(ShardingOptions(strategy), variant, ALONE)
+        assert (resolved.strategy, resolved.resident_blocks, resolved.offloaded) == (strategy, 0, False)
+        assert resolved.shards == (strategy is not Strategy.NO_SHARD)
 
 
 class Neighbours(Ranks):
-    """This process among ranks that find the same, but for one that has less of it free."""
+    """This process among ranks with equal free memory, except for one that has less."""
 
     def __init__(self, count: int, less: int = 0) -> None:
         self.count = count
@@ -123,7 +123,7 @@ class Neighbours(Ranks):
         return [value] * (self.count - 1) + [value - self._less]
 
 
-def test_weights_lie_as_the_least_free_memory_of_all_ranks_allows(cuda: Callable[..., Any]) -> None:
+def test_sharding_follows_the_least_free_memory_of_all_ranks(cuda: Callable[..., Any]) -> None:
     variant = published_variants()["720x720_5s"]
     cards = cuda(24, 4).cards
     alike = resolve_sharding(ShardingOptions(), variant, Neighbours(4))
@@ -153,7 +153,7 @@ def test_shards_are_pinned_if_all_of_them_fit_the_host_in_powers_of_two(
     assert not can_be_pinned([model], Sharding(Strategy.HYBRID_SHARD, offloaded=True), Neighbours(4))
 
 
-def test_host_memory_that_is_too_small_for_all_ranks_is_said_before_loading(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_host_memory_for_all_ranks_is_reported_before_loading(monkeypatch: pytest.MonkeyPatch) -> None:
     variant = published_variants()["960x960_5s"]
     ranks = Neighbours(4)
     monkeypatch.setattr("ovi_studio.capacity.host.host_memory", lambda: HostMemory(64 * GIB, 48 * GIB))
@@ -177,7 +177,7 @@ def test_host_memory_that_is_too_small_for_all_ranks_is_said_before_loading(monk
 def test_gpus_are_counted_wherever_their_driver_shows_itself(
     cuda: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, device: str, count: int
 ) -> None:
-    """`dxg` is all that WSL has."""
+    """WSL has only `dxg`."""
     for name, value in cuda(24, 2).environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("PYTHONPATH", str(SUPPORT / "cuda"))
@@ -187,14 +187,14 @@ def test_gpus_are_counted_wherever_their_driver_shows_itself(
 
 
 @pytest.mark.parametrize(("depth", "count"), [(30, 0), (30, 1), (30, 9), (30, 15), (30, 30), (3, 2)])
-def test_resident_blocks_are_as_many_as_asked_for_and_evenly_spread(depth: int, count: int) -> None:
+def test_resident_blocks_are_as_many_as_requested_and_evenly_spread(depth: int, count: int) -> None:
     stay = sorted(resident_depths(depth, count))
     assert len(stay) == count
     gaps = {after - before for before, after in itertools.pairwise(stay)}
     assert max(gaps, default=0) - min(gaps, default=0) <= 1
 
 
-def test_more_gpus_than_there_are_are_refused(started: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_gpus_than_available_are_refused(started: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "gpu_count", lambda: 2)
     with pytest.raises(JobError, match="There are 2 GPUs here, not 4"):
         launch.launch_if_several(4, "ovi_studio.engine", [])

@@ -108,7 +108,7 @@ def test_full_size_vocoder_takes_exactly_the_official_tensors(config):
     vocoder.load_state_dict(fold_weight_norm(meta_tensors("bigvgan_16k")), strict=True)
 
 
-def test_vae_resamples_and_attends_at_the_levels_it_is_told(config):
+def test_vae_resamples_and_attends_at_the_configured_levels(config):
     layers = {"ch_mult": [2, 3, 4], "down_layers": [0, 1], "attn_layers": [1]}
     vae = AudioVAE(**config["vae"] | layers)
     shapes = {name: tuple(tensor.shape) for name, tensor in vae.state_dict().items()}

@@ -1,4 +1,4 @@
-"""What only a GPU takes, without one: `torch.cuda` answers as cards of given sizes would (see `fake_cuda`)."""
+"""Code paths that need a GPU, tested without one: `fake_cuda` answers like cards of given sizes."""
 
 import logging
 import re
@@ -45,7 +45,7 @@ every_card = pytest.mark.parametrize(("gigabytes", "count", "desktop"), CARDS)
 
 
 def loaded(bundle: Path, resident: int | None = None, **options: Any) -> Pipeline:
-    """The tiny model on the fake GPU; `resident` blocks stay, as in a tier that the model would be too large for."""
+    """Load the tiny model on the fake GPU; only `resident` blocks stay, as in a tier too small for the model."""
     pipeline = Pipeline.load(require("tiny", bundle), Compute.of(RuntimeOptions(**options)))
     if resident is None:
         return pipeline
@@ -121,7 +121,7 @@ def test_a_bench_is_set_up_on_a_gpu_and_limits_it(cuda: Cuda, monkeypatch: pytes
 # What is planned with
 
 
-def test_memory_is_what_this_process_may_have(cuda: Cuda) -> None:
+def test_usable_memory_is_what_this_process_may_allocate(cuda: Cuda) -> None:
     card = cuda(24).cards[0]
     device = compute_device()
     before = usable_memory(device)
@@ -161,9 +161,7 @@ def test_the_24_gb_tier_leaves_room_on_an_rtx_3090_with_a_desktop(cuda: Cuda) ->
     assert choose_plan(variant, compute_device(), "24").peak_bytes <= usable_memory(compute_device()) - RESERVE
 
 
-def test_the_decoders_tile_comes_from_what_is_free_once_torchs_cache_is_given_back(
-    cuda: Cuda, tiny_bundle: Path
-) -> None:
+def test_the_decoders_tile_fits_the_free_memory_after_torchs_cache_is_freed(cuda: Cuda, tiny_bundle: Path) -> None:
     card = cuda(24).cards[0]
     with computing_on_the_host():
         pipeline = loaded(tiny_bundle, memory="24")
@@ -193,7 +191,7 @@ def test_a_clip_is_made_where_memory_cannot_be_pinned_with_one_warning(
     assert ["cannot be pinned" in record.message for record in warnings] == [True]
 
 
-def test_the_error_of_a_failed_pinning_is_not_left_for_the_next_kernel(
+def test_the_error_of_failed_pinning_does_not_reach_the_next_kernel(
     cuda: Cuda, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cards = cuda(24)
@@ -221,7 +219,7 @@ def test_the_error_of_a_failed_pinning_is_not_left_for_the_next_kernel(
         (24, "sage", "Attention 'sage' needs a package"),
     ],
 )
-def test_an_attention_that_the_card_cannot_do_is_refused_before_anything_is_loaded(
+def test_an_attention_that_the_card_does_not_support_is_refused_before_loading(
     cuda: Cuda, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, gigabytes: int, name: str, sentence: str
 ) -> None:
     cuda(gigabytes)
@@ -230,7 +228,7 @@ def test_an_attention_that_the_card_cannot_do_is_refused_before_anything_is_load
         loaded(tiny_bundle, attention=name)
 
 
-def test_a_gpu_that_is_newer_than_a_kernel_is_refused_and_so_is_a_cpu(cuda: Cuda) -> None:
+def test_a_kernel_refuses_a_gpu_that_is_too_new_and_a_cpu(cuda: Cuda) -> None:
     with pytest.raises(JobError, match="does not run on the CPU; use 'native'"):
         choose_backend("flash2", torch.device("cpu"))
     cuda(80).cards[0].capability = (12, 0)
@@ -238,7 +236,7 @@ def test_a_gpu_that_is_newer_than_a_kernel_is_refused_and_so_is_a_cpu(cuda: Cuda
         choose_backend("flash3", compute_device())
 
 
-def test_compiling_is_refused_with_a_reason_if_it_is_asked_for_and_left_out_quietly_if_not(
+def test_compiling_is_refused_with_a_reason_if_requested_and_skipped_silently_if_not(
     cuda: Cuda, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cuda(24)
@@ -255,7 +253,7 @@ def test_compiling_is_refused_with_a_reason_if_it_is_asked_for_and_left_out_quie
     ("asked", "weights", "compiled"),
     [(None, "bf16", True), (None, "int8", False), (True, "int8", True), (False, "bf16", False)],
 )
-def test_blocks_are_compiled_on_a_gpu_where_that_works_and_is_known_to_pay(
+def test_blocks_are_compiled_on_a_gpu_where_that_works_and_is_known_to_pay_off(
     cuda: Cuda,
     tiny_bundle: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -272,7 +270,7 @@ def test_blocks_are_compiled_on_a_gpu_where_that_works_and_is_known_to_pay(
     assert len(called) == compiled
 
 
-def test_tf32_is_off_unless_it_is_asked_for(cuda: Cuda, tiny_bundle: Path) -> None:
+def test_tf32_is_off_unless_requested(cuda: Cuda, tiny_bundle: Path) -> None:
     cuda(24)
     with computing_on_the_host():
         for wanted in (True, False):
@@ -285,7 +283,7 @@ def test_tf32_is_off_unless_it_is_asked_for(cuda: Cuda, tiny_bundle: Path) -> No
 
 @pytest.fixture
 def crowded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Denoising lacks memory in the tiers above 12."""
+    """Let denoising run out of memory in the tiers above 12."""
     denoise = Pipeline.denoise
 
     def refuse(pipeline: Pipeline, *inputs: Any, **options: Any) -> Any:
@@ -303,7 +301,7 @@ def generate(bundle: Path, out: Path, *more: str) -> int:
 
 
 @pytest.mark.usefixtures("crowded")
-def test_a_clip_that_memory_ran_out_for_is_made_again_with_less_and_says_so(
+def test_a_clip_that_ran_out_of_memory_is_made_again_with_less_and_says_so(
     cuda: Cuda, tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cuda(24)
@@ -312,8 +310,8 @@ def test_a_clip_that_memory_ran_out_for_is_made_again_with_less_and_says_so(
     memory = clip_files.read_record(clip)["memory"]
     assert (memory["tier"], memory["lacked_memory_with"]) == ("12", ["24", "16"])
     told = capsys.readouterr().err
-    assert "Memory ran out in tier 24; the clip is made again in tier 16." in told
-    assert "Memory ran out in tier 16; the clip is made again in tier 12." in told
+    assert "Memory ran out in tier 24; retrying the clip in tier 16." in told
+    assert "Memory ran out in tier 16; retrying the clip in tier 12." in told
 
 
 @pytest.mark.usefixtures("crowded")
@@ -323,4 +321,4 @@ def test_stepping_down_can_be_turned_off(
     cuda(24)
     assert generate(tiny_bundle, tmp_path, "--no-step-down") == 1
     assert list(tmp_path.glob("*.mp4")) == []
-    assert "--memory 16, or leave --no-step-down out" in capsys.readouterr().err
+    assert "--memory 16, or leave out --no-step-down" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Small GPUs: int8 and fp8 layers, streamed blocks, and what a plan promises. The device is the CPU throughout."""
+"""Small GPUs: int8 and fp8 layers, and streamed blocks. The device is the CPU throughout."""
 
 from typing import Any
 
@@ -43,7 +43,7 @@ def model(tiny_dimensions: dict[str, Any]) -> OviTransformer:
 
 
 def velocities(model: OviTransformer, seed: int = 1) -> tuple[Tensor, ...]:
-    """A guided step, from text to velocities."""
+    """Compute a guided step, from text to velocities."""
     text = model.prepare_text(random(1, 5, 16, seed=seed), random(1, 5, 16, seed=seed + 1))
     video, audio = random(1, 8, 3, 4, 6, seed=seed + 2), random(1, 11, 20, seed=seed + 3)
     both = model.velocities(video, audio, torch.tensor([500.0]), [Pass(text), Pass(text, 2)])
@@ -58,7 +58,7 @@ def assert_same(result: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> Non
 # Layers
 
 
-def test_int8_rows_come_back_within_half_a_step_and_zeros_stay_zeros() -> None:
+def test_int8_rows_are_within_half_a_step_and_zeros_stay_zeros() -> None:
     x = random(5, 40) * torch.tensor([[1e-6], [1.0], [1e4], [0.0], [3.0]])
     rows = quantise_rows(x)
     assert rows.values.dtype == torch.int8
@@ -82,7 +82,7 @@ def test_an_int8_layer_is_the_product_of_the_rounded_numbers(dtype: torch.dtype,
     assert 1e-4 < relative(result, plain(x)) < 0.02
 
 
-def test_a_long_input_is_multiplied_in_parts_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_input_is_multiplied_in_spans_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
     quantised = Int8Linear.of(layer())
     x = random(1, 103, 32)
     expected = quantised(x)
@@ -90,7 +90,7 @@ def test_a_long_input_is_multiplied_in_parts_with_the_same_result(monkeypatch: p
     assert torch.equal(quantised(x), expected)
 
 
-def test_where_integers_cannot_be_multiplied_the_weight_is_brought_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_weight_is_dequantised_where_integers_cannot_be_multiplied(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = layer()
     quantised = Int8Linear.of(plain)
     x = random(3, 32)
@@ -120,7 +120,7 @@ def test_an_int8_layer_splits_into_rows_exactly() -> None:
 
 
 @pytest.mark.parametrize("kind", [Int8Linear, Float8Linear])
-def test_a_lora_runs_beside_a_layer_in_8_bits(kind: type[Int8Linear] | type[Float8Linear]) -> None:
+def test_a_run_time_lora_works_with_a_layer_in_8_bits(kind: type[Int8Linear] | type[Float8Linear]) -> None:
     owner = nn.Module()
     owner.deep = nn.Module()
     owner.deep.o = kind.of(layer())
@@ -143,7 +143,7 @@ def test_an_fp8_layer_gives_the_numbers_of_its_weight_converted_when_loaded() ->
     assert torch.equal(kept(x), nn.functional.linear(x, stored.bfloat16()))
 
 
-def test_a_change_is_fused_before_quantising_and_taken_back() -> None:
+def test_a_change_is_fused_before_quantising_and_restored() -> None:
     plain, quantised = layer(), Int8Linear.of(layer())
     before = {name: tensor.clone() for name, tensor in quantised.state_dict().items()}
     fuser = WeightFuser(dict(quantised.named_parameters()), dict(plain.named_parameters()))
@@ -164,7 +164,7 @@ def test_a_change_is_fused_before_quantising_and_taken_back() -> None:
 
 
 def converted(model: OviTransformer, weights: Weights) -> OviTransformer:
-    """A copy as loading makes it."""
+    """Return a converted copy, as loading creates it."""
     with torch.device("meta"):
         copy = OviTransformer(model.config.video, model.config.audio)
         prepare(copy, weights)
@@ -175,7 +175,7 @@ def converted(model: OviTransformer, weights: Weights) -> OviTransformer:
     return copy.eval()
 
 
-def test_the_blocks_layers_alone_are_converted(model: OviTransformer) -> None:
+def test_only_the_blocks_layers_are_converted(model: OviTransformer) -> None:
     names = set(converted_layers(model))
     assert len(names) == DEPTH * 2 * (4 + 6 + 2)
     quantised = converted(model, Weights.INT8)
@@ -202,7 +202,7 @@ def test_fp8_is_refused_for_a_file_that_has_none(model: OviTransformer) -> None:
 
 
 class Late:
-    """Copies as late as they may be, and spoils a slot as soon as it may be."""
+    """Transfers that copy as late as allowed, and overwrite a slot as soon as allowed."""
 
     def __init__(self, device: torch.device, slots: int) -> None:
         self.pending: dict[int, tuple[Tensor, Tensor]] = {}
@@ -231,7 +231,7 @@ class Late:
 
 
 class Spy:
-    """Makes transfers and keeps them."""
+    """Creates transfers and keeps references to them."""
 
     def __init__(self) -> None:
         self.made: list[Late] = []
@@ -272,7 +272,7 @@ def test_a_step_fetches_every_streamed_block_once_for_both_passes(model: OviTran
     assert len(set(fetched)) == 6
 
 
-def test_a_block_out_of_turn_is_fetched_all_the_same(model: OviTransformer) -> None:
+def test_a_block_called_out_of_order_is_fetched(model: OviTransformer) -> None:
     text = model.prepare_text(random(1, 5, 16), random(1, 5, 16))
     expected = [model.fusion_blocks[depth].project_text(random(1, 5, 32), random(1, 5, 32)) for depth in (5, 0, 3)]
     hosted = HostedModel(model, CPU, model.fusion_blocks, 0, transfers=Spy())
@@ -283,14 +283,14 @@ def test_a_block_out_of_turn_is_fetched_all_the_same(model: OviTransformer) -> N
     assert torch.equal(model.prepare_text(random(1, 5, 16), random(1, 5, 16)).video[0].key, text.video[0].key)
 
 
-def test_weights_changed_at_rest_count_from_then_on(model: OviTransformer) -> None:
+def test_weights_changed_while_writable_take_effect_at_once(model: OviTransformer) -> None:
     name = "video_model.blocks.4.ffn.0.weight"
     other = "audio_model.blocks.0.self_attn.q.weight"
     hosted = HostedModel(model, CPU, model.fusion_blocks, 2, transfers=Spy())
     parameters = dict(model.named_parameters())
     with hosted.in_use():
         before = velocities(model)
-        with hosted.at_rest():
+        with hosted.writable():
             for one in (name, other):
                 parameters[one].data.mul_(1.5)
         changed = velocities(model)
@@ -298,7 +298,7 @@ def test_weights_changed_at_rest_count_from_then_on(model: OviTransformer) -> No
     assert_same(velocities(model), changed)
 
 
-def test_a_run_that_fails_leaves_every_weight_at_home(model: OviTransformer) -> None:
+def test_a_failed_run_leaves_every_weight_in_host_memory(model: OviTransformer) -> None:
     expected = velocities(model)
     hosted = HostedModel(model, CPU, model.fusion_blocks, 0, transfers=Spy())
     model.fusion_blocks[4].register_forward_pre_hook(lambda *_: 1 / 0)

@@ -1,4 +1,4 @@
-"""The fusion transformer: what it leaves out, what it shares, and what it never does."""
+"""The fusion transformer: skipped blocks, prepared text, positions, attention kernels, and no host reads."""
 
 import json
 import re
@@ -31,7 +31,7 @@ Build = Callable[..., OviTransformer]
 
 @pytest.fixture
 def build(tiny_dimensions: dict[str, Any]) -> Build:
-    """Makes a transformer with random weights; options go to both towers."""
+    """Return a function that builds a transformer with random weights; options apply to both towers."""
 
     def make(**options: Any) -> OviTransformer:
         torch.manual_seed(0)
@@ -55,7 +55,7 @@ def latents(batch: int = 1) -> tuple[Tensor, Tensor]:
 
 
 def embeddings(batch: int = 1) -> tuple[Tensor, Tensor]:
-    """Of two texts with different lengths, as the negative prompts of the two towers have them."""
+    """Return embeddings of two texts with different lengths, like the negative prompts of the two towers."""
     return random(batch, 7, 16, seed=3), random(batch, 5, 16, seed=4)
 
 
@@ -73,7 +73,7 @@ def differ(one: Tensor, other: Tensor) -> bool:
 
 
 def without_block(state: dict[str, Tensor], left_out: int) -> dict[str, Tensor]:
-    """A model's tensors without one block of each tower; the blocks behind it move up."""
+    """Return a model's tensors without one block of each tower; later blocks move up."""
 
     def moved(match: re.Match[str]) -> str:
         depth = int(match[1])
@@ -100,7 +100,7 @@ def test_a_text_prepared_once_serves_every_step(model: OviTransformer) -> None:
         assert_close(result, run(model, timestep), tolerance=0)
 
 
-def test_each_tower_listens_to_its_own_text(model: OviTransformer) -> None:
+def test_each_tower_attends_to_its_own_text(model: OviTransformer) -> None:
     video_text, audio_text = embeddings()
     other = random(1, 5, 16, seed=9)
     plain = model.prepare_text(video_text, audio_text)
@@ -163,7 +163,7 @@ def test_one_model_takes_clips_of_changing_size(build: Build, model: OviTransfor
 
 
 def turned(x: Tensor, angles: np.ndarray) -> Tensor:
-    """x (tokens, channels), whose pairs of channels turn by angles (tokens, channels / 2)."""
+    """Rotate the channel pairs of x (tokens, channels) by angles (tokens, channels / 2)."""
     pairs = x.double().numpy().reshape(len(x), -1, 2)
     result = (pairs[..., 0] + 1j * pairs[..., 1]) * np.exp(1j * angles)
     return torch.from_numpy(np.stack([result.real, result.imag], axis=-1).reshape(x.shape))
@@ -182,7 +182,7 @@ def rotation_error(table: RotaryTable, expected_angles: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("head_dim", [128, 64, 16])
-def test_video_positions_turn_as_in_float64(head_dim: int) -> None:
+def test_video_positions_rotate_as_in_float64(head_dim: int) -> None:
     frames, height, width = 61, 5, 30
     space = 2 * (head_dim // 6)
     t, y, x = (axis.ravel() for axis in np.mgrid[:frames, :height, :width])
@@ -191,7 +191,7 @@ def test_video_positions_turn_as_in_float64(head_dim: int) -> None:
 
 
 @pytest.mark.parametrize("head_dim", [128, 16])
-def test_audio_positions_turn_the_time_channels_alone_as_in_float64(head_dim: int) -> None:
+def test_audio_positions_rotate_only_the_time_channels_as_in_float64(head_dim: int) -> None:
     space = 2 * (head_dim // 6)
     time = angles(np.arange(314), head_dim - 2 * space) * 0.19676
     expected = np.concatenate([time, np.zeros((314, space))], axis=1)

@@ -1,4 +1,4 @@
-"""Decoding in tiles and frame by frame: the same picture as at once, in memory that does not grow with the clip."""
+"""Decoding in tiles and frame by frame: the same picture as in one pass, with memory independent of the clip."""
 
 from collections.abc import Callable
 from typing import Any
@@ -81,7 +81,7 @@ def test_the_past_reaches_the_present_and_the_future_does_not(vae: AutoencoderKL
 
 
 def watched(vae: AutoencoderKLWan, consume: Callable[[], None]) -> list[tuple[int, ...]]:
-    """Shapes of everything that the layers from the first up block on get to see while `consume` runs."""
+    """Return the input shapes of all layers from the first up block on while `consume` runs."""
     seen: list[tuple[int, ...]] = []
 
     def note(_: nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -99,14 +99,14 @@ def largest(shapes: list[tuple[int, ...]]) -> int:
     return max(torch.Size(shape).numel() for shape in shapes)
 
 
-def test_a_longer_clip_shows_the_up_blocks_no_larger_tensors(vae: AutoencoderKLWan) -> None:
+def test_up_blocks_get_no_larger_tensors_for_a_longer_clip(vae: AutoencoderKLWan) -> None:
     short = watched(vae, lambda: decode_whole(vae, random_latents(3, 4, 4)))
     long = watched(vae, lambda: decode_whole(vae, random_latents(9, 4, 4)))
     assert len(long) > 2 * len(short)
     assert largest(long) == largest(short)
 
 
-def test_a_larger_clip_shows_the_up_blocks_no_larger_tensors(vae: AutoencoderKLWan) -> None:
+def test_up_blocks_get_no_larger_tensors_for_a_larger_clip(vae: AutoencoderKLWan) -> None:
     # Wide enough for a tile that has its margin on both sides.
     small = watched(vae, lambda: decode_whole(vae, random_latents(2, 2, 32), tile=6))
     large = watched(vae, lambda: decode_whole(vae, random_latents(2, 2, 48), tile=6))
@@ -122,7 +122,7 @@ def test_the_up_blocks_get_one_latent_frame_at_a_time(vae: AutoencoderKLWan) -> 
     assert frames == [1] * 5 * 4
 
 
-def test_the_first_piece_is_there_before_the_last_frame_is_decoded(vae: AutoencoderKLWan) -> None:
+def test_the_first_piece_is_available_before_the_last_frame_is_decoded(vae: AutoencoderKLWan) -> None:
     passes = []
     vae.decoder.up_blocks[0].register_forward_pre_hook(lambda *_: passes.append(1))
     pieces = decode(vae, random_latents(5, 4, 4))

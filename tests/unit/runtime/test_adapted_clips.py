@@ -118,7 +118,7 @@ def test_a_schedule_takes_effect_in_its_steps(pipeline: Pipeline) -> None:
 
 
 def test_text_is_prepared_again_when_the_layers_that_project_it_change(pipeline: Pipeline) -> None:
-    """The adapter changes only a layer whose result is computed once for all steps."""
+    """Here the adapter changes only a layer whose result is computed once for all steps."""
     latents: dict[str, torch.Tensor] = {}
     prepared: list[int] = []
     transformer = pipeline.models.transformer
@@ -172,7 +172,7 @@ def test_one_file_under_two_names_is_refused(pipeline: Pipeline) -> None:
         pipeline(adapted(use("style"), use("style.safetensors")))
 
 
-def test_an_adapter_that_is_not_there_is_refused_before_models_are_loaded(
+def test_a_missing_adapter_is_refused_before_models_are_loaded(
     runner: ClipRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Pipeline, "load", lambda *_: pytest.fail("the models were loaded"))
@@ -243,7 +243,7 @@ def test_pristine_weights_are_read_from_the_checkpoint_again_and_not_copied(
 
 
 class _Moves(TorchFunctionMode):
-    """Shapes of the tensors that are brought to a GPU."""
+    """Records the shapes of tensors that are moved to a GPU."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -255,7 +255,7 @@ class _Moves(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-def test_adapters_are_fused_on_the_gpu_wherever_the_weights_wait(
+def test_adapters_are_fused_on_the_gpu_wherever_the_weights_are_kept(
     tiny_bundle: Path, loras: Path, cuda: Callable[..., Any]
 ) -> None:
     cuda(24)
@@ -268,7 +268,7 @@ def test_adapters_are_fused_on_the_gpu_wherever_the_weights_wait(
     assert moves.shapes.count(torch.Size((DIM, DIM))) == len(QUERIES)
 
 
-def test_adapters_that_run_beside_the_layers_take_the_place_of_blocks(tiny_bundle: Path, loras: Path) -> None:
+def test_run_time_adapters_take_the_place_of_blocks(tiny_bundle: Path, loras: Path) -> None:
     loaded = load(tiny_bundle, loras, memory="24")
     plan = replace(loaded.plan, budget=loaded.plan.fixed_bytes + 2 * loaded.plan.block_bytes)
     find = AdapterLibrary(loras).path

@@ -1,4 +1,4 @@
-"""NaN and infinite values: a sentence ends the job, as early as they can be seen, and nothing is written."""
+"""NaN and infinite values end the job with a message, as early as possible, and nothing is written."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +28,7 @@ def pipeline(tiny_bundle: Path) -> Pipeline:
 
 
 def spoil(module: nn.Module, value: float, after: int = 0) -> list[int]:
-    """Let one value of what a module gives be no number, from its call number `after` on; returns the calls."""
+    """Replace one value of a module's result, from its call number `after` on; returns the list of calls."""
     calls: list[int] = []
 
     def hook(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ def spoil(module: nn.Module, value: float, after: int = 0) -> list[int]:
 
 
 @INVALID
-def test_latents_that_are_no_numbers_end_the_clip_in_the_step_that_made_them(pipeline: Pipeline, value: float) -> None:
+def test_latents_that_are_not_finite_end_the_clip_in_the_same_step(pipeline: Pipeline, value: float) -> None:
     calls = spoil(pipeline.models.transformer.video_model.head, value, after=3)  # two passes a step
     steps = []
     with pytest.raises(JobError, match="values of the latents after step 2 of 4 are NaN or infinite; try lower guid"):
@@ -59,20 +59,20 @@ def test_latents_of_the_sound_count_as_well(pipeline: Pipeline) -> None:
 
 
 @INVALID
-def test_samples_that_are_no_numbers_are_refused(pipeline: Pipeline, value: float) -> None:
+def test_samples_that_are_not_finite_are_refused(pipeline: Pipeline, value: float) -> None:
     spoil(pipeline.models.vocoder, value)
     with pytest.raises(JobError, match="values of the sound are NaN or infinite"):
         pipeline(SPEC)
 
 
 @INVALID
-def test_frames_that_are_no_numbers_are_refused(pipeline: Pipeline, value: float) -> None:
+def test_frames_that_are_not_finite_are_refused(pipeline: Pipeline, value: float) -> None:
     spoil(pipeline.models.video_vae.decoder.conv_out, value, after=2)
     with pytest.raises(JobError, match="values of the picture are NaN or infinite"):
         pipeline(SPEC)
 
 
-def test_the_sentence_names_what_may_have_done_it(tiny_bundle: Path) -> None:
+def test_the_message_names_possible_causes(tiny_bundle: Path) -> None:
     pipeline = Pipeline.load(require("tiny", tiny_bundle), Compute(CPU, torch.float32, RuntimeOptions(weights="int8")))
     spoil(pipeline.models.transformer.video_model.head, float("nan"))
     with pytest.raises(JobError, match=r"try weights in bf16 instead of int8\.$"):

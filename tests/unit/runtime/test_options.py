@@ -1,4 +1,4 @@
-"""`RuntimeOptions`: what is declared once arrives everywhere, and survives every way that it goes."""
+"""`RuntimeOptions`: an option that is declared once works everywhere, and survives every conversion."""
 
 import argparse
 import os
@@ -11,7 +11,7 @@ import pytest
 from places import ROOT
 
 from ovi_studio.core.errors import JobError
-from ovi_studio.runtime.options import Group, RuntimeOptions
+from ovi_studio.runtime.options import OptionGroup, RuntimeOptions
 
 EVERYTHING = RuntimeOptions(
     checkpoint_directory=Path("/weights"),
@@ -37,7 +37,7 @@ from ovi_studio.engine.command import add_engine_options, engine_command
 from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.queue.store import Store
 from ovi_studio.runtime.options import RuntimeOptions
-from ovi_studio.runtime.settings import EngineSettings, keep_settings, read_settings
+from ovi_studio.runtime.settings import EngineSettings, save_settings, read_settings
 from ovi_studio.web.tabs.system.settings import build_settings
 import app
 
@@ -46,7 +46,7 @@ for command in (["generate", "--prompt", "x"], ["engine"], ["bench"]):
     options = RuntimeOptions.of(build_parser().parse_args([*command, "--colour", "teal"]))
     assert options.colour == "teal", command
 help_text = [action for action in build_parser()._actions if action.choices][0].choices["generate"].format_help()
-assert "what colour it has" in help_text
+assert "its colour" in help_text
 assert RuntimeOptions.of(app.parse_arguments(["--colour", "teal"])).colour == "teal"
 
 # The engine that is started has it.
@@ -58,7 +58,7 @@ assert RuntimeOptions.of(parser.parse_args(command[3:])).colour == "teal"
 
 # The store keeps it, and the panel shows it.
 store = Store.open(pathlib.Path(sys.argv[1]))
-keep_settings(store.database, EngineSettings(RuntimeOptions(colour="red")))
+save_settings(store.database, EngineSettings(RuntimeOptions(colour="red")))
 assert RuntimeOptions().over(read_settings(store.database).options).colour == "red"
 assert RuntimeOptions(colour="teal").over(read_settings(store.database).options).colour == "teal"
 
@@ -77,8 +77,8 @@ print("everywhere")
 
 
 @pytest.mark.slow
-def test_a_field_that_is_added_arrives_everywhere(tmp_path: Path) -> None:
-    """In a copy of the program: commands, help, page, engine, store, panel."""
+def test_an_added_field_works_everywhere(tmp_path: Path) -> None:
+    """Tested in a copy of the program: commands, help, page, engine, store, panel."""
     shutil.copytree(
         ROOT / "ovi_studio", tmp_path / "ovi_studio", ignore=shutil.ignore_patterns("bundle", "__pycache__")
     )
@@ -88,7 +88,7 @@ def test_a_field_that_is_added_arrives_everywhere(tmp_path: Path) -> None:
     place = "    gpus: int | None = option("
     assert text.count(place) == 1
     added = (
-        '    colour: str = option("blue", "--colour", "what colour it has", Group.COMPUTING, choices=("blue", "teal", '
+        '    colour: str = option("blue", "--colour", "its colour", OptionGroup.COMPUTING, choices=("blue", "teal", '
         '"red"), setting=Setting("Colour", "Of everything.", lambda: [("Red", "red")]))\n'
     )
     declaration.write_text(text.replace(place, added + place), encoding="utf-8")
@@ -105,19 +105,19 @@ def test_a_field_that_is_added_arrives_everywhere(tmp_path: Path) -> None:
     assert done.stdout.strip().endswith("everywhere"), done.stderr[-3000:]
 
 
-def test_every_option_has_a_value_of_its_own_in_these_tests() -> None:
+def test_every_option_has_a_value_in_these_tests() -> None:
     assert [name for name in RuntimeOptions.options() if not EVERYTHING.given(name)] == []
 
 
 def test_options_survive_a_command_line_and_json() -> None:
     for options in (EVERYTHING, RuntimeOptions(), RuntimeOptions(compilation=True, tf32=False)):
         parser = argparse.ArgumentParser()
-        RuntimeOptions.add_to(parser, *Group)
+        RuntimeOptions.add_to(parser, *OptionGroup)
         assert RuntimeOptions.of(parser.parse_args(options.arguments())) == options
         assert RuntimeOptions.from_json(options.as_json()) == options
 
 
-def test_what_is_given_comes_before_what_was_chosen_elsewhere() -> None:
+def test_given_options_take_precedence() -> None:
     assert RuntimeOptions().over(EVERYTHING) == EVERYTHING
     assert EVERYTHING.over(RuntimeOptions(memory="24", tf32=False)) == EVERYTHING
     assert RuntimeOptions(memory="8").over(EVERYTHING).memory == "8"
@@ -133,12 +133,12 @@ def test_what_is_given_comes_before_what_was_chosen_elsewhere() -> None:
         ({"resident_blocks": -1}, "must be 0 or more, not -1"),
     ],
 )
-def test_a_value_that_is_not_valid_is_refused_with_what_is(options: dict[str, object], said: str) -> None:
+def test_an_invalid_value_is_refused_with_the_valid_ones(options: dict[str, object], said: str) -> None:
     with pytest.raises(JobError, match=said):
         RuntimeOptions(**options)
 
 
-def test_a_device_that_is_named_is_used_by_one_process() -> None:
+def test_a_named_device_is_used_by_one_process() -> None:
     assert RuntimeOptions(device="cpu").ranks == 1
     assert RuntimeOptions(gpus=4).ranks == 4
     assert RuntimeOptions().ranks is None

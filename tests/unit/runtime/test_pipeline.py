@@ -1,4 +1,4 @@
-"""From a specification to a clip: what comes out, that it comes out again, and what is refused."""
+"""From a spec to a clip: the result, its reproducibility, and refusals."""
 
 import dataclasses
 import hashlib
@@ -72,7 +72,7 @@ def test_a_picture_becomes_a_clip_of_its_own_shape(tiny_pipeline: Pipeline, pict
     assert clip.picture.data == picture.read_bytes()
 
 
-def test_a_picture_decides_the_size_even_if_another_is_asked_for(tiny_pipeline: Pipeline, tmp_path: Path) -> None:
+def test_a_picture_decides_the_size_even_if_another_is_requested(tiny_pipeline: Pipeline, tmp_path: Path) -> None:
     portrait = save_picture(tmp_path / "portrait.png", 160, 100)
     clip = tiny_pipeline(with_(image=portrait, size=(64, 64), steps=1))
     assert clip.frames.shape[1:3] == (96, 64)
@@ -94,7 +94,7 @@ def test_another_picture_of_the_same_size_makes_another_clip(
     assert not same(tiny_pipeline(with_(image=picture)), tiny_pipeline(with_(image=other)))
 
 
-def test_a_prompt_longer_than_the_model_reads_is_cut_and_not_refused(tiny_pipeline: Pipeline) -> None:
+def test_a_prompt_that_is_too_long_is_truncated_and_not_refused(tiny_pipeline: Pipeline) -> None:
     assert_is_clip(tiny_pipeline(with_(prompt="a red ball bounces " * 100, steps=1)), 64, 64)
 
 
@@ -102,9 +102,7 @@ def test_a_prompt_longer_than_the_model_reads_is_cut_and_not_refused(tiny_pipeli
 
 
 @pytest.mark.parametrize("with_picture", [False, True])
-def test_the_same_specification_gives_the_same_clip_bit_for_bit(
-    tiny_pipeline: Pipeline, picture: Path, with_picture: bool
-) -> None:
+def test_the_same_spec_gives_the_same_clip_exactly(tiny_pipeline: Pipeline, picture: Path, with_picture: bool) -> None:
     spec = with_(image=picture if with_picture else None)
     first = tiny_pipeline(spec)
     tiny_pipeline(with_(seed=8, prompt="something in between"))
@@ -138,14 +136,14 @@ def test_every_setting_changes_the_clip(tiny_pipeline: Pipeline, change: dict[st
     assert not same(tiny_pipeline(with_(**change)), tiny_pipeline(SPEC))
 
 
-def test_without_guidance_the_negative_prompts_mean_nothing(tiny_pipeline: Pipeline) -> None:
+def test_without_guidance_the_negative_prompts_have_no_effect(tiny_pipeline: Pipeline) -> None:
     plain = with_(video_guidance=1.0, audio_guidance=1.0)
     other = dataclasses.replace(plain, video_negative_prompt="wind", audio_negative_prompt="tone", slg_layer=0)
     assert same(tiny_pipeline(plain), tiny_pipeline(other))
 
 
 @pytest.mark.parametrize(("video", "audio", "expected"), [(1.0, 1.0, 3), (1.0, 3.0, 6), (4.0, 1.0, 6)])
-def test_without_guidance_there_is_one_pass_a_step(
+def test_without_guidance_there_is_one_pass_per_step(
     tiny_pipeline: Pipeline, video: float, audio: float, expected: int
 ) -> None:
     passes: list[int] = []
@@ -158,7 +156,7 @@ def test_without_guidance_there_is_one_pass_a_step(
     assert len(passes) == expected
 
 
-def test_the_variants_own_block_is_left_out_unless_another_is_named(tiny_pipeline: Pipeline) -> None:
+def test_the_variants_own_block_is_skipped_unless_another_is_named(tiny_pipeline: Pipeline) -> None:
     assert same(tiny_pipeline(with_(slg_layer=None)), tiny_pipeline(with_(slg_layer=1)))
     assert same(tiny_pipeline(with_(slg_layer=0)), tiny_pipeline(with_(slg_layer=-1)))
 
@@ -168,7 +166,7 @@ def test_one_step_is_enough_for_a_clip(tiny_pipeline: Pipeline, solver: str) -> 
     assert_is_clip(tiny_pipeline(with_(solver=solver, steps=1)), 64, 64)
 
 
-def test_a_stopped_run_ends_and_the_next_one_is_as_ever(tiny_pipeline: Pipeline) -> None:
+def test_a_stopped_run_ends_and_does_not_affect_the_next_one(tiny_pipeline: Pipeline) -> None:
     expected = tiny_pipeline(SPEC)
     steps: list[int] = []
 
@@ -183,7 +181,7 @@ def test_a_stopped_run_ends_and_the_next_one_is_as_ever(tiny_pipeline: Pipeline)
     assert same(tiny_pipeline(SPEC), expected)
 
 
-def test_decoding_tells_how_far_it_is_and_ends_with_the_piece_at_which_it_is_stopped(tiny_pipeline: Pipeline) -> None:
+def test_decoding_reports_progress_and_stops_after_the_current_piece(tiny_pipeline: Pipeline) -> None:
     expected = tiny_pipeline(SPEC)
     fractions: list[float] = []
     assert same(tiny_pipeline(SPEC, on_decoded=fractions.append), expected)
@@ -206,7 +204,7 @@ def test_decoding_tells_how_far_it_is_and_ends_with_the_piece_at_which_it_is_sto
 
 
 @pytest.mark.parametrize("layer", [2, 11])
-def test_a_block_that_does_not_exist_cannot_be_left_out(tiny_pipeline: Pipeline, layer: int) -> None:
+def test_a_block_that_does_not_exist_cannot_be_skipped(tiny_pipeline: Pipeline, layer: int) -> None:
     with pytest.raises(JobError, match=f"block {layer} does not exist: tiny has blocks 0 to 1"):
         tiny_pipeline(with_(slg_layer=layer))
 
@@ -217,7 +215,7 @@ def test_a_picture_that_is_long_and_thin_is_refused(tiny_pipeline: Pipeline, tmp
         tiny_pipeline(with_(image=thin))
 
 
-def test_a_picture_that_is_gone_is_refused_before_any_step(tiny_pipeline: Pipeline, tmp_path: Path) -> None:
+def test_a_missing_picture_is_refused_before_any_step(tiny_pipeline: Pipeline, tmp_path: Path) -> None:
     def never(step: Step) -> None:
         raise AssertionError("a step was computed")
 
@@ -225,7 +223,7 @@ def test_a_picture_that_is_gone_is_refused_before_any_step(tiny_pipeline: Pipeli
         tiny_pipeline(with_(image=tmp_path / "gone.png"), never)
 
 
-def test_attention_that_is_not_there_is_refused_when_the_pipeline_is_made(tiny_bundle: Path) -> None:
+def test_unavailable_attention_is_refused_when_the_pipeline_is_created(tiny_bundle: Path) -> None:
     compute = Compute(torch.device("cpu"), torch.float32, RuntimeOptions(attention="flash2"))
     with pytest.raises(JobError, match=r"'flash2' needs .* use 'native'"):
         Pipeline.load(require("tiny", tiny_bundle), compute)
@@ -285,7 +283,7 @@ def contents(directory: Path) -> dict[str, bytes]:
     return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
 
 
-def test_another_seed_writes_another_bundle_in_the_same_files(tmp_path: Path, tiny_bundle: Path) -> None:
+def test_another_seed_writes_another_bundle_with_the_same_files(tmp_path: Path, tiny_bundle: Path) -> None:
     dimensions = read_bundle(tiny_bundle).dimensions
     bundle = BUNDLE | {"name": "tiny", "dimensions": dimensions}
     for name, seed in (("one", 1), ("other", 2)):
@@ -298,9 +296,7 @@ def test_another_seed_writes_another_bundle_in_the_same_files(tmp_path: Path, ti
 
 
 @pytest.mark.slow
-def test_a_bundle_written_twice_with_a_seed_is_equal_byte_for_byte(
-    tmp_path: Path, python_environment: dict[str, str]
-) -> None:
+def test_a_bundle_written_twice_with_one_seed_is_identical(tmp_path: Path, python_environment: dict[str, str]) -> None:
     # In two processes, since sets have another order in each.
     command = [sys.executable, "-m", "ovi_studio.demo", "make", str(tmp_path / "one"), "--seed", "3"]
     done = subprocess.run(command, env=python_environment, cwd=tmp_path, capture_output=True, text=True, timeout=300)

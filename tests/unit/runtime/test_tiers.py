@@ -1,4 +1,4 @@
-"""Memory tiers: what each promises, live tensors against the formulas, and clips that do not depend on the tier."""
+"""Memory tiers: predictions, live tensors compared with the formulas, and clips that do not depend on the tier."""
 
 import itertools
 from collections.abc import Callable
@@ -13,7 +13,7 @@ import torch
 from live_tensors import Live
 from torch import nn
 
-from ovi_studio.bench.steps import _inputs, shapes
+from ovi_studio.bench.steps import random_inputs, shapes
 from ovi_studio.capacity.budget import GIB
 from ovi_studio.capacity.memory import Demand, activation_bytes, resident_when_streaming
 from ovi_studio.capacity.tiers import CHOICES, TIERS, MemoryPlan, find_tier, fitting_tier, plan_memory, tier_below
@@ -49,7 +49,7 @@ def test_every_variant_fits_into_every_tier_by_prediction(variant: str, tier: st
     assert plan.streamed % 2 == 0
 
 
-def test_more_memory_keeps_more_blocks_and_at_last_all() -> None:
+def test_more_memory_keeps_more_blocks_and_finally_all() -> None:
     resident = [planned("960x960_10s", tier, Weights.BF16).resident for tier in ("12", "16", "24", "32", "max")]
     assert resident == sorted(resident)
     assert resident[0] < 6
@@ -70,7 +70,7 @@ def test_each_tier_takes_less_than_the_one_above_it(variant: str) -> None:
 
 
 @pytest.mark.parametrize("variant", list(published_variants()))
-def test_the_decoders_tile_fits_beside_what_stays_in_every_tier(variant: str) -> None:
+def test_the_decoders_tile_fits_next_to_resident_models_in_every_tier(variant: str) -> None:
     for tier in TIERS:
         plan = planned(variant, tier.name)
         assert plan.decode_bytes <= plan.budget
@@ -78,7 +78,7 @@ def test_the_decoders_tile_fits_beside_what_stays_in_every_tier(variant: str) ->
 
 
 def test_where_all_models_stay_the_plan_sets_no_limit_to_the_decoders_tile(cuda: Callable[..., Any]) -> None:
-    """As on several ranks, which shard what one of them could not hold."""
+    """As on several ranks, which shard models that a single one could not hold."""
     cuda(24)
     assert choose_plan(published_variants()["960x960_10s"], torch.device("cuda", 0), "max").tile is None
 
@@ -108,14 +108,14 @@ def test_a_file_in_fp8_stays_in_fp8_where_weights_are_chosen_for_a_gpu(cuda: Cal
     assert choose_plan(plain, CPU).weights is Weights.BF16
 
 
-def test_what_a_file_holds_is_told_by_the_variant_and_not_by_its_name(cuda: Callable[..., Any]) -> None:
+def test_the_variant_and_not_the_file_name_defines_the_number_format(cuda: Callable[..., Any]) -> None:
     cuda(80)
     gpu, plain = torch.device("cuda", 0), published_variants()["720x720_5s"]
     assert choose_plan(replace(plain, weights=Weights.FP8), gpu, "12").weights is Weights.FP8
     assert choose_plan(replace(plain, name="mine_fp8"), gpu, "12").weights is Weights.INT8
 
 
-def test_adapters_beside_the_layers_take_the_place_of_blocks_that_stay() -> None:
+def test_run_time_adapters_take_the_place_of_resident_blocks() -> None:
     plan = planned("960x960_10s", "24")
     adapted = plan.with_adapters(1.5e9)  # of rank 128
     assert adapted.resident == plan.resident - 2
@@ -152,14 +152,14 @@ def counted(work: Callable[[], object]) -> int:
 
 @pytest.fixture
 def _as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As kernels on a GPU do it: attention without its scores in memory, one norm without float32 copies."""
+    """Behave like kernels on a GPU: attention without scores in memory, norms without float32 copies."""
     for module in (fusion_block, token_layout):
         monkeypatch.setattr(module, "attention", lambda query, *_: torch.empty_like(query))
     monkeypatch.setattr(nn.RMSNorm, "forward", lambda _, x: torch.empty_like(x))
 
 
 def step_peak(name: str, guided: bool, weights: Weights, layout: TokenLayout = UNSHARDED) -> int:
-    """Bytes that live at once in a step of a model with two blocks."""
+    """Return the peak of live bytes in a step of a model with two blocks."""
     shape = shapes()[name]
     shallow = {tower: options | {"num_layers": 2} for tower, options in shape.fusion.items()}
     with torch.device("meta"):
@@ -168,7 +168,7 @@ def step_peak(name: str, guided: bool, weights: Weights, layout: TokenLayout = U
     for parameter in model.parameters():
         if parameter.dtype == torch.float32 and parameter.dim() > 0:
             parameter.data = parameter.data.bfloat16()
-    *latents, text = _inputs(model, shape, torch.device("meta"), torch.bfloat16)
+    *latents, text = random_inputs(model, shape, torch.device("meta"), torch.bfloat16)
     passes = [Pass(text), Pass(text, 1)][: 1 + guided]
     return counted(lambda: model.velocities(*latents, passes, token_layout=layout))
 
@@ -188,7 +188,7 @@ def test_a_full_size_step_needs_what_the_formula_says(name: str, guided: bool, w
 def test_a_rank_that_shares_the_tokens_needs_what_the_formula_says(
     name: str, guided: bool, ranks: int, weights: Weights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The buffers of the exchange are a third of it."""
+    """The exchange buffers are a third of that memory."""
 
     def sent(*_: Any, **__: Any) -> SimpleNamespace:
         return SimpleNamespace(wait=lambda: None)

@@ -1,4 +1,4 @@
-"""The way from noise to latents: how often the model is asked, what steers it, and what can end it."""
+"""From noise to latents: the number of model calls, guidance, and stopping."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from ovi_studio.sampling.solvers import advance, build_scheduler, timesteps
 
 VIDEO, AUDIO = (8, 3, 4, 4), (11, 20)
 NOISELESS = [solver for solver in SOLVERS if solver != "restart"]
-"""Those that follow one way from the noise they are given."""
+"""Solvers that are deterministic for given noise."""
 CPU = torch.device("cpu")
 
 
@@ -27,7 +27,7 @@ def model(tiny_dimensions: dict[str, Any]) -> OviTransformer:
 
 @pytest.fixture
 def calls(model: OviTransformer, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What the model is asked in every step, as it comes."""
+    """Return a list that collects the model calls of every step."""
     seen: list[dict[str, Any]] = []
     velocities = model.velocities
 
@@ -67,7 +67,7 @@ def first_frame() -> Tensor:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_each_stream_is_drawn_from_a_generator_of_its_own_with_the_seed(dtype: torch.dtype) -> None:
+def test_each_stream_is_drawn_from_its_own_generator_with_the_seed(dtype: torch.dtype) -> None:
     drawn = draw_noise(VIDEO, AUDIO, 103, CPU, dtype)
     for latents, shape in ((drawn.video, VIDEO), (drawn.audio, AUDIO)):
         expected = torch.randn(shape, generator=torch.Generator().manual_seed(103), dtype=dtype)
@@ -75,7 +75,7 @@ def test_each_stream_is_drawn_from_a_generator_of_its_own_with_the_seed(dtype: t
         assert latents.dtype == torch.float32
 
 
-def test_drawing_noise_leaves_the_global_generator_alone() -> None:
+def test_drawing_noise_does_not_change_the_global_generator() -> None:
     torch.manual_seed(1)
     expected = torch.rand(3)
     torch.manual_seed(1)
@@ -124,7 +124,7 @@ def test_a_tower_with_scale_0_follows_the_negative_pass_alone(model: OviTransfor
         assert torch.equal(result, expected)
 
 
-def test_a_block_is_left_out_in_the_negative_pass_only(model: OviTransformer, calls: list[dict[str, Any]]) -> None:
+def test_a_block_is_skipped_only_in_the_negative_pass(model: OviTransformer, calls: list[dict[str, Any]]) -> None:
     steering = guidance(model, skip=1)
     velocity(model, steering)
     assert [call["passes"] for call in calls] == [[Pass(steering.positive), Pass(steering.negative, 1)]]
@@ -153,7 +153,7 @@ def test_a_step_computes_the_negative_pass_only_if_it_changes_something(
 
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("steps", [1, 2, 5])
-def test_any_number_of_steps_gives_numbers(model: OviTransformer, solver: str, steps: int) -> None:
+def test_any_number_of_steps_gives_finite_latents(model: OviTransformer, solver: str, steps: int) -> None:
     result = denoise(model, noise(), guidance(model), Schedule(solver, steps, 5.0))
     assert result.video.shape == VIDEO
     assert result.audio.shape == AUDIO

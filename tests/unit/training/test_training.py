@@ -1,4 +1,4 @@
-"""The trainer: what it is shown, that it learns, and that a killed run goes on as if nothing had happened."""
+"""The trainer: its samples and losses, that it learns, and that a killed run resumes exactly."""
 
 import os
 import signal
@@ -31,14 +31,14 @@ from ovi_studio.training.trainer import CHECKPOINT, EMA, train
 CPU = torch.device("cpu")
 
 
-def whole_batch(size: int = 4) -> TrainingBatch:
+def random_batch(size: int = 4) -> TrainingBatch:
     return TrainingBatch(
         torch.randn(size, CHANNELS, FRAMES, SIDE, SIDE), torch.randn(size, LENGTH, 20), torch.randn(size, 6, 16)
     )
 
 
-class Watcher:
-    """Stands in for the model, to see what it is shown."""
+class RecordingModel:
+    """Stands in for the model and records its inputs."""
 
     def __init__(self) -> None:
         self.calls: list[dict[str, object]] = []
@@ -48,15 +48,15 @@ class Watcher:
         return torch.zeros_like(video), torch.zeros_like(audio)
 
 
-def show(settings: FlowSettings, batch: TrainingBatch, seed: int = 0) -> tuple[dict[str, Tensor], object]:
-    watcher = Watcher()
+def record_inputs(settings: FlowSettings, batch: TrainingBatch, seed: int = 0) -> tuple[dict[str, Tensor], object]:
+    model = RecordingModel()
     generator = torch.Generator().manual_seed(seed)
-    losses = flow_loss(watcher, batch, Unconditional(*unconditional()), settings, generator, CPU)
-    return watcher.calls[0], losses
+    losses = flow_loss(model, batch, Unconditional(*unconditional()), settings, generator, CPU)
+    return model.calls[0], losses
 
 
-def test_the_velocity_that_is_learned_is_the_one_the_solvers_follow() -> None:
-    """A model without loss predicts noise - clean; the product's own sampler, walking along that, arrives clean."""
+def test_the_learned_velocity_is_the_one_the_solvers_integrate() -> None:
+    """A model with zero loss predicts noise - clean; the solvers, following that velocity, reach the clean latents."""
     clean = Latents(torch.randn(CHANNELS, FRAMES, SIDE, SIDE), torch.randn(LENGTH, 20))
     noise = Latents(torch.randn_like(clean.video), torch.randn_like(clean.audio))
     batch = TrainingBatch(clean.video.unsqueeze(0), clean.audio.unsqueeze(0), embeddings(0).unsqueeze(0))
@@ -83,29 +83,29 @@ def test_the_velocity_that_is_learned_is_the_one_the_solvers_follow() -> None:
         assert torch.allclose(latents[0], end, atol=1e-5)
 
 
-def test_a_given_first_frame_is_shown_clean_and_costs_nothing() -> None:
-    batch = whole_batch()
-    shown, losses = show(FlowSettings(first_frame=1.0), batch)
-    assert shown["clean_first_frame"] is True
-    assert torch.equal(shown["video"][:, :, :1], batch.video[:, :, :1])
+def test_a_given_first_frame_is_clean_and_adds_no_loss() -> None:
+    batch = random_batch()
+    inputs, losses = record_inputs(FlowSettings(first_frame=1.0), batch)
+    assert inputs["clean_first_frame"] is True
+    assert torch.equal(inputs["video"][:, :, :1], batch.video[:, :, :1])
     changed = replace(batch, video=torch.cat([batch.video[:, :, :1] + 5, batch.video[:, :, 1:]], dim=2))
-    assert torch.equal(show(FlowSettings(first_frame=1.0), changed)[1].video, losses.video)
-    assert show(FlowSettings(first_frame=0.0), batch)[0]["clean_first_frame"] is False
+    assert torch.equal(record_inputs(FlowSettings(first_frame=1.0), changed)[1].video, losses.video)
+    assert record_inputs(FlowSettings(first_frame=0.0), batch)[0]["clean_first_frame"] is False
 
 
-def test_a_dropped_caption_is_each_towers_own_negative_prompt() -> None:
-    batch = whole_batch()
+def test_a_dropped_caption_becomes_the_negative_prompt_of_each_tower() -> None:
+    batch = random_batch()
     video_negative, audio_negative = unconditional()
-    shown, _ = show(FlowSettings(caption_dropout=1.0), batch)
-    assert torch.equal(shown["video_text"][0, :3], video_negative)
-    assert torch.equal(shown["audio_text"][0, :2], audio_negative)
-    assert not shown["video_text"][:, 3:].any()
-    assert not shown["audio_text"][:, 2:].any()
-    kept, _ = show(FlowSettings(caption_dropout=0.0), batch)
+    inputs, _ = record_inputs(FlowSettings(caption_dropout=1.0), batch)
+    assert torch.equal(inputs["video_text"][0, :3], video_negative)
+    assert torch.equal(inputs["audio_text"][0, :2], audio_negative)
+    assert not inputs["video_text"][:, 3:].any()
+    assert not inputs["audio_text"][:, 2:].any()
+    kept, _ = record_inputs(FlowSettings(caption_dropout=0.0), batch)
     assert torch.equal(kept["video_text"], batch.text)
 
 
-def test_sigmas_are_moved_towards_noise() -> None:
+def test_sigmas_are_shifted_towards_noise() -> None:
     for kind in ("uniform", "logit-normal"):
         settings = FlowSettings(shift=5.0, sigmas=kind)
         sigmas = draw_sigmas(20_000, settings, torch.Generator().manual_seed(0))
@@ -115,7 +115,7 @@ def test_sigmas_are_moved_towards_noise() -> None:
         assert sigmas.median() == pytest.approx(5 / 6, abs=0.01)
 
 
-def test_the_average_forgets_how_a_short_run_began() -> None:
+def test_the_average_forgets_the_start_of_a_short_run() -> None:
     weight = torch.zeros(1)
     average = MovingAverage({"weight": weight}, 0.999)
     for count in range(1, 201):
@@ -129,11 +129,11 @@ def test_muon_gives_every_direction_the_same_size() -> None:
     for shape in ((3, 20, 20), (2, 16, 48), (2, 48, 16)):
         values = torch.linalg.svdvals(orthogonal(torch.randn(shape)))
         assert values.max() < 1.3
-        assert values.min() > 0.5 or shape == (3, 20, 20)  # a square matrix of chance can be nearly singular
+        assert values.min() > 0.5 or shape == (3, 20, 20)  # a random square matrix can be nearly singular
 
 
 @pytest.mark.slow
-def test_both_losses_fall_and_leave_log_plot_and_weights(dataset: LatentDataset, tmp_path: Path) -> None:
+def test_both_losses_decrease_and_log_plot_and_weights_are_written(dataset: LatentDataset, tmp_path: Path) -> None:
     model = build()
     train(model, dataset, unconditional(), replace(SETTINGS, steps=60), tmp_path / "run", on_progress=lambda _: None)
     entries = read_log(tmp_path / "run")
@@ -161,8 +161,8 @@ def assert_same_result(first: Path, second: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_stopped_run_goes_on_as_if_nothing_had_happened(dataset: LatentDataset, tmp_path: Path) -> None:
-    """SIGTERM ends it after the step at hand; the model that continues has other weights before it is restored."""
+def test_a_stopped_run_resumes_exactly(dataset: LatentDataset, tmp_path: Path) -> None:
+    """SIGTERM ends a run after the current step; the resuming model has other weights before they are restored."""
     run(dataset, tmp_path / "whole", 12)
 
     def stop(progress) -> None:  # type: ignore[no-untyped-def]
@@ -170,7 +170,7 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_happened(dataset: LatentDataset
             os.kill(os.getpid(), signal.SIGTERM)
 
     run(dataset, tmp_path / "parts", 12, on_progress=stop)
-    # The wish is looked at after each step, so that one more may be done.
+    # The stop request is checked after each step, so one more may be taken.
     assert torch.load(tmp_path / "parts" / CHECKPOINT, weights_only=True)["step"] in (5, 6)
     run(dataset, tmp_path / "parts", 12, seed=1)
     assert_same_result(tmp_path / "whole", tmp_path / "parts")
@@ -188,7 +188,7 @@ here.run(here.LatentDataset(Path(sys.argv[1])), Path(sys.argv[2]), 12, on_progre
 
 
 @pytest.mark.slow
-def test_a_killed_process_goes_on_from_its_last_checkpoint(dataset: LatentDataset, tmp_path: Path) -> None:
+def test_a_killed_process_resumes_from_its_last_checkpoint(dataset: LatentDataset, tmp_path: Path) -> None:
     run(dataset, tmp_path / "whole", 12)
     command = [sys.executable, "-c", _KILLED_AT_SEVEN, str(tmp_path / "cache"), str(tmp_path / "parts")]
     roots = os.pathsep.join([str(Path(__file__).parent), PYTHON_PATH])
@@ -196,7 +196,7 @@ def test_a_killed_process_goes_on_from_its_last_checkpoint(dataset: LatentDatase
         command, env=os.environ | {"PYTHONPATH": roots}, capture_output=True, text=True, timeout=500
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    # The log knows a step that the checkpoint does not: it is done again, and stands there once.
+    # The log has a step that the checkpoint has not: it is repeated, and logged once.
     assert torch.load(tmp_path / "parts" / CHECKPOINT, weights_only=True)["step"] == 6
     assert read_log(tmp_path / "parts")[-1]["step"] == 7
     run(dataset, tmp_path / "parts", 12)
@@ -212,8 +212,9 @@ def test_a_run_of_other_parameters_is_refused(dataset: LatentDataset, tmp_path: 
 
 
 @pytest.mark.slow
-def test_checkpointed_blocks_accumulation_and_time_give_a_run_that_ends(dataset: LatentDataset, tmp_path: Path) -> None:
-    """Blocks that are computed twice give the same weights; half batches taken twice nearly the same."""
+def test_checkpointed_blocks_give_the_same_weights_and_a_time_budget_ends_a_run(
+    dataset: LatentDataset, tmp_path: Path
+) -> None:
     run(dataset, tmp_path / "plain", 3)
     settings = replace(SETTINGS, steps=3, schedule="constant", decay=0, gradient_checkpointing=True)
     model = build()
@@ -240,7 +241,7 @@ def test_settings_say_how_long_and_stay_within_limits() -> None:
         FlowSettings(caption_dropout=float("nan"))
 
 
-def test_every_sample_comes_once_an_epoch_in_an_order_that_the_seed_decides() -> None:
+def test_every_sample_comes_once_per_epoch_in_an_order_given_by_the_seed() -> None:
     order = SampleOrder(7, seed=3)
     epochs = [order[7 * epoch : 7 * epoch + 7] for epoch in range(3)]
     assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
@@ -266,7 +267,7 @@ def test_samples_come_back_with_one_of_their_captions(tmp_path: Path) -> None:
     assert seen == {0, 1, 2}
 
 
-def test_damaged_and_odd_files_are_named(tmp_path: Path) -> None:
+def test_damaged_and_mismatched_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(JobError, match="no encoded clip"):
         LatentDataset(tmp_path)
     write_sample(tmp_path, "a", sample(0))
@@ -280,6 +281,6 @@ def test_damaged_and_odd_files_are_named(tmp_path: Path) -> None:
         LatentDataset(tmp_path)
 
 
-def test_muon_is_refused_where_matrices_are_divided() -> None:
+def test_muon_is_refused_for_sharded_matrices() -> None:
     with pytest.raises(JobError, match="whole matrices"):
         replace(SETTINGS, sharded=True)

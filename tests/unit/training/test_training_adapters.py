@@ -1,4 +1,4 @@
-"""Adapters that the trainer makes: a LoRA that the library takes, a student that follows its teacher."""
+"""Trained adapters: a LoRA that the adapter library reads, a student that follows its teacher."""
 
 import json
 from dataclasses import replace
@@ -72,7 +72,7 @@ def test_a_trained_lora_is_matched_whole_and_applied_as_it_was_trained(dataset: 
         assert torch.allclose(ours, theirs, atol=1e-5)
 
 
-def test_a_lora_can_be_trained_on_from_its_file(dataset: LatentDataset, tmp_path: Path) -> None:
+def test_training_a_lora_can_start_from_its_file(dataset: LatentDataset, tmp_path: Path) -> None:
     model, text = build(), embeddings(3).unsqueeze(0)
     add_lora(model, LORA)
     settings = replace(SETTINGS, learning_rate=1e-2, ema=0.0)
@@ -94,7 +94,7 @@ def test_a_lora_can_be_trained_on_from_its_file(dataset: LatentDataset, tmp_path
         load_lora(again, path, LORA)
 
 
-def test_the_file_says_what_it_is(tmp_path: Path) -> None:
+def test_the_file_contains_its_description(tmp_path: Path) -> None:
     model = build()
     add_lora(model, LORA)
     weights = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -111,7 +111,7 @@ def test_the_file_says_what_it_is(tmp_path: Path) -> None:
     assert json.loads(metadata["ovi_studio.settings"]) == {"minutes": 3}
 
 
-def test_only_the_chosen_layers_learn() -> None:
+def test_only_the_target_layers_are_trained() -> None:
     model = build()
     chosen = target_layers(model, LoraSettings(layers=("fusion",), towers=("audio",)))
     assert chosen == [f"audio_model.blocks.{n}.cross_attn.{kind}_fusion" for n in range(2) for kind in "kv"]
@@ -148,11 +148,11 @@ def write(model: OviTransformer, folder: Path, count: int = 8, part: tuple[int, 
     return seen
 
 
-def test_the_teacher_walks_the_products_own_way(tmp_path: Path) -> None:
-    """Its last point is what the sampler makes of the same noise with guidance, its first is that noise."""
+def test_the_teacher_samples_as_the_pipeline_does(tmp_path: Path) -> None:
+    """A trajectory leads from its noise to the latents that the sampler makes of that noise with guidance."""
     model = build().eval()
     write(model, tmp_path, 1)
-    ways = TrajectoryDataset(tmp_path, 4).batch([0])
+    trajectories = TrajectoryDataset(tmp_path, 4).batch([0])
     schedule = TEACHER.schedule()
     assert schedule.timesteps[::4] == pytest.approx(TEACHER.timesteps)
     video_negative, audio_negative = (each.unsqueeze(0) for each in unconditional())
@@ -161,12 +161,12 @@ def test_the_teacher_walks_the_products_own_way(tmp_path: Path) -> None:
         guidance = Guidance(
             model.prepare_text(positive, positive), model.prepare_text(video_negative, audio_negative), 4.0, 3.0, 1
         )
-        made = denoise(model, Latents(ways.video[0, 0], ways.audio[0, 0]), guidance, schedule)
-    assert torch.allclose(made.video, ways.video[0, -1], atol=1e-5)
-    assert torch.allclose(made.audio, ways.audio[0, -1], atol=1e-5)
+        made = denoise(model, Latents(trajectories.video[0, 0], trajectories.audio[0, 0]), guidance, schedule)
+    assert torch.allclose(made.video, trajectories.video[0, -1], atol=1e-5)
+    assert torch.allclose(made.audio, trajectories.audio[0, -1], atol=1e-5)
 
 
-def test_two_processes_share_the_walk_and_what_is_there_is_not_done_again(tmp_path: Path) -> None:
+def test_two_processes_share_the_trajectories_and_existing_ones_are_kept(tmp_path: Path) -> None:
     model = build().eval()
     write(model, tmp_path / "both", 3)
     assert write(model, tmp_path / "parts", 3, (2, 2)) == [(1, 1)]
@@ -181,36 +181,36 @@ def test_two_processes_share_the_walk_and_what_is_there_is_not_done_again(tmp_pa
 
 
 def test_a_distilled_student_comes_closer_to_its_teacher(tmp_path: Path) -> None:
-    """In a third of the passes and without guidance, measured on ways that it was not trained on."""
+    """With a third of the passes and without guidance, measured on held-out trajectories."""
     model = build().eval()
-    write(model, tmp_path / "ways", 24)
-    ways = TrajectoryDataset(tmp_path / "ways", 4)
-    held_out = ways.batch(range(16, 24))
-    ways.paths = ways.paths[:16]
+    write(model, tmp_path / "trajectories", 24)
+    trajectories = TrajectoryDataset(tmp_path / "trajectories", 4)
+    held_out = trajectories.batch(range(16, 24))
+    trajectories.paths = trajectories.paths[:16]
     before = distillation_error(model, held_out, TEACHER.sigmas)
     add_lora(model, LoraSettings(rank=8))
     settings = replace(SETTINGS, steps=60, learning_rate=1e-2, muon_learning_rate=None, batch_size=8)
-    distil(model, ways, TEACHER.sigmas, settings, tmp_path / "run", **QUIET)
+    distil(model, trajectories, TEACHER.sigmas, settings, tmp_path / "run", **QUIET)
     after = distillation_error(model, held_out, TEACHER.sigmas)
     assert after[0] < 0.7 * before[0]
     assert after[1] < 0.7 * before[1]
 
 
-def test_the_students_way_is_the_samplers(tmp_path: Path) -> None:
-    """The product's Euler solver at the student's timesteps, one pass each, makes what distillation trained."""
+def test_the_students_rollout_is_the_samplers(tmp_path: Path) -> None:
+    """The Euler solver at the student's timesteps, with one pass each, gives what distillation trained."""
     model = build().eval()
     write(model, tmp_path, 1)
-    ways = TrajectoryDataset(tmp_path, 4).batch([0])
+    trajectories = TrajectoryDataset(tmp_path, 4).batch([0])
     positive = embeddings(0).unsqueeze(0)
     with torch.no_grad():
         guidance = Guidance(model.prepare_text(positive, positive), None, 1.0, 1.0, None)
         schedule = Schedule("euler", 3, 5.0, TEACHER.timesteps)
-        made = denoise(model, Latents(ways.video[0, 0], ways.audio[0, 0]), guidance, schedule)
-    distance = (made.video - ways.video[0, -1]).square().mean().item()
-    assert distillation_error(model, ways, TEACHER.sigmas)[0] == pytest.approx(distance, rel=1e-4)
+        made = denoise(model, Latents(trajectories.video[0, 0], trajectories.audio[0, 0]), guidance, schedule)
+    distance = (made.video - trajectories.video[0, -1]).square().mean().item()
+    assert distillation_error(model, trajectories, TEACHER.sigmas)[0] == pytest.approx(distance, rel=1e-4)
 
 
-def test_a_teacher_with_odd_steps_is_refused() -> None:
+def test_a_teacher_with_unsuitable_steps_is_refused() -> None:
     with pytest.raises(JobError, match="must be a multiple"):
         Teacher(steps=50)
     with pytest.raises(JobError, match="must decrease"):

@@ -1,4 +1,4 @@
-"""From a folder of clips to encoded samples, and from there to an adapter: the commands as people run them."""
+"""From a folder of clips to encoded samples and to an adapter: the commands as users run them."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -34,7 +34,7 @@ def context(tiny_bundle: Path) -> TrainingContext:
 
 
 def foreign_clip(path: Path, rate: Fraction, seconds: float, flash: float, sound: bool = True) -> Path:
-    """A wide clip at another rate: black and silent, but at one moment white, with a beep in stereo at 44.1 kHz."""
+    """Write a wide clip, black and silent except for a white flash with a beep, in stereo at 44.1 kHz."""
     with av.open(str(path), "w") as container:
         video = container.add_stream("libx264", rate=rate, options={"crf": "10"})
         video.width, video.height, video.pix_fmt = 160, 96, "yuv420p"
@@ -55,7 +55,7 @@ def foreign_clip(path: Path, rate: Fraction, seconds: float, flash: float, sound
     return path
 
 
-def test_an_own_clip_is_read_frame_by_frame_as_it_is(tmp_path: Path) -> None:
+def test_our_own_clips_are_read_unchanged(tmp_path: Path) -> None:
     path = own_clip(tmp_path, "a", 1)
     frames, samples = read_clip(path, SHAPE)
     assert np.abs(frames.astype(int) - read_frames(path)).mean() < 1
@@ -63,7 +63,7 @@ def test_an_own_clip_is_read_frame_by_frame_as_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rate", [Fraction(24), Fraction(30), Fraction(60), Fraction(12), Fraction(30_000, 1001)])
-def test_picture_and_sound_of_any_rate_keep_their_time(tmp_path: Path, rate: Fraction) -> None:
+def test_picture_and_sound_of_any_rate_stay_in_sync(tmp_path: Path, rate: Fraction) -> None:
     path = foreign_clip(tmp_path / "wide.mp4", rate, 1.5, flash=0.5)
     frames, samples = read_clip(path, SHAPE)
     assert frames.shape == (FRAMES, SIDE, SIDE, 3)
@@ -75,7 +75,7 @@ def test_picture_and_sound_of_any_rate_keep_their_time(tmp_path: Path, rate: Fra
     assert loud[-1] / 16_000 == pytest.approx(0.6, abs=0.01)
 
 
-def test_a_wide_picture_is_cropped_in_the_middle_and_not_squeezed(tmp_path: Path) -> None:
+def test_a_wide_picture_is_cropped_at_the_centre_and_not_distorted(tmp_path: Path) -> None:
     path = tmp_path / "wide.mp4"
     picture = np.zeros((96, 160, 3), np.uint8)
     picture[:, :, 0] = 200
@@ -99,7 +99,7 @@ def test_a_wide_picture_is_cropped_in_the_middle_and_not_squeezed(tmp_path: Path
     assert frames[:, :, 2:-2, 0].max() < 100
 
 
-def test_samples_are_what_the_codecs_make_of_the_clip(tmp_path: Path, context: TrainingContext) -> None:
+def test_samples_are_the_latents_and_embeddings_of_the_clip(tmp_path: Path, context: TrainingContext) -> None:
     path = own_clip(tmp_path / "clips", "a", 1, "a red ball\na ball that is red")
     encoded = encode_folder(tmp_path / "clips", tmp_path / "cache", context, (SIDE, SIDE))
     dataset = LatentDataset(tmp_path / "cache", encoded.names)
@@ -113,7 +113,7 @@ def test_samples_are_what_the_codecs_make_of_the_clip(tmp_path: Path, context: T
     assert any(torch.allclose(batch.text[0, : len(text)], text, atol=1e-4) for text in captions)
 
 
-def test_only_what_is_new_is_encoded_again(tmp_path: Path, context: TrainingContext) -> None:
+def test_only_changed_clips_are_encoded_again(tmp_path: Path, context: TrainingContext) -> None:
     clips, cache = tmp_path / "clips", tmp_path / "cache"
     for index in range(3):
         own_clip(clips, f"clip_{index}", index + 1)
@@ -127,7 +127,7 @@ def test_only_what_is_new_is_encoded_again(tmp_path: Path, context: TrainingCont
     assert encode_folder(clips, cache, context, (SIDE, SIDE), trigger="wh1te").reused == 0
 
 
-def test_what_cannot_be_used_is_named_with_its_reason_and_left_out(tmp_path: Path, context: TrainingContext) -> None:
+def test_clips_that_cannot_be_used_are_skipped_with_a_reason(tmp_path: Path, context: TrainingContext) -> None:
     good = own_clip(tmp_path, "good", 1)
     (tmp_path / "broken.mp4").write_bytes(good.read_bytes()[:3000])
     (tmp_path / "text.mp4").write_text("no clip at all")
@@ -150,7 +150,7 @@ def test_what_cannot_be_used_is_named_with_its_reason_and_left_out(tmp_path: Pat
         encode_folder(tmp_path / "cache", tmp_path / "cache", context, (SIDE, SIDE))
 
 
-def test_the_command_trains_a_lora_shows_clips_and_goes_on(
+def test_the_command_trains_a_lora_makes_sample_clips_and_resumes(
     tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for index in range(3):
@@ -175,7 +175,7 @@ def test_the_command_trains_a_lora_shows_clips_and_goes_on(
     assert out.read_bytes() != before
 
 
-def test_the_command_goes_on_from_an_adapter(
+def test_the_command_starts_from_an_adapter(
     tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     own_clip(tmp_path / "clips", "a", 1)

@@ -1,4 +1,4 @@
-"""Training as on a GPU, without one: `torch.cuda` answers as a card would, and tensors there are on the host."""
+"""Training on a simulated GPU: `torch.cuda` answers as a card would, and its tensors are on the host."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -32,9 +32,9 @@ Cuda = Callable[..., Any]
 
 @pytest.fixture
 def gpu(cuda: Cuda, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """A card; autocast for it works on the host. A transformer that goes somewhere has other memory afterwards.
+    """Simulate a card, with autocast on the host; moving a transformer gives its parameters new memory.
 
-    Yields where it went.
+    Yields the devices that a transformer is moved to.
     """
     cuda(24)
     places: list[str] = []
@@ -52,7 +52,7 @@ def gpu(cuda: Cuda, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
     monkeypatch.setattr(torch, "autocast", Autocast)
     monkeypatch.setattr(OviTransformer, "to", to)
-    # Accelerate keeps what it found for as long as the process lives.
+    # Accelerate keeps the device that it found for the lifetime of the process.
     AcceleratorState._reset_state(reset_partial_state=True)
     yield places
     AcceleratorState._reset_state(reset_partial_state=True)
@@ -107,7 +107,7 @@ def test_the_average_follows_a_parameter_to_other_memory() -> None:
     assert torch.equal(average.tensors["weight"], torch.ones(2))
 
 
-# The meta device stands for a GPU: it refuses tensors of another device in the same way.
+# The meta device stands for a GPU: like one, it refuses tensors of another device.
 
 META = torch.device("meta")
 SHAPES = ((CHANNELS, 3, 4, 4), (12, 20))
@@ -118,13 +118,13 @@ def model_there() -> OviTransformer:
         return OviTransformer(**DIMENSIONS["fusion"])
 
 
-def ways(points: int) -> Trajectories:
+def trajectories(points: int) -> Trajectories:
     video, audio = (torch.zeros(2, points, *shape) for shape in SHAPES)
     return Trajectories(video, audio, torch.zeros(2, 5, TOWER["text_dim"]))
 
 
 @pytest.mark.parametrize("first_frame", [0.0, 1.0])
-def test_the_flow_loss_brings_its_data_to_the_models_device(first_frame: float) -> None:
+def test_the_flow_loss_moves_its_data_to_the_models_device(first_frame: float) -> None:
     video, audio = (torch.zeros(2, *shape) for shape in SHAPES)
     batch = TrainingBatch(video, audio, torch.zeros(2, 5, TOWER["text_dim"]))
     unconditional = Unconditional(torch.zeros(3, TOWER["text_dim"]), torch.zeros(2, TOWER["text_dim"]))
@@ -133,14 +133,14 @@ def test_the_flow_loss_brings_its_data_to_the_models_device(first_frame: float) 
     assert losses.total.device == META
 
 
-def test_distillation_brings_its_trajectories_to_the_models_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the loss as the trainer asks for it, and where the distance from the teacher is measured."""
+def test_distillation_moves_its_trajectories_to_the_models_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the loss, and in the error against the teacher."""
     asked = {}
     monkeypatch.setattr(
         "ovi_studio.training.distil.run_training",
         lambda _, compute_losses, *rest, **named: asked.update(loss=compute_losses),
     )
-    dataset = type("Dataset", (), {"batch": lambda _, chosen: ways(3), "__len__": lambda _: 4})()
+    dataset = type("Dataset", (), {"batch": lambda _, chosen: trajectories(3), "__len__": lambda _: 4})()
     settings = TrainSettings(steps=1, batch_size=2)
     distil(model_there(), dataset, (1.0, 0.5, 0.0), settings, Path("run"))
     accelerator = SimpleNamespace(num_processes=1, process_index=0, device=META)
@@ -148,10 +148,10 @@ def test_distillation_brings_its_trajectories_to_the_models_device(monkeypatch: 
     assert {asked["loss"](accelerator, predict, index).total.device for index in range(8)} == {META}
 
     monkeypatch.setattr(torch.Tensor, "item", lambda tensor: tensor.device)
-    assert distillation_error(model_there(), ways(3), (1.0, 0.5, 0.0)) == (META, META)
+    assert distillation_error(model_there(), trajectories(3), (1.0, 0.5, 0.0)) == (META, META)
 
 
-def test_a_stage_of_the_embedded_model_goes_on_where_the_model_is_now(tmp_path: Path) -> None:
+def test_a_stage_of_the_embedded_model_resumes_on_the_models_current_device(tmp_path: Path) -> None:
     _Run(torch.nn.Linear(2, 2), [], tmp_path).save()
     with META:
         run = _Run(torch.nn.Linear(2, 2), [], tmp_path)
@@ -160,8 +160,8 @@ def test_a_stage_of_the_embedded_model_goes_on_where_the_model_is_now(tmp_path: 
     assert {tensor.device for tensor in run.averaged.values()} == {META}
 
 
-def test_the_check_of_codecs_has_them_on_the_gpu(cuda: Cuda) -> None:
-    """It uses the models one by one, so none of them may wait in host memory."""
+def test_the_codec_check_has_the_codecs_on_the_gpu(cuda: Cuda) -> None:
+    """It uses the models directly, so none of them may be in host memory."""
     cuda(8)
     with computing_on_the_host():
         assert evaluate.load(EMBEDDED_BUNDLE).plan.tier.offloaded is False

@@ -1,4 +1,4 @@
-"""What training is predicted to need: the formulas against live tensors of whole steps, and what is refused where."""
+"""The predicted memory of training: the formulas against live tensors of whole steps, and which runs are refused."""
 
 import json
 import zipfile
@@ -44,7 +44,7 @@ KINDS = {
 
 
 class _Attention(torch.autograd.Function):
-    """What a kernel on a GPU keeps: its inputs, its output and a log-sum-exp for each query, and no scores."""
+    """Keeps what a GPU kernel keeps: its inputs, its output and a log-sum-exp for each query, but no scores."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ class _Attention(torch.autograd.Function):
 
 
 class _Norm(torch.autograd.Function):
-    """One fused norm in float32, which is what autocast makes of it on a GPU (and not on a CPU)."""
+    """One fused norm in float32, as under autocast on a GPU (but not on a CPU)."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
@@ -105,7 +105,7 @@ def _model(shape: BenchShape, lora: LoraSettings | None) -> OviTransformer:
 
 
 def _faked(model: OviTransformer) -> OviTransformer:
-    """With tensors that take part in autocast, unlike those of the meta device, and have no memory either."""
+    """Give the model fake tensors, which need no memory but, unlike meta tensors, take part in autocast."""
     for module in model.modules():
         for name, each in list(module.named_parameters(recurse=False)):
             dtype = torch.float32 if each.requires_grad else torch.bfloat16
@@ -115,7 +115,7 @@ def _faked(model: OviTransformer) -> OviTransformer:
 
 @cache
 def _peak(kind: str, name: str, layers: int, batch: int, checkpointed: bool) -> int:
-    """Bytes of one step, its gradients included."""
+    """Return the peak bytes of one step, including its gradients."""
     shape = _shallow(shapes()[name], layers)
     model = _model(shape, KINDS[kind])
     with FakeTensorMode():
@@ -147,7 +147,7 @@ RUNS = [(kind, "704x704_5s", 2) for kind in KINDS] + [("all", "960x960_5s", 1)]
 @pytest.mark.usefixtures("_as_on_a_gpu")
 @pytest.mark.parametrize(("kind", "name", "batch"), RUNS)
 def test_a_full_width_block_keeps_what_the_formula_says(kind: str, name: str, batch: int) -> None:
-    """By block: before the first layer that is trained nothing is kept, so the first of two blocks keeps less."""
+    """Counted per block: nothing is kept before the first trained layer, so the first block keeps less."""
     few, more = ((kind, name, layers, batch, False) for layers in (2, 4))
     counted, predicted = _peak(*more) - _peak(*few), _demand(*more).step_bytes - _demand(*few).step_bytes
     assert predicted == pytest.approx(counted, rel=0.2)
@@ -163,7 +163,7 @@ def test_a_full_width_step_of_checkpointed_blocks_needs_what_the_formula_says(ki
         assert _demand(*run).step_bytes == pytest.approx(_peak(*run), rel=0.2), run
 
 
-# What is refused where
+# Refused runs
 
 GIB = 2**30
 COMMAND = ("train-lora", "clips", "--out", "white.safetensors", "--steps", "1")
@@ -172,7 +172,7 @@ Cuda = Callable[..., Any]
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two published variants, complete by their files' headers, and with nothing in them."""
+    """Two published variants whose files have valid headers but no tensors."""
     folder = tmp_path_factory.mktemp("checkpoints")
     for name in ("720x720_5s", "960x960_5s"):
         for file in (file for files in published_variants()[name].files.values() for file in files):
@@ -190,7 +190,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def refusal(
     checkpoints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., str | None]:
-    """The sentence that a command ends with; None if it is not for lack of memory, but only when it loads the files."""
+    """Run a command and return the sentence that refuses it; None if it passes the memory check and loads the files."""
     monkeypatch.chdir(tmp_path)
 
     def run(*options: str, command: tuple[str, ...] = COMMAND, variant: str = "720x720_5s") -> str | None:
@@ -230,7 +230,7 @@ CHECKPOINTED, FOUR = "--gradient-checkpointing", ("--gpus", "4")
         (80, 4, (CHECKPOINTED, *FOUR), None),
     ],
 )
-def test_an_adapter_that_does_not_fit_is_refused_with_what_would(
+def test_an_adapter_that_does_not_fit_is_refused_with_options_that_would(
     cuda: Cuda,
     refusal: Callable[..., str | None],
     gigabytes: int,
@@ -243,8 +243,8 @@ def test_an_adapter_that_does_not_fit_is_refused_with_what_would(
     assert sentence is None if end is None else sentence is not None and end in sentence
 
 
-def test_what_is_offered_fits(cuda: Cuda, refusal: Callable[..., str | None]) -> None:
-    """The smallest card counts: other programs have a part of one of them."""
+def test_suggested_options_fit(cuda: Cuda, refusal: Callable[..., str | None]) -> None:
+    """The card with the least free memory counts: other programs use a part of one of them."""
     cards = cuda(24, 4).cards
     sentence = refusal("--batch-size", "3")
     assert sentence is not None
@@ -258,7 +258,7 @@ def test_what_is_offered_fits(cuda: Cuda, refusal: Callable[..., str | None]) ->
     assert "19.4 GB is available" in sentence
 
 
-def test_a_smaller_variant_is_offered_where_nothing_else_helps(
+def test_a_smaller_variant_is_suggested_if_nothing_else_helps(
     cuda: Cuda, refusal: Callable[..., str | None], checkpoints: Path
 ) -> None:
     cuda(24, 4)
@@ -278,7 +278,7 @@ def test_all_weights_of_a_published_model_need_more_than_an_adapter(
     assert "even with --gpus 4 it needs 79.5 GB; this would fit: --variant demo." in sentence
 
 
-def test_a_distillation_is_not_told_options_that_it_does_not_have(
+def test_only_options_of_the_command_are_suggested_for_a_distillation(
     cuda: Cuda, refusal: Callable[..., str | None], tmp_path: Path
 ) -> None:
     cuda(80, 4)
@@ -290,14 +290,14 @@ def test_a_distillation_is_not_told_options_that_it_does_not_have(
     assert "--gradient-checkpointing" not in sentence
 
 
-def test_encoding_alone_needs_the_text_encoder_alone(cuda: Cuda, refusal: Callable[..., str | None]) -> None:
+def test_encoding_only_needs_memory_for_the_text_encoder(cuda: Cuda, refusal: Callable[..., str | None]) -> None:
     cuda(24)
     assert refusal("--encode-only") is None
     cuda(12)
     assert "Encoding captions is predicted to need about 11.6 GB on the GPU" in (refusal("--encode-only") or "")
 
 
-def test_a_host_that_is_too_small_is_said_before_loading(
+def test_too_little_host_memory_is_reported_before_loading(
     refusal: Callable[..., str | None], cuda: Cuda, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def available(gigabytes: float) -> None:

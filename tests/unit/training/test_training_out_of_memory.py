@@ -1,4 +1,4 @@
-"""Training that lacks memory in mid-run, or leaves the numbers: one sentence, and the last checkpoint kept."""
+"""Training that runs out of memory or whose loss becomes NaN: one sentence, and the last checkpoint is kept."""
 
 import math
 from collections.abc import Callable
@@ -19,8 +19,8 @@ from ovi_studio.training.trainer import CHECKPOINT, train
 pytestmark = pytest.mark.slow
 
 
-def lacking(function: Callable[..., Any], after: int) -> Callable[..., Any]:
-    """The function until it was called so often; then memory runs out."""
+def fail_after(function: Callable[..., Any], after: int) -> Callable[..., Any]:
+    """Return the function, for which memory runs out after this many calls."""
     calls = iter(range(after))
 
     def call(*given: Any, **named: Any) -> Any:
@@ -35,7 +35,7 @@ def checkpoint_step(folder: Path) -> int:
     return torch.load(folder / CHECKPOINT, weights_only=True)["step"]
 
 
-def test_a_run_that_lacks_memory_says_what_to_change_and_goes_on_from_its_checkpoint(
+def test_a_run_out_of_memory_says_what_to_change_and_resumes_from_its_checkpoint(
     tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own_clip(tmp_path / "clips", "clip", 1)
@@ -43,10 +43,10 @@ def test_a_run_that_lacks_memory_says_what_to_change_and_goes_on_from_its_checkp
     command += ["--out", str(tmp_path / "white.safetensors"), "--steps", "3", "--checkpoint-minutes", "0"]
     plain = trainer.flow_loss
     with monkeypatch.context() as patches:
-        patches.setattr(trainer, "flow_loss", lacking(plain, 0))
+        patches.setattr(trainer, "flow_loss", fail_after(plain, 0))
         assert main(command) == 1
         assert "--gradient-checkpointing or --batch-size 1, and start again." in capsys.readouterr().err
-        patches.setattr(trainer, "flow_loss", lacking(plain, 2))
+        patches.setattr(trainer, "flow_loss", fail_after(plain, 2))
         assert main(command) == 1
     said = capsys.readouterr().err
     assert "Memory ran out while training" in said
@@ -56,7 +56,7 @@ def test_a_run_that_lacks_memory_says_what_to_change_and_goes_on_from_its_checkp
     assert checkpoint_step(tmp_path / "work" / "run") == 3
 
 
-def test_a_distillation_that_lacks_memory_goes_on_when_it_is_given_again(
+def test_a_distillation_out_of_memory_resumes_when_started_again(
     tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "prompts.txt").write_text("a red ball")
@@ -64,13 +64,15 @@ def test_a_distillation_that_lacks_memory_goes_on_when_it_is_given_again(
     command += ["--prompts", str(tmp_path / "prompts.txt"), "--timesteps", "1000,600", "--teacher-steps", "2"]
     command += ["--out", str(tmp_path / "fast.safetensors"), "--work", str(tmp_path / "work"), "--batch-size", "4"]
     with monkeypatch.context() as patches:
-        patches.setattr(distil, "step_loss", lacking(distil.step_loss, 0))
+        patches.setattr(distil, "step_loss", fail_after(distil.step_loss, 0))
         assert main(command) == 1
     assert "use less with --batch-size 2, and run the command again" in capsys.readouterr().err
     assert main(command) == 0
 
 
-def test_another_error_is_no_lack_of_memory(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_error_is_not_reported_as_out_of_memory(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*_: Any) -> Any:
         raise RuntimeError("a defect")
 
@@ -81,19 +83,19 @@ def test_another_error_is_no_lack_of_memory(tiny_bundle: Path, tmp_path: Path, m
         main([*command, "--out", str(tmp_path / "white.safetensors"), "--steps", "1"])
 
 
-def test_a_loss_that_is_no_number_ends_a_run_before_it_is_saved(
+def test_a_loss_that_becomes_nan_ends_a_run_before_it_is_saved(
     dataset: LatentDataset,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Also when a checkpoint is due before the next line is."""
+    """Also if a checkpoint is due before the next progress line."""
     plain, calls = trainer.flow_loss, iter(range(100))
 
-    def leaving_the_numbers(*given: Any) -> Any:
+    def becoming_nan(*given: Any) -> Any:
         losses = plain(*given)
         return replace(losses, video=losses.video * (math.nan if next(calls) >= 2 else 1))
 
-    monkeypatch.setattr(trainer, "flow_loss", leaving_the_numbers)
+    monkeypatch.setattr(trainer, "flow_loss", becoming_nan)
     settings = replace(SETTINGS, steps=6, checkpoint_minutes=0, log_seconds=3600)
     with pytest.raises(JobError, match=r"NaN or infinite at step 3; .* continue from the last checkpoint"):
         train(build(), dataset, unconditional(), settings, tmp_path / "run", on_progress=lambda _: None)

@@ -1,4 +1,4 @@
-"""What the page asks of its services, and what it shows as HTML, without a browser."""
+"""The page's services and HTML views, without a browser."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +29,7 @@ def studio(tmp_path: Path) -> Iterator[Studio]:
 
 
 @pytest.mark.parametrize("name", published_variants())
-def test_the_default_size_is_among_the_sizes_and_sizes_stay_when_scaled_again(name: str, studio: Studio) -> None:
+def test_the_default_size_is_among_the_sizes_and_scaling_is_idempotent(name: str, studio: Studio) -> None:
     variant = published_variants()[name]
     sizes = studio.sizes(name)
     assert sizes[studio.default_ratio(name)] == variant.default_size
@@ -37,7 +37,7 @@ def test_the_default_size_is_among_the_sizes_and_sizes_stay_when_scaled_again(na
     assert all(studio.ratio_of(size, name) == ratio for ratio, size in sizes.items())
 
 
-def test_who_has_only_the_demo_model_is_told_how_to_get_a_real_one(studio: Studio) -> None:
+def test_with_only_the_demo_model_the_download_command_is_offered(studio: Studio) -> None:
     assert [variant.name for variant in studio.variants()] == ["demo"]
     command = f"python -m ovi_studio download 960x960_5s --ckpt-dir {studio.checkpoint_directory}"
     assert studio.download_command() == command
@@ -66,11 +66,11 @@ def test_a_request_becomes_clips(studio: Studio) -> None:
         ("a dog", ("a dog", "")),
     ],
 )
-def test_a_prompt_is_split_only_where_it_can_be_joined_again(prompt: str, fields: tuple[str, str]) -> None:
+def test_a_prompt_is_split_only_if_it_can_be_joined_again(prompt: str, fields: tuple[str, str]) -> None:
     assert split_prompt(prompt) == fields
 
 
-def test_what_people_typed_and_what_failed_is_escaped(tmp_path: Path) -> None:
+def test_user_text_and_errors_are_escaped(tmp_path: Path) -> None:
     spec = ClipSpec(prompt="<tb>", variant="<tv>")
     values = {"id": "1", "number": 1, "batch": 1, "batch_name": "<ti>", "priority": 0, "position": 1, "spec": spec}
     values |= {"attempt": 1, "cancelling": False, "progress": None, "clip": None, "note": "<to>"}
@@ -105,5 +105,5 @@ def test_what_people_typed_and_what_failed_is_escaped(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.2, "0 s"), (59.4, "59 s"), (60, "1 min"), (80, "1 min 20 s"), (7500, "2 h 5 min")]
 )
-def test_times_read_as_people_say_them(seconds: float, text: str) -> None:
+def test_durations_are_readable(seconds: float, text: str) -> None:
     assert views.format_seconds(seconds) == text

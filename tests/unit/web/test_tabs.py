@@ -1,4 +1,4 @@
-"""The list of tabs: the page takes everything about a tab from its entry."""
+"""The registry of tabs: the page takes everything about a tab from its entry."""
 
 from pathlib import Path
 
@@ -14,12 +14,12 @@ from ovi_studio.web.theme import launch_options
 WEB = Path(ovi_studio.web.__file__).parent
 
 
-def test_every_folder_of_a_tab_is_listed_once() -> None:
+def test_every_tab_folder_is_registered_once() -> None:
     folders = sorted(path.name for path in (WEB / "tabs").iterdir() if (path / "tab.py").is_file())
     assert sorted(tab.id for tab in TABS) == folders
 
 
-def test_every_stylesheet_is_served_and_those_of_the_tabs_come_last_in_their_order() -> None:
+def test_every_stylesheet_is_served_and_those_of_the_tabs_come_last_in_order() -> None:
     served = launch_options()["css_paths"]
     assert sorted(served) == sorted(WEB.rglob("*.css"))
     assert served[-len(TABS) :] == [tab.stylesheet for tab in TABS]
@@ -32,7 +32,7 @@ def test_a_tab_has_the_icon_of_its_entry(tab: Tab) -> None:
     assert tab.icon.replace(" ", "%20") in rules[0]
 
 
-def test_the_page_has_the_tabs_of_the_list_in_its_order(tmp_path: Path) -> None:
+def test_the_page_has_the_registered_tabs_in_order(tmp_path: Path) -> None:
     studio = Studio.open(tmp_path / "outputs", RuntimeOptions(checkpoint_directory=tmp_path / "checkpoints"))
     try:
         components = build_studio(studio).config["components"]

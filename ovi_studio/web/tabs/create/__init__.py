@@ -1,1 +1,1 @@
-"""The Create tab: the form that other tabs fill, and the clip that is made."""
+"""The Create tab: the form, which other tabs fill, and the latest clip."""

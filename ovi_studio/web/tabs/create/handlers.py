@@ -1,12 +1,11 @@
-"""What happens in the Create tab when somebody does something, or when time passes.
+"""Event handlers of the Create tab.
 
-Handlers call `Studio` and put its answers into components. All of them are private: the API is in `api`. A path of a
-client's reaches a handler only as a reference to an upload (`uploads`).
+Handlers call `Studio` and update components with the results. All of them are private: the API is in `api`. Paths from
+a client reach a handler only as references to uploads (`uploads`).
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ from ovi_studio.web.tabs.create.tab import (
 
 
 def build_create(studio: Studio, page: gr.Blocks) -> tuple[CreateForm, list[LivePart]]:
-    """The tab; returns the form, which other tabs fill, and what shows the clip that is made and the presets."""
+    """Build the tab; returns the form, which other tabs fill, and the live parts: the latest clip and the presets."""
     with gr.Row(elem_id="workspace"):
         with gr.Column(elem_id="form", min_width=320, scale=5):
             form, extra = build_form(studio)
@@ -51,24 +50,24 @@ def build_create(studio: Studio, page: gr.Blocks) -> tuple[CreateForm, list[Live
 
 
 def _connect_queue(form: CreateForm, extra: dict[str, Any], handlers: "CreateHandlers") -> None:
-    own = [form.editing, form.ratio, form.seed_mode, form.seed, form.count, form.table, form.batch_name]
-    own += [form.priority]
+    inputs = [form.editing, form.ratio, form.seed_mode, form.seed, form.count, form.table, form.batch_name]
+    inputs += [form.priority]
     after = [form.notice, form.seed, form.table, form.editing, form.queue, form.leave]
-    form.queue.click(handlers.queue, [*own, *form.fields.values()], after, **PRIVATE)
-    form.leave.click(handlers.leave, None, [form.notice, form.editing, form.queue, form.leave], **PRIVATE)
-    looked_at = [form.editing, form.table, form.count, form.prompt, form.sound, form.model, form.steps]
-    looked_at += [form.sampling["video_guidance"], form.sampling["audio_guidance"]]
+    form.queue.click(handlers.queue, [*inputs, *form.fields.values()], after, **PRIVATE)
+    form.leave.click(handlers.stop_editing, None, [form.notice, form.editing, form.queue, form.leave], **PRIVATE)
+    inspected = [form.editing, form.table, form.count, form.prompt, form.sound, form.model, form.steps]
+    inspected += [form.sampling["video_guidance"], form.sampling["audio_guidance"]]
     gr.on(
-        [component.change for component in looked_at],
+        [component.change for component in inspected],
         handlers.inspect,
-        looked_at,
+        inspected,
         [extra["findings"], extra["makes"], form.queue],
         trigger_mode="always_last",
         **PRIVATE,
     )
     gr.on(
         [form.table.change, form.count.change],
-        handlers.look_at_table,
+        handlers.preview_table,
         [form.table, form.ratio, form.count, *form.fields.values()],
         extra["table_makes"],
         trigger_mode="always_last",
@@ -95,7 +94,7 @@ def _connect_fields(form: CreateForm, extra: dict[str, Any], handlers: "CreateHa
         [form.ratio, form.notice],
         **PRIVATE,
     )
-    # Who types a seed wants that one.
+    # Typing a seed selects it.
     form.seed.input(None, form.seed_mode, form.seed_mode, js="(mode) => mode === 'random' ? 'fixed' : mode")
 
 
@@ -108,7 +107,7 @@ class CreateHandlers:
         self._names = list(form.fields)
 
     def refresh(self, seen: tuple[int, str]) -> Any:
-        """`seen` is the change counter, and the job of the clip, that a page shows already."""
+        """Update the status and the latest clip; `seen` is the (change counter, id of the clip's job) already shown."""
         store = self._studio.store
         counter = store.change_counter()
         if counter == seen[0]:
@@ -121,7 +120,7 @@ class CreateHandlers:
         clip, recipe = gr.skip(), gr.skip()
         name = done.id if done else "none"
         if name != seen[1]:
-            clip, recipe = job_views.clip_html(done), job_views.recipe_html(done, self._known(done))
+            clip, recipe = job_views.clip_html(done), job_views.recipe_html(done, self._job_variant(done))
         stoppable = running is not None and not running.cancelling
         return stage, clip, recipe, gr.Button(interactive=stoppable), (counter, name)
 
@@ -137,13 +136,13 @@ class CreateHandlers:
         priority: int,
         *values: Any,
     ) -> Any:
-        """Queue what the form asks for, or save the job that is edited; or say why not."""
+        """Queue the clips of the form, or save the job that is being edited; show why if that fails."""
         try:
             request = self._request(values, ratio, mode, seed, count)
             if editing is not None:
                 self._studio.store.edit(editing, self._one_clip(request, seed))
-                kept = _notice("The job was changed."), seed, None, None
-                return *kept, queue_button(1, False), gr.Button(visible=False)
+                updates = views.success_html("The job was changed."), seed, None, None
+                return *updates, queue_button(1, False), gr.Button(visible=False)
             specs = self._specs(request, table)
             ids = self._studio.queue(specs, name, priority=int(priority or 0))
         except JobError as error:
@@ -153,17 +152,17 @@ class CreateHandlers:
         return form_views.queued_html(len(ids), name), following, None, None, gr.skip(), gr.Button(visible=False)
 
     def _one_clip(self, request: Request, seed: str) -> ClipSpec:
-        """The clip that an edited job is to make."""
+        """Return the form's single clip, for the job that is being edited."""
         if not (seed or "").strip():
-            raise JobError("The seed is empty; write the one that the clip is to have.")
+            raise JobError("The seed is empty; enter one for the clip.")
         values = {**request.values, "seed": seed}
         specs = self._studio.expand(replace(request, values=values, seed_mode=SeedMode.FIXED, count=1)).specs
         if len(specs) > 1:
-            raise JobError("A job is one clip; take the braces and wildcards out, or stop editing and queue it.")
+            raise JobError("A job is one clip; remove the braces and wildcards, or stop editing and queue it.")
         return specs[0]
 
     def _specs(self, request: Request, table: str | None) -> Sequence[ClipSpec]:
-        """The clips of the form, or of a table in place of its prompt."""
+        """Expand the form to its clips, or the uploaded table if there is one."""
         if table is None:
             return self._studio.expand(request).specs
         clips = self._studio.expand_table(Path(table), request)
@@ -173,12 +172,12 @@ class CreateHandlers:
             raise JobError(f"No row of the table makes a clip{reason}; correct it.")
         return clips.specs
 
-    def leave(self) -> Any:
-        """Stop editing a job; it stays as it was."""
+    def stop_editing(self) -> Any:
+        """Stop editing a job and leave it unchanged."""
         return "", None, queue_button(1, False), gr.Button(visible=False)
 
     def cancel(self) -> None:
-        """Stop what is being made."""
+        """Cancel the running clips."""
         store = self._studio.store
         store.cancel(store.ids(states=[JobState.RUNNING]))
 
@@ -194,7 +193,7 @@ class CreateHandlers:
         video_guidance: float,
         audio_guidance: float,
     ) -> Any:
-        """What is to be said about the prompt, and what it makes."""
+        """Show findings about the prompt, and which clips it makes."""
         variant = self._studio.variant(model) if model else None
         full = _join(prompt, sound, self._tag(model))
         values = {"prompt": full, "variant": model, "steps": steps}
@@ -215,8 +214,8 @@ class CreateHandlers:
         makes = form_views.makes_html(prompts, seeds, seconds)
         return findings, makes, queue_button(len(prompts) * seeds, editing is not None)
 
-    def look_at_table(self, table: str | None, ratio: str, count: float | None, *values: Any) -> str:
-        """What an uploaded table makes, before it is queued."""
+    def preview_table(self, table: str | None, ratio: str, count: float | None, *values: Any) -> str:
+        """Show what an uploaded table makes, before it is queued."""
         if table is None:
             return ""
         try:
@@ -226,7 +225,7 @@ class CreateHandlers:
             return views.notice_html(str(error), "This table cannot be used")
 
     def add_speech(self, prompt: str, who: str, said: str) -> Any:
-        """Put a speaker's row behind the prompt, before the audio description if that stands there."""
+        """Append a line of speech to the prompt, before the audio description if there is one."""
         row = rows_to_text([(who, said)])
         if not row:
             return gr.skip()
@@ -237,35 +236,35 @@ class CreateHandlers:
         return f"{prompt.rstrip()} {row}".strip(), "", ""
 
     def choose_model(self, name: str) -> Any:
-        """The prompt's format and the number of blocks are the model's."""
+        """Update the prompt's format and the number of blocks, which depend on the model."""
         variant = self._studio.variant(name)
-        look = {"info": views.prompt_hint(variant), "placeholder": views.prompt_example(variant)}
-        return gr.Textbox(**look), gr.Slider(**skip_options(self._studio, variant))
+        options = {"info": views.prompt_hint(variant), "placeholder": views.prompt_example(variant)}
+        return gr.Textbox(**options), gr.Slider(**skip_options(self._studio, variant))
 
     def choose_size(self, name: str, ratio: str, picture: str | None) -> Any:
-        """Sizes are the model's, unless a picture decides."""
+        """Update the sizes, which depend on the model, or on the first frame if there is one."""
         size = None
         if picture is not None:
             try:
                 size = self._studio.size_for_picture(Path(picture), name)
             except JobError as error:
-                return gr.skip(), views.notice_html(str(error), "This picture cannot be the first frame")
+                return gr.skip(), views.notice_html(str(error), "This picture cannot be used as the first frame")
         return gr.Radio(**ratio_options(self._studio, self._studio.variant(name), ratio, size)), gr.skip()
 
     def list_models(self, chosen: str | None) -> Any:
-        """Those that are complete now: a download may have ended since the start."""
+        """List the complete models; a download may have finished since the page was built."""
         variants = self._studio.variants()
         names = [variant.name for variant in variants]
-        # A choice that stands is not sent back: somebody may have made another while this was on its way.
+        # A valid choice is not sent back, since the user may have changed it in the meantime.
         choice = {} if chosen in names else {"value": next(iter(names), None)}
         return gr.Dropdown(choices=model_choices(variants), **choice), views.demo_html(self._studio.download_command())
 
     def count_timesteps(self, text: str) -> Any:
-        """Explicit timesteps decide the number of steps; without them it is chosen again."""
+        """Explicit timesteps set the number of steps; without them the slider is active."""
         try:
             timesteps = parse_timesteps(text)
         except JobError:
-            return gr.skip()  # queueing says what is wrong with them
+            return gr.skip()  # queueing reports what is wrong with them
         if timesteps is None:
             return gr.Slider(interactive=True)
         return gr.Slider(value=len(timesteps), interactive=False)
@@ -274,13 +273,13 @@ class CreateHandlers:
         form = dict(zip(self._names, values, strict=True))
         form["prompt"] = _join(form["prompt"] or "", form.pop("sound") or "", self._tag(form["variant"]))
         if (form["timesteps"] or "").strip():
-            form.pop("steps")  # their number
-        # An empty field of a seed that is fixed is drawn like a random one.
+            form.pop("steps")  # the timesteps decide their number
+        # An empty seed is drawn at random, whatever the mode.
         drawn = mode == SeedMode.RANDOM or not (seed or "").strip()
         return Request({**form, "seed": seed}, ratio, SeedMode.RANDOM if drawn else SeedMode(mode), int(count or 1))
 
     def _prompts(self, pattern: str) -> tuple[list[str], JobError | None]:
-        """The prompts of a pattern; of one that cannot be, itself and what is wrong with it."""
+        """Expand a pattern; an invalid one is returned as it is, with the error."""
         try:
             return self._studio.prompts(Request({"prompt": pattern})), None
         except JobError as error:
@@ -289,29 +288,25 @@ class CreateHandlers:
     def _tag(self, model: str | None) -> Any:
         return views.tag_of(self._studio.variant(model) if model else None)
 
-    def _known(self, job: Job | None) -> Any:
+    def _job_variant(self, job: Job | None) -> Any:
         if job is None:
             return None
         try:
             return self._studio.variant(job.spec.variant)
         except JobError:
-            return None  # made by a model that was removed since
+            return None  # the clip's model was removed
 
 
 def _join(prompt: str, sound: str, tag: Any) -> str:
-    """The prompt as it is queued; one that has no sound of its own field is left exactly as it is."""
+    """Join prompt and sound; with an empty sound field the prompt is left exactly as it is."""
     return join_prompt(prompt, sound, tag) if sound.strip() else prompt
 
 
 def _next_seed(mode: str, seed: str, count: float | None, used: Sequence[int]) -> str:
     if mode == SeedMode.NEXT and (seed or "").strip():
         return str(int(seed) + int(count or 1))
-    # One drawn seed is shown, so that it can be used again.
+    # Show a drawn seed, so that it can be used again.
     return str(used[0]) if used else seed
-
-
-def _notice(sentence: str) -> str:
-    return f'<div class="notice good" role="status"><p>{escape(sentence)}</p></div>'
 
 
 def _first(jobs: Sequence[Job]) -> Job | None:

@@ -1,6 +1,6 @@
-"""What happens with presets in the Create tab: applying, keeping and deleting them, and fetching what they lack.
+"""Event handlers for presets in the Create tab: apply, save and delete them, and download their missing files.
 
-Beside them the adapters that are chosen, which presets and the LoRAs tab put there. Handlers are private.
+Also handles the chosen adapters, which come from presets and from the LoRAs tab. Handlers are private.
 """
 
 from typing import Any
@@ -19,11 +19,11 @@ from ovi_studio.web.live import LivePart
 from ovi_studio.web.tabs.create import views as form_views
 from ovi_studio.web.tabs.create.tab import CreateForm, ratio_options, shown_value, skip_options, widened
 
-_NOT_KEPT = ("prompt", "sound", "image")
+_NOT_SAVED = ("prompt", "sound", "image")
 
 
 def connect_presets(studio: Studio, form: CreateForm, extra: dict[str, Any], page: gr.Blocks) -> LivePart:
-    """Events of the cards, of the fields that keep a preset, and of the chosen adapters; returns the cards."""
+    """Connect the preset cards, the fields that save a preset, and the chosen adapters; returns the cards."""
     handlers = PresetHandlers(studio, form)
     cards: gr.HTML = extra["presets"]
     parts = list(form.fields.values())
@@ -33,14 +33,14 @@ def connect_presets(studio: Studio, form: CreateForm, extra: dict[str, Any], pag
     cards.remove(handlers.delete, None, [cards, form.notice], **PRIVATE)
     gr.on(
         [extra["keep_preset"].click, extra["preset_title"].submit],
-        handlers.keep,
+        handlers.save,
         [extra["preset_title"], form.ratio, *parts],
         [extra["preset_title"], cards, form.notice],
         **PRIVATE,
     )
     stacks = [form.stacks[name] for name in ADAPTER_LISTS]
     gr.on([*(part.change for part in stacks), page.load], handlers.show_chosen, stacks, extra["chosen"], **PRIVATE)
-    extra["chosen"].take_out(handlers.take_out, stacks, stacks, **PRIVATE)
+    extra["chosen"].take_out(handlers.remove_adapter, stacks, stacks, **PRIVATE)
     return LivePart(handlers.refresh, [cards], gr.State(()))
 
 
@@ -53,15 +53,15 @@ class PresetHandlers:
         self._names = list(form.fields)
 
     def refresh(self, seen: Any) -> Any:
-        """The cards, whenever a download has got further or a preset was kept anywhere."""
+        """Update the cards after progress of a download or a change of the presets."""
         now = self._studio.adapter_downloads.state().revision, self._studio.presets.revision
         return None if now == seen else (self._cards(), now)
 
     def apply(self, event: gr.EventData, *values: Any) -> Any:
-        """Put a preset's settings into the form and leave the rest."""
+        """Put a preset's settings into the form and leave the other fields unchanged."""
         unchanged = [gr.skip()] * (len(self._names) + 1)
         try:
-            preset = self._usable(_text(event, "preset"))
+            preset = self._usable_preset(_text(event, "preset"))
             chosen = self._model(preset, values[self._names.index("variant")])
         except JobError as error:
             return *unchanged, views.notice_html(str(error), "The preset was not applied")
@@ -81,69 +81,69 @@ class PresetHandlers:
         has_picture = values[self._names.index("image")] is not None
         changes_ratio = (moved or "variant" in preset.settings or ratio is not None) and not has_picture
         options = gr.Radio(**ratio_options(self._studio, variant, ratio)) if changes_ratio else gr.skip()
-        notice = views.good_html(f"{preset.title}: settings applied.")
+        notice = views.success_html(f"{preset.title}: settings applied.")
         return *[updates[name] for name in self._names], options, notice
 
     def download(self, event: gr.EventData) -> str:
-        """Begin to fetch what a preset lacks."""
+        """Start downloading the missing files of a preset."""
         try:
             self._studio.download_adapters(_text(event, "preset"))
         except JobError as error:
             return views.notice_html(str(error), "Not downloaded")
         return ""
 
-    def keep(self, title: str, ratio: str, *values: Any) -> Any:
-        """Save what the form says as a preset of one's own."""
-        form = {name: value for name, value in zip(self._names, values, strict=True) if name not in _NOT_KEPT}
+    def save(self, title: str, ratio: str, *values: Any) -> Any:
+        """Save the form's settings as a preset of the user's own."""
+        form = {name: value for name, value in zip(self._names, values, strict=True) if name not in _NOT_SAVED}
         if (form["timesteps"] or "").strip():
             form.pop("steps")
         try:
             spec = self._studio.spec(Request({**form, "prompt": "any"}, ratio))
             preset = self._studio.presets.save(title, spec.to_dict(), variants=(spec.variant,))
         except JobError as error:
-            return gr.skip(), gr.skip(), views.notice_html(str(error), "The preset was not kept")
-        return "", self._cards(), views.good_html(f"{preset.title} is among the presets.")
+            return gr.skip(), gr.skip(), views.notice_html(str(error), "The preset was not saved")
+        return "", self._cards(), views.success_html(f"The preset {preset.title} was saved.")
 
     def delete(self, event: gr.EventData) -> Any:
-        """Delete an own preset."""
+        """Delete one of the user's own presets."""
         try:
             self._studio.presets.delete(_text(event, "preset"))
         except JobError as error:
             return gr.skip(), views.notice_html(str(error), "The preset was not deleted")
-        return self._cards(), views.good_html("The preset is deleted.")
+        return self._cards(), views.success_html("The preset was deleted.")
 
     def show_chosen(self, *lists: str) -> str:
-        """The adapters that the form has now."""
+        """Show the form's adapters."""
         try:
             return form_views.chosen_html(*map(parse_stack, lists))
         except JobError as error:
             return views.notice_html(str(error), "These LoRA files cannot be used")
 
-    def take_out(self, event: gr.EventData, *lists: str) -> Any:
-        """One adapter less in one of the lists."""
-        name, wanted = _text(event, "list"), _text(event, "name")
+    def remove_adapter(self, event: gr.EventData, *lists: str) -> Any:
+        """Remove an adapter from one of the lists."""
+        name, removed = _text(event, "list"), _text(event, "name")
         stacks = dict(zip(ADAPTER_LISTS, map(parse_stack, lists), strict=True))
         if name in stacks:
-            stacks[name] = tuple(use for use in stacks[name] if use.name != wanted)
+            stacks[name] = tuple(use for use in stacks[name] if use.name != removed)
         return [shown_value(name, stack) for name, stack in stacks.items()]
 
-    def _usable(self, name: str) -> Preset:
+    def _usable_preset(self, name: str) -> Preset:
         for offer in self._studio.preset_offers()[0]:
             if offer.preset.name == name:
                 if not offer.usable:
                     raise JobError(offer.problem)
                 return offer.preset
-        raise JobError("There is no such preset any more; look again.")
+        raise JobError("This preset no longer exists; reload the page.")
 
     def _model(self, preset: Preset, current: str | None) -> str:
-        """The preset's own model, else the form's if it fits, else the best one that does."""
-        here = [variant.name for variant in self._studio.variants()]
-        wanted = preset.settings.get("variant") or current
-        if preset.variants and wanted not in preset.variants:
-            wanted = next((name for name in here if name in preset.variants), wanted)
-        if wanted not in here:
-            raise JobError(f"The model {wanted} is not here; download it first, the System tab shows how.")
-        return str(wanted)
+        """Return the preset's own model, else the form's if it fits, else the best one that fits."""
+        installed = [variant.name for variant in self._studio.variants()]
+        chosen = preset.settings.get("variant") or current
+        if preset.variants and chosen not in preset.variants:
+            chosen = next((name for name in installed if name in preset.variants), chosen)
+        if chosen not in installed:
+            raise JobError(f"The model {chosen} is not installed; download it in the System tab first.")
+        return str(chosen)
 
     def _cards(self) -> str:
         found, notices = self._studio.preset_offers()

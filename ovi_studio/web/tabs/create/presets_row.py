@@ -1,4 +1,4 @@
-"""The presets above the form and the fields that keep the form's settings as one."""
+"""The presets above the form, and the fields that save the form's settings as a preset."""
 
 from typing import Any
 
@@ -18,14 +18,14 @@ element.addEventListener("click", (event) => {
   if (button.dataset.remove) trigger("take_out", { list: button.dataset.remove, name: button.dataset.name });
 });
 """
-"""Of the cards and of the line with the chosen adapters: which one was meant goes to the server."""
+"""Script of the cards and of the chosen adapters: sends to the server which one was clicked."""
 
 
 def build_presets(studio: Studio, extra: dict[str, Any]) -> None:
-    """Cards, and an own preset from what the form says; the handlers' components go into `extra`."""
+    """Build the cards and the fields that save a preset; components for the handlers are added to `extra`."""
     found, notices = studio.preset_offers()
     extra["presets"] = gr.HTML(form_views.presets_html(found, notices), elem_id="presets", js_on_load=PRESETS_SCRIPT)
-    with gr.Accordion("Keep these settings as a preset", open=False, elem_id="keep-preset"), gr.Row(equal_height=True):
+    with gr.Accordion("Save these settings as a preset", open=False, elem_id="keep-preset"), gr.Row(equal_height=True):
         extra["preset_title"] = gr.Textbox(
             "",
             label="Title",
@@ -35,4 +35,4 @@ def build_presets(studio: Studio, extra: dict[str, Any]) -> None:
             max_lines=1,
             scale=3,
         )
-        extra["keep_preset"] = gr.Button("Keep", size="md", min_width=90, scale=0, elem_id="keep-preset-button")
+        extra["keep_preset"] = gr.Button("Save", size="md", min_width=90, scale=0, elem_id="keep-preset-button")

@@ -1,7 +1,6 @@
-"""The Create tab: the form from which clips are queued, and beside it what is being made and the last clip.
+"""The Create tab: the form that queues clips, with the current job and the latest clip next to it.
 
-`CreateForm.fill` is how other tabs put settings into the form; what happens when somebody uses it is in
-`handlers`.
+Other tabs put settings into the form with `CreateForm.fill`; the event handlers are in `handlers`.
 """
 
 import dataclasses
@@ -26,12 +25,12 @@ from ovi_studio.web.uploads import is_upload, shown_copy, uploads_only
 
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(ClipSpec)}
 SEED_CHOICES = [("Random", SeedMode.RANDOM), ("Fixed", SeedMode.FIXED), ("Next", SeedMode.NEXT)]
-PRIORITY_CHOICES = [("Before others", 1), ("In order", 0), ("After others", -1)]
+PRIORITY_CHOICES = [("Before others", 1), ("Normal", 0), ("After others", -1)]
 
 
 @dataclass(frozen=True)
 class CreateForm:
-    """The components of the form; what `ClipSpec` has under the same name is in `fields`."""
+    """The components of the form; `fields` maps the names of `Request.values` to them."""
 
     studio: Studio
     prompt: gr.Textbox
@@ -45,19 +44,19 @@ class CreateForm:
     count: gr.Number
     sampling: dict[str, gr.components.Component]
     stacks: dict[str, gr.Textbox]
-    """Adapters as JSON, by the name of their field in `ClipSpec`; not seen."""
+    """Adapters as JSON, by the name of their field in `ClipSpec`; hidden."""
     table: gr.File
     batch_name: gr.Textbox
     priority: gr.Radio
     notice: gr.HTML
     editing: gr.State
-    """The id of the waiting job that is being changed, or None."""
+    """The id of the waiting job that is being edited, or None."""
     queue: gr.Button
     leave: gr.Button
 
     @property
     def fields(self) -> dict[str, gr.components.Component]:
-        """Those that a clip is read from, by their name in `Request.values`; the sound is joined to the prompt."""
+        """The components a clip is read from, by their name in `Request.values`; the sound is joined to the prompt."""
         return {
             "prompt": self.prompt,
             "sound": self.sound,
@@ -70,7 +69,7 @@ class CreateForm:
 
     @property
     def outputs(self) -> list[gr.components.Component]:
-        """What `fill` has updates for, in its order."""
+        """The components that `fill` returns updates for, in the same order."""
         own = [self.prompt, self.sound, self.first_frame, self.model, self.steps, self.ratio, self.seed_mode, self.seed]
         own += [self.count, *self.sampling.values(), *self.stacks.values(), self.table, self.batch_name, self.notice]
         return [*own, self.editing, self.queue, self.leave]
@@ -78,19 +77,19 @@ class CreateForm:
     def fill(
         self, spec: ClipSpec | None = None, *, prompt: str | None = None, editing: str | None = None, notice: str = ""
     ) -> list[Any]:
-        """Updates for `outputs`: the settings of a clip, or only a prompt. With `editing` the form changes that job.
+        """Return updates for `outputs`: a clip's settings, or only a prompt. With `editing` the form edits that job.
 
-        A model that is not here any more is replaced by the best one, and the form says so.
+        A model that is no longer installed is replaced by the best one, and the form says so.
         """
         if spec is None:
             return self._fill_prompt(prompt, notice)
         if prompt is None:
-            prompt = escape_prompt(spec.prompt)  # the field takes patterns, and a clip has the text itself
+            prompt = escape_prompt(spec.prompt)  # the field holds a pattern, but a clip the literal text
         variant = self._variant(spec.variant)
         if variant is None:
-            return self._fill_prompt(prompt, views.notice_html("Download one first.", "There is no model"))
+            return self._fill_prompt(prompt, views.notice_html("Download one first.", "No model is installed"))
         if variant.name != spec.variant:
-            notice = views.notice_html(f"{spec.variant} is not here; {variant.title} is chosen.", "Another model")
+            notice = views.notice_html(f"{spec.variant} is not installed; using {variant.title}.", "Model replaced")
         scene, sound = split_prompt(prompt)
         updates = [scene, sound, self._picture(spec), variant.name, widened(self.steps, spec.steps)]
         updates += [self._ratio(spec, variant)]
@@ -140,35 +139,35 @@ class CreateForm:
 
 
 def shown_value(name: str, value: Any) -> Any:
-    """A field of `ClipSpec` as its component has it."""
+    """Convert a field of `ClipSpec` to the value of its component."""
     if name in ADAPTER_LISTS:
         return json.dumps(stack_to_json(value), ensure_ascii=False)
     return format_timesteps(value) if name == "timesteps" else value
 
 
 def widened(component: gr.components.Component, value: Any) -> Any:
-    """An update to `value`, which a slider may not reach yet: clips from elsewhere use the whole range of a spec."""
+    """Return an update to `value`, widening a slider's range if needed: a clip may use the whole range of a spec."""
     if not isinstance(component, gr.Slider) or value is None:
         return value
     return gr.Slider(value=value, minimum=min(component.minimum, value), maximum=max(component.maximum, value))
 
 
 def split_prompt(prompt: str) -> tuple[str, str]:
-    """(prompt, sound) for the two fields; not split if joining them would not give the same prompt again."""
+    """Split into (prompt, sound) for the two fields; not split if joining them would not restore the prompt."""
     parts = parse_prompt(prompt)
     same = any(join_prompt(parts.scene, parts.audio, tag) == prompt.strip() for tag in AudioTag)
     return (parts.scene, parts.audio) if parts.audio and same else (prompt, "")
 
 
 def queue_button(number: int | None, editing: bool) -> Any:
-    """The button as it says what it does; None: nobody knows how many clips it would be."""
+    """Return the queue button, labelled with the number of clips; None if the number is not known."""
     if editing:
         return gr.Button("Save changes")
     return gr.Button("Queue clip" if number in (None, 1) else f"Queue {number} clips")
 
 
 def build_form(studio: Studio) -> tuple[CreateForm, dict[str, Any]]:
-    """The components of the left column; beside the form those that only its handlers need."""
+    """Build the left column; returns the form, and the components that only its handlers need."""
     variants = studio.variants()
     best = variants[0] if variants else None
     extra: dict[str, Any] = {"only_demo": gr.HTML(views.demo_html(studio.download_command()), elem_id="only-demo")}
@@ -192,7 +191,7 @@ def build_form(studio: Studio) -> tuple[CreateForm, dict[str, Any]]:
         )
     with gr.Accordion("Guidance and sampling", open=False, elem_id="sampling"):
         sampling = _build_sampling(studio, best)
-    with gr.Accordion("Many clips at once: a table, a name", open=False, elem_id="batch"):
+    with gr.Accordion("Many clips at once: table, batch name, priority", open=False, elem_id="batch"):
         table, batch_name, priority = _build_batch(extra)
     with gr.Column(elem_id="actions"):
         notice = gr.HTML(elem_id="notice")
@@ -202,12 +201,31 @@ def build_form(studio: Studio) -> tuple[CreateForm, dict[str, Any]]:
             leave = gr.Button("Stop editing", size="lg", elem_id="leave", visible=False, min_width=140)
             extra["cancel"] = gr.Button("Cancel", size="lg", elem_id="cancel", interactive=False, min_width=96)
     for number in (steps, count, *(part for part in sampling.values() if isinstance(part, gr.Slider))):
-        # A `ClipSpec` says in a sentence what is out of its range; Gradio's own check ends the call (6.31).
+        # `ClipSpec` reports values out of range in a sentence; Gradio's own check aborts the call (6.31).
         number.preprocess = _as_given
     editing = gr.State(None)
-    own = (prompt, sound, first_frame, model, steps, ratio, seed_mode, seed, count, sampling, stacks, table, batch_name)
-    own = (*own, priority)
-    return CreateForm(studio, *own, notice, editing, queue, leave), extra
+    form = CreateForm(
+        studio=studio,
+        prompt=prompt,
+        sound=sound,
+        first_frame=first_frame,
+        model=model,
+        steps=steps,
+        ratio=ratio,
+        seed_mode=seed_mode,
+        seed=seed,
+        count=count,
+        sampling=sampling,
+        stacks=stacks,
+        table=table,
+        batch_name=batch_name,
+        priority=priority,
+        notice=notice,
+        editing=editing,
+        queue=queue,
+        leave=leave,
+    )
+    return form, extra
 
 
 def _as_given(payload: Any) -> Any:
@@ -267,13 +285,13 @@ def _build_first_frame() -> gr.Image:
         elem_id="first-frame",
         placeholder="Drop or paste a picture",
     )
-    # Gradio would open the file itself and answer a broken one with a pop-up instead of our sentence.
+    # Otherwise Gradio opens the file itself and reports a broken one with a pop-up instead of our message.
     uploads_only(picture, "first frame")
     return picture
 
 
 def _build_sampling(studio: Studio, best: Variant | None) -> dict[str, gr.components.Component]:
-    """The settings that most people leave alone, by their name in `ClipSpec`."""
+    """Build the settings that are rarely changed, by their name in `ClipSpec`."""
 
     def slider(name: str, label: str, low: float, high: float, step: float, info: str | None = None) -> gr.Slider:
         return gr.Slider(low, high, DEFAULTS[name], step=step, label=label, info=info, min_width=200)
@@ -295,7 +313,7 @@ def _build_sampling(studio: Studio, best: Variant | None) -> dict[str, gr.compon
     settings["timesteps"] = gr.Textbox(
         "",
         label="Explicit timesteps (optional)",
-        info="In place of a number of steps and a shift, from noise at 1000 to clean",
+        info="Instead of steps and shift, from noise (1000) to clean (0)",
         placeholder="1000,750,500,250",
         max_length=4000,
         max_lines=1,
@@ -309,7 +327,7 @@ def _build_sampling(studio: Studio, best: Variant | None) -> dict[str, gr.compon
 
 def _build_batch(extra: dict[str, Any]) -> tuple[gr.File, gr.Textbox, gr.Radio]:
     batch_name = gr.Textbox("", label="Name of the batch (optional)", max_length=200, max_lines=1, elem_id="batch-name")
-    priority = gr.Radio(PRIORITY_CHOICES, value=0, label="Turn", elem_id="priority", elem_classes="segments")
+    priority = gr.Radio(PRIORITY_CHOICES, value=0, label="Priority", elem_id="priority", elem_classes="segments")
     table = gr.File(
         label="Table of prompts: CSV or TSV with a column text_prompt, queued instead of the prompt above",
         file_types=[".csv", ".tsv"],
@@ -323,25 +341,25 @@ def _build_batch(extra: dict[str, Any]) -> tuple[gr.File, gr.Textbox, gr.Radio]:
 
 
 def model_choices(variants: list[Variant]) -> list[tuple[str, str]]:
-    """For the dropdown."""
+    """Return the models' choices for a dropdown."""
     return [(variant.title, variant.name) for variant in variants]
 
 
 def skip_options(studio: Studio, variant: Variant | None, layer: int | None = None) -> dict[str, Any]:
-    """The slider of the skipped block: its range and value are the model's."""
+    """Return the options of the skipped block's slider, whose range and default depend on the model."""
     own = variant.slg_layer if variant else 0
     return {
         "minimum": 0,
         "maximum": studio.blocks(variant.name) - 1 if variant else 1,
         "value": max(0, own if layer is None else layer),
-        "info": "Left out in the pass without the prompt; 0 leaves out none",
+        "info": "Skipped in the negative pass; 0 skips none",
     }
 
 
 def ratio_options(
     studio: Studio, variant: Variant | None, chosen: str | None = None, picture_size: tuple[int, int] | None = None
 ) -> dict[str, Any]:
-    """The aspect ratios with their sizes, which are the model's unless a picture decides."""
+    """Return the options of the aspect ratios, whose sizes depend on the model or the first frame."""
     sizes = studio.sizes(variant.name) if variant else {}
     hint = views.ratio_hint(picture_size)
     return {

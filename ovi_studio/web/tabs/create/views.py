@@ -1,4 +1,4 @@
-"""What the Create tab says about a prompt, its presets and its clips, as HTML. What people typed is escaped here."""
+"""HTML for the Create tab: presets, findings about the prompt, and the clips it makes. User text is escaped here."""
 
 from collections.abc import Sequence
 from html import escape
@@ -11,28 +11,28 @@ from ovi_studio.core.prompt_patterns import pattern_warnings
 from ovi_studio.core.requests import Expansion
 from ovi_studio.core.variants import Variant
 from ovi_studio.services.preset_offers import PresetOffer
-from ovi_studio.web.views import format_seconds, notice_html, use_words
+from ovi_studio.web.views import format_adapter, format_seconds, notice_html
 
 SHOWN_PROMPTS = 60
 SHOWN_ROWS = 20
-_MARKS = {Severity.ERROR: "Mistake", Severity.WARNING: "Careful", Severity.HINT: "Hint"}
+_MARKS = {Severity.ERROR: "Error", Severity.WARNING: "Warning", Severity.HINT: "Hint"}
 
 
 def presets_html(
     found: Sequence[PresetOffer], notices: Sequence[str] = (), download: DownloadState | None = None
 ) -> str:
-    """Cards; a click on one applies its settings. What cannot be used says why, and offers what it lacks."""
+    """Render the presets as cards; one that cannot be used says why, and offers its missing files for download."""
     download = download or DownloadState()
     cards = "".join(_card(offer, download) for offer in found if offer.usable)
-    told = "".join(f'<p class="finding warning">{escape(notice)}</p>' for notice in notices)
+    messages = "".join(f'<p class="finding warning">{escape(notice)}</p>' for notice in notices)
     if download.phase is DownloadPhase.FAILED:
-        told = notice_html(download.reason, f"{download.variant}: the download failed") + told
-    lacking = _lacking([offer for offer in found if not offer.usable], download)
-    return f'<div class="cards" role="group" aria-label="Presets">{cards}</div>{lacking}{told}'
+        messages = notice_html(download.reason, f"{download.variant}: the download failed") + messages
+    lacking = _unusable_html([offer for offer in found if not offer.usable], download)
+    return f'<div class="cards" role="group" aria-label="Presets">{cards}</div>{lacking}{messages}'
 
 
-def _lacking(found: Sequence[PresetOffer], download: DownloadState) -> str:
-    """The presets that cannot be used, folded away unless one of them is being fetched."""
+def _unusable_html(found: Sequence[PresetOffer], download: DownloadState) -> str:
+    """Render the presets that cannot be used, collapsed unless one of them is being downloaded."""
     if not found:
         return ""
     fetching = download.busy and download.variant in [offer.preset.title for offer in found]
@@ -40,7 +40,7 @@ def _lacking(found: Sequence[PresetOffer], download: DownloadState) -> str:
     cards = "".join(_card(offer, download) for offer in found)
     return (
         f'<details class="lacking-presets"{" open" if fetching else ""}><summary>{many} a LoRA file or another model'
-        f'</summary><div class="cards" role="group" aria-label="Presets that lack something">{cards}</div></details>'
+        f'</summary><div class="cards" role="group" aria-label="Presets with missing files">{cards}</div></details>'
     )
 
 
@@ -58,25 +58,25 @@ def _card(offer: PresetOffer, download: DownloadState) -> str:
 
 
 def _remedy(offer: PresetOffer, download: DownloadState) -> str:
-    """A button that fetches what is missing, or how far that is."""
-    lack = offer.shortage
-    if lack is None or not lack.sources:
+    """Render a button that downloads the missing files, or the progress of that download."""
+    missing = offer.shortage
+    if missing is None or not missing.sources:
         return ""
     if download.busy and download.variant == offer.preset.title:
         done, total = (download.progress.done, download.progress.total) if download.progress else (0, 0)
         percent = 100 * done // total if total else 0
-        amount = f"{format_bytes(done)} of {format_bytes(total)}" if total else "Asking the hub"
+        amount = f"{format_bytes(done)} of {format_bytes(total)}" if total else "Contacting the hub"
         return (
             f'<span class="bar" role="progressbar" aria-label="Download" aria-valuemin="0" aria-valuemax="100" '
             f'aria-valuenow="{percent}"><i style="width:{percent}%"></i></span><span class="fetch">{amount}'
             '<button type="button" data-stop>Stop</button></span>'
         )
-    size = f" {format_bytes(lack.size)}" if lack.size else ""
+    size = f" {format_bytes(missing.size)}" if missing.size else ""
     return f'<button type="button" class="fetch" data-download="{escape(offer.preset.name)}">Download{size}</button>'
 
 
 def _licence(offer: PresetOffer) -> str:
-    """Under which terms its adapters may be used."""
+    """Render the licences of a preset's adapters."""
     licences = sorted({source.licence for source in offer.preset.sources.values()})
     return f'<span class="licence">Licence: {escape(", ".join(licences))}</span>' if licences else ""
 
@@ -90,11 +90,11 @@ def _delete(offer: PresetOffer) -> str:
 
 
 def chosen_html(accelerators: Stack, adapters: Stack) -> str:
-    """The adapters of the clip that the form describes, each of which can be taken out."""
+    """Render the form's adapters, each with a button that removes it."""
     lists = (("accelerators", "Accelerator", accelerators), ("adapters", "Style", adapters))
     chips = "".join(
-        f'<li><span class="kind">{kind}</span><span>{escape(use_words(use))}</span><button type="button" '
-        f'data-remove="{name}" data-name="{escape(use.name)}" aria-label="Take out {escape(use.name)}">×</button></li>'
+        f'<li><span class="kind">{kind}</span><span>{escape(format_adapter(use))}</span><button type="button" '
+        f'data-remove="{name}" data-name="{escape(use.name)}" aria-label="Remove {escape(use.name)}">×</button></li>'
         for name, kind, uses in lists
         for use in uses
     )
@@ -106,9 +106,9 @@ def _badge(badge: str) -> str:
 
 
 def findings_html(pattern: str, prompts: Sequence[str], variant: Variant | None) -> str:
-    """What is spoken and how fast, and what is wrong with a pattern and with the prompts that it makes.
+    """Render the findings about a pattern and its prompts, and the speech with its pace.
 
-    What several prompts have in common is said once; the speech is that of the prompt in which it is fastest.
+    A finding that several prompts share is shown once; the speech is that of the prompt with the fastest one.
     """
     if not pattern.strip() or variant is None:
         return ""
@@ -122,7 +122,7 @@ def findings_html(pattern: str, prompts: Sequence[str], variant: Variant | None)
 
 
 def _speech_html(prompts: Sequence[str], variant: Variant) -> str:
-    """What is spoken in the prompt in which people speak fastest."""
+    """Render the speech of the prompt in which it is fastest."""
     paces = [speech_pace(prompt, variant.seconds) for prompt in prompts]
     fastest = max(range(len(paces)), key=lambda index: paces[index].words)
     pace = paces[fastest]
@@ -137,7 +137,7 @@ def _speech_html(prompts: Sequence[str], variant: Variant) -> str:
 
 
 def makes_html(prompts: Sequence[str], seeds: int, seconds: float | None) -> str:
-    """How many clips it makes, which ones, and how long that takes."""
+    """Render which clips the prompts make, and how long that takes."""
     number = len(prompts) * seeds
     time = "Time not measured yet on this machine"
     if seconds is not None:
@@ -157,18 +157,18 @@ def makes_html(prompts: Sequence[str], seeds: int, seconds: float | None) -> str
 
 
 def table_html(clips: Expansion) -> str:
-    """What an uploaded table makes."""
+    """Render which clips an uploaded table makes."""
     number, bad_rows = len(clips.specs), clips.bad_rows
     head = f"<strong>The table makes {'1 clip' if number == 1 else f'{number} clips'}</strong>"
-    left_out = "1 row is" if len(bad_rows) == 1 else f"{len(bad_rows)} rows are"
-    head += f"<span>{left_out} left out</span>" if bad_rows else ""
+    skipped = "1 row is" if len(bad_rows) == 1 else f"{len(bad_rows)} rows are"
+    head += f"<span>{skipped} skipped</span>" if bad_rows else ""
     bad = _rows_html("bad-rows", [f"Line {row.line}: {row.reason}" for row in bad_rows])
-    warned = _rows_html("warned-rows", [f"Careful: {warning}" for warning in clips.warnings])
+    warned = _rows_html("warned-rows", [f"Warning: {warning}" for warning in clips.warnings])
     return f'<div class="makes"><p>{head}</p>{bad}{warned}</div>'
 
 
 def _rows_html(kind: str, sentences: Sequence[str]) -> str:
-    """A list of sentences about rows, the first of them if there are many."""
+    """Render a list of sentences about rows, cut off after `SHOWN_ROWS`."""
     if not sentences:
         return ""
     rows = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences[:SHOWN_ROWS])
@@ -177,7 +177,7 @@ def _rows_html(kind: str, sentences: Sequence[str]) -> str:
 
 
 def queued_html(number: int, name: str) -> str:
-    """It worked."""
+    """Confirm how many clips were queued."""
     clips = "1 clip is" if number == 1 else f"{number} clips are"
     batch = f" as “{escape(name)}”" if name.strip() else ""
     return f'<div class="notice good" role="status"><p>{clips} in the queue{batch}.</p></div>'

@@ -1,6 +1,6 @@
-"""What happens in the Library tab when somebody does something, or when time passes.
+"""Event handlers of the Library tab.
 
-The browser names clips by id only. Most methods may raise `JobError`.
+The browser names clips only by id. Most methods may raise `JobError`.
 """
 
 from dataclasses import replace
@@ -20,44 +20,44 @@ from ovi_studio.web.views import notice_html
 
 PAGE_SIZE = 24
 ALL = "all"
-"""No filter."""
-_MAX_PICKED = 500
+"""The choice for no filter."""
+_MAX_SELECTED = 500
 
 
-class Shelf(Protocol):
-    """The part of `Studio` that this tab uses."""
+class LibraryServices(Protocol):
+    """The part of `Studio` that the Library tab uses."""
 
     checkpoint_directory: Path
     library: Library
 
 
 class LibraryHandlers:
-    """What happens when somebody does something, or when time passes."""
+    """The functions behind the components of the tab."""
 
-    def __init__(self, studio: Shelf, cache: gr.HTML) -> None:
+    def __init__(self, studio: LibraryServices, cache: gr.HTML) -> None:
         self._library = studio.library
         self._checkpoints = studio.checkpoint_directory
         self._cache = cache
         self._emptied = 0
-        """How often the trash was emptied here, which the library's own number does not tell."""
+        """Number of times the trash was emptied, which `Library.revision` does not count."""
 
-    # Looking. Each returns values for `Parts.shown` of the tab.
+    # Showing. Each returns values for `LibraryComponents.shown`.
 
     def show(self, *inputs: Any) -> Any:
-        """The cards of one page, read anew."""
-        *query, page, picked, opened = inputs
+        """Read the library again and show one page of cards."""
+        *query, page, selected, opened = inputs
         place = query[5]
         try:
             self._library.refresh()
             stamp = self._stamp
             if place == "trash":
-                return self._show_trash(stamp, picked)
-            return self._show_clips(stamp, _query(query, page), page, picked, opened, *query[:2])
+                return self._show_trash(stamp, selected)
+            return self._show_clips(stamp, _query(query, page), page, selected, opened, *query[:2])
         except JobError as error:
             return notice_html(str(error), "The library cannot be read"), *[gr.skip()] * 7
 
     def tick(self, seen: Any, *inputs: Any) -> Any:
-        """The same if something has changed since a page looked."""
+        """Show the cards again if the library has changed since `seen`."""
         try:
             self._library.refresh()
         except JobError as error:
@@ -69,13 +69,13 @@ class LibraryHandlers:
         return self._library.revision, self._emptied
 
     def _show_clips(
-        self, stamp: Any, query: Query, page: int, picked: list[str], opened: str, words: str, variant: str
+        self, stamp: Any, query: Query, page: int, selected: list[str], opened: str, words: str, variant: str
     ) -> Any:
         found = self._library.search(query)
         names = self._library.variants()
         filtered = query != Query(limit=query.limit, order=query.order, offset=query.offset)
         if found.clips:
-            wall = views.wall_html(found.clips, picked, opened)
+            wall = views.wall_html(found.clips, selected, opened)
         else:
             wall = views.empty_html(views.NOTHING_FOUND if filtered or found.total else views.EMPTY)
         first = query.offset + 1
@@ -95,23 +95,23 @@ class LibraryHandlers:
             stamp,
         )
 
-    def _show_trash(self, stamp: Any, picked: list[str]) -> Any:
+    def _show_trash(self, stamp: Any, selected: list[str]) -> Any:
         clips = self._library.trashed()
-        wall = views.trash_html(clips, picked, self._serve) if clips else views.empty_html(views.EMPTY_TRASH)
+        wall = views.trash_html(clips, selected, self._serve) if clips else views.empty_html(views.EMPTY_TRASH)
         text = views.count_clips(len(clips)) if clips else ""
         hidden = gr.Button(visible=False)
         return "", wall, text, hidden, hidden, gr.skip(), gr.Button(visible=bool(clips)), stamp
 
-    # Choosing
+    # Selecting
 
-    def pick(self, place: str, event: gr.EventData) -> Any:
-        """The cards that are ticked now."""
+    def select(self, place: str, event: gr.EventData) -> Any:
+        """Update the selection from the ticked cards."""
         given = getattr(event, "ids", None)
-        ids = [clip for clip in given if isinstance(clip, str)][:_MAX_PICKED] if isinstance(given, list) else []
-        return self.picking(ids, place)
+        ids = [clip for clip in given if isinstance(clip, str)][:_MAX_SELECTED] if isinstance(given, list) else []
+        return self.show_selection(ids, place)
 
-    def picking(self, ids: list[str], place: str) -> Any:
-        """The bar with what can be done with several clips."""
+    def show_selection(self, ids: list[str], place: str) -> Any:
+        """Update the bar of actions for the selected clips."""
         text = f"{views.count_clips(len(ids))} selected"
         return (
             ids,
@@ -122,19 +122,19 @@ class LibraryHandlers:
         )
 
     def mark(self, event: gr.EventData) -> tuple[()]:
-        """Make a clip a favourite, or no longer."""
+        """Add a clip to the favourites, or remove it."""
         self._library.set_favourite([_id(event)], getattr(event, "favourite", None) is True)
         return ()
 
     def open(self, event: gr.EventData) -> Any:
-        """Play a clip and show what it was made from."""
+        """Play a clip and show its settings."""
         clip = self._library.get(_id(event))
-        self._library.path(clip.id)  # refuses if the file is gone
+        self._library.path(clip.id)  # raises if the file is gone
         settings = views.settings_html(clip, self._title(clip.spec.variant))
         return clip.id, gr.Column(visible=True), views.player_html(clip), settings
 
     def close(self) -> Any:
-        """Put the viewer away."""
+        """Close the viewer."""
         return "", gr.Column(visible=False), "", ""
 
     # Changing
@@ -149,30 +149,30 @@ class LibraryHandlers:
         count = self._library.restore(ids)
         gr.Info(f"{views.count_clips(count)} restored.", duration=4)
 
-    def ask(self) -> Any:
-        """Say what emptying the trash would delete."""
+    def confirm_emptying(self) -> Any:
+        """Ask whether to empty the trash."""
         count = views.count_clips(len(self._library.trashed()))
-        return gr.Row(visible=True), f"Delete {count} for good? This cannot be undone."
+        return gr.Row(visible=True), f"Permanently delete {count}? This cannot be undone."
 
-    def empty(self) -> Any:
-        """Delete what is in the trash for good."""
+    def empty_trash(self) -> Any:
+        """Permanently delete the clips in the trash."""
         count = self._library.empty_trash()
         self._emptied += 1
-        gr.Info(f"{views.count_clips(count)} deleted for good.", duration=4)
+        gr.Info(f"{views.count_clips(count)} permanently deleted.", duration=4)
         return gr.Row(visible=False)
 
-    # Using
+    # Using clips again
 
     def settings(self, clip: str) -> ClipSpec:
-        """What to ask for to get a clip again."""
+        """Return the settings that make a clip again."""
         return self._library.settings(clip)
 
     def continuation(self, clip: str) -> ClipSpec:
-        """The same settings with the clip's last frame as the first one."""
+        """Return a clip's settings with its last frame as the first one."""
         return replace(self._library.settings(clip), image=self._library.last_frame(clip), size=None)
 
     def adopt(self, upload: str) -> ClipSpec:
-        """The settings of a clip from elsewhere, whose upload is not needed any more."""
+        """Return the settings of an uploaded clip, and delete the upload."""
         try:
             return self._library.adopt(upload)
         finally:
@@ -185,7 +185,7 @@ class LibraryHandlers:
             return variant
 
     def _serve(self, poster: Path) -> str | None:
-        """The trash is not served, so its posters are copied."""
+        """Return the URL of a copy of a poster in the trash, which is not served itself."""
         try:
             return f"gradio_api/file={quote(shown_copy(self._cache, poster))}"
         except OSError:

@@ -1,4 +1,4 @@
-// The wall: what was clicked goes to the server by its id. `element` and `trigger` are Gradio's.
+// The wall: sends what was clicked to the server, by id. `element` and `trigger` are Gradio's.
 let focused = null;
 const remember = (target) => {
   focused = { act: target.dataset.act, id: target.dataset.id };
@@ -22,8 +22,8 @@ element.addEventListener("change", (event) => {
   trigger("pick", { ids: ticked });
 });
 
-// Gradio changes the old cards into the new ones, so that a tick would stay where another clip is now; and who works
-// with the keyboard stays where they were.
+// Gradio reuses the old cards for new clips, so that a tick would stay on a card that now shows another clip. Focus is
+// restored for keyboard users.
 watch("value", () => {
   for (const box of element.querySelectorAll("input[data-act=pick]")) box.checked = box.defaultChecked;
   const lost = !document.activeElement || document.activeElement === document.body;
@@ -33,7 +33,7 @@ watch("value", () => {
   }
 });
 
-// Only a page that is looked at asks for news.
+// Only a visible page polls for changes.
 const place = element.closest("[role=tabpanel]") ?? element;
 new IntersectionObserver((entries) => {
   trigger(entries[entries.length - 1].isIntersecting ? "shown" : "hidden");

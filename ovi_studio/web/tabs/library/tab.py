@@ -1,6 +1,6 @@
-"""The Library tab: the clips as a wall of posters, a viewer, the trash, and ways back into the form.
+"""The Library tab: all clips as a wall of posters, a viewer, the trash, and buttons that fill the Create form.
 
-Handlers are private: the tab is no API.
+Handlers are private, not part of the API.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from ovi_studio.core.errors import JobError
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.web.events import PRIVATE
 from ovi_studio.web.tabs import CREATE_TAB
-from ovi_studio.web.tabs.library.handlers import ALL, LibraryHandlers, Shelf
+from ovi_studio.web.tabs.library.handlers import ALL, LibraryHandlers, LibraryServices
 from ovi_studio.web.uploads import uploads_only
 from ovi_studio.web.views import notice_html
 
@@ -22,16 +22,17 @@ REFRESH_SECONDS = 3
 _SCRIPT = (Path(__file__).parent / "library.js").read_text(encoding="utf-8")
 
 
-class Form(Protocol):
-    """The part of the Create form that other tabs fill."""
+class LibraryForm(Protocol):
+    """The part of the Create form that the Library tab fills."""
 
-    outputs: list[Any]
+    @property
+    def outputs(self) -> list[Any]: ...
 
     def fill(self, spec: ClipSpec | None = None, *, prompt: str | None = None) -> list[Any]: ...
 
 
-def build_library(studio: Shelf, form: Form, tabs: gr.Tabs) -> None:
-    """The content of the tab; `form` is filled, and shown by `tabs`, when somebody uses a clip again."""
+def build_library(studio: LibraryServices, form: LibraryForm, tabs: gr.Tabs) -> None:
+    """Build the tab; using a clip again fills `form` and switches to it in `tabs`."""
     parts = _build_parts()
     handlers = LibraryHandlers(studio, parts.wall)
     _connect_wall(parts, handlers)
@@ -41,7 +42,9 @@ def build_library(studio: Shelf, form: Form, tabs: gr.Tabs) -> None:
 
 
 @dataclass(frozen=True)
-class _Parts:
+class LibraryComponents:
+    """The components of the tab."""
+
     words: gr.Textbox
     variant: gr.Dropdown
     pictured: gr.Dropdown
@@ -61,45 +64,45 @@ class _Parts:
     empty: gr.Button
     ask: gr.Row
     question: gr.HTML
-    really: gr.Button
+    confirm: gr.Button
     keep: gr.Button
     side: gr.Column
     player: gr.HTML
     settings: gr.HTML
     use: gr.Button
-    go_on: gr.Button
-    put_away: gr.Button
+    continue_clip: gr.Button
+    trash_opened: gr.Button
     close: gr.Button
     drop: gr.File
     timer: gr.Timer
     page: gr.State
-    picked: gr.State
+    selected: gr.State
     opened: gr.State
     seen: gr.State
 
     @property
     def query(self) -> list[Any]:
-        """What decides which clips are shown."""
+        """The components that decide which clips are shown."""
         return [self.words, self.variant, self.pictured, self.order, self.favourites, self.place, self.page]
 
     @property
     def inputs(self) -> list[Any]:
-        return [*self.query, self.picked, self.opened]
+        return [*self.query, self.selected, self.opened]
 
     @property
     def shown(self) -> list[Any]:
         return [self.notice, self.wall, self.range, self.previous, self.next, self.variant, self.empty, self.seen]
 
     @property
-    def picking(self) -> list[Any]:
-        return [self.picked, self.bar, self.count, self.delete, self.restore]
+    def selection(self) -> list[Any]:
+        return [self.selected, self.bar, self.count, self.delete, self.restore]
 
     @property
     def viewing(self) -> list[Any]:
         return [self.opened, self.side, self.player, self.settings]
 
 
-def _build_parts() -> _Parts:
+def _build_parts() -> LibraryComponents:
     found: dict[str, Any] = {"notice": gr.HTML(elem_id="library-notice", elem_classes="fleeting")}
     with gr.Row(elem_id="library-filters"):
         found |= _build_filters()
@@ -122,8 +125,8 @@ def _build_parts() -> _Parts:
         with gr.Column(scale=4, min_width=320, visible=False, elem_id="viewer") as found["side"]:
             found |= _build_viewer()
     found["timer"] = gr.Timer(REFRESH_SECONDS, active=False)
-    found |= {"page": gr.State(0), "picked": gr.State([]), "opened": gr.State(""), "seen": gr.State(None)}
-    return _Parts(**found)
+    found |= {"page": gr.State(0), "selected": gr.State([]), "opened": gr.State(""), "seen": gr.State(None)}
+    return LibraryComponents(**found)
 
 
 def _build_filters() -> dict[str, Any]:
@@ -155,11 +158,11 @@ def _build_bars() -> dict[str, Any]:
         found["count"] = gr.HTML(elem_classes="grow")
         found["delete"] = gr.Button("Delete selected", size="sm", min_width=130, scale=0)
         found["restore"] = gr.Button("Restore selected", size="sm", min_width=130, scale=0, visible=False)
-        found["clear"] = gr.Button("Select none", size="sm", min_width=110, scale=0)
+        found["clear"] = gr.Button("Clear selection", size="sm", min_width=110, scale=0)
     found["empty"] = gr.Button("Empty the trash", size="sm", visible=False, elem_id="empty-trash")
     with gr.Row(visible=False, elem_classes="bulk") as found["ask"]:
         found["question"] = gr.HTML(elem_classes="grow")
-        found["really"] = gr.Button("Delete for good", size="sm", variant="stop", min_width=130, scale=0)
+        found["confirm"] = gr.Button("Delete permanently", size="sm", variant="stop", min_width=130, scale=0)
         found["keep"] = gr.Button("Keep them", size="sm", min_width=110, scale=0)
     return found
 
@@ -168,28 +171,28 @@ def _build_viewer() -> dict[str, Any]:
     found: dict[str, Any] = {"player": gr.HTML(apply_default_css=False)}
     with gr.Row():
         found["use"] = gr.Button("Use these settings", variant="primary", min_width=150)
-        found["go_on"] = gr.Button("Continue from the last frame", min_width=210)
+        found["continue_clip"] = gr.Button("Continue from the last frame", min_width=210)
     with gr.Row():
-        found["put_away"] = gr.Button("Delete", size="sm", min_width=90)
+        found["trash_opened"] = gr.Button("Delete", size="sm", min_width=90)
         found["close"] = gr.Button("Close", size="sm", min_width=90)
     found["settings"] = gr.HTML(apply_default_css=False)
     return found
 
 
-def _connect_wall(parts: _Parts, handlers: LibraryHandlers) -> None:
+def _connect_wall(parts: LibraryComponents, handlers: LibraryHandlers) -> None:
     def show_first(*inputs: Any) -> Any:
         *query, _, _, opened = inputs
-        return 0, *handlers.picking([], query[5]), *handlers.show(*query, 0, [], opened)
+        return 0, *handlers.show_selection([], query[5]), *handlers.show(*query, 0, [], opened)
 
     def turn(step: int) -> Callable[..., Any]:
         def turned(*inputs: Any) -> Any:
             *query, page, _, opened = inputs
             page = max(0, page + step)
-            return page, *handlers.picking([], query[5]), *handlers.show(*query, page, [], opened)
+            return page, *handlers.show_selection([], query[5]), *handlers.show(*query, page, [], opened)
 
         return turned
 
-    first = [parts.page, *parts.picking, *parts.shown]
+    first = [parts.page, *parts.selection, *parts.shown]
     filters = [parts.words.change, parts.favourites.change, parts.pictured.input, parts.order.input]
     changes = [*filters, parts.variant.input, parts.place.change]
     gr.on(changes, show_first, parts.inputs, first, trigger_mode="always_last", **PRIVATE)
@@ -202,13 +205,13 @@ def _connect_wall(parts: _Parts, handlers: LibraryHandlers) -> None:
     parts.wall.shown(shown, parts.inputs, [parts.timer, *parts.shown], **PRIVATE)
     parts.wall.hidden(lambda: gr.Timer(active=False), None, parts.timer, **PRIVATE)
     parts.timer.tick(handlers.tick, [parts.seen, *parts.inputs], parts.shown, **PRIVATE)
-    parts.wall.pick(handlers.pick, parts.place, parts.picking, **PRIVATE)
+    parts.wall.pick(handlers.select, parts.place, parts.selection, **PRIVATE)
     _then_show(
         parts.wall.mark(_guarded_event(handlers.mark, 0, "Not marked"), None, parts.notice, **PRIVATE), parts, handlers
     )
 
 
-def _connect_viewer(parts: _Parts, handlers: LibraryHandlers) -> None:
+def _connect_viewer(parts: LibraryComponents, handlers: LibraryHandlers) -> None:
     opening = parts.wall.open(
         _guarded_event(handlers.open, 4, title="The clip cannot be shown"),
         None,
@@ -221,44 +224,44 @@ def _connect_viewer(parts: _Parts, handlers: LibraryHandlers) -> None:
     closing = parts.close.click(handlers.close, None, parts.viewing, **PRIVATE)
     _then_show(closing, parts, handlers)
 
-    def put_away(clip: str, picked: list[str], place: str) -> Any:
+    def trash_opened(clip: str, selected: list[str], place: str) -> Any:
         handlers.trash([clip])
-        return *handlers.close(), *handlers.picking([one for one in picked if one != clip], place)
+        return *handlers.close(), *handlers.show_selection([one for one in selected if one != clip], place)
 
-    inputs, outputs = [parts.opened, parts.picked, parts.place], [*parts.viewing, *parts.picking]
-    guarded = _guarded(put_away, len(outputs), title="Not deleted")
-    _then_show(parts.put_away.click(guarded, inputs, [*outputs, parts.notice], **PRIVATE), parts, handlers)
+    inputs, outputs = [parts.opened, parts.selected, parts.place], [*parts.viewing, *parts.selection]
+    guarded = _guarded(trash_opened, len(outputs), title="Not deleted")
+    _then_show(parts.trash_opened.click(guarded, inputs, [*outputs, parts.notice], **PRIVATE), parts, handlers)
 
 
-def _connect_trash(parts: _Parts, handlers: LibraryHandlers) -> None:
-    def delete(picked: list[str], place: str, opened: str) -> Any:
-        handlers.trash(picked)
-        closed = handlers.close() if opened in picked else [gr.skip()] * 4
-        return *closed, *handlers.picking([], place)
+def _connect_trash(parts: LibraryComponents, handlers: LibraryHandlers) -> None:
+    def delete(selected: list[str], place: str, opened: str) -> Any:
+        handlers.trash(selected)
+        closed = handlers.close() if opened in selected else [gr.skip()] * 4
+        return *closed, *handlers.show_selection([], place)
 
-    def restore(picked: list[str], place: str) -> Any:
-        handlers.restore(picked)
-        return handlers.picking([], place)
+    def restore(selected: list[str], place: str) -> Any:
+        handlers.restore(selected)
+        return handlers.show_selection([], place)
 
     def empty(place: str) -> Any:
-        return handlers.empty(), *handlers.picking([], place)
+        return handlers.empty_trash(), *handlers.show_selection([], place)
 
     def act(button: gr.Button, action: Any, inputs: list[Any], outputs: list[Any], title: str) -> None:
         guarded = _guarded(action, len(outputs), title=title)
         _then_show(button.click(guarded, inputs, [*outputs, parts.notice], **PRIVATE), parts, handlers)
 
-    both = [*parts.viewing, *parts.picking]
-    act(parts.delete, delete, [parts.picked, parts.place, parts.opened], both, "Not deleted")
-    act(parts.restore, restore, [parts.picked, parts.place], parts.picking, "Not restored")
-    act(parts.really, empty, [parts.place], [parts.ask, *parts.picking], "The trash is not empty")
-    act(parts.clear, lambda place: handlers.picking([], place), [parts.place], parts.picking, "")
-    asking = _guarded(handlers.ask, 2, title="The trash cannot be read")
+    both = [*parts.viewing, *parts.selection]
+    act(parts.delete, delete, [parts.selected, parts.place, parts.opened], both, "Not deleted")
+    act(parts.restore, restore, [parts.selected, parts.place], parts.selection, "Not restored")
+    act(parts.confirm, empty, [parts.place], [parts.ask, *parts.selection], "The trash was not emptied")
+    act(parts.clear, lambda place: handlers.show_selection([], place), [parts.place], parts.selection, "")
+    asking = _guarded(handlers.confirm_emptying, 2, title="The trash cannot be read")
     parts.empty.click(asking, None, [parts.ask, parts.question, parts.notice], **PRIVATE)
     gr.on([parts.keep.click, parts.place.change], lambda: gr.Row(visible=False), None, parts.ask, **PRIVATE)
 
 
-def _connect_form(parts: _Parts, handlers: LibraryHandlers, form: Form, tabs: gr.Tabs) -> None:
-    """Everything that ends in the Create form."""
+def _connect_form(parts: LibraryComponents, handlers: LibraryHandlers, form: LibraryForm, tabs: gr.Tabs) -> None:
+    """Connect everything that fills the Create form."""
     outputs = [*form.outputs, tabs]
 
     def filling(find: Callable[[str], ClipSpec]) -> Callable[..., Any]:
@@ -268,22 +271,22 @@ def _connect_form(parts: _Parts, handlers: LibraryHandlers, form: Form, tabs: gr
         return _guarded(fill, len(outputs), title="The settings cannot be used")
 
     parts.use.click(filling(handlers.settings), parts.opened, [*outputs, parts.notice], **PRIVATE)
-    parts.go_on.click(filling(handlers.continuation), parts.opened, [*outputs, parts.notice], **PRIVATE)
+    parts.continue_clip.click(filling(handlers.continuation), parts.opened, [*outputs, parts.notice], **PRIVATE)
     dropped = parts.drop.upload(filling(handlers.adopt), parts.drop, [*outputs, parts.notice], **PRIVATE)
     dropped.then(lambda: None, None, parts.drop, **PRIVATE)
 
 
-def _then_show(event: Any, parts: _Parts, handlers: LibraryHandlers) -> None:
+def _then_show(event: Any, parts: LibraryComponents, handlers: LibraryHandlers) -> None:
     def shown(*inputs: Any) -> Any:
         notice, *rest = handlers.show(*inputs)
-        # What the action before had to say stays.
+        # Keep the notice of the action before.
         return notice or gr.skip(), *rest
 
     event.then(shown, parts.inputs, parts.shown, **PRIVATE)
 
 
 def _guarded(action: Callable[..., Any], count: int, title: str) -> Callable[..., Any]:
-    """`action` with one more output, a notice that says why it was refused."""
+    """Wrap `action` to return a notice as an additional output, which says why it failed."""
 
     def guarded(*inputs: Any) -> Any:
         try:
@@ -296,10 +299,10 @@ def _guarded(action: Callable[..., Any], count: int, title: str) -> Callable[...
 
 
 def _guarded_event(action: Callable[[gr.EventData], Any], count: int, title: str) -> Callable[..., Any]:
-    """The same for an event of the wall; Gradio goes by the annotation."""
+    """Wrap an action on an event of the wall as `_guarded` does, with the annotation that Gradio goes by."""
     guarded = _guarded(action, count, title)
 
-    def told(event: gr.EventData) -> Any:
+    def guarded_event(event: gr.EventData) -> Any:
         return guarded(event)
 
-    return told
+    return guarded_event

@@ -1,7 +1,7 @@
-"""What the library shows, as HTML. Everything that came from a person or a file is escaped here.
+"""HTML for the Library tab. All text from users and files is escaped here.
 
-Like those of `views`, the strings are values of `gr.HTML` and never templates. Clips and posters are fetched by id
-(`media_routes`).
+The strings are used as values of `gr.HTML`, never in templates (see `job_views`). Clips and posters are requested by
+id (`media_routes`).
 """
 
 import time
@@ -11,45 +11,45 @@ from pathlib import Path
 
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.library import LibraryClip, TrashedClip
-from ovi_studio.web.views import adapters_words, steps_words
+from ovi_studio.web.views import format_adapters, format_sampling
 
 Serve = Callable[[Path], str | None]
-"""The address of a copy that browsers may fetch; None if the file is gone."""
+"""Returns the URL of a copy that is served to browsers; None if the file is gone."""
 
 _STAR = '<path d="M12 4.2l2.4 4.9 5.4.8-3.9 3.8.9 5.4-4.8-2.6-4.8 2.6.9-5.4-3.9-3.8 5.4-.8z"/>'
 _PLAY = '<path d="M9 6.5v11l9-5.5z"/>'
 
-EMPTY = "Clips appear here as soon as they are made. Describe the first one under Create."
+EMPTY = "Clips appear here as soon as they are made. Describe the first one in the Create tab."
 EMPTY_TRASH = "The trash is empty. Deleted clips wait here until the trash is emptied."
-NOTHING_FOUND = "No clip fits. Use fewer words, or take a filter away."
+NOTHING_FOUND = "No clips match. Use fewer words, or remove a filter."
 
 
-def wall_html(clips: Sequence[LibraryClip], picked: Collection[str], opened: str) -> str:
-    """The clips as cards; those that are ticked, and the one in the viewer, are marked."""
-    cards = "".join(_card(clip, clip.id in picked, clip.id == opened) for clip in clips)
+def wall_html(clips: Sequence[LibraryClip], selected: Collection[str], opened: str) -> str:
+    """Render the clips as cards, marking the selected ones and the one in the viewer."""
+    cards = "".join(_card(clip, clip.id in selected, clip.id == opened) for clip in clips)
     return f'<ul class="wall" aria-label="Clips">{cards}</ul>'
 
 
-def trash_html(clips: Sequence[TrashedClip], picked: Collection[str], serve: Serve) -> str:
-    """What is in the trash, as cards that can be ticked."""
+def trash_html(clips: Sequence[TrashedClip], selected: Collection[str], serve: Serve) -> str:
+    """Render the clips in the trash as cards that can be selected."""
     cards = []
     for clip in clips:
         words = clip.prompt or clip.name
         cards.append(
             f'<li class="card"><div class="poster">{_picture(serve(clip.poster) if clip.poster else None)}</div>'
             f"{_caption(words, f'Deleted {format_day(clip.trashed)}')}"
-            f'<div class="tools">{_tick(clip.id, words, clip.id in picked)}</div></li>'
+            f'<div class="tools">{_tick(clip.id, words, clip.id in selected)}</div></li>'
         )
     return f'<ul class="wall" aria-label="Trash">{"".join(cards)}</ul>'
 
 
 def empty_html(sentence: str) -> str:
-    """Instead of a wall without cards."""
+    """Render a sentence in place of an empty wall."""
     return f'<div class="nothing" role="status"><p>{escape(sentence)}</p></div>'
 
 
 def player_html(clip: LibraryClip) -> str:
-    """The clip, playing."""
+    """Render the player of a clip."""
     address, poster = f"studio/clip/{clip.id}/clip.mp4", _poster(clip)
     still = f' poster="{escape(poster)}"' if poster else ""
     return (
@@ -59,7 +59,7 @@ def player_html(clip: LibraryClip) -> str:
 
 
 def settings_html(clip: LibraryClip, title: str) -> str:
-    """Everything that a clip was made from."""
+    """Render all settings of a clip."""
     rows = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(text)}</dd></div>" for name, text in _facts(clip, title))
     return (
         f'<div class="recipe"><p class="prompt" tabindex="0" role="region" aria-label="Prompt">'
@@ -69,7 +69,7 @@ def settings_html(clip: LibraryClip, title: str) -> str:
 
 
 def format_day(when: float) -> str:
-    """In this machine's own time: `14:05` for today, else `3 May 2026`."""
+    """Format a time in the local time zone: `today 14:05`, else `3 May 2026`."""
     moment = time.localtime(when)
     if moment[:3] == time.localtime()[:3]:
         return f"today {moment.tm_hour:02d}:{moment.tm_min:02d}"
@@ -77,11 +77,11 @@ def format_day(when: float) -> str:
 
 
 def count_clips(count: int) -> str:
-    """`1 clip`, `12 clips`."""
+    """Format a number of clips, as in `1 clip` or `12 clips`."""
     return f"{count} clip{'' if count == 1 else 's'}"
 
 
-def _card(clip: LibraryClip, picked: bool, opened: bool) -> str:
+def _card(clip: LibraryClip, selected: bool, opened: bool) -> str:
     prompt = clip.spec.prompt
     short = _shorten(prompt)
     mark = "Remove from favourites" if clip.favourite else "Add to favourites"
@@ -90,7 +90,7 @@ def _card(clip: LibraryClip, picked: bool, opened: bool) -> str:
         f'<button type="button" class="poster" data-act="open" data-id="{clip.id}" aria-label="Play: {short}">'
         f'{_picture(_poster(clip))}<svg viewBox="0 0 24 24" aria-hidden="true">{_PLAY}</svg>'
         f'<span class="length">{clip.seconds:.1f} s</span></button>'
-        f'{_caption(prompt, format_day(clip.made))}<div class="tools">{_tick(clip.id, prompt, picked)}'
+        f'{_caption(prompt, format_day(clip.made))}<div class="tools">{_tick(clip.id, prompt, selected)}'
         f'<button type="button" class="star" data-act="mark" data-id="{clip.id}" '
         f'aria-pressed="{"true" if clip.favourite else "false"}" aria-label="Favourite: {short}" title="{mark}">'
         f'<svg viewBox="0 0 24 24" aria-hidden="true">{_STAR}</svg></button></div></li>'
@@ -101,11 +101,11 @@ def _caption(words: str, when: str) -> str:
     return f'<p class="words">{_shorten(words, 160)}</p><p class="when">{escape(when)}</p>'
 
 
-def _tick(clip: str, words: str, picked: bool) -> str:
+def _tick(clip: str, words: str, selected: bool) -> str:
     return (
         f'<label class="tick"><input type="checkbox" data-act="pick" data-id="{escape(clip)}"'
-        f'{" checked" if picked else ""} aria-label="Select: {_shorten(words)}"><span aria-hidden="true">Select</span>'
-        "</label>"
+        f'{" checked" if selected else ""} aria-label="Select: {_shorten(words)}">'
+        '<span aria-hidden="true">Select</span></label>'
     )
 
 
@@ -120,25 +120,25 @@ def _picture(address: str | None) -> str:
 def _facts(clip: LibraryClip, title: str) -> list[tuple[str, str]]:
     spec: ClipSpec = clip.spec
     height, width = clip.size
-    skipped = "the model's own" if spec.slg_layer is None else str(spec.slg_layer) if spec.slg_layer > 0 else "none"
+    skipped = "the model's default" if spec.slg_layer is None else str(spec.slg_layer) if spec.slg_layer > 0 else "none"
     return [
         ("Seed", str(spec.seed)),
         ("Size", f"{width} × {height}"),
         ("Length", f"{clip.seconds:.1f} s"),
         ("Model", title),
         ("First frame", spec.image.name if spec.image else "none"),
-        ("Steps", steps_words(spec)),
+        ("Steps", format_sampling(spec)),
         ("Guidance", f"video {spec.video_guidance:g}, audio {spec.audio_guidance:g}"),
         ("Skipped block", skipped),
-        ("LoRAs", adapters_words(spec) or "none"),
-        ("Not in the picture", spec.video_negative_prompt or "nothing named"),
-        ("Not in the sound", spec.audio_negative_prompt or "nothing named"),
+        ("LoRAs", format_adapters(spec) or "none"),
+        ("Negative prompt, picture", spec.video_negative_prompt or "none"),
+        ("Negative prompt, sound", spec.audio_negative_prompt or "none"),
         ("Made", format_day(clip.made)),
         ("File", clip.name),
     ]
 
 
 def _shorten(text: str, limit: int = 70) -> str:
-    """Escaped and on one line."""
+    """Shorten to one line, and escape."""
     line = " ".join(text.split())
     return escape(line if len(line) <= limit else f"{line[: limit - 1]}…")

@@ -1,1 +1,1 @@
-"""The LoRAs tab: the adapters in the folder, and those that are chosen."""
+"""The LoRAs tab: the files in the adapter folder, and which of them the next clip uses."""

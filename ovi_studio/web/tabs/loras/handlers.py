@@ -1,4 +1,4 @@
-"""What the LoRAs tab asks and does: the cards that are found, and the stack after a choice. Needs no components."""
+"""Event handlers of the LoRAs tab: the cards that match, and the stack after a change. Independent of Gradio."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,8 +16,8 @@ from ovi_studio.services.presets import Presets
 from ovi_studio.web.tabs.loras import views
 
 
-class Shelf(Protocol):
-    """The part of `Studio` that this tab uses."""
+class LorasServices(Protocol):
+    """The part of `Studio` that the LoRAs tab uses."""
 
     checkpoint_directory: Path
     adapters: AdapterLibrary
@@ -25,32 +25,32 @@ class Shelf(Protocol):
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """What the form has chosen."""
+class ChosenAdapters:
+    """The adapters in the Create form."""
 
     accelerators: Stack
     adapters: Stack
 
     @classmethod
-    def of(cls, accelerators: str, adapters: str) -> "Chosen":
+    def of(cls, accelerators: str, adapters: str) -> "ChosenAdapters":
         return cls(parse_stack(accelerators), parse_stack(adapters))
 
 
 class LorasHandlers:
-    """What happens when somebody does something. Methods may raise `JobError`."""
+    """The functions behind the components of the tab. Methods may raise `JobError`."""
 
-    def __init__(self, studio: Shelf) -> None:
+    def __init__(self, studio: LorasServices) -> None:
         self._library = studio.adapters
         self._presets = studio.presets
         self._checkpoints = studio.checkpoint_directory
         self._fits: dict[tuple[str, int, float, str], Fit] = {}
 
-    def look(self, search: str, model: str | None, chosen: Chosen) -> tuple[str, str, tuple[Any, ...]]:
-        """The cards, the line above them, and what decides whether they must be drawn again."""
+    def show(self, search: str, model: str | None, chosen: ChosenAdapters) -> tuple[str, str, tuple[Any, ...]]:
+        """Return the cards, the line above them, and a stamp that changes whenever they must be drawn again."""
         entries = self._found(search)
         variant = self._variant(model)
-        names = self._by_entry(chosen.adapters), self._by_entry(chosen.accelerators)
-        # Not the strengths: whoever moves a slider sees it move, and keeps the focus.
+        names = self._by_file_name(chosen.adapters), self._by_file_name(chosen.accelerators)
+        # Without the strengths: redrawing would take the focus from a slider that is being moved.
         stamp = [(entry.id, entry.size, entry.modified, entry.problem, entry.description) for entry in entries]
         seen = (variant.name, search, stamp, sorted(names[0]), sorted(names[1]))
         if entries:
@@ -60,54 +60,52 @@ class LorasHandlers:
             cards = views.empty_html(str(self._library.directory), bool(search.strip()))
         return cards, views.summary_html(chosen.accelerators, chosen.adapters), seen
 
-    def take(self, adapter: str, chosen: Chosen) -> Stack:
-        """Use an adapter, with the strengths that its file recommends."""
+    def add(self, adapter: str, chosen: ChosenAdapters) -> Stack:
+        """Add an adapter, with the strengths that its file recommends."""
         entry = self._library.get(adapter)
         if entry.problem:
             raise JobError(entry.problem)
         about = entry.description
-        strengths = {
-            "video": Strength.parse(about.video_strength),
-            "audio": Strength.parse(about.audio_strength),
-        }
+        video, audio = Strength.parse(about.video_strength), Strength.parse(about.audio_strength)
         others = tuple(use for use in chosen.adapters if not self._is(use, entry))
-        return parse_stack((*others, AdapterUse(name=entry.name, **strengths)))
+        return parse_stack((*others, AdapterUse(name=entry.name, video=video, audio=audio)))
 
-    def leave(self, adapter: str, chosen: Chosen) -> Stack:
-        """Use an adapter no more."""
+    def remove(self, adapter: str, chosen: ChosenAdapters) -> Stack:
+        """Remove an adapter."""
         entry = self._library.get(adapter)
         return tuple(use for use in chosen.adapters if not self._is(use, entry))
 
-    def strengthen(self, changed: Mapping[str, Any], chosen: Chosen) -> Stack:
-        """Other strengths for adapters that are used; `changed` is id -> {video, audio} as text."""
+    def set_strengths(self, changed: Mapping[str, Any], chosen: ChosenAdapters) -> Stack:
+        """Change the strengths of used adapters; `changed` maps ids to {video, audio} as text."""
         stack = chosen.adapters
         for adapter, strengths in changed.items():
             entry = self._library.get(str(adapter))
-            given = {
-                tower: Strength.parse(text)
-                for tower, text in (strengths.items() if isinstance(strengths, dict) else ())
-                if tower in ("video", "audio")
-            }
-            stack = tuple(replace(use, **given) if self._is(use, entry) else use for use in stack)
+            texts = strengths if isinstance(strengths, dict) else {}
+            video = Strength.parse(texts["video"]) if "video" in texts else None
+            audio = Strength.parse(texts["audio"]) if "audio" in texts else None
+            stack = tuple(
+                replace(use, video=video or use.video, audio=audio or use.audio) if self._is(use, entry) else use
+                for use in stack
+            )
         return stack
 
-    def word(self, adapter: str, number: Any, prompt: str) -> str:
-        """The prompt with a trigger word, unless it stands there already."""
+    def add_trigger_word(self, adapter: str, number: Any, prompt: str) -> str:
+        """Append a trigger word to the prompt, unless it already contains it."""
         words = self._library.get(adapter).description.trigger_words
         if not isinstance(number, int) or not 0 <= number < len(words):
-            raise JobError("This trigger word is not there any more; look again.")
+            raise JobError("This trigger word no longer exists; reload the page.")
         word = words[number]
         if word.casefold() in prompt.casefold():
             return prompt
         longer = f"{prompt.rstrip()}, {word}" if prompt.strip() else word
         if len(longer) > MAX_PROMPT_LENGTH:
-            raise JobError(f"The prompt would have {len(longer)} characters; the most is {MAX_PROMPT_LENGTH}.")
+            raise JobError(f"The prompt would have {len(longer)} characters; the maximum is {MAX_PROMPT_LENGTH}.")
         return longer
 
-    def keep(self, title: str, chosen: Chosen) -> str:
-        """Save the chosen adapters as a preset, which leaves every other setting alone."""
+    def save_preset(self, title: str, chosen: ChosenAdapters) -> str:
+        """Save the chosen adapters as a preset, which leaves all other settings unchanged."""
         if not chosen.adapters:
-            raise JobError("No LoRA file is used; choose some first.")
+            raise JobError("No LoRA files are in use; choose some first.")
         return self._presets.save(title, {"adapters": chosen.adapters}, badge="LoRAs").title
 
     def _found(self, search: str) -> Sequence[AdapterEntry]:
@@ -134,15 +132,15 @@ class LorasHandlers:
         except JobError:
             return next(iter(published_variants().values()))
 
-    def _by_entry(self, stack: Stack) -> dict[str, AdapterUse]:
-        """The uses by the full name of the file that each means."""
+    def _by_file_name(self, stack: Stack) -> dict[str, AdapterUse]:
+        """Map the full name of each used file to its use."""
         found = {}
         for use in stack:
             try:
                 found[self._library.find(use.name).name] = use
             except JobError:
-                continue  # what is not here has no card; the form still shows it
+                continue  # a missing file has no card; the form still shows it
         return found
 
     def _is(self, use: AdapterUse, entry: AdapterEntry) -> bool:
-        return entry.name in self._by_entry((use,))
+        return entry.name in self._by_file_name((use,))

@@ -1,10 +1,10 @@
-// Cards of LoRA files: what was clicked or moved goes to the server. `element` and `trigger` are Gradio's.
+// Cards of LoRA files: sends clicks and changed strengths to the server. `element` and `trigger` are Gradio's.
 let waiting = null;
 let changed = {};
 const plain = (text) => /^-?\d*\.?\d+$/.test(text.trim());
 const send = () => {
   clearTimeout(waiting);
-  // All that was changed since the cards were drawn, so that none of two quick changes is lost.
+  // All changes since the cards were drawn, so that the first of two quick changes is not lost.
   if (Object.keys(changed).length) trigger("strength", { changed });
 };
 
@@ -38,18 +38,18 @@ element.addEventListener("input", (event) => {
   waiting = setTimeout(send, 250);
 });
 
-// Whoever leaves a field has decided.
+// Leaving a field commits its value.
 element.addEventListener("change", (event) => {
   if (event.target.closest("[data-tower]")) send();
 });
 
-// Gradio changes the old fields into the new ones, so that a strength would stay in another card.
+// Gradio reuses the old fields for new cards, so that a strength would stay in another file's card.
 watch("value", () => {
   changed = {};
   for (const field of element.querySelectorAll(".strength input")) field.value = field.defaultValue;
 });
 
-// Only a page that is looked at asks for news.
+// Only a visible page polls for changes.
 const place = element.closest("[role=tabpanel]") ?? element;
 new IntersectionObserver((entries) => {
   trigger(entries[entries.length - 1].isIntersecting ? "shown" : "hidden");

@@ -1,7 +1,7 @@
-"""The LoRAs tab: the files of the adapter folder, and which of them the next clip uses, how strongly.
+"""The LoRAs tab: the files of the adapter folder, which of them the next clip uses, and their strengths.
 
-The chosen ones live in the Create form; this tab shows and changes them. Files appear while it is looked at. Handlers
-are private; a file is named by its id, and a strength that cannot be is refused with a sentence.
+The Create form holds the choice; this tab shows and changes it. New files appear while the tab is shown. Handlers are
+private; files are named by id, and an invalid strength is refused with a message.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,30 +15,35 @@ from ovi_studio.core.adapter_stack import Stack
 from ovi_studio.core.errors import JobError
 from ovi_studio.web.events import PRIVATE
 from ovi_studio.web.tabs.create.tab import shown_value
-from ovi_studio.web.tabs.loras.handlers import Chosen, LorasHandlers, Shelf
-from ovi_studio.web.views import good_html, notice_html
+from ovi_studio.web.tabs.loras.handlers import ChosenAdapters, LorasHandlers, LorasServices
+from ovi_studio.web.views import notice_html, success_html
 
 REFRESH_SECONDS = 2
 _SCRIPT = (Path(__file__).parent / "loras.js").read_text(encoding="utf-8")
 
 
-class Form(Protocol):
-    """The part of the Create form that this tab reads and fills."""
+class LorasForm(Protocol):
+    """The part of the Create form that the LoRAs tab reads and fills."""
 
-    prompt: Any
-    model: Any
-    stacks: Mapping[str, Any]
+    @property
+    def prompt(self) -> Any: ...
+
+    @property
+    def model(self) -> Any: ...
+
+    @property
+    def stacks(self) -> Mapping[str, Any]: ...
 
 
-def build_loras(studio: Shelf, form: Form) -> None:
-    """The content of the tab; what is chosen goes into `form`."""
+def build_loras(studio: LorasServices, form: LorasForm) -> None:
+    """Build the tab; the chosen adapters go into `form`."""
     handlers = LorasHandlers(studio)
     parts = _build_parts()
     _connect(parts, handlers, form)
 
 
 @dataclass(frozen=True)
-class _Parts:
+class LorasComponents:
     search: gr.Textbox
     notice: gr.HTML
     summary: gr.HTML
@@ -49,7 +54,7 @@ class _Parts:
     seen: gr.State
 
 
-def _build_parts() -> _Parts:
+def _build_parts() -> LorasComponents:
     found: dict[str, Any] = {}
     with gr.Column(elem_id="loras"):
         with gr.Row(elem_classes="heading"):
@@ -57,25 +62,25 @@ def _build_parts() -> _Parts:
                 "", label="Search", placeholder="Name, base model or trigger word", max_length=200, max_lines=1, scale=1
             )
             found["title"] = gr.Textbox(
-                "", label="Keep what is used as a preset", placeholder="Title", max_length=60, max_lines=1, scale=1
+                "", label="Save the LoRAs in use as a preset", placeholder="Title", max_length=60, max_lines=1, scale=1
             )
-            found["keep"] = gr.Button("Keep", size="md", min_width=90, scale=0, elem_id="keep-stack")
+            found["keep"] = gr.Button("Save", size="md", min_width=90, scale=0, elem_id="keep-stack")
         found["notice"] = gr.HTML(elem_classes="fleeting")
         found["summary"] = gr.HTML(apply_default_css=False)
         found["cards"] = gr.HTML(js_on_load=_SCRIPT, elem_id="lora-cards", apply_default_css=False)
-    return _Parts(**found, timer=gr.Timer(REFRESH_SECONDS, active=False), seen=gr.State(()))
+    return LorasComponents(**found, timer=gr.Timer(REFRESH_SECONDS, active=False), seen=gr.State(()))
 
 
-def _connect(parts: _Parts, handlers: LorasHandlers, form: Form) -> None:
+def _connect(parts: LorasComponents, handlers: LorasHandlers, form: LorasForm) -> None:
     stacks = [form.stacks["accelerators"], form.stacks["adapters"]]
     asked = [parts.search, form.model, *stacks]
     drawn = [parts.cards, parts.summary, parts.seen]
 
     def draw(search: str, model: str | None, *lists: str) -> Any:
-        return handlers.look(search, model, Chosen.of(*lists))
+        return handlers.show(search, model, ChosenAdapters.of(*lists))
 
     def refresh(seen: tuple[Any, ...], search: str, model: str | None, *lists: str) -> Any:
-        cards, summary, now = handlers.look(search, model, Chosen.of(*lists))
+        cards, summary, now = handlers.show(search, model, ChosenAdapters.of(*lists))
         return (gr.skip(), gr.skip(), gr.skip()) if now == seen else (cards, summary, now)
 
     def show(*given: Any) -> Any:
@@ -94,52 +99,52 @@ def _connect(parts: _Parts, handlers: LorasHandlers, form: Form) -> None:
     _connect_cards(parts, handlers, form)
 
 
-def _connect_cards(parts: _Parts, handlers: LorasHandlers, form: Form) -> None:
+def _connect_cards(parts: LorasComponents, handlers: LorasHandlers, form: LorasForm) -> None:
     stacks = [form.stacks["accelerators"], form.stacks["adapters"]]
     written = [form.stacks["adapters"], parts.notice]
 
-    def changing(act: Callable[[gr.EventData, Chosen], Stack]) -> Callable[..., Any]:
+    def changing(act: Callable[[gr.EventData, ChosenAdapters], Stack]) -> Callable[..., Any]:
         def run(event: gr.EventData, *lists: str) -> Any:
-            chosen = Chosen.of(*lists)
-            # Strengths that are still on their way belong to the same click.
-            return _refused(lambda: shown_value("adapters", act(event, chosen)), 1)
+            chosen = ChosenAdapters.of(*lists)
+            # Strengths that were changed just before the click come with the same event.
+            return _guarded(lambda: shown_value("adapters", act(event, chosen)), 1)
 
         return run
 
-    def moved(event: gr.EventData, chosen: Chosen) -> Chosen:
-        return replace(chosen, adapters=handlers.strengthen(_changed(event), chosen))
+    def with_strengths(event: gr.EventData, chosen: ChosenAdapters) -> ChosenAdapters:
+        return replace(chosen, adapters=handlers.set_strengths(_changed(event), chosen))
 
-    def take(event: gr.EventData, chosen: Chosen) -> Stack:
-        return handlers.take(_id(event), moved(event, chosen))
+    def add(event: gr.EventData, chosen: ChosenAdapters) -> Stack:
+        return handlers.add(_id(event), with_strengths(event, chosen))
 
-    def leave(event: gr.EventData, chosen: Chosen) -> Stack:
-        return handlers.leave(_id(event), moved(event, chosen))
+    def remove(event: gr.EventData, chosen: ChosenAdapters) -> Stack:
+        return handlers.remove(_id(event), with_strengths(event, chosen))
 
-    def strengthen(event: gr.EventData, chosen: Chosen) -> Stack:
-        return moved(event, chosen).adapters
+    def set_strengths(event: gr.EventData, chosen: ChosenAdapters) -> Stack:
+        return with_strengths(event, chosen).adapters
 
-    parts.cards.take(changing(take), stacks, written, **PRIVATE)
-    parts.cards.leave(changing(leave), stacks, written, **PRIVATE)
-    parts.cards.strength(changing(strengthen), stacks, written, trigger_mode="always_last", **PRIVATE)
+    parts.cards.take(changing(add), stacks, written, **PRIVATE)
+    parts.cards.leave(changing(remove), stacks, written, **PRIVATE)
+    parts.cards.strength(changing(set_strengths), stacks, written, trigger_mode="always_last", **PRIVATE)
 
     def word(event: gr.EventData, prompt: str) -> Any:
-        return _refused(lambda: handlers.word(_id(event), event._data.get("number"), prompt or ""), 1)
+        return _guarded(lambda: handlers.add_trigger_word(_id(event), event._data.get("number"), prompt or ""), 1)
 
     parts.cards.word(word, form.prompt, [form.prompt, parts.notice], **PRIVATE)
 
     def keep(title: str, *lists: str) -> Any:
         try:
-            kept = handlers.keep(title, Chosen.of(*lists))
+            kept = handlers.save_preset(title, ChosenAdapters.of(*lists))
         except JobError as error:
-            return gr.skip(), notice_html(str(error), "The preset was not kept")
-        return "", good_html(f"{kept} is among the presets.")
+            return gr.skip(), notice_html(str(error), "The preset was not saved")
+        return "", success_html(f"The preset {kept} was saved.")
 
     for happens in (parts.keep.click, parts.title.submit):
         happens(keep, [parts.title, *stacks], [parts.title, parts.notice], **PRIVATE)
 
 
-def _refused(action: Callable[[], Any], count: int) -> list[Any]:
-    """What `action` answers, and no notice; if it is refused, only the notice and why."""
+def _guarded(action: Callable[[], Any], count: int) -> list[Any]:
+    """Return the result of `action` without a notice; on `JobError`, skip the outputs and return a notice."""
     try:
         return [action(), ""]
     except JobError as error:

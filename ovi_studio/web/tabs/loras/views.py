@@ -1,6 +1,7 @@
-"""What the LoRAs tab shows, as HTML. Files and people wrote most of it, so everything is escaped here.
+"""HTML for the LoRAs tab. Most text comes from files and users, so everything is escaped here.
 
-The strings are values of `gr.HTML` and never templates. Previews are fetched by id (`media_routes`).
+The strings are used as values of `gr.HTML`, never in templates (see `job_views`). Previews are requested by id
+(`media_routes`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from ovi_studio.core.adapter_stack import AdapterUse, Strength
 from ovi_studio.core.towers import TOWERS
 
 SLIDER_RANGE = (-1.0, 2.0)
-"""What people use; the field beside it takes every strength, and schedules."""
+"""The usual range; the text field next to the slider takes any strength, and schedules."""
 _SHOWN_WORDS = 12
 _TOWER_NAMES = {"video": "Picture", "audio": "Sound"}
 
@@ -24,7 +25,7 @@ def loras_html(
     uses: Mapping[str, AdapterUse],
     accelerators: Mapping[str, AdapterUse],
 ) -> str:
-    """Adapters as cards; `fits` by id, the chosen ones by name."""
+    """Render adapters as cards; `fits` is by id, `uses` and `accelerators` are by name."""
     cards = "".join(
         _card(entry, fits[entry.id], uses.get(entry.name), accelerators.get(entry.name)) for entry in entries
     )
@@ -32,17 +33,17 @@ def loras_html(
 
 
 def empty_html(folder: str, searched: bool) -> str:
-    """Instead of cards."""
+    """Render a sentence in place of cards."""
     if searched:
-        return '<div class="nothing" role="status"><p>No file fits. Use fewer words.</p></div>'
+        return '<div class="nothing" role="status"><p>No files match. Use fewer words.</p></div>'
     return (
         f'<div class="nothing" role="status"><p>Put .safetensors files or PEFT folders into <code>{escape(folder)}'
-        "</code>; they appear here by themselves.</p></div>"
+        "</code>; they appear here automatically.</p></div>"
     )
 
 
 def summary_html(accelerators: Sequence[AdapterUse], uses: Sequence[AdapterUse]) -> str:
-    """What the next clip uses, in one line."""
+    """Render what the next clip uses, in one line."""
     styles = "no LoRA file" if not uses else "1 LoRA file" if len(uses) == 1 else f"{len(uses)} LoRA files"
     fast = ", ".join(_short(use.name) for use in accelerators)
     more = f" The preset's accelerator is {escape(fast)}." if fast else ""
@@ -67,10 +68,10 @@ def _card(entry: AdapterEntry, fit: Fit, use: AdapterUse | None, accelerator: Ad
 def _facts(entry: AdapterEntry) -> str:
     about = entry.description
     facts = [entry.name, format_bytes(entry.size), about.base_model, f"by {about.author}" if about.author else ""]
-    licence = f"Licence: {about.licence}" if about.licence else "Licence: not named in the file"
-    told = f'<p class="about">{escape(about.description[:300])}</p>' if about.description else ""
+    licence = f"Licence: {about.licence}" if about.licence else "Licence: not stated in the file"
+    text = f'<p class="about">{escape(about.description[:300])}</p>' if about.description else ""
     line = " · ".join(escape(fact) for fact in facts if fact)
-    return f'<p class="file">{line}</p>{told}<p class="licence">{escape(licence)}</p>'
+    return f'<p class="file">{line}</p>{text}<p class="licence">{escape(licence)}</p>'
 
 
 def _badge(fit: Fit) -> str:
@@ -79,13 +80,13 @@ def _badge(fit: Fit) -> str:
 
 
 def _words(entry: AdapterEntry) -> str:
-    """Trigger words, each a button."""
+    """Render each trigger word as a button that adds it to the prompt."""
     words = entry.description.trigger_words[:_SHOWN_WORDS]
     if not words:
         return ""
     chips = "".join(
         f'<button type="button" class="chip" data-act="word" data-number="{number}" '
-        f'aria-label="Put “{escape(word)}” into the prompt">{escape(word)}</button>'
+        f'aria-label="Add “{escape(word)}” to the prompt">{escape(word)}</button>'
         for number, word in enumerate(words)
     )
     return f'<div class="chips" role="group" aria-label="Trigger words of {escape(entry.title)}">{chips}</div>'
@@ -94,7 +95,7 @@ def _words(entry: AdapterEntry) -> str:
 def _controls(entry: AdapterEntry, fit: Fit, use: AdapterUse | None, accelerator: AdapterUse | None) -> str:
     title = escape(entry.title)
     if accelerator is not None:
-        return '<p class="role">The preset’s accelerator; choose another preset under Create to change it.</p>'
+        return '<p class="role">The preset’s accelerator; choose another preset in the Create tab to change it.</p>'
     if use is None:
         if not fit.usable:
             return ""
@@ -102,12 +103,12 @@ def _controls(entry: AdapterEntry, fit: Fit, use: AdapterUse | None, accelerator
     fields = "".join(_strength(entry, tower, use.strength(tower)) for tower in TOWERS)
     return (
         f'<div class="strengths" role="group" aria-label="Strengths of {title}">{fields}</div>'
-        f'<button type="button" class="take" data-act="leave" aria-label="Do not use {title}">Do not use</button>'
+        f'<button type="button" class="take" data-act="leave" aria-label="Remove {title}">Remove</button>'
     )
 
 
 def _strength(entry: AdapterEntry, tower: str, strength: Strength) -> str:
-    """A slider for a plain strength, and a field for any."""
+    """Render a slider for a constant strength, and a text field for any strength."""
     name, field = _TOWER_NAMES[tower], f"lora-{entry.id}-{tower}"
     low, high = SLIDER_RANGE
     values = strength.over(2) if len(strength.spans) == 1 and len(strength.spans[0]) == 1 else ()

@@ -1,1 +1,1 @@
-"""The Queue tab: every job, in its order."""
+"""The Queue tab: all jobs, in order."""

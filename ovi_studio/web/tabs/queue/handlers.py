@@ -1,4 +1,4 @@
-"""What happens in the Queue tab: every handler answers with the updates of its components."""
+"""Event handlers of the Queue tab; each returns updates for its components."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from ovi_studio.services.studio import Studio
 from ovi_studio.web.tabs import CREATE_TAB
 from ovi_studio.web.tabs.create.tab import CreateForm
 from ovi_studio.web.tabs.queue import views
-from ovi_studio.web.views import notice_html
+from ovi_studio.web.views import notice_html, success_html
 
 PAGE_ROWS = 60
 ALL = "all"
@@ -23,11 +23,11 @@ _FILTERS: dict[str, tuple[JobState, ...] | None] = {
 }
 
 Seen = tuple[int, tuple[Any, ...], tuple[Any, ...]]
-"""Change counter, what was looked at, and the batches that were listed."""
+"""The change counter, the view and the batch choices that the page already shows."""
 
 
 class QueueHandlers:
-    """What happens in the tab."""
+    """The functions behind the components of the tab."""
 
     def __init__(self, studio: Studio, form: CreateForm) -> None:
         self._studio = studio
@@ -35,27 +35,27 @@ class QueueHandlers:
         self._form = form
 
     def refresh(self, seen: Seen, batch: int | None, which: str, text: str, page: int) -> Any:
-        """Updates for `QueueTab.shown`; nothing if nothing changed."""
+        """Return updates for `QueueComponents.shown`, or none if nothing changed."""
         counter = self._store.change_counter()
         view = (batch or 0, which, text, page)
         if (counter, view) == seen[:2]:
             return gr.skip()
         return self._shown(counter, view, seen[2])
 
-    def look_again(self, seen: Seen, batch: int | None, which: str, text: str, page: int) -> Any:
-        """Another filter begins at the first page."""
+    def apply_filters(self, seen: Seen, batch: int | None, which: str, text: str, page: int) -> Any:
+        """Apply changed filters, starting at the first page."""
         view = (batch or 0, which, text, 0)
         return *self._shown(self._store.change_counter(), view, seen[2]), 0
 
     def choose_batch(self, event: gr.EventData, seen: Seen, batch: int | None, which: str, text: str, page: int) -> Any:
-        """One batch alone; its number is not trusted, an unknown one has no jobs."""
+        """Show a single batch. The number comes from the client; an unknown one just has no jobs."""
         number = event._data.get("batch")
         view = (number if isinstance(number, int) else 0, which, text, 0)
-        # Nothing counts as listed, so that the list of batches is sent with its new value.
+        # Without known choices, so that the dropdown of batches is sent with its new value.
         return *self._shown(self._store.change_counter(), view, ()), 0
 
     def act(self, event: gr.EventData, seen: Seen, batch: int | None, which: str, text: str, page: int) -> Any:
-        """Something in a row or below the table was used."""
+        """Handle an action on a row, or on the pager below the table."""
         data = event._data if isinstance(event._data, dict) else {}
         action, job = str(data.get("action")), str(data.get("job"))
         filled, selected = [gr.skip()] * len(self._form.outputs), gr.skip()
@@ -68,31 +68,31 @@ class QueueHandlers:
             else:
                 self._change(action, job, data)
         except JobError as error:
-            notice = notice_html(str(error), "That did not work")
+            notice = notice_html(str(error), "The action failed")
         return *self._after(seen, batch, which, text, page, notice), *filled, selected
 
     def pause(self, seen: Seen, batch: int | None, which: str, text: str, page: int) -> Any:
-        """Pause the queue, or let it go on."""
+        """Pause or resume the queue."""
         (self._store.resume if self._store.paused else self._store.pause)()
         return self._after(seen, batch, which, text, page)
 
     def cancel_waiting(self, seen: Seen, batch: int | None, which: str, text: str, page: int) -> Any:
-        """Cancel everything that waits or runs, of one batch if one is looked at."""
+        """Cancel all waiting and running jobs, or those of the shown batch."""
         count = self._store.cancel(self._store.ids(states=[JobState.QUEUED, JobState.RUNNING], batch=batch or None))
-        return self._after(seen, batch, which, text, page, _said(count, "cancelled"))
+        return self._after(seen, batch, which, text, page, _count_html(count, "cancelled"))
 
     def retry_failed(self, seen: Seen, batch: int | None, which: str, text: str, page: int) -> Any:
-        """Queue again what failed."""
+        """Queue all failed jobs again, or those of the shown batch."""
         count = self._store.retry(self._store.ids(states=[JobState.FAILED], batch=batch or None))
-        return self._after(seen, batch, which, text, page, _said(count, "queued again"))
+        return self._after(seen, batch, which, text, page, _count_html(count, "queued again"))
 
     def clear(self, seen: Seen, batch: int | None, which: str, text: str, page: int) -> Any:
-        """Forget what has ended; the clips stay in the library."""
+        """Remove all ended jobs from the list, or those of the shown batch; their clips stay in the library."""
         if batch:
             count = self._store.delete(self._store.ids(states=ENDED, batch=batch))
         else:
             count = self._store.clear_finished()
-        notice = _said(count, "taken off the list; the clips stay in the library")
+        notice = _count_html(count, "removed from the list; the clips stay in the library")
         return self._after(seen, batch, which, text, page, notice)
 
     def _after(self, seen: Seen, batch: int | None, which: str, text: str, page: int, notice: str = "") -> list[Any]:
@@ -130,8 +130,8 @@ class QueueHandlers:
     def _edit(self, job: str) -> list[Any]:
         found = self._store.get(job)
         if found.state is not JobState.QUEUED:
-            raise JobError("Only a job that waits can be changed; duplicate it, or cancel it first.")
-        notice = f'<div class="notice good" role="status"><p>You are changing clip {found.number}.</p></div>'
+            raise JobError("Only a waiting job can be edited; duplicate this one instead.")
+        notice = success_html(f"You are editing clip {found.number}.")
         return self._form.fill(found.spec, editing=found.id, notice=notice)
 
     def _change(self, action: str, job: str, data: dict[str, Any]) -> None:
@@ -155,6 +155,6 @@ def _choices(batches: Sequence[JobBatch]) -> tuple[tuple[str, int], ...]:
     return ("All batches", 0), *((views.batch_label(batch), batch.id) for batch in batches)
 
 
-def _said(count: int, what: str) -> str:
+def _count_html(count: int, what: str) -> str:
     jobs = "1 job was" if count == 1 else f"{count} jobs were"
-    return f'<div class="notice good" role="status"><p>{jobs} {what}.</p></div>'
+    return success_html(f"{jobs} {what}.")

@@ -1,5 +1,5 @@
-// The table of the queue. `props.value` is {rows: [{id, queued, html}], place, back, on, empty}; every `html` was
-// escaped on the server. Only rows that changed are replaced, so that focus, drag and scrolling survive.
+// The table of the queue. `props.value` is {rows: [{id, queued, html}], place, back, on, empty}; every `html` is
+// escaped on the server. Only changed rows are replaced, so that focus, dragging and scrolling are not interrupted.
 const shown = new Map();
 let dragged = null;
 let pending = false;

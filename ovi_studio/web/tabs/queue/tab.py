@@ -1,7 +1,7 @@
-"""The Queue tab: every job, live, to be reordered, changed, stopped and begun again.
+"""The Queue tab: all jobs, live, to be reordered, edited, cancelled and retried.
 
-All of it comes from the store, so that a reload, a second browser or a phone shows the same. The table is asked for
-only while its tab is open, and is sent only if something changed.
+Everything comes from the store, so a reload, a second browser or a phone shows the same. The table is requested only
+while its tab is open, and sent only if something changed.
 """
 
 from dataclasses import dataclass
@@ -29,8 +29,8 @@ _FILTER_NAMES = [("All", ALL), ("Waiting", "waiting"), ("Done", "done"), ("Faile
 
 
 @dataclass(frozen=True)
-class QueueTab:
-    """The components that belong together."""
+class QueueComponents:
+    """The components of the tab."""
 
     summary: gr.HTML
     table: gr.HTML
@@ -47,24 +47,24 @@ class QueueTab:
 
     @property
     def view(self) -> list[gr.components.Component]:
-        """What decides which jobs are shown."""
+        """The components that decide which jobs are shown."""
         return [self.seen, self.batch, self.which, self.text, self.page]
 
     @property
     def shown(self) -> list[gr.components.Component]:
-        """What a refresh updates."""
+        """The components that a refresh updates."""
         return [self.summary, self.table, self.batch, self.pause, self.cancel, self.retry, self.clear, self.seen]
 
 
 def build_queue(studio: Studio, form: CreateForm, tabs: gr.Tabs, page: gr.Blocks, pulse: gr.HTML) -> None:
-    """The tab; its table follows the event `table` of the pulse."""
+    """Build the tab; its table is refreshed by the pulse's event `table`."""
     tab = _build()
     handlers = QueueHandlers(studio, form)
     for event in (pulse.table, page.load):
         event(handlers.refresh, tab.view, tab.shown, trigger_mode="always_last", **PRIVATE)
     gr.on(
         [tab.batch.input, tab.which.input, tab.text.change],
-        handlers.look_again,
+        handlers.apply_filters,
         tab.view,
         [*tab.shown, tab.page],
         trigger_mode="always_last",
@@ -72,7 +72,7 @@ def build_queue(studio: Studio, form: CreateForm, tabs: gr.Tabs, page: gr.Blocks
     )
     tab.summary.choose(handlers.choose_batch, tab.view, [*tab.shown, tab.page], **PRIVATE)
     after = [*tab.shown, tab.page, tab.notice]
-    # Also one that comes while another is answered: who clicks twice means it.
+    # Every click counts, also one during a running action.
     tab.table.act(handlers.act, tab.view, [*after, *form.outputs, tabs], trigger_mode="multiple", **PRIVATE)
     for button, handler in (
         (tab.pause, handlers.pause),
@@ -83,7 +83,7 @@ def build_queue(studio: Studio, form: CreateForm, tabs: gr.Tabs, page: gr.Blocks
         button.click(handler, tab.view, after, **PRIVATE)
 
 
-def _build() -> QueueTab:
+def _build() -> QueueComponents:
     with gr.Row(elem_id="queue-top"):
         with gr.Column(scale=4, min_width=280):
             summary = gr.HTML(elem_id="queue-summary", js_on_load=_BATCHES_SCRIPT)
@@ -103,6 +103,6 @@ def _build() -> QueueTab:
     notice = gr.HTML(elem_id="queue-notice")
     script = (Path(__file__).parent / "queue.js").read_text(encoding="utf-8")
     table = gr.HTML({}, html_template=_TEMPLATE, js_on_load=script, elem_id="queue", apply_default_css=False)
-    return QueueTab(
+    return QueueComponents(
         summary, table, batch, which, text, pause, cancel, retry, clear, notice, gr.State(0), gr.State((-1, (), ()))
     )

@@ -1,7 +1,7 @@
-"""The rows of the queue as HTML. Everything that a person typed is escaped here.
+"""HTML for the rows of the queue. All text from users is escaped here.
 
 The rows reach the browser as the value of a `gr.HTML` whose template does not contain the value: `queue.js` puts them
-into the page, and replaces only those that changed, so that a long table stays quick and keeps the focus.
+into the page and replaces only changed ones, so that a long table stays fast and keeps the focus.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from typing import Any
 
 from ovi_studio.queue.model import Job, JobBatch, JobState
 from ovi_studio.web.job_views import STATE_NAMES, bar, progress_words
-from ovi_studio.web.media_routes import job_picture_address
+from ovi_studio.web.media_routes import job_picture_url
 from ovi_studio.web.views import format_seconds
 
 _ICONS = {
@@ -32,24 +32,24 @@ _ACTIONS = {
 }
 _SHOWN_BATCHES = 8
 _SHOWN_PROMPT = 400
-"""Characters of a prompt in a row; two lines of it are seen."""
+"""Maximum number of characters of a prompt in a row, of which two lines are visible."""
 
 
 def table_value(jobs: Sequence[Job], total: int, offset: int) -> dict[str, Any]:
-    """What `queue.js` is given."""
+    """Return the value that `queue.js` renders."""
     rows = [{"id": job.id, "queued": job.state is JobState.QUEUED, "html": row_html(job)} for job in jobs]
     last = offset + len(jobs)
     place = "" if total <= len(jobs) else f"{offset + 1} to {last} of {total}"
     return {"rows": rows, "place": place, "back": offset > 0, "on": last < total, "empty": _EMPTY if not total else ""}
 
 
-_EMPTY = "Nothing here. What you queue in the Create tab appears in this list and stays in it, also after a restart."
+_EMPTY = "Nothing here. Jobs that you queue in the Create tab appear in this list, and stay in it across restarts."
 
 
 def row_html(job: Job) -> str:
-    """What stands in a row."""
+    """Render the content of a row."""
     state, detail, progress = _state(job)
-    buttons = "".join(_button(action, job) for action in _ACTIONS[job.state] if not _is_late(action, job))
+    buttons = "".join(_button(action, job) for action in _ACTIONS[job.state] if not _is_hidden(action, job))
     grip = (
         '<span class="grip" aria-hidden="true">⠿</span>'
         if job.state is JobState.QUEUED
@@ -62,7 +62,7 @@ def row_html(job: Job) -> str:
     batch = (
         ""
         if job.batch_name == _collapsed(job.spec.prompt)[:200]
-        else f"<span>{escape(_short(job.batch_name, 48))}</span>"
+        else f"<span>{escape(_shorten(job.batch_name, 48))}</span>"
     )
     prompt = escape(_collapsed(job.spec.prompt)[:_SHOWN_PROMPT])
     detail = f'<span class="detail">{escape(detail)}</span>'
@@ -87,7 +87,7 @@ def _state(job: Job) -> tuple[str, str, str]:
 
 
 def _picture(job: Job) -> str:
-    address = job_picture_address(job)
+    address = job_picture_url(job)
     image = f'<img src="{escape(address)}" alt="" loading="lazy" decoding="async">' if address else ""
     if job.state is JobState.DONE and job.clip is not None:
         link = f"studio/job/{escape(job.id)}/clip.mp4"
@@ -96,7 +96,7 @@ def _picture(job: Job) -> str:
     return f'<span class="thumb">{image}</span>'
 
 
-def _is_late(action: str, job: Job) -> bool:
+def _is_hidden(action: str, job: Job) -> bool:
     return action == "cancel" and job.cancelling
 
 
@@ -111,7 +111,7 @@ def _button(action: str, job: Job) -> str:
 def summary_html(
     counts: Mapping[JobState, int], batch: JobBatch | None, seconds_left: float | None, batches: Sequence[JobBatch] = ()
 ) -> str:
-    """The numbers above the table: of all jobs, or of the batch that is looked at; and batches to be looked at."""
+    """Render the summary above the table, of all jobs or of the shown batch, and buttons for the unfinished batches."""
     total = sum(counts.values())
     ended = total - counts[JobState.QUEUED] - counts[JobState.RUNNING]
     if not total:
@@ -120,7 +120,7 @@ def summary_html(
     words += [f"{counts[JobState.FAILED]} failed"] if counts[JobState.FAILED] else []
     words += [f"{counts[JobState.CANCELLED]} cancelled"] if counts[JobState.CANCELLED] else []
     words += [f"about {format_seconds(seconds_left)} left"] if seconds_left else []
-    name = escape(_short(batch.name, 80)) if batch else "All jobs"
+    name = escape(_shorten(batch.name, 80)) if batch else "All jobs"
     return (
         f'<div class="summary"><p><strong>{name}</strong><span>{escape(" · ".join(words))}</span></p>'
         f"{bar(ended / total, 'All of these')}{'' if batch else _batches(batches)}</div>"
@@ -128,14 +128,14 @@ def summary_html(
 
 
 def _batches(batches: Sequence[JobBatch]) -> str:
-    """Those of several clips that are not done, each with its own progress; a click shows one alone."""
+    """Render unfinished batches of several clips as buttons with their progress; a click shows one batch."""
     several = [batch for batch in batches if batch.total > 1 and not batch.ended][:_SHOWN_BATCHES]
     buttons = "".join(map(_batch_button, several))
     return f'<div class="batches" role="group" aria-label="Batches">{buttons}</div>' if buttons else ""
 
 
 def _batch_button(batch: JobBatch) -> str:
-    name, ended = _short(batch.name, 40), _ended(batch)
+    name, ended = _shorten(batch.name, 40), _ended(batch)
     return (
         f'<button type="button" data-batch="{batch.id}"><span>{escape(name)}</span><b>{ended}/{batch.total}</b>'
         f"{bar(ended / batch.total, f'Batch {name}')}</button>"
@@ -147,11 +147,11 @@ def _ended(batch: JobBatch) -> int:
 
 
 def batch_label(batch: JobBatch) -> str:
-    """For the dropdown."""
-    return f"{_short(batch.name, 48)} ({_ended(batch)}/{batch.total})"
+    """Label a batch for the dropdown."""
+    return f"{_shorten(batch.name, 48)} ({_ended(batch)}/{batch.total})"
 
 
-def _short(text: str, length: int) -> str:
+def _shorten(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 

@@ -1,1 +1,1 @@
-"""The System tab: models, engine, settings, checks."""
+"""The System tab: models, engine, settings and checks."""

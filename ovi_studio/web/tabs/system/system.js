@@ -1,4 +1,4 @@
-// Buttons of the models, and copying of commands. `element` and `trigger` are Gradio's.
+// Buttons of the models, and copying commands. `element` and `trigger` are Gradio's.
 element.addEventListener("click", async (event) => {
   const target = event.target.closest("button[data-act]");
   if (!target) return;
@@ -11,13 +11,13 @@ element.addEventListener("click", async (event) => {
       await navigator.clipboard.writeText(code.textContent);
       target.textContent = "Copied";
     } catch {
-      // Without https a browser keeps the clipboard to itself; the command is selected.
+      // Browsers allow clipboard access only over https; the command is at least selected.
       target.textContent = "Press Ctrl+C";
     }
   }
 });
 
-// Only a page that is looked at asks for news.
+// Only a visible page polls for changes.
 const place = element.closest("[role=tabpanel]") ?? element;
 new IntersectionObserver((entries) => {
   trigger(entries[entries.length - 1].isIntersecting ? "shown" : "hidden");

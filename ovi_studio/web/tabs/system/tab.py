@@ -1,48 +1,40 @@
-"""The System tab: engine, models and their download, memory and disk, what the doctor finds, and where things lie.
+"""The System tab: engine, models and downloads, memory and disks, the doctor's report, and folders.
 
-Everything that is shown is the server's, so every page shows the same, also after a reload. Handlers are private.
+All state is kept on the server, so every page shows the same, also after a reload. Handlers are private.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import gradio as gr
 
-from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.web.events import PRIVATE
 from ovi_studio.web.tabs.system import views
-from ovi_studio.web.tabs.system.handlers import Shelf as HandlersShelf
-from ovi_studio.web.tabs.system.handlers import SystemHandlers
+from ovi_studio.web.tabs.system.handlers import SystemHandlers, SystemServices
 from ovi_studio.web.tabs.system.settings import build_settings
 
 REFRESH_SECONDS = 1
 _SCRIPT = (Path(__file__).parent / "system.js").read_text(encoding="utf-8")
 
 
-class Shelf(HandlersShelf, Protocol):
-    """The part of `Studio` that this tab uses."""
-
-    options: RuntimeOptions
-
-
-def build_system(studio: Shelf) -> None:
-    """The content of the tab."""
+def build_system(studio: SystemServices) -> None:
+    """Build the tab."""
     handlers = SystemHandlers(studio)
     parts = _build_parts(studio)
-    shown = [*parts.pieces, parts.seen]
+    shown = [*parts.panels, parts.seen]
 
     def tick(seen: tuple[str, ...]) -> Any:
         return handlers.refresh(seen)
 
-    def look() -> Any:
-        handlers.begin_check(again=False)
+    def show() -> Any:
+        handlers.start_check(again=False)
         return gr.Timer(active=True), *handlers.refresh(())
 
     def check() -> Any:
-        handlers.begin_check(again=True)
+        handlers.start_check(again=True)
 
-    parts.models.shown(look, None, [parts.timer, *shown], **PRIVATE)
+    parts.models.shown(show, None, [parts.timer, *shown], **PRIVATE)
     parts.models.hidden(lambda: gr.Timer(active=False), None, parts.timer, **PRIVATE)
     parts.timer.tick(tick, parts.seen, shown, **PRIVATE)
     parts.check.click(check, None, None, **PRIVATE).then(tick, parts.seen, shown, **PRIVATE)
@@ -58,7 +50,7 @@ def build_system(studio: Shelf) -> None:
 
 
 @dataclass(frozen=True)
-class _Parts:
+class SystemComponents:
     notice: gr.HTML
     engine: gr.HTML
     restart: gr.Button
@@ -72,12 +64,12 @@ class _Parts:
     seen: gr.State
 
     @property
-    def pieces(self) -> list[Any]:
-        """What `SystemHandlers.refresh` has strings for, in its order."""
+    def panels(self) -> list[Any]:
+        """The components that `SystemHandlers.refresh` returns strings for, in the same order."""
         return [self.engine, self.models, self.usage, self.report, self.log]
 
 
-def _build_parts(studio: Shelf) -> _Parts:
+def _build_parts(studio: SystemServices) -> SystemComponents:
     found: dict[str, Any] = {"notice": gr.HTML(elem_classes="fleeting")}
     paths = studio.paths
     places = {
@@ -100,16 +92,16 @@ def _build_parts(studio: Shelf) -> _Parts:
                 found["restart"] = gr.Button("Restart the engine", size="sm", min_width=140, scale=0)
             found["engine"] = gr.HTML(elem_id="engine-state", apply_default_css=False)
             found["retry"] = gr.Checkbox(
-                label="Out of memory: try again with less (the next smaller memory tier)",
-                info="The clip's record names the tier; the engine stays in it until it is restarted.",
+                label="When memory runs out, retry in the next smaller memory tier",
+                info="The clip's record names the tier; the engine uses it until it is restarted.",
                 elem_id="retry-smaller",
             )
             gr.HTML("<h2>Settings</h2>")
             build_settings(studio, found["models"].shown)
             gr.HTML("<h2>Memory and disks</h2>")
             found["usage"] = gr.HTML(elem_id="usage", apply_default_css=False)
-            gr.HTML("<h2>Places</h2>")
+            gr.HTML("<h2>Folders</h2>")
             gr.HTML(views.places_html(places), js_on_load=_SCRIPT, elem_id="places", apply_default_css=False)
             gr.HTML("<h2>Engine log</h2>")
             found["log"] = gr.HTML(elem_id="engine-log", apply_default_css=False, autoscroll=True)
-    return _Parts(**found, timer=gr.Timer(REFRESH_SECONDS, active=False), seen=gr.State(()))
+    return SystemComponents(**found, timer=gr.Timer(REFRESH_SECONDS, active=False), seen=gr.State(()))

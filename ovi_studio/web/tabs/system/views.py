@@ -1,4 +1,4 @@
-"""What the System tab shows, as HTML. Paths, logs and errors hold what people typed, so everything is escaped here."""
+"""HTML for the System tab. Paths, logs and errors may contain user text, so everything is escaped here."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -14,36 +14,36 @@ from ovi_studio.queue.model import EngineInfo, EngineState
 from ovi_studio.services.doctor import CheckResult, CheckState, DoctorReport
 from ovi_studio.web.views import format_seconds, notice_html
 
-Stock = tuple[Inventory, Sequence[MissingFile]]
-"""What of a variant is here, and the files that are not."""
+ModelFiles = tuple[Inventory, Sequence[MissingFile]]
+"""The inventory of a variant, and its missing files."""
 
-_LONG = 8
-"""Findings of a topic; more are folded unless one is a problem."""
-_STATES = {CheckState.OK: "Fine", CheckState.NOTE: "Note", CheckState.PROBLEM: "Problem"}
+_MAX_EXPANDED = 8
+"""Number of results up to which a topic is expanded; a longer one is collapsed unless it has a problem."""
+_STATES = {CheckState.OK: "OK", CheckState.NOTE: "Note", CheckState.PROBLEM: "Problem"}
 _COMMAND = re.compile(r"`((?:python|pip) [^`]+)`|(pip install .+)$")
 _CONDITIONS = {
     Condition.STARTING: ("Starting", "note"),
     Condition.RUNNING: ("Running", "ok"),
-    Condition.WAITING: ("Starting again soon", "note"),
+    Condition.WAITING: ("Restarting soon", "note"),
     Condition.DOWN: ("Down", "problem"),
     Condition.STOPPED: ("Stopped", "note"),
 }
 
 
 def engine_html(status: Supervision, engines: Sequence[EngineInfo]) -> str:
-    """How it is about the engine, why it is not running, and its last words."""
+    """Render the engine's state, why it is not running, and the last lines of its log."""
     title, kind = _CONDITIONS[status.condition]
     lines = "".join(f"<p>{escape(_engine_line(engine))}</p>" for engine in engines)
     reason = f"<p>{escape(status.reason)}</p>" if status.reason else ""
-    words = _log("What it said last", "\n".join(status.last_words)) if status.last_words else ""
+    words = _log("Last lines of the engine log", "\n".join(status.last_words)) if status.last_words else ""
     return (
         f'<div class="panel" role="status"><p class="condition"><span class="badge {kind}">{escape(title)}</span></p>'
         f"{reason}{lines}{words}</div>"
     )
 
 
-def models_html(stock: Sequence[Stock], download: DownloadState) -> str:
-    """The published models: what they need, what is here, and the download that is going on."""
+def models_html(stock: Sequence[ModelFiles], download: DownloadState) -> str:
+    """Render the published models with their state, and the running download."""
     note = ""
     if download.phase is DownloadPhase.FAILED:
         note = notice_html(download.reason, f"{download.variant} could not be downloaded")
@@ -51,16 +51,16 @@ def models_html(stock: Sequence[Stock], download: DownloadState) -> str:
 
 
 def report_html(report: DoctorReport) -> str:
-    """The doctor's findings under their topics, with commands that can be copied."""
+    """Render the doctor's results by topic, with commands that can be copied."""
     count = len(report.problems)
-    found = f"{count} problem{'s' if count > 1 else ''} found" if count else "No problem found"
-    by_topic = groupby(report.results, key=lambda finding: finding.topic)
-    groups = "".join(_topic(topic, list(findings)) for topic, findings in by_topic)
+    found = f"{count} problem{'s' if count > 1 else ''} found" if count else "No problems found"
+    by_topic = groupby(report.results, key=lambda result: result.topic)
+    groups = "".join(_topic(topic, list(results)) for topic, results in by_topic)
     return f'<p class="found" role="status">{found}.</p>{groups}'
 
 
 def waiting_html(sentence: str) -> str:
-    """Something is being looked at."""
+    """Render a sentence with a progress bar while something is being checked."""
     return (
         f'<div class="panel" role="status"><p>{escape(sentence)}</p><div class="bar waiting" role="progressbar" '
         'aria-label="Progress"><i></i></div></div>'
@@ -68,7 +68,7 @@ def waiting_html(sentence: str) -> str:
 
 
 def usage_html(usage: Mapping[str, tuple[int, int]]) -> str:
-    """Name -> bytes that are used and all there are, as bars."""
+    """Render usage as bars; maps each name to (used, total) bytes."""
     rows = []
     for name, (used, total) in usage.items():
         percent = round(100 * used / total) if total else 0
@@ -82,7 +82,7 @@ def usage_html(usage: Mapping[str, tuple[int, int]]) -> str:
 
 
 def places_html(places: Mapping[str, Path]) -> str:
-    """Where things lie; each can be copied."""
+    """Render folders, each with a button that copies its path."""
     rows = "".join(
         f"<div><dt>{escape(name)}</dt><dd>{_copyable(str(path))}</dd></div>" for name, path in places.items()
     )
@@ -90,9 +90,11 @@ def places_html(places: Mapping[str, Path]) -> str:
 
 
 def log_html(lines: Sequence[str]) -> str:
-    """The end of the engine's log."""
+    """Render the end of the engine's log."""
     return (
-        _log("Engine log", "\n".join(lines)) if lines else '<p class="quiet">The engine has not written anything.</p>'
+        _log("Engine log", "\n".join(lines))
+        if lines
+        else '<p class="quiet">The engine has not logged anything yet.</p>'
     )
 
 
@@ -102,9 +104,9 @@ def _log(title: str, text: str) -> str:
 
 def _engine_line(engine: EngineInfo) -> str:
     loaded = f"{engine.variant} is loaded" if engine.variant else "no model is loaded yet"
-    doing = {EngineState.STARTING: "starting", EngineState.IDLE: "waiting for a job", EngineState.WORKING: "at work"}
-    ending = "; it ends after this step" if engine.stopping else ""
-    own = "" if engine.supervised else ", started by hand"
+    doing = {EngineState.STARTING: "starting", EngineState.IDLE: "waiting for a job", EngineState.WORKING: "working"}
+    ending = "; it stops after this step" if engine.stopping else ""
+    own = "" if engine.supervised else ", started manually"
     return f"Process {engine.pid}{own}: {doing[engine.state]}, {loaded}{ending}."
 
 
@@ -117,9 +119,9 @@ def _model(inventory: Inventory, missing: Sequence[MissingFile], download: Downl
     if inventory.complete:
         state, kind = "Complete", "ok"
     elif len(missing) < len(files):
-        state, kind = f"Lacks {format_bytes(sum(file.source.size for file in missing))}", "note"
+        state, kind = f"Missing {format_bytes(sum(file.source.size for file in missing))}", "note"
     else:
-        state, kind = "Not here", "note"
+        state, kind = "Not installed", "note"
     body = ""
     if here and download.busy:
         state, kind, body = "Downloading", "note", _progress(download)
@@ -133,7 +135,7 @@ def _model(inventory: Inventory, missing: Sequence[MissingFile], download: Downl
     return (
         f'<section class="panel model" data-model="{name}"><div class="top">'
         f'<h3>{escape(variant.title)}</h3><span class="badge {kind}">{escape(state)}</span></div>'
-        f"<p>{name}, {format_bytes(sum(file.size for file in files))} in all, some of it shared</p>"
+        f"<p>{name}, {format_bytes(sum(file.size for file in files))} in total, partly shared with other models</p>"
         f'<p class="quiet">{escape(licences)}</p>{body}</section>'
     )
 
@@ -145,7 +147,7 @@ def _progress(download: DownloadState) -> str:
     progress = download.progress
     if progress is None:
         line, bar = (
-            "Asking the hub for sizes",
+            "Getting file sizes from the hub",
             '<div class="bar waiting" role="progressbar" aria-label="Progress"><i></i></div>',
         )
     else:
@@ -162,19 +164,19 @@ def _progress(download: DownloadState) -> str:
     return f'<div class="progress"><p>{line}</p>{bar}<div class="act">{stop}</div></div>'
 
 
-def _topic(topic: str, findings: Sequence[CheckResult]) -> str:
-    items = f'<ul class="findings">{"".join(map(_finding, findings))}</ul>'
-    if len(findings) <= _LONG:
+def _topic(topic: str, results: Sequence[CheckResult]) -> str:
+    items = f'<ul class="findings">{"".join(map(_result, results))}</ul>'
+    if len(results) <= _MAX_EXPANDED:
         return f'<section class="panel"><h3>{escape(topic)}</h3>{items}</section>'
-    wide = " open" if any(finding.state is CheckState.PROBLEM for finding in findings) else ""
-    summary = f"<summary>{escape(topic)}: {len(findings)} findings</summary>"
+    wide = " open" if any(result.state is CheckState.PROBLEM for result in results) else ""
+    summary = f"<summary>{escape(topic)}: {len(results)} results</summary>"
     return f'<details class="panel"{wide}>{summary}{items}</details>'
 
 
-def _finding(finding: CheckResult) -> str:
+def _result(result: CheckResult) -> str:
     return (
-        f'<li><span class="badge {finding.state}">{_STATES[finding.state]}</span><div><p>{escape(finding.text)}</p>'
-        f"{_advice(finding.advice)}</div></li>"
+        f'<li><span class="badge {result.state}">{_STATES[result.state]}</span><div><p>{escape(result.text)}</p>'
+        f"{_advice(result.advice)}</div></li>"
     )
 
 

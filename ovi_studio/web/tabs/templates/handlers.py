@@ -1,4 +1,4 @@
-"""What the Templates tab asks and does: cards, a filled prompt, and people's own templates."""
+"""Event handlers of the Templates tab: cards, the filled prompt, and the user's own templates."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,13 +16,20 @@ from ovi_studio.web.views import notice_html
 ALL = "All"
 
 
-class Form(Protocol):
-    """The part of the Create form that this tab reads and fills."""
+class TemplatesForm(Protocol):
+    """The part of the Create form that the Templates tab reads and fills."""
 
-    prompt: Any
-    sound: Any
-    model: Any
-    ratio: Any
+    @property
+    def prompt(self) -> Any: ...
+
+    @property
+    def sound(self) -> Any: ...
+
+    @property
+    def model(self) -> Any: ...
+
+    @property
+    def ratio(self) -> Any: ...
 
     @property
     def fields(self) -> Mapping[str, Any]: ...
@@ -33,22 +40,22 @@ class Form(Protocol):
     def fill(self, *, prompt: str | None = None) -> list[Any]: ...
 
 
-class Shelf(Protocol):
-    """The part of `Studio` that this tab uses."""
+class TemplatesServices(Protocol):
+    """The part of `Studio` that the Templates tab uses."""
 
     checkpoint_directory: Path
     templates: Templates
 
 
 class TemplatesHandlers:
-    """What happens when somebody does something. Methods may raise `JobError`."""
+    """The functions behind the components of the tab. Methods may raise `JobError`."""
 
-    def __init__(self, studio: Shelf) -> None:
+    def __init__(self, studio: TemplatesServices) -> None:
         self._templates = studio.templates
         self._checkpoints = studio.checkpoint_directory
 
     def cards(self, category: str, chosen: str) -> tuple[str, str]:
-        """The cards of a category, and the notice about files that cannot be read."""
+        """Return the cards of a category, and a notice about invalid files."""
         listed = self._templates.all()
         found = [one for one in listed.templates if category in (ALL, one.category)]
         notice = notice_html(" ".join(listed.notices), "Some templates cannot be shown") if listed.notices else ""
@@ -59,15 +66,15 @@ class TemplatesHandlers:
         template = self._templates.get(chosen)
         prompt = views.prompt_html(template.fill({}, self._tag(model)))
         hidden = gr.Row(visible=False)
-        look = gr.Row(visible=template.own), hidden, gr.Column(visible=True), gr.Column(visible=False)
-        return chosen, views.slots_html(template), prompt, *look
+        visibility = gr.Row(visible=template.own), hidden, gr.Column(visible=True), gr.Column(visible=False)
+        return chosen, views.slots_html(template), prompt, *visibility
 
     def fill(self, event: gr.EventData, model: str | None) -> str:
-        """The prompt with what is in the slots now."""
+        """Show the prompt with the current values of the slots."""
         return views.prompt_html(self._template(event).fill(_values(event), self._tag(model)))
 
-    def use(self, event: gr.EventData, model: str | None, form: Form) -> list[Any]:
-        """Updates of the form: the prompt, and the settings that the template has."""
+    def use(self, event: gr.EventData, model: str | None, form: TemplatesForm) -> list[Any]:
+        """Return updates of the form: the template's prompt and settings."""
         template = self._template(event)
         updates = form.fill(prompt=template.fill(_values(event), self._tag(model)))
         values = {id(form.fields[name]): value for name, value in template.settings.items() if name in form.fields}
@@ -79,13 +86,13 @@ class TemplatesHandlers:
         ]
 
     def entry(self, chosen: str) -> list[str]:
-        """What the editor shows of an own template."""
+        """Return the editor's fields for one of the user's own templates."""
         template = self._templates.get(chosen)
         slots = views.slot_lines(template.slots)
         return [template.title, template.description, template.prompt, template.audio, slots]
 
     def save(self, edited: str, title: str, about: str, prompt: str, audio: str, lines: str) -> Template:
-        """Keep an own template, a new one or in the place of the one that is edited."""
+        """Save a template of the user's own: a new one, or the one that is being edited."""
         before = self._templates.get(edited) if edited else None
         entry = template_entry(before) if before else {}
         slots = views.parse_slot_lines(lines, f"{prompt} {audio}", before.slots if before else ())
@@ -94,7 +101,7 @@ class TemplatesHandlers:
         return self._templates.replace(edited, entry) if before else self._templates.add(entry)
 
     def delete(self, chosen: str) -> None:
-        """Delete an own template."""
+        """Delete one of the user's own templates."""
         self._templates.delete(chosen)
 
     def _template(self, event: gr.EventData) -> Template:

@@ -1,4 +1,4 @@
-"""The Templates tab: prompts with slots to fill, and people's own among them. Handlers are private."""
+"""The Templates tab: prompts with slots to fill, shipped ones and the user's own. Handlers are private."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from ovi_studio.core.prompts import MAX_PROMPT_LENGTH
 from ovi_studio.services.templates import CATEGORIES, OWN
 from ovi_studio.web.events import PRIVATE
 from ovi_studio.web.tabs import CREATE_TAB
-from ovi_studio.web.tabs.templates.handlers import ALL, Form, Shelf, TemplatesHandlers
-from ovi_studio.web.views import good_html, notice_html
+from ovi_studio.web.tabs.templates.handlers import ALL, TemplatesForm, TemplatesHandlers, TemplatesServices
+from ovi_studio.web.views import notice_html, success_html
 
 _SCRIPT = (Path(__file__).parent / "templates.js").read_text(encoding="utf-8")
 
 
-def build_templates(studio: Shelf, form: Form, tabs: gr.Tabs) -> None:
-    """The content of the tab; using a template fills `form` and shows it."""
+def build_templates(studio: TemplatesServices, form: TemplatesForm, tabs: gr.Tabs) -> None:
+    """Build the tab; using a template fills `form` and switches to it in `tabs`."""
     handlers = TemplatesHandlers(studio)
     parts = _build_parts(handlers)
     _connect_choice(parts, handlers, form, tabs)
@@ -28,7 +28,7 @@ def build_templates(studio: Shelf, form: Form, tabs: gr.Tabs) -> None:
 
 
 @dataclass(frozen=True)
-class _Parts:
+class TemplatesComponents:
     notice: gr.HTML
     category: gr.Radio
     cards: gr.HTML
@@ -40,7 +40,7 @@ class _Parts:
     change: gr.Button
     delete: gr.Button
     ask: gr.Row
-    really: gr.Button
+    confirm: gr.Button
     keep: gr.Button
     editor: gr.Column
     heading: gr.HTML
@@ -64,7 +64,7 @@ class _Parts:
         return [self.title, self.about, self.text, self.audio, self.lines]
 
 
-def _build_parts(handlers: TemplatesHandlers) -> _Parts:
+def _build_parts(handlers: TemplatesHandlers) -> TemplatesComponents:
     found: dict[str, Any] = {"notice": gr.HTML(elem_classes="fleeting")}
     with gr.Row(elem_id="templates"):
         with gr.Column(scale=6, min_width=320):
@@ -80,15 +80,15 @@ def _build_parts(handlers: TemplatesHandlers) -> _Parts:
             found["slots"] = gr.HTML(js_on_load=_SCRIPT, elem_id="template-slots", apply_default_css=False)
             found["prompt"] = gr.HTML(apply_default_css=False, elem_id="template-prompt")
             with gr.Row(visible=False) as found["own"]:
-                found["change"] = gr.Button("Change", size="sm", min_width=90)
+                found["change"] = gr.Button("Edit", size="sm", min_width=90)
                 found["delete"] = gr.Button("Delete template", size="sm", min_width=120)
             with gr.Row(visible=False, elem_classes="bulk") as found["ask"]:
-                gr.HTML("Delete this template for good?", elem_classes="grow")
-                found["really"] = gr.Button("Delete for good", size="sm", variant="stop", min_width=120, scale=0)
+                gr.HTML("Permanently delete this template?", elem_classes="grow")
+                found["confirm"] = gr.Button("Delete permanently", size="sm", variant="stop", min_width=120, scale=0)
                 found["keep"] = gr.Button("Keep it", size="sm", min_width=90, scale=0)
         with gr.Column(scale=5, min_width=320, visible=False, elem_id="template-editor") as found["editor"]:
             found |= _build_editor()
-    return _Parts(**found, chosen=gr.State(""), edited=gr.State(""))
+    return TemplatesComponents(**found, chosen=gr.State(""), edited=gr.State(""))
 
 
 def _build_editor() -> dict[str, Any]:
@@ -97,29 +97,31 @@ def _build_editor() -> dict[str, Any]:
     found["about"] = gr.Textbox(label="Description", max_length=300, max_lines=2)
     found["text"] = gr.Textbox(
         label="Prompt with slots",
-        info="A slot is a name in braces, such as {animal}. Speech stands in <S>…<E>.",
+        info="A slot is a name in braces, such as {animal}. Put speech in <S>…<E>.",
         placeholder="A {animal} looks up and says, <S>{line}<E>",
         lines=5,
         max_length=MAX_PROMPT_LENGTH,
     )
     found["audio"] = gr.Textbox(
-        label="Sound", info="Without a tag; may have slots too.", lines=2, max_length=MAX_PROMPT_LENGTH
+        label="Sound", info="Without a tag; may contain slots.", lines=2, max_length=MAX_PROMPT_LENGTH
     )
     found["lines"] = gr.Textbox(
-        label="What fills the slots",
-        info="A line for each: its name, what is taken at first, then suggestions.",
+        label="Slots",
+        info="One line for each slot: its name, the default, then suggestions.",
         placeholder="animal: red fox | grey wolf | lynx",
         lines=3,
         max_length=MAX_PROMPT_LENGTH,
     )
-    found["take"] = gr.Button("Take the prompt from Create", size="sm")
+    found["take"] = gr.Button("Copy the prompt from Create", size="sm")
     with gr.Row():
         found["save"] = gr.Button("Save", variant="primary", min_width=120)
-        found["leave"] = gr.Button("Leave", min_width=90)
+        found["leave"] = gr.Button("Cancel", min_width=90)
     return found
 
 
-def _connect_choice(parts: _Parts, handlers: TemplatesHandlers, form: Form, tabs: gr.Tabs) -> None:
+def _connect_choice(
+    parts: TemplatesComponents, handlers: TemplatesHandlers, form: TemplatesForm, tabs: gr.Tabs
+) -> None:
     cards = [parts.cards, parts.notice]
     for happens in (parts.category.input, parts.cards.shown):
         happens(handlers.cards, [parts.category, parts.chosen], cards, **PRIVATE)
@@ -127,7 +129,7 @@ def _connect_choice(parts: _Parts, handlers: TemplatesHandlers, form: Form, tabs
     def choose(event: gr.EventData, model: str | None, category: str) -> Any:
         chosen = getattr(event, "id", None)
         chosen = chosen if isinstance(chosen, str) else ""
-        return _refused(lambda: [*handlers.choose(chosen, model), *handlers.cards(category, chosen)], 8)
+        return _guarded(lambda: [*handlers.choose(chosen, model), *handlers.cards(category, chosen)], 8)
 
     choosing = parts.cards.choose(
         choose, [form.model, parts.category], [*parts.choice, parts.cards, parts.notice], **PRIVATE
@@ -142,29 +144,29 @@ def _connect_choice(parts: _Parts, handlers: TemplatesHandlers, form: Form, tabs
     )
 
     def fill(event: gr.EventData, model: str | None) -> Any:
-        return _refused(lambda: [handlers.fill(event, model), ""], 1)
+        return _guarded(lambda: [handlers.fill(event, model), ""], 1)
 
     def use(event: gr.EventData, model: str | None) -> Any:
         def used() -> list[Any]:
             return [*handlers.use(event, model, form), gr.Tabs(selected=CREATE_TAB), ""]
 
-        return _refused(used, len(form.outputs) + 1)
+        return _guarded(used, len(form.outputs) + 1)
 
     parts.slots.fill(fill, form.model, [parts.prompt, parts.notice], trigger_mode="always_last", **PRIVATE)
     parts.slots.use(use, form.model, [*form.outputs, tabs, parts.notice], **PRIVATE)
 
 
-def _connect_editor(parts: _Parts, handlers: TemplatesHandlers, form: Form) -> None:
+def _connect_editor(parts: TemplatesComponents, handlers: TemplatesHandlers, form: TemplatesForm) -> None:
     place = [parts.side, parts.editor, parts.heading, parts.edited]
     shown = gr.Column(visible=False), gr.Column(visible=True)
 
-    def begin() -> Any:
+    def new() -> Any:
         return *shown, "<h2>New template</h2>", "", *[""] * 5
 
     def change(chosen: str) -> Any:
-        return _refused(lambda: [*shown, "<h2>Change the template</h2>", chosen, *handlers.entry(chosen), ""], 9)
+        return _guarded(lambda: [*shown, "<h2>Edit template</h2>", chosen, *handlers.entry(chosen), ""], 9)
 
-    parts.new.click(begin, None, [*place, *parts.entry], **PRIVATE)
+    parts.new.click(new, None, [*place, *parts.entry], **PRIVATE)
     parts.change.click(change, parts.chosen, [*place, *parts.entry, parts.notice], **PRIVATE)
     parts.leave.click(
         lambda chosen: (gr.Column(visible=bool(chosen)), gr.Column(visible=False)),
@@ -174,24 +176,24 @@ def _connect_editor(parts: _Parts, handlers: TemplatesHandlers, form: Form) -> N
     )
 
     def take(prompt: str, sound: str) -> tuple[str, str]:
-        told = parse_prompt(prompt or "")
-        return told.scene, sound or told.audio
+        parsed = parse_prompt(prompt or "")
+        return parsed.scene, sound or parsed.audio
 
     parts.take.click(take, [form.prompt, form.sound], [parts.text, parts.audio], **PRIVATE)
     _connect_keeping(parts, handlers, form)
 
 
-def _connect_keeping(parts: _Parts, handlers: TemplatesHandlers, form: Form) -> None:
-    """Saving and deleting."""
+def _connect_keeping(parts: TemplatesComponents, handlers: TemplatesHandlers, form: TemplatesForm) -> None:
+    """Connect saving and deleting."""
 
     def save(edited: str, model: str | None, *entry: str) -> Any:
         def kept() -> list[Any]:
             template = handlers.save(edited, *entry)
             cards, damaged = handlers.cards(OWN, template.id)
-            told = damaged or good_html("The template is saved among your own.")
-            return [*handlers.choose(template.id, model), OWN, cards, told]
+            parsed = damaged or success_html("The template was saved among your own.")
+            return [*handlers.choose(template.id, model), OWN, cards, parsed]
 
-        return _refused(kept, 9)
+        return _guarded(kept, 9)
 
     outputs = [*parts.choice, parts.category, parts.cards, parts.notice]
     parts.save.click(save, [parts.edited, form.model, *parts.entry], outputs, **PRIVATE)
@@ -202,16 +204,16 @@ def _connect_keeping(parts: _Parts, handlers: TemplatesHandlers, form: Form) -> 
             hidden = gr.Row(visible=False), gr.Row(visible=False), gr.Column(visible=False)
             return ["", "", "", *hidden, gr.skip(), *handlers.cards(category, "")]
 
-        return _refused(gone, 8)
+        return _guarded(gone, 8)
 
     asked = [parts.ask, parts.own]
     parts.delete.click(lambda: (gr.Row(visible=True), gr.Row(visible=False)), None, asked, **PRIVATE)
     parts.keep.click(lambda: (gr.Row(visible=False), gr.Row(visible=True)), None, asked, **PRIVATE)
-    parts.really.click(delete, [parts.chosen, parts.category], [*parts.choice, parts.cards, parts.notice], **PRIVATE)
+    parts.confirm.click(delete, [parts.chosen, parts.category], [*parts.choice, parts.cards, parts.notice], **PRIVATE)
 
 
-def _refused(action: Callable[[], list[Any]], count: int) -> list[Any]:
-    """What `action` answers, the last of it being a notice; if it is refused, only the notice and why."""
+def _guarded(action: Callable[[], list[Any]], count: int) -> list[Any]:
+    """Return the outputs of `action`, the last of which is a notice; on `JobError`, skip all others and explain why."""
     try:
         return action()
     except JobError as error:

@@ -1,4 +1,4 @@
-// Cards and slots: what was chosen or typed goes to the server. `element` and `trigger` are Gradio's.
+// Cards and slots: sends what was chosen or typed to the server. `element` and `trigger` are Gradio's.
 let waiting = null;
 const form = () => element.querySelector(".slots");
 const filled = () => {
@@ -14,7 +14,7 @@ element.addEventListener("click", (event) => {
   if (target.dataset.act === "use") trigger("use", filled());
   if (target.dataset.act === "suggest") {
     const field = document.getElementById(target.dataset.field);
-    // The text of the button, so that nothing that a person wrote is ever taken for code.
+    // Text content, so that nothing a user wrote is ever treated as code.
     field.value = target.textContent;
     field.dispatchEvent(new Event("input", { bubbles: true }));
   }
@@ -26,12 +26,12 @@ element.addEventListener("input", (event) => {
   waiting = setTimeout(() => trigger("fill", filled()), 150);
 });
 
-// Gradio changes the old fields into the new ones, so that a text would stay in another template's slot.
+// Gradio reuses the old fields for new slots, so that a text would stay in another template's slot.
 watch("value", () => {
   for (const field of element.querySelectorAll("[data-slot]")) field.value = field.defaultValue;
 });
 
-// Only a page that is looked at asks for news.
+// Only a visible page polls for changes.
 const place = element.closest("[role=tabpanel]") ?? element;
 new IntersectionObserver((entries) => {
   if (entries[entries.length - 1].isIntersecting) trigger("shown");

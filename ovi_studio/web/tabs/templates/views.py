@@ -1,4 +1,4 @@
-"""What the Templates tab shows, as HTML, and its notation for slots, a line each. What people wrote is escaped."""
+"""HTML for the Templates tab, and its notation for slots, one per line. All text from users is escaped."""
 
 import re
 from collections.abc import Sequence
@@ -11,11 +11,11 @@ _SLOT = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 
 
 def cards_html(templates: Sequence[Template], chosen: str) -> str:
-    """The templates of a category as cards."""
+    """Render the templates of a category as cards."""
     if not templates:
         return (
-            '<div class="nothing" role="status"><p>Nothing of your own yet. Write a template with New template, or '
-            "start one from the prompt under Create.</p></div>"
+            '<div class="nothing" role="status"><p>No templates of your own yet. Press New template to write one, or '
+            "to start from the prompt in the Create tab.</p></div>"
         )
     cards = "".join(
         f'<li><button type="button" class="template" data-act="choose" data-id="{escape(template.id)}" '
@@ -28,7 +28,7 @@ def cards_html(templates: Sequence[Template], chosen: str) -> str:
 
 
 def slots_html(template: Template) -> str:
-    """Fields for the slots with their suggestions, and the button that uses the template."""
+    """Render the fields of the slots with their suggestions, and the button that uses the template."""
     fields = "".join(_field(number, slot) for number, slot in enumerate(template.slots))
     about = f'<p class="about">{escape(template.description)}</p>' if template.description else ""
     return (
@@ -38,7 +38,7 @@ def slots_html(template: Template) -> str:
 
 
 def prompt_html(prompt: str) -> str:
-    """The prompt as it would be used now."""
+    """Render the filled prompt."""
     return (
         '<div class="recipe filled"><h3>The prompt</h3><p class="prompt" tabindex="0" role="region" '
         f'aria-label="Filled prompt" aria-live="polite">{escape(prompt)}</p></div>'
@@ -46,12 +46,12 @@ def prompt_html(prompt: str) -> str:
 
 
 def slot_lines(slots: Sequence[Slot]) -> str:
-    """`animal: red fox | grey wolf`, a line a slot: what is taken if nobody writes anything, then suggestions."""
+    """Format slots one per line, as in `animal: red fox | grey wolf`: the default, then suggestions."""
     return "\n".join(f"{slot.name}: {' | '.join((slot.default, *slot.suggestions))}" for slot in slots)
 
 
 def parse_slot_lines(text: str, prompt: str, known: Sequence[Slot] = ()) -> dict[str, Any]:
-    """The inverse, as in a template's file; a slot of the prompt without a line is filled with its own name."""
+    """Parse the format of `slot_lines` to slots as in a template's file; a slot without a line defaults to its name."""
     labels = {slot.name: slot.label for slot in known}
     slots: dict[str, Any] = {}
     for line in filter(str.strip, text.splitlines()):

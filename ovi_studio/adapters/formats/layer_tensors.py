@@ -1,4 +1,4 @@
-"""The tensors that a file has for one layer, as every format looks at them. Imports no torch."""
+"""`LayerTensors`: the tensors that a file has for one layer. Imports no torch."""
 
 import math
 from dataclasses import dataclass, field
@@ -8,28 +8,29 @@ from ovi_studio.adapters.names import Shape
 
 
 class Misfit(Exception):
-    """Why a group cannot be used; the rest of the file can."""
+    """Why the tensors of a layer cannot be used, though the rest of the file may be."""
 
 
 class Incomplete(Exception):
-    """A tensor without which the others mean nothing."""
+    """The name of a missing tensor without which the others are useless."""
 
 
 @dataclass
-class Group:
+class LayerTensors:
     """The tensors that a file has for one layer."""
 
     layer: str
-    """As the file writes it."""
+    """Name of the layer in the file."""
     roles: dict[str, str] = field(default_factory=dict)
-    """What a tensor is for the layer -> its name in the file."""
+    """Role of a tensor -> its name in the file."""
     infos: dict[str, TensorInfo] = field(default_factory=dict)
+    """Role of a tensor -> its entry in the header."""
 
     def shape(self, role: str) -> Shape:
         return self.infos[role].shape
 
     def required(self, role: str, called: str | None = None) -> Shape:
-        """The shape of a tensor that must be there; raises `Incomplete`, which calls it so."""
+        """Return the shape of a required tensor; raises `Incomplete` with the name `called` if it is missing."""
         if role not in self.roles:
             raise Incomplete(called or role)
         return self.shape(role)
@@ -41,12 +42,12 @@ class Group:
             raise Misfit(f"has shapes that do not fit the layer: {shapes} for {list(shape)}")
 
     def check_product(self, first: str, second: str, shape: Shape) -> int:
-        """The rank of a product of two matrices, if they can be multiplied."""
+        """Return the rank of a product of two matrices; raises `Misfit` if they cannot be multiplied."""
         left, right = self.required(first), self.required(second)
         self.check(len(left) == len(right) == 2 and left[1] == right[0] > 0, shape)
         return right[0]
 
 
 def flat(shape: Shape) -> tuple[int, int]:
-    """(rows, columns) of a weight, whose kernel dimensions belong to the columns."""
+    """Return (rows, columns) of a weight; kernel dimensions count as columns."""
     return shape[0], math.prod(shape[1:])

@@ -1,16 +1,16 @@
-"""What is done when memory ran out."""
+"""Steps down when memory runs out."""
 
 import pytest
 
 from ovi_studio.runtime.options import RuntimeOptions
-from ovi_studio.runtime.way_down import below_sharding, below_tier, shortage_advice, steps_below_sharding
+from ovi_studio.runtime.step_down import below_sharding, below_tier, out_of_memory_advice, steps_below_sharding
 
 
 def test_each_tier_leads_to_the_next_smaller_one() -> None:
     options, way = RuntimeOptions(memory="24", offloaded=True), []
     while (below := below_tier(options, options.memory)) is not None:
         options = below.options
-        way.append((below.lacked, below.arguments))
+        way.append((below.exhausted, below.arguments))
     assert way == [("24", "--memory 16"), ("16", "--memory 12"), ("12", "--memory 8")]
     assert options.offloaded
 
@@ -31,11 +31,13 @@ def test_each_tier_leads_to_the_next_smaller_one() -> None:
     ],
 )
 def test_several_gpus_are_advised_to_take_the_step_below_their_own_options(options: RuntimeOptions, said: str) -> None:
-    assert f"let each GPU hold less with {said}, or choose" in shortage_advice(below_sharding(options), offloaded=False)
+    assert f"let each GPU hold less with {said}, or choose" in out_of_memory_advice(
+        below_sharding(options), offloaded=False
+    )
 
 
-def test_the_way_of_several_gpus_ends_and_remembers_what_was_not_enough() -> None:
-    options, lacked = steps_below_sharding(RuntimeOptions(), 99)
+def test_the_steps_of_several_gpus_end_and_are_recorded() -> None:
+    options, exhausted = steps_below_sharding(RuntimeOptions(), 99)
     assert below_sharding(options) is None
-    assert (options.fsdp_offload, options.weights, len(lacked)) == (True, "int8", 3)
+    assert (options.fsdp_offload, options.weights, len(exhausted)) == (True, "int8", 3)
     assert steps_below_sharding(RuntimeOptions(), 0) == (RuntimeOptions(), ())
