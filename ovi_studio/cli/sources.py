@@ -10,12 +10,13 @@ from typing import Any
 from ovi_studio.cli import adapters
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.prompt_patterns import escape_prompt
-from ovi_studio.core.requests import MAX_RUN, Context, Expansion, Request, SeedMode, expand_request, expand_rows
+from ovi_studio.core.requests import MAX_RUN, Context, Expansion, Request, SeedMode, expand_request
 from ovi_studio.core.spec import merge_settings
 from ovi_studio.core.variants import find_variant
 from ovi_studio.engine.command import DEFAULT_OUTPUT_DIRECTORY
 from ovi_studio.runtime.options import RuntimeOptions
-from ovi_studio.services.prompt_files import OfficialRun, read_table
+from ovi_studio.services.prompt_files import OfficialRun, check_picture, expand_table
+from ovi_studio.services.prompt_tables import read_table
 
 _SPEC_OPTIONS = (
     "image",
@@ -58,6 +59,8 @@ def collect(options: argparse.Namespace, runtime: RuntimeOptions, run: OfficialR
 
 def report(clips: Expansion) -> None:
     """Print warnings about the prompts and errors in rows to stderr."""
+    for note in clips.notes:
+        print(f"note: {note}", file=sys.stderr)
     for warning in clips.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     for row in clips.bad_rows:
@@ -66,11 +69,11 @@ def report(clips: Expansion) -> None:
 
 def _expand(options: argparse.Namespace, values: Mapping[str, Any], checkpoint_directory: Path) -> Expansion:
     """Expand a prompt, a table, or the settings of an existing clip."""
-    context = Context(cache(partial(find_variant, checkpoint_directory=checkpoint_directory)), max_clips=MAX_RUN)
+    context = Context(cache(partial(find_variant, checkpoint_directory=checkpoint_directory)), check_picture, MAX_RUN)
     base = _recipe(options) if options.clip else {"prompt": options.prompt}
     request = Request(merge_settings(base, values), seed_mode=SeedMode.FIXED, count=options.count)
     if options.prompts:
-        return expand_rows(read_table(options.prompts, request), context)
+        return expand_table(read_table(options.prompts, MAX_RUN), request, context)
     return expand_request(request, context)
 
 

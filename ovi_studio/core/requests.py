@@ -26,6 +26,7 @@ MAX_RUN = 100_000
 """Clips that one command can make."""
 SEED_RANGE = 2**31
 """Random seeds are below this value, so that they are short enough to read aloud."""
+RANDOM_SEED = -1
 _ANY_PROMPT = "any"
 """Placeholder for the prompt while the rest of a request is checked."""
 
@@ -113,10 +114,13 @@ class Expansion:
     warnings: tuple[PromptWarning, ...] = ()
     """One entry for each prompt that has warnings."""
     bad_rows: tuple[BadRow, ...] = ()
+    notes: tuple[str, ...] = ()
+    """Sentences about how a file was understood."""
 
 
 def expand_request(request: Request, context: Context) -> Expansion:
     """The clips of a request, with random seeds drawn; raises `JobError` if they cannot be made."""
+    request = _with_seed_mode(request)
     prompts = pattern_prompts(request)
     if (number := len(prompts) * request.count) > context.max_clips:
         raise JobError(f"That makes {number} clips; the maximum is {context.max_clips}, so split the request.")
@@ -156,7 +160,7 @@ def pattern_prompts(request: Request) -> list[str]:
 
 def base_spec(request: Request, context: Context) -> ClipSpec:
     """The request as one clip, without expanding the prompt or drawing a seed; raises `JobError`."""
-    drawn = request.seed_mode is SeedMode.RANDOM
+    drawn = _with_seed_mode(request).seed_mode is SeedMode.RANDOM
     spec = ClipSpec.from_dict({name: value for name, value in request.values.items() if not (drawn and name == "seed")})
     variant = context.find_variant(spec.variant)
     if spec.image is not None and context.check_picture is not None:
@@ -169,6 +173,13 @@ def base_spec(request: Request, context: Context) -> ClipSpec:
 def draw_seeds(count: int) -> list[int]:
     """`count` random seeds."""
     return [random.randrange(SEED_RANGE) for _ in range(count)]
+
+
+def _with_seed_mode(request: Request) -> Request:
+    """The seed -1 asks for a random one, as in many programs."""
+    seed = request.values.get("seed")
+    asked = (isinstance(seed, int) and seed == RANDOM_SEED) or (isinstance(seed, str) and seed.strip() == "-1")
+    return replace(request, seed_mode=SeedMode.RANDOM) if asked else request
 
 
 def _pattern(request: Request) -> str:

@@ -167,7 +167,7 @@ def clip_size(spec: ClipSpec, variant: Variant, picture: tuple[int, int] | None 
 def parse_size(text: str) -> tuple[int, int]:
     """Parse `704x1280` (height x width, as in the official configuration); raises `JobError`."""
     try:
-        height, width = (int(side) for side in text.lower().replace("*", "x").split("x"))
+        height, width = (int(side) for side in text.lower().replace("*", "x").replace("×", "x").split("x"))
     except ValueError:
         raise JobError(f"Size {text!r} is not HEIGHTxWIDTH, for example 704x1280.") from None
     _check_size(height, width)

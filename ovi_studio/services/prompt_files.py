@@ -1,16 +1,13 @@
-"""Clips from prompt tables (CSV, TSV) and from the official code's `inference_fusion.yaml`.
+"""Clips from prompt tables (`prompt_tables`) and from the official code's `inference_fusion.yaml`.
 
 Both are accepted in the official format and become requests (`core.requests`), so their prompts may be patterns. A bad
 row of a table is reported with its line number and the others are used; a file that is invalid as a whole raises
 `JobError`. A setting that is not supported is refused, never ignored.
 """
 
-import csv
-import dataclasses
-import io
 import reprlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -31,19 +28,14 @@ from ovi_studio.core.requests import (
     expand_request,
     expand_rows,
 )
-from ovi_studio.core.spec import ClipSpec, merge_settings
+from ovi_studio.core.spec import merge_settings
 from ovi_studio.core.variants import find_variant
 from ovi_studio.core.weight_formats import Weights
+from ovi_studio.media.pictures import read_picture
 from ovi_studio.runtime.options import RuntimeOptions
+from ovi_studio.services.prompt_tables import PICTURE, SUFFIXES, PromptTable, TableRow, find_file, read_table, read_text
 
-MAX_TABLE_SIZE = 20 * 2**20
 MAX_CONFIG_SIZE = 2**18
-
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
-_OFFICIAL_COLUMNS = {"text_prompt": "prompt", "image_path": "image"}
-_COLUMNS = _OFFICIAL_COLUMNS | {
-    field.name: field.name for field in dataclasses.fields(ClipSpec) if field.name not in _OFFICIAL_COLUMNS.values()
-}
 
 
 @dataclass(frozen=True)
@@ -56,26 +48,17 @@ class OfficialRun:
     """In the official order: all seeds of a prompt, then the next prompt."""
 
 
-@dataclass(frozen=True)
-class _TableRow:
-    line: int
-    cells: Mapping[str, str]
-    """Column name -> text, for every column of the table; empty for a missing cell."""
-    problem: str = ""
+def expand_table(table: PromptTable, request: Request, context: Context, *, pictures: bool = True) -> Expansion:
+    """Expand a table to its clips; each row is `request` with the values of its cells.
 
-
-def read_table(path: str | Path, request: Request, *, pictures: bool = True) -> Iterator[Row]:
-    """Read a table; each row is `request` with the values of its cells.
-
-    Columns: `text_prompt`, optionally `image_path` and any other field of `ClipSpec`; columns without a name are
-    ignored. An empty cell keeps the request's value, but an empty `image_path` means no picture. Picture paths are
-    resolved from the working directory, then from the table's folder. Raises `JobError`, also during iteration, if the
-    file as a whole cannot be used, and if a row names a picture although `pictures` is False.
+    An empty cell keeps the request's value, but an empty `image_path` means no picture; the seed -1 means a random one.
+    Picture paths are resolved from the table's folder, then from the working directory. Raises `JobError` if a row
+    names a picture although `pictures` is False.
     """
-    path = Path(path)
     if not pictures:
-        _refuse_pictures(_rows(path))
-    return (Row(row.line, _row_request(row, path, request)) for row in _rows(path))
+        _refuse_pictures(table.rows)
+    rows = (Row(row.line, _row_request(row, table.path, request)) for row in table.rows)
+    return replace(expand_rows(rows, context), notes=table.notes)
 
 
 def read_official_config(path: str | Path, count: int = 1, checkpoint_directory: Path | None = None) -> OfficialRun:
@@ -96,131 +79,52 @@ def read_official_config(path: str | Path, count: int = 1, checkpoint_directory:
     return OfficialRun(
         runtime=_runtime(config),
         output_directory=Path(config["output_dir"]),
-        clips=_config_clips(config, path, count, Context(cache(known), max_clips=MAX_RUN)),
+        clips=_config_clips(config, path, count, Context(cache(known), check_picture, MAX_RUN)),
     )
 
 
 # Tables
 
 
-def _refuse_pictures(rows: Iterable[_TableRow]) -> None:
+@cache
+def check_picture(path: Path) -> None:
+    """Raise `JobError` for a file that cannot be a first frame."""
+    read_picture(path)
+
+
+def _refuse_pictures(rows: Iterable[TableRow]) -> None:
     for row in rows:
-        if row.cells.get("image_path", "").strip():
+        if row.cells.get(PICTURE, "").strip():
             raise JobError(
                 f"Line {row.line} names a picture, which uploaded tables cannot do; use the command line for a table "
                 "with pictures, or queue those clips one by one."
             )
 
 
-def _row_request(row: _TableRow, table: Path, request: Request, *, with_picture: bool = True) -> Request | JobError:
+def _row_request(row: TableRow, table: Path, request: Request, *, with_picture: bool = True) -> Request | JobError:
     """Return the request of a row, or the error that makes the row invalid."""
     if row.problem:
         return JobError(row.problem)
-    given = {_COLUMNS[column]: text for column, text in row.cells.items() if text.strip()}
+    given = {field: text for field, text in row.cells.items() if text.strip()}
     values = merge_settings({name: value for name, value in request.values.items() if name != "prompt"}, given)
     try:
         if not with_picture:
             values["image"] = None
-        elif "image_path" in row.cells:
-            values["image"] = _find_picture(row.cells["image_path"], table.parent)
+        elif PICTURE in row.cells:
+            values["image"] = _find_picture(row.cells[PICTURE], table.parent)
     except JobError as error:
         return error
     return replace(request, values=values, seed_mode=SeedMode.FIXED if "seed" in given else request.seed_mode)
-
-
-def _rows(path: Path) -> Iterator[_TableRow]:
-    if path.suffix.lower() not in _DELIMITERS:
-        raise JobError(f"{path} is not a table of prompts; its name must end in {' or '.join(_DELIMITERS)}.")
-    text = _read_text(path, MAX_TABLE_SIZE)
-    # Strict: a stray quote would otherwise swallow the rows after it.
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_DELIMITERS[path.suffix.lower()], strict=True)
-    header: list[str] = []
-    line = 1
-    try:
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                if header:
-                    yield _row(line, header, cells)
-                else:
-                    header = _header(cells, path, line)
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise JobError(f"{path} is malformed in the row at line {line} ({error}); fix its quotation marks.") from error
-    if not header:
-        raise JobError(f"{path} is empty; its first line must name the column text_prompt.")
-
-
-def _header(cells: list[str], path: Path, line: int) -> list[str]:
-    columns = [cell.strip() for cell in cells]
-    named = [column for column in columns if column]
-    unknown = [column for column in named if column not in _COLUMNS]
-    if "text_prompt" not in columns:
-        raise JobError(f"{path} has no column text_prompt in line {line}; its first line must name the columns.")
-    if unknown:
-        raise JobError(
-            f"{path} has the unknown column {', '.join(unknown)} in line {line}; remove it or use one of "
-            f"{', '.join(_COLUMNS)}."
-        )
-    if repeated := _repeated(named):
-        raise JobError(f"{path} has the column {', '.join(repeated)} more than once in line {line}; remove one.")
-    return columns
-
-
-def _row(line: int, header: list[str], cells: list[str]) -> _TableRow:
-    surplus = [cell for cell in cells[len(header) :] if cell.strip()]
-    problem = f"There are {len(cells)} cells for {len(header)} columns; put text with commas in quotation marks."
-    padded = cells + [""] * (len(header) - len(cells))
-    named = {column: cell for column, cell in zip(header, padded, strict=False) if column}
-    return _TableRow(line, named, problem if surplus else "")
-
-
-def _read_text(path: Path, limit: int) -> str:
-    """Read a UTF-8 file of at most `limit` bytes, without its byte-order mark."""
-    try:
-        if not path.is_file():
-            raise JobError(f"There is no file {path}; check the path.")
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
-    except OSError as error:
-        raise JobError(f"{path} cannot be read ({error.strerror}); check its path and permissions.") from error
-    if len(data) > limit:
-        line = data.count(b"\n") + 1
-        raise JobError(f"{path} is larger than {limit / 2**20:g} MB (at line {line}); split it.")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise JobError(f"{path} is not UTF-8 in line {line}; save it as UTF-8.") from error
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise JobError(f"{path} has a NUL character in line {line}; save it as UTF-8 text.")
-    return text
 
 
 def _find_picture(text: str, folder: Path) -> Path | None:
     """Find the picture that a cell names; None for an empty cell."""
     if not text.strip():
         return None
-    picture = _find_file(text.strip(), folder)
+    picture = find_file(text, folder)
     if picture is None:
         raise JobError(f"There is no picture {text.strip()}; correct the path, or leave the cell empty for no picture.")
     return picture
-
-
-def _find_file(text: str, folder: Path) -> Path | None:
-    """Resolve `text` to an existing file, from the working directory or else from `folder`; None if there is none."""
-    for base in (Path.cwd(), folder.absolute()):
-        try:
-            if (base / text).is_file():
-                return base / text
-        except (OSError, ValueError):
-            # `text` may be a prompt: too long for a file name, or with characters that are not valid in one.
-            continue
-    return None
-
-
-def _repeated(names: Iterable[str]) -> list[str]:
-    return [name for name, count in Counter(names).items() if count > 1]
 
 
 # The official configuration
@@ -280,7 +184,7 @@ _SETTINGS = {
 
 def _load_config(path: Path) -> dict[str, Any]:
     """Load all settings, type-checked; missing and null ones get the official default."""
-    text = _read_text(path, MAX_CONFIG_SIZE)
+    text, _ = read_text(path, MAX_CONFIG_SIZE)
     try:
         # `safe_load` would silently take the last value of a repeated key.
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -290,7 +194,8 @@ def _load_config(path: Path) -> dict[str, Any]:
         raise JobError(f"{path} is not valid YAML ({reason}); correct it.") from error
     if not isinstance(given, dict) or not isinstance(node, yaml.MappingNode):
         raise JobError(f"{path} has no settings; it must consist of lines `name: value`.")
-    if repeated := _repeated(str(key.value) for key, _ in node.value):
+    counts = Counter(str(key.value) for key, _ in node.value)
+    if repeated := [name for name, count in counts.items() if count > 1]:
         raise JobError(f"{path} sets {', '.join(repeated)} more than once; remove one.")
     if unknown := [str(name) for name in given if name not in _SETTINGS]:
         raise JobError(f"{path} has the unknown setting {', '.join(unknown)}; remove it.")
@@ -350,9 +255,9 @@ def _variant(config: Mapping[str, Any]) -> str:
 def _prompt_table(prompt: str, config_path: Path) -> Path | None:
     """Find the table that `text_prompt` names; None if it is the prompt itself."""
     prompt = prompt.strip()
-    table = _find_file(prompt, config_path.parent)
+    table = find_file(prompt, config_path.parent)
     # The official code would use the file's name as the prompt.
-    if table is None and prompt.lower().endswith(tuple(_DELIMITERS)):
+    if table is None and prompt.lower().endswith(SUFFIXES):
         raise JobError(
             f"There is no table {prompt}; correct text_prompt in {config_path}, or run the command in its folder."
         )
@@ -382,7 +287,9 @@ def _config_clips(config: Mapping[str, Any], path: Path, count: int, context: Co
     request = Request(_config_values(config), seed_mode=SeedMode.FIXED, count=times)
     table = _prompt_table(config["text_prompt"], path)
     if table is not None:
-        return expand_rows((_config_row(row, table, request, config) for row in _rows(table)), context)
+        found = read_table(table, context.max_clips)
+        rows = (_config_row(row, table, request, config) for row in found.rows)
+        return replace(expand_rows(rows, context), notes=found.notes)
     values = {**request.values, "prompt": config["text_prompt"].strip()}
     if config["mode"] == "i2v":
         values["image"] = _find_picture(config["image_path"] or "", path.parent)
@@ -391,8 +298,8 @@ def _config_clips(config: Mapping[str, Any], path: Path, count: int, context: Co
     return expand_request(replace(request, values=values), context)
 
 
-def _config_row(row: _TableRow, table: Path, request: Request, config: Mapping[str, Any]) -> Row:
+def _config_row(row: TableRow, table: Path, request: Request, config: Mapping[str, Any]) -> Row:
     with_picture = config["mode"] == "i2v"
-    if with_picture and not row.problem and not row.cells.get("image_path", "").strip():
+    if with_picture and not row.problem and not row.cells.get(PICTURE, "").strip():
         return Row(row.line, JobError("There is no image_path, which mode i2v needs; add it or use t2v."))
     return Row(row.line, _row_request(row, table, request, with_picture=with_picture))

@@ -25,7 +25,6 @@ from ovi_studio.core.requests import (
     base_spec,
     draw_seeds,
     expand_request,
-    expand_rows,
     pattern_prompts,
 )
 from ovi_studio.core.sizes import named_sizes, picture_size, snap_size
@@ -43,7 +42,8 @@ from ovi_studio.runtime.clip_runner import OVI_MODELS
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.services.preset_offers import PresetOffer, offers
 from ovi_studio.services.presets import Presets
-from ovi_studio.services.prompt_files import read_table
+from ovi_studio.services.prompt_files import expand_table
+from ovi_studio.services.prompt_tables import read_table
 from ovi_studio.services.templates import Templates
 
 SUGGESTED_VARIANT = "960x960_5s"
@@ -174,7 +174,8 @@ class Studio:
         if request.seed_mode is SeedMode.RANDOM:
             values["seed"] = draw_seeds(1)[0]  # one for the whole table, so that its rows can be compared
         row_request = replace(request, values=values, seed_mode=SeedMode.FIXED)
-        return expand_rows(read_table(table, row_request, pictures=False), self._context())
+        context = self._context()
+        return expand_table(read_table(table, context.max_clips), row_request, context, pictures=False)
 
     def _context(self) -> Context:
         # Reading a variant opens its files, and the rows of a table repeat the same ones.

@@ -123,4 +123,6 @@ def test_a_job_is_made_again_in_smaller_tiers_and_says_so(store: Store) -> None:
     assert store.get(hopeless).state is JobState.FAILED
     assert "--memory" not in store.get(hopeless).error
     texts = [notice.text for notice in store.database.notices()]
-    assert any("Job 1 ran out of memory in tier 16; it and what follows are made in tier 12" in text for text in texts)
+    assert any(
+        "Job 1 ran out of memory in tier 16; it and the following jobs are made in tier 12" in text for text in texts
+    )

@@ -119,7 +119,7 @@ class Neighbours(Ranks):
         self.count = count
         self._less = less
 
-    def everybody(self, value: Any) -> list[Any]:
+    def all_gather(self, value: Any) -> list[Any]:
         return [value] * (self.count - 1) + [value - self._less]
 
 

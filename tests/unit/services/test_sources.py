@@ -8,9 +8,10 @@ from PIL import Image
 
 from ovi_studio.capacity.layouts import ShardingOptions, Strategy
 from ovi_studio.core.errors import JobError
-from ovi_studio.core.requests import MAX_RUN, BadRow, Context, Expansion, Request, SeedMode, expand_rows
+from ovi_studio.core.requests import MAX_RUN, BadRow, Context, Expansion, Request, SeedMode
 from ovi_studio.core.variants import published_variants
-from ovi_studio.services.prompt_files import read_official_config, read_table
+from ovi_studio.services.prompt_files import expand_table, read_official_config
+from ovi_studio.services.prompt_tables import read_table
 
 DEFAULTS = {"variant": "960x960_5s", "steps": 30, "video_negative_prompt": "blur"}
 
@@ -56,7 +57,8 @@ def write_table(work: Path, content: str | bytes, name: str = "prompts.csv") -> 
 
 def clips_of(table: Path, defaults: dict = DEFAULTS, max_clips: int = MAX_RUN) -> Expansion:
     context = Context(published_variants().__getitem__, max_clips=max_clips)
-    return expand_rows(read_table(table, Request(defaults, seed_mode=SeedMode.FIXED)), context)
+    request = Request(defaults, seed_mode=SeedMode.FIXED)
+    return expand_table(read_table(table, context.max_clips), request, context)
 
 
 def read(work: Path, content: str | bytes, name: str = "prompts.csv", max_clips: int = MAX_RUN):
@@ -118,12 +120,20 @@ def test_a_row_can_replace_the_default_timesteps_and_adapters(work):
     assert (specs[1].timesteps, specs[1].steps, specs[1].adapters) == (None, 30, ())
 
 
-def test_a_picture_is_looked_for_in_the_working_directory_and_then_next_to_the_table(work):
+def test_a_picture_is_looked_for_next_to_the_table_and_then_in_the_working_directory(work):
     specs, bad_rows = read(work, "text_prompt,image_path\na,there.png\nb,here.png\n")
     assert [spec.image for spec in specs] == [work / "example_prompts" / "there.png", work / "here.png"]
     Image.new("RGB", (32, 32)).save(work / "there.png")
     specs, _ = read(work, f"text_prompt,image_path\na,there.png\nb,{work / 'here.png'}\n")
-    assert [spec.image for spec in specs] == [work / "there.png", work / "here.png"]
+    assert [spec.image for spec in specs] == [work / "example_prompts" / "there.png", work / "here.png"]
+    assert bad_rows == []
+
+
+def test_a_picture_may_be_quoted_and_lie_in_the_home_folder(work, monkeypatch):
+    monkeypatch.setenv("HOME", str(work))
+    monkeypatch.setenv("USERPROFILE", str(work))
+    specs, bad_rows = read(work, 'text_prompt,image_path\na,~/here.png\nb,"""there.png"""\nc,\'there.png\'\n')
+    assert [spec.image.name for spec in specs] == ["here.png", "there.png", "there.png"]
     assert bad_rows == []
 
 
@@ -172,13 +182,11 @@ def test_a_column_without_a_name_is_ignored(work):
         (b"", "is empty"),
         (b"\n\n", "is empty"),
         (b"\xef\xbb\xbf", "is empty"),
-        (b"prompt,image_path\na,\n", "no column text_prompt in line 1"),
-        (b"\ntext_prompt,cfg\na,3\n", "unknown column cfg in line 2"),
+        (b"words,image_path\na,\n", "no column text_prompt in line 1"),
         (b"text_prompt,seed,seed\na,3,4\n", "column seed more than once in line 1"),
         (b'text_prompt\na\n"b" c\nd\n', "at line 3 .*quotation marks"),
         (b'text_prompt\na\n"never closed\n\n\n', "at line 3 .*quotation marks"),
-        (b"text_prompt\na\nF\xfc\xdfe\n", "not UTF-8 in line 3"),
-        ("text_prompt\na\n".encode("utf-16"), "not UTF-8 in line 1"),
+        (b"text_prompt\na\nF\xfc\x81e\n", "not UTF-8 in line 3"),
         (b"text_prompt\na\nb\0c\n", "NUL character in line 3"),
         (b"text_prompt\na\n" + b"x" * 200_000, "at line 3 .*field limit"),
     ],
@@ -195,7 +203,7 @@ def test_table_that_is_too_large_is_refused(work):
 
 def test_table_with_too_many_rows_is_refused(work):
     assert len(read(work, "text_prompt\n" + "a\n" * 3, max_clips=3)[0]) == 3
-    with pytest.raises(JobError, match=r"more than 3 clips \(line 5\)"):
+    with pytest.raises(JobError, match=r"prompts.csv has 4 rows; the maximum is 3"):
         read(work, "text_prompt\n" + "a\n" * 4, max_clips=3)
 
 
@@ -208,6 +216,54 @@ def test_a_missing_table_a_folder_and_another_kind_of_file_are_refused(work):
     ):
         with pytest.raises(JobError, match=match):
             clips_of(work / name)
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "note"),
+    [
+        (b"text_prompt;seed\nCaf\xc3\xa9 at dawn;1\nA second, with a comma;2\n", "a.csv", ""),
+        (b"text_prompt\tseed\nCaf\xc3\xa9 at dawn\t1\nA second, with a comma\t2\n", "a.csv", ""),
+        (b'text_prompt,seed\nCaf\xc3\xa9 at dawn,1\n"A second, with a comma",2\n', "a.tsv", ""),
+        (b"sep=;\r\ntext_prompt;seed\r\nCaf\xc3\xa9 at dawn;1\r\nA second, with a comma;2\r\n", "a.csv", ""),
+        (b"\xef\xbb\xbfText Prompt;SEED\nCaf\xc3\xa9 at dawn;1\nA second, with a comma;2\n", "a.csv", ""),
+        ("text_prompt;seed\nCafé at dawn;1\nA second, with a comma;2\n".encode("utf-16"), "a.csv", ""),
+        ("text_prompt;seed\nCafé at dawn;1\nA second, with a comma;2\n".encode("utf-16-le"), "a.csv", ""),
+        ("text_prompt;seed\nCafé at dawn;1\nA second, with a comma;2\n".encode("cp1252"), "a.csv", "Windows-1252"),
+        (
+            b"text_prompt;cfg;seed;\nCaf\xc3\xa9 at dawn;7;1;\nA second, with a comma;7;2;\n",
+            "a.csv",
+            "ignored the unknown column cfg",
+        ),
+    ],
+)
+def test_tables_are_read_as_spreadsheets_write_them(work, content, name, note):
+    clips = clips_of(write_table(work, content, name))
+    assert [(spec.prompt, spec.seed) for spec in clips.specs] == [("Café at dawn", 1), ("A second, with a comma", 2)]
+    assert clips.bad_rows == ()
+    assert (note in clips.notes[0]) if note else clips.notes == ()
+
+
+def test_a_text_file_is_one_prompt_per_line(work):
+    clips = clips_of(write_table(work, "A cat, asleep\r\n\r\n  A dog; awake \n", "prompts.txt"))
+    assert [spec.prompt for spec in clips.specs] == ["A cat, asleep", "A dog; awake"]
+    with pytest.raises(JobError, match="one prompt per line"):
+        clips_of(write_table(work, "\n \n", "empty.txt"))
+
+
+def test_sizes_and_random_seeds_are_written_as_people_write_them(work):
+    rows = "a,704x1280,-1\nb,704X1280,5\nc,704×1280,-1\n"
+    specs, bad_rows = read(work, "Text_Prompt,Size,Seed\n" + rows)
+    assert [spec.size for spec in specs] == [(704, 1280)] * 3
+    assert specs[1].seed == 5
+    assert len({spec.seed for spec in specs}) == 3
+    assert bad_rows == []
+
+
+def test_what_is_said_of_a_table_names_no_folder(work):
+    for content in (b"", b"words\na\n", b'text_prompt\n"a\n', b"text_prompt\na\0\n", b"text_prompt,text_prompt\na,b\n"):
+        with pytest.raises(JobError) as raised:
+            read(work, content)
+        assert str(work) not in str(raised.value)
 
 
 # The official configuration
@@ -342,7 +398,7 @@ def test_options_without_effect_are_accepted(work, table):
         ("ckpt_dir", "absent", "does not set ckpt_dir"),
         ("text_prompt", "null", "does not set text_prompt"),
         ("text_prompt", "nowhere/prompts.csv", "no table nowhere/prompts.csv"),
-        ("text_prompt", "here.png", "end in .csv or .tsv"),
+        ("text_prompt", "here.png", "end in .csv, .tsv, .txt"),
         ("text_prompt", "''", "prompt is empty"),
         ("model_name", "1080x1080_5s", "choose one of 960x960_10s"),
         ("solver_name", "heun", "choose one of unipc"),
@@ -354,7 +410,7 @@ def test_options_without_effect_are_accepted(work, table):
         ("seed", "'103'", "seed to '103'; it must be a whole number"),
         ("seed", "1.5", "seed to 1.5"),
         ("seed", "true", "seed to True"),
-        ("seed", "-1", "seed must be between"),
+        ("seed", "-2", "seed must be between"),
         ("sample_steps", "[1]", "sample_steps to"),
         ("shift", "big", "shift to 'big'; it must be a number"),
         ("shift", ".nan", "shift must be between"),

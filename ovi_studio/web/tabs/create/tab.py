@@ -18,6 +18,7 @@ from ovi_studio.core.requests import SeedMode
 from ovi_studio.core.solvers import SOLVERS, describe_solvers
 from ovi_studio.core.spec import ADAPTER_LISTS, ClipSpec, format_timesteps
 from ovi_studio.core.variants import Variant
+from ovi_studio.services.prompt_tables import SUFFIXES
 from ovi_studio.services.studio import Studio
 from ovi_studio.web import views
 from ovi_studio.web.tabs.create.presets_row import PRESETS_SCRIPT, build_presets
@@ -329,8 +330,9 @@ def _build_batch(extra: dict[str, Any]) -> tuple[gr.File, gr.Textbox, gr.Radio]:
     batch_name = gr.Textbox("", label="Name of the batch (optional)", max_length=200, max_lines=1, elem_id="batch-name")
     priority = gr.Radio(PRIORITY_CHOICES, value=0, label="Priority", elem_id="priority", elem_classes="segments")
     table = gr.File(
-        label="Table of prompts: CSV or TSV with a column text_prompt, queued instead of the prompt above",
-        file_types=[".csv", ".tsv"],
+        label="Prompts from a file, queued instead of the prompt above: CSV or TSV with a column text_prompt, or "
+        "a text file with one prompt per line",
+        file_types=list(SUFFIXES),
         type="filepath",
         height=120,
         elem_id="table",

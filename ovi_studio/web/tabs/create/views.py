@@ -163,7 +163,7 @@ def table_html(clips: Expansion) -> str:
     skipped = "1 row is" if len(bad_rows) == 1 else f"{len(bad_rows)} rows are"
     head += f"<span>{skipped} skipped</span>" if bad_rows else ""
     bad = _rows_html("bad-rows", [f"Line {row.line}: {row.reason}" for row in bad_rows])
-    warned = _rows_html("warned-rows", [f"Warning: {warning}" for warning in clips.warnings])
+    warned = _rows_html("warned-rows", [*clips.notes, *(f"Warning: {warning}" for warning in clips.warnings)])
     return f'<div class="makes"><p>{head}</p>{bad}{warned}</div>'
 
 
