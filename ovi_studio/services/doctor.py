@@ -4,21 +4,17 @@ Nothing is downloaded or changed. The calling process imports no torch and touch
 does, so the page can run the check too, and a broken driver ends only the child.
 """
 
-import json
 import os
 import platform
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from importlib import metadata
 from pathlib import Path
 
 from packaging.version import Version
 
 from ovi_studio.capacity import plan_text
-from ovi_studio.capacity.budget import GIB, free_of_label, label_of_free
+from ovi_studio.capacity.budget import GIB, free_from_nominal, nominal_from_free
 from ovi_studio.capacity.host import host_memory
 from ovi_studio.capacity.layouts import Gpus, Objective, choose, plan_sharding, sharing_counts
 from ovi_studio.capacity.memory import Demand, own_host_bytes, shareable_bytes
@@ -29,7 +25,7 @@ from ovi_studio.core.errors import JobError
 from ovi_studio.core.variants import Variant, known_variants, published_variants
 from ovi_studio.core.weight_formats import Weights
 from ovi_studio.models.attention_kernels import KERNELS, NATIVE
-from ovi_studio.services.gpu_memory import find_nvidia_smi
+from ovi_studio.services.gpu_probe import ProbedGpu, TorchProbe, driver_gpus, package_version, probe_torch
 
 LIBRARIES = ("diffusers", "transformers", "accelerate", "peft", "gradio", "av")
 CODECS = ("libx264", "aac")
@@ -38,18 +34,6 @@ _GPUS_TOPIC = "How these GPUs can work together"
 
 _LOW_OUTPUT_SPACE = 2 * 10**9
 """Bytes; enough for a few hundred clips."""
-
-_TORCH_PROBE = """
-import json, torch
-gpus = []
-for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
-    free, total = torch.cuda.mem_get_info(index)
-    major, minor = torch.cuda.get_device_capability(index)
-    gpus.append(dict(name=torch.cuda.get_device_name(index), total=total, free=free, capability=[major, minor]))
-build = "ROCm " + torch.version.hip if torch.version.hip else "CUDA " + torch.version.cuda if torch.version.cuda else ""
-print(json.dumps(dict(version=torch.__version__, build=build, gpus=gpus)))
-"""
-_PROBE_SECONDS = 120
 
 
 class CheckState(StrEnum):
@@ -81,30 +65,9 @@ class DoctorReport:
         return tuple(result for result in self.results if result.state is CheckState.PROBLEM)
 
 
-@dataclass(frozen=True)
-class ProbedGpu:
-    """A GPU as torch reports it; memory in bytes."""
-
-    name: str
-    total: int
-    free: int
-    capability: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class TorchProbe:
-    """The installed torch and the GPUs it sees; `error` says why the probe failed."""
-
-    version: str = ""
-    build: str = ""
-    """`CUDA 13.0`, `ROCm 7.1`, or empty for a CPU-only build."""
-    gpus: tuple[ProbedGpu, ...] = ()
-    error: str = ""
-
-
 def examine(checkpoint_directory: Path, output_directory: Path = Path("outputs")) -> DoctorReport:
     """Check the machine, the packages and the checkpoints. Takes a few seconds, mostly for importing torch."""
-    torch = _probe_torch()
+    torch = probe_torch()
     memory = host_memory()
     results = [
         CheckResult("Machine", CheckState.OK, f"Python {platform.python_version()} on {platform.platform()}"),
@@ -141,37 +104,6 @@ def format_report(report: DoctorReport) -> str:
     return "\n".join(lines)
 
 
-def _probe_torch() -> TorchProbe:
-    installed = _version("torch")
-    if installed is None:
-        return TorchProbe(error="torch is not installed")
-    try:
-        # -P: a user's file in the working directory must not shadow a package.
-        command = [sys.executable, "-P", "-c", _TORCH_PROBE]
-        child = subprocess.run(command, capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False)
-        answer = json.loads(child.stdout.splitlines()[-1])
-    except subprocess.TimeoutExpired:
-        return TorchProbe(installed, error=f"torch {installed} did not answer within {_PROBE_SECONDS} seconds")
-    except (IndexError, ValueError):
-        reason = (child.stderr.strip().splitlines() or [f"exit code {child.returncode}"])[-1]
-        return TorchProbe(installed, error=f"torch {installed} failed to list the GPUs ({reason})")
-    gpus = tuple(ProbedGpu(**{**gpu, "capability": tuple(gpu["capability"])}) for gpu in answer["gpus"])
-    return TorchProbe(answer["version"], answer["build"], gpus)
-
-
-def _driver_gpus() -> list[str]:
-    """Names of the GPUs that `nvidia-smi` lists, whether or not torch sees them."""
-    tool = find_nvidia_smi()
-    if tool is None:
-        return []
-    command = [tool, "--query-gpu=name", "--format=csv,noheader"]
-    try:
-        listed = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    return [name.strip() for name in listed.stdout.splitlines() if name.strip()] if listed.returncode == 0 else []
-
-
 def _torch_results(torch: TorchProbe) -> Iterator[CheckResult]:
     topic = "Machine"
     if torch.error:
@@ -191,7 +123,7 @@ def _torch_results(torch: TorchProbe) -> Iterator[CheckResult]:
             yield CheckResult(topic, CheckState.OK, text)
     if torch.gpus:
         return
-    here = _driver_gpus()
+    here = driver_gpus()
     if here and torch.build:
         advice = "update the driver to one that supports this CUDA version, and check CUDA_VISIBLE_DEVICES"
         yield CheckResult(topic, CheckState.PROBLEM, f"{', '.join(here)} is present, but torch does not see it", advice)
@@ -225,7 +157,7 @@ def _disk_results(checkpoints: Path, outputs: Path) -> Iterator[CheckResult]:
 
 def _library_results() -> Iterator[CheckResult]:
     topic = "Packages"
-    versions = {name: _version(name) for name in LIBRARIES}
+    versions = {name: package_version(name) for name in LIBRARIES}
     found = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
     if found:
         yield CheckResult(topic, CheckState.OK, found)
@@ -264,7 +196,7 @@ def _attention_results(gpus: Sequence[ProbedGpu]) -> Iterator[CheckResult]:
         topic, CheckState.OK, "PyTorch's own attention is always available; the others are optional and faster"
     )
     for kernel in (kernel for name, kernel in KERNELS.items() if name != NATIVE):
-        version = _version(kernel.package)
+        version = package_version(kernel.package)
         remedy = f"for {kernel.gpus}: {kernel.installation}"
         if version is None:
             yield CheckResult(topic, CheckState.NOTE, f"{kernel.title} is not installed", remedy)
@@ -346,7 +278,7 @@ def _assess(variant: Variant, gpus: Sequence[ProbedGpu], memory: int) -> tuple[b
         return True, "on a GPU or on the CPU"
     if not gpus:
         return False, "needs a GPU"
-    frees = [max(gpu.free, free_of_label(gpu.total)) for gpu in gpus]
+    frees = [max(gpu.free, free_from_nominal(gpu.total)) for gpu in gpus]
     largest = max(frees)
     if _plan_on_one_gpu(variant, largest, variant.weights).streamed == 0:
         return True, "should fit one GPU"
@@ -358,7 +290,7 @@ def _assess(variant: Variant, gpus: Sequence[ProbedGpu], memory: int) -> tuple[b
         return False, f"needs {format_bytes(round(needed))} of host memory for weights that are kept there"
     if plan.least_free > largest:
         least = plan_memory(TIERS[0], Demand.largest(variant), free=0).least_free
-        return False, f"needs a GPU of at least {_gib(label_of_free(least))}"
+        return False, f"needs a GPU of at least {_gib(nominal_from_free(least))}"
     if _plan_on_one_gpu(variant, largest, Weights.INT8).streamed == 0:
         return True, "should fit one GPU with int8 weights, or streamed from host memory"
     return True, "should fit one GPU, streamed from host memory"
@@ -401,13 +333,6 @@ def _plan_results(inventories: Sequence[Inventory], gpus: Sequence[ProbedGpu]) -
             CheckState.OK,
             f"{variant.name}, {name}: {plan_text.title(plan)}. {' '.join(plan_text.describe(plan))}",
         )
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _gib(count: float) -> str:

@@ -49,7 +49,7 @@ class OfficialRun:
 
 
 def expand_table(table: PromptTable, request: Request, context: Context, *, pictures: bool = True) -> Expansion:
-    """The clips of a table, where each row is `request` with the values of its cells.
+    """Expand a table to its clips; each row is `request` with the values of its cells.
 
     An empty cell keeps the request's value, but an empty `image_path` means no picture; the seed -1 means a random one.
     Picture paths are resolved from the table's folder, then from the working directory. Raises `JobError` if a row

@@ -1,9 +1,9 @@
-"""Tables of prompts as people have them: CSV or TSV from any spreadsheet, or a text file with one prompt per line.
+"""Tables of prompts: CSV or TSV from any spreadsheet, or a text file with one prompt per line.
 
 The encoding, the delimiter and the case of the header are detected, since spreadsheets choose them by the language of
 the computer. Columns that are not settings of a clip are ignored, and a note says so. A row that cannot be used is
-reported with its line number; a file that cannot be used at all raises `JobError`, which says the file's name but not
-its folder, since a browser may read it.
+reported with its line number; a file that cannot be used at all raises `JobError`, which gives the file's name but not
+its folder, since the message may be shown in a browser.
 """
 
 import csv
@@ -44,12 +44,12 @@ class TableRow:
 
 @dataclass(frozen=True)
 class PromptTable:
-    """A table that was read."""
+    """The content of a table's file."""
 
     path: Path
     rows: tuple[TableRow, ...]
     notes: tuple[str, ...] = ()
-    """Sentences about how the file was understood."""
+    """Sentences about how the file was interpreted."""
 
 
 def read_table(path: str | Path, max_rows: int) -> PromptTable:

@@ -16,7 +16,7 @@ from ovi_studio.engine.slot import EngineSlot
 from ovi_studio.engine.supervisor import Condition
 from ovi_studio.media import clip_files
 from ovi_studio.queue.model import JobState
-from ovi_studio.queue.store import Store, allow_stepping_down
+from ovi_studio.queue.store import Store, enable_memory_fallback
 from ovi_studio.runtime.options import RuntimeOptions
 
 
@@ -99,7 +99,7 @@ def tiered_engine(store: Store) -> Iterator[None]:
 
 
 def test_out_of_memory_names_the_next_smaller_tier_if_retries_are_off(store: Store) -> None:
-    allow_stepping_down(store.database, False)
+    enable_memory_fallback(store.database, False)
     (job,) = store.add([spec("crowded")])
     with tiered_engine(store):
         wait_until_ended(store)

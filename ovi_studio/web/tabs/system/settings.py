@@ -9,7 +9,7 @@ from ovi_studio.engine.fleet import Fleet
 from ovi_studio.queue.store import Store
 from ovi_studio.runtime.declared import Setting
 from ovi_studio.runtime.options import RuntimeOptions
-from ovi_studio.runtime.settings import EngineSettings, read_settings
+from ovi_studio.runtime.settings import EngineSettings, read_settings, save_settings
 from ovi_studio.web.events import PRIVATE
 from ovi_studio.web.views import notice_html, success_html
 
@@ -48,7 +48,7 @@ def build_settings(studio: SettingsServices, shown: Any) -> None:
         options = given.over(kept.options)
         return (*(_to_field(name, settings[name], getattr(options, name)) for name in fields), kept.previews)
 
-    def save_settings(*values: Any) -> str:
+    def save_and_restart(*values: Any) -> str:
         chosen = {name: _from_field(value) for name, value in zip(fields, values, strict=False)}
         try:
             options = type(given).from_json({name: value for name, value in chosen.items() if not given.given(name)})
@@ -60,7 +60,7 @@ def build_settings(studio: SettingsServices, shown: Any) -> None:
 
     boxes = [*fields.values(), previews]
     shown(load_settings, None, boxes, **PRIVATE)
-    save.click(save_settings, boxes, notice, **PRIVATE)
+    save.click(save_and_restart, boxes, notice, **PRIVATE)
 
 
 def _component(name: str, setting: Setting, given: RuntimeOptions) -> gr.components.Component:
