@@ -1,1 +1,1 @@
-"""How much memory and time a clip takes: formulas, tiers, layouts of several GPUs. Imports no torch."""
+"""Models of the memory and time that a clip takes: formulas, tiers, multi-GPU layouts. Imports no torch."""

@@ -1,9 +1,10 @@
-"""The model of time: parameters, operations and bytes on the link of a pass, from the sizes of the towers alone.
+"""The model of time: parameters, operations and transferred bytes of a pass, from the sizes of the towers alone.
 
-Formulas, not measurements: `plan` predicts with them, and tests compare operations with what torch counts on the real
-model (tests/unit/capacity/test_plan.py) and bytes with the real collectives (tests/ranks/test_layouts.py). Operations
-count a multiplication and an addition as two. Bytes on the link are those that one rank sends to others, or receives of
-gathered weights. Rates are operations a second, links bytes a second each way. Nothing here imports torch.
+These are formulas, not measurements: `plan` uses them for predictions, and tests compare the operations with torch's
+count on the real model (tests/unit/capacity/test_plan.py) and the bytes with the real collectives
+(tests/ranks/test_layouts.py). A multiplication and an addition count as two operations. Transferred bytes are those
+that one rank sends, or receives when it gathers weights. Rates are operations per second, link speeds bytes per second
+in each direction. Nothing here imports torch.
 
     seconds a step = exchanged / link + max(operations / (ATTAINED * rate), gathered / link)
 """
@@ -14,11 +15,11 @@ from dataclasses import dataclass
 from typing import Any
 
 LOG_SUM_BYTES = 4
-"""Log-sum-exps are exchanged in float32."""
+"""Size of a log-sum-exp, which is exchanged in float32."""
 ATTAINED = 0.78
-"""Of the rated operations a second, with memory traffic and attention; estimated."""
+"""Achieved fraction of the rated operations per second, including memory traffic and attention; estimated."""
 LINKS = {"pcie3": 6e9, "pcie4": 10e9, "pcie5": 20e9, "nvlink": 100e9}
-"""Name -> bytes a second each way that a GPU gets through collectives; without peer-to-peer for PCIe."""
+"""Name -> bytes per second in each direction that collectives achieve per GPU; PCIe without peer-to-peer."""
 RATES = {
     "3090": 71e12,
     "3090 Ti": 80e12,
@@ -28,12 +29,12 @@ RATES = {
     "A100": 312e12,
     "H100": 989e12,
 }
-"""Part of a GPU's name -> its rated operations a second in bf16, dense; the longest part that fits counts."""
+"""Part of a GPU's name -> rated dense bf16 operations per second; the longest matching part applies."""
 
 
 @dataclass(frozen=True)
 class TowerSizes:
-    """The sizes that both towers share, and the numbers of their parameters."""
+    """The sizes that both towers share, and their numbers of parameters."""
 
     dim: int
     ffn_dim: int
@@ -41,12 +42,13 @@ class TowerSizes:
     heads: int
     text_tokens: int
     video_width: int
-    """Numbers that a video token's velocity has."""
+    """Number of values in the velocity of a video token."""
     audio_width: int
+    """Number of values in the velocity of an audio token."""
     block_parameters: int
-    """Of one fusion block: both towers' halves."""
+    """Parameters of one fusion block, with the halves of both towers."""
     other_parameters: int
-    """Embeddings and heads of both towers."""
+    """Parameters of the embeddings and heads of both towers."""
 
     @classmethod
     def of(cls, dimensions: Mapping[str, Any]) -> "TowerSizes":
@@ -61,21 +63,25 @@ class TowerSizes:
             text_tokens=video["text_len"],
             video_width=math.prod(video["patch_size"]) * video["out_dim"],
             audio_width=math.prod(audio["patch_size"]) * audio["out_dim"],
-            # ten d x d layers with their biases, two norms for queries and keys each, norm3 and the norm between the
-            # towers with weight and bias, the feed-forward layers, six rows of modulation
+            # Ten d x d layers with biases, two norms each for queries and keys, norm3 and the norm between the towers
+            # with weight and bias, the feed-forward layers, six rows of modulation.
             block_parameters=2 * (10 * (d * d + d) + 5 * d + 4 * d + 2 * d * f + f + d + 6 * d),
-            other_parameters=_video_embedding(video) + _audio_embedding(audio) + _shared(video) + _shared(audio),
+            other_parameters=_video_embedding(video)
+            + _audio_embedding(audio)
+            + _conditioning(video)
+            + _conditioning(audio),
         )
 
     @property
     def parameters(self) -> int:
+        """Parameters of the whole transformer."""
         return self.layers * self.block_parameters + self.other_parameters
 
     def flops(self, video_tokens: int, audio_tokens: int, ranks: int = 1) -> float:
-        """Operations of a forward pass on one of `ranks` that share the video tokens; audio is computed on each."""
+        """Operations of a forward pass on one of `ranks` that share the video tokens; each rank computes all audio."""
         d, f = self.dim, self.ffn_dim
         video, audio = video_tokens / ranks, audio_tokens
-        # Self-attention's four layers, query and output of cross-attention, feed-forward; then the layers that make
+        # Self-attention's four layers, query and output of cross-attention, feed-forward; then the layers that compute
         # keys and values of the other tower's tokens.
         linear = (video + audio) * (12 * d * d + 4 * d * f) + (video + audio) * 4 * d * d
         attention = 4 * d * (video_tokens * video + audio * audio)
@@ -84,11 +90,11 @@ class TowerSizes:
         return self.layers * (linear + attention + text + between)
 
     def exchanged(self, video_tokens: int, audio_tokens: int, ranks: int, item: int) -> int:
-        """Bytes that a rank sends in a forward pass whose video tokens are shared by `ranks`.
+        """Bytes that a rank sends in a forward pass whose video tokens are split over `ranks`.
 
-        A block exchanges queries, keys and values, then the result of attention; audio's partial results are added
-        up (a ring: twice the tensor, less its own share), and their log-sum-exps go to everybody. At the end so do the
-        velocities of its tokens.
+        A block exchanges queries, keys and values, then the result of attention. Audio's partial results are summed by
+        a ring all-reduce (twice the tensor, less the rank's own share), and their log-sum-exps are sent to all ranks,
+        as are the velocities of the rank's tokens at the end.
         """
         if ranks == 1:
             return 0
@@ -99,7 +105,7 @@ class TowerSizes:
         return self.layers * (video + merge + log_sums) + share * self.video_width * item * (ranks - 1)
 
     def velocity_bytes(self, video_tokens: int, audio_tokens: int, item: int) -> int:
-        """Of the result of one pass, which goes round among all ranks once a step."""
+        """Bytes of the result of one pass, which the ranks exchange once per step."""
         return (video_tokens * self.video_width + audio_tokens * self.audio_width) * item
 
     def gathered(self, blocks: int, ranks: int, item: float) -> float:
@@ -108,23 +114,25 @@ class TowerSizes:
 
 
 def seconds_a_step(operations: float, rate: float, exchanged: float, gathered: float, link: float) -> float:
-    """Of a step in which tokens are exchanged between computations, and weights arrive while the GPU computes."""
+    """Duration of a step: the exchange of tokens blocks computation, while weights arrive during computation."""
     return exchanged / link + max(operations / (rate * ATTAINED), gathered / link)
 
 
 def _video_embedding(tower: Mapping[str, Any]) -> int:
+    """Parameters of the video tower's patch embedding and head."""
     patch = math.prod(tower["patch_size"])
     d, out = tower["dim"], patch * tower["out_dim"]
     return tower["in_dim"] * patch * d + d + d * out + out + 2 * d
 
 
 def _audio_embedding(tower: Mapping[str, Any]) -> int:
+    """Parameters of the audio tower's patch embedding and head."""
     d, out = tower["dim"], math.prod(tower["patch_size"]) * tower["out_dim"]
     width = 256 * math.ceil(2 * 4 * d // 3 / 256)
     return 7 * tower["in_dim"] * d + d + 3 * 7 * d * width + d * out + out + 2 * d
 
 
-def _shared(tower: Mapping[str, Any]) -> int:
-    """Text and time embedding, and the projection of time to six values."""
+def _conditioning(tower: Mapping[str, Any]) -> int:
+    """Parameters of text and time embedding, and of the projection of time to six values."""
     d = tower["dim"]
     return (tower.get("text_dim", 4096) + tower["freq_dim"]) * d + 2 * d + 2 * (d * d + d) + 6 * (d * d + d)

@@ -1,37 +1,36 @@
-"""How much of a memory may be planned with: the one place where that is decided, for GPUs and hosts. Imports no torch.
+"""How much memory plans may use, on GPUs and hosts: the only place where reserves are defined. Imports no torch.
 
-All figures are bytes. The reserves are estimated; docs/performance.md has the peaks that were measured beside the
-planned ones.
+All figures are bytes. The reserves are estimated; docs/performance.md compares measured and planned peaks.
 """
 
 GIB = 2**30
 
 RESERVE = 1.1e9
-"""Of a GPU, what no plan gives away: workspaces of the libraries, gaps of the allocator, a desktop that grows."""
+"""GPU memory that no plan uses: library workspaces, allocator fragmentation, a growing desktop."""
 
 LEAST_RESERVE = RESERVE / 2
-"""What is left of a GPU alone where a clip fits in no other way; with less the clip counts as too large for it."""
+"""Reserve on a single GPU if a clip does not fit otherwise; with less, the clip counts as too large for the GPU."""
 
-FREE_OF_LABEL = 0.94
-"""Of the memory that a GPU is sold with, so much is free with a driver and a desktop: for GPUs that cannot be asked."""
+FREE_FRACTION = 0.94
+"""Fraction of a GPU's nominal memory that is free next to driver and desktop, for GPUs that are not present."""
 
 HOST_RESERVE = 1.5e9
-"""Of host memory, for Python, its libraries and everything else in this process."""
+"""Host memory for Python, its libraries and everything else in this process."""
 
 PINNED_RESERVE = 4e9
-"""Of host memory, what pinned weights leave to everything else: they cannot be swapped out."""
+"""Host memory that pinned weights leave to everything else, since they cannot be swapped out."""
 
 
-def spendable(free: float) -> float:
-    """Bytes that models and activations may take of so many free ones."""
+def usable(free: float) -> float:
+    """Bytes that models and activations may use of `free` bytes."""
     return max(0.0, free - RESERVE)
 
 
-def free_of_label(memory: float) -> float:
-    """Bytes that are free on a GPU sold with so many."""
-    return memory * FREE_OF_LABEL
+def free_from_nominal(nominal: float) -> float:
+    """Bytes that are free on a GPU with this nominal memory."""
+    return nominal * FREE_FRACTION
 
 
-def label_of_free(free: float) -> float:
-    """Bytes that a GPU is sold with of which so many are free."""
-    return free / FREE_OF_LABEL
+def nominal_from_free(free: float) -> float:
+    """Nominal memory of a GPU that has `free` bytes free."""
+    return free / FREE_FRACTION

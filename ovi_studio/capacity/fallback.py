@@ -1,7 +1,8 @@
-"""Several GPUs that lack memory: the ways down from the plan, each with less on every GPU. Imports no torch.
+"""Fallbacks when several GPUs run out of memory, each with less memory per GPU than the one before. Imports no torch.
 
-They are in order of what they cost: nothing stays gathered, then shares wait in host memory, which both only take time,
-then the weights take half, which changes the numbers. What takes no less by the model of memory is left out.
+They are ordered by cost: no blocks stay gathered; shards are kept in host memory; the weights are halved to int8. The
+first two only take time, the last one changes the numbers. A fallback that does not save memory, according to the
+memory model, is skipped.
 """
 
 import math
@@ -14,18 +15,18 @@ from ovi_studio.core.variants import published_variants
 from ovi_studio.core.weight_formats import Weights
 
 _RANKS = 4
-"""GPUs for which the ways are compared: the least that every strategy works on."""
+"""The number of GPUs for which fallbacks are compared: the smallest that every strategy supports."""
 
 
 @dataclass(frozen=True)
 class MemoryFallback:
-    """How the weights lie on several GPUs; see the options of the same names."""
+    """How the weights are distributed over several GPUs; see the options of the same names."""
 
     sharding: ShardingOptions
     weights: str
 
     def below(self) -> "MemoryFallback | None":
-        """The next one with less on each GPU; None if there is none."""
+        """The next fallback, with less on each GPU; None if there is none."""
         return next((fallback for fallback in self._ladder() if fallback._bytes < self._bytes), None)
 
     def _ladder(self) -> Iterator["MemoryFallback"]:
@@ -36,12 +37,12 @@ class MemoryFallback:
 
     @property
     def _bytes(self) -> float:
-        """Of weights on each GPU, for a published variant; without bounds where the plan decides about them."""
+        """Bytes of weights on each GPU, for a published variant; infinite if the plan decides."""
         sharding = self.sharding
         if sharding.strategy is None:
             return math.inf
         formats = {str(weights) for weights in Weights}
-        # "auto" is bf16 here, or what the file has, if that is less.
+        # "auto" means bf16, or the format of the file if that is smaller.
         weights = Weights(self.weights) if self.weights in formats else Weights.BF16
         demand = Demand.of(next(iter(published_variants().values())), weights=weights)
         resident = sharding.resident_blocks or 0

@@ -1,32 +1,32 @@
-"""The model of memory: bytes that a clip takes, from the sizes of the models and of the clip. Imports no torch.
+"""The model of memory: bytes that a clip needs, from the sizes of the models and the clip. Imports no torch.
 
-Tiers, layouts of several GPUs, the decoder's tiles, the doctor and the fallbacks are derived from these formulas. All
-results are bytes of one GPU, and predictions. With
+Tiers, multi-GPU layouts, the decoder's tiles, the doctor and the fallbacks are derived from these formulas. All results
+are predicted bytes on one GPU. With
 
-    d  width of the towers        L  video tokens of the clip     S  GPUs that share the tokens of a pass
+    d  width of the towers        L  video tokens of the clip     S  GPUs that split the tokens of a pass
     P  passes (2 with guidance)   p  passes on this GPU           n  tokens of a GPU: L / S, rounded up
 
-and 2 bytes a value, a step takes, beside the blocks' weights,
+and 2 bytes per value, a step needs, in addition to the blocks' weights,
 
     embeddings and heads of both towers
     text        P * layers * 2 towers * 2 (keys, values) * text tokens * 2 d
     activations 2 d * ((9.5 + p) n + 7 min(n, 16384))
     exchange    2 d * (8 n + 3 d), and 2 * 4 * 2^25 with int8 weights; only where S > 1
 
-The two terms of the activations are tokens, queries, keys, values and results, and what is computed for so many tokens
-at a time. The exchange's are the buffers of `distributed.sequence` (queries, keys, values and results, each going and
-coming) and what is only seen beside few tokens: the joined weights of queries, keys and values, and an int32 product
-with its float32 result. The few hundred audio tokens are within these factors. Source: they were counted as live
-tensors of whole steps on the meta device with attention that does not keep its scores (tests/unit/runtime/test_tiers.py
-counts them again), and on one GPU measured: docs/performance.md.
+The first term of the activations is tokens, queries, keys, values and results, the second what is computed for at most
+16384 tokens at a time. The exchange consists of the buffers of `distributed.sequence` (queries, keys, values and
+results, each sent and received) and of what only matters with few tokens: the joined weights of queries, keys and
+values, and an int32 product with its float32 result. The few hundred audio tokens are covered by these factors. Source:
+live tensors of whole steps, counted on the meta device with attention that does not keep its scores
+(tests/unit/runtime/test_tiers.py repeats the count), and measurements on one GPU: docs/performance.md.
 
-Decoding takes the video decoder and 4.4 MB for each latent pixel of a tile, or 3.2 MB for each of a whole frame, which
-has no margins (measured on an H200; 2.7 MB counted as live tensors); it does not depend on the clip's length. Encoding
-text takes less than a step: the text encoder is streamed or sharded where the blocks are, and where all of them stay it
-is smaller than they are together with the step's activations.
+Decoding needs the video decoder and 4.4 MB per latent pixel of a tile, or 3.2 MB per latent pixel of a whole frame,
+which has no margins (measured on an H200; 2.7 MB counted as live tensors); it does not depend on the clip's length.
+Encoding text needs less than a step: the text encoder is streamed or sharded like the blocks; if all its layers are
+resident, it is smaller than the blocks together with the step's activations.
 
-Of the blocks, those that are resident have memory, and those on their way: `SLOTS` where they are streamed from host
-memory, `BLOCKS_IN_FLIGHT` where they are gathered from shards.
+Memory for blocks is needed for the resident ones and for those in transit: `SLOTS` if they are streamed from host
+memory, `BLOCKS_IN_FLIGHT` if they are gathered from shards.
 """
 
 import math
@@ -38,19 +38,19 @@ from ovi_studio.core.variants import LATENT_STRIDE, Part, Variant
 from ovi_studio.core.weight_formats import Weights
 
 VALUE_BYTES = 2
-"""Of activations, of weights that are not quantised and of what GPUs exchange: bfloat16."""
+"""Size of activations, unquantised weights and exchanged values: bfloat16."""
 WEIGHT_BYTES = {Weights.BF16: 2, Weights.INT8: 1, Weights.FP8: 1}
-"""Of one of the blocks' weights."""
+"""Size of a weight of the blocks."""
 SLOTS = 2
-"""Device memory for so many streamed blocks: one computes, one arrives."""
+"""Number of streamed blocks in device memory: one computes, one arrives."""
 BLOCKS_IN_FLIGHT = 3
-"""Of gathered blocks: the one that computes, the one that arrives, and the buffer it arrives in."""
+"""Number of gathered blocks in device memory: one computes, one arrives, and the buffer it arrives in."""
 COLLECTIVES = 0.5e9
-"""Bytes that NCCL's channels and its streams' memory take of each of several GPUs; estimated, generously."""
+"""Bytes for NCCL's channels and its streams on each of several GPUs; a generous estimate."""
 TOKENS_AT_ONCE = 16_384
-"""Feed-forward layers and rotations take so many, so that what is only there in between does not grow with the clip."""
+"""Tokens per chunk of feed-forward layers and rotations, so that temporary tensors do not grow with the clip."""
 INTEGERS_AT_ONCE = 2**25
-"""Values that are quantised, or int32 results, at a time: 128 MiB. All of a long clip's would take 3 GB."""
+"""Values that are quantised, or int32 results, at a time: 128 MiB. For a whole long clip it would be 3 GB."""
 
 _WIDTHS = 9.5
 _PARTIAL_WIDTHS = 7
@@ -65,7 +65,7 @@ _SMALLEST_TILE = 8
 
 @dataclass(frozen=True)
 class Demand:
-    """The clip that is to be made, and the models that it takes."""
+    """What a clip needs: its own size and that of the models."""
 
     sizes: TowerSizes
     video_tokens: int
@@ -76,7 +76,7 @@ class Demand:
     weights: Weights = Weights.BF16
     """Number format of the blocks' weights."""
     video_vae: float = 0
-    """Bytes, in bfloat16; like the other two 0 where it is too small to count, as in the embedded model."""
+    """Bytes, in bfloat16; like `audio_codec` and `text_encoder` 0 if negligible, as in the embedded model."""
     audio_codec: float = 0
     """Bytes of the audio VAE and the vocoder, in float32."""
     text_encoder: float = 0
@@ -91,7 +91,7 @@ class Demand:
         guided: bool = True,
         weights: Weights | str = Weights.BF16,
     ) -> "Demand":
-        """A clip of this variant with (height, width) in pixels; None: the variant's own size."""
+        """A clip of this variant with (height, width) in pixels; None: the variant's default size."""
         height, width = size or variant.default_size
 
         def stored(*parts: Part) -> int:
@@ -111,34 +111,36 @@ class Demand:
 
     @classmethod
     def largest(cls, variant: Variant, weights: Weights | str = Weights.BF16) -> "Demand":
-        """What a variant's models are placed for: a guided clip, square or of the variant's own size.
+        """The clip for which a variant's models are placed: guided, square or of the variant's default size.
 
-        Rounded to whole tokens other aspect ratios have up to 10% more of them, which the reserve has to bear.
+        Because of rounding, other aspect ratios have up to 10% more tokens, which the reserve must cover.
         """
         side = int(variant.pixel_area**0.5) // SIDE * SIDE
         clips = [cls.of(variant, size, weights=weights) for size in ((side, side), variant.default_size)]
         return max(clips, key=lambda clip: clip.video_tokens)
 
     def with_weights(self, weights: Weights | str) -> "Demand":
-        """The same clip with the blocks' weights in another format."""
+        """A copy with the blocks' weights in another format."""
         return replace(self, weights=Weights(weights))
 
     @property
     def passes(self) -> int:
+        """Forward passes per step."""
         return 2 if self.guided else 1
 
     @property
     def block_bytes(self) -> float:
+        """The weights of one block."""
         return self.sizes.block_parameters * WEIGHT_BYTES[self.weights]
 
     @property
     def other_bytes(self) -> float:
-        """Embeddings and heads, which are never quantised."""
+        """The embeddings and heads, which are never quantised."""
         return self.sizes.other_parameters * VALUE_BYTES
 
     @property
     def weight_bytes(self) -> float:
-        """The whole transformer."""
+        """The weights of the whole transformer."""
         return self.sizes.layers * self.block_bytes + self.other_bytes
 
     @property
@@ -148,7 +150,7 @@ class Demand:
 
     @property
     def float32_models(self) -> float:
-        """All models beside the transformer where they are in float32, as on a CPU."""
+        """All models except the transformer, in float32, as on a CPU."""
         return 2 * (self.text_encoder + self.video_vae) + self.audio_codec
 
 
@@ -156,17 +158,17 @@ class Demand:
 
 
 def fixed_bytes(demand: Demand, halves: int = 1, sequence: int = 1) -> float:
-    """What a step takes of each GPU beside the blocks' weights.
+    """Bytes that a step needs on each GPU in addition to the blocks' weights.
 
     Args:
         halves: 2 if the positive and the negative pass are computed on two halves of the GPUs.
-        sequence: GPUs that share the video tokens of a pass.
+        sequence: GPUs that split the video tokens of a pass.
     """
     return demand.other_bytes + _text_bytes(demand) + activation_bytes(demand, halves, sequence)
 
 
 def activation_bytes(demand: Demand, halves: int = 1, sequence: int = 1) -> float:
-    """Everything that lives in a step beside weights and text; see `fixed_bytes`."""
+    """Bytes of activations and exchange buffers in a step; the arguments are those of `fixed_bytes`."""
     width = VALUE_BYTES * demand.sizes.dim
     tokens = math.ceil(demand.video_tokens / sequence)
     passes = 1 if halves > 1 else demand.passes
@@ -179,7 +181,7 @@ def activation_bytes(demand: Demand, halves: int = 1, sequence: int = 1) -> floa
 
 
 def _text_bytes(demand: Demand) -> float:
-    """Keys and values of both towers, which are kept for a whole clip."""
+    """Keys and values of the text in both towers, which are kept for a whole clip."""
     sizes = demand.sizes
     return demand.passes * sizes.layers * 4 * sizes.text_tokens * sizes.dim * VALUE_BYTES
 
@@ -187,10 +189,10 @@ def _text_bytes(demand: Demand) -> float:
 # Blocks
 
 
-def streamed_resident(blocks: int, block_bytes: float, room: float) -> int:
-    """How many blocks can stay where so many bytes are left for blocks and the others are streamed.
+def resident_when_streaming(blocks: int, block_bytes: float, room: float) -> int:
+    """How many blocks can be resident in `room` bytes if the others are streamed.
 
-    The slots of those come first, unless all can stay.
+    The slots for streamed blocks are reserved first, unless all blocks fit.
     """
     if blocks * block_bytes <= room:
         return blocks
@@ -198,22 +200,22 @@ def streamed_resident(blocks: int, block_bytes: float, room: float) -> int:
 
 
 def evenly_streamed(blocks: int, wanted: int, slots: int = SLOTS) -> int:
-    """So many as are to be streamed, or a few more or fewer: a multiple of the slots, which are filled in turn."""
+    """`wanted` streamed blocks, rounded to a multiple of the slots, which are filled in turn."""
     return min(blocks - blocks % slots, math.ceil(max(0, wanted) / slots) * slots)
 
 
 def sharded_bytes(demand: Demand, ranks: int, resident: int, *, offloaded: bool) -> float:
-    """Weights on each of the GPUs that share one copy: its shards, resident blocks and those on their way.
+    """Weights on each of the GPUs that share one copy: shards, resident blocks and blocks in flight.
 
     Args:
-        offloaded: the shards wait in host memory.
+        offloaded: whether the shards are kept in host memory.
     """
     shards = 0 if offloaded else shareable_bytes(demand) / ranks
     return shards + (resident + BLOCKS_IN_FLIGHT) * demand.block_bytes
 
 
 def shareable_bytes(demand: Demand) -> float:
-    """Models that are divided among GPUs: one copy of them."""
+    """Bytes of one copy of the models that are sharded over GPUs."""
     return demand.weight_bytes + demand.text_encoder
 
 
@@ -221,7 +223,7 @@ def shareable_bytes(demand: Demand) -> float:
 
 
 def decode_bytes(demand: Demand, tile: int | None) -> float:
-    """The full-size video decoder, its weights included, with tiles of at most so many latent pixels a side.
+    """Peak of the full-size video decoder, including weights, with tiles of at most `tile` latent pixels per side.
 
     None: whole frames.
     """
@@ -234,10 +236,11 @@ def decode_bytes(demand: Demand, tile: int | None) -> float:
 
 
 def fitting_tile(latent_size: tuple[int, int], room: float, limit: int | None = None) -> int | None:
-    """Latent pixels a side that the decoder can take in so many bytes beside its weights; None: whole frames.
+    """The largest tile, in latent pixels per side, that the decoder can process in `room` bytes; None: whole frames.
 
     Args:
-        limit: not more than so many, even if there is room.
+        room: bytes in addition to the decoder's weights.
+        limit: upper bound for the tile, even if there is room for more.
     """
     height, width = latent_size
     if (limit is None or max(height, width) <= limit) and _WHOLE_FRAME_PIXEL * height * width <= room:
@@ -250,13 +253,13 @@ def fitting_tile(latent_size: tuple[int, int], room: float, limit: int | None = 
 
 
 def own_host_bytes(variant: Variant, weights: Weights, *, streamed: int = 0, on_gpu: bool = True) -> float:
-    """Bytes of host memory that loading takes and the system cannot take back: less is the kernel's kill.
+    """Bytes of host memory that loading needs and the system cannot reclaim; with less, the kernel kills the process.
 
-    What waits as its file has it is the file's memory map, which costs nothing but reading it again. Blocks that are
-    streamed are packed anew, and so is what has another number format than in the file; on a CPU everything is float32.
+    Tensors in the format of their file are memory-mapped and can be read again, so they do not count. Streamed blocks
+    are repacked, and tensors in another number format than their file are converted; on a CPU everything is float32.
 
     Args:
-        streamed: blocks of the transformer that are streamed; then so are the text encoder's.
+        streamed: number of streamed blocks of the transformer; the text encoder is streamed if this is not 0.
     """
     demand = Demand.of(variant, weights=weights)
     if not on_gpu:

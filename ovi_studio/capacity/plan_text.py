@@ -1,4 +1,4 @@
-"""A plan in words, for a terminal or the page."""
+"""A plan in words, for the terminal and the page."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from ovi_studio.capacity.layouts import Plan, Strategy
 
 
 def title(plan: Plan) -> str:
-    """What the layout is called."""
+    """The name of the layout."""
     if plan.clips > 1:
         return "one clip a GPU"
     parts = ["guidance parallel"] * (plan.halves > 1) + ["sequence parallel"] * (plan.sequence > 1)
@@ -16,7 +16,7 @@ def title(plan: Plan) -> str:
 
 
 def describe(plan: Plan) -> list[str]:
-    """Sentences: who does what, where the weights are, what it is predicted to cost."""
+    """Sentences: what each GPU does, where the weights are, and the predicted cost."""
     return [*_who(plan), _weights(plan), *_costs(plan)]
 
 
@@ -31,17 +31,17 @@ def format_gpus(plan: Plan) -> str:
 
 def _who(plan: Plan) -> Iterator[str]:
     if plan.clips > 1:
-        yield f"Each of the {plan.clips} GPUs makes a clip of its own."
+        yield f"Each of the {plan.clips} GPUs makes a separate clip."
     elif plan.halves > 1:
         half = "one GPU computes" if plan.sequence == 1 else f"{plan.sequence} GPUs compute"
         other = "one" if plan.sequence == 1 else str(plan.sequence)
         yield f"At the same time {half} the pass towards the prompt and {other} the pass away from the negative one."
     elif plan.demand.guided and plan.ranks > 1:
-        yield "All GPUs compute both passes, which go from block to block together."
+        yield "All GPUs compute both passes, block by block."
     if plan.sequence > 1:
-        yield f"{plan.sequence} GPUs share the picture's {plan.demand.video_tokens:,} tokens of a pass."
+        yield f"{plan.sequence} GPUs split the {plan.demand.video_tokens:,} video tokens of a pass."
     if plan.idle:
-        yield f"{plan.idle} of the {plan.gpus.count} GPUs would not make it faster and is left alone."
+        yield f"{plan.idle} of the {plan.gpus.count} GPUs would not make it faster and stays idle."
 
 
 def _weights(plan: Plan) -> str:

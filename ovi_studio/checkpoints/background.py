@@ -1,7 +1,7 @@
-"""`Downloads`: a download in a thread of the web process, one at a time, that every page sees and can stop.
+"""`Downloads`: a background download in the web process, one at a time, that every page can show and cancel.
 
-The state is the server's, so a reload shows it again. A process that ends stops the download; what has arrived stays,
-and the next one resumes. Imports no torch.
+The state belongs to the server, so it survives a page reload. The download stops when the process ends; partial files
+stay, and the next download resumes. Imports no torch.
 """
 
 import logging
@@ -18,11 +18,11 @@ from ovi_studio.core.variants import Variant, published_variants
 
 
 class DownloadPhase(StrEnum):
-    """Where a download is."""
+    """The phase of a download."""
 
     NONE = "none"
     ASKING = "asking"
-    """The hub is asked for sizes."""
+    """Requesting file sizes from the hub."""
     FETCHING = "fetching"
     DONE = "done"
     FAILED = "failed"
@@ -31,76 +31,77 @@ class DownloadPhase(StrEnum):
 
 @dataclass(frozen=True)
 class DownloadState:
-    """The last download since the start."""
+    """The state of the current or last download since the start of the process."""
 
     phase: DownloadPhase = DownloadPhase.NONE
     variant: str = ""
-    """What is downloaded, as it was begun: a variant, or a preset's adapters."""
+    """The name given to `begin`: a variant, or a preset's adapters."""
     progress: DownloadProgress | None = None
     reason: str = ""
-    """Why it failed: a sentence."""
+    """Why the download failed, as a sentence."""
     cancelling: bool = False
     revision: int = 0
-    """Grows with every change."""
+    """Increases with every change."""
 
     @property
     def busy(self) -> bool:
+        """Whether a download is running."""
         return self.phase in (DownloadPhase.ASKING, DownloadPhase.FETCHING)
 
 
 class Downloads:
-    """Brings published variants, or other files of the hub, into one directory. Thread-safe."""
+    """Downloads published variants, or other files from the hub, into one directory. Thread-safe."""
 
     def __init__(
         self,
         directory: Path,
         *,
-        find: Callable[[Variant, Path], DownloadPlan] = plan,
-        bring: Callable[[DownloadPlan, Callable[[DownloadProgress], None]], object] = fetch,
+        make_plan: Callable[[Variant, Path], DownloadPlan] = plan,
+        execute: Callable[[DownloadPlan, Callable[[DownloadProgress], None]], object] = fetch,
     ) -> None:
         self.directory = directory
-        self._find = find
-        self._bring = bring
+        self._make_plan = make_plan
+        self._execute = execute
         self._lock = threading.Lock()
         self._state = DownloadState()
 
     def state(self) -> DownloadState:
-        """How it is now."""
+        """The current state."""
         return self._state
 
     def start(self, name: str) -> None:
-        """Begin, or go on with, the download of a published variant; raises `JobError` if it cannot be begun."""
+        """Start or resume the download of a published variant; raises `JobError` if it cannot be started."""
         variant = published_variants().get(name)
         if variant is None:
-            raise JobError("There is no such model to download; look again.")
-        self.begin(name, lambda: self._find(variant, self.directory))
+            raise JobError("There is no such model to download; reload the page.")
+        self.begin(name, lambda: self._make_plan(variant, self.directory))
 
-    def begin(self, name: str, find: Callable[[], DownloadPlan]) -> None:
-        """Begin a download under a name for people; raises `JobError` if another one is going on."""
+    def begin(self, name: str, make_plan: Callable[[], DownloadPlan]) -> None:
+        """Start a download with a display name; raises `JobError` if another one is running."""
         with self._lock:
             if self._state.busy:
                 raise JobError(f"{self._state.variant} is being downloaded; wait for it or cancel it first.")
             self._state = DownloadState(DownloadPhase.ASKING, name, revision=self._state.revision + 1)
-        threading.Thread(target=self._run, args=(name, find), name="download", daemon=True).start()
+        threading.Thread(target=self._run, args=(name, make_plan), name="download", daemon=True).start()
 
     def cancel(self) -> None:
-        """Let the download end; what has arrived stays."""
+        """Cancel the download; partial files stay."""
         with self._lock:
             if self._state.busy:
                 self._change(cancelling=True)
 
-    def _run(self, name: str, find: Callable[[], DownloadPlan]) -> None:
+    def _run(self, name: str, make_plan: Callable[[], DownloadPlan]) -> None:
         try:
-            wanted = find()
-            self._report(DownloadProgress("", wanted.already, wanted.total, 0.0))
-            self._bring(wanted, self._report)
+            planned = make_plan()
+            self._report(DownloadProgress("", planned.already, planned.total, 0.0))
+            self._execute(planned, self._report)
             self._end(DownloadPhase.DONE)
         except Stopped:
             self._end(DownloadPhase.CANCELLED)
         except JobError as error:
             self._end(DownloadPhase.FAILED, str(error).replace("repeat the command", "press Download again"))
         except Exception as error:
-            # Whatever it is, the page must not wait for ever.
+            # Whatever the error is, the page must not wait forever.
             logging.getLogger(__name__).exception("The download of %s failed", name)
             self._end(
                 DownloadPhase.FAILED, f"The download ended unexpectedly ({type(error).__name__}); press Download again."

@@ -1,13 +1,13 @@
-"""Bring what a variant lacks from the hub, in the layout of the official code. Imports no torch.
+"""Downloads the missing files of a variant from the hub, in the layout of the official code. Imports no torch.
 
-`plan` finds the missing and damaged files and asks the hub for their exact sizes; `fetch` brings those files and no
-others. A file grows as `<name>.<content>.part` beside its place and gets its name when it is whole and its SHA-256 is
-the hub's, so a name never stands for half a file, and an interrupted download goes on where it ended.
+`plan` finds missing and damaged files and requests their exact sizes from the hub; `fetch` downloads only those files.
+A file is written as `<name>.<content>.part` next to its target and renamed when it is complete and its SHA-256 matches
+the hub's, so a name never refers to a partial file, and an interrupted download resumes where it stopped.
 
 Endpoint, token, session and errors are huggingface_hub's, with its HF_ENDPOINT, HF_TOKEN and HF_HUB_DOWNLOAD_TIMEOUT.
-Its `hf_hub_download` cannot be used: it writes to a new temporary file at every start and removes it on failure
-(1.33 and 2.4), so that a closed lid would cost 20 GB of 23; and it does not repeat a request after a reset connection.
-The price is one plain HTTP stream a file, which the hub offers for everything, in place of its parallel Xet transfer.
+Its `hf_hub_download` cannot be used: it starts with a new temporary file every time and removes it on failure (1.33 and
+2.4), so closing a laptop's lid could cost 20 GB of 23; and it does not retry after a connection reset. The price is a
+single plain HTTP stream per file, which the hub offers for all files, instead of its parallel Xet transfer.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ from ovi_studio.core.variants import HubFile, Variant
 MARGIN = 1_000_000_000
 """Bytes that a download leaves free on the disk."""
 RETRY_WAITS = (1.0, 2.0, 5.0, 10.0, 20.0)
-"""Seconds before each further attempt; they start anew whenever bytes have arrived."""
+"""Seconds before each retry; the sequence restarts whenever bytes have arrived."""
 _TRANSIENT = {408, 429, 500, 502, 503, 504}
 _SHA256_LENGTH = 64
 """The hub's ETag of a large file is its SHA-256 in hex; that of a small one is git's own hash."""
@@ -42,53 +42,55 @@ _RESUMES = "then repeat the command: it resumes"
 
 @dataclass(frozen=True)
 class MissingFile:
-    """A file of a variant that is not on this machine, or not whole."""
+    """A file that is missing on this machine or damaged."""
 
     source: HubFile
     target: Path
     reason: str
-    """The end of a sentence: "is not there", "was cut off"."""
+    """The end of a sentence, such as "is missing" or "is truncated"."""
 
 
 @dataclass(frozen=True)
 class PlannedFile:
-    """A missing file as the hub describes it."""
+    """A missing file with the hub's information about it."""
 
     source: HubFile
     target: Path
     reason: str
     url: str
-    """Of one commit, so that a resumed file cannot be put together from two."""
+    """URL of a fixed commit, so that a resumed file cannot mix two versions."""
     size: int
     etag: str
     part: Path
-    """Where the file grows; the name stands for its content."""
+    """The partial file, whose name identifies the content."""
     already: int
-    """Bytes here from an interrupted download."""
+    """Bytes present from an interrupted download."""
 
 
 @dataclass(frozen=True)
 class DownloadPlan:
-    """What `fetch` will do; sizes in bytes."""
+    """What `fetch` will download; sizes are in bytes."""
 
     variant: Variant | None
-    """None: files that belong to no variant."""
+    """None for files that do not belong to a variant."""
     directory: Path
     files: tuple[PlannedFile, ...]
     free: int
-    """On the disk of the checkpoint directory."""
+    """Free space on the disk of the checkpoint directory."""
 
     @property
     def total(self) -> int:
+        """Size of all files."""
         return sum(file.size for file in self.files)
 
     @property
     def already(self) -> int:
+        """Bytes present from interrupted downloads."""
         return sum(file.already for file in self.files)
 
 
 def missing_files(inventory: Inventory) -> tuple[MissingFile, ...]:
-    """The files that would make the inventory complete; empty for a bundle, whose files are on no hub."""
+    """The files that the inventory lacks; empty for a bundle, whose files are not on a hub."""
     variant = inventory.variant
     if variant.root is not None:
         return ()
@@ -102,50 +104,50 @@ def missing_files(inventory: Inventory) -> tuple[MissingFile, ...]:
 
 
 def plan(variant: Variant, checkpoint_directory: Path) -> DownloadPlan:
-    """Find out what is missing and how large it is; downloads nothing.
+    """Determine which files are missing and how large they are, without downloading anything.
 
-    Raises `JobError` if the hub does not answer, refuses or lacks a file, or if a bundle is not whole.
+    Raises `JobError` if the hub does not answer, denies access or lacks a file, or if a bundle is incomplete.
     """
     inventory = take_inventory(variant, checkpoint_directory)
     if variant.root is not None:
-        _insist(inventory)
+        _require_complete(inventory)
     return plan_files(missing_files(inventory), checkpoint_directory, variant)
 
 
 def plan_files(missing: Sequence[MissingFile], directory: Path, variant: Variant | None = None) -> DownloadPlan:
-    """Ask the hub for the sizes of files that belong below a directory; raises `JobError` as `plan` does."""
-    return DownloadPlan(variant, directory, tuple(map(_ask, missing)), free_space(directory))
+    """Request the sizes of files for a directory from the hub; raises `JobError` like `plan`."""
+    return DownloadPlan(variant, directory, tuple(map(_request_metadata, missing)), free_space(directory))
 
 
 def fetch(plan: DownloadPlan, report: Callable[[DownloadProgress], None]) -> Inventory:
-    """Download a variant's files and return the inventory, which then is complete; raises `JobError`."""
+    """Download a variant's files and return the complete inventory; raises `JobError`."""
     if plan.variant is None:
-        raise ValueError("the plan is for no variant")
+        raise ValueError("the plan is not for a variant")
     fetch_files(plan, report)
     inventory = take_inventory(plan.variant, plan.directory)
-    _insist(inventory)
+    _require_complete(inventory)
     return inventory
 
 
 def fetch_files(plan: DownloadPlan, report: Callable[[DownloadProgress], None]) -> None:
     """Download the plan's files.
 
-    `report` is called some times a second in this thread. An exception that it raises ends the download and passes
-    through; what has arrived by then stays for the next time.
+    `report` is called a few times per second in this thread. An exception that it raises stops the download and is
+    passed through; partial files stay for the next attempt.
 
-    Raises `JobError` if the disk is too small (before any byte), if the network or the hub fails beyond patience, if
-    a file cannot be written or is not what the hub announced, or if another download into the directory is running.
+    Raises `JobError` if there is not enough disk space (before downloading anything), if the network or the hub keeps
+    failing, if a file cannot be written or its checksum is wrong, or if another download into the directory is running.
     """
     if plan.files:
-        _refuse_full_disks(plan)
-        with _alone_in(plan.directory):
+        _require_disk_space(plan)
+        with _exclusive(plan.directory):
             _fetch_all(plan, report)
 
 
 def format_plan(plan: DownloadPlan) -> str:
-    """For a terminal: a line a file with its size, repository and licence, then the sum."""
+    """Text for a terminal: one line per file with size, repository and licence, then the total."""
     if plan.variant is None:
-        return "\n".join(_lines(plan)) if plan.files else f"Nothing is missing in {plan.directory}."
+        return "\n".join(_lines(plan)) if plan.files else f"No files are missing in {plan.directory}."
     name = plan.variant.name
     if plan.variant.root is not None:
         return f"Variant {name} is complete in {plan.variant.root}; it is never downloaded."
@@ -158,19 +160,19 @@ def _lines(plan: DownloadPlan) -> Iterator[str]:
     for file in plan.files:
         name = file.target.relative_to(plan.directory).as_posix()
         yield f"{format_bytes(file.size):>9}  {name}  ({file.source.repository}, {file.source.licence})"
-    resumed = f", of which {format_bytes(plan.already)} are here already" if plan.already else ""
-    yield f"{format_bytes(plan.total):>9}  in all{resumed}; {format_bytes(plan.free)} free in {plan.directory}"
+    resumed = f", {format_bytes(plan.already)} of it already downloaded" if plan.already else ""
+    yield f"{format_bytes(plan.total):>9}  in total{resumed}; {format_bytes(plan.free)} free in {plan.directory}"
 
 
 def format_progress(progress: DownloadProgress) -> str:
-    """For a terminal: one line without its end."""
-    share = 100 * progress.done // progress.total if progress.total else 100
+    """Text for a terminal: one line without a line break."""
+    percent = 100 * progress.done // progress.total if progress.total else 100
     amount = f"{format_bytes(progress.done)} of {format_bytes(progress.total)}"
-    return f"{share:3d}%  {amount}  {format_bytes(int(progress.speed))}/s  {progress.file}"
+    return f"{percent:3d}%  {amount}  {format_bytes(int(progress.speed))}/s  {progress.file}"
 
 
 def format_bytes(count: int) -> str:
-    """In decimal units, as hubs and disks are labelled: `23.3 GB`."""
+    """Decimal units, as used by hubs and disk vendors: `23.3 GB`."""
     for unit, size in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if count >= size:
             return f"{count / size:.1f} {unit}"
@@ -178,11 +180,11 @@ def format_bytes(count: int) -> str:
 
 
 def free_space(folder: Path) -> int:
-    """Bytes free on the disk where `folder` is or would be made."""
-    return shutil.disk_usage(_existing(folder)).free
+    """Free bytes on the disk where `folder` is or would be created."""
+    return shutil.disk_usage(_existing_ancestor(folder)).free
 
 
-def _ask(missing: MissingFile) -> PlannedFile:
+def _request_metadata(missing: MissingFile) -> PlannedFile:
     source, endpoint = missing.source, _endpoint()
     url = hf_hub_url(source.repository, source.path, endpoint=endpoint)
     try:
@@ -191,8 +193,8 @@ def _ask(missing: MissingFile) -> PlannedFile:
         raise _explain(error, source) from error
     if answer.size is None or answer.etag is None or answer.commit_hash is None:
         raise JobError(
-            f"{endpoint} answers for {source.repository}/{source.path}, but not as a hub does; "
-            "check HF_ENDPOINT, and whether the network wants a login or a proxy, then repeat the command."
+            f"{endpoint} does not answer like a hub for {source.repository}/{source.path}; "
+            "check HF_ENDPOINT, and whether the network requires a login or a proxy, then repeat the command."
         )
     fixed = hf_hub_url(source.repository, source.path, revision=answer.commit_hash, endpoint=endpoint)
     content = hashlib.sha256(answer.etag.encode()).hexdigest()[:12]
@@ -206,11 +208,11 @@ def _size(part: Path) -> int:
 
 
 def _endpoint() -> str:
-    # huggingface_hub reads the variable once, when it is imported; a page may set it later.
+    # huggingface_hub reads the variable only once, on import, but the page can set it later.
     return (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
 
 
-def _insist(inventory: Inventory) -> None:
+def _require_complete(inventory: Inventory) -> None:
     if inventory.complete:
         return
     variant = inventory.variant
@@ -218,22 +220,22 @@ def _insist(inventory: Inventory) -> None:
     remedy = (
         f"write the bundle in {variant.root} again"
         if variant.root
-        else f"remove what is named here and run `{inventory.download_command}` again"
+        else f"remove these files and run `{inventory.download_command}` again"
     )
     raise JobError(f"Variant {variant.name} is not complete: {findings}; {remedy}.")
 
 
-def _existing(folder: Path) -> Path:
+def _existing_ancestor(folder: Path) -> Path:
     folder = folder.resolve()
     return next(place for place in (folder, *folder.parents) if place.is_dir())
 
 
-def _refuse_full_disks(plan: DownloadPlan) -> None:
-    """By disk: a folder of the checkpoint directory is often a link to a larger one."""
+def _require_disk_space(plan: DownloadPlan) -> None:
+    """Raise `JobError` if a disk is too full. Per disk, since subfolders are often links to a larger disk."""
     needed: dict[int, int] = {}
     places: dict[int, Path] = {}
     for file in plan.files:
-        place = _existing(file.target.parent)
+        place = _existing_ancestor(file.target.parent)
         disk = place.stat().st_dev
         places.setdefault(disk, place)
         needed[disk] = needed.get(disk, 0) + file.size - _size(file.part)
@@ -241,9 +243,10 @@ def _refuse_full_disks(plan: DownloadPlan) -> None:
         free = free_space(place)
         if free < needed[disk] + MARGIN:
             raise JobError(
-                f"The download needs {format_bytes(needed[disk])} and {format_bytes(MARGIN)} to spare, but the disk of "
-                f"{place} has {format_bytes(free)} free; free {format_bytes(needed[disk] + MARGIN - free)} there "
-                f"or choose another directory with --ckpt-dir, {_RESUMES}."
+                f"The download needs {format_bytes(needed[disk])} plus a reserve of {format_bytes(MARGIN)}, but the "
+                f"disk of {place} has {format_bytes(free)} free; free up "
+                f"{format_bytes(needed[disk] + MARGIN - free)} there or choose another directory with --ckpt-dir, "
+                f"{_RESUMES}."
             )
 
 
@@ -253,19 +256,19 @@ def _writing(place: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise JobError(
-            f"{place} cannot be written ({error.strerror or error}); free the place or choose another directory with "
+            f"{place} cannot be written ({error.strerror or error}); make it writable or choose another directory with "
             f"--ckpt-dir, {_RESUMES}."
         ) from error
 
 
 @contextmanager
-def _alone_in(directory: Path) -> Iterator[None]:
-    """Two downloads would append to the same files."""
+def _exclusive(directory: Path) -> Iterator[None]:
+    """Allow only one download into a directory, since two would append to the same files."""
     with ExitStack() as stack:
         with _writing(directory):
             directory.mkdir(parents=True, exist_ok=True)
             try:
-                # A timeout of 0 would not even try once.
+                # With a timeout of 0 it would not even try once.
                 stack.enter_context(WeakFileLock(directory / ".download.lock", timeout=0.5))
             except Timeout as error:
                 raise JobError(
@@ -278,13 +281,13 @@ def _fetch_all(plan: DownloadPlan, report: Callable[[DownloadProgress], None]) -
     meter = Meter(report, plan.total, sum(_size(file.part) for file in plan.files))
     for file in plan.files:
         meter.begin(_shown_name(file), _size(file.part))
-        if damage(file.target):  # else somebody brought it since the plan was made
+        if damage(file.target):  # otherwise the file has appeared since the plan was made
             _fetch_file(file, meter)
         meter.end(file.size)
 
 
 def _shown_name(file: PlannedFile) -> str:
-    # What belongs to no variant has no folder of the official layout.
+    # Files that do not belong to a variant have no folder in the official layout.
     return file.source.location if file.source.folder else file.target.name
 
 
@@ -293,17 +296,17 @@ def _fetch_file(file: PlannedFile, meter: Meter) -> None:
         file.target.parent.mkdir(parents=True, exist_ok=True)
         for other in file.target.parent.glob("*.part"):
             if other.name.startswith(f"{file.target.name}.") and other != file.part:
-                other.unlink()  # begun from an older commit
+                other.unlink()  # from an older commit
     with closing(_Part(file, meter)) as part:
         _complete(file, part)
-        whole = part.size == file.size
+        intact = part.size == file.size
         if len(file.etag) == _SHA256_LENGTH:
-            whole = whole and part.digest == file.etag
-    if not whole:
+            intact = intact and part.digest == file.etag
+    if not intact:
         file.part.unlink()
         raise JobError(
-            f"{file.source.repository}/{file.source.path} arrived damaged (its checksum is not the hub's) and was "
-            "removed; repeat the command, and if this happens again, check the memory and the disk of this machine."
+            f"{file.source.repository}/{file.source.path} was damaged in transit (wrong checksum) and was removed; "
+            "repeat the command, and if this happens again, check the memory and the disk of this machine."
         )
     with _writing(file.target):
         file.part.replace(file.target)
@@ -311,7 +314,7 @@ def _fetch_file(file: PlannedFile, meter: Meter) -> None:
 
 
 def _complete(file: PlannedFile, part: "_Part") -> None:
-    """Ask for the rest until all of it is here; bounded as long as nothing arrives."""
+    """Request the rest until the file is complete; gives up if nothing arrives for too long."""
     waits = iter(RETRY_WAITS)
     while part.size < file.size:
         before, failure = part.size, None
@@ -333,8 +336,8 @@ def _complete(file: PlannedFile, part: "_Part") -> None:
 
 
 def _append(file: PlannedFile, part: "_Part") -> None:
-    # Compressed bytes could not be counted, nor resumed. The file's own address is asked every time: the one that it
-    # leads to is signed and expires within an hour.
+    # Compressed data could not be counted or resumed. The file's own URL is requested every time, since the URL that it
+    # redirects to is signed and expires within an hour.
     headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
     if part.size:
         headers["Range"] = f"bytes={part.size}-"
@@ -349,32 +352,32 @@ def _append(file: PlannedFile, part: "_Part") -> None:
 
 
 def _explain(error: Exception | None, source: HubFile) -> JobError:
-    """One sentence that says what to do."""
+    """Convert an error to a sentence with advice."""
     name, endpoint = f"{source.repository}/{source.path}", _endpoint()
     if isinstance(error, OfflineModeIsEnabled):
-        return JobError(f"{name} has to be downloaded but HF_HUB_OFFLINE is set; unset it, {_RESUMES}.")
+        return JobError(f"{name} must be downloaded, but HF_HUB_OFFLINE is set; unset it, {_RESUMES}.")
     if not isinstance(error, HfHubHTTPError):
         reason = str(error).splitlines()[0] if str(error or "") else "the connection ended early"
         return JobError(
-            f"{endpoint} cannot be reached for {name} ({reason}); check the network, the proxy and HF_ENDPOINT, "
+            f"{name} cannot be downloaded from {endpoint} ({reason}); check the network, the proxy and HF_ENDPOINT, "
             f"{_RESUMES}."
         )
     status = error.response.status_code
     if status in {401, 403}:
         return JobError(
-            f"{endpoint} refuses {name} ({status}): the repository is private, gated or gone, or the token is wrong; "
-            f"accept its terms at {endpoint}/{source.repository} and set HF_TOKEN, {_RESUMES}."
+            f"{endpoint} denies access to {name} ({status}): the repository is private, gated or deleted, or the token "
+            f"is wrong; accept its terms at {endpoint}/{source.repository} and set HF_TOKEN, {_RESUMES}."
         )
     if status == 404:
         return JobError(
-            f"{endpoint} has no file {name} ({status}); check HF_ENDPOINT, or look at {endpoint}/{source.repository} "
-            "whether it has moved and put it in place by hand."
+            f"{endpoint} has no file {name} ({status}); check HF_ENDPOINT, or whether the file was moved in "
+            f"{endpoint}/{source.repository}, and download it manually."
         )
-    return JobError(f"{endpoint} is down or overloaded ({status} for {name}); wait some minutes, {_RESUMES}.")
+    return JobError(f"{endpoint} is down or overloaded ({status} for {name}); wait a few minutes, {_RESUMES}.")
 
 
 class _Part:
-    """The growing file and its SHA-256 so far."""
+    """A partial file and the SHA-256 of its content so far."""
 
     def __init__(self, file: PlannedFile, meter: Meter) -> None:
         self._path = file.part
@@ -406,7 +409,7 @@ class _Part:
         self.size = 0
 
     def close(self) -> None:
-        """On the disk for certain, for it is about to get its name."""
+        """Flush the file to disk, since it is about to be renamed to its final name."""
         with _writing(self._path), self._file:
             self._file.flush()
             os.fsync(self._file.fileno())

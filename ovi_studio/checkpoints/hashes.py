@@ -1,7 +1,7 @@
-"""SHA-256 of checkpoint files, remembered between runs: a 23 GB file takes a minute to read. Imports no torch.
+"""SHA-256 of checkpoint files, cached between runs, since reading a 23 GB file takes a minute. Imports no torch.
 
-The memory is one small JSON file in the user's cache folder, keyed by path, size and time of change. Losing it costs
-time and nothing else, so a damaged or unwritable one is ignored.
+The cache is a small JSON file in the user's cache folder, keyed by path, size and modification time. Losing it only
+costs time, so a damaged or unwritable cache is ignored.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ _lock = threading.Lock()
 
 
 def cache_directory() -> Path:
-    """The folder for what can be computed again; `OVI_CACHE_DIR` names another one."""
+    """The folder for data that can be recomputed; `OVI_CACHE_DIR` overrides it."""
     if chosen := os.environ.get(CACHE_VARIABLE):
         return Path(chosen)
     variable = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME"
@@ -27,25 +27,25 @@ def cache_directory() -> Path:
 
 
 def file_sha256(path: Path) -> str:
-    """The file's SHA-256 in hex, from memory if its path, size and time of change are as before; raises `OSError`."""
+    """The file's SHA-256 in hex, cached while path, size and modification time are unchanged; raises `OSError`."""
     key, stamp = _identity(path)
-    match _remembered().get(key):
+    match _cached().get(key):
         case [*known, str(digest)] if known == stamp:
             return digest
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if _identity(path) == (key, stamp):  # else the file changed while it was read
+    if _identity(path) == (key, stamp):  # otherwise the file changed while it was read
         remember(path, digest)
     return digest
 
 
 def remember(path: Path, digest: str) -> None:
-    """Keep the SHA-256 of a whole file that was computed elsewhere, for example while it was downloaded."""
+    """Cache the SHA-256 of a complete file that was computed elsewhere, for example during its download."""
     with suppress(OSError), _lock:
         key, stamp = _identity(path)
-        entries = {known: entry for known, entry in _remembered().items() if Path(known).is_file()}
+        entries = {known: entry for known, entry in _cached().items() if Path(known).is_file()}
         entries[key] = [*stamp, digest]
-        target = _memory()
+        target = _cache_file()
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(f"{target.name}.{os.getpid()}.part")
         part.write_text(json.dumps(entries, indent=1), encoding="utf-8")
@@ -53,25 +53,25 @@ def remember(path: Path, digest: str) -> None:
 
 
 class BackgroundHash:
-    """Reads files in a daemon thread while something else goes on, one after the other as a disk likes it best."""
+    """Hashes files in a daemon thread, sequentially, which is fastest for disks."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
         self._digests: dict[Path, Future[str]] = {path: Future() for path in paths}
         threading.Thread(target=self._read, name="hash", daemon=True).start()
 
     def result(self) -> dict[Path, str]:
-        """SHA-256 of every file in hex; waits for those still being read, raises `OSError` of one that cannot be."""
+        """SHA-256 of every file in hex; waits until all are read and raises the `OSError` of an unreadable file."""
         return {path: digest.result() for path, digest in self._digests.items()}
 
     def _read(self) -> None:
         for path, digest in self._digests.items():
             try:
                 digest.set_result(file_sha256(path))
-            except Exception as error:  # whatever it is belongs to the one who asks for the result
+            except Exception as error:  # raised again by `result`
                 digest.set_exception(error)
 
 
-def _memory() -> Path:
+def _cache_file() -> Path:
     return cache_directory() / "sha256.json"
 
 
@@ -80,9 +80,9 @@ def _identity(path: Path) -> tuple[str, list[int]]:
     return str(path.resolve()), [stat.st_size, stat.st_mtime_ns]
 
 
-def _remembered() -> dict[str, object]:
+def _cached() -> dict[str, object]:
     try:
-        entries = json.loads(_memory().read_text(encoding="utf-8"))
+        entries = json.loads(_cache_file().read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return entries if isinstance(entries, dict) else {}

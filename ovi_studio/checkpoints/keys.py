@@ -1,6 +1,6 @@
-"""Names of tensors in the official files -> names in the models that diffusers and transformers provide.
+"""Conversion of tensor names from the official files to the models of diffusers and transformers.
 
-Names that are the library's own already pass through unchanged, so both kinds of file are read alike.
+Names that already follow the library's convention stay unchanged, so both kinds of file can be read.
 """
 
 import re
@@ -52,12 +52,12 @@ TEXT_ENCODER_RULES = _rules(
 
 
 def rename(name: str, rules: Rules) -> str:
-    """Apply every rule in order."""
+    """Apply all rules in order."""
     for pattern, replacement in rules:
         name = pattern.sub(replacement, name)
     return name
 
 
 def renamed(tensors: Mapping[str, T], rules: Rules) -> dict[str, T]:
-    """The same tensors under the library's names."""
+    """Rename all tensors."""
     return {rename(name, rules): tensor for name, tensor in tensors.items()}

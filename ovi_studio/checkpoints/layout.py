@@ -1,8 +1,8 @@
-"""Which files of a variant are on this machine, and whether they are whole. Reads headers only; imports no torch.
+"""Which files of a variant are on this machine, and whether they are complete. Reads headers only; imports no torch.
 
-A checkpoint directory of the official code works as it is. A part may also be stored as safetensors under the same
+A checkpoint directory of the official code works unchanged. A part may also be stored as safetensors under the same
 name (`Wan2.2_VAE.safetensors` for `Wan2.2_VAE.pth`), in shards with an index, or, for the video VAE, text encoder and
-tokenizer, as a clone of a diffusers repository anywhere directly below the checkpoint directory.
+tokenizer, as a clone of a diffusers repository directly below the checkpoint directory.
 """
 
 import json
@@ -27,7 +27,7 @@ _DIFFUSERS_PATHS = {
 
 
 def default_checkpoint_directory() -> Path:
-    """`ckpts/` in the working directory, unless the environment names another place."""
+    """`ckpts/` in the working directory, unless `OVI_CKPT_DIR` is set."""
     return Path(os.environ.get(CHECKPOINT_VARIABLE) or "ckpts")
 
 
@@ -42,7 +42,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Inventory:
-    """What of a variant is here: the files of every part that is whole, and what is wrong with the others."""
+    """The files of a variant on this machine: those of every intact part, and the problems of the others."""
 
     variant: Variant
     directory: Path
@@ -51,16 +51,18 @@ class Inventory:
 
     @property
     def complete(self) -> bool:
+        """Whether all parts are intact."""
         return not self.problems
 
     @property
     def download_command(self) -> str:
+        """The command that downloads the missing files."""
         directory = f'"{self.directory}"' if " " in str(self.directory) else self.directory
         return f"python -m ovi_studio download {self.variant.name} --ckpt-dir {directory}"
 
 
 def take_inventory(variant: Variant, checkpoint_directory: Path) -> Inventory:
-    """Look for every part of `variant` and check that its files are whole."""
+    """Look for every part of `variant` and check its files for damage."""
     root = variant.root or checkpoint_directory
     files: dict[Part, tuple[Path, ...]] = {}
     problems = []
@@ -70,7 +72,7 @@ def take_inventory(variant: Variant, checkpoint_directory: Path) -> Inventory:
         if not found:
             official = [root / file.location for file in variant.files[part]]
             missing = next((path for path in official if not path.is_file()), official[0])
-            problems.append(Problem(part, missing, "is not there"))
+            problems.append(Problem(part, missing, "is missing"))
         elif broken:
             problems.append(Problem(part, *broken))
         else:
@@ -79,13 +81,13 @@ def take_inventory(variant: Variant, checkpoint_directory: Path) -> Inventory:
 
 
 def complete_variants(checkpoint_directory: Path) -> list[Variant]:
-    """The variants that can be used now; published ones first, the embedded one last."""
+    """The variants that are ready to use; published ones first, the embedded one last."""
     candidates = known_variants(checkpoint_directory).values()
     return [variant for variant in candidates if take_inventory(variant, checkpoint_directory).complete]
 
 
 def require(variant_name: str, checkpoint_directory: Path) -> Inventory:
-    """The inventory of a complete variant; raises `JobError` that names each bad file and what fetches it."""
+    """The inventory of a complete variant; raises `JobError` with all problems and the command to solve them."""
     inventory = take_inventory(find_variant(variant_name, checkpoint_directory), checkpoint_directory)
     if inventory.complete:
         return inventory
@@ -99,7 +101,7 @@ def require(variant_name: str, checkpoint_directory: Path) -> Inventory:
 
 
 def default_variant(checkpoint_directory: Path) -> str:
-    """The best variant that is complete; the embedded one if no other is."""
+    """The best complete variant; the embedded one if there is no other."""
     complete = complete_variants(checkpoint_directory)
     if not complete:
         raise JobError("Not even the embedded model is complete; install Ovi Studio again.")
@@ -120,7 +122,7 @@ def _locate(variant: Variant, part: Part, root: Path) -> tuple[Path, ...]:
 
 
 def _as_safetensors(path: Path) -> tuple[Path, ...]:
-    """The file itself or the shards that its index lists; empty if neither is there."""
+    """The file itself or the shards in its index; empty if neither exists."""
     if path.is_file():
         return (path,)
     index = path.with_name(path.name + ".index.json")
@@ -129,8 +131,8 @@ def _as_safetensors(path: Path) -> tuple[Path, ...]:
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     except (ValueError, KeyError, AttributeError, TypeError):
-        return (index,)  # `damage` then says that this file is unreadable
-    # Only the name counts: an index cannot point outside its own folder.
+        return (index,)  # `damage` will report that this file is invalid
+    # Only the name is used, so that an index cannot refer to files outside its folder.
     return tuple(index.with_name(Path(name).name) for name in names)
 
 
@@ -141,12 +143,12 @@ def _folders(root: Path) -> Iterator[Path]:
 
 
 def damage(path: Path) -> str | None:
-    """What is wrong with a file, as the end of a sentence; None if its size agrees with its own header."""
+    """What is wrong with a file, as the end of a sentence; None if its size matches its header."""
     try:
         if not path.is_file():
-            return "is not there"
-        if impostor := _impostor(path):
-            return impostor
+            return "is missing"
+        if placeholder := _placeholder(path):
+            return placeholder
         if path.suffix == ".safetensors":
             return _safetensors_damage(path)
         if path.suffix in {".pth", ".pt"}:
@@ -158,12 +160,12 @@ def damage(path: Path) -> str | None:
         return f"cannot be read ({error.strerror})"
 
 
-def _impostor(path: Path) -> str | None:
-    """What a git clone without git-lfs, or a download through a login page, leaves in place of a file."""
+def _placeholder(path: Path) -> str | None:
+    """Detect what a git clone without git-lfs, or a download through a login page, leaves in place of a file."""
     with path.open("rb") as file:
         start = file.read(40).lower()
     if start.startswith(b"version https://git-lfs"):
-        return "is a pointer of git-lfs, not the file itself"
+        return "is a git-lfs pointer, not the file itself"
     if start.lstrip().startswith((b"<!doctype", b"<html")):
         return "is a web page, not a model file"
     return None
@@ -174,20 +176,20 @@ def _safetensors_damage(path: Path) -> str | None:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or not 2 <= length <= min(_MAX_HEADER, size - 8):
-            return "is no safetensors file (or was cut off in its header)"
+            return "is not a safetensors file (or its header is truncated)"
         try:
             header = json.loads(file.read(length))
             ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
             expected = 8 + length + max(ends, default=0)
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
-            return "is no safetensors file (its header is unreadable)"
+            return "is not a safetensors file (its header is invalid)"
     return None if size == expected else f"has {size} bytes where its header says {expected}"
 
 
 def _torch_file_damage(path: Path) -> str | None:
-    """Files of `torch.save` are zip archives, whose directory stands at the end; older ones are plain pickles."""
+    """Files of `torch.save` are zip archives with the directory at the end; older ones are plain pickles."""
     with path.open("rb") as file:
         start = file.read(4)
     if start.startswith(b"PK"):
-        return None if zipfile.is_zipfile(path) else "was cut off (its zip directory is missing)"
-    return None if start[:1] == b"\x80" else "is no checkpoint file of torch"
+        return None if zipfile.is_zipfile(path) else "is truncated (its zip directory is missing)"
+    return None if start[:1] == b"\x80" else "is not a PyTorch checkpoint file"

@@ -1,8 +1,8 @@
-"""Checkpoint files into models, tensor by tensor.
+"""Loads models from checkpoint files, tensor by tensor.
 
-Models are built without memory (on the meta device) and take their tensors from memory-mapped files, so a file is never
-in memory twice: what stays on the CPU in the file's own dtype is the mapping itself, anything else is converted one
-tensor at a time. Only safetensors files and, with `weights_only=True`, the official `.pth` and `.pt` files are read.
+Models are built on the meta device, without memory, and get their tensors from memory-mapped files, so a file is never
+in memory twice: a tensor that stays on the CPU in the file's dtype is the mapping itself, and others are converted one
+at a time. Only safetensors files and, with `weights_only=True`, the official `.pth` and `.pt` files are read.
 """
 
 import pickle
@@ -34,15 +34,15 @@ from ovi_studio.models.vocoder import Vocoder, fold_weight_norm
 M = TypeVar("M", bound=nn.Module)
 Tensors = dict[str, Tensor]
 Convert = Callable[[str, Tensor], Tensors]
-"""A stored tensor under its name in the file, or rows of it -> as the model keeps it, under its names there."""
+"""Converts a stored tensor (or rows of it) with its name in the file to the model's tensors with their names."""
 
 _TENSORS_PER_MAPPING = 16
-"""What was read of a mapping stays in memory as long as the mapping does, so a large file needs several."""
+"""Pages that were read stay in memory as long as their mapping exists, so a large file is mapped several times."""
 
 
 @dataclass(frozen=True)
 class Models:
-    """Everything that a variant consists of."""
+    """The models of a variant."""
 
     transformer: OviTransformer
     text_encoder: UMT5EncoderModel
@@ -63,12 +63,12 @@ def load_models(
 ) -> Models:
     """All models of a complete inventory, for inference, on `device` in `dtype`.
 
-    `places` has other devices for single parts; on the meta device a part is built without its tensors being read. The
-    weights of the transformer's blocks may have a format of their own, made on `worker`, one tensor at a time.
+    `places` overrides the device of single parts; on the meta device a part is built without reading its tensors. The
+    weights of the transformer's blocks may have a different format; they are converted on `worker`, one at a time.
 
-    The audio codec is small and always float32: in bfloat16 its waveform is off by 5% (docs/performance.md).
+    The audio codec is small and always float32: in bfloat16 its waveform has an error of 5% (docs/performance.md).
 
-    Raises `JobError` that names the file if one does not hold the model that it should.
+    Raises `JobError` with the name of a file that does not contain the expected model.
     """
 
     def load(part: Part, build: Callable[[], M], adapt: Callable[[Tensors], Tensors], dtype: torch.dtype = dtype) -> M:
@@ -77,7 +77,7 @@ def load_models(
 
     sizes = inventory.variant.dimensions
     text_encoder = load(Part.TEXT_ENCODER, lambda: build_text_encoder(sizes["text_encoder"]), text_encoder_tensors)
-    # Else moving the model to another device would make the one embedding two.
+    # Otherwise moving the model to another device would duplicate the shared embedding.
     text_encoder.tie_weights()
     return Models(
         transformer=_load_transformer(
@@ -117,17 +117,17 @@ def _load_transformer(
 
 
 def transformer_format(weights: Weights, dtype: torch.dtype) -> Convert:
-    """How the transformer keeps what is stored; each row by itself, on the device where the tensor is."""
+    """The conversion of the transformer's tensors; it works row by row, on the tensor's device."""
     return partial(convert, weights=weights, dtype=dtype)
 
 
 def text_encoder_format(dtype: torch.dtype) -> Convert:
-    """The same for the text encoder."""
+    """The conversion of the text encoder's tensors."""
     return lambda name, tensor: text_encoder_tensors({name: tensor.to(dtype)})
 
 
 def text_encoder_tensors(tensors: Mapping[str, Tensor]) -> Tensors:
-    """Official or transformers' names -> transformers', whose model has the token embedding twice."""
+    """Official or transformers' names -> transformers' names, where the token embedding has two."""
     named = renamed(tensors, TEXT_ENCODER_RULES)
     if "shared.weight" in named:
         named["encoder.embed_tokens.weight"] = named["shared.weight"]
@@ -135,58 +135,58 @@ def text_encoder_tensors(tensors: Mapping[str, Tensor]) -> Tensors:
 
 
 def video_vae_tensors(tensors: Mapping[str, Tensor]) -> Tensors:
-    """Official or diffusers' names -> diffusers'."""
+    """Official or diffusers' names -> diffusers' names."""
     return renamed(tensors, VIDEO_VAE_RULES)
 
 
 def vocoder_tensors(tensors: Mapping[str, Tensor]) -> Tensors:
-    """Weight norm is folded into plain weights."""
+    """Fold weight normalisation into plain weights."""
     return fold_weight_norm(tensors)
 
 
 def assign(model: M, tensors: Mapping[str, Tensor]) -> M:
-    """Give a model built on the meta device its tensors; every name and shape must match (else `ValueError`)."""
+    """Assign tensors to a model that was built on the meta device; `ValueError` unless all names and shapes match."""
     _compare(model, tensors)
     model.load_state_dict(tensors, strict=True, assign=True)
     return model.eval().requires_grad_(False)
 
 
 def check(model: nn.Module, inventory: Inventory, part: Part, keep: Convert) -> None:
-    """Raise `JobError` unless the files hold the tensors of this model; what they contain is not read."""
+    """Raise `JobError` unless the files contain the tensors of this model; their data is not read."""
     found: Tensors = {}
     for name, tensor in stored_tensors(inventory, part):
         found |= keep(name, torch.empty_like(tensor, device="meta"))
-    with _blaming(inventory, part):
+    with _mismatch_errors(inventory, part):
         _compare(model, found)
 
 
 def stored_tensors(inventory: Inventory, part: Part) -> Iterator[tuple[str, Tensor]]:
-    """The memory-mapped tensors of a part's files; raises `JobError` as `read_tensors` does."""
+    """The memory-mapped tensors of a part's files; raises `JobError` like `read_tensors`."""
     for path in inventory.files[part]:
         yield from read_tensors(path)
 
 
 def read_tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
-    """The memory-mapped tensors of one file and their names, one after the other.
+    """Iterate over the names and memory-mapped tensors of a file.
 
     Raises:
-        JobError: the file is damaged, or holds other things than tensors.
+        JobError: the file is damaged, or contains something other than tensors.
     """
     try:
         yield from _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch_file(path)
     except Exception as error:
-        if is_out_of_memory(error):  # which is not the file's fault
+        if is_out_of_memory(error):  # not the file's fault
             raise
-        # Readers of broken files raise nearly anything: SafetensorError, RuntimeError, struct.error, KeyError, ...
+        # Readers raise almost anything for broken files: SafetensorError, RuntimeError, struct.error, KeyError, ...
         raise JobError(
             f"{path} cannot be read as a checkpoint ({_reason(error)}); delete it and download it again."
         ) from error
 
 
 class StoredTensors(Mapping[str, Tensor]):
-    """The tensors of safetensors files, each read when it is asked for.
+    """The tensors of safetensors files, read on access.
 
-    The files stay open: what they held when this was made is what is read, also if another file takes their name.
+    The files stay open, so the original contents are read even if a file is replaced.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -207,8 +207,8 @@ class StoredTensors(Mapping[str, Tensor]):
 
 def _reason(error: Exception) -> str:
     if isinstance(error, pickle.UnpicklingError):
-        # PyTorch's own sentence advises to let the file run its code.
-        return "it is damaged or holds more than tensors"
+        # PyTorch's own message suggests to allow the file to run code.
+        return "it is damaged or contains more than tensors"
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
@@ -224,12 +224,12 @@ def _read_safetensors(path: Path) -> Iterator[tuple[str, Tensor]]:
 def _read_torch_file(path: Path) -> Iterator[tuple[str, Tensor]]:
     with path.open("rb") as file:
         zipped = file.read(2) == b"PK"
-    # Only the zip format can be memory-mapped; the older one is read whole.
+    # Only the zip format can be memory-mapped; the older format is read completely.
     content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
-    # The official vocoder's file holds the generator beside training state.
+    # The official vocoder file contains the generator and training state.
     tensors = content.get("generator", content) if isinstance(content, dict) else None
     if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
-        raise ValueError("it holds other things than tensors with names")
+        raise ValueError("it contains something other than named tensors")
     yield from tensors.items()
 
 
@@ -250,7 +250,7 @@ def _load(
         stored |= convert_one(name, tensor)
     with torch.device("meta"):
         model = build()
-    with _blaming(inventory, part):
+    with _mismatch_errors(inventory, part):
         return assign(model, adapt(stored))
 
 
@@ -266,14 +266,14 @@ def _compare(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 @contextmanager
-def _blaming(inventory: Inventory, part: Part) -> Iterator[None]:
-    """A `ValueError` inside becomes a `JobError` that names the part's file."""
+def _mismatch_errors(inventory: Inventory, part: Part) -> Iterator[None]:
+    """Convert a `ValueError` to a `JobError` that names the part's file."""
     try:
         yield
     except ValueError as error:
         raise JobError(
             f"{inventory.files[part][0]} is not the {part} of variant {inventory.variant.name} ({error}); "
-            f"replace it: move it away and run `{inventory.download_command}`."
+            f"move it away and run `{inventory.download_command}`."
         ) from error
 
 

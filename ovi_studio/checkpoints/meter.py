@@ -1,4 +1,4 @@
-"""How far a download is and how fast: what arrives is added up over all files and reported some times a second."""
+"""Progress and speed of a download, summed over all files and reported a few times per second."""
 
 import time
 from collections import deque
@@ -6,27 +6,31 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 REPORT_INTERVAL = 0.2
-"""Seconds between two reports, at least."""
+"""Minimum seconds between two reports."""
 _SPEED_WINDOW = 5.0
-"""Seconds over which the speed is taken."""
+"""Seconds over which the speed is averaged."""
 
 
 @dataclass(frozen=True)
 class DownloadProgress:
-    """Where a download stands; `done` counts what was here before, `speed` is bytes a second over the last seconds."""
+    """The progress of a download."""
 
     file: str
+    """The current file."""
     done: int
+    """Bytes of all files, including those from earlier downloads."""
     total: int
+    """Bytes of all files."""
     speed: float
+    """Bytes per second, averaged over the last seconds."""
 
 
 class Meter:
-    """Adds up what arrives and reports it.
+    """Counts the bytes that arrive and reports them.
 
     Args:
         total: bytes of all files.
-        done: bytes of them that were here before.
+        done: bytes that were present before.
     """
 
     def __init__(self, report: Callable[[DownloadProgress], None], total: int, done: int) -> None:
@@ -39,13 +43,13 @@ class Meter:
         self._arrived: deque[tuple[float, int]] = deque()
 
     def begin(self, name: str, already: int) -> None:
-        """The next file, of which so many bytes are here."""
+        """Start the next file, of which `already` bytes are present."""
         self._file = name
         self._before = self._done - already
         self._send(time.monotonic())
 
     def add(self, count: int) -> None:
-        """Bytes have arrived, or, below zero, turned out to be none."""
+        """Count bytes that have arrived, or, if negative, were discarded."""
         now = time.monotonic()
         self._done += count
         self._arrived.append((now, count))
@@ -53,14 +57,14 @@ class Meter:
             self._send(now)
 
     def end(self, size: int) -> None:
-        """The file is whole."""
+        """Finish the current file."""
         self._done = self._before + size
         self._send(time.monotonic())
 
     def _send(self, now: float) -> None:
         while self._arrived and now - self._arrived[0][0] > _SPEED_WINDOW:
             self._arrived.popleft()
-        # The first entry marks where the window begins, so its own bytes do not count.
+        # The first entry marks the start of the window, so its own bytes do not count.
         begin, first = self._arrived[0] if self._arrived else (now, 0)
         amount = sum(count for _, count in self._arrived) - first
         speed = amount / (now - begin) if now > begin else 0.0

@@ -1,8 +1,8 @@
-"""The number format of the transformer's weights, and the conversion while they are loaded, tensor by tensor.
+"""Conversion of the transformer's weights to another number format while they are loaded, tensor by tensor.
 
 Only the linear layers of the blocks are converted: 94% of the weights. Embeddings, time projection, modulation, norms
-and heads keep the model's format; they are small, and the time embedding steers every token (docs/performance.md says
-what each choice costs).
+and heads keep the model's format; they are small, and the time embedding affects every token (docs/performance.md
+gives the cost of each choice).
 """
 
 import re
@@ -37,7 +37,7 @@ def converted_layers(model: nn.Module) -> dict[str, nn.Linear]:
 
 
 def official_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Shape of every parameter that an official checkpoint has; converted layers have more."""
+    """Shapes of the parameters in an official checkpoint, without the scales of converted layers."""
     return {
         name: tuple(parameter.shape)
         for name, parameter in model.named_parameters()
@@ -46,7 +46,7 @@ def official_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def prepare(model: nn.Module, weights: Weights) -> None:
-    """Give a model on the meta device the layers that take tensors which `convert` made."""
+    """Replace layers of a model on the meta device by those that hold tensors from `convert`."""
     if weights is Weights.BF16:
         return
     kind = _LAYERS[weights]
@@ -57,7 +57,7 @@ def prepare(model: nn.Module, weights: Weights) -> None:
 
 
 def as_loaded(model: M, dtype: torch.dtype) -> M:
-    """A model on the meta device with the number formats that loading gives it."""
+    """Give a model on the meta device the dtypes that it would have after loading."""
     for name, parameter in model.named_parameters():
         if parameter.dtype == torch.float32 and not name.endswith("weight_scale"):
             parameter.data = parameter.data.to(dtype)
@@ -65,17 +65,17 @@ def as_loaded(model: M, dtype: torch.dtype) -> M:
 
 
 def convert(name: str, tensor: Tensor, weights: Weights, dtype: torch.dtype) -> dict[str, Tensor]:
-    """A checkpoint's tensor as the model keeps it: usually one, with a scale two.
+    """Convert a checkpoint's tensor to the model's tensors: usually one, or two with a scale.
 
-    Raises `JobError` for fp8 if the file has this layer in another format: rounding it to fp8 without a scale would
-    lose what the file has.
+    Raises `JobError` for fp8 if the file stores the layer in another format: rounding it to fp8 without a scale would
+    lose precision.
     """
     layer, _, kind = name.rpartition(".")
     if weights is Weights.BF16 or kind != "weight" or tensor.dim() != 2 or not _CONVERTED.search(f".{layer}"):
         return {name: tensor.to(dtype)}
     if weights is Weights.FP8 and tensor.dtype != torch.float8_e4m3fn:
         raise JobError(
-            "This variant's file holds no fp8 weights; choose int8 weights, or the variant with an fp8 file."
+            "This variant's file does not contain fp8 weights; choose int8 weights, or the variant with an fp8 file."
         )
-    # From the stored value, not from one that was rounded to the model's format in between.
+    # From the stored value, without rounding to the model's format in between.
     return _LAYERS[weights].stored(name, tensor)

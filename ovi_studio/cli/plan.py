@@ -42,7 +42,9 @@ def _run(options: argparse.Namespace) -> int:
     height, width = options.size or variant.default_size
     size = snap_size(height, width, variant.pixel_area)
     demand = Demand.of(variant, size, guided=not options.no_guidance, weights=options.weights)
-    gpus = Gpus.sold_with(options.gpus, options.vram * GIB, link=LINKS[options.link], rate=options.tflops * 1e12)
+    gpus = Gpus.with_nominal_memory(
+        options.gpus, options.vram * GIB, link=LINKS[options.link], rate=options.tflops * 1e12
+    )
     plans = {
         objective: choose(demand, gpus, objective)
         for objective in ([Objective(options.wish)] if options.wish else Objective)

@@ -15,7 +15,7 @@ class JobError(Exception):
 
 
 class FolderError(JobError):
-    """A folder cannot take a file: whatever was to be written is not to blame, and can be tried again later."""
+    """A file cannot be written to a folder. The content is not the cause, so the write can be retried later."""
 
 
 class Stopped(Exception):

@@ -32,13 +32,13 @@ from ovi_studio.engine.monitor import JobMonitor
 from ovi_studio.engine.slot import EngineSlot
 from ovi_studio.media.clip_files import check_writable, write_clip
 from ovi_studio.queue.database import Database
-from ovi_studio.queue.estimates import remember_pace
+from ovi_studio.queue.estimates import record_phase_times
 from ovi_studio.queue.files import clip_name
 from ovi_studio.queue.locks import is_held
 from ovi_studio.queue.model import ClipPhase, EngineState, Job, Verdict
 from ovi_studio.queue.paths import StudioPaths
-from ovi_studio.queue.recovery import recover_dead
-from ovi_studio.queue.store import FALLBACK_LEVEL, PAUSED, Store, steps_down
+from ovi_studio.queue.recovery import recover_dead_engines
+from ovi_studio.queue.store import FALLBACK_LEVEL, PAUSED, Store, memory_fallback_enabled
 from ovi_studio.queue.work import EngineSession
 from ovi_studio.runtime.clip_runner import OVI_MODELS, ClipRunner
 from ovi_studio.runtime.options import RuntimeOptions
@@ -83,7 +83,7 @@ def run(
     _stop_on_signals(stop)
     try:
         database = Database(paths)
-        recover_dead(database)
+        recover_dead_engines(database)
         with EngineSession(database, owner, supervised=supervised) as work:
             if supervised and _is_superfluous(work):
                 log.info("Another engine already serves this queue; this one ends.")
@@ -192,7 +192,7 @@ class Engine:
         below = self._runner.next_step_down()
         # Several GPUs need a new engine, and only a supervisor starts one.
         possible = self._runner.alone or self._supervised
-        if below is None or not possible or not steps_down(self._work.database):
+        if below is None or not possible or not memory_fallback_enabled(self._work.database):
             return partial(self._work.fail, job, self._memory_advice(job.spec, below))
         log.warning("Job %d is made again %s.", job.number, below.after)
         return partial(self._try_with_less, job, below)
@@ -212,7 +212,7 @@ class Engine:
         log.info("Job %d is done after %.1f s: %s", job.number, seconds, name)
         try:
             if (pace := monitor.pace()) is not None:
-                remember_pace(self._work.database, job.spec, pace)
+                record_phase_times(self._work.database, job.spec, pace)
             if monitor.latents is not None:
                 self._previewer.learn(job.spec.variant, monitor.latents, frames)
         except JobError as error:
@@ -245,7 +245,7 @@ class Engine:
     def _stopping(self) -> bool:
         if self._work.database.replaced():
             raise RuntimeError(f"{self._paths.database} was replaced by another file")
-        return self._stop.is_set() or self._work.stop_asked()
+        return self._stop.is_set() or self._work.stop_requested()
 
     def _unneeded(self) -> bool:
         return self._supervised and not is_held(self._paths.web_lock) and not self._work.waiting()
@@ -253,7 +253,7 @@ class Engine:
     def _patrol(self) -> None:
         if time.monotonic() - self._patrolled > PATROL_SECONDS:
             self._patrolled = time.monotonic()
-            recover_dead(self._work.database, own=self._work.owner)
+            recover_dead_engines(self._work.database, own=self._work.owner)
 
     def _memory_advice(self, spec: ClipSpec, below: StepDown | None) -> str:
         smaller = _smaller_variants(spec, self._runner.options)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ovi_studio.core.errors import JobError, Stopped
 from ovi_studio.media.small_files import part_path
-from ovi_studio.queue.estimates import StepTimes, recall_pace
+from ovi_studio.queue.estimates import PhaseTimes, recorded_phase_times
 from ovi_studio.queue.files import preview_path
 from ovi_studio.queue.model import ClipPhase, Job, JobProgress, Verdict
 from ovi_studio.queue.work import EngineSession
@@ -40,7 +40,7 @@ class JobMonitor:
         self._job = job
         self._previewer = previewer
         self._stopping = stopping
-        self._known = recall_pace(work.database, job.spec)
+        self._known = recorded_phase_times(work.database, job.spec)
         self._previews = read_settings(work.database).previews
         self._phase = ClipPhase.LOADING
         self._preview: Path | None = None
@@ -70,12 +70,12 @@ class JobMonitor:
         self._fraction = fraction
         self._report()
 
-    def pace(self) -> StepTimes | None:
+    def pace(self) -> PhaseTimes | None:
         """Return the times of the phases, once the clip is written; None if they are incomplete."""
         started, step = self._started, self._seconds_per_step(len(self._step_times))
         if step is None or not {ClipPhase.TEXT, ClipPhase.DECODING, ClipPhase.WRITING} <= set(started):
             return None
-        return StepTimes(
+        return PhaseTimes(
             text=max(0.0, self._step_times[0] - started[ClipPhase.TEXT] - step),
             step=step,
             decode=started[ClipPhase.WRITING] - started[ClipPhase.DECODING],

@@ -34,9 +34,9 @@ from ovi_studio.media.small_files import folder_errors
 from ovi_studio.queue.locks import Lock, is_held
 from ovi_studio.queue.model import EngineInfo
 from ovi_studio.queue.paths import StudioPaths
-from ovi_studio.queue.recovery import living_engines, recover_dead
+from ovi_studio.queue.recovery import live_engines, recover_dead_engines
 from ovi_studio.queue.store import FALLBACK_LEVEL, Store
-from ovi_studio.queue.work import ENDED_IN_ORDER
+from ovi_studio.queue.work import ENDED_CLEANLY
 
 BACK_OFF_SECONDS = (1.0, 5.0, 30.0)
 MAX_FAILED_STARTS = 3
@@ -118,7 +118,7 @@ class Supervisor:
             return
         with folder_errors(self._paths.state):
             # An engine that checks for a page holds the lock for a moment.
-            self._lock = Lock.wait(self._paths.web_lock, 2)
+            self._lock = Lock.acquire(self._paths.web_lock, 2)
             if self._lock is None:
                 holder = "".join(tail(self._paths.web_lock, 1))
                 raise JobError(
@@ -182,7 +182,7 @@ class Supervisor:
 
     def _pause(self, end: "_End", failed_starts: int, failures: int) -> None:
         """Wait before another engine is started."""
-        words = tail(self._slot.file(self._paths.last_words)) or tail(self._slot.file(self._paths.log))
+        words = tail(self._slot.file(self._paths.engine_stderr)) or tail(self._slot.file(self._paths.log))
         if failed_starts >= MAX_FAILED_STARTS:
             times = f"{failed_starts} times before it was ready ({end.reason})"
             reason = f"The engine ended {times}. Restart it when that is fixed."
@@ -199,8 +199,8 @@ class Supervisor:
 
     def _adopt(self) -> "_Process | None":
         """Return a live engine that was started by an earlier web process or by a person."""
-        recover_dead(self._database)
-        alive = [owner for owner in living_engines(self._database) if self._slot.owns(owner)]
+        recover_dead_engines(self._database)
+        alive = [owner for owner in live_engines(self._database) if self._slot.owns(owner)]
         return _Process(self._paths, alive[0]) if alive else None
 
     def _spawn(self) -> "_Process":
@@ -208,7 +208,7 @@ class Supervisor:
         owner = f"{self._slot.name}-{secrets.token_hex(4)}"
         home = str(Path(ovi_studio.__file__).parents[1])
         search = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
-        with self._slot.file(self._paths.last_words).open("wb") as words:
+        with self._slot.file(self._paths.engine_stderr).open("wb") as words:
             child = subprocess.Popen(
                 [*self._command, "--owner", owner, "--supervised"],
                 stdin=subprocess.DEVNULL,
@@ -232,13 +232,13 @@ class Supervisor:
                 self._store.stop_engine(engine.owner)
                 if time.monotonic() > deadline:
                     engine.kill()
-                    recover_dead(self._database, blameless=True)
+                    recover_dead_engines(self._database, deliberate=True)
                 time.sleep(POLL_SECONDS / 4)
                 continue
             if info is not None and info.ready and self._supervision.condition is not Condition.RUNNING:
                 self._supervision = Supervision(Condition.RUNNING)
             self._wake.wait(POLL_SECONDS)
-        recover_dead(self._database)
+        recover_dead_engines(self._database)
         clean, was_ready = self._last_report(engine.owner)
         return _End(clean=clean or self._wake.is_set(), was_ready=was_ready, reason=engine.exit_reason())
 
@@ -249,7 +249,7 @@ class Supervisor:
         """Return whether an engine ended cleanly, and whether it was ever ready."""
         with self._database.read() as connection:
             row = connection.execute("SELECT ended, ready FROM engines WHERE owner = ?", (owner,)).fetchone()
-        return (False, False) if row is None else (row["ended"] == ENDED_IN_ORDER, bool(row["ready"]))
+        return (False, False) if row is None else (row["ended"] == ENDED_CLEANLY, bool(row["ready"]))
 
     def _last_done(self) -> int | None:
         try:

@@ -1,4 +1,4 @@
-"""What the library hands out and what it is asked for. Nothing here knows files or SQL."""
+"""The library's queries and results. Independent of files and SQL."""
 
 import unicodedata
 from dataclasses import dataclass
@@ -11,41 +11,41 @@ from ovi_studio.core.spec import ClipSpec
 Order = Literal["newest", "oldest"]
 
 MAX_PAGE = 200
-"""Clips of one page."""
+"""Maximum number of clips on a page."""
 _MAX_QUERY_LENGTH = 500
-"""Characters; the rest of a longer one is not looked at."""
+"""Characters; the rest of a longer query is ignored."""
 
 
 @dataclass(frozen=True)
 class LibraryClip:
-    """A clip in the output folder as it was when the library looked last."""
+    """A clip in the output folder, as of the library's last refresh."""
 
     id: str
-    """32 hexadecimal digits; says nothing about where the clip is, and changes if the file is renamed."""
+    """32 hexadecimal digits; does not reveal the path, and changes if the file is renamed."""
     name: str
-    """The file's name, without its folder; people chose parts of it, so it is text to be escaped."""
+    """File name without folder; parts of it come from the user, so it must be escaped."""
     spec: ClipSpec
-    """For display: its `image` is only the name of the first frame. `Library.settings` gives one that can be queued."""
+    """For display: its `image` is only the first frame's name. `Library.settings` returns a spec that can be queued."""
     size: tuple[int, int]
     """(height, width) of the picture."""
     seconds: float
     made: float
-    """Seconds since 1970, by the file's time."""
+    """Modification time of the file, in seconds since 1970."""
     poster: Path | None
-    """A JPEG in the output folder; None if it is missing and cannot be written."""
+    """A JPEG in the output folder; None if it is missing and cannot be created."""
     favourite: bool
 
 
 @dataclass(frozen=True)
 class Query:
-    """Which clips to show. Raises `JobError` if a value is out of its limits."""
+    """Which clips to show. Raises `JobError` if a value exceeds its limits."""
 
     words: str = ""
-    """All of them stand in the prompt, in any order; case and accents do not count, and parts of words do."""
+    """All words must occur in the prompt, in any order; matches parts of words and ignores case and accents."""
     variant: str | None = None
     favourites_only: bool = False
     with_picture: bool | None = None
-    """Only those with a first frame, or only those without."""
+    """True: only clips with a first frame; False: only clips without one; None: both."""
     order: Order = "newest"
     offset: int = 0
     limit: int = 48
@@ -54,21 +54,21 @@ class Query:
         if self.order not in ("newest", "oldest"):
             raise JobError("Clips can be sorted newest or oldest first.")
         if not 1 <= self.limit <= MAX_PAGE or not 0 <= self.offset < 2**31:
-            raise JobError(f"A page holds 1 to {MAX_PAGE} clips and begins at 0 or later.")
+            raise JobError(f"A page contains 1 to {MAX_PAGE} clips and starts at 0 or later.")
 
     @property
     def folded_words(self) -> list[str]:
-        """The words as they are compared."""
+        """The words in the form in which they are compared."""
         return fold(self.words[:_MAX_QUERY_LENGTH]).split()
 
 
 @dataclass(frozen=True)
 class Page:
-    """A part of the clips that a query found."""
+    """One page of the results of a query."""
 
     clips: tuple[LibraryClip, ...]
     total: int
-    """How many there are on all pages."""
+    """The number of clips on all pages."""
 
 
 @dataclass(frozen=True)
@@ -78,14 +78,14 @@ class TrashedClip:
     id: str
     name: str
     prompt: str
-    """Empty if the file cannot be read any more."""
+    """Empty if the file is no longer readable."""
     poster: Path | None
-    """Lies in the state folder, which is not served."""
+    """A file in the state folder, which is not served to browsers."""
     trashed: float
     """Seconds since 1970."""
 
 
 def fold(text: str) -> str:
-    """Text without case and accents, for comparison."""
+    """Remove case and accents for comparison."""
     decomposed = unicodedata.normalize("NFKD", text.casefold())
     return "".join(c for c in decomposed if not unicodedata.combining(c)).casefold()

@@ -1,8 +1,8 @@
-"""Which clips people marked. Kept in a small file of its own, so that losing the index loses none of them.
+"""The user's favourites, stored in a small separate file so that they survive the loss of the index.
 
-A favourite is a recipe (settings, first frame and what the clip's record says), not a file name: it stays when a file
-is renamed, moved to the trash and back, or copied along with the state folder to another machine. Two exact copies of
-one file are one favourite.
+A favourite is a recipe (settings, first frame and the clip's record), not a file name: it persists when a file is
+renamed, moved to the trash and back, or copied along with the state folder to another machine. Exact copies of a file
+are the same favourite.
 """
 
 import itertools
@@ -13,7 +13,7 @@ from ovi_studio.media.small_files import folder_errors, write_atomically
 
 
 def read_favourites(path: Path) -> set[str]:
-    """The marked recipes; a file that is damaged is kept aside and an empty set begun. Raises `JobError`."""
+    """The marked recipes; a damaged file is renamed, and the set is then empty. Raises `JobError`."""
     with folder_errors(path.parent):
         try:
             stored = json.loads(path.read_bytes())
@@ -28,7 +28,7 @@ def read_favourites(path: Path) -> set[str]:
 
 
 def write_favourites(path: Path, recipes: set[str]) -> None:
-    """On the disk when this returns; raises `JobError`."""
+    """Store the marked recipes; they are on the disk when this returns. Raises `JobError`."""
     write_atomically(path, json.dumps(sorted(recipes), indent=0).encode())
 
 

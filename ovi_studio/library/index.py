@@ -1,7 +1,7 @@
-"""What is known about the files of the output folder, in a SQLite file of its own. Only a cache: it may be deleted.
+"""The index of the output folder, in a separate SQLite file. It is only a cache and may be deleted.
 
-A file that is no clip has a row too, so that it is not read again before it changes. Thread-safe. A damaged file is
-begun anew; a full or read-only disk is a `JobError`.
+Files that are not clips have rows, too, so that they are not read again until they change. Thread-safe. A damaged index
+is recreated; a full or read-only disk raises `JobError`.
 """
 
 import json
@@ -35,18 +35,18 @@ _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 class Stamp(NamedTuple):
-    """What says that a file is still the one that was read; there are thousands, so no dataclass."""
+    """Identifies the version of a file that was read. There are thousands, so this is not a dataclass."""
 
     bytes: int
     modified: int
     """Nanoseconds since 1970."""
     poster: bool
-    """Whether it has one beside it."""
+    """Whether there is a poster next to the file."""
 
 
 @dataclass(frozen=True)
 class Read:
-    """A file that was read: a clip if it has facts."""
+    """A file that was read; it is a clip if it has facts."""
 
     name: str
     stamp: Stamp
@@ -56,23 +56,23 @@ class Read:
 
 
 class Index:
-    """The table of files."""
+    """The table of known files."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self.opened = 0
-        """How often the file was opened; another one may have been begun each time."""
+        """How often the index was opened; it may have been recreated each time."""
 
     def stamps(self) -> dict[str, Stamp]:
-        """Every file that is known."""
+        """The stamps of all known files."""
         with self._open() as connection:
             rows = connection.execute("SELECT name, bytes, modified, poster FROM files").fetchall()
         return {name: Stamp(size, modified, bool(poster)) for name, size, modified, poster in rows}
 
     def update(self, gone: Collection[str], read: Collection[Read], posters: Mapping[str, bool]) -> None:
-        """Forget files, put in what was read, and note which known ones have got or lost their poster."""
+        """Remove files that are gone, store those that were read, and update whether known files have posters."""
         with self._open() as connection, connection:
             connection.executemany("DELETE FROM files WHERE name = ?", [(name,) for name in gone])
             connection.executemany(f"INSERT OR REPLACE INTO files VALUES ({', '.join('?' * 14)})", map(_row, read))
@@ -80,12 +80,12 @@ class Index:
             connection.executemany("UPDATE files SET poster = ? WHERE name = ?", changed)
 
     def discard(self, name: str) -> None:
-        """Remember a file as no clip, until it changes."""
+        """Treat a file as not a clip until it changes."""
         with self._open() as connection, connection:
             connection.execute("UPDATE files SET id = NULL WHERE name = ?", (name,))
 
     def mark(self, recipes: Collection[str]) -> None:
-        """Make exactly these the favourites."""
+        """Mark the clips with these recipes, and no others, as favourites."""
         with self._open() as connection, connection:
             connection.execute(
                 "UPDATE files SET favourite = recipe IN (SELECT value FROM json_each(:all)) WHERE id IS NOT NULL "
@@ -94,12 +94,12 @@ class Index:
             )
 
     def find(self, clip: str) -> sqlite3.Row | None:
-        """The row of a clip."""
+        """The row of a clip; None if there is none."""
         with self._open() as connection:
             return connection.execute("SELECT * FROM files WHERE id = ?", (clip,)).fetchone()
 
     def select(self, query: Query) -> tuple[list[sqlite3.Row], int]:
-        """The rows of one page, and how many there are on all."""
+        """The rows of one page, and the number of rows on all pages."""
         where, values = _conditions(query)
         order = "DESC" if query.order == "newest" else "ASC"
         with self._open() as connection:
@@ -111,7 +111,7 @@ class Index:
         return rows, total
 
     def variants(self) -> list[str]:
-        """Those that there are clips of."""
+        """The variants that occur in clips."""
         with self._open() as connection:
             rows = connection.execute("SELECT DISTINCT variant FROM files WHERE id IS NOT NULL ORDER BY variant")
             return [row[0] for row in rows]
@@ -135,10 +135,13 @@ class Index:
                 code = getattr(error, "sqlite_errorcode", 0) & 0xFF
                 if code in _DAMAGED:
                     self._remove()
-                    raise JobError("The library's index was damaged and is made again; look once more.") from error
+                    raise JobError(
+                        "The library's index was damaged and will be rebuilt; reload the library."
+                    ) from error
                 if isinstance(error, sqlite3.OperationalError):
                     raise JobError(
-                        f"The library's index {self.path} cannot be used ({error}); check the disk's space and rights."
+                        f"The library's index {self.path} cannot be used ({error}); check the disk's free space and "
+                        f"permissions."
                     ) from error
                 raise
 
@@ -163,19 +166,19 @@ class Index:
     def _remove(self) -> None:
         self.close()
         with folder_errors(self.path.parent):
-            for companion in ("", "-wal", "-shm"):
-                self.path.with_name(self.path.name + companion).unlink(missing_ok=True)
+            for suffix in ("", "-wal", "-shm"):
+                self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 
 
 def _connection(path: Path) -> sqlite3.Connection:
-    # One for all threads; the lock keeps them apart.
+    # One connection for all threads; the lock serialises access.
     connection = sqlite3.connect(path, timeout=15, check_same_thread=False)
     connection.row_factory = sqlite3.Row
     return connection
 
 
 def _prepare(connection: sqlite3.Connection) -> bool:
-    """Whether the file has, or has got, the tables of this version."""
+    """Create missing tables; returns whether the file has the tables of this version."""
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version == _VERSION:
         connection.execute("SELECT * FROM files LIMIT 0")
@@ -183,9 +186,9 @@ def _prepare(connection: sqlite3.Connection) -> bool:
     if version != 0 or connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
         return False
     connection.execute("PRAGMA journal_mode = WAL")
-    # A cache need not wait for the disk.
+    # A cache does not need to wait for the disk.
     connection.execute("PRAGMA synchronous = NORMAL")
-    with suppress(sqlite3.OperationalError):  # another process was quicker
+    with suppress(sqlite3.OperationalError):  # another process was faster
         connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
     if connection.in_transaction:
         connection.rollback()
@@ -211,7 +214,7 @@ def _conditions(query: Query) -> tuple[str, list[object]]:
     clauses: list[str] = ["id IS NOT NULL"]
     values: list[object] = []
     for word in query.folded_words:
-        # Not LIKE: its percent signs would be people's own.
+        # Not LIKE, since the words may contain percent signs.
         clauses.append("instr(words, ?) > 0")
         values.append(word)
     if query.variant is not None:

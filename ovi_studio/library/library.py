@@ -1,8 +1,8 @@
-"""`Library`: the clips of one output folder as the page sees them.
+"""`Library`: the clips of one output folder, for the page.
 
-The folder is the truth: a clip is an mp4 directly in it that holds a recipe of this app, whoever put it there. Links
-are no clips, so that an id never leads out of the folder; files of others and broken ones are passed over. Nothing is
-deleted except by `empty_trash`. Thread-safe; every method may raise `JobError` with advice.
+The folder is the source of truth: a clip is an mp4 directly in it that contains a recipe of this app, no matter how it
+got there. Links do not count, so that an id never leads out of the folder; other files and broken ones are ignored.
+Nothing is deleted except by `empty_trash`. Thread-safe; every method may raise `JobError` with advice.
 """
 
 import hashlib
@@ -26,29 +26,29 @@ from ovi_studio.media.frames import POSTER_FRAME, encode_png, encode_poster, rea
 from ovi_studio.media.small_files import folder_errors, write_atomically
 from ovi_studio.queue.paths import StudioPaths
 
-_GONE = "That clip is not in the library any more; look again."
+_GONE = "That clip is no longer in the library; reload the library."
 
 
 class Library:
-    """The clips in the output folder of `paths`; call `refresh` before looking."""
+    """The clips in the output folder of `paths`; call `refresh` before reading."""
 
     def __init__(self, paths: StudioPaths) -> None:
         self.paths = paths
         self.revision = 0
-        """Grows with every change that was seen or made; a page that knows it need not look again."""
+        """Increases with every change that was found or made, so that the page can detect changes."""
         self._index = Index(paths.state / "library.db")
         self._favourites_file = paths.state / "favourites.json"
         self._trash = Trash(paths.state / "trash", paths.outputs)
-        # One refresh or change at a time; looking needs no lock.
+        # Serialises refreshes and changes; reading needs no lock.
         self._changing = threading.RLock()
         self._favourites: set[str] | None = None
         self._seen: tuple[int, dict[str, Stamp]] | None = None
-        """The folder as the index is known to have it, so that a look at an unchanged one needs no index."""
+        """The folder contents that the index reflects, so that an unchanged folder needs no access to the index."""
 
-    # Looking
+    # Reading
 
     def refresh(self) -> bool:
-        """Look at the folder; reads only files that are new or changed. Returns whether anything is different."""
+        """Scan the folder and read only new and changed files. Returns whether anything has changed."""
         with self._changing:
             favourites = self._marked()
             found = _scan(self.paths.outputs)
@@ -63,44 +63,44 @@ class Library:
             same = found.keys() - set(fresh)
             posters = {name: found[name].poster for name in same if found[name].poster != known[name].poster}
             read = [clip for name in fresh if (clip := self._read(name, found[name], favourites)) is not None]
-            # What was seen is no longer what is listed; else a folder that changes back would look unchanged.
+            # The index is about to change; otherwise a folder that changes back would look unchanged.
             self._seen = None
             self._index.update(gone, read, posters)
             self.revision += 1
             return True
 
     def search(self, query: Query) -> Page:
-        """One page of what a query finds, as of the last refresh. Posters that are missing are made."""
+        """One page of the results of a query, as of the last refresh. Missing posters are created."""
         while True:
             rows, total = self._index.select(query)
             clips = [self._clip(row) for row in rows]
             if None not in clips:
                 return Page(tuple(clip for clip in clips if clip is not None), total)
-            # One turned out to be broken and is not listed any more.
+            # A broken clip was found and removed from the index; query again.
 
     def get(self, clip: str) -> LibraryClip:
-        """A clip by its id."""
+        """The clip with this id."""
         found = self._clip(self._row(clip))
         if found is None:
             raise JobError(_GONE)
         return found
 
     def variants(self) -> list[str]:
-        """The names of the variants that there are clips of."""
+        """The names of the variants that occur in the library."""
         return self._index.variants()
 
     def path(self, clip: str) -> Path:
-        """The mp4 of a clip: a regular file in the output folder, the one that was listed."""
+        """The mp4 of a clip: a regular file in the output folder that has not changed since it was listed."""
         return self._path(self._row(clip))
 
     # Using
 
     def settings(self, clip: str) -> ClipSpec:
-        """What to ask for to get a clip again; its first frame is written into the state folder."""
+        """The spec that makes a clip again; its first frame is written to the state folder."""
         return _read_settings(self.path(clip), self.paths.pictures)
 
     def last_frame(self, clip: str) -> Path:
-        """The exact last frame of a clip as a PNG in the state folder, named by its content."""
+        """The exact last frame of a clip as a PNG in the state folder, named by its content hash."""
         data = encode_png(read_frame(self.path(clip)))
         target = self.paths.pictures / f"{hashlib.sha256(data).hexdigest()}.png"
         if not target.is_file() or target.stat().st_size != len(data):
@@ -108,13 +108,13 @@ class Library:
         return target
 
     def adopt(self, upload: str | Path) -> ClipSpec:
-        """The settings of an mp4 of this app from elsewhere; the file itself is neither kept nor changed."""
+        """The settings of an uploaded mp4 of this app; the file itself is neither stored nor changed."""
         return _read_settings(Path(upload), self.paths.pictures)
 
     # Changing
 
     def set_favourite(self, clips: Collection[str], favourite: bool) -> int:
-        """Mark clips or take the mark away; on the disk when this returns. Returns how many of the clips there are."""
+        """Mark or unmark clips; on the disk when this returns. Returns how many of the clips exist."""
         with self._changing:
             rows = [row for clip in clips if (row := self._find(clip)) is not None]
             recipes = {row["recipe"] for row in rows}
@@ -126,7 +126,7 @@ class Library:
             return len(rows)
 
     def trash(self, clips: Collection[str]) -> list[str]:
-        """Move clips and their posters to the trash; returns their ids there. Those that are gone are left out."""
+        """Move clips and their posters to the trash; returns their ids there. Missing clips are skipped."""
         with self._changing:
             rows = [row for clip in dict.fromkeys(clips) if (row := self._find(clip)) is not None]
             trashed = []
@@ -139,11 +139,11 @@ class Library:
             return trashed
 
     def trashed(self) -> list[TrashedClip]:
-        """What is in the trash, the latest first."""
+        """The clips in the trash, the latest first."""
         return self._trash.clips()
 
     def restore(self, trashed: Collection[str]) -> int:
-        """Move clips back, under another name if theirs is taken; returns how many."""
+        """Move clips back, renamed if their names are taken; returns how many."""
         with self._changing:
             try:
                 return len([self._trash.restore(clip) for clip in dict.fromkeys(trashed)])
@@ -151,7 +151,7 @@ class Library:
                 self.refresh()
 
     def empty_trash(self) -> int:
-        """Delete everything in the trash for good; returns how many clips that were."""
+        """Delete everything in the trash permanently; returns the number of clips."""
         with self._changing:
             return self._trash.empty()
 
@@ -166,7 +166,7 @@ class Library:
         return self._favourites
 
     def _read(self, name: str, stamp: Stamp, favourites: set[str]) -> Read | None:
-        """A row for the index; None if the file could not be read now, so that it is tried again."""
+        """A row for the index; None if the file could not be read now and should be tried again."""
         try:
             facts = probe(self.paths.outputs / name)
         except Unreadable:
@@ -177,7 +177,7 @@ class Library:
         return Read(name, stamp, clip, facts, facts.recipe in favourites)
 
     def _find(self, clip: str) -> sqlite3.Row | None:
-        # An id is only ever compared; what is no text of that length is no id.
+        # Ids are only compared; anything but a string of this length is not an id.
         return self._index.find(clip) if isinstance(clip, str) and len(clip) == 32 and clip.isalnum() else None
 
     def _row(self, clip: str) -> sqlite3.Row:
@@ -193,7 +193,7 @@ class Library:
         return path
 
     def _clip(self, row: sqlite3.Row) -> LibraryClip | None:
-        """None if its picture cannot be decoded."""
+        """Convert a row, creating a missing poster; None if the video cannot be decoded."""
         path = self.paths.outputs / row["name"]
         poster = path.with_suffix(".jpg") if row["poster"] else None
         if poster is None and _is_listed(path, row):
@@ -215,7 +215,7 @@ class Library:
         )
 
     def _write_poster(self, path: Path, data: bytes) -> Path | None:
-        """None where nothing can be written or another thing has the name: the clip is shown without a poster."""
+        """Write a poster; None if it cannot be written or its name is taken: the clip is shown without one."""
         poster = path.with_suffix(".jpg")
         if os.path.lexists(poster):
             return poster if stat.S_ISREG(poster.lstat().st_mode) else None
@@ -228,7 +228,7 @@ class Library:
 
 
 def _scan(folder: Path) -> dict[str, Stamp]:
-    """The mp4 files directly in a folder; a folder that is not there has none."""
+    """The mp4 files directly in a folder; none if the folder does not exist."""
     with folder_errors(folder):
         try:
             with os.scandir(folder) as entries:
@@ -244,7 +244,7 @@ def _scan(folder: Path) -> dict[str, Stamp]:
                 continue
             status = entry.stat(follow_symlinks=False)
         except OSError:
-            continue  # gone since
+            continue  # deleted in the meantime
         poster = files.get(f"{name[:-4]}.jpg")
         has_poster = poster is not None and poster.is_file(follow_symlinks=False)
         found[name] = Stamp(status.st_size, status.st_mtime_ns, has_poster)
@@ -252,7 +252,7 @@ def _scan(folder: Path) -> dict[str, Stamp]:
 
 
 def _is_storable(name: str) -> bool:
-    """Names that are no text cannot be kept or shown; this app writes none."""
+    """Whether a file name is valid Unicode; others cannot be stored or shown, and this app does not write them."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -265,7 +265,7 @@ def _same_file(one: Stamp, other: Stamp | None) -> bool:
 
 
 def _is_listed(path: Path, row: sqlite3.Row) -> bool:
-    """Whether the file is there, is no link, and is the one of the row."""
+    """Whether the file exists, is not a link, and matches the row."""
     try:
         status = path.lstat()
     except OSError:
@@ -278,5 +278,5 @@ def _read_settings(path: Path, pictures: Path) -> ClipSpec:
     try:
         return read_spec(path, pictures)
     except JobError as error:
-        # Where a clip or an upload lies is nobody's business in a browser.
+        # Browsers must not learn the path of a clip or an upload.
         raise JobError(str(error).replace(str(path), path.name)) from error

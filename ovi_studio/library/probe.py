@@ -1,7 +1,7 @@
-"""Whether a file is a clip of this app and how large it is, read from its boxes without decoding anything.
+"""Detects whether a file is a clip of this app, and its size and duration, from its boxes without decoding anything.
 
-A box that reaches beyond the file's end means that the file was cut off, so a clip that is
-still being copied into the folder is not listed until it is whole.
+A box that extends beyond the end of the file means that the file is truncated, so a clip that is still being copied
+into the folder is not listed until it is complete.
 """
 
 import hashlib
@@ -18,28 +18,28 @@ from ovi_studio.media.clip_files import read_record
 from ovi_studio.media.mp4_boxes import Box, boxes, file_box, read
 
 _MAX_MOOV = 256 * 2**20
-"""Bytes; holds the first frame as well."""
+"""Bytes; includes the first frame."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is in a clip."""
+    """The contents of a clip."""
 
     spec: ClipSpec
-    """Its `image` is only a name."""
+    """The settings; `image` is only a name."""
     recipe: str
-    """SHA-256 of everything that the clip says about how it was made."""
+    """SHA-256 of the clip's whole record."""
     size: tuple[int, int]
     """(height, width)"""
     seconds: float
 
 
 class Unreadable(Exception):
-    """The system refuses the file now; it may be a clip."""
+    """The file cannot be read at the moment; it may be a clip."""
 
 
 def probe(path: Path) -> Facts | None:
-    """What is in the clip at `path`; None if it is broken or not of this app. Raises `Unreadable`."""
+    """The contents of the clip at `path`; None if it is broken or not made by this app. Raises `Unreadable`."""
     try:
         with path.open("rb") as file:
             measures = _measures(file)
@@ -60,7 +60,7 @@ def probe(path: Path) -> Facts | None:
 
 
 def _measures(file: BinaryIO) -> tuple[tuple[int, int], float] | None:
-    """((height, width), seconds), or None if this is no whole mp4 with a picture."""
+    """((height, width), seconds), or None if this is not a complete mp4 with video."""
     whole = file_box(file)
     top = {box.kind: box for box in boxes(file, whole)}
     if not {b"ftyp", b"moov", b"mdat"} <= set(top):
@@ -80,12 +80,12 @@ def _measures(file: BinaryIO) -> tuple[tuple[int, int], float] | None:
 
 
 def _head(file: BinaryIO, among: Iterable[Box], kind: bytes, size: int) -> bytes | None:
-    """The first bytes of a box of this kind."""
+    """The first bytes of the first box of this kind."""
     return next((read(file, box.start, size) for box in among if box.kind == kind), None)
 
 
 def _track(header: bytes) -> tuple[tuple[int, int], int] | None:
-    """((height, width), duration) of a track header; None for a track without a picture."""
+    """((height, width), duration) from a track header; None for a track without video."""
     long = header[:1] == b"\x01"
     duration, fields = struct.unpack_from(">Q", header, 28)[0] if long else struct.unpack_from(">I", header, 20)[0], 12
     width, height = struct.unpack_from(">II", header, (36 if long else 24) + 40 + fields)

@@ -1,7 +1,7 @@
-"""The trash: clips that were put away, each with its poster in a folder of its own in the state folder.
+"""The trash: removed clips, each with its poster in a separate subfolder of the state folder.
 
-So two clips of one name do not meet there. Moving back never replaces a file: the clip gets the next free name, claimed
-with a part file as `clip_files.write_clip` claims its own.
+Clips with equal names therefore do not collide. Restoring never replaces a file: the clip gets the next free name, as
+in `clip_names.claim_clip_path`.
 """
 
 import contextlib
@@ -30,13 +30,13 @@ class Trash:
         self.outputs = outputs
 
     def put(self, clip: Path) -> str:
-        """Move a clip and its poster here; returns the id of what is in the trash now. Raises `JobError`."""
+        """Move a clip and its poster to the trash; returns the id of the entry. Raises `JobError`."""
         entry = self.folder / f"{time.time_ns() // 10**6:012x}{secrets.token_hex(6)}"
         poster = clip.with_suffix(".jpg")
         with folder_errors(self.folder):
             entry.mkdir(parents=True)
             try:
-                # Should this end between the two, the clip is still there and gets a new poster.
+                # If this is interrupted between the two moves, the clip is still in the library and gets a new poster.
                 if poster.is_file() and not poster.is_symlink():
                     _move(poster, entry / poster.name)
                 _move(clip, entry / clip.name)
@@ -49,21 +49,21 @@ class Trash:
         return entry.name
 
     def clips(self) -> list[TrashedClip]:
-        """What is in the trash, the latest first."""
+        """The clips in the trash, the latest first."""
         found = [_describe(entry, clip) for entry, clip in self._entries()]
         return sorted(found, key=lambda clip: clip.id, reverse=True)
 
     def restore(self, trashed: str) -> Path:
-        """Move a clip back, under another name if its own is taken; returns its path. Raises `JobError`."""
+        """Move a clip back, renamed if its name is taken; returns its path. Raises `JobError`."""
         for entry, clip in self._entries():
             if entry.name == trashed:
                 with folder_errors(self.outputs):
                     self.outputs.mkdir(parents=True, exist_ok=True)
                     return self._move_back(entry, clip)
-        raise JobError("That clip is not in the trash any more; look again.")
+        raise JobError("That clip is no longer in the trash; reload the library.")
 
     def empty(self) -> int:
-        """Delete everything in the trash for good; returns how many clips that were."""
+        """Delete everything in the trash permanently; returns the number of clips."""
         count = 0
         for entry, _ in self._entries(also_incomplete=True):
             with folder_errors(self.folder):
@@ -75,7 +75,7 @@ class Trash:
         target = claim_clip_path(self.outputs, clip.stem)
         try:
             poster = clip.with_suffix(".jpg")
-            # The poster first: who sees the clip finds its poster.
+            # The poster first, so that a clip never appears without its poster.
             if poster.is_file():
                 _move(poster, target.with_suffix(".jpg"))
             _move(clip, target)
@@ -85,7 +85,11 @@ class Trash:
         return target
 
     def _entries(self, also_incomplete: bool = False) -> Iterator[tuple[Path, Path]]:
-        """(folder, its mp4) of everything that this class put here; nothing else is touched."""
+        """(folder, mp4) of every entry that this class created; other files are ignored.
+
+        Args:
+            also_incomplete: include entries without an mp4, with the folder in place of the mp4.
+        """
         with folder_errors(self.folder):
             entries = sorted(self.folder.iterdir()) if self.folder.is_dir() else []
         for entry in entries:
@@ -114,7 +118,7 @@ def _describe(entry: Path, clip: Path) -> TrashedClip:
 
 
 def _move(source: Path, target: Path) -> None:
-    """Rename, or copy where the trash lies on another disk; the target appears whole."""
+    """Rename, or copy if the trash is on another disk; the target appears only when it is complete."""
     try:
         source.rename(target)
     except OSError as error:

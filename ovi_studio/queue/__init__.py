@@ -1,4 +1,4 @@
-"""The durable queue: jobs in SQLite, who works on them, and what happens when somebody dies. Imports no torch.
+"""The durable queue: jobs in SQLite, the engines that work on them, and crash recovery. Imports no torch.
 
-`Store` is the page's side, `EngineSession` an engine's, `recovery` what both do about an engine that is gone.
+`Store` is the page's interface, `EngineSession` the engine's; both use `recovery` for engines that have died.
 """

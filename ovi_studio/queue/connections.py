@@ -1,7 +1,7 @@
-"""`ConnectionPool`: connections to one SQLite file, as many as are in use at the same time and few more.
+"""`ConnectionPool`: connections to an SQLite file, limited to those in use and a few idle ones.
 
-A server's threads come and go with every burst of requests; a connection of each would stay open with two or three
-files, until the process may open no more.
+A server creates threads with every burst of requests; one connection per thread would keep two or three files open
+each, until the process reaches its limit of open files.
 """
 
 import sqlite3
@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 KEPT = 4
-"""Connections that stay open while nobody uses them."""
+"""Maximum number of idle connections."""
 
 
 class ConnectionPool:
     """Lends connections. Thread-safe.
 
     Args:
-        connect: makes one, which any thread may use.
+        connect: opens a connection, which must be usable from any thread.
     """
 
     def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
@@ -29,7 +29,7 @@ class ConnectionPool:
 
     @contextmanager
     def lend(self) -> Iterator[sqlite3.Connection]:
-        """A connection for this thread alone; within a block of the same thread it is the same one."""
+        """A connection for exclusive use by this thread; nested blocks of a thread share it."""
         held = getattr(self._local, "held", None)
         if held is not None:
             yield held
@@ -46,7 +46,7 @@ class ConnectionPool:
             self._take_back(connection, epoch)
 
     def close(self) -> None:
-        """Close those that nobody uses, and the others once they are given back; the next call opens a new one."""
+        """Close idle connections now and the others when they are returned; the next `lend` opens a new one."""
         with self._guard:
             idle, self._idle = self._idle, []
             self._epoch += 1

@@ -1,12 +1,12 @@
-"""The SQLite file: connections, transactions, settings, and what to do if it is damaged or cannot be written.
+"""The SQLite file: connections, transactions, settings, and the handling of damaged and unwritable files.
 
 Write-ahead log, so that readers never wait. `synchronous=FULL`: a transaction is on the disk when it returns, so that
-a power cut undoes nothing that somebody was told; with `NORMAL` the file would be whole but the last seconds could be
-missing, such as a claim, and then a job would run once more than it may. Progress is the exception: it comes with every
-step and is worth nothing after a power cut, so it does not wait for the disk.
+a power cut does not undo anything that was confirmed. With `NORMAL` the file would be intact, but the last seconds
+could be missing, such as a claim, and then a job could run once too often. Progress is the exception: it is reported
+with every step and worthless after a power cut, so it does not wait for the disk.
 
-A file that is damaged is found when it is opened. It is kept aside as `jobs.db.damaged-<n>`, a new one is begun, and a
-notice says so; the clips that were finished are files and stay.
+A damaged file is detected when it is opened. It is renamed to `jobs.db.damaged-<n>`, a new one is created, and a notice
+says so; finished clips are separate files and not affected.
 """
 
 import itertools
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ovi_studio.core.errors import JobError
-from ovi_studio.media.small_files import folder_errors
+from ovi_studio.media.small_files import folder_errors, part_path
 from ovi_studio.queue.connections import ConnectionPool
 from ovi_studio.queue.locks import Lock
 from ovi_studio.queue.model import Notice
@@ -28,44 +28,46 @@ from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.queue.schema import migrate
 
 BUSY_SECONDS = 15.0
-"""How long a transaction waits for others; the longest of ours takes well under a second."""
-_COMPANIONS = ("", "-wal", "-shm")
+"""How long a transaction waits for others; the longest one takes well under a second."""
+_FILE_SUFFIXES = ("", "-wal", "-shm")
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_NOT_WRITABLE = "The job database {} is not writable; change its permissions or those of its folder."
+_IS_DAMAGED = "The job database {} is damaged; restart Ovi Studio to create a new one."
 _ADVICE = {
-    sqlite3.SQLITE_FULL: "There is no space left for the job database {}; free some.",
-    sqlite3.SQLITE_READONLY: "The job database {} cannot be written; change its rights or its folder's.",
-    sqlite3.SQLITE_PERM: "The job database {} cannot be written; change its rights or its folder's.",
-    sqlite3.SQLITE_CANTOPEN: "The job database {} cannot be opened; check the rights of its folder and the disk.",
-    sqlite3.SQLITE_IOERR: "The disk refuses the job database {}; check that it has space and is not failing.",
-    sqlite3.SQLITE_BUSY: "Another program keeps the job database {} locked; end it, then try again.",
-    sqlite3.SQLITE_CORRUPT: "The job database {} is damaged; start Ovi Studio again, it then begins a new one.",
-    sqlite3.SQLITE_NOTADB: "The job database {} is damaged; start Ovi Studio again, it then begins a new one.",
+    sqlite3.SQLITE_FULL: "There is no space left for the job database {}; free up some space.",
+    sqlite3.SQLITE_READONLY: _NOT_WRITABLE,
+    sqlite3.SQLITE_PERM: _NOT_WRITABLE,
+    sqlite3.SQLITE_CANTOPEN: "The job database {} cannot be opened; check the permissions of its folder and the disk.",
+    sqlite3.SQLITE_IOERR: "The disk reports an error for the job database {}; check its free space and its health.",
+    sqlite3.SQLITE_BUSY: "Another program has locked the job database {}; close it, then try again.",
+    sqlite3.SQLITE_CORRUPT: _IS_DAMAGED,
+    sqlite3.SQLITE_NOTADB: _IS_DAMAGED,
 }
 
 
 class Database:
-    """One database, for any number of threads. Every method may raise `JobError`."""
+    """A database for any number of threads. Every method may raise `JobError`."""
 
     def __init__(self, paths: StudioPaths) -> None:
         self.paths = paths
         self._pool = ConnectionPool(partial(_connect, paths.database))
         paths.prepare()
-        # One process at a time looks at the file and may replace it.
+        # Only one process at a time may check and replace the file.
         with folder_errors(paths.state):
-            lock = Lock.wait(paths.state / "opening.lock", 60)
+            lock = Lock.acquire(paths.state / "opening.lock", 60)
         if lock is None:
-            raise JobError(f"Another program keeps {paths.state} locked; end it, then try again.")
+            raise JobError(f"Another program has locked {paths.state}; close it, then try again.")
         with lock, self._advice():
             aside = _set_aside(paths.database) if _is_damaged(paths.database) else None
             if not paths.database.exists():
-                _begin(paths.database)
+                _create(paths.database)
             with self._pool.lend() as connection:
                 migrate(connection)
             self._identity = _identity(paths.database)
         if aside is not None:
             self.add_notice(
-                f"The job database was damaged. It was kept as {aside.name} and a new one was begun; jobs that waited "
-                f"have to be added again. The clips that were finished are all there."
+                f"The job database was damaged. It was renamed to {aside.name} and a new one was created; waiting jobs "
+                f"have to be added again. All finished clips are still there."
             )
 
     @contextmanager
@@ -76,7 +78,7 @@ class Database:
 
     @contextmanager
     def write(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
-        """A transaction that nobody can come between; counts as one change. Undone if the block raises."""
+        """An exclusive transaction, which counts as one change; rolled back if the block raises."""
         with self._advice(), self._pool.lend() as connection:
             if not durable:
                 connection.execute("PRAGMA synchronous = NORMAL")
@@ -92,37 +94,37 @@ class Database:
                     connection.execute("PRAGMA synchronous = FULL")
 
     def change_counter(self) -> int:
-        """Grows with every transaction of anybody, progress included; a page that knows it need not look again."""
+        """Increases with every transaction of any process, including progress; an unchanged value means no news."""
         with self.read() as connection:
             return connection.execute("SELECT value FROM changes").fetchone()[0]
 
     def replaced(self) -> bool:
-        """Whether the file is not the one any more that was opened: set aside as damaged, or deleted."""
+        """Whether the opened file was replaced since: renamed as damaged, or deleted."""
         return _identity(self.paths.database) != self._identity
 
     def setting(self, key: str, default: Any = None) -> Any:
-        """A JSON value that was kept under a name."""
+        """The JSON value that is stored under a name."""
         with self.read() as connection:
             row = connection.execute("SELECT value FROM settings WHERE key = ?", (key,)).fetchone()
         return default if row is None else json.loads(row[0])
 
     def put_setting(self, key: str, value: Any) -> None:
-        """Keep a JSON value under a name."""
+        """Store a JSON value under a name."""
         with self.write() as connection:
             connection.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (key, json.dumps(value)))
 
     def notices(self) -> list[Notice]:
-        """What people should know, the latest first."""
+        """The notices for the user, the latest first."""
         with self.read() as connection:
             return [Notice(*row) for row in connection.execute("SELECT * FROM notices ORDER BY id DESC LIMIT 100")]
 
     def add_notice(self, text: str) -> None:
-        """Tell people something until they put it away."""
+        """Show a message to the user until it is dismissed."""
         with self.write() as connection:
             connection.execute("INSERT INTO notices (text, created) VALUES (?, ?)", (text, time.time()))
 
     def dismiss_notice(self, notice: int) -> None:
-        """Put a notice away."""
+        """Remove a notice."""
         with self.write() as connection:
             connection.execute("DELETE FROM notices WHERE id = ?", (notice,))
 
@@ -142,7 +144,7 @@ class Database:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    # One thread at a time uses a connection, but not always the same one.
+    # Only one thread at a time uses a connection, but not always the same thread.
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     connection.row_factory = sqlite3.Row
     connection.execute("PRAGMA journal_mode = WAL")
@@ -151,20 +153,20 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _begin(path: Path) -> None:
-    """Make a new file, which appears under its name when it has its tables: one without is damaged."""
-    part = path.with_name(f"{path.name}.part")
-    for companion in _COMPANIONS:
-        part.with_name(part.name + companion).unlink(missing_ok=True)
-        # What lay beside a file that is gone would be taken for a part of the new one.
-        path.with_name(path.name + companion).unlink(missing_ok=True)
+def _create(path: Path) -> None:
+    """Create a database, which gets its name only when it has its tables: a file without tables counts as damaged."""
+    part = part_path(path)
+    for suffix in _FILE_SUFFIXES:
+        part.with_name(part.name + suffix).unlink(missing_ok=True)
+        # The log of a deleted file would be taken for that of the new one.
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
     with closing(_connect(part)) as connection:
         migrate(connection)
     part.replace(path)
 
 
 def _code(error: sqlite3.Error) -> int:
-    """The primary error code; errors of the Python module itself have none."""
+    """The primary error code; 0 for errors of the Python module itself."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
@@ -174,7 +176,7 @@ def _is_damaged(path: Path) -> bool:
     if path.stat().st_size == 0:
         return True
     try:
-        # Read only, so that what belongs to the file is left as it was for whoever wants to rescue it.
+        # Read-only, so that the file and its log stay unchanged for a possible rescue.
         address = f"{path.absolute().as_uri()}?mode=ro"
         with closing(sqlite3.connect(address, timeout=BUSY_SECONDS, uri=True)) as connection:
             return connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok"
@@ -185,17 +187,17 @@ def _is_damaged(path: Path) -> bool:
 
 
 def _set_aside(path: Path) -> Path:
-    """Rename a database with what belongs to it."""
+    """Rename a database together with its log files."""
     aside = next(
         candidate
         for number in itertools.count(1)
         if not (candidate := path.with_name(f"{path.name}.damaged-{number}")).exists()
     )
     with folder_errors(path.parent):
-        for companion in _COMPANIONS:
-            source = path.with_name(path.name + companion)
+        for suffix in _FILE_SUFFIXES:
+            source = path.with_name(path.name + suffix)
             if source.exists():
-                source.replace(aside.with_name(aside.name + companion))
+                source.replace(aside.with_name(aside.name + suffix))
     return aside
 
 

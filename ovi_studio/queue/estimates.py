@@ -1,7 +1,7 @@
-"""What a clip will cost on this machine, from what earlier ones did.
+"""Estimates of how long clips take on this machine, from the times of earlier ones.
 
-A variant's clips all have about the same number of pixels and frames, whatever their aspect ratio, so its name stands
-for the size; a step costs about half without a negative pass, so that is the other half of the key.
+All clips of a variant have about the same number of pixels and frames, whatever their aspect ratio, so its name
+determines the size. A step takes about half the time without a negative pass, so the key also includes guidance.
 """
 
 from dataclasses import asdict, dataclass
@@ -11,8 +11,8 @@ from ovi_studio.queue.database import Database
 
 
 @dataclass(frozen=True)
-class StepTimes:
-    """Seconds of the phases of the last clip of one kind."""
+class PhaseTimes:
+    """Seconds that the phases of a clip took."""
 
     text: float
     step: float
@@ -20,36 +20,36 @@ class StepTimes:
     write: float
 
     def seconds(self, steps: int) -> float:
-        """For a whole clip when the models are loaded."""
+        """Seconds for a whole clip, without loading models."""
         return self.text + steps * self.step + self.decode + self.write
 
 
 @dataclass(frozen=True)
 class QueueEstimate:
-    """Seconds for all jobs that wait; the jobs of kinds that were never made are left out and counted."""
+    """Seconds for all waiting jobs whose kind was measured before, and the number of the others."""
 
     seconds: float
     unmeasured: int
 
 
-def remember_pace(database: Database, spec: ClipSpec, pace: StepTimes) -> None:
-    """Keep what a clip took."""
+def record_phase_times(database: Database, spec: ClipSpec, pace: PhaseTimes) -> None:
+    """Store the times of a clip."""
     database.put_setting(_key(spec.variant, spec.guided), asdict(pace))
 
 
-def recall_pace(database: Database, spec: ClipSpec) -> StepTimes | None:
-    """What the last clip of this kind took."""
+def recorded_phase_times(database: Database, spec: ClipSpec) -> PhaseTimes | None:
+    """The times of the last clip of this kind."""
     return _recall(database, spec.variant, spec.guided)
 
 
 def estimate_clip(database: Database, spec: ClipSpec) -> float | None:
-    """Seconds for one clip when the models are loaded; None if none of its kind was made here."""
-    pace = recall_pace(database, spec)
+    """Seconds for one clip, without loading models; None if no clip of its kind was made on this machine."""
+    pace = recorded_phase_times(database, spec)
     return None if pace is None else pace.seconds(spec.steps)
 
 
 def estimate_queue(database: Database) -> QueueEstimate:
-    """Seconds for all jobs that wait; what is left of those that run stands in their progress."""
+    """Seconds for all waiting jobs; the remaining time of running jobs is in their progress."""
     with database.read() as connection:
         kinds = connection.execute(
             "SELECT variant, guided, COUNT(*) AS jobs, SUM(steps) AS steps FROM jobs WHERE state = 'queued' "
@@ -65,9 +65,9 @@ def estimate_queue(database: Database) -> QueueEstimate:
     return QueueEstimate(seconds, unmeasured)
 
 
-def _recall(database: Database, variant: str, guided: bool) -> StepTimes | None:
+def _recall(database: Database, variant: str, guided: bool) -> PhaseTimes | None:
     values = database.setting(_key(variant, guided))
-    return None if values is None else StepTimes(**values)
+    return None if values is None else PhaseTimes(**values)
 
 
 def _key(variant: str, guided: bool) -> str:

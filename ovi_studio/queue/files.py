@@ -1,4 +1,4 @@
-"""The files of a job: its clip, found again by the job's id, and its first frame, kept under its content's hash."""
+"""The files of a job: its clip, identified by the job's id, and its first frame, stored under its content hash."""
 
 import contextlib
 from pathlib import Path
@@ -13,9 +13,9 @@ _PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", "
 
 
 def clip_name(number: int, job_id: str, prompt: str) -> str:
-    """What `clip_files.write_clip` is asked to call the clip; number and id come first: a long prompt cuts neither.
+    """The name for `clip_files.write_clip`; number and id come first, so that a long prompt does not truncate them.
 
-    The number sorts a folder in the order of the queue.
+    The number sorts a folder in queue order.
     """
     return f"{_prefix(number, job_id)} {prompt}"
 
@@ -23,21 +23,21 @@ def clip_name(number: int, job_id: str, prompt: str) -> str:
 def find_clip(paths: StudioPaths, number: int, job_id: str) -> Path | None:
     """The complete clip of a job, if it is in the output folder.
 
-    A clip has its name only when it is whole, and holds the id of its job.
+    A clip gets its name only when it is complete, and contains the id of its job.
     """
     for path in _files(paths, number, job_id):
         if path.suffix == ".mp4":
             try:
                 record = read_record(path)
             except JobError:
-                continue  # somebody else's file under this name
+                continue  # an unrelated file with this name
             if record.get("job") == job_id:
                 return path
     return None
 
 
 def remove_leftovers(paths: StudioPaths, number: int, job_id: str) -> None:
-    """Remove what an engine left that died while it wrote: part files, and a poster without its clip."""
+    """Remove what an engine left when it died while writing: part files, and a poster without a clip."""
     with folder_errors(paths.outputs):
         for path in _files(paths, number, job_id):
             if path.suffix == ".part" or (path.suffix == ".jpg" and not path.with_suffix(".mp4").exists()):
@@ -46,12 +46,12 @@ def remove_leftovers(paths: StudioPaths, number: int, job_id: str) -> None:
 
 
 def preview_path(paths: StudioPaths, job_id: str) -> Path:
-    """Where the live preview of a job is."""
+    """The path of a job's live preview."""
     return paths.previews / f"{job_id}.jpg"
 
 
 def remove_preview(paths: StudioPaths, job_id: str) -> None:
-    """Remove the live preview of a job that does not run any more."""
+    """Remove the live preview of a job that is no longer running."""
     path = preview_path(paths, job_id)
     for leftover in (path, part_path(path)):
         with contextlib.suppress(OSError):
@@ -59,9 +59,9 @@ def remove_preview(paths: StudioPaths, job_id: str) -> None:
 
 
 def keep_picture(source: Path, folder: Path) -> Path:
-    """Copy a first frame to `folder/<sha256>.<ext>` unless it is there; returns that path.
+    """Copy a first frame to `folder/<sha256>.<ext>` unless it exists; returns that path.
 
-    The original may be a temporary upload. Raises `JobError` if it is no picture that can be used.
+    The original may be a temporary upload. Raises `JobError` if it is not a usable picture.
     """
     if source.parent == folder and source.is_file():
         return source

@@ -1,8 +1,9 @@
-"""Locks of the operating system on files: who holds one lives, whatever the clocks say.
+"""File locks of the operating system: a held lock means that its owner is alive, independent of clocks.
 
-The system frees a lock when its process ends in any way. On POSIX it is `flock`: it belongs to an opened file, so two
-holders in one process exclude each other too; copies that a fork made are closed in the child, so that a helper process
-which outlives its parent does not look like it. On Windows one byte far behind the file's end is locked.
+The system releases a lock when its process ends in any way. On POSIX it is `flock`, which belongs to an open file: two
+holders in one process exclude each other as well, and descriptors copied by a fork are closed in the child, so that a
+helper process which outlives its parent does not keep the lock. On Windows one byte far beyond the end of the file is
+locked.
 """
 
 import contextlib
@@ -38,7 +39,7 @@ else:
 
 
 class Lock:
-    """A lock that is held; a context manager that frees it."""
+    """A held lock; a context manager that releases it."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
@@ -46,39 +47,39 @@ class Lock:
         _held.add(self)
 
     @classmethod
-    def take(cls, path: Path) -> "Lock | None":
-        """The lock on a file, which is made if it is missing; None if somebody holds it. Raises `OSError`."""
+    def try_acquire(cls, path: Path) -> "Lock | None":
+        """Lock a file, which is created if it is missing; None if the lock is already held. Raises `OSError`."""
         while True:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
             if not _try_lock(descriptor):
                 os.close(descriptor)
                 return None
-            # The last holder may have removed the file between the two lines above; then nobody else would see this.
+            # The last holder may have removed the file after it was opened here; a lock on it would protect nothing.
             if _same_file(path, descriptor):
                 return cls(path, descriptor)
             os.close(descriptor)
 
     @classmethod
-    def wait(cls, path: Path, seconds: float) -> "Lock | None":
-        """As `take`, but asks again for some time."""
+    def acquire(cls, path: Path, seconds: float) -> "Lock | None":
+        """Like `try_acquire`, but keep trying for `seconds`."""
         deadline = time.monotonic() + seconds
-        while (lock := cls.take(path)) is None and time.monotonic() < deadline:
+        while (lock := cls.try_acquire(path)) is None and time.monotonic() < deadline:
             time.sleep(0.02)
         return lock
 
     def write(self, text: str) -> None:
-        """Leave a note in the file for people."""
+        """Write a remark for people into the file."""
         if self._descriptor is not None:
             os.ftruncate(self._descriptor, 0)
             os.lseek(self._descriptor, 0, os.SEEK_SET)
             os.write(self._descriptor, text.encode())
 
     def release(self, *, remove: bool = False) -> None:
-        """Free the lock, once; with `remove` the file goes too."""
+        """Release the lock, at most once; with `remove`, also delete the file."""
         if self._descriptor is None:
             return
         if remove:
-            # Windows removes no file that is open; then it is left for the next one.
+            # Windows cannot remove an open file; then it stays for the next holder.
             with contextlib.suppress(OSError):
                 self.path.unlink()
         self._close()
@@ -98,10 +99,10 @@ class Lock:
 
 
 def is_held(path: Path) -> bool:
-    """Whether somebody holds the lock; a missing file is held by nobody."""
+    """Whether the lock is held; False for a missing file."""
     if not path.exists():
         return False
-    lock = Lock.take(path)
+    lock = Lock.try_acquire(path)
     if lock is None:
         return True
     lock.release()
@@ -118,11 +119,11 @@ def _same_file(path: Path, descriptor: int) -> bool:
 _held: "weakref.WeakSet[Lock]" = weakref.WeakSet()
 
 
-def _forget_in_child() -> None:
-    # Closing a copy does not free the parent's lock.
+def _close_in_child() -> None:
+    # Closing a copied descriptor does not release the parent's lock.
     for lock in list(_held):
         lock._close()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_in_child)
+    os.register_at_fork(after_in_child=_close_in_child)

@@ -1,4 +1,4 @@
-"""What a job is: the types that the store hands out. Nothing here knows SQL."""
+"""Jobs, batches, engines and notices: the types that the store returns. Independent of SQL."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from ovi_studio.core.spec import ClipSpec
 
 
 class JobState(StrEnum):
-    """Where a job is on its way."""
+    """The state of a job."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -22,7 +22,7 @@ ENDED = (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
 
 
 class ClipPhase(StrEnum):
-    """What an engine is doing for a running job."""
+    """The phase of a running job."""
 
     LOADING = "loading"
     TEXT = "text"
@@ -32,18 +32,18 @@ class ClipPhase(StrEnum):
 
 
 class Verdict(StrEnum):
-    """What an engine hears after it reported progress."""
+    """The store's answer to a progress report."""
 
     CONTINUE = "continue"
     CANCEL = "cancel"
     STOP = "stop"
-    """The engine was asked to end; the job goes back to the queue."""
+    """The engine was asked to stop; the job goes back to the queue."""
     LOST = "lost"
-    """The job is not this engine's any more."""
+    """The job no longer belongs to this engine."""
 
 
 class EngineState(StrEnum):
-    """What an engine says about itself."""
+    """The state that an engine reports."""
 
     STARTING = "starting"
     IDLE = "idle"
@@ -52,57 +52,58 @@ class EngineState(StrEnum):
 
 @dataclass(frozen=True)
 class JobProgress:
-    """How far a running job is."""
+    """The progress of a running job."""
 
     phase: ClipPhase
     step: int = 0
-    """Steps that are done."""
+    """Completed steps."""
     total: int = 0
     seconds_per_step: float | None = None
     """Median of the recent steps."""
     seconds_left: float | None = None
-    """Until the clip is written; None as long as nothing was measured."""
-    part: float | None = None
-    """Fraction of the phase that is done, in a phase that has no steps and can tell."""
+    """Until the clip is written; None until something has been measured."""
+    fraction: float | None = None
+    """Completed fraction of a phase that has no steps but can measure its progress."""
     preview: Path | None = None
-    """A JPEG that is replaced every few steps; gone when the job ends."""
+    """A JPEG that is replaced every few steps and removed when the job ends."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A row of the queue as it was when it was read."""
+    """A snapshot of a job in the queue."""
 
     id: str
     number: int
-    """Counts up from 1; what people call the job."""
+    """Counts up from 1; shown to the user."""
     batch: int
     batch_name: str
     state: JobState
     priority: int
-    """Higher ones run first."""
+    """Higher priorities run first."""
     position: float
-    """Order within a priority; only comparisons mean something."""
+    """Order within a priority; only comparisons are meaningful."""
     spec: ClipSpec
     attempt: int
-    """How often an engine has begun it since it was queued by a person."""
+    """How many times an engine has started the job since the user queued it."""
     cancelling: bool
-    """Running, and to be cancelled at the next step."""
+    """The job is running and will be cancelled at the next step."""
     progress: JobProgress | None
-    """Only while it runs."""
+    """None unless the job is running."""
     error: str | None
     note: str | None
-    """What people should know of how it is made, although it is no error."""
+    """A remark for the user that is not an error, such as a fallback that was used."""
     clip: Path | None
-    """The mp4 of a job that is done."""
+    """The mp4 of a finished job."""
     created: float
-    """Seconds since 1970, as the next two: for display, no decision is made on them."""
+    """Seconds since 1970. Like `started` and `finished` for display only; nothing depends on it."""
     started: float | None
     finished: float | None
     seconds: float | None
-    """What the clip took, loading included, by a clock that nobody sets."""
+    """How long the clip took, including loading, by a monotonic clock."""
 
     @property
     def poster(self) -> Path | None:
+        """The JPEG next to the clip."""
         return None if self.clip is None else self.clip.with_suffix(".jpg")
 
 
@@ -114,7 +115,7 @@ class JobBatch:
     name: str
     created: float
     counts: Mapping[JobState, int]
-    """Every state, also those with no job."""
+    """Number of jobs in every state, including zeros."""
 
     @property
     def total(self) -> int:
@@ -122,29 +123,29 @@ class JobBatch:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing of it waits or runs any more."""
+        """Whether no job of the batch is queued or running."""
         return not self.counts[JobState.QUEUED] and not self.counts[JobState.RUNNING]
 
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """An engine that has not ended, as it described itself last."""
+    """An engine that has not ended, as it last described itself."""
 
     owner: str
     pid: int
     supervised: bool
-    """Whether a supervisor started it; one that a person started alone is left alone."""
+    """Whether a supervisor started it; supervisors do not touch engines that the user started."""
     state: EngineState
     ready: bool
-    """Whether it got as far as asking for jobs."""
+    """Whether it has started to ask for jobs."""
     variant: str | None
-    """The one whose models are loaded."""
+    """The variant whose models are loaded."""
     stopping: bool
 
 
 @dataclass(frozen=True)
 class Notice:
-    """Something that people should know and can put away."""
+    """A message for the user that can be dismissed."""
 
     id: int
     text: str

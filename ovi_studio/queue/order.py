@@ -1,6 +1,6 @@
-"""The order of the queue: positions are real numbers, so that a job is moved by writing one row.
+"""The order of the queue: positions are floating-point numbers, so that moving a job changes only one row.
 
-Between two neighbours there is room for about fifty halvings; when it is used up, the queue is numbered anew.
+The gap between two neighbours can be halved about fifty times; after that, the queue is renumbered.
 """
 
 import json
@@ -16,7 +16,7 @@ Side = Literal["before", "after"]
 
 
 def place(connection: sqlite3.Connection, ids: Sequence[str], anchor: str, side: Side) -> None:
-    """Put queued jobs, in the order given, directly before or after another one; they take its priority."""
+    """Move queued jobs, in the given order, directly before or after `anchor`; they get its priority."""
     moving = [job for job in dict.fromkeys(ids) if job != anchor]
     _require_queued(connection, [anchor, *moving])
     positions = _free_positions(connection, moving, anchor, side)
@@ -32,7 +32,7 @@ def place(connection: sqlite3.Connection, ids: Sequence[str], anchor: str, side:
 
 
 def first_waiting(connection: sqlite3.Connection, without: Sequence[str]) -> str | None:
-    """The job that runs next, leaving some out."""
+    """The id of the job that runs next, ignoring those in `without`."""
     row = connection.execute(
         "SELECT id FROM jobs WHERE state = 'queued' AND id NOT IN (SELECT value FROM json_each(?)) "
         "ORDER BY priority DESC, position, number LIMIT 1",
@@ -42,12 +42,12 @@ def first_waiting(connection: sqlite3.Connection, without: Sequence[str]) -> str
 
 
 def last_position(connection: sqlite3.Connection) -> float:
-    """A new job has its place behind this one."""
+    """The highest position; new jobs are placed after it."""
     return connection.execute("SELECT COALESCE(MAX(position), 0) FROM jobs").fetchone()[0]
 
 
 def spaced(low: float | None, high: float | None, count: int) -> list[float] | None:
-    """`count` numbers in order between two bounds, of which either may be open; None if there is no room."""
+    """`count` increasing numbers between two bounds, either of which may be open; None if there is no room."""
     if low is None:
         first = 0.0 if high is None else high - count
         return [first + index for index in range(count)]
@@ -55,8 +55,8 @@ def spaced(low: float | None, high: float | None, count: int) -> list[float] | N
         return [low + 1 + index for index in range(count)]
     step = (high - low) / (count + 1)
     numbers = [low + step * (index + 1) for index in range(count)]
-    walls = [low, *numbers, high]
-    return numbers if all(left < right for left, right in pairwise(walls)) else None
+    bounded = [low, *numbers, high]
+    return numbers if all(left < right for left, right in pairwise(bounded)) else None
 
 
 def _free_positions(
@@ -88,4 +88,4 @@ def _require_queued(connection: sqlite3.Connection, ids: Sequence[str]) -> None:
         (JobState.QUEUED, json.dumps(list(ids))),
     ).fetchone()[0]
     if queued != len(ids):
-        raise JobError("Only jobs that wait can be moved; one of these runs, has ended or was deleted meanwhile.")
+        raise JobError("Only waiting jobs can be moved; one of these is running, has ended or was deleted.")

@@ -1,11 +1,11 @@
-"""Where the state of a studio lies: beside the folder of its clips, never inside.
+"""Paths of a studio's state: next to its output folder, never inside it.
 
-The folder of clips is served to browsers, and whatever lies in it can be fetched; the database with every prompt, the
-uploaded pictures and the log must not be. So the clips of `a/outputs` have their state in `a/.studio/outputs`: it is
-found from the output folder alone, lies on the same disk, moves along with the folder around both, and two output
-folders side by side have nothing in common. Where the folder around the clips does not last, as with a volume that is
-mounted at the output folder itself, another place can be given. A network disk will not do: SQLite's write-ahead log
-and the locks need a local one.
+The output folder is served to browsers, so everything in it can be downloaded; the database with every prompt, the
+uploaded pictures and the log must not be. Therefore the state of `a/outputs` is in `a/.studio/outputs`: it can be
+derived from the output folder, is on the same disk, moves along with the parent folder, and is separate for each of
+several output folders. Where the parent folder is not persistent, for example if a volume is mounted at the output
+folder itself, another location can be given. Network drives are not supported: SQLite's write-ahead log and the locks
+need a local disk.
 """
 
 from dataclasses import dataclass
@@ -20,23 +20,23 @@ _PRIVATE = 0o700
 
 @dataclass(frozen=True)
 class StudioPaths:
-    """The folders and files of one studio; all absolute."""
+    """The folders and files of one studio, as absolute paths."""
 
     outputs: Path
     state: Path
 
     @classmethod
     def of(cls, outputs: str | Path, state: str | Path | None = None) -> "StudioPaths":
-        """For an output folder, which need not exist yet; raises `JobError` if there is no place beside it."""
-        # Resolved, so that two names of one folder are one studio.
+        """The paths for an output folder, which need not exist; raises `JobError` for an unsuitable location."""
+        # Resolved, so that different names of a folder refer to the same studio.
         outputs = Path(outputs).resolve()
         if state is not None:
             state = Path(state).resolve()
             if state.is_relative_to(outputs):
-                raise JobError(f"The folder {state} lies in the output folder, where browsers can fetch it; move it.")
+                raise JobError(f"The folder {state} is in the output folder, where browsers can download it; move it.")
             return cls(outputs, state)
         if not outputs.name:
-            raise JobError(f"{outputs} is a whole disk; choose a folder on it for the clips.")
+            raise JobError(f"{outputs} is the root of a disk; choose a folder on it for the clips.")
         return cls(outputs, outputs.parent / STATE_FOLDER / outputs.name)
 
     @property
@@ -58,7 +58,7 @@ class StudioPaths:
 
     @property
     def owners(self) -> Path:
-        """A lock file for each engine."""
+        """The folder with a lock file for each engine."""
         return self.state / "owners"
 
     @property
@@ -70,12 +70,12 @@ class StudioPaths:
         return self.state / "engine.log"
 
     @property
-    def last_words(self) -> Path:
-        """What the engine that runs or ran last wrote to stderr."""
+    def engine_stderr(self) -> Path:
+        """The stderr output of the current or last engine."""
         return self.state / "engine.stderr"
 
     def prepare(self) -> None:
-        """Make the folders; raises `JobError` with advice."""
+        """Create the folders; raises `JobError` with advice."""
         with folder_errors(self.state):
             self.state.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
             # Prompts, pictures and logs are for nobody else; one that an earlier version made was open.
@@ -84,7 +84,7 @@ class StudioPaths:
                 folder.mkdir(exist_ok=True)
             ignore = self.state / ".gitignore"
             if not ignore.exists():
-                # Prompts and pictures do not belong into anybody's commits.
+                # Prompts and pictures do not belong in commits.
                 ignore.write_text("*\n", encoding="utf-8")
         with folder_errors(self.outputs):
             self.outputs.mkdir(parents=True, exist_ok=True)

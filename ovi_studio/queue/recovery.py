@@ -1,13 +1,15 @@
-"""What happens to the jobs of an engine that is gone.
+"""Recovery of the jobs of dead engines.
 
-Whether it is gone is asked of the operating system, never of a clock: its lock can be taken. Who takes it keeps it
-until everything is put right, so that two who notice at once do not do it twice. A job of a dead engine
+Whether an engine is dead is determined by its lock, never by a clock: an engine is dead if its lock can be acquired.
+The lock is then held until the recovery is complete, so that two processes do not recover the same engine. A job of a
+dead engine
 
 - is done if its clip is complete in the library: the engine died between the last rename and the last transaction;
-- is cancelled if it was to be;
-- goes back to its place in the queue the first time, and the second time has failed: it may be what stops engines.
+- is cancelled if its cancellation was requested;
+- otherwise returns to its position in the queue the first time, and fails the second time, since the job itself may be
+  what crashes the engine.
 
-What the engine left half-written is removed.
+Partially written files of the engine are removed.
 """
 
 import sqlite3
@@ -24,27 +26,27 @@ from ovi_studio.queue.work import FOUND_DEAD
 
 MAX_ATTEMPTS = 2
 STOPPED_TWICE = (
-    "The engine stopped twice on this job, so it may be what stops it: choose other settings or a smaller variant, and "
-    "look into the engine's log. Retry it if the cause lay elsewhere, such as a power cut."
+    "The engine stopped twice on this job, so the job may be the cause: choose other settings or a smaller variant, "
+    "and check the engine's log. Retry the job if there was another cause, such as a power cut."
 )
 
 
-def recover_dead(database: Database, *, own: str | None = None, blameless: bool = False) -> list[str]:
-    """Put the jobs of all engines right that are dead; returns the ids of the jobs.
+def recover_dead_engines(database: Database, *, own: str | None = None, deliberate: bool = False) -> list[str]:
+    """Recover the jobs of all dead engines; returns the ids of the jobs.
 
     Args:
-        own: name of the engine that asks, if one does; it is alive.
-        blameless: the engines were killed on purpose, so that the attempts do not count.
+        own: name of the calling engine, if there is one; it is alive.
+        deliberate: the engines were killed deliberately, so the attempts do not count.
     """
     recovered = []
     for owner in sorted(_owners(database) - {own}):
         with folder_errors(database.paths.owners):
             database.paths.owners.mkdir(parents=True, exist_ok=True)
-            lock = Lock.take(database.paths.owners / f"{owner}.lock")
+            lock = Lock.try_acquire(database.paths.owners / f"{owner}.lock")
         if lock is None:
             continue
         try:
-            recovered += _recover(database, owner, blameless)
+            recovered += _recover(database, owner, deliberate)
         except BaseException:
             lock.release()
             raise
@@ -52,12 +54,12 @@ def recover_dead(database: Database, *, own: str | None = None, blameless: bool 
     return recovered
 
 
-def living_engines(database: Database) -> list[str]:
+def live_engines(database: Database) -> list[str]:
     """The names of the engines that are alive."""
     alive = []
     for path in sorted(database.paths.owners.glob("*.lock")):
         with folder_errors(path.parent):
-            lock = Lock.take(path)
+            lock = Lock.try_acquire(path)
         if lock is None:
             alive.append(path.stem)
         else:
@@ -73,13 +75,13 @@ def _owners(database: Database) -> set[str]:
     return {row["owner"] for row in rows} | {path.stem for path in database.paths.owners.glob("*.lock")}
 
 
-def _recover(database: Database, owner: str, blameless: bool) -> list[str]:
-    """With the owner's lock in hand."""
+def _recover(database: Database, owner: str, deliberate: bool) -> list[str]:
+    """Recover the jobs of one engine; the caller holds its lock."""
     with database.read() as connection:
         jobs = connection.execute(
             "SELECT number, id, attempt, cancel FROM jobs WHERE state = 'running' AND owner = ?", (owner,)
         ).fetchall()
-    outcomes = [_outcome(database, job, blameless) for job in jobs]
+    outcomes = [_outcome(database, job, deliberate) for job in jobs]
     if not jobs and not _is_listed(database, owner):
         return []
     with database.write() as connection:
@@ -95,10 +97,10 @@ def _recover(database: Database, owner: str, blameless: bool) -> list[str]:
     return [job["id"] for job in jobs]
 
 
-def _outcome(database: Database, job: sqlite3.Row, blameless: bool) -> dict[str, Any]:
+def _outcome(database: Database, job: sqlite3.Row, deliberate: bool) -> dict[str, Any]:
     clip = find_clip(database.paths, job["number"], job["id"])
     remove_leftovers(database.paths, job["number"], job["id"])
-    attempt = job["attempt"] - blameless
+    attempt = job["attempt"] - deliberate
     state, error = JobState.QUEUED, None
     if clip is not None:
         state = JobState.DONE

@@ -1,6 +1,6 @@
-"""Between rows of the database and the types of `model`.
+"""Conversion between database rows and the types of `model`.
 
-File names are stored without their folders: a studio that is moved as a whole finds everything again.
+File names are stored without folders, so that a studio can be moved as a whole.
 """
 
 import json
@@ -18,11 +18,11 @@ NO_PROGRESS = (
     "owner = NULL, phase = NULL, step = NULL, total = NULL, seconds_per_step = NULL, seconds_left = NULL, "
     "part = NULL, preview = NULL"
 )
-"""What a job loses that does not run any more."""
+"""Resets the columns that only a running job has."""
 
 
 def spec_columns(spec: ClipSpec) -> dict[str, Any]:
-    """The columns that a spec fills; its picture must have been kept (`files.keep_picture`)."""
+    """The columns for a spec, whose picture must already be stored (`files.keep_picture`)."""
     values = spec.to_dict() | {"image": None if spec.image is None else spec.image.name}
     return {
         "spec": json.dumps(values, ensure_ascii=False),
@@ -33,16 +33,16 @@ def spec_columns(spec: ClipSpec) -> dict[str, Any]:
 
 
 def spec_of(row: sqlite3.Row, paths: StudioPaths) -> ClipSpec:
-    """Undo `spec_columns`."""
+    """Inverse of `spec_columns`."""
     values = json.loads(row["spec"])
     if values["image"] is not None:
-        # Only the name counts, whatever stands in the file.
+        # Only the name is used, whatever the database contains.
         values["image"] = paths.pictures / Path(values["image"]).name
     return ClipSpec.from_dict(values)
 
 
 def job_of(row: sqlite3.Row, paths: StudioPaths) -> Job:
-    """A row of `JOBS`."""
+    """Convert a row of `JOBS`."""
     return Job(
         id=row["id"],
         number=row["number"],
@@ -66,7 +66,7 @@ def job_of(row: sqlite3.Row, paths: StudioPaths) -> Job:
 
 
 def engine_of(row: sqlite3.Row) -> EngineInfo:
-    """A row of `engines`."""
+    """Convert a row of `engines`."""
     return EngineInfo(
         owner=row["owner"],
         pid=row["pid"],
@@ -87,6 +87,6 @@ def _progress_of(row: sqlite3.Row, paths: StudioPaths) -> JobProgress | None:
         total=row["total"],
         seconds_per_step=row["seconds_per_step"],
         seconds_left=row["seconds_left"],
-        part=row["part"],
+        fraction=row["part"],
         preview=None if row["preview"] is None else paths.previews / Path(row["preview"]).name,
     )

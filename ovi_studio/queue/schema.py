@@ -1,6 +1,6 @@
-"""The tables, and how a database of an older version becomes one of this.
+"""The tables, and the migration of databases from older versions.
 
-A change of `ClipSpec` that specs in old rows do not fulfil needs a migration here, too.
+A change of `ClipSpec` that makes stored specs invalid needs a migration here, too.
 """
 
 import sqlite3
@@ -10,9 +10,9 @@ from ovi_studio.core.errors import JobError
 SHOWN_ORDER = (
     "CASE state WHEN 'running' THEN 0 WHEN 'queued' THEN 1 ELSE 2 END, COALESCE(-ended, -priority), position, number"
 )
-"""Running, then waiting in the order in which they will run, then ended with the latest first.
+"""Running jobs, then waiting jobs in the order in which they will run, then ended jobs with the latest first.
 
-`ended` is a value of the change counter and not a time, so that a clock that is set back does not mix them up.
+`ended` is a value of the change counter and not a time, so that setting the clock back does not change the order.
 """
 
 _FIRST = (
@@ -65,17 +65,17 @@ _FIRST = (
 
 _PARTS = ("ALTER TABLE jobs ADD COLUMN part REAL",)
 
-# Has all that counting and estimating a long queue asks for, so that neither reads the rows.
+# Covers the queries that count and estimate a long queue, so that they do not read the rows.
 _COUNTED = ("CREATE INDEX jobs_counted ON jobs (state, variant, guided, steps)",)
 
 _NOTED = ("ALTER TABLE jobs ADD COLUMN note TEXT",)
 
 MIGRATIONS = (_FIRST, _PARTS, _COUNTED, _NOTED)
-"""Statements that lead from version n to n + 1."""
+"""Statements that migrate version n to n + 1, at index n."""
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Bring a database to this version, in one transaction; raises `JobError` if it is of a newer one."""
+    """Migrate a database to this version in one transaction; raises `JobError` if it has a newer version."""
     if _version(connection) == len(MIGRATIONS):
         return
     connection.execute("BEGIN IMMEDIATE")

@@ -1,8 +1,8 @@
-"""`Store`: the queue as the page, the command line and the API see it.
+"""`Store`: the queue from the point of view of the page, the command line and the API.
 
 Every method is one transaction that is on the disk when it returns, and may raise `JobError` with advice. Safe for any
-number of threads and processes. Methods that take several ids leave out those that do not exist or are in a state that
-the method is not about, and return how many were changed: between the look and the click, jobs go on.
+number of threads and processes. Methods that take several ids skip jobs that do not exist or are in another state, and
+return the number of changed jobs, since jobs can change between the display and the click.
 """
 
 import json
@@ -28,23 +28,23 @@ from ovi_studio.queue.rows import JOBS, NO_PROGRESS, engine_of, job_of, spec_col
 from ovi_studio.queue.schema import SHOWN_ORDER
 
 MAX_NAME_LENGTH = 200
-"""Characters of a batch's name."""
+"""Maximum length of a batch's name."""
 PAUSED = "paused"
-"""The setting under which the pause is kept."""
+"""Name of the setting that stores the pause."""
 FALLBACK_LEVEL = "fallback_level"
-"""How many times several GPUs have run out of memory since somebody started the engine (see `capacity.fallback`)."""
-_STEP_DOWN = "retry_in_smaller_tier"
-_AMONG = "id IN (SELECT value FROM json_each(:ids))"
+"""Name of the setting that counts how often several GPUs ran out of memory since the user started the engine."""
+_MEMORY_FALLBACK = "retry_in_smaller_tier"
+_IN_IDS = "id IN (SELECT value FROM json_each(:ids))"
 
 
-def steps_down(database: Database) -> bool:
-    """Whether a job that ran out of memory is made again with less of it; unless somebody decided otherwise, it is."""
-    return bool(database.setting(_STEP_DOWN, True))
+def memory_fallback_enabled(database: Database) -> bool:
+    """Whether a job that runs out of memory is retried with settings that need less; True by default."""
+    return bool(database.setting(_MEMORY_FALLBACK, True))
 
 
-def allow_stepping_down(database: Database, allowed: bool) -> None:
-    """Decide that, for all pages and engines."""
-    database.put_setting(_STEP_DOWN, allowed)
+def enable_memory_fallback(database: Database, enabled: bool) -> None:
+    """Set `memory_fallback_enabled` for all pages and engines."""
+    database.put_setting(_MEMORY_FALLBACK, enabled)
 
 
 class Store:
@@ -56,7 +56,7 @@ class Store:
 
     @classmethod
     def open(cls, outputs: str | Path, state: str | Path | None = None) -> "Store":
-        """The queue whose clips go to `outputs`; made if there is none. `state`: see `StudioPaths`."""
+        """Open or create the queue whose clips go to `outputs`. `state`: see `StudioPaths`."""
         return cls(Database(StudioPaths.of(outputs, state)))
 
     # Adding and changing
@@ -64,12 +64,12 @@ class Store:
     def add(self, specs: Iterable[ClipSpec], name: str = "", *, priority: int = 0) -> list[str]:
         """Queue clips as one batch, all or none; returns the ids of the jobs, in order.
 
-        First frames are copied, so that the files that the specs name may vanish. Without a name the batch is called
-        after its first prompt.
+        First frames are copied, so the original files may be deleted. A batch without a name is named after its first
+        prompt.
         """
         specs = list(specs)
         if not specs:
-            raise JobError("There is no clip to add; write a prompt.")
+            raise JobError("There are no clips to add; write a prompt.")
         name = " ".join((name or specs[0].prompt).split())[:MAX_NAME_LENGTH]
         with self._kept_pictures(specs) as kept, self.database.write() as connection:
             cursor = connection.execute("INSERT INTO batches (name, created) VALUES (?, ?)", (name, time.time()))
@@ -77,16 +77,16 @@ class Store:
             return _insert(connection, rows)
 
     def duplicate(self, ids: Collection[str]) -> list[str]:
-        """Queue the same clips again, each as a new job at the end in the batch of the old one; returns the new ids."""
+        """Queue copies of jobs at the end, each in the batch of the original; returns the new ids."""
         with self.database.write() as connection:
             found = connection.execute(
-                f"SELECT batch, priority, spec, variant, steps, guided FROM jobs WHERE {_AMONG} ORDER BY number",
+                f"SELECT batch, priority, spec, variant, steps, guided FROM jobs WHERE {_IN_IDS} ORDER BY number",
                 _ids(ids),
             ).fetchall()
             return _insert(connection, [dict(row) for row in found])
 
     def edit(self, job_id: str, spec: ClipSpec) -> None:
-        """Change what a waiting job makes; raises `JobError` if it does not wait any more."""
+        """Change the spec of a waiting job; raises `JobError` if it is no longer waiting."""
         with self._kept_pictures([spec]) as (kept,), self.database.write() as connection:
             changed = connection.execute(
                 "UPDATE jobs SET spec = :spec, variant = :variant, steps = :steps, guided = :guided "
@@ -94,24 +94,24 @@ class Store:
                 {**spec_columns(kept), "id": job_id},
             ).rowcount
         if not changed:
-            raise JobError("Only a job that waits can be changed; duplicate it, or cancel it first.")
+            raise JobError("Only a waiting job can be changed; duplicate it, or cancel it first.")
 
     def cancel(self, ids: Collection[str]) -> int:
-        """Cancel jobs: those that wait at once, those that run at their next step."""
+        """Cancel jobs: waiting ones immediately, running ones at their next step."""
         with self.database.write() as connection:
-            running = connection.execute(f"UPDATE jobs SET cancel = 1 WHERE state = 'running' AND {_AMONG}", _ids(ids))
+            running = connection.execute(f"UPDATE jobs SET cancel = 1 WHERE state = 'running' AND {_IN_IDS}", _ids(ids))
             waiting = connection.execute(
                 "UPDATE jobs SET state = 'cancelled', finished = :now, ended = (SELECT value FROM changes) "
-                f"WHERE state = 'queued' AND {_AMONG}",
+                f"WHERE state = 'queued' AND {_IN_IDS}",
                 _ids(ids) | {"now": time.time()},
             )
             return running.rowcount + waiting.rowcount
 
     def retry(self, ids: Collection[str]) -> int:
-        """Queue failed and cancelled jobs again, at the end, with all their attempts."""
+        """Queue failed and cancelled jobs again, at the end, and reset their attempts."""
         with self.database.write() as connection:
             found = connection.execute(
-                f"SELECT number FROM jobs WHERE state IN ('failed', 'cancelled') AND {_AMONG} ORDER BY number",
+                f"SELECT number FROM jobs WHERE state IN ('failed', 'cancelled') AND {_IN_IDS} ORDER BY number",
                 _ids(ids),
             ).fetchall()
             start = last_position(connection)
@@ -123,9 +123,9 @@ class Store:
             return len(found)
 
     def move(self, ids: Sequence[str], *, before: str | None = None, after: str | None = None) -> None:
-        """Put waiting jobs, in the order given, directly before or after another; they take its priority.
+        """Move waiting jobs, in the given order, directly before or after another one; they get its priority.
 
-        Raises `JobError` if one of them does not wait.
+        Raises `JobError` if one of them is not waiting.
         """
         side: Side
         if before is not None and after is None:
@@ -133,38 +133,38 @@ class Store:
         elif after is not None and before is None:
             anchor, side = after, "after"
         else:
-            raise ValueError("give either before or after")
+            raise ValueError("give exactly one of before and after")
         with self.database.write() as connection:
             place(connection, ids, anchor, side)
 
     def move_to_front(self, ids: Sequence[str]) -> None:
-        """Let waiting jobs run next, in the order given, with the priority of the one that was first."""
+        """Make waiting jobs run next, in the given order, with the priority of the job that was first."""
         with self.database.write() as connection:
             anchor = first_waiting(connection, without=ids)
             if anchor is None:
-                # They are all there is: the first of them stays, the others follow it.
+                # There are no other waiting jobs: the first one stays, the others follow it.
                 anchor, ids = ids[0], ids[1:]
                 place(connection, ids, anchor, "after")
             else:
                 place(connection, ids, anchor, "before")
 
     def delete(self, ids: Collection[str]) -> int:
-        """Forget jobs that do not run; their clips stay in the library."""
-        return self._forget(f"state <> 'running' AND {_AMONG}", _ids(ids))
+        """Delete jobs that are not running; their clips stay in the library."""
+        return self._delete(f"state <> 'running' AND {_IN_IDS}", _ids(ids))
 
     def clear_finished(self, states: Collection[JobState] = ENDED) -> int:
-        """Forget all jobs that have ended so; their clips stay in the library."""
+        """Delete all jobs that ended in one of these states; their clips stay in the library."""
         wanted = [state for state in states if state in ENDED]
-        return self._forget("state IN (SELECT value FROM json_each(:states))", {"states": json.dumps(wanted)})
+        return self._delete("state IN (SELECT value FROM json_each(:states))", {"states": json.dumps(wanted)})
 
-    # Looking
+    # Reading
 
     def get(self, job_id: str) -> Job:
         """One job; raises `JobError` if there is none."""
         with self.database.read() as connection:
             row = connection.execute(f"{JOBS} WHERE jobs.id = ?", (job_id,)).fetchone()
         if row is None:
-            raise JobError("There is no such job any more; it was deleted.")
+            raise JobError("This job no longer exists; it was deleted.")
         return job_of(row, self.paths)
 
     def jobs(
@@ -176,9 +176,9 @@ class Store:
         offset: int = 0,
         limit: int = 200,
     ) -> list[Job]:
-        """Jobs that run, then those that wait in the order in which they will run, then the others, the latest first.
+        """Running jobs, then waiting jobs in the order in which they will run, then the others, the latest first.
 
-        `text` is looked for in prompts and names of batches.
+        `text` is searched for in prompts and batch names.
         """
         where, values = _filter(states, batch, text)
         with self.database.read() as connection:
@@ -189,21 +189,21 @@ class Store:
         return [job_of(row, self.paths) for row in rows]
 
     def ids(self, *, states: Collection[JobState] | None = None, batch: int | None = None, text: str = "") -> list[str]:
-        """The ids of all jobs that `jobs` would list: to cancel, retry or delete many."""
+        """The ids of all jobs that match the filter of `jobs`, to cancel, retry or delete many."""
         where, values = _filter(states, batch, text)
         query = f"SELECT jobs.id FROM jobs JOIN batches ON batches.id = jobs.batch WHERE {where} ORDER BY {SHOWN_ORDER}"
         with self.database.read() as connection:
             return [row["id"] for row in connection.execute(query, values)]
 
     def count(self, *, states: Collection[JobState] | None = None, batch: int | None = None, text: str = "") -> int:
-        """How many jobs `jobs` would list without a limit."""
+        """The number of jobs that match the filter of `jobs`."""
         where, values = _filter(states, batch, text)
         query = f"SELECT COUNT(*) FROM jobs JOIN batches ON batches.id = jobs.batch WHERE {where}"
         with self.database.read() as connection:
             return connection.execute(query, values).fetchone()[0]
 
     def counts(self, batch: int | None = None) -> Mapping[JobState, int]:
-        """How many jobs are in each state."""
+        """The number of jobs in each state."""
         only = "" if batch is None else "WHERE batch = :batch"
         query = f"SELECT state, COUNT(*) FROM jobs {only} GROUP BY state"
         with self.database.read() as connection:
@@ -227,32 +227,32 @@ class Store:
         return [JobBatch(number, *names[number], counts=found) for number, found in counts.items()]
 
     def change_counter(self) -> int:
-        """Grows with every change, progress included."""
+        """Increases with every change, including progress."""
         return self.database.change_counter()
 
     # The queue as a whole
 
     @property
     def paused(self) -> bool:
-        """Whether engines begin no job; the one that runs is finished."""
+        """Whether engines start no new jobs; running jobs are finished."""
         return bool(self.database.setting(PAUSED, False))
 
     def pause(self) -> None:
-        """Let no job begin until `resume`, also not after a restart."""
+        """Start no jobs until `resume`, even after a restart."""
         self.database.put_setting(PAUSED, True)
 
     def resume(self) -> None:
-        """Let jobs begin again."""
+        """Allow jobs to start again."""
         self.database.put_setting(PAUSED, False)
 
     def engines(self) -> list[EngineInfo]:
-        """The engines that have not ended, the latest first; one that was killed is listed until it is noticed."""
+        """The engines that have not ended, the latest first; a killed one is listed until its death is noticed."""
         with self.database.read() as connection:
             rows = connection.execute("SELECT * FROM engines WHERE NOT ended ORDER BY number DESC").fetchall()
         return [engine_of(row) for row in rows]
 
     def stop_engine(self, owner: str) -> None:
-        """Ask an engine to end after its current step; its job goes back to the queue."""
+        """Ask an engine to stop after its current step; its job goes back to the queue."""
         with self.database.write() as connection:
             connection.execute("UPDATE engines SET stop = 1 WHERE owner = ?", (owner,))
 
@@ -260,33 +260,33 @@ class Store:
         """Close the database; the next call opens it again."""
         self.database.close()
 
-    def _forget(self, where: str, values: dict[str, Any]) -> int:
+    def _delete(self, where: str, values: dict[str, Any]) -> int:
         with self.database.write() as connection:
             count = connection.execute(f"DELETE FROM jobs WHERE {where}", values).rowcount
             connection.execute("DELETE FROM batches WHERE id NOT IN (SELECT batch FROM jobs)")
-        self._sweep_pictures()
+        self._remove_unused_pictures()
         return count
 
     @contextmanager
     def _kept_pictures(self, specs: Sequence[ClipSpec]) -> Iterator[list[ClipSpec]]:
-        """The specs with copies of their first frames, which nobody sweeps away before the rows name them."""
+        """The specs with copies of their first frames, which are not removed before the rows refer to them."""
         if all(spec.image is None for spec in specs):
             yield list(specs)
             return
         with folder_errors(self.paths.state):
-            lock = Lock.wait(self.paths.state / "pictures.lock", 60)
+            lock = Lock.acquire(self.paths.state / "pictures.lock", 60)
         if lock is None:
-            raise JobError(f"Another program keeps {self.paths.pictures} locked; try again.")
+            raise JobError(f"Another program has locked {self.paths.pictures}; try again.")
         with lock:
             images = {spec.image for spec in specs if spec.image is not None}
             kept = {path: keep_picture(path, self.paths.pictures) for path in images}
             yield [spec if spec.image is None else replace(spec, image=kept[spec.image]) for spec in specs]
 
-    def _sweep_pictures(self) -> None:
+    def _remove_unused_pictures(self) -> None:
         with folder_errors(self.paths.pictures):
-            lock = Lock.take(self.paths.state / "pictures.lock")
+            lock = Lock.try_acquire(self.paths.state / "pictures.lock")
             if lock is None:
-                return  # somebody is adding pictures; the next time will do
+                return  # pictures are being added; they are removed the next time
             with lock:
                 with self.database.read() as connection:
                     query = "SELECT DISTINCT json_extract(spec, '$.image') FROM jobs"
@@ -315,7 +315,7 @@ def _ids(ids: Collection[str]) -> dict[str, Any]:
 
 
 def _filter(states: Collection[JobState] | None, batch: int | None, text: str) -> tuple[str, dict[str, Any]]:
-    """A condition over `JOBS` and its values."""
+    """An SQL condition on `JOBS` and its values."""
     terms: list[str] = ["TRUE"]
     values: dict[str, Any] = {}
     if states is not None:

@@ -1,7 +1,7 @@
-"""`EngineSession`: the queue as an engine sees it.
+"""`EngineSession`: the queue from an engine's point of view.
 
-An engine has a name (its owner name in the store) and holds the lock on the file of that name as long as it lives; who
-can take the lock knows that it is dead (`recovery`). Every method may raise `JobError`.
+An engine has a name (its owner name in the store) and holds the lock on the file of that name while it is alive; if the
+lock can be acquired, the engine is dead (`recovery`). Every method may raise `JobError`.
 """
 
 import os
@@ -17,14 +17,14 @@ from ovi_studio.queue.locks import Lock
 from ovi_studio.queue.model import EngineState, Job, JobProgress, JobState, Verdict
 from ovi_studio.queue.rows import JOBS, NO_PROGRESS, job_of
 
-ENDED_IN_ORDER = 1
+ENDED_CLEANLY = 1
 FOUND_DEAD = 2
-"""Values of `engines.ended`; 0 is an engine that lives."""
+"""Values of `engines.ended`; 0 is a live engine."""
 _REMEMBERED_ENGINES = 20
 
 
 class EngineSession:
-    """What one engine does with the queue; a context manager that registers it and takes it off again."""
+    """One engine's access to the queue; a context manager that registers and unregisters the engine."""
 
     def __init__(self, database: Database, owner: str, *, supervised: bool = False) -> None:
         self.database = database
@@ -34,10 +34,10 @@ class EngineSession:
 
     def __enter__(self) -> "EngineSession":
         with folder_errors(self.database.paths.owners):
-            # Who looks whether this engine is dead holds the lock for a moment.
-            self._lock = Lock.wait(self.database.paths.owners / f"{self.owner}.lock", 1)
+            # A check whether this engine is dead holds the lock for a moment.
+            self._lock = Lock.acquire(self.database.paths.owners / f"{self.owner}.lock", 1)
         if self._lock is None:
-            raise JobError(f"There is an engine {self.owner} already; let it end, or start one with another name.")
+            raise JobError(f"There is already an engine {self.owner}; stop it, or use another name.")
         self._lock.write(f"{os.getpid()}\n")
         with self.database.write() as connection:
             connection.execute(
@@ -52,33 +52,33 @@ class EngineSession:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        # After an error the lock alone is let go: somebody will find it free and put the job right.
+        # After an error only the lock is released: the next recovery finds it free and handles the job.
         try:
             if kind is None:
                 with self.database.write() as connection:
-                    connection.execute("UPDATE engines SET ended = ? WHERE owner = ?", (ENDED_IN_ORDER, self.owner))
+                    connection.execute("UPDATE engines SET ended = ? WHERE owner = ?", (ENDED_CLEANLY, self.owner))
         finally:
             if self._lock is not None:
                 self._lock.release(remove=kind is None)
 
     def announce(self, state: EngineState, variant: str | None) -> None:
-        """Say what this engine does and which variant is loaded; not `STARTING` means that it is ready."""
+        """Publish this engine's state and its loaded variant; any state but `STARTING` means that it is ready."""
         with self.database.write() as connection:
             connection.execute(
                 "UPDATE engines SET state = ?, variant = ?, ready = ready OR ? WHERE owner = ?",
                 (state, variant, state is not EngineState.STARTING, self.owner),
             )
 
-    def stop_asked(self) -> bool:
-        """Whether somebody wants this engine to end."""
+    def stop_requested(self) -> bool:
+        """Whether this engine was asked to stop."""
         with self.database.read() as connection:
             row = connection.execute("SELECT stop FROM engines WHERE owner = ?", (self.owner,)).fetchone()
         return row is not None and bool(row["stop"])
 
     def claim(self) -> Job | None:
-        """Take the next job and count the attempt; None if none waits or the queue is paused."""
+        """Claim the next job and count the attempt; None if no job is waiting or the queue is paused."""
         if not self.waiting():
-            return None  # asked twenty thousand times a day, this must not write
+            return None  # called twenty thousand times a day, so this must not write
         with self.database.write() as connection:
             claimed = connection.execute(
                 "UPDATE jobs SET state = 'running', owner = ?, attempt = attempt + 1, cancel = 0, started = ? "
@@ -103,7 +103,7 @@ class EngineSession:
             )
 
     def report(self, job: Job, progress: JobProgress) -> Verdict:
-        """Write how far a job is and read, in the same statement, whether to go on."""
+        """Store the progress of a job and read, in the same statement, whether to continue."""
         with self.database.write(durable=False) as connection:
             rows = connection.execute(
                 "UPDATE jobs SET phase = ?, step = ?, total = ?, seconds_per_step = ?, seconds_left = ?, part = ?, "
@@ -116,7 +116,7 @@ class EngineSession:
                     progress.total,
                     progress.seconds_per_step,
                     progress.seconds_left,
-                    progress.part,
+                    progress.fraction,
                     None if progress.preview is None else progress.preview.name,
                     job.id,
                     self.owner,
@@ -129,22 +129,22 @@ class EngineSession:
         return Verdict.STOP if rows[0]["stop"] else Verdict.CONTINUE
 
     def finish(self, job: Job, clip: Path, seconds: float) -> bool:
-        """The clip is in the library. This and the next three return whether the job was still this engine's."""
+        """Mark a job as done; its clip is in the library. Returns whether the job still belonged to this engine."""
         return self._end(job, JobState.DONE, clip=clip.name, seconds=seconds)
 
     def fail(self, job: Job, reason: str) -> bool:
-        """There is no clip, for a reason that people should read."""
+        """Mark a job as failed for a reason that is shown. Returns whether the job still belonged to this engine."""
         return self._end(job, JobState.FAILED, error=reason)
 
     def cancelled(self, job: Job) -> bool:
-        """There is no clip, as was asked for."""
+        """Mark a job as cancelled. Returns whether the job still belonged to this engine."""
         return self._end(job, JobState.CANCELLED)
 
     def release(self, job: Job, note: str | None = None) -> bool:
-        """Give a job back that is not to blame for it; the attempt does not count.
+        """Return a job to the queue without counting the attempt. Returns whether it still belonged to this engine.
 
         Args:
-            note: what people should know of it from now on; None leaves what they know.
+            note: replaces the job's note; None keeps it.
         """
         remove_preview(self.database.paths, job.id)
         with self.database.write() as connection:
@@ -157,7 +157,7 @@ class EngineSession:
         return bool(changed)
 
     def _end(self, job: Job, state: JobState, **columns: Any) -> bool:
-        # Before the transition: who is killed after it leaves nothing.
+        # Before the transition, so that an engine that is killed after it leaves nothing behind.
         remove_preview(self.database.paths, job.id)
         values = {"clip": None, "error": None, "seconds": None} | columns
         with self.database.write() as connection:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ovi_studio.adapters.library import AdapterLibrary, default_adapter_directory
 from ovi_studio.adapters.manager import AdapterManager
-from ovi_studio.capacity.budget import spendable
+from ovi_studio.capacity.budget import usable
 from ovi_studio.capacity.memory import fitting_tile
 from ovi_studio.capacity.tiers import ALL_RESIDENT, AUTO, MemoryPlan
 from ovi_studio.checkpoints.hashes import BackgroundHash
@@ -400,5 +400,5 @@ def _compilation(compute: Compute, plan: MemoryPlan, ranks: Ranks) -> bool:
 
 def _tile_size(height: int, width: int, device: torch.device, limit: int | None) -> int | None:
     """Return the side of a tile, in latent pixels: at most `limit`, and what fits now; None for whole frames."""
-    room = spendable(available_memory(device)) if device.type == "cuda" else math.inf
+    room = usable(available_memory(device)) if device.type == "cuda" else math.inf
     return fitting_tile((height, width), room, limit)

@@ -14,7 +14,7 @@ from pathlib import Path
 from packaging.version import Version
 
 from ovi_studio.capacity import plan_text
-from ovi_studio.capacity.budget import GIB, free_of_label, label_of_free
+from ovi_studio.capacity.budget import GIB, free_from_nominal, nominal_from_free
 from ovi_studio.capacity.host import host_memory
 from ovi_studio.capacity.layouts import Gpus, Objective, choose, plan_sharding, sharing_counts
 from ovi_studio.capacity.memory import Demand, own_host_bytes, shareable_bytes
@@ -278,7 +278,7 @@ def _assess(variant: Variant, gpus: Sequence[ProbedGpu], memory: int) -> tuple[b
         return True, "on a GPU or on the CPU"
     if not gpus:
         return False, "needs a GPU"
-    frees = [max(gpu.free, free_of_label(gpu.total)) for gpu in gpus]
+    frees = [max(gpu.free, free_from_nominal(gpu.total)) for gpu in gpus]
     largest = max(frees)
     if _plan_on_one_gpu(variant, largest, variant.weights).streamed == 0:
         return True, "should fit one GPU"
@@ -290,7 +290,7 @@ def _assess(variant: Variant, gpus: Sequence[ProbedGpu], memory: int) -> tuple[b
         return False, f"needs {format_bytes(round(needed))} of host memory for weights that are kept there"
     if plan.least_free > largest:
         least = plan_memory(TIERS[0], Demand.largest(variant), free=0).least_free
-        return False, f"needs a GPU of at least {_gib(label_of_free(least))}"
+        return False, f"needs a GPU of at least {_gib(nominal_from_free(least))}"
     if _plan_on_one_gpu(variant, largest, Weights.INT8).streamed == 0:
         return True, "should fit one GPU with int8 weights, or streamed from host memory"
     return True, "should fit one GPU, streamed from host memory"

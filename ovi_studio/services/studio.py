@@ -64,7 +64,7 @@ class Studio:
         self.templates = Templates(self.paths.state)
         self.presets = Presets(self.paths.state)
         self.adapters = AdapterLibrary(options.adapters)
-        self.adapter_downloads = Downloads(self.adapters.directory, bring=fetch_adapters)
+        self.adapter_downloads = Downloads(self.adapters.directory, execute=fetch_adapters)
 
     @classmethod
     def open(

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ovi_studio.capacity.budget import GIB, RESERVE, spendable
+from ovi_studio.capacity.budget import GIB, RESERVE, usable
 from ovi_studio.capacity.memory import BLOCKS_IN_FLIGHT, VALUE_BYTES, Demand
 from ovi_studio.core.errors import JobError
 
@@ -196,7 +196,7 @@ def require_gpu_memory(
 
 def require_text_encoder_memory(text_encoder: float, machine: TrainingMachine) -> None:
     """Refuse to encode captions with a text encoder of this many bytes if it does not fit; raises `JobError`."""
-    if text_encoder > spendable(machine.memory):
+    if text_encoder > usable(machine.memory):
         raise JobError(
             f"Encoding captions is predicted to need about {_gigabytes(text_encoder + RESERVE)} on the GPU, but only "
             f"{_gigabytes(machine.memory)} is available; close other programs that use it, or encode on a larger GPU."

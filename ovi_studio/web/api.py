@@ -156,7 +156,7 @@ def job_facts(job: Job) -> dict[str, Any]:
         "phase": str(progress.phase) if progress else None,
         "step": progress.step if progress else 0,
         "steps": job.spec.steps,
-        "part": progress.part if progress else None,
+        "part": progress.fraction if progress else None,
         "seconds_left": progress.seconds_left if progress else None,
         "seconds": job.seconds,
         "error": job.error,

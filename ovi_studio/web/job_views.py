@@ -51,7 +51,7 @@ def progress_words(job: Job) -> tuple[str, str, float | None]:
         case ClipPhase.DENOISING:
             return "First step", left, 0.0
         case ClipPhase.DECODING:
-            return "Decoding picture and sound", left, progress.part
+            return "Decoding picture and sound", left, progress.fraction
     return "Writing the clip", left, None
 
 

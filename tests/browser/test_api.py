@@ -135,7 +135,7 @@ def test_an_invalid_request_is_refused_with_a_message(client: Any, values: dict[
 def test_ids_cannot_be_used_as_paths(application: Application, client: Any) -> None:
     for job in ("../../etc/passwd", "", "0" * 10):
         for endpoint in ("/clip", "/wait"):
-            with pytest.raises(Exception, match="no such job"):
+            with pytest.raises(Exception, match="no longer exists"):
                 client.predict(job, api_name=endpoint)
         with pytest.raises(urllib.error.HTTPError):
             application.get(f"studio/job/{urllib.request.quote(job, safe='')}/clip.mp4")

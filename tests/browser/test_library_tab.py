@@ -218,9 +218,9 @@ def test_invalid_ids_are_refused(studio: Studio, bad: Any) -> None:
         ids = bad
 
     handlers = LibraryHandlers(studio, cache=None)
-    with pytest.raises(JobError, match="not in the library"):
+    with pytest.raises(JobError, match="no longer in the library"):
         handlers.open(Event())
-    with pytest.raises(JobError, match="not in the library"):
+    with pytest.raises(JobError, match="no longer in the library"):
         handlers.settings(bad)
     handlers.mark(Event())
     ids, *_ = handlers.select("clips", Event())

@@ -138,7 +138,7 @@ def test_a_second_download_and_an_unknown_model_are_refused(tmp_path: Path) -> N
         hold.wait(30)
         raise JobError("No network.")
 
-    downloads = Downloads(tmp_path, find=find)
+    downloads = Downloads(tmp_path, make_plan=find)
     with pytest.raises(JobError, match="no such model"):
         downloads.start("../../etc")
     downloads.start(NAME)
@@ -155,7 +155,7 @@ def test_an_unexpected_error_ends_a_download_with_a_message(tmp_path: Path) -> N
     def find(*_: Any) -> Any:
         raise RuntimeError("a defect")
 
-    downloads = Downloads(tmp_path, find=find)
+    downloads = Downloads(tmp_path, make_plan=find)
     downloads.start(NAME)
     _wait(downloads, DownloadPhase.FAILED)
     assert "RuntimeError" in downloads.state().reason

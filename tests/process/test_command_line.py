@@ -309,7 +309,7 @@ def test_missing_checkpoints_are_named_with_the_download_command(run: Run, tmp_p
     (line,) = ended.complaints
     assert line.startswith("error: Variant 960x960_5s is not complete: ")
     for name in ("model_960x960.safetensors", "Wan2.2_VAE.pth", "models_t5_umt5-xxl-enc-bf16.pth", "v1-16.pth"):
-        assert f"{name} is not there" in line
+        assert f"{name} is missing" in line
     assert f"`python -m ovi_studio download 960x960_5s --ckpt-dir {tmp_path / 'ckpts'}` fetches it" in line
     assert files_below(tmp_path) == []
 

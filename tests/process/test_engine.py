@@ -33,7 +33,7 @@ from ovi_studio.engine.command import engine_command
 from ovi_studio.media import clip_files
 from ovi_studio.queue.estimates import estimate_clip
 from ovi_studio.queue.model import ClipPhase, EngineState, JobState
-from ovi_studio.queue.recovery import living_engines
+from ovi_studio.queue.recovery import live_engines
 from ovi_studio.queue.store import Store
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.preview import Previewer
@@ -70,7 +70,7 @@ def test_bad_jobs_fail_with_advice_and_the_engine_continues(store):
             JobState.FAILED,
             JobState.DONE,
         ]
-        assert len(living_engines(store.database)) == 1
+        assert len(live_engines(store.database)) == 1
     assert store.get(refused).error == "This cannot be done; try something else."
     assert "not enough memory" in store.get(memory).error
     assert "demo" in store.get(memory).error
@@ -100,7 +100,7 @@ def test_running_job_is_cancelled_within_a_step(store):
 def test_running_job_is_cancelled_within_a_decoded_piece(store):
     job, after = store.add([spec("decode", steps=1000), spec()])
     with engine(store):
-        wait_for(lambda: (progress := store.get(job).progress) and progress.part and progress.part > 0.003)
+        wait_for(lambda: (progress := store.get(job).progress) and progress.fraction and progress.fraction > 0.003)
         progress = store.get(job).progress
         assert (progress.phase, progress.step, progress.total) == (ClipPhase.DECODING, 1000, 1000)
         assert progress.seconds_left > 500 * STEP_SECONDS
@@ -115,7 +115,7 @@ def test_running_job_is_cancelled_within_a_decoded_piece(store):
 def test_clip_that_is_being_decoded_is_finished_before_the_engine_ends(store):
     (job,) = store.add([spec("decode", steps=30)])
     with engine(store) as child:
-        wait_for(lambda: (progress := store.get(job).progress) and progress.part)
+        wait_for(lambda: (progress := store.get(job).progress) and progress.fraction)
         store.stop_engine(store.engines()[0].owner)
         assert child.wait(20) == 0
     assert_done_exactly_once(store, [job])

@@ -16,7 +16,7 @@ from ovi_studio.engine.slot import EngineSlot
 from ovi_studio.engine.supervisor import Condition
 from ovi_studio.media import clip_files
 from ovi_studio.queue.model import JobState
-from ovi_studio.queue.store import Store, allow_stepping_down
+from ovi_studio.queue.store import Store, enable_memory_fallback
 from ovi_studio.runtime.options import RuntimeOptions
 
 
@@ -99,7 +99,7 @@ def tiered_engine(store: Store) -> Iterator[None]:
 
 
 def test_out_of_memory_names_the_next_smaller_tier_if_retries_are_off(store: Store) -> None:
-    allow_stepping_down(store.database, False)
+    enable_memory_fallback(store.database, False)
     (job,) = store.add([spec("crowded")])
     with tiered_engine(store):
         wait_until_ended(store)
@@ -123,6 +123,5 @@ def test_a_job_is_made_again_in_smaller_tiers_and_says_so(store: Store) -> None:
     assert store.get(hopeless).state is JobState.FAILED
     assert "--memory" not in store.get(hopeless).error
     texts = [notice.text for notice in store.database.notices()]
-    assert any(
-        "Job 1 ran out of memory in tier 16; it and the following jobs are made in tier 12" in text for text in texts
-    )
+    said = "Job 1 ran out of memory in tier 16; it and the following jobs are made in tier 12"
+    assert any(said in text for text in texts)

@@ -31,7 +31,7 @@ from ovi_studio.core.errors import JobError
 from ovi_studio.engine.supervisor import Condition, Supervisor, tail
 from ovi_studio.queue.locks import is_held
 from ovi_studio.queue.model import JobState
-from ovi_studio.queue.recovery import living_engines, recover_dead
+from ovi_studio.queue.recovery import live_engines, recover_dead_engines
 from ovi_studio.queue.store import Store
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="kills processes as only POSIX can")
@@ -87,7 +87,7 @@ def test_engine_that_is_never_ready_stays_down_with_its_last_words_until_a_resta
         down = found.status()
         assert "3 times before it was ready (exit code 1)" in down.reason
         assert any("RuntimeError: no driver" in line for line in down.last_words)
-        assert living_engines(store.database) == []
+        assert live_engines(store.database) == []
         found.restart()
         wait_for(lambda: found.status().condition is not Condition.DOWN)
     assert found.status().condition is Condition.STOPPED
@@ -154,7 +154,7 @@ def test_engine_without_a_web_process_ends_when_nothing_waits(store):
     web = start_web(store)
     wait_for(lambda: running(store))
     end(web)
-    wait_for(lambda: not living_engines(store.database))
+    wait_for(lambda: not live_engines(store.database))
     assert_done_exactly_once(store, ids)
 
 
@@ -255,7 +255,7 @@ def finish(store: Store, ids: list[str]) -> None:
         retry_those_hit_twice(store)
         time.sleep(0.05)
     wait_for(lambda: not store.ids(states=[JobState.RUNNING]))
-    recover_dead(store.database)
+    recover_dead_engines(store.database)
 
 
 def test_web_lock_is_free_after_a_kill(store):

@@ -24,7 +24,7 @@ from places import SUPPORT
 
 from ovi_studio.engine.supervisor import Supervisor
 from ovi_studio.queue.model import JobState
-from ovi_studio.queue.store import Store, allow_stepping_down
+from ovi_studio.queue.store import Store, enable_memory_fallback
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="several ranks need Linux")
 STARTING = 240
@@ -127,7 +127,7 @@ def test_a_rank_that_crashes_ends_all_at_once_even_with_threads_that_never_end(
 
 
 def test_a_rank_that_runs_out_of_memory_fails_the_job_with_advice_and_the_next_is_made(store: Store) -> None:
-    allow_stepping_down(store.database, False)
+    enable_memory_fallback(store.database, False)
     short, good = store.add([spec("memory on rank 1"), spec()])
     with two_supervised(store):
         wait_until_ended(store, STARTING)

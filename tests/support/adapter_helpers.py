@@ -1,4 +1,4 @@
-"""Adapter files for the tiny model, made on the spot."""
+"""Creates adapter files for the tiny model."""
 
 import json
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ DIM = 32
 """Width of the tiny model of `conftest`."""
 QUERIES = tuple(f"{tower}_model.blocks.{block}.self_attn.q" for tower in ("video", "audio") for block in (0, 1))
 TEXT = ("video_model.blocks.0.cross_attn.k",)
-"""A layer that text is projected with, once before the first step."""
+"""A layer of the text projection, which runs once before the first step."""
 
 
 def parameter_shapes(checkpoint: Path) -> dict[str, tuple[int, ...]]:

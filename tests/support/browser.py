@@ -1,4 +1,4 @@
-"""A real browser for the tests of the page: Chromium by way of Playwright, and axe to check what it shows."""
+"""A real browser for tests of the page: Chromium with Playwright, and axe for accessibility checks."""
 
 import shutil
 import time
@@ -61,12 +61,12 @@ def write(field: Any, text: str) -> None:
 
 
 def is_unharmed(page: Any) -> bool:
-    """Whether nothing of `HOSTILE` has run."""
+    """Whether no code of `HOSTILE` was executed."""
     return page.evaluate("window.pwned === undefined")
 
 
 def fits_width(page: Any) -> bool:
-    """Whether nothing has to be scrolled sideways."""
+    """Whether the page fits without horizontal scrolling."""
     return page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 

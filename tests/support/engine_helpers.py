@@ -1,4 +1,4 @@
-"""What the tests of the engine share: real processes over a queue of their own."""
+"""Shared helpers for tests of the engine: real processes with a separate queue."""
 
 import contextlib
 import json
@@ -20,14 +20,14 @@ from ovi_studio.engine.command import engine_command
 from ovi_studio.engine.supervisor import Supervisor
 from ovi_studio.media import clip_files
 from ovi_studio.queue.model import JobState
-from ovi_studio.queue.recovery import living_engines
+from ovi_studio.queue.recovery import live_engines
 from ovi_studio.queue.store import Store
 from ovi_studio.runtime.options import RuntimeOptions
 
 
 @contextlib.contextmanager
 def studio(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    """A queue whose engines find the package and the fake models; none of them outlives the test."""
+    """A queue whose engines can import the package and the fake models; they are killed at the end of the test."""
     monkeypatch.setenv("PYTHONPATH", PYTHON_PATH)
     with closing(Store.open(outputs)) as store:
         yield store
@@ -44,7 +44,7 @@ def command(store: Store, models: str = NAME) -> list[str]:
 
 @contextlib.contextmanager
 def engine(store: Store, *more: str, models: str = NAME) -> Iterator[subprocess.Popen]:
-    """An engine on its own."""
+    """An engine without a supervisor."""
     child = subprocess.Popen([*command(store, models), *more], stderr=subprocess.DEVNULL)
     try:
         yield child
@@ -76,7 +76,7 @@ def wait_until_ended(store: Store, seconds: float = 60) -> None:
 
 
 def running(store: Store) -> bool:
-    """Whether a job is in the middle of its steps."""
+    """Whether a job is between its first and last step."""
     return any(job.progress and job.progress.step for job in store.jobs(states=[JobState.RUNNING]))
 
 
@@ -91,9 +91,9 @@ def assert_done_exactly_once(store: Store, ids: list[str]) -> None:
 
 
 def engine_pids(store: Store) -> list[int]:
-    """Of living engines, those included that are starting."""
+    """The process ids of live engines, including those that are starting."""
     pids = []
-    for owner in living_engines(store.database):
+    for owner in live_engines(store.database):
         with contextlib.suppress(OSError, ValueError):
             pids.append(int((store.paths.owners / f"{owner}.lock").read_text()))
     return pids
@@ -118,7 +118,7 @@ time.sleep(600)
 
 
 def start_web(store: Store) -> subprocess.Popen:
-    """A process that supervises, as the page's does."""
+    """Start a process that supervises engines, like the web process."""
     arguments = [str(store.paths.outputs), json.dumps(command(store))]
     web = subprocess.Popen([sys.executable, "-c", WEB, *arguments], stdout=subprocess.PIPE, text=True)
     assert web.stdout.readline() == "up\n"

@@ -1,4 +1,4 @@
-"""What the tests of the queue share; children of theirs import it, too."""
+"""Shared helpers for tests of the queue; also imported by their child processes."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from places import PYTHON_PATH
 
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.queue.model import ClipPhase, Job, JobProgress, JobState
-from ovi_studio.queue.recovery import living_engines, recover_dead
+from ovi_studio.queue.recovery import live_engines, recover_dead_engines
 from ovi_studio.queue.store import Store
 from ovi_studio.queue.work import EngineSession
 
@@ -50,13 +50,13 @@ from ovi_studio.queue.locks import Lock
 
 
 def run_python(code: str, *arguments: object) -> subprocess.Popen:
-    """A child with this module's names, and a few more."""
+    """Start a child process that has this module's names, and a few more."""
     command = [sys.executable, "-c", _PRELUDE + textwrap.dedent(code), *map(str, arguments)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def run_together(children: list[subprocess.Popen]) -> list[str]:
-    """Let them all go at once; what each printed."""
+    """Start all children at the same time; returns their outputs."""
     for child in children:
         child.stdin.write("\n")
         child.stdin.flush()
@@ -82,11 +82,11 @@ CLAIM_AND_WAIT = """
 
 
 def kill_holder(store: Store, owner: str, before_death: Callable[[Job], object] = lambda job: None) -> str:
-    """A process claims a job and is killed; returns the job's id."""
+    """Let a process claim a job, and kill it; returns the job's id."""
     child = run_python(CLAIM_AND_WAIT, store.paths.outputs, owner)
     job = child.stdout.readline().strip()
-    assert recover_dead(store.database) == []
-    assert living_engines(store.database) == [owner]
+    assert recover_dead_engines(store.database) == []
+    assert live_engines(store.database) == [owner]
     before_death(store.get(job))
     child.kill()
     child.wait()

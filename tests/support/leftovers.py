@@ -1,4 +1,4 @@
-"""A plugin of pytest: what a test started and left alive is named at the end of the run, killed, and fails it."""
+"""A pytest plugin that reports and kills processes that tests left running, and fails the run."""
 
 import pytest
 from processes import end_what_is_left, mark_processes

@@ -1,4 +1,4 @@
-"""Prints the tests that failed when they were last run, one a line, as pytest's cache has them."""
+"""Prints the tests that failed in their last run, one per line, from pytest's cache."""
 
 import json
 from pathlib import Path

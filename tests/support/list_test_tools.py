@@ -1,4 +1,4 @@
-"""Prints what the tests need beyond `requirements.txt`, one a line: the extra `test` of `pyproject.toml`."""
+"""Prints the packages that tests need in addition to `requirements.txt`, one per line: the extra `test`."""
 
 import tomllib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Counts the bytes of tensors, on any device."""
+"""Measures the memory of live tensors on any device."""
 
 import weakref
 from typing import Any
@@ -9,7 +9,7 @@ from torch.utils._pytree import tree_iter
 
 
 class Live(TorchDispatchMode):
-    """The most bytes that tensors which were made within it held at once."""
+    """Records the peak memory of all tensors that are created while it is active."""
 
     def __init__(self) -> None:
         super().__init__()

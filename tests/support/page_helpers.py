@@ -1,4 +1,4 @@
-"""What the tests of the whole page do with it, and with its queue over the API."""
+"""Shared helpers for tests of the whole page, and of its queue through the API."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Where the tests, what they share, and the project lie; and what a process of theirs must find."""
+"""Paths of the tests, their helpers and the project, and the environment of child processes."""
 
 import os
 from pathlib import Path
@@ -7,6 +7,6 @@ SUPPORT = Path(__file__).resolve().parent
 TESTS = SUPPORT.parent
 ROOT = TESTS.parent
 REFERENCE = TESTS / "reference"
-"""Numbers of the official implementation."""
+"""Reference values of the official implementation."""
 PYTHON_PATH = os.pathsep.join(map(str, (SUPPORT, TESTS / "ranks", TESTS, ROOT)))
-"""For a process that imports the package, a helper, or a program of several ranks."""
+"""For processes that import the package, a helper, or a multi-rank program."""

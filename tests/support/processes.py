@@ -1,4 +1,4 @@
-"""What a run of the tests has started: found by a mark in the environment, and ended."""
+"""Finds and kills the processes that a test run has started, by a mark in their environment."""
 
 import contextlib
 import os
@@ -11,18 +11,18 @@ import psutil
 
 MARK = "OVI_TEST_RUN"
 _TEST = "PYTEST_CURRENT_TEST"
-"""Which pytest sets while a test runs, so that its own workers lack it and what a test starts has it."""
+"""Set by pytest during a test, so that processes started by a test have it and pytest's workers do not."""
 PATIENCE = 5
-"""Seconds in which what was asked to end may do so."""
+"""Seconds that a process has to end after a request."""
 
 
 def mark_processes() -> str:
-    """From now on what this process starts carries the mark that is returned; workers of one run share it."""
+    """Mark all processes that this process will start; returns the mark, which the workers of a run share."""
     return os.environ.setdefault(MARK, secrets.token_hex(8))
 
 
 def started_by_tests(mark: str) -> list[tuple[psutil.Process, str]]:
-    """Living processes that a test with this mark started, with the test's name; children too that hide theirs."""
+    """Live processes that tests with this mark started, with the names of the tests; includes unmarked children."""
     found: dict[int, tuple[psutil.Process, str]] = {}
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
@@ -36,7 +36,7 @@ def started_by_tests(mark: str) -> list[tuple[psutil.Process, str]]:
 
 
 def end_what_is_left(mark: str, patience: float = PATIENCE) -> list[str]:
-    """Kill what the tests of a run should have ended, after a moment in which it may go; a line for each of them."""
+    """Kill processes that tests should have ended, after a grace period; returns one line for each."""
     deadline = time.monotonic() + patience
     while (left := started_by_tests(mark)) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -50,7 +50,7 @@ def end_what_is_left(mark: str, patience: float = PATIENCE) -> list[str]:
 
 @contextlib.contextmanager
 def deaf_to_ctrl_c() -> Iterator[None]:
-    """What is started in the block ignores SIGINT from the beginning, as what a shell starts in the background does."""
+    """Processes started in the block ignore SIGINT, like those that a shell starts in the background."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
@@ -59,7 +59,7 @@ def deaf_to_ctrl_c() -> Iterator[None]:
 
 
 def with_children(pid: int) -> list[psutil.Process]:
-    """A process and all that came from it; none if it is gone."""
+    """A process and all its descendants; empty if it has ended."""
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
         return [process, *process.children(recursive=True)]
@@ -67,14 +67,14 @@ def with_children(pid: int) -> list[psutil.Process]:
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Whether it still runs: one that has ended and was not waited for does not."""
+    """Whether a process is running; a zombie is not."""
     with contextlib.suppress(psutil.NoSuchProcess):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False
 
 
 def kill(processes: Iterable[psutil.Process]) -> None:
-    """Kill those that still live; returns when they are gone."""
+    """Kill the processes that are alive and wait until they have ended."""
     for process in (alive := list(filter(is_alive, processes))):
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
@@ -82,7 +82,7 @@ def kill(processes: Iterable[psutil.Process]) -> None:
 
 
 def wait_while(condition: Callable[[], bool], seconds: float) -> bool:
-    """Whether it became false in time."""
+    """Wait while a condition is true; returns whether it became false in time."""
     deadline = time.monotonic() + seconds
     while condition():
         if time.monotonic() > deadline:

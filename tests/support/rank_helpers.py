@@ -1,4 +1,4 @@
-"""Tests on several ranks: real processes that `accelerate launch` starts, and what they say about each other."""
+"""Helpers for tests on several ranks: real processes, started by `accelerate launch`, and their results."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from ovi_studio.distributed.launch import launch_command
 
 
 def on_ranks(count: int, module: str, *arguments: str, timeout: float = 500) -> dict[str, Any]:
-    """What `module` (of `tests/ranks`) found on rank 0: the JSON file that its first argument names."""
+    """Run `module` of `tests/ranks`; returns the content of the JSON file that rank 0 writes to its first argument."""
     answer = Path(arguments[0])
     command = launch_command(count, module, arguments)
     done = subprocess.run(
@@ -43,7 +43,7 @@ class Traffic:
 
 @contextmanager
 def counted_traffic() -> Iterator[Traffic]:
-    """Counts at torch's own functions; the weights that FSDP gathers are `gathered`."""
+    """Counts in torch's own functions; weights gathered by FSDP count as `gathered`."""
     traffic = Traffic()
     originals = {}
 

@@ -1,4 +1,4 @@
-"""The reference model and the adapter files that the official implementation's numbers are known of."""
+"""The reference model, and adapter files with known results of the official implementation."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -40,7 +40,7 @@ def use(name: str, video: Any = 1, audio: Any = None, sha256: str | None = None)
 
 
 def write_lora(path: Path, tensors: Mapping[str, Sequence[int]], **metadata: str) -> Path:
-    """A file with random tensors of these shapes."""
+    """Write a file with random tensors of these shapes."""
     generator = torch.Generator().manual_seed(len(tensors))
     save_file({name: torch.randn(shape, generator=generator) for name, shape in tensors.items()}, path, metadata)
     return path

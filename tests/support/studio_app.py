@@ -1,4 +1,4 @@
-"""`app.py` in a process of its own, for the tests of the page, the API and the login."""
+"""Runs `app.py` in a separate process, for tests of the page, the API and the login."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""One tab of the page on a server of its own, with real services and a form of plain boxes, for browser tests."""
+"""Serves a single tab of the page with real services and a simple form, for browser tests."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ from ovi_studio.services.studio import Studio
 
 
 class PlainForm:
-    """Stands for the Create form."""
+    """Replaces the Create form."""
 
     def __init__(self) -> None:
         import gradio as gr
@@ -43,14 +43,14 @@ class PlainForm:
 
 @dataclass(frozen=True)
 class Tab:
-    """A tab that is served."""
+    """A served tab."""
 
     studio: Studio
     title: str
     url: str
 
     def open(self, chromium: Any, size: tuple[int, int] = DESKTOP) -> Any:
-        """A new page that shows the tab."""
+        """Open the tab in a new page."""
         page = new_page(chromium, self.url, size)
         show(page, self.title)
         return page
@@ -91,7 +91,7 @@ def serve_tab(
 
 
 def make_clip(outputs: Path, prompt: str, *, first: Picture | None = None, made: int = 0, **settings: Any) -> Path:
-    """A real clip of half a second; `made` orders them."""
+    """Write a real clip of half a second; `made` determines the order."""
     rows, columns = np.mgrid[:64, :96]
     frames = np.stack([np.stack([rows * 3, columns * 2, rows + 9 * t], -1) for t in range(12)]).astype(np.uint8)
     values = {"variant": "960x960_5s", "image": Path("/elsewhere/first.png") if first else None} | settings

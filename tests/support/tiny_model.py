@@ -1,4 +1,4 @@
-"""Dimensions of a model that is as small as a model can be; untrained wherever it is built."""
+"""Dimensions of a minimal, untrained model."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A training set and a model so small that a step takes milliseconds, and clips as people have them."""
+"""A tiny training set and model, with steps of milliseconds, and clips like those of users."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def unconditional() -> tuple[Tensor, Tensor]:
 
 
 def sample(seed: int, captions: int = 1) -> Sample:
-    """Two kinds of clip, which their captions tell apart."""
+    """A training set with two kinds of clip that differ in their captions."""
     kind = seed % 2
     noise = torch.Generator().manual_seed(seed)
     video = torch.full((CHANNELS, FRAMES, SIDE, SIDE), 1.0 - 2 * kind)
@@ -57,7 +57,7 @@ COMMAND = ("train-lora", "--variant", "tiny", "--learning-rate", "0.01", "--rank
 
 
 def own_clip(folder: Path, name: str, seed: int, caption: str | None = "a red ball") -> Path:
-    """A clip of the tiny variant's size and length, made by the product's own writer."""
+    """Write a clip of the tiny variant's size and length with `write_clip`."""
     random = np.random.default_rng(seed)
     frames = np.repeat(random.integers(40, 200, (CLIP_FRAMES, 4, 4, 3), np.uint8), 16, axis=1).repeat(16, axis=2)
     samples = np.sin(np.arange(CLIP_SAMPLES) * 0.1 * seed).astype(np.float32) * 0.3

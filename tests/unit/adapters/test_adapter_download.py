@@ -117,7 +117,7 @@ def test_a_refusal_names_the_folder_of_adapters(hub: HubServer, library: Adapter
 
 
 def test_a_download_runs_in_the_background_and_reports_progress(hub: HubServer, library: AdapterLibrary) -> None:
-    downloads = Downloads(library.directory, bring=fetch_adapters)
+    downloads = Downloads(library.directory, execute=fetch_adapters)
     hub.faults.stall_after = 50_000
     downloads.begin("Lightning", lambda: plan_adapters({NAME: source()}, library))
     assert hub.stalled.wait(10)

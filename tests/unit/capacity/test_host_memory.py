@@ -97,7 +97,7 @@ def test_what_is_missing_is_said_with_what_would_need_less(machine: Callable[[in
     machine(32)
     require_host_memory(20e9, "x", "or y")
     with pytest.raises(
-        JobError, match=r"^x needs 38 GB of host memory for its models, but 33 GB can be had; close oth"
+        JobError, match=r"^x needs 38 GB of host memory for its models, but 33 GB are available; close oth"
     ):
         require_host_memory(38e9, "x", "or y")
 
@@ -138,7 +138,10 @@ def test_nothing_is_loaded_where_host_memory_is_too_small(
     cuda(24)
     machine(1)
     monkeypatch.setattr("ovi_studio.runtime.pipeline.load_models", lambda *_, **__: pytest.fail("models were loaded"))
-    with computing_on_the_host(), pytest.raises(JobError, match=r"tiny needs 0 GB of host memory .* 0 GB can"):
+    with (
+        computing_on_the_host(),
+        pytest.raises(JobError, match=r"tiny needs 0 GB of host memory .* 0 GB are available"),
+    ):
         Pipeline.load(require("tiny", tiny_bundle), Compute.of())
 
 

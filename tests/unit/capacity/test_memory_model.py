@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ovi_studio.__main__ import main
-from ovi_studio.capacity.budget import GIB, LEAST_RESERVE, RESERVE, spendable
+from ovi_studio.capacity.budget import GIB, LEAST_RESERVE, RESERVE, usable
 from ovi_studio.capacity.fallback import MemoryFallback
 from ovi_studio.capacity.layouts import (
     Gpus,
@@ -59,7 +59,7 @@ def demands(variant: Variant) -> list[Demand]:
 @every_card
 @every_variant
 def test_a_plan_for_one_gpu_keeps_the_blocks_that_its_tier_keeps(variant: Variant, card: int) -> None:
-    gpus = Gpus.sold_with(1, card * GIB)
+    gpus = Gpus.with_nominal_memory(1, card * GIB)
     for demand in demands(variant):
         tier = plan_memory(fitting_tier(gpus.memory), demand, demand.weights, free=gpus.memory)
         try:
@@ -97,7 +97,7 @@ def test_the_plan_command_says_the_blocks_of_the_tables_tiers(capsys: pytest.Cap
 @every_card
 @every_variant
 def test_a_gpu_alone_leaves_its_reserve_and_half_of_it_where_nothing_stays(variant: Variant, card: int) -> None:
-    gpus = Gpus.sold_with(1, card * GIB)
+    gpus = Gpus.with_nominal_memory(1, card * GIB)
     for demand in demands(variant):
         plan = plan_layout(demand, gpus, 1, 1, 1)
         if plan is not None:
@@ -126,10 +126,10 @@ def test_a_tile_takes_what_there_is_room_for() -> None:
 @every_variant
 def test_each_of_several_gpus_leaves_its_reserve(variant: Variant, count: int) -> None:
     for card, demand in itertools.product(CARDS, demands(variant)):
-        gpus = Gpus.sold_with(count, card * GIB)
+        gpus = Gpus.with_nominal_memory(count, card * GIB)
         plan = plan_sharding(demand, gpus)
         if plan is not None:
-            assert plan.memory <= spendable(gpus.memory)
+            assert plan.memory <= usable(gpus.memory)
             assert (plan.halves, plan.sequence) == layout_for(count, demand.sizes.heads, guided=demand.guided)
 
 
@@ -149,7 +149,7 @@ def test_gpus_that_share_a_clip_divide_its_bytes_and_never_need_more_than_one_al
 
 def test_gpus_that_cannot_all_share_the_tokens_are_not_planned_like_one_alone() -> None:
     demand = Demand.largest(LONG)
-    plan = plan_sharding(demand, Gpus.sold_with(5, 24 * GIB))
+    plan = plan_sharding(demand, Gpus.with_nominal_memory(5, 24 * GIB))
     assert plan is not None
     assert (plan.halves, plan.sequence) == (1, 1)
     assert plan.memory > demand.codecs + fixed_bytes(demand) + shareable_bytes(demand) / 5
@@ -195,6 +195,6 @@ def test_no_fallback_advises_what_is_done_already(sharding: ShardingOptions, fol
     assert MemoryFallback(sharding, "auto").below() == following
 
 
-def test_whoever_keeps_nothing_and_has_small_weights_has_no_fallback() -> None:
+def test_nothing_gathered_and_small_weights_leave_no_fallback() -> None:
     for weights in ("int8", "fp8"):
         assert MemoryFallback(ShardingOptions(Strategy.FULL_SHARD, None, True), weights).below() is None

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ovi_studio.__main__ import main
 from ovi_studio.capacity.arithmetic import LINKS, TowerSizes
-from ovi_studio.capacity.budget import GIB, RESERVE, free_of_label, spendable
+from ovi_studio.capacity.budget import GIB, RESERVE, free_from_nominal, usable
 from ovi_studio.capacity.fallback import MemoryFallback
 from ovi_studio.capacity.layouts import (
     Gpus,
@@ -36,7 +36,7 @@ def demand(variant=SHORT, size=(704, 704), **options):
 
 
 def gpus(count, memory=24, **options):
-    return Gpus.sold_with(count, memory * GIB, **options)
+    return Gpus.with_nominal_memory(count, memory * GIB, **options)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_a_clip_sooner(count, memory, weights, guided, expected):
     assert (plan.halves, plan.sequence, plan.strategy, plan.offloaded) == expected
     assert plan.clips == 1
     assert plan.idle == count - plan.ranks
-    assert plan.memory <= spendable(free_of_label(memory * GIB))
+    assert plan.memory <= usable(free_from_nominal(memory * GIB))
     assert 0 <= plan.resident_blocks <= 30
 
 
@@ -200,7 +200,7 @@ def test_exchanged_bytes_are_half_of_the_official_ones_and_less_with_guidance(to
 # In words
 
 
-def test_the_command_says_the_plan_for_both_wishes(capsys):
+def test_the_command_prints_the_plan_for_both_objectives(capsys):
     assert main(["plan", "--gpus", "4", "--vram", "24"]) == 0
     said = capsys.readouterr().out
     for part in (
@@ -222,12 +222,12 @@ def test_the_command_refuses_what_cannot_be(capsys):
 
 def test_every_plan_can_be_said():
     for count in (1, 2, 3, 5, 8):
-        for wish in Objective:
+        for objective in Objective:
             for guided in (True, False):
-                plan = choose(demand(guided=guided), gpus(count), wish)
+                plan = choose(demand(guided=guided), gpus(count), objective)
                 assert title(plan)
                 assert all(sentence.endswith(".") for sentence in describe(plan))
-    assert "left alone" in " ".join(describe(choose(demand(), gpus(5))))
+    assert "stays idle" in " ".join(describe(choose(demand(), gpus(5))))
 
 
 def test_the_plan_imports_no_torch():

@@ -121,14 +121,14 @@ def test_a_plan_tells_exact_sizes_reasons_and_licences(hub: HubServer, directory
     plan = download.plan(small_variant(), directory)
     assert [file.source.path for file in plan.files] == ["model.safetensors", "vae.pth"]
     assert [file.size for file in plan.files] == [(hub.root / MODEL).stat().st_size, (hub.root / VAE).stat().st_size]
-    assert {file.reason for file in plan.files} == {"is not there"}
+    assert {file.reason for file in plan.files} == {"is missing"}
     assert plan.total == sum(file.size for file in plan.files)
     assert plan.already == 0
     assert plan.free == shutil.disk_usage(directory).free
     assert not hub.gets()
     text = download.format_plan(plan)
     assert "200.1 kB  Ovi/model.safetensors  (someone/ovi, CC-BY-NC-4.0)" in text
-    assert "250.2 kB  in all;" in text
+    assert "250.2 kB  in total;" in text
 
 
 def test_files_that_are_whole_are_neither_asked_for_nor_touched(hub: HubServer, directory: Path) -> None:
@@ -199,7 +199,7 @@ def test_a_hub_that_breaks_every_connection_is_given_up_and_resumed_by_the_next_
     hub.faults.status = 0
     again = download.plan(small_variant(), directory)
     assert again.already > 0
-    assert "are here already" in download.format_plan(again)
+    assert "of it already downloaded" in download.format_plan(again)
     hub.requests.clear()
     seen = get(directory)
     assert seen[0].done == again.already
@@ -210,7 +210,7 @@ def test_a_hub_that_breaks_every_connection_is_given_up_and_resumed_by_the_next_
 def test_a_hub_that_sends_nothing_is_given_up_after_a_few_attempts(hub: HubServer, directory: Path) -> None:
     plan = download.plan(small_variant(), directory)
     hub.faults.break_after, hub.faults.breaks = 0, 1000
-    with pytest.raises(JobError, match=r"cannot be reached for someone/ovi/model.safetensors .* it resumes\.$"):
+    with pytest.raises(JobError, match=r"^someone/ovi/model.safetensors cannot be downloaded from .* it resumes\.$"):
         download.fetch(plan, lambda _: None)
     assert len(hub.gets()) == 1 + len(download.RETRY_WAITS)
 
@@ -285,7 +285,7 @@ def test_what_was_begun_from_an_older_commit_is_dropped(hub: HubServer, director
 
 def test_content_that_is_not_what_the_hub_announced_is_refused_and_removed(hub: HubServer, directory: Path) -> None:
     hub.faults.corrupts = True
-    with pytest.raises(JobError, match="arrived damaged"):
+    with pytest.raises(JobError, match="was damaged in transit"):
         get(directory)
     assert not local(directory, MODEL).exists()
     hub.faults.corrupts = False
@@ -299,7 +299,7 @@ def test_a_full_disk_is_refused_before_any_byte(
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(2 * 10**9, 10**9, 10**9))
     plan = download.plan(small_variant(), directory)
-    with pytest.raises(JobError, match=r"needs 250\.\d kB .* has 1\.0 GB free; free 250\.\d kB there"):
+    with pytest.raises(JobError, match=r"needs 250\.\d kB .* has 1\.0 GB free; free up 250\.\d kB there"):
         download.fetch(plan, lambda _: None)
     assert hub.gets() == []
     assert not list(directory.rglob("*.part"))
@@ -327,11 +327,11 @@ def test_a_second_download_into_the_directory_waits_its_turn(hub: HubServer, dir
 @pytest.mark.parametrize(
     ("status", "sentence"),
     [
-        (401, r"refuses someone/ovi/model.safetensors \(401\).*HF_TOKEN, then repeat"),
-        (403, r"refuses someone/ovi/model.safetensors \(403\).*accept its terms at http.*/someone/ovi"),
+        (401, r"denies access to someone/ovi/model.safetensors \(401\).*HF_TOKEN, then repeat"),
+        (403, r"denies access to someone/ovi/model.safetensors \(403\).*accept its terms at http.*/someone/ovi"),
         (404, r"has no file someone/ovi/model.safetensors \(404\); check HF_ENDPOINT"),
         (429, r"is down or overloaded \(429"),
-        (500, r"is down or overloaded \(500 .*wait some minutes, then repeat"),
+        (500, r"is down or overloaded \(500 .*wait a few minutes, then repeat"),
     ],
 )
 def test_a_refusal_of_the_hub_is_one_sentence(hub: HubServer, directory: Path, status: int, sentence: str) -> None:
@@ -348,7 +348,9 @@ def test_a_refusal_of_the_hub_is_one_sentence(hub: HubServer, directory: Path, s
 
 def test_no_server_is_one_sentence(hub: HubServer, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(JobError, match=r"^http://127.0.0.1:9 cannot be reached for .*\(.*refused\); check the network"):
+    with pytest.raises(
+        JobError, match=r"cannot be downloaded from http://127.0.0.1:9 \(.*refused\); check the network"
+    ):
         download.plan(small_variant(), directory)
 
 
@@ -360,7 +362,7 @@ def test_offline_mode_is_one_sentence(hub: HubServer, directory: Path, monkeypat
 
 def test_a_login_page_in_place_of_the_hub_is_told_apart(hub: HubServer, directory: Path) -> None:
     hub.faults.anonymous = True
-    with pytest.raises(JobError, match="not as a hub does"):
+    with pytest.raises(JobError, match="does not answer like a hub"):
         download.plan(small_variant(), directory)
 
 

@@ -64,7 +64,7 @@ def test_a_directory_of_the_official_code_works_as_it_is(directory: Path) -> Non
 def test_an_empty_directory_lacks_every_part(tmp_path: Path) -> None:
     inventory = take_inventory(VARIANT, tmp_path / "nothing")
     assert [problem.part for problem in inventory.problems] == list(Part)
-    assert {problem.reason for problem in inventory.problems} == {"is not there"}
+    assert {problem.reason for problem in inventory.problems} == {"is missing"}
 
 
 def test_safetensors_of_the_same_name_stand_for_a_torch_file(directory: Path) -> None:
@@ -93,7 +93,7 @@ def test_shards_with_an_index_stand_for_a_file(directory: Path) -> None:
 def test_a_missing_shard_is_named(directory: Path) -> None:
     shards = in_shards(location(directory, Part.TRANSFORMER))
     shards[1].unlink()
-    assert problem(directory) == (Part.TRANSFORMER, shards[1], "is not there")
+    assert problem(directory) == (Part.TRANSFORMER, shards[1], "is missing")
 
 
 def test_an_index_cannot_point_outside_its_folder(directory: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_clone_of_a_diffusers_repository_stands_for_its_parts(directory: Path)
 def test_a_missing_file_is_named_even_if_its_neighbours_are_there(directory: Path) -> None:
     missing = directory / VARIANT.files[Part.TOKENIZER][2].location
     missing.unlink()
-    assert problem(directory) == (Part.TOKENIZER, missing, "is not there")
+    assert problem(directory) == (Part.TOKENIZER, missing, "is missing")
 
 
 def cut(path: Path) -> None:
@@ -161,18 +161,18 @@ def too_long(path: Path) -> None:
     [
         (Part.TRANSFORMER, cut, "has 129 bytes where its header says 139"),
         (Part.TRANSFORMER, too_long, "has 140 bytes where its header says 139"),
-        (Part.TRANSFORMER, cut_in_header, "is no safetensors file (or was cut off in its header)"),
-        (Part.TRANSFORMER, empty, "is no safetensors file (or was cut off in its header)"),
+        (Part.TRANSFORMER, cut_in_header, "is not a safetensors file (or its header is truncated)"),
+        (Part.TRANSFORMER, empty, "is not a safetensors file (or its header is truncated)"),
         (Part.TRANSFORMER, web_page, "is a web page, not a model file"),
-        (Part.TRANSFORMER, pointer, "is a pointer of git-lfs, not the file itself"),
-        (Part.VIDEO_VAE, cut, "was cut off (its zip directory is missing)"),
-        (Part.VIDEO_VAE, empty, "is no checkpoint file of torch"),
+        (Part.TRANSFORMER, pointer, "is a git-lfs pointer, not the file itself"),
+        (Part.VIDEO_VAE, cut, "is truncated (its zip directory is missing)"),
+        (Part.VIDEO_VAE, empty, "is not a PyTorch checkpoint file"),
         (Part.VIDEO_VAE, web_page, "is a web page, not a model file"),
-        (Part.VIDEO_VAE, pointer, "is a pointer of git-lfs, not the file itself"),
+        (Part.VIDEO_VAE, pointer, "is a git-lfs pointer, not the file itself"),
         (Part.VOCODER, web_page, "is a web page, not a model file"),
         (Part.TOKENIZER, empty, "is empty"),
         (Part.TOKENIZER, web_page, "is a web page, not a model file"),
-        (Part.TOKENIZER, pointer, "is a pointer of git-lfs, not the file itself"),
+        (Part.TOKENIZER, pointer, "is a git-lfs pointer, not the file itself"),
     ],
 )
 def test_a_damaged_file_is_found_without_reading_it_whole(
@@ -189,7 +189,7 @@ def test_the_refusal_names_every_bad_file_and_the_command_that_fetches_it(direct
         require(VARIANT.name, directory)
     sentence = str(caught.value)
     assert f"transformer {location(directory, Part.TRANSFORMER)} has 129 bytes" in sentence
-    assert f"vocoder {location(directory, Part.VOCODER)} is not there" in sentence
+    assert f"vocoder {location(directory, Part.VOCODER)} is missing" in sentence
     assert f"`python -m ovi_studio download 720x720_5s --ckpt-dir {directory}` fetches it" in sentence
 
 

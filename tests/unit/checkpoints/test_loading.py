@@ -396,7 +396,7 @@ def test_code_in_a_file_is_not_run(tmp_path: Path, kind: str) -> None:
         path.write_bytes(pickle.dumps(content))
     else:
         torch.save(content, path, _use_new_zipfile_serialization=kind == "zip")
-    with pytest.raises(JobError, match="holds more than tensors") as error:
+    with pytest.raises(JobError, match="contains more than tensors") as error:
         list(read_tensors(path))
     assert "weights_only" not in str(error.value)
     assert not trace.exists()

@@ -139,7 +139,7 @@ def test_a_clip_replaced_by_a_link_after_it_was_listed_is_refused(library, paths
     path.rename(secret)
     path.symlink_to(secret)
     for use in (library.path, library.settings, library.last_frame):
-        with pytest.raises(JobError, match="not in the library"):
+        with pytest.raises(JobError, match="no longer in the library"):
             use(clip.id)
     assert library.trash([clip.id]) == []
     assert secret.exists()
@@ -152,7 +152,7 @@ def test_an_id_that_is_none_leads_nowhere(library, paths, hostile):
     write(paths)
     library.refresh()
     for use in (library.path, library.settings, library.last_frame, library.get):
-        with pytest.raises(JobError, match="not in the library"):
+        with pytest.raises(JobError, match="no longer in the library"):
             use(hostile)
     assert library.trash([hostile]) == []
     assert library.set_favourite([hostile], True) == 0
@@ -438,7 +438,7 @@ def test_emptying_the_trash_deletes_only_what_was_put_there(library, paths):
 
 @pytest.mark.parametrize("hostile", ["", "..", "../../outputs", "0" * 24, "/etc"])
 def test_restoring_what_is_not_in_the_trash_is_refused(library, hostile):
-    with pytest.raises(JobError, match="not in the trash"):
+    with pytest.raises(JobError, match="no longer in the trash"):
         library.restore([hostile])
 
 

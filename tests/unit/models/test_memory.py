@@ -194,7 +194,7 @@ def test_int8_changes_the_transformers_output_a_little(model: OviTransformer) ->
 
 
 def test_fp8_is_refused_for_a_file_that_has_none(model: OviTransformer) -> None:
-    with pytest.raises(JobError, match="holds no fp8 weights; choose int8"):
+    with pytest.raises(JobError, match="does not contain fp8 weights; choose int8"):
         converted(model, Weights.FP8)
 
 

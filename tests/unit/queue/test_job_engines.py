@@ -19,7 +19,7 @@ from ovi_studio.media import clip_files
 from ovi_studio.queue.files import clip_name
 from ovi_studio.queue.locks import Lock, is_held
 from ovi_studio.queue.model import ENDED, Job, JobState, Verdict
-from ovi_studio.queue.recovery import recover_dead
+from ovi_studio.queue.recovery import recover_dead_engines
 from ovi_studio.queue.store import Store
 from ovi_studio.queue.work import EngineSession
 
@@ -37,7 +37,7 @@ def test_progress_is_what_was_reported(store):
     store.add([SPEC])
     with EngineSession(store.database, "worker") as work:
         job = work.claim()
-        progress = replace(STEP, part=0.25, preview=store.paths.previews / "x.jpg")
+        progress = replace(STEP, fraction=0.25, preview=store.paths.previews / "x.jpg")
         work.report(job, progress)
         assert store.get(job.id).progress == progress
         work.finish(job, store.paths.outputs / "x.mp4", 12.5)
@@ -74,7 +74,7 @@ def test_engine_is_told_to_stop_with_its_progress(store):
     with EngineSession(store.database, "worker") as work:
         job = work.claim()
         store.stop_engine("worker")
-        assert work.stop_asked()
+        assert work.stop_requested()
         assert work.report(job, STEP) is Verdict.STOP
         work.release(job)
     assert store.engines() == []
@@ -137,16 +137,16 @@ def test_job_of_a_killed_engine_runs_again_and_the_second_time_fails_while_other
     first, second = store.add(specs(2))
     assert kill_holder(store, "one") == first
     assert store.get(first).state is JobState.RUNNING
-    assert recover_dead(store.database) == [first]
+    assert recover_dead_engines(store.database) == [first]
     assert queued(store) == [first, second]
     assert kill_holder(store, "two") == first
-    recover_dead(store.database)
+    recover_dead_engines(store.database)
     failed = store.get(first)
     assert failed.state is JobState.FAILED
     assert "stopped twice on this job" in failed.error
     assert kill_holder(store, "three") == second
     assert store.engines()[0].owner == "three"
-    recover_dead(store.database)
+    recover_dead_engines(store.database)
     assert store.engines() == []
     assert list(store.paths.owners.iterdir()) == []
 
@@ -155,10 +155,10 @@ def test_retry_gives_a_job_that_stopped_the_engine_all_its_attempts(store):
     (job,) = store.add([SPEC])
     for owner in ("one", "two"):
         kill_holder(store, owner)
-        recover_dead(store.database)
+        recover_dead_engines(store.database)
     store.retry([job])
     kill_holder(store, "three")
-    recover_dead(store.database)
+    recover_dead_engines(store.database)
     assert store.get(job).state is JobState.QUEUED
 
 
@@ -166,14 +166,14 @@ def test_engine_that_was_killed_on_purpose_does_not_cost_an_attempt(store):
     (job,) = store.add([SPEC])
     for owner in ("one", "two", "three"):
         kill_holder(store, owner)
-        recover_dead(store.database, blameless=True)
+        recover_dead_engines(store.database, deliberate=True)
     assert (store.get(job).state, store.get(job).attempt) == (JobState.QUEUED, 0)
 
 
 def test_job_that_was_to_be_cancelled_is_cancelled_when_its_engine_dies(store):
     (job,) = store.add([SPEC])
     kill_holder(store, "one", lambda running: store.cancel([running.id]))
-    recover_dead(store.database)
+    recover_dead_engines(store.database)
     assert store.get(job).state is JobState.CANCELLED
 
 
@@ -186,7 +186,7 @@ def test_job_whose_clip_is_in_the_library_is_done_and_not_made_again(store):
     (job,) = store.add([replace(SPEC, prompt="word " * 100)])
     written = []
     kill_holder(store, "one", lambda running: written.append(write_clip_of(running, store)))
-    recover_dead(store.database)
+    recover_dead_engines(store.database)
     assert (store.get(job).state, store.get(job).clip) == (JobState.DONE, written[0])
     assert store.get(job).poster.is_file()
 
@@ -200,7 +200,7 @@ def test_clip_of_another_job_under_the_name_does_not_count(store):
         (store.paths.outputs / name).rename(target)
 
     kill_holder(store, "one", write)
-    recover_dead(store.database)
+    recover_dead_engines(store.database)
     assert store.get(job).state is JobState.QUEUED
 
 
@@ -218,7 +218,7 @@ def test_what_a_killed_engine_left_half_written_is_removed_and_nothing_else(stor
         (store.paths.previews / f"{running.id}.jpg.part").touch()
 
     kill_holder(store, "one", leave)
-    recover_dead(store.database)
+    recover_dead_engines(store.database)
     assert set(store.paths.outputs.iterdir()) == set(others)
     assert list(store.paths.previews.iterdir()) == []
 
@@ -231,7 +231,7 @@ def test_two_who_notice_a_death_at_once_put_it_right_once(store):
         store = Store.open(sys.argv[1])
         print("ready", flush=True)
         sys.stdin.readline()
-        print(len(recover_dead(store.database)))
+        print(len(recover_dead_engines(store.database)))
     """
     children = [run_python(code, store.paths.outputs) for _ in range(3)]
     assert [child.stdout.readline() for child in children] == ["ready\n"] * 3
@@ -243,7 +243,7 @@ def test_deleted_lock_files_do_not_keep_jobs_running_for_ever(store):
     store.add([SPEC])
     kill_holder(store, "one")
     shutil.rmtree(store.paths.owners)
-    recover_dead(store.database)
+    recover_dead_engines(store.database)
     assert states(store) == [JobState.QUEUED]
 
 
@@ -255,7 +255,7 @@ def test_clock_that_is_set_back_or_forward_changes_no_decision(store, monkeypatc
     child.stdout.readline()
     monkeypatch.setattr(time, "time", lambda: now)
     second = store.add(specs(1))
-    assert recover_dead(store.database) == [first[0]]
+    assert recover_dead_engines(store.database) == [first[0]]
     assert [job.id for job in store.jobs(states=[JobState.RUNNING])] == [first[1]]
     assert queued(store) == [first[0], *second]
     store.cancel([first[0]])
@@ -271,13 +271,13 @@ def test_clock_that_is_set_back_or_forward_changes_no_decision(store, monkeypatc
 def test_lock_is_free_as_soon_as_its_process_is_gone(tmp_path):
     path = tmp_path / "a.lock"
     code = """
-        lock = Lock.take(Path(sys.argv[1]))
+        lock = Lock.try_acquire(Path(sys.argv[1]))
         print("held", flush=True)
         sys.stdin.readline()
     """
     child = run_python(code, path)
     child.stdout.readline()
-    assert Lock.take(path) is None
+    assert Lock.try_acquire(path) is None
     assert is_held(path)
     child.kill()
     child.wait()
@@ -287,7 +287,7 @@ def test_lock_is_free_as_soon_as_its_process_is_gone(tmp_path):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on Windows")
 def test_forked_helper_that_lives_on_does_not_keep_the_lock(tmp_path):
     code = """
-        lock = Lock.take(Path(sys.argv[1]))
+        lock = Lock.try_acquire(Path(sys.argv[1]))
         if os.fork() == 0:
             print("child", os.getpid(), flush=True)
             time.sleep(60)
@@ -306,7 +306,7 @@ def test_forked_helper_that_lives_on_does_not_keep_the_lock(tmp_path):
 
 def test_removed_lock_file_is_not_held_by_whoever_still_has_it_open(tmp_path):
     for _ in range(50):
-        lock = Lock.take(tmp_path / "a.lock")
-        assert Lock.take(tmp_path / "a.lock") is None
+        lock = Lock.try_acquire(tmp_path / "a.lock")
+        assert Lock.try_acquire(tmp_path / "a.lock") is None
         lock.release(remove=True)
         assert not is_held(tmp_path / "a.lock")

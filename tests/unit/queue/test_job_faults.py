@@ -36,9 +36,9 @@ def test_state_lies_beside_the_clips_and_never_among_them(tmp_path):
     paths = StudioPaths.of(tmp_path / "clips")
     assert paths.database == tmp_path / ".studio" / "clips" / "jobs.db"
     assert StudioPaths.of(tmp_path / "other").state != paths.state
-    with pytest.raises(JobError, match="browsers can fetch"):
+    with pytest.raises(JobError, match="browsers can download"):
         StudioPaths.of(tmp_path / "clips", tmp_path / "clips" / "state")
-    with pytest.raises(JobError, match="whole disk"):
+    with pytest.raises(JobError, match="root of a disk"):
         StudioPaths.of("/")
     with closing(Store.open(tmp_path / "clips", tmp_path / "elsewhere")) as store:
         store.add([SPEC])
@@ -118,8 +118,8 @@ def test_database_of_an_older_version_is_brought_up_to_date_with_its_jobs(tmp_pa
     with closing(Store.open(tmp_path / "outputs")) as store, EngineSession(store.database, "worker") as work:
         job = work.claim()
         assert (job.id, job.spec) == ("old", SPEC)
-        work.report(job, replace(STEP, part=0.5))
-        assert store.get("old").progress.part == 0.5
+        work.report(job, replace(STEP, fraction=0.5))
+        assert store.get("old").progress.fraction == 0.5
 
 
 def test_start_that_was_cut_off_leaves_nothing_that_the_next_one_stumbles_over(tmp_path):
@@ -208,7 +208,7 @@ def test_file_that_may_not_grow_is_refused_with_advice_and_nothing_is_lost(store
         print(len(store.ids()))
     """
     output = run_python(code, store.paths.outputs).communicate(timeout=60)[0]
-    assert "check that it has space" in output or "no space left" in output
+    assert "check its free space" in output or "no space left" in output
     assert output.splitlines()[-1] == "3"
     assert store.ids() == kept
 

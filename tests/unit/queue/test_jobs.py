@@ -24,7 +24,7 @@ from job_helpers import (
 from PIL import Image
 
 from ovi_studio.core.errors import JobError
-from ovi_studio.queue.estimates import StepTimes, estimate_clip, estimate_queue, remember_pace
+from ovi_studio.queue.estimates import PhaseTimes, estimate_clip, estimate_queue, record_phase_times
 from ovi_studio.queue.model import JobState, Verdict
 from ovi_studio.queue.store import Store
 from ovi_studio.queue.work import EngineSession
@@ -119,7 +119,7 @@ def test_jobs_are_shown_running_then_waiting_then_the_latest_that_ended(store):
 
 
 def test_missing_job_is_refused(store):
-    with pytest.raises(JobError, match="no such job"):
+    with pytest.raises(JobError, match="no longer exists"):
         store.get("nothing")
 
 
@@ -187,9 +187,9 @@ def test_only_a_waiting_job_can_be_edited(store):
     assert (store.get(job).spec.prompt, store.get(job).spec.steps) == ("another", 9)
     with EngineSession(store.database, "worker") as work:
         work.claim()
-        with pytest.raises(JobError, match="Only a job that waits"):
+        with pytest.raises(JobError, match="Only a waiting job"):
             store.edit(job, SPEC)
-    with pytest.raises(JobError, match="Only a job that waits"):
+    with pytest.raises(JobError, match="Only a waiting job"):
         store.edit("nothing", SPEC)
 
 
@@ -298,7 +298,7 @@ def test_only_waiting_jobs_are_moved(store):
     ids = store.add(specs(3))
     store.cancel([ids[0]])
     for moving, anchor in [([ids[0]], ids[1]), ([ids[1]], ids[0]), (["nothing"], ids[1])]:
-        with pytest.raises(JobError, match="Only jobs that wait"):
+        with pytest.raises(JobError, match="Only waiting jobs"):
             store.move(moving, before=anchor)
     assert queued(store) == ids[1:]
 
@@ -355,7 +355,7 @@ def test_moved_studio_finds_its_pictures_and_clips(tmp_path):
 
 def test_cost_is_estimated_from_what_was_measured(store):
     assert estimate_clip(store.database, SPEC) is None
-    remember_pace(store.database, SPEC, StepTimes(text=1.0, step=2.0, decode=5.0, write=0.5))
+    record_phase_times(store.database, SPEC, PhaseTimes(text=1.0, step=2.0, decode=5.0, write=0.5))
     assert estimate_clip(store.database, replace(SPEC, steps=10)) == 26.5
     unguided = replace(SPEC, video_guidance=1, audio_guidance=1)
     assert estimate_clip(store.database, unguided) is None

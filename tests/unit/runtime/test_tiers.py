@@ -15,7 +15,7 @@ from torch import nn
 
 from ovi_studio.bench.steps import random_inputs, shapes
 from ovi_studio.capacity.budget import GIB
-from ovi_studio.capacity.memory import Demand, activation_bytes, streamed_resident
+from ovi_studio.capacity.memory import Demand, activation_bytes, resident_when_streaming
 from ovi_studio.capacity.tiers import CHOICES, TIERS, MemoryPlan, find_tier, fitting_tier, plan_memory, tier_below
 from ovi_studio.checkpoints.layout import require
 from ovi_studio.checkpoints.number_formats import prepare
@@ -137,7 +137,7 @@ def test_a_streamed_model_may_have_room_for_all_of_its_blocks_until_adapters_com
 def test_a_model_streams_as_many_blocks_as_its_plan_says(blocks: int) -> None:
     layers = [nn.Linear(2, 2) for _ in range(blocks)]
     for room in range(blocks + 2):
-        resident = streamed_resident(blocks, 1, room)
+        resident = resident_when_streaming(blocks, 1, room)
         assert HostedModel(nn.Sequential(*layers), CPU, layers, resident).streamed == blocks - resident
 
 
@@ -265,5 +265,5 @@ def test_int8_weights_make_nearly_the_same_clip(tiny_bundle: Path, tiny_pipeline
 
 
 def test_fp8_weights_are_refused_for_a_bundle_without_them(tiny_bundle: Path) -> None:
-    with pytest.raises(JobError, match="holds no fp8 weights"):
+    with pytest.raises(JobError, match="does not contain fp8 weights"):
         clip_of(tiny_bundle, weights="fp8")

@@ -189,9 +189,9 @@ def test_an_empty_directory_gets_the_command_and_the_size_for_every_variant(mach
     assert found.advice == (
         f"fetch the missing files with `python -m ovi_studio download 720x720_5s --ckpt-dir {machine.ckpts}`"
     )
-    shared = machine.result("Wan2.2_VAE.pth is not there")
+    shared = machine.result("Wan2.2_VAE.pth is missing")
     assert "(about 2.8 GB, for all of these)" in shared.text
-    own = machine.result("model_960x960_10s.safetensors is not there")
+    own = machine.result("model_960x960_10s.safetensors is missing")
     assert "(about 23.3 GB, for 960x960_10s)" in own.text
     assert machine.result("Nothing yet").state is CheckState.PROBLEM
     lines = doctor.format_report(machine.report()).splitlines()
@@ -214,7 +214,7 @@ def test_a_damaged_file_of_a_diffusers_repository_is_named(machine: Machine) -> 
     bad = machine.ckpts / "clone" / "vae" / "diffusion_pytorch_model.safetensors"
     bad.parent.mkdir(parents=True)
     bad.write_bytes(b"")
-    found = machine.result(f"{bad} is no safetensors file")
+    found = machine.result(f"{bad} is not a safetensors file")
     assert found.state is CheckState.PROBLEM
     assert "fetch the official file" in found.advice
 
@@ -292,6 +292,6 @@ def test_an_incomplete_bundle_has_to_be_written_again(machine: Machine) -> None:
     machine.has_bundle()
     found = machine.result("tiny is not complete")
     assert found.state is CheckState.PROBLEM
-    assert "model.safetensors is not there" in found.text
+    assert "model.safetensors is missing" in found.text
     assert found.advice.startswith("write the bundle in ")
     assert "once its files are complete" in machine.result("tiny: on a GPU or on the CPU").text

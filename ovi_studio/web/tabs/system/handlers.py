@@ -18,7 +18,7 @@ from ovi_studio.core.errors import JobError
 from ovi_studio.core.variants import published_variants
 from ovi_studio.engine.supervisor import tail
 from ovi_studio.queue.paths import StudioPaths
-from ovi_studio.queue.store import allow_stepping_down, steps_down
+from ovi_studio.queue.store import enable_memory_fallback, memory_fallback_enabled
 from ovi_studio.services.doctor import CheckResult, CheckState, DoctorReport, examine
 from ovi_studio.services.gpu_memory import gpu_memory
 from ovi_studio.web.tabs.system import views
@@ -85,14 +85,14 @@ class SystemHandlers:
     def retries(self) -> bool:
         """Whether a clip that ran out of memory is retried in a smaller memory tier."""
         try:
-            return steps_down(self._studio.store.database)
+            return memory_fallback_enabled(self._studio.store.database)
         except JobError:
             return True
 
     def allow_retries(self, allowed: bool) -> None:
         """Set whether clips that ran out of memory are retried, for all pages and engines."""
         try:
-            allow_stepping_down(self._studio.store.database, bool(allowed))
+            enable_memory_fallback(self._studio.store.database, bool(allowed))
         except JobError as error:
             raise gr.Error(str(error)) from error
 
