@@ -84,7 +84,7 @@ def test_own_templates_are_created_from_the_form_edited_and_deleted(page: Any, s
     page.get_by_role("button", name="Copy the prompt from Create").click()
     page.wait_for_function("[...document.querySelectorAll('#template-editor textarea')].some(e => e.value === 'wind')")
     page.get_by_label("Title").fill(f"Mine {HOSTILE}"[:80])
-    page.get_by_label("Slots").fill("animal: owl | fox")
+    page.get_by_label("Slot values").fill("animal: owl | fox")
     page.get_by_role("button", name="Save", exact=True).click()
     page.locator(".slots h2", has_text="Mine <script>").wait_for()
     page.wait_for_selector("text=The template was saved among your own.")

@@ -51,7 +51,7 @@ def test_a_request_becomes_clips(studio: Studio) -> None:
     with pytest.raises(JobError, match="Unknown aspect ratio '5:4'"):
         studio.expand(Request(values, "5:4"))
     with pytest.raises(JobError, match="seed must be between"):
-        studio.expand(Request(values | {"seed": "-1"}, "1:1", SeedMode.FIXED))
+        studio.expand(Request(values | {"seed": "-2"}, "1:1", SeedMode.FIXED))
     with pytest.raises(JobError, match="is not complete"):
         studio.queue([ClipSpec(prompt="a", variant="960x960_5s")])
 

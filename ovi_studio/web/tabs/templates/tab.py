@@ -106,7 +106,7 @@ def _build_editor() -> dict[str, Any]:
         label="Sound", info="Without a tag; may contain slots.", lines=2, max_length=MAX_PROMPT_LENGTH
     )
     found["lines"] = gr.Textbox(
-        label="Slots",
+        label="Slot values",
         info="One line for each slot: its name, the default, then suggestions.",
         placeholder="animal: red fox | grey wolf | lynx",
         lines=3,
