@@ -436,10 +436,10 @@ def _refused_adapters(directory: Path) -> Iterator[Case]:
 
 REASONS = {
     "empty": "is empty",
-    "half": "holds only a part of its change",
+    "half": "contains only a part of its change",
     "html": "is a web page",
-    "lfs": "is a pointer of git-lfs",
-    "nan": "holds values that are no numbers",
+    "lfs": "is a git-lfs pointer",
+    "nan": "contains NaN or infinite values",
     "match": "does not match this model",
     "pickle": "is a pickle",
     "truncated": "was cut off",
