@@ -238,6 +238,7 @@ def test_headers_that_ask_for_memory_get_none(tmp_path: Path) -> None:
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_the_library_lists_a_folder_of_damaged_files(tmp_path: Path) -> None:
     draw = random.Random(5)
     mutate, weights = zip(*KINDS, strict=True)

@@ -230,6 +230,7 @@ def test_whoever_watches_can_end_the_download_and_it_resumes(hub: HubServer, dir
     assert_like_hub(directory, hub)
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_in_the_middle_resumes_when_it_is_started_again(
     hub: HubServer, directory: Path
 ) -> None:

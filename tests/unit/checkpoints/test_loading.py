@@ -192,6 +192,7 @@ def load_bundle(bundle: Path, dtype: torch.dtype = torch.float32) -> Models:
     return load_models(require("tiny", bundle), CPU, dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", [Part.TRANSFORMER, Part.TEXT_ENCODER, Part.VIDEO_VAE])
 def test_shards_give_the_same_model_as_one_file(bundle: Path, tiny_bundle: Path, part: Part) -> None:
     path = part_path(bundle, part)
@@ -293,6 +294,7 @@ def test_the_file_of_another_part_is_refused_by_name(bundle: Path) -> None:
     assert str(vae) in str(error.value)
 
 
+@pytest.mark.slow
 def test_half_of_a_weight_norm_pair_is_refused_by_name(official: Path) -> None:
     path = official_path(official, Part.VOCODER)
     tensors = official_tensors(Part.VOCODER)

@@ -102,6 +102,7 @@ def test_full_size_vae_takes_exactly_the_official_tensors(config):
     vae.load_state_dict(meta_tensors("mmaudio_vae_16k"), strict=True)
 
 
+@pytest.mark.slow
 def test_full_size_vocoder_takes_exactly_the_official_tensors(config):
     with torch.device("meta"):
         vocoder = Vocoder.from_config(config["vocoder"] | {"upsample_initial_channel": 1536})

@@ -241,6 +241,7 @@ class Spy:
         return self.made[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", [Weights.BF16, Weights.INT8])
 @pytest.mark.parametrize(("resident", "slots"), [(0, 2), (1, 2), (3, 2), (4, 3), (0, 1), (6, 2), (None, 2)])
 def test_streamed_blocks_compute_what_resident_ones_do(

@@ -151,6 +151,7 @@ def test_job_of_a_killed_engine_runs_again_and_the_second_time_fails_while_other
     assert list(store.paths.owners.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_retry_gives_a_job_that_stopped_the_engine_all_its_attempts(store):
     (job,) = store.add([SPEC])
     for owner in ("one", "two"):
@@ -162,6 +163,7 @@ def test_retry_gives_a_job_that_stopped_the_engine_all_its_attempts(store):
     assert store.get(job).state is JobState.QUEUED
 
 
+@pytest.mark.slow
 def test_engine_that_was_killed_on_purpose_does_not_cost_an_attempt(store):
     (job,) = store.add([SPEC])
     for owner in ("one", "two", "three"):

@@ -153,6 +153,7 @@ def test_a_database_that_was_emptied_is_set_aside_with_a_notice(tmp_path, beside
         assert len(store.ids()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="open files are counted in /proc")
 def test_an_hour_of_bursts_keeps_no_more_files_open_than_a_few(tmp_path):
     """Each burst comes in threads of its own, as a server's do once they were idle for some seconds."""

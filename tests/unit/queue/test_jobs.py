@@ -254,6 +254,7 @@ def test_higher_priority_runs_first_and_then_the_order_of_adding(store):
     assert order == [*first, *urgent, *ids]
 
 
+@pytest.mark.slow
 def test_moving_is_the_same_as_moving_in_a_list(store):
     """Two thousand moves from a fixed seed; many go between the same two neighbours, which uses the room up."""
     dice = random.Random(5)
@@ -377,6 +378,7 @@ def median_ms(action: Callable[[], object], times: int) -> float:
     return statistics.median(taken) * 1000
 
 
+@pytest.mark.slow
 def test_ten_thousand_jobs_are_no_burden(store):
     store.add([replace(SPEC, prompt="word " * 100)] * 10_000)
     ids = store.ids()

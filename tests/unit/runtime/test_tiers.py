@@ -173,6 +173,7 @@ def step_peak(name: str, guided: bool, weights: Weights, layout: TokenLayout = U
     return counted(lambda: model.velocities(*latents, passes, token_layout=layout))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", [Weights.BF16, Weights.INT8])
 @pytest.mark.parametrize(("name", "guided"), [("704x704_5s", True), ("960x960_10s", True), ("960x960_10s", False)])
 @pytest.mark.usefixtures("_as_on_a_gpu")
