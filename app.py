@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.signals import exit_cleanly_on_signals
+from ovi_studio.core.terminal import use_forgiving_output
 from ovi_studio.engine.command import DEFAULT_OUTPUT_DIRECTORY, add_studio_options
 from ovi_studio.media.pictures import MAX_FILE_SIZE
 from ovi_studio.runtime.options import RuntimeOptions
@@ -225,5 +226,6 @@ def _has_display() -> bool:
 
 
 if __name__ == "__main__":
+    use_forgiving_output()
     exit_cleanly_on_signals()
     main()
