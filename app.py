@@ -151,6 +151,7 @@ def _serve(studio: Any, options: argparse.Namespace) -> None:
     hosts = Hosts(options.host, options.allow_host)
     from ovi_studio.web.guard import checker, guard
     from ovi_studio.web.media_routes import media_routes
+    from ovi_studio.web.sessions import MAX_SESSIONS
     from ovi_studio.web.studio_page import build_studio
     from ovi_studio.web.theme import launch_options
 
@@ -168,6 +169,7 @@ def _serve(studio: Any, options: argparse.Namespace) -> None:
         quiet=True,
         prevent_thread_lock=True,
         max_file_size=MAX_FILE_SIZE,
+        state_session_capacity=MAX_SESSIONS,
         run_history=False,
         enable_monitoring=False,
         ssr_mode=False,
