@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.signals import exit_cleanly_on_signals
+from ovi_studio.core.terminal import use_forgiving_output
 from ovi_studio.engine.command import DEFAULT_OUTPUT_DIRECTORY, add_studio_options
 from ovi_studio.media.pictures import MAX_FILE_SIZE
 from ovi_studio.runtime.options import RuntimeOptions
@@ -150,6 +151,7 @@ def _serve(studio: Any, options: argparse.Namespace) -> None:
     hosts = Hosts(options.host, options.allow_host)
     from ovi_studio.web.guard import checker, guard
     from ovi_studio.web.media_routes import media_routes
+    from ovi_studio.web.sessions import MAX_SESSIONS
     from ovi_studio.web.studio_page import build_studio
     from ovi_studio.web.theme import launch_options
 
@@ -167,6 +169,7 @@ def _serve(studio: Any, options: argparse.Namespace) -> None:
         quiet=True,
         prevent_thread_lock=True,
         max_file_size=MAX_FILE_SIZE,
+        state_session_capacity=MAX_SESSIONS,
         run_history=False,
         enable_monitoring=False,
         ssr_mode=False,
@@ -225,5 +228,6 @@ def _has_display() -> bool:
 
 
 if __name__ == "__main__":
+    use_forgiving_output()
     exit_cleanly_on_signals()
     main()

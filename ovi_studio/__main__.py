@@ -7,6 +7,7 @@ from typing import NoReturn
 
 from ovi_studio.cli.registry import COMMANDS
 from ovi_studio.core.errors import JobError
+from ovi_studio.core.terminal import use_forgiving_output
 from ovi_studio.distributed.ending import end_with
 
 INTERRUPTED = 130
@@ -42,6 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run() -> NoReturn:
     """Entry point of the command `ovi-studio`: run `main` and exit with its status."""
+    use_forgiving_output()
     end_with(main)
 
 

@@ -8,6 +8,7 @@ file gets a specific error message.
 import json
 import math
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,7 +119,10 @@ def locate(path: Path) -> AdapterFiles:
 def read_header(path: Path) -> Header:
     """Read the header of a safetensors file; raises `JobError` with the reason if it is not valid."""
     try:
-        size = path.stat().st_size
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # to open a pipe or a device could block forever
+            raise JobError(f"{path.name} is not a regular file; copy the adapter itself into this folder.")
+        size = status.st_size
         with path.open("rb") as file:
             start = file.read(64)
             length = int.from_bytes(start[:8], "little")

@@ -76,7 +76,7 @@ def pattern_warnings(pattern: str) -> tuple[str, ...]:
 
 def wildcard_names(wildcards: Path = WILDCARDS_DIRECTORY) -> list[str]:
     """The names of the available wildcards, without underscores."""
-    return sorted(path.stem for path in wildcards.glob("*.txt"))
+    return sorted(path.stem for path in wildcards.glob("*.txt") if path.is_file())
 
 
 def read_wildcard(name: str, wildcards: Path = WILDCARDS_DIRECTORY) -> list[str]:

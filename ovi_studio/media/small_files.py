@@ -42,6 +42,8 @@ class _Loader(yaml.BaseLoader):
 def read_yaml(path: Path) -> Any:
     """The content as dicts, lists and strings; raises `JobError` that names the file."""
     try:
+        if path.exists() and not path.is_file():  # to open a pipe could block forever
+            raise JobError(f"{path.name} is not a regular file; replace it.")
         with path.open("rb") as file:
             data = file.read(MAX_FILE_SIZE + 1)
         if len(data) > MAX_FILE_SIZE:

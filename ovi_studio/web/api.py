@@ -5,7 +5,9 @@ The size of a request is limited before it is parsed (`guard`).
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import math
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,9 @@ def build_api(studio: Studio) -> None:
         job, jobs = gr.Textbox("", label="Job"), gr.JSON([], label="Jobs")
         state = gr.Textbox("", label="State: queued, running, done, failed, cancelled; empty: all", max_length=20)
         offset, limit = gr.Number(0, label="Offset", precision=0), gr.Number(200, label="Limit", precision=0)
+        for number in (count, priority, offset, limit):
+            # Gradio's own conversion of what is no number ends in an error without a sentence.
+            number.preprocess = _as_sent
         answer, file = gr.JSON(label="Answer"), gr.File(label="Clip")
         hidden = [gr.Button() for _ in range(6)]
         calls.file = file
@@ -69,17 +74,17 @@ class ApiCalls:
         variant: str = "",
         picture: str | None = None,
         settings: Mapping[str, Any] | None = None,
-        count: float = 1,
+        count: float | None = 1,
         name: str = "",
-        priority: float = 0,
+        priority: float | None = 0,
     ) -> dict[str, Any]:
         """Queue a prompt, which may be a pattern.
 
         `settings` are the other fields of a clip; if they have no seed, `count` seeds are drawn. Returns the ids of
         the jobs, and warnings about the prompts.
         """
-        try:
-            given = dict(settings or {})
+        with _sentences():
+            given = _mapping(settings)
             if unsuitable := {"prompt", "image", "variant"} & given.keys():
                 raise JobError(
                     f"The settings contain {', '.join(sorted(unsuitable))}; pass it as its own parameter instead."
@@ -87,22 +92,20 @@ class ApiCalls:
             mode = SeedMode.RANDOM if given.get("seed") in (None, "") else SeedMode.FIXED
             chosen = variant or next((found.name for found in self._studio.variants()), "")
             values = {**given, "prompt": prompt, "variant": chosen, "image": picture}
-            clips = self._studio.expand(Request(values, None, mode, int(count or 1)))
-            jobs = self._studio.queue(clips.specs, str(name or ""), priority=int(priority or 0))
+            clips = self._studio.expand(Request(values, None, mode, _whole("count", count, 1)))
+            jobs = self._studio.queue(clips.specs, str(name or ""), priority=_whole("priority", priority, 0))
             return {"jobs": jobs, "warnings": [str(warning) for warning in clips.warnings[:MAX_LISTED]]}
-        except (JobError, TypeError, ValueError, OverflowError) as error:
-            raise gr.Error(str(error), print_exception=False) from error
 
     def list(self, state: str = "", offset: float = 0, limit: float = 200) -> list[dict[str, Any]]:
         """List the running jobs, then the waiting ones in their order, then the others, latest first."""
-        try:
+        with _sentences():
+            if state and state not in [*JobState]:
+                raise JobError(f"Unknown state {state[:20]!r}; valid states are {', '.join(JobState)}.")
+            first, rows = _whole("offset", offset, 0), min(_whole("limit", limit, 200), MAX_LISTED)
+            if first < 0 or rows < 0:
+                raise JobError("Offset and limit must be 0 or more.")
             states = [JobState(state)] if state else None
-        except ValueError as error:
-            raise gr.Error(f"State {state[:20]!r} is not known.", print_exception=False) from error
-        rows = min(max(0, int(limit or 0)), MAX_LISTED)
-        return [
-            job_facts(job) for job in self._studio.store.jobs(states=states, offset=max(0, int(offset)), limit=rows)
-        ]
+            return [job_facts(job) for job in self._studio.store.jobs(states=states, offset=first, limit=rows)]
 
     async def wait(self, job: str) -> AsyncIterator[dict[str, Any]]:
         """Yield the state of a job whenever it changes, until the job has ended."""
@@ -119,27 +122,29 @@ class ApiCalls:
 
     def cancel(self, jobs: Any) -> dict[str, int]:
         """Cancel jobs by their ids; returns the number of cancelled jobs."""
-        return {"cancelled": self._studio.store.cancel(_ids(jobs))}
+        with _sentences():
+            return {"cancelled": self._studio.store.cancel(_ids(jobs))}
 
     def retry(self, jobs: Any) -> dict[str, int]:
         """Queue failed and cancelled jobs again; returns their number."""
-        return {"queued": self._studio.store.retry(_ids(jobs))}
+        with _sentences():
+            return {"queued": self._studio.store.retry(_ids(jobs))}
 
     def clip(self, job: str) -> str:
         """Return the clip of a finished job, as an mp4 file."""
         found = self._get(job)
-        path = found.clip
-        if path is None:
-            raise gr.Error(f"The job is {found.state}; it has no clip.", print_exception=False)
-        if path.is_symlink() or not path.is_file():
-            raise gr.Error("The clip was moved or deleted.", print_exception=False)
-        return shown_copy(self.file, path)
+        with _sentences():
+            path = found.clip
+            if path is None:
+                raise JobError(f"The job is {found.state}; it has no clip.")
+            if path.is_symlink() or not path.is_file():
+                raise JobError("The clip was moved or deleted.")
+            return shown_copy(self.file, path)
 
     def _get(self, job: str) -> Job:
-        try:
-            return self._studio.store.get(job)
-        except JobError as error:
-            raise gr.Error(str(error), print_exception=False) from error
+        with _sentences():
+            (known,) = _ids(job)
+            return self._studio.store.get(known)
 
 
 def job_facts(job: Job) -> dict[str, Any]:
@@ -170,8 +175,43 @@ def _name(path: Path | None) -> str | None:
     return None if path is None else path.name
 
 
+@contextmanager
+def _sentences() -> Iterator[None]:
+    """What people can put right reaches the client as a sentence; anything else is an error of this program."""
+    try:
+        yield
+    except JobError as error:
+        raise gr.Error(str(error), print_exception=False) from error
+
+
+def _as_sent(value: Any) -> Any:
+    return value
+
+
+def _mapping(settings: Any) -> dict[str, Any]:
+    if settings is None:
+        return {}
+    if not isinstance(settings, dict):
+        raise JobError('The settings must be an object, such as {"steps": 20}.')
+    return dict(settings)
+
+
+def _whole(name: str, value: Any, default: int) -> int:
+    """A whole number; `default` if none was sent."""
+    if value is None or value == "":
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value % 1:
+        raise JobError(f"{str(value)[:20]!r} is not a valid value for {name}; pass a whole number.")
+    return int(value)
+
+
 def _ids(given: Any) -> list[str]:
     ids = [given] if isinstance(given, str) else given
-    if not isinstance(ids, list) or len(ids) > MAX_IDS or not all(isinstance(job, str) for job in ids):
-        raise gr.Error("Pass the id of a job, or a list of ids.", print_exception=False)
+    if not isinstance(ids, list) or len(ids) > MAX_IDS or not all(_is_id(job) for job in ids):
+        raise JobError(f"Pass the id of a job, or a list of at most {MAX_IDS} ids.")
     return ids
+
+
+def _is_id(job: Any) -> bool:
+    # Lone surrogates, which JSON can contain, are in no id and cannot be looked up.
+    return isinstance(job, str) and job.isascii()

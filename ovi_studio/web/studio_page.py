@@ -10,6 +10,7 @@ from ovi_studio.web import job_views, views
 from ovi_studio.web.api import build_api
 from ovi_studio.web.events import PRIVATE
 from ovi_studio.web.live import LivePart, build_pulse, connect
+from ovi_studio.web.sessions import forget_old_sessions
 from ovi_studio.web.tabs.registry import TABS, PageContext
 
 CACHE_SECONDS = (3600, 24 * 3600)
@@ -45,6 +46,7 @@ def build_studio(studio: Studio) -> gr.Blocks:
             for tab in TABS:
                 with gr.Tab(tab.title, id=tab.id):
                     tab.build(context)
+        forget_old_sessions(page)
         connect(context.live, [pulse.beat, page.load])
     return page
 

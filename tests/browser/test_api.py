@@ -101,7 +101,7 @@ def test_a_running_job_is_cancelled_and_retried(client: Any) -> None:
     wait_for(lambda: client.predict("running", api_name="/list"))
     assert client.predict([job], api_name="/cancel") == {"cancelled": 1}
     assert wait(client, job)["state"] == "cancelled"
-    with pytest.raises(Exception, match="there is no clip"):
+    with pytest.raises(Exception, match="it has no clip"):
         client.predict(job, api_name="/clip")
     assert client.predict([job], api_name="/retry") == {"queued": 1}
     assert client.predict(job, api_name="/cancel") == {"cancelled": 1}
@@ -120,7 +120,7 @@ def test_a_failed_job_says_why(client: Any) -> None:
         ({"prompt": "a", "settings": {"image": "/etc/passwd"}}, "pass it as its own parameter"),
         ({"prompt": "a", "settings": {"nonsense": 1}}, "Unknown setting"),
         ({"prompt": "a", "settings": {"seed": "x"}}, "value for seed"),
-        ({"prompt": "a", "count": 20_000}, "at once"),
+        ({"prompt": "a", "count": 20_000}, "the maximum is"),
         ({"prompt": "{a", "settings": {}}, "brace"),
         ({"prompt": "a" * 5000}, "shorten|characters"),
     ],
@@ -130,6 +130,50 @@ def test_an_invalid_request_is_refused_with_a_message(client: Any, values: dict[
     with pytest.raises(Exception, match=sentence):
         client.predict(**values, api_name="/queue")
     assert client.predict(api_name="/list") == before
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "values", "sentence"),
+    [
+        ("/queue", ["a clip", "", None, {}, "three", "", 0], "'three' is not a valid value for count"),
+        ("/queue", ["a clip", "", None, {}, 0, "", 0], "count must be 1 or more, not 0"),
+        ("/queue", ["a clip", "", None, {}, 1.5, "", 0], "'1.5' is not a valid value for count"),
+        ("/queue", ["a clip", "", None, [1], 1, "", 0], "The settings must be an object"),
+        ("/queue", ["a clip", "", None, {"seed": -2}, 1, "", 0], "seed must be between"),
+        ("/queue", ["a clip \ud800", "", None, {}, 1, "", 0], "prompt"),
+        ("/list", ["", "first", 10], "'first' is not a valid value for offset"),
+        ("/list", ["", 0, -1], "0 or more"),
+        ("/list", ["someday", 0, 10], "Unknown state 'someday'"),
+        ("/cancel", [5], "Pass the id of a job"),
+        ("/cancel", [["\ud800"]], "Pass the id of a job"),
+        ("/retry", [[None]], "Pass the id of a job"),
+        ("/wait", ["\ud800"], "Pass the id of a job"),
+        ("/clip", ["no such job"], "no longer exists"),
+    ],
+)
+def test_whatever_a_client_sends_is_answered_with_a_sentence(
+    application: Application, endpoint: str, values: list[Any], sentence: str
+) -> None:
+    url = f"{application.url}gradio_api/call{endpoint}"
+    request = urllib.request.Request(url, json.dumps({"data": values}).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        event = json.loads(answer.read())["event_id"]
+    with urllib.request.urlopen(f"{url}/{event}", timeout=30) as answer:
+        said = answer.read().decode()
+    assert "event: error" in said
+    assert sentence in said
+    assert "Traceback" not in said
+
+
+def test_seed_zero_is_a_seed_and_minus_one_is_none(client: Any) -> None:
+    queued = [
+        client.predict("a clip", settings={"seed": seed, "steps": 1}, api_name="/queue")["jobs"] for seed in (0, -1, -1)
+    ]
+    seeds = {job["id"]: job["spec"]["seed"] for job in client.predict(api_name="/list")}
+    seeds = [seeds[job] for (job,) in queued]
+    assert seeds[0] == 0
+    assert len(set(seeds)) == 3
+    assert min(seeds) == 0
 
 
 def test_ids_cannot_be_used_as_paths(application: Application, client: Any) -> None:

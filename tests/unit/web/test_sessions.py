@@ -1,0 +1,28 @@
+"""Sessions of browsers that are gone do not stay in memory."""
+
+import datetime
+from typing import Any
+
+import gradio as gr
+from gradio.routes import App
+
+from ovi_studio.web.sessions import MAX_SESSIONS, SESSION_AGE, forget_old_sessions
+
+
+def test_sessions_are_forgotten_by_age_and_number() -> None:
+    with gr.Blocks() as page:
+        gr.State(0)
+        forget_old_sessions(page)
+    page.state_session_capacity = MAX_SESSIONS
+    App.create_app(page)
+    holder: Any = page.state_holder
+    for number in range(MAX_SESSIONS + 50):
+        holder[f"session {number}"]
+    assert len(holder.session_data) <= MAX_SESSIONS + 1
+    old = [f"session {number}" for number in range(100, 150)]
+    for name in old:
+        holder.time_last_used[name] -= SESSION_AGE + datetime.timedelta(seconds=1)
+    forget = next(iter(page.fns.values())).fn
+    forget()
+    assert not [name for name in old if name in holder]
+    assert "session 200" in holder
