@@ -114,7 +114,7 @@ def test_a_damaged_database_is_set_aside_and_that_is_shown_on_the_page(tmp_path:
     with running(outputs) as application:
         page = open_page(application, chromium)
         page.wait_for_selector(
-            "#news .news-item >> text=The job database was damaged. It was kept as jobs.db.damaged-1"
+            "#news .news-item >> text=The job database was damaged. It was renamed to jobs.db.damaged-1"
         )
         client = application.client()
         queue(client)

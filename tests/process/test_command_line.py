@@ -160,8 +160,8 @@ def test_patterns_work_in_tables_and_in_the_official_configuration(
     table.write_text("text_prompt,seed,steps\na {red|blue} ball,7,1\na {red,8,1\na dog,9,1\n")
     made = generate("--prompts", table)
     (complaint,) = made.complaints
-    assert complaint.startswith("line 3: An opening brace has no closing one")
-    assert complaint.endswith(r"write \{ and \} for braces that are meant as text.")
+    assert complaint.startswith("line 3: There is an opening brace without a closing one")
+    assert complaint.endswith(r"write \{ and \} for literal braces.")
     found = [read_record(path)["spec"] for path in made.paths]
     assert [(spec["prompt"], spec["seed"]) for spec in found] == [("a red ball", 7), ("a blue ball", 7), ("a dog", 9)]
     (tmp_path / "fusion.yaml").write_text(official_config(tiny_bundle, text_prompt="a {red|blue} ball"))
@@ -282,7 +282,7 @@ def test_settings_along_with_a_configuration_are_refused(run: Run, tmp_path: Pat
         (["--size", "big"], r"Size 'big' is not HEIGHTxWIDTH, for example 704x1280\."),
         (["--size", "10x1000"], r"Size 10x1000 is too long and thin"),
         (["--steps", "0"], r"The steps must be between 1 and 1000, not 0\."),
-        (["--seed", "-1"], r"The seed must be between 0 and"),
+        (["--seed", "-2"], r"The seed must be between 0 and"),
         (["--count", "0"], r"The count must be 1 or more, not 0\."),
         (["--prompt", ""], r"The prompt is empty; write what the clip should show and sound like\."),
         (["--image", "gone.png"], r".*gone\.png"),
@@ -475,7 +475,7 @@ def test_a_clip_is_reproduced_with_its_adapters_or_with_others(generate: Run, lo
     write_adapter(loras / "styles" / "film.safetensors", seed=5)
     refused = generate("--from", first)
     assert refused.status == 1
-    assert "another file than the one that the clip asks for" in refused.err
+    assert "is not the file that the clip was made with" in refused.err
 
 
 def test_explicit_timesteps_are_given_by_option(generate: Run) -> None:

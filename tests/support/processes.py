@@ -50,12 +50,19 @@ def end_what_is_left(mark: str, patience: float = PATIENCE) -> list[str]:
 
 @contextlib.contextmanager
 def deaf_to_ctrl_c() -> Iterator[None]:
-    """Processes started in the block ignore SIGINT, like those that a shell starts in the background."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Processes started in the block ignore SIGINT, like those that a shell starts in the background.
+
+    They do not ignore SIGHUP, whatever these tests themselves were started with.
+    """
+    answers = {signal.SIGINT: signal.SIG_IGN}
+    if hasattr(signal, "SIGHUP"):
+        answers[signal.SIGHUP] = signal.SIG_DFL
+    before = {number: signal.signal(number, answer) for number, answer in answers.items()}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, answer in before.items():
+            signal.signal(number, answer)
 
 
 def with_children(pid: int) -> list[psutil.Process]:
