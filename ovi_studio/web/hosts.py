@@ -59,8 +59,8 @@ class Hosts:
         """
         origin, host = headers.get("origin"), headers.get("host", "")
         if origin is not None:
-            parts = urlsplit(origin)
-            return parts.netloc.lower() == host.lower() or (parts.hostname or "") in self._allowed
+            netloc = origin.partition("://")[2].lower()
+            return netloc == host.lower() or _name(netloc) in self._allowed
         if headers.get("sec-fetch-site") not in _FOREIGN_SITES:
             return True
         # A frame in another page also navigates; a Space is shown in such a frame.

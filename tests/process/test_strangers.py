@@ -115,7 +115,10 @@ def test_a_name_that_is_not_ours_is_not_served(application: Application, host: s
         assert ask(application, method, path, Host=host).status in (400, 421)
 
 
-@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://localhost:3000", "http://127.0.0.1"])
+ORIGINS = ["http://evil.example", "null", "http://localhost:3000", "http://127.0.0.1", "http://[", "x", ""]
+
+
+@pytest.mark.parametrize("origin", ORIGINS)
 def test_a_page_that_is_not_ours_reads_and_changes_nothing(application: Application, origin: str) -> None:
     body = json.dumps({"data": ["a clip"]}).encode()
     for method, path in (("GET", "/config"), ("GET", "/studio/pulse"), ("POST", "/gradio_api/call/queue")):
