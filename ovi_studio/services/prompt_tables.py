@@ -9,6 +9,7 @@ its folder, since the message may be shown in a browser.
 import csv
 import dataclasses
 import io
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -60,16 +61,15 @@ def read_table(path: str | Path, max_rows: int) -> PromptTable:
         raise JobError(f"{path.name} is not a table of prompts; its name must end in {', '.join(SUFFIXES)}.")
     text, notes = read_text(path, MAX_TABLE_SIZE)
     if suffix == PROMPT_LIST:
-        lines = enumerate(text.splitlines(), 1)
-        rows = [TableRow(number, {PROMPT: line.strip()}) for number, line in lines if line.strip()]
+        lines = enumerate(io.StringIO(text, newline=None), 1)
+        found = (TableRow(number, {PROMPT: line.strip()}) for number, line in lines if line.strip())
+        rows = _at_most(max_rows, found, path)
         if not rows:
             raise JobError(f"{path.name} is empty; write one prompt per line.")
     else:
-        rows, unknown = _parse(text, path)
+        rows, unknown = _parse(text, path, max_rows)
         if unknown:
             notes = (*notes, f"{path.name}: ignored the unknown column {', '.join(unknown)}.")
-    if len(rows) > max_rows:
-        raise JobError(f"{path.name} has {len(rows)} rows; the maximum is {max_rows}, so split it.")
     return PromptTable(path, tuple(rows), notes)
 
 
@@ -137,22 +137,23 @@ def _encoding(data: bytes) -> str:
     return "utf-8-sig"
 
 
-def _parse(text: str, path: Path) -> tuple[list[TableRow], list[str]]:
+def _parse(text: str, path: Path, max_rows: int) -> tuple[list[TableRow], list[str]]:
     """Return the rows and the unknown columns."""
     delimiter, skipped = _dialect(text, path)
-    rows: list[TableRow] = []
-    header: list[str] = []
-    unknown: list[str] = []
-    for line, cells in _cells(text, path, delimiter):
-        if line <= skipped:
-            continue
-        if header:
-            rows.append(_row(line, header, cells))
-        else:
-            header, unknown = _header(cells, path, line)
-    if not header:
+    rows = ((line, cells) for line, cells in _cells(text, path, delimiter) if line > skipped)
+    first = next(rows, None)
+    if first is None:
         raise JobError(f"{path.name} is empty; its first line must name the column text_prompt.")
-    return rows, unknown
+    header, unknown = _header(first[1], path, first[0])
+    return _at_most(max_rows, (_row(line, header, cells) for line, cells in rows), path), unknown
+
+
+def _at_most(max_rows: int, rows: Iterator[TableRow], path: Path) -> list[TableRow]:
+    """Collect the rows; the first one too many is an error, so that a table of millions of them takes no memory."""
+    found = list(itertools.islice(rows, max_rows))
+    if (surplus := next(rows, None)) is not None:
+        raise JobError(f"{path.name} has more than {max_rows} rows (line {surplus.line}); split it.")
+    return found
 
 
 def _cells(text: str, path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:

@@ -1,5 +1,6 @@
 """Prompt tables and the official configuration yield the clips that the official code would make, or a clear error."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -203,8 +204,19 @@ def test_table_that_is_too_large_is_refused(work):
 
 def test_table_with_too_many_rows_is_refused(work):
     assert len(read(work, "text_prompt\n" + "a\n" * 3, max_clips=3)[0]) == 3
-    with pytest.raises(JobError, match=r"prompts.csv has 4 rows; the maximum is 3"):
+    with pytest.raises(JobError, match=r"prompts.csv has more than 3 rows \(line 5\)"):
         read(work, "text_prompt\n" + "a\n" * 4, max_clips=3)
+
+
+@pytest.mark.parametrize("name", ["prompts.csv", "prompts.txt"])
+def test_a_table_of_millions_of_rows_is_refused_without_collecting_them(work, name):
+    path = write_table(work, b"text_prompt\n" + b"a\n" * 2_000_000, name)
+    tracemalloc.start()
+    with pytest.raises(JobError, match="more than 10000 rows"):
+        read_table(path, 10_000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 60 * 2**20
 
 
 def test_a_missing_table_a_folder_and_another_kind_of_file_are_refused(work):
