@@ -19,7 +19,8 @@ from ovi_studio.capacity.host import host_memory
 from ovi_studio.capacity.layouts import Gpus, Objective, choose, plan_sharding, sharing_counts
 from ovi_studio.capacity.memory import Demand, own_host_bytes, shareable_bytes
 from ovi_studio.capacity.tiers import TIERS, MemoryPlan, default_weights, fitting_tier, plan_memory
-from ovi_studio.checkpoints.download import MARGIN, MissingFile, format_bytes, free_space, missing_files
+from ovi_studio.checkpoints.disk import format_bytes, free_space
+from ovi_studio.checkpoints.download import MARGIN, MissingFile, missing_files
 from ovi_studio.checkpoints.layout import Inventory, take_inventory
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.variants import Variant, known_variants, published_variants
