@@ -1,12 +1,12 @@
 """Downloads the missing files of a variant from the hub, in the layout of the official code. Imports no torch.
 
 `plan` finds missing and damaged files and requests their exact sizes from the hub; `fetch` downloads only those files.
-A file is written as `<name>.<content>.part` next to its target and renamed when it is complete and its SHA-256 matches
-the hub's, so a name never refers to a partial file, and an interrupted download resumes where it stopped.
+A file is written as `<name>.<content>.part` next to its target and renamed when it is complete and its SHA-256 is the
+one that the hub announces, so a name never refers to a partial file, and an interrupted download resumes where it
+stopped. If a mirror announces no hash, the published file's is used if known, and else the file's own header.
 """
 
 import hashlib
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -16,8 +16,9 @@ from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled
 
 from ovi_studio.checkpoints import hub
 from ovi_studio.checkpoints.disk import RESUMES, exclusive, existing_ancestor, format_bytes, free_space, writing
+from ovi_studio.checkpoints.file_check import damage
 from ovi_studio.checkpoints.hashes import remember
-from ovi_studio.checkpoints.layout import Inventory, damage, take_inventory
+from ovi_studio.checkpoints.layout import Inventory, take_inventory
 from ovi_studio.checkpoints.meter import DownloadProgress, Meter
 from ovi_studio.checkpoints.partial_file import PartialFile
 from ovi_studio.core.errors import JobError
@@ -27,8 +28,8 @@ MARGIN = 1_000_000_000
 """Bytes that a download leaves free on the disk."""
 RETRY_WAITS = (1.0, 2.0, 5.0, 10.0, 20.0)
 """Seconds before each retry; the sequence restarts whenever bytes have arrived."""
-_SHA256_LENGTH = 64
-"""The hub's ETag of a large file is its SHA-256 in hex; that of a small one is git's own hash."""
+MAX_WAIT = 300.0
+"""Seconds; a hub that asks to wait for longer is given up."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,12 @@ class PlannedFile:
     target: Path
     reason: str
     url: str
-    """URL of a fixed commit, so that a resumed file cannot mix two versions."""
     size: int
-    etag: str
+    """Bytes; the rounded, known number if the hub does not tell it."""
+    exact: bool
+    """Whether the hub tells the size."""
+    sha256: str | None
+    """As the hub announces it, else of the published file, if known."""
     part: Path
     """The partial file, whose name identifies the content."""
     already: int
@@ -163,12 +167,20 @@ def format_progress(progress: DownloadProgress) -> str:
 
 
 def _request_metadata(missing: MissingFile) -> PlannedFile:
-    answer = hub.ask(missing.source)
-    content = hashlib.sha256(answer.etag.encode()).hexdigest()[:12]
+    source, answer = missing.source, hub.ask(missing.source)
+    content = hashlib.sha256(answer.content.encode()).hexdigest()[:12]
     part = missing.target.with_name(f"{missing.target.name}.{content}.part")
-    already = min(_size(part), answer.size)
+    size = source.size if answer.size is None else answer.size
     return PlannedFile(
-        missing.source, missing.target, missing.reason, answer.url, answer.size, answer.etag, part, already
+        source=source,
+        target=missing.target,
+        reason=missing.reason,
+        url=answer.url,
+        size=size,
+        exact=answer.size is not None,
+        sha256=answer.sha256 or source.sha256,
+        part=part,
+        already=min(_size(part), size),
     )
 
 
@@ -230,38 +242,51 @@ def _fetch_file(file: PlannedFile, meter: Meter) -> None:
             if other.name.startswith(f"{file.target.name}.") and other != file.part:
                 other.unlink()  # from an older commit
     with closing(PartialFile(file.part, meter)) as part:
-        if part.size > file.size:
+        if file.exact and part.size > file.size:
             part.restart()
         _complete(file, part)
-        intact = part.size == file.size
-        if len(file.etag) == _SHA256_LENGTH:
-            intact = intact and part.digest == file.etag
-    if not intact:
+        digest = part.digest
+    # The hash is the last word; without one, what the file says about itself.
+    fault = damage(file.part, file.target.name) if file.sha256 is None else None
+    if digest != (file.sha256 or digest) or (file.exact and part.size != file.size):
+        fault = "has another checksum or size than announced"
+    if fault:
         file.part.unlink()
         raise JobError(
-            f"{file.source.repository}/{file.source.path} was damaged in transit (wrong checksum) and was removed; "
-            "repeat the command, and if this happens again, check the memory and the disk of this machine."
+            f"{file.source.repository}/{file.source.path} was damaged in transit, or is another file than published "
+            f"(it {fault}), and was removed; repeat the command, and if this happens again, check HF_ENDPOINT, and the "
+            "memory and the disk of this machine."
         )
     with writing(file.target):
         file.part.replace(file.target)
-    remember(file.target, part.digest)
+    remember(file.target, digest)
 
 
 def _complete(file: PlannedFile, part: PartialFile) -> None:
     """Request the rest until the file is complete; gives up if nothing arrives for too long."""
     waits = iter(RETRY_WAITS)
-    while part.size < file.size:
-        before, failure = part.size, None
+    complete = file.exact and part.size >= file.size
+    furthest = part.size
+    while not complete:
+        failure = None
         try:
-            hub.append(file.url, part)
+            hub.append(file.url, part, file.size if file.exact else None)
         except (HTTPError, OfflineModeIsEnabled) as error:
             if not hub.is_transient(error):
                 raise hub.explain(error, file.source) from error
             failure = error
-        if part.size > before:
-            waits = iter(RETRY_WAITS)
-        if part.size < file.size:
-            wait = next(waits, None)
-            if wait is None:
+        complete = part.size >= file.size if file.exact else failure is None and _is_whole(file, part)
+        # Bytes that arrive again, since the server starts over every time, are no progress.
+        if part.size > furthest:
+            furthest, waits = part.size, iter(RETRY_WAITS)
+        if not complete:
+            wait, requested = next(waits, None), hub.requested_wait(failure)
+            if wait is None or requested > MAX_WAIT:
                 raise hub.explain(failure, file.source) from failure
-            time.sleep(wait)
+            part.meter.wait(max(wait, requested))
+
+
+def _is_whole(file: PlannedFile, part: PartialFile) -> bool:
+    """Whether an answer of unknown length has ended where the file does, as far as the file itself tells."""
+    part.flush()
+    return damage(file.part, file.target.name) is None or part.digest == file.sha256

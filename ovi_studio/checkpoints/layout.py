@@ -7,17 +7,15 @@ tokenizer, as a clone of a diffusers repository directly below the checkpoint di
 
 import json
 import os
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ovi_studio.checkpoints.file_check import damage
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.variants import Part, Variant, find_variant, known_variants
 
 CHECKPOINT_VARIABLE = "OVI_CKPT_DIR"
-_MAX_HEADER = 100_000_000
-"""Bytes; the limit of the safetensors format."""
 
 _DIFFUSERS_PATHS = {
     Part.VIDEO_VAE: "vae/diffusion_pytorch_model.safetensors",
@@ -140,56 +138,3 @@ def _folders(root: Path) -> Iterator[Path]:
     yield root
     if root.is_dir():
         yield from sorted(path for path in root.iterdir() if path.is_dir())
-
-
-def damage(path: Path) -> str | None:
-    """What is wrong with a file, as the end of a sentence; None if its size matches its header."""
-    try:
-        if not path.is_file():
-            return "is missing"
-        if placeholder := _placeholder(path):
-            return placeholder
-        if path.suffix == ".safetensors":
-            return _safetensors_damage(path)
-        if path.suffix in {".pth", ".pt"}:
-            return _torch_file_damage(path)
-        if path.name.endswith(".index.json"):
-            return "is not an index of safetensors files"
-        return None if path.stat().st_size else "is empty"
-    except OSError as error:
-        return f"cannot be read ({error.strerror})"
-
-
-def _placeholder(path: Path) -> str | None:
-    """Detect what a git clone without git-lfs, or a download through a login page, leaves in place of a file."""
-    with path.open("rb") as file:
-        start = file.read(40).lower()
-    if start.startswith(b"version https://git-lfs"):
-        return "is a git-lfs pointer, not the file itself"
-    if start.lstrip().startswith((b"<!doctype", b"<html")):
-        return "is a web page, not a model file"
-    return None
-
-
-def _safetensors_damage(path: Path) -> str | None:
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or not 2 <= length <= min(_MAX_HEADER, size - 8):
-            return "is not a safetensors file (or its header is truncated)"
-        try:
-            header = json.loads(file.read(length))
-            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-            expected = 8 + length + max(ends, default=0)
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
-            return "is not a safetensors file (its header is invalid)"
-    return None if size == expected else f"has {size} bytes where its header says {expected}"
-
-
-def _torch_file_damage(path: Path) -> str | None:
-    """Files of `torch.save` are zip archives with the directory at the end; older ones are plain pickles."""
-    with path.open("rb") as file:
-        start = file.read(4)
-    if start.startswith(b"PK"):
-        return None if zipfile.is_zipfile(path) else "is truncated (its zip directory is missing)"
-    return None if start[:1] == b"\x80" else "is not a PyTorch checkpoint file"

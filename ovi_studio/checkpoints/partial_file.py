@@ -13,7 +13,7 @@ class PartialFile:
 
     def __init__(self, path: Path, meter: Meter) -> None:
         self._path = path
-        self._meter = meter
+        self.meter = meter
         with writing(self._path):
             self._file = self._path.open("a+b")
             self._file.seek(0)
@@ -31,14 +31,19 @@ class PartialFile:
             self._file.write(chunk)
         self._digest.update(chunk)
         self.size += len(chunk)
-        self._meter.add(len(chunk))
+        self.meter.add(len(chunk))
+
+    def flush(self) -> None:
+        """Let other readers of the file see what was written."""
+        with writing(self._path):
+            self._file.flush()
 
     def restart(self) -> None:
         """Discard the content."""
         with writing(self._path):
             self._file.truncate(0)
         self._digest = hashlib.sha256()
-        self._meter.add(-self.size)
+        self.meter.add(-self.size)
         self.size = 0
 
     def close(self) -> None:
