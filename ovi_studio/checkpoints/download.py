@@ -7,7 +7,7 @@ stopped. If a mirror announces no hash, the published file's is used if known, a
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from ovi_studio.checkpoints.layout import Inventory, take_inventory
 from ovi_studio.checkpoints.meter import DownloadProgress, Meter
 from ovi_studio.checkpoints.partial_file import PartialFile
 from ovi_studio.core.errors import JobError
-from ovi_studio.core.variants import HubFile, Variant
+from ovi_studio.core.variants import HubFile, Part, Variant
 
 MARGIN = 1_000_000_000
 """Bytes that a download leaves free on the disk."""
@@ -55,7 +55,7 @@ class PlannedFile:
     exact: bool
     """Whether the hub tells the size."""
     sha256: str | None
-    """As the hub announces it, else of the published file, if known."""
+    """As the hub announces it; of the published file for a mirror that does not; None: unknown."""
     part: Path
     """The partial file, whose name identifies the content."""
     already: int
@@ -98,15 +98,19 @@ def missing_files(inventory: Inventory) -> tuple[MissingFile, ...]:
     )
 
 
-def plan(variant: Variant, checkpoint_directory: Path) -> DownloadPlan:
+def plan(variant: Variant, checkpoint_directory: Path, without: Collection[Part] = ()) -> DownloadPlan:
     """Determine which files are missing and how large they are, without downloading anything.
+
+    The parts in `without` count as present.
 
     Raises `JobError` if the hub does not answer, denies access or lacks a file, or if a bundle is incomplete.
     """
     inventory = take_inventory(variant, checkpoint_directory)
     if variant.root is not None:
         _require_complete(inventory)
-    return plan_files(missing_files(inventory), checkpoint_directory, variant)
+    others = {source for part in without for source in variant.files[part]}
+    missing = [file for file in missing_files(inventory) if file.source not in others]
+    return plan_files(missing, checkpoint_directory, variant)
 
 
 def plan_files(missing: Sequence[MissingFile], directory: Path, variant: Variant | None = None) -> DownloadPlan:
@@ -178,7 +182,7 @@ def _request_metadata(missing: MissingFile) -> PlannedFile:
         url=answer.url,
         size=size,
         exact=answer.size is not None,
-        sha256=answer.sha256 or source.sha256,
+        sha256=answer.sha256,
         part=part,
         already=min(_size(part), size),
     )

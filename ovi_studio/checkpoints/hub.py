@@ -47,6 +47,7 @@ class HubAnswer:
     size: int | None
     """Bytes."""
     sha256: str | None
+    """As announced, or of the published file if a mirror announces none."""
     content: str
     """Differs if the content does, as far as the hub tells."""
 
@@ -183,7 +184,7 @@ def _headers(url: str) -> dict[str, str]:
     """The headers that describe a file, from all redirects on the way; raises like `append`."""
     session = get_session()
     timeout = constants.HF_HUB_ETAG_TIMEOUT
-    request = session.build_request("HEAD", url, headers=_request_headers({}), timeout=timeout)
+    request: Any = session.build_request("HEAD", url, headers=_request_headers({}), timeout=timeout)
     hops: list[Any] = []
     while request is not None and len(hops) <= _MAX_REDIRECTS:
         response = session.send(request, follow_redirects=False)

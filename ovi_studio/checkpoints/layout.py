@@ -110,17 +110,17 @@ def _locate(variant: Variant, part: Part, root: Path) -> tuple[Path, ...]:
     official = [root / file.location for file in variant.files[part]]
     if all(path.is_file() for path in official):
         return tuple(official)
-    if len(official) == 1 and (found := _as_safetensors(official[0].with_suffix(".safetensors"))):
+    if len(official) == 1 and (found := as_safetensors(official[0].with_suffix(".safetensors"))):
         return found
     if part in _DIFFUSERS_PATHS:
         for folder in _folders(root):
-            if found := _as_safetensors(folder / _DIFFUSERS_PATHS[part]):
+            if found := as_safetensors(folder / _DIFFUSERS_PATHS[part]):
                 return found
     return ()
 
 
-def _as_safetensors(path: Path) -> tuple[Path, ...]:
-    """The file itself or the shards in its index; empty if neither exists."""
+def as_safetensors(path: Path) -> tuple[Path, ...]:
+    """The file itself, or the shards in its index; empty if neither exists."""
     if path.is_file():
         return (path,)
     index = path.with_name(path.name + ".index.json")
