@@ -9,6 +9,14 @@ MAX_HEADER = 100_000_000
 """Bytes; the limit of the safetensors format."""
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is a file that can be reached; unlike `Path.is_file`, also in a folder that cannot be read."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def damage(path: Path, name: str = "") -> str | None:
     """What is wrong with a file, as the end of a sentence; None if its size matches its header.
 

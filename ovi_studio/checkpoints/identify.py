@@ -40,6 +40,8 @@ _VARIANT_NAMES = (
 )
 """How people name the files of the transformers, which all have the same shapes; the first that matches decides."""
 
+_SHARD = re.compile(r"-\d{5}-of-\d{5}$")
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -77,7 +79,8 @@ def identify(header: Mapping[str, Any], stem: str, variant: Variant) -> Identity
 
 def variant_of(stem: str) -> str | None:
     """The bf16 variant that the name of a transformer's file says; None if it does not say any."""
-    return next((name for pattern, name in _VARIANT_NAMES if pattern.search(stem.lower())), None)
+    stem = _SHARD.sub("", stem.lower())
+    return next((name for pattern, name in _VARIANT_NAMES if pattern.search(stem)), None)
 
 
 def _transformer_fault(

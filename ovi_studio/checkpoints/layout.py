@@ -8,10 +8,11 @@ tokenizer, as a clone of a diffusers repository directly below the checkpoint di
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ovi_studio.checkpoints.file_check import damage
+from ovi_studio.checkpoints.file_check import damage, is_file
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.variants import Part, Variant, find_variant, known_variants
 
@@ -69,8 +70,8 @@ def take_inventory(variant: Variant, checkpoint_directory: Path) -> Inventory:
         broken = next(((path, reason) for path in found if (reason := damage(path))), None)
         if not found:
             official = [root / file.location for file in variant.files[part]]
-            missing = next((path for path in official if not path.is_file()), official[0])
-            problems.append(Problem(part, missing, "is missing"))
+            missing = next((path for path in official if not is_file(path)), official[0])
+            problems.append(Problem(part, missing, damage(missing) or "is missing"))
         elif broken:
             problems.append(Problem(part, *broken))
         else:
@@ -108,7 +109,7 @@ def default_variant(checkpoint_directory: Path) -> str:
 
 def _locate(variant: Variant, part: Part, root: Path) -> tuple[Path, ...]:
     official = [root / file.location for file in variant.files[part]]
-    if all(path.is_file() for path in official):
+    if all(map(is_file, official)):
         return tuple(official)
     if len(official) == 1 and (found := as_safetensors(official[0].with_suffix(".safetensors"))):
         return found
@@ -121,10 +122,10 @@ def _locate(variant: Variant, part: Part, root: Path) -> tuple[Path, ...]:
 
 def as_safetensors(path: Path) -> tuple[Path, ...]:
     """The file itself, or the shards in its index; empty if neither exists."""
-    if path.is_file():
+    if is_file(path):
         return (path,)
     index = path.with_name(path.name + ".index.json")
-    if not index.is_file():
+    if not is_file(index):
         return ()
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
@@ -136,5 +137,5 @@ def as_safetensors(path: Path) -> tuple[Path, ...]:
 
 def _folders(root: Path) -> Iterator[Path]:
     yield root
-    if root.is_dir():
+    with suppress(OSError):  # there is none, or it cannot be read
         yield from sorted(path for path in root.iterdir() if path.is_dir())

@@ -10,7 +10,7 @@ was left out is reported.
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ MAX_ENTRIES = 50_000
 """Files and folders that are looked at in one folder of the user's and everything below."""
 _DIFFUSERS = "Wan-AI/Wan2.2-TI2V-5B-Diffusers"
 _INDEX = ".safetensors.index.json"
+_SUFFIXES = {".safetensors", ".pth", ".pt", ".json"}
 _PRECISION = {"": 0, "F32": 0, "BF16": 1, "F16": 2}
 """Order of preference; a published file has no dtype here."""
 
@@ -52,7 +53,7 @@ def cache_folders(variant: Variant) -> tuple[Path, ...]:
     """The folders of the variant's repositories in the Hugging Face cache, as far as they exist."""
     cache = Path(os.environ.get("HF_HUB_CACHE") or _hub_home() / "hub")
     names = dict.fromkeys([*(file.repository for files in variant.files.values() for file in files), _DIFFUSERS])
-    return tuple(folder for name in names if (folder := cache / _cache_name(name)).is_dir())
+    return tuple(folder for name in names if _is((folder := cache / _cache_name(name)).is_dir))
 
 
 def search(variant: Variant, parts: Iterable[Part], folders: Iterable[Path]) -> Findings:
@@ -139,7 +140,11 @@ def _file_fault(path: Path, source: HubFile) -> str | None:
         return f"is not the published file: it has {size} bytes instead of {source.size}"
     if path.resolve().name == source.sha256:  # so the Hugging Face cache names its files, which it has checked
         return None
-    return None if file_sha256(path) == source.sha256 else "is not the published file: it has another SHA-256"
+    try:
+        same = file_sha256(path) == source.sha256
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return None if same else "is not the published file: it has another SHA-256"
 
 
 def _files(root: Path, remarks: list[str]) -> Iterator[Path]:
@@ -162,16 +167,16 @@ def _files(root: Path, remarks: list[str]) -> Iterator[Path]:
             return
         for entry in inside:
             path = folder / entry.name
-            if _is_folder(entry):
+            if _is(entry.is_dir):
                 folders.extend([(path, depth + 1)] if depth < MAX_DEPTH else [])
-            elif path.suffix in {".safetensors", ".pth", ".pt"} or entry.name.endswith(".json"):
+            elif path.suffix in _SUFFIXES and _is(entry.is_file):  # a pipe, for example, would never end
                 yield path
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+def _is(test: Callable[[], bool]) -> bool:
     try:
-        return entry.is_dir()
-    except OSError:
+        return test()
+    except OSError:  # a link in a circle
         return False
 
 

@@ -1,6 +1,8 @@
 """What a checkpoint directory may look like, and what is found wrong with one."""
 
+import errno
 import json
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -130,6 +132,23 @@ def test_a_missing_file_is_named_even_if_its_neighbours_are_there(directory: Pat
     missing = directory / VARIANT.files[Part.TOKENIZER][2].location
     missing.unlink()
     assert problem(directory) == (Part.TOKENIZER, missing, "is missing")
+
+
+def test_a_folder_that_cannot_be_read_is_a_problem_of_its_files_and_not_the_end(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stat, closed = Path.stat, directory / "MMAudio"
+
+    def refuse(path: Path, **options: bool) -> os.stat_result:
+        if path != closed and path.is_relative_to(closed):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    problems = take_inventory(VARIANT, directory).problems
+    assert [(problem.part, problem.reason) for problem in problems] == [
+        (part, "cannot be read (Permission denied)") for part in (Part.AUDIO_VAE, Part.VOCODER)
+    ]
 
 
 def cut(path: Path) -> None:

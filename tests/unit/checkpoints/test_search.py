@@ -159,6 +159,15 @@ def test_a_transformer_in_fp8_with_scales_is_named_and_not_taken(ckpts: Path, mo
     assert "holds fp8 weights with scales" in remarks(ckpts, models)
 
 
+def test_the_shards_of_one_variant_are_not_taken_for_those_of_another(ckpts: Path, models: Path) -> None:
+    write_model(models / "Wan_2_1_Ovi_audio_model_bf16.safetensors", AUDIO_TOWER)
+    write_model(models / "Wan_2_1_Ovi_video_model_bf16.safetensors", VIDEO_TOWER)
+    adopt.adopt(VARIANT, ckpts, [models])
+    other = dataclasses.replace(published_variants()["960x960_5s"], dimensions=VARIANT.dimensions)
+    assert found(ckpts, models, other) == {}
+    assert remarks(ckpts, models, other) == ""
+
+
 def test_the_most_precise_of_several_files_is_taken(ckpts: Path, models: Path) -> None:
     write_model(models / "a_umt5_fp8.safetensors", COMFY_TEXT_ENCODER, "F8_E4M3")
     best = write_model(models / "b_umt5_bf16.safetensors", TEXT_ENCODER, "BF16")
@@ -276,6 +285,7 @@ def test_links_in_a_circle_and_folders_that_cannot_be_read_do_not_stop_the_searc
     (models / "loop").symlink_to(models, target_is_directory=True)
     (models / "dangling.safetensors").symlink_to(models / "nothing")
     (models / "self.safetensors").symlink_to(models / "self.safetensors")
+    os.mkfifo(models / "pipe.safetensors")
     closed = models / "closed"
     closed.mkdir()
     closed.chmod(0)
