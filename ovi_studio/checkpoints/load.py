@@ -186,25 +186,27 @@ def read_tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
 
 
 class StoredTensors(Mapping[str, Tensor]):
-    """The tensors of safetensors files, read on access.
+    """The tensors of a transformer's safetensors files under the model's names, read on access.
 
     The files stay open, so the original contents are read even if a file is replaced.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        self._files: dict[str, Any] = {}
+        self._places: dict[str, tuple[Any, str, str | None]] = {}
         for path in paths:
             file = safe_open(path, framework="pt", device="cpu")
-            self._files |= dict.fromkeys(file.keys(), file)
+            header = read_header(path)
+            for name in weight_names(header):
+                self._places[rename(name, TRANSFORMER_RULES)] = file, name, scale_name(name, header)
 
     def __getitem__(self, name: str) -> Tensor:
-        return self._files[name].get_tensor(name)
+        return _read_tensor(*self._places[name])
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._files)
+        return iter(self._places)
 
     def __len__(self) -> int:
-        return len(self._files)
+        return len(self._places)
 
 
 def _reason(error: Exception) -> str:
@@ -220,14 +222,15 @@ def _read_safetensors(path: Path) -> Iterator[tuple[str, Tensor]]:
     for start in range(0, len(names), _TENSORS_PER_MAPPING):
         with safe_open(path, framework="pt", device="cpu") as file:
             for name in names[start : start + _TENSORS_PER_MAPPING]:
-                scale = scale_name(name, header)
-                tensor = file.get_tensor(name)
-                yield name, tensor if scale is None else _dequantised(tensor, file.get_tensor(scale))
+                yield name, _read_tensor(file, name, scale_name(name, header))
 
 
-def _dequantised(weight: Tensor, scale: Tensor) -> Tensor:
-    """float32; the scale is one number, or one for each row."""
-    return weight.float() * scale.float().reshape(-1, *[1] * (weight.dim() - 1))
+def _read_tensor(file: Any, name: str, scale: str | None) -> Tensor:
+    """A tensor of an open file; with the name of its scale, which is one number or one for each row, in float32."""
+    tensor: Tensor = file.get_tensor(name)
+    if scale is None:
+        return tensor
+    return tensor.float() * file.get_tensor(scale).float().reshape(-1, *[1] * (tensor.dim() - 1))
 
 
 def _read_torch_file(path: Path) -> Iterator[tuple[str, Tensor]]:

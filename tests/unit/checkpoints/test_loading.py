@@ -22,6 +22,7 @@ from ovi_studio.checkpoints.keys import TEXT_ENCODER_RULES, rename
 from ovi_studio.checkpoints.layout import require, take_inventory
 from ovi_studio.checkpoints.load import (
     Models,
+    StoredTensors,
     load_models,
     read_tensors,
     stored_tensors,
@@ -310,6 +311,12 @@ def test_a_file_for_comfyui_gives_the_same_model_as_the_official_one(
         save_file(tensors, folder / "file.safetensors")
     assert [found.part for found in adopt(OFFICIAL, converted, [folder]).found] == [part]
     assert_equal(loaded(converted, part), loaded(official, part))
+
+
+def test_adapters_find_the_original_weights_under_the_models_names(official: Path, tmp_path: Path) -> None:
+    path = tmp_path / "for_comfyui.safetensors"
+    save_file(comfyui_names(Part.TRANSFORMER), path)
+    assert_equal(dict(StoredTensors([path])), dict(StoredTensors([official_path(official, Part.TRANSFORMER)])))
 
 
 def test_a_text_encoder_in_fp8_with_scales_is_dequantised(official: Path, converted: Path) -> None:
