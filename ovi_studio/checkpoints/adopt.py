@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from ovi_studio.checkpoints.disk import writing
-from ovi_studio.checkpoints.file_check import is_file, read_header
+from ovi_studio.checkpoints.file_check import holds, read_header
 from ovi_studio.checkpoints.layout import Inventory, take_inventory
 from ovi_studio.checkpoints.search import Findings, FoundPart, cache_folders, search
 from ovi_studio.core.variants import Variant
@@ -24,8 +24,8 @@ def find(inventory: Inventory, folders: Sequence[Path] = ()) -> Findings:
     if variant.root is not None or inventory.complete:
         return Findings((), ())
     # A damaged file is the user's to remove: no other file of the part would be used beside it.
-    lacking = [problem.part for problem in inventory.problems if not is_file(problem.path)]
-    here = [inventory.directory] if inventory.directory.is_dir() else []
+    lacking = [problem.part for problem in inventory.problems if not holds(problem.path.is_file)]
+    here = [inventory.directory] if holds(inventory.directory.is_dir) else []
     return search(variant, lacking, [*folders, *here, *cache_folders(variant)])
 
 
@@ -34,7 +34,7 @@ def adopt(variant: Variant, directory: Path, folders: Sequence[Path] = ()) -> Fi
     findings = find(take_inventory(variant, directory), folders)
     for found in findings.found:
         for target, create in _targets(variant, directory, found):
-            if not is_file(target):
+            if not holds(target.is_file):
                 _place(target, create)
     return findings
 

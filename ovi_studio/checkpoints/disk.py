@@ -8,6 +8,7 @@ from pathlib import Path
 from filelock import Timeout
 from huggingface_hub.utils import WeakFileLock
 
+from ovi_studio.checkpoints.file_check import holds
 from ovi_studio.core.errors import JobError
 
 RESUMES = "then repeat the command: it resumes"
@@ -20,9 +21,9 @@ def free_space(folder: Path) -> int:
 
 
 def existing_ancestor(folder: Path) -> Path:
-    """The innermost folder of a path that exists."""
+    """The innermost folder of a path that exists and can be reached."""
     folder = folder.resolve()
-    return next(place for place in (folder, *folder.parents) if place.is_dir())
+    return next(place for place in (folder, *folder.parents) if holds(place.is_dir))
 
 
 def format_bytes(count: int) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,11 @@ MAX_HEADER = 100_000_000
 """Bytes; the limit of the safetensors format."""
 
 
-def is_file(path: Path) -> bool:
-    """Whether there is a file that can be reached; unlike `Path.is_file`, also in a folder that cannot be read."""
+def holds(test: Callable[[], bool]) -> bool:
+    """What a test such as `path.is_file` says; False, instead of an error, for a path that cannot be reached."""
     try:
-        return path.is_file()
-    except OSError:
+        return test()
+    except OSError:  # in a folder that cannot be read, or a link in a circle
         return False
 
 

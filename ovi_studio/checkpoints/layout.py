@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ovi_studio.checkpoints.file_check import damage, is_file
+from ovi_studio.checkpoints.file_check import damage, holds
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.variants import Part, Variant, find_variant, known_variants
 
@@ -70,7 +70,7 @@ def take_inventory(variant: Variant, checkpoint_directory: Path) -> Inventory:
         broken = next(((path, reason) for path in found if (reason := damage(path))), None)
         if not found:
             official = [root / file.location for file in variant.files[part]]
-            missing = next((path for path in official if not is_file(path)), official[0])
+            missing = next((path for path in official if not holds(path.is_file)), official[0])
             problems.append(Problem(part, missing, damage(missing) or "is missing"))
         elif broken:
             problems.append(Problem(part, *broken))
@@ -109,7 +109,7 @@ def default_variant(checkpoint_directory: Path) -> str:
 
 def _locate(variant: Variant, part: Part, root: Path) -> tuple[Path, ...]:
     official = [root / file.location for file in variant.files[part]]
-    if all(map(is_file, official)):
+    if all(holds(path.is_file) for path in official):
         return tuple(official)
     if len(official) == 1 and (found := as_safetensors(official[0].with_suffix(".safetensors"))):
         return found
@@ -122,10 +122,10 @@ def _locate(variant: Variant, part: Part, root: Path) -> tuple[Path, ...]:
 
 def as_safetensors(path: Path) -> tuple[Path, ...]:
     """The file itself, or the shards in its index; empty if neither exists."""
-    if is_file(path):
+    if holds(path.is_file):
         return (path,)
     index = path.with_name(path.name + ".index.json")
-    if not is_file(index):
+    if not holds(index.is_file):
         return ()
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))

@@ -10,11 +10,11 @@ was left out is reported.
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ovi_studio.checkpoints.file_check import damage, read_header
+from ovi_studio.checkpoints.file_check import damage, holds, read_header
 from ovi_studio.checkpoints.hashes import file_sha256
 from ovi_studio.checkpoints.identify import Identity, identify
 from ovi_studio.checkpoints.layout import as_safetensors
@@ -53,7 +53,7 @@ def cache_folders(variant: Variant) -> tuple[Path, ...]:
     """The folders of the variant's repositories in the Hugging Face cache, as far as they exist."""
     cache = Path(os.environ.get("HF_HUB_CACHE") or _hub_home() / "hub")
     names = dict.fromkeys([*(file.repository for files in variant.files.values() for file in files), _DIFFUSERS])
-    return tuple(folder for name in names if _is((folder := cache / _cache_name(name)).is_dir))
+    return tuple(folder for name in names if holds((folder := cache / _cache_name(name)).is_dir))
 
 
 def search(variant: Variant, parts: Iterable[Part], folders: Iterable[Path]) -> Findings:
@@ -167,17 +167,10 @@ def _files(root: Path, remarks: list[str]) -> Iterator[Path]:
             return
         for entry in inside:
             path = folder / entry.name
-            if _is(entry.is_dir):
+            if holds(entry.is_dir):
                 folders.extend([(path, depth + 1)] if depth < MAX_DEPTH else [])
-            elif path.suffix in _SUFFIXES and _is(entry.is_file):  # a pipe, for example, would never end
+            elif path.suffix in _SUFFIXES and holds(entry.is_file):  # a pipe, for example, would never end
                 yield path
-
-
-def _is(test: Callable[[], bool]) -> bool:
-    try:
-        return test()
-    except OSError:  # a link in a circle
-        return False
 
 
 def _cache_name(repository: str) -> str:

@@ -22,7 +22,8 @@ def add_look_in(parser: argparse.ArgumentParser) -> None:
 
 
 def existing_folders(folders: list[Path]) -> list[Path]:
-    """The folders; raises `JobError` if one does not exist."""
+    """The folders with `~` expanded; raises `JobError` if one does not exist."""
+    folders = [folder.expanduser() for folder in folders]
     for folder in folders:
         if not folder.is_dir():
             raise JobError(f"--look-in {folder} is not a folder; name one that exists.")

@@ -6,6 +6,7 @@ with its own dimensions and the same layout; the embedded demo model is one. Not
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
@@ -249,9 +250,10 @@ def known_variants(checkpoint_directory: Path) -> Mapping[str, Variant]:
     """All variants: the published ones, the checkpoint directory's own bundle, and the embedded one."""
     variants = dict(published_variants())
     for root in (checkpoint_directory, EMBEDDED_BUNDLE):
-        if (root / "bundle.json").is_file():
-            bundle = read_bundle(root)
-            variants.setdefault(bundle.name, bundle)
+        with suppress(PermissionError):  # a folder that cannot be read; its inventory says so
+            if (root / "bundle.json").is_file():
+                bundle = read_bundle(root)
+                variants.setdefault(bundle.name, bundle)
     return variants
 
 
