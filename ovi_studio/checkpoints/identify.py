@@ -24,6 +24,14 @@ _RULES: Mapping[Part, Rules] = {
     Part.AUDIO_VAE: (),
     Part.VOCODER: (),
 }
+_HINTS: Mapping[Part, tuple[str, ...]] = {
+    Part.TRANSFORMER: ("cross_attn.k_fusion.weight",),
+    Part.TEXT_ENCODER: ("shared.weight", "token_embedding.weight", "embed_tokens.weight"),
+    Part.VIDEO_VAE: ("decoder.conv_in.weight", "decoder.conv1.weight"),
+    Part.AUDIO_VAE: ("decoder.conv_in.weight",),
+    Part.VOCODER: ("conv_pre.bias",),
+}
+"""Ends of names without which a file cannot be the part: folders hold thousands of files of other models."""
 _KIN: Mapping[Part, Mapping[str, int]] = {
     Part.TEXT_ENCODER: {"shared.weight": 2, "encoder.block.0.layer.0.SelfAttention.q.weight": 2},
     Part.VIDEO_VAE: {"decoder.conv_in.weight": 5, "post_quant_conv.weight": 5},
@@ -62,9 +70,13 @@ def identify(header: Mapping[str, Any], stem: str, variant: Variant) -> Identity
     Args:
         header: names with dtype and shape, of one file or of all shards.
     """
+    hinted = [part for part, ends in _HINTS.items() if any(name.endswith(ends) for name in header)]
+    if not hinted:
+        return None
     names = weight_names(header)
     dtype = _main_dtype(header, names)
-    for part, rules in _RULES.items():
+    for part in hinted:
+        rules = _RULES[part]
         shapes = {rename(name, rules): tuple(header[name]["shape"]) for name in names}
         if part is Part.TRANSFORMER:
             towers = tuple(tower for tower in _TOWERS if f"{tower}.blocks.0.cross_attn.k_fusion.weight" in shapes)
@@ -98,8 +110,10 @@ def _transformer_fault(
         )
     if is_scaled(header):
         return f"holds fp8 weights with scales, but variant {variant.name} needs the file without them"
-    if is_fp8(dtype) != (variant.weights is Weights.FP8):
-        return f"holds {dtype} weights, but variant {variant.name} needs {'F8_E4M3' if not is_fp8(dtype) else 'BF16'}"
+    if variant.weights is Weights.FP8 and dtype != "F8_E4M3":
+        return f"holds {dtype} weights, but variant {variant.name} needs F8_E4M3"
+    if variant.weights is not Weights.FP8 and is_fp8(dtype):
+        return f"holds {dtype} weights, but variant {variant.name} needs BF16"
     return _dtype_fault(header, weight_names(header))
 
 

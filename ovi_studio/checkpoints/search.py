@@ -12,6 +12,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from ovi_studio.checkpoints.file_check import damage, holds, read_header
@@ -62,6 +63,7 @@ def search(variant: Variant, parts: Iterable[Part], folders: Iterable[Path]) -> 
     for folder in dict.fromkeys(folder.absolute() for folder in folders):
         for path in _files(folder, seen.remarks):
             seen.look_at(path, wanted)
+    seen.remark_halves()
     best = [min(of_part, key=_rank) for part in wanted if (of_part := [one for one in seen.found if one.part is part])]
     settled = {one.part for one in best}
     # What was not needed in the end is not worth a remark.
@@ -114,6 +116,16 @@ class _Seen:
         if len(halves) == 2:
             self.found.append(FoundPart(identity.part, (halves["video_model"], halves["audio_model"]), identity.dtype))
 
+    def remark_halves(self) -> None:
+        """Add a fault for each tower of a transformer whose other tower is missing."""
+        for (folder, _), halves in self._halves.items():
+            if len(halves) == 1:
+                ((tower, path),) = halves.items()
+                fault = (
+                    f"{path} holds the {tower} of a transformer alone; put the file of the other tower into {folder}."
+                )
+                self.faults.append((Part.TRANSFORMER, fault))
+
     def _look_at_official(self, path: Path, part: Part) -> None:
         sources = self._variant.files[part]
         if path.name != Path(sources[0].path).name:
@@ -135,13 +147,12 @@ def _file_fault(path: Path, source: HubFile) -> str | None:
         official = official and not {source.folder, _cache_name(source.repository)}.isdisjoint(path.parts)
         # The small files of a tokenizer are text.
         return None if official or path.suffix == ".json" else f"is not trusted, since it is not at {source.location}"
-    size = path.stat().st_size
-    if size != source.size:
-        return f"is not the published file: it has {size} bytes instead of {source.size}"
-    if path.resolve().name == source.sha256:  # so the Hugging Face cache names its files, which it has checked
-        return None
     try:
-        same = file_sha256(path) == source.sha256
+        size = path.stat().st_size
+        if size != source.size:
+            return f"is not the published file: it has {size} bytes instead of {source.size}"
+        # The Hugging Face cache names files after their hash, which it has checked.
+        same = path.resolve().name == source.sha256 or file_sha256(path) == source.sha256
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     return None if same else "is not the published file: it has another SHA-256"
@@ -157,7 +168,8 @@ def _files(root: Path, remarks: list[str]) -> Iterator[Path]:
             if (identity.st_dev, identity.st_ino) in visited:
                 continue
             visited.add((identity.st_dev, identity.st_ino))
-            inside = sorted(os.scandir(folder), key=lambda entry: entry.name)
+            with os.scandir(folder) as listing:
+                inside = sorted(islice(listing, MAX_ENTRIES + 1), key=lambda entry: entry.name)
         except OSError as error:
             remarks.append(f"{folder} cannot be searched ({error.strerror}).")
             continue

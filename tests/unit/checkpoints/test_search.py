@@ -26,7 +26,7 @@ from model_files import (
     write_model,
 )
 
-from ovi_studio.checkpoints import adopt, search
+from ovi_studio.checkpoints import adopt, identify, search
 from ovi_studio.checkpoints.layout import take_inventory
 from ovi_studio.core.variants import Part, Variant, published_variants
 
@@ -101,6 +101,24 @@ def test_a_transformer_in_two_files_is_one_part(ckpts: Path, models: Path) -> No
     adopt.adopt(VARIANT, ckpts, [models])
     linked = take_inventory(VARIANT, ckpts).files[Part.TRANSFORMER]
     assert [path.resolve() for path in linked] == [video, audio]
+
+
+def test_half_a_transformer_is_named_and_not_taken(ckpts: Path, models: Path) -> None:
+    video = write_model(models / "Wan_2_1_Ovi_video_model_bf16.safetensors", VIDEO_TOWER)
+    assert found(ckpts, models) == {}
+    assert remarks(ckpts, models).startswith(f"{video} holds the video_model of a transformer alone; put the file of")
+
+
+def test_no_time_is_spent_on_the_names_in_files_of_other_models(
+    ckpts: Path, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> str:
+        raise AssertionError("a folder of adapters would take minutes")
+
+    write_model(models / "lora.safetensors", {"diffusion_model.blocks.0.self_attn.q.lora_A.weight": (4, 4)})
+    write_model(models / "wan2.2_5B.safetensors", {"blocks.0.self_attn.q.weight": (4, 4)})
+    monkeypatch.setattr(identify, "rename", refuse)
+    assert found(ckpts, models) == {}
 
 
 def test_the_name_decides_between_transformers_of_the_same_shape(ckpts: Path, models: Path) -> None:
