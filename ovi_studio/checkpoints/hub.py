@@ -204,7 +204,7 @@ def _headers(url: str) -> dict[str, str]:
 
 
 def _merged(hops: Iterable[Any]) -> dict[str, str]:
-    """The last answer's headers, and the hub's own from any before it; a redirect's body is nobody's business."""
+    """The last answer's headers, and the hub's own from any before it; the body of a redirect does not count."""
     headers: dict[str, str] = {}
     for hop in hops:
         own = {name: value for name, value in headers.items() if name.startswith("x-")}
