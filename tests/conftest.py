@@ -22,6 +22,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(cache.cleanup)
     # Before anything imports these libraries, and for every process that a test starts.
     os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "OVI_CACHE_DIR": cache.name}
+    # Nor may a test find the files of whoever runs it.
+    os.environ["HF_HUB_CACHE"] = str(Path(cache.name) / "hub")
     # Models this small gain nothing from threads, and wait for each other's on a machine that is busy.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     # Whoever stops a run with SIGTERM wants what it has started to be ended, too.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ovi_studio.adapters.library import AdapterEntry, AdapterLibrary
 from ovi_studio.adapters.match import MatchReport
 from ovi_studio.adapters.names import NameMap
-from ovi_studio.checkpoints.download import format_bytes
+from ovi_studio.checkpoints.disk import format_bytes
 from ovi_studio.core.errors import JobError
 
 

@@ -105,7 +105,7 @@ def plan_adapters(sources: Mapping[str, AdapterSource], library: AdapterLibrary)
     """Ask the hub for these adapters; raises `JobError`, also if a file is not the one that the preset was made for."""
     missing = [
         MissingFile(
-            HubFile(source.repository, source.path, "", source.size, source.licence),
+            HubFile(source.repository, source.path, "", source.size, source.licence, source.sha256),
             library.directory / name,
             "is not there",
         )
@@ -113,10 +113,10 @@ def plan_adapters(sources: Mapping[str, AdapterSource], library: AdapterLibrary)
     ]
     plan = plan_files(missing, library.directory)
     for file, source in zip(plan.files, sources.values(), strict=True):
-        if source.sha256 not in (None, file.etag):
+        if source.sha256 not in (None, file.sha256):
             raise JobError(
                 f"{Path(source.path).name} in {source.repository} is not the file that this preset was made for: its "
-                f"SHA-256 is {file.etag}, not {source.sha256}; download it by hand if you want to use it."
+                f"SHA-256 is {file.sha256}, not {source.sha256}; download it by hand if you want to use it."
             )
     return plan
 

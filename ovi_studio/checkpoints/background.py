@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from ovi_studio.checkpoints.adopt import adopt
 from ovi_studio.checkpoints.download import DownloadPlan, DownloadProgress, fetch, plan
 from ovi_studio.core.errors import JobError, Stopped
 from ovi_studio.core.variants import Variant, published_variants
@@ -49,6 +50,12 @@ class DownloadState:
         return self.phase in (DownloadPhase.ASKING, DownloadPhase.FETCHING)
 
 
+def plan_rest(variant: Variant, directory: Path) -> DownloadPlan:
+    """Link the files that are elsewhere on this machine, and plan the download of the others; raises `JobError`."""
+    adopt(variant, directory)
+    return plan(variant, directory)
+
+
 class Downloads:
     """Downloads published variants, or other files from the hub, into one directory. Thread-safe."""
 
@@ -56,7 +63,7 @@ class Downloads:
         self,
         directory: Path,
         *,
-        make_plan: Callable[[Variant, Path], DownloadPlan] = plan,
+        make_plan: Callable[[Variant, Path], DownloadPlan] = plan_rest,
         execute: Callable[[DownloadPlan, Callable[[DownloadProgress], None]], object] = fetch,
     ) -> None:
         self.directory = directory

@@ -1,43 +1,35 @@
 """Downloads the missing files of a variant from the hub, in the layout of the official code. Imports no torch.
 
 `plan` finds missing and damaged files and requests their exact sizes from the hub; `fetch` downloads only those files.
-A file is written as `<name>.<content>.part` next to its target and renamed when it is complete and its SHA-256 matches
-the hub's, so a name never refers to a partial file, and an interrupted download resumes where it stopped.
-
-Endpoint, token, session and errors are huggingface_hub's, with its HF_ENDPOINT, HF_TOKEN and HF_HUB_DOWNLOAD_TIMEOUT.
-Its `hf_hub_download` cannot be used: it starts with a new temporary file every time and removes it on failure (1.33 and
-2.4), so closing a laptop's lid could cost 20 GB of 23; and it does not retry after a connection reset. The price is a
-single plain HTTP stream per file, which the hub offers for all files, instead of its parallel Xet transfer.
+A file is written as `<name>.<content>.part` next to its target and renamed when it is complete and its SHA-256 is the
+one that the hub announces, so a name never refers to a partial file, and an interrupted download resumes where it
+stopped. If a mirror announces no hash, the published file's is used if known, and else the file's own header.
 """
 
 import hashlib
-import os
-import shutil
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import Timeout
-from huggingface_hub import constants, get_hf_file_metadata, get_session, hf_hub_url
-from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
-from huggingface_hub.utils import WeakFileLock, build_hf_headers, hf_raise_for_status
+from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled
 
+from ovi_studio.checkpoints import hub
+from ovi_studio.checkpoints.disk import RESUMES, exclusive, existing_ancestor, format_bytes, free_space, writing
+from ovi_studio.checkpoints.file_check import damage
 from ovi_studio.checkpoints.hashes import remember
-from ovi_studio.checkpoints.layout import Inventory, damage, take_inventory
+from ovi_studio.checkpoints.layout import Inventory, take_inventory
 from ovi_studio.checkpoints.meter import DownloadProgress, Meter
+from ovi_studio.checkpoints.partial_file import PartialFile
 from ovi_studio.core.errors import JobError
-from ovi_studio.core.variants import HubFile, Variant
+from ovi_studio.core.variants import HubFile, Part, Variant
 
 MARGIN = 1_000_000_000
 """Bytes that a download leaves free on the disk."""
 RETRY_WAITS = (1.0, 2.0, 5.0, 10.0, 20.0)
 """Seconds before each retry; the sequence restarts whenever bytes have arrived."""
-_TRANSIENT = {408, 429, 500, 502, 503, 504}
-_SHA256_LENGTH = 64
-"""The hub's ETag of a large file is its SHA-256 in hex; that of a small one is git's own hash."""
-_RESUMES = "then repeat the command: it resumes"
+MAX_WAIT = 300.0
+"""Seconds; a hub that asks to wait for longer is given up."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +50,12 @@ class PlannedFile:
     target: Path
     reason: str
     url: str
-    """URL of a fixed commit, so that a resumed file cannot mix two versions."""
     size: int
-    etag: str
+    """Bytes; the rounded, known number if the hub does not tell it."""
+    exact: bool
+    """Whether the hub tells the size."""
+    sha256: str | None
+    """As the hub announces it; of the published file for a mirror that does not; None: unknown."""
     part: Path
     """The partial file, whose name identifies the content."""
     already: int
@@ -103,15 +98,19 @@ def missing_files(inventory: Inventory) -> tuple[MissingFile, ...]:
     )
 
 
-def plan(variant: Variant, checkpoint_directory: Path) -> DownloadPlan:
+def plan(variant: Variant, checkpoint_directory: Path, without: Collection[Part] = ()) -> DownloadPlan:
     """Determine which files are missing and how large they are, without downloading anything.
+
+    The parts in `without` count as present.
 
     Raises `JobError` if the hub does not answer, denies access or lacks a file, or if a bundle is incomplete.
     """
     inventory = take_inventory(variant, checkpoint_directory)
     if variant.root is not None:
         _require_complete(inventory)
-    return plan_files(missing_files(inventory), checkpoint_directory, variant)
+    others = {source for part in without for source in variant.files[part]}
+    missing = [file for file in missing_files(inventory) if file.source not in others]
+    return plan_files(missing, checkpoint_directory, variant)
 
 
 def plan_files(missing: Sequence[MissingFile], directory: Path, variant: Variant | None = None) -> DownloadPlan:
@@ -140,7 +139,7 @@ def fetch_files(plan: DownloadPlan, report: Callable[[DownloadProgress], None]) 
     """
     if plan.files:
         _require_disk_space(plan)
-        with _exclusive(plan.directory):
+        with exclusive(plan.directory):
             _fetch_all(plan, report)
 
 
@@ -171,45 +170,26 @@ def format_progress(progress: DownloadProgress) -> str:
     return f"{percent:3d}%  {amount}  {format_bytes(int(progress.speed))}/s  {progress.file}"
 
 
-def format_bytes(count: int) -> str:
-    """Decimal units, as used by hubs and disk vendors: `23.3 GB`."""
-    for unit, size in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count} bytes"
-
-
-def free_space(folder: Path) -> int:
-    """Free bytes on the disk where `folder` is or would be created."""
-    return shutil.disk_usage(_existing_ancestor(folder)).free
-
-
 def _request_metadata(missing: MissingFile) -> PlannedFile:
-    source, endpoint = missing.source, _endpoint()
-    url = hf_hub_url(source.repository, source.path, endpoint=endpoint)
-    try:
-        answer = get_hf_file_metadata(url, endpoint=endpoint)
-    except (HTTPError, OfflineModeIsEnabled) as error:
-        raise _explain(error, source) from error
-    if answer.size is None or answer.etag is None or answer.commit_hash is None:
-        raise JobError(
-            f"{endpoint} does not answer like a hub for {source.repository}/{source.path}; "
-            "check HF_ENDPOINT, and whether the network requires a login or a proxy, then repeat the command."
-        )
-    fixed = hf_hub_url(source.repository, source.path, revision=answer.commit_hash, endpoint=endpoint)
-    content = hashlib.sha256(answer.etag.encode()).hexdigest()[:12]
+    source, answer = missing.source, hub.ask(missing.source)
+    content = hashlib.sha256(answer.content.encode()).hexdigest()[:12]
     part = missing.target.with_name(f"{missing.target.name}.{content}.part")
-    already = min(_size(part), answer.size)
-    return PlannedFile(source, missing.target, missing.reason, fixed, answer.size, answer.etag, part, already)
+    size = source.size if answer.size is None else answer.size
+    return PlannedFile(
+        source=source,
+        target=missing.target,
+        reason=missing.reason,
+        url=answer.url,
+        size=size,
+        exact=answer.size is not None,
+        sha256=answer.sha256,
+        part=part,
+        already=min(_size(part), size),
+    )
 
 
 def _size(part: Path) -> int:
     return part.stat().st_size if part.is_file() else 0
-
-
-def _endpoint() -> str:
-    # huggingface_hub reads the variable only once, on import, but the page can set it later.
-    return (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
 
 
 def _require_complete(inventory: Inventory) -> None:
@@ -225,17 +205,12 @@ def _require_complete(inventory: Inventory) -> None:
     raise JobError(f"Variant {variant.name} is not complete: {findings}; {remedy}.")
 
 
-def _existing_ancestor(folder: Path) -> Path:
-    folder = folder.resolve()
-    return next(place for place in (folder, *folder.parents) if place.is_dir())
-
-
 def _require_disk_space(plan: DownloadPlan) -> None:
     """Raise `JobError` if a disk is too full. Per disk, since subfolders are often links to a larger disk."""
     needed: dict[int, int] = {}
     places: dict[int, Path] = {}
     for file in plan.files:
-        place = _existing_ancestor(file.target.parent)
+        place = existing_ancestor(file.target.parent)
         disk = place.stat().st_dev
         places.setdefault(disk, place)
         needed[disk] = needed.get(disk, 0) + file.size - _size(file.part)
@@ -246,35 +221,8 @@ def _require_disk_space(plan: DownloadPlan) -> None:
                 f"The download needs {format_bytes(needed[disk])} plus a reserve of {format_bytes(MARGIN)}, but the "
                 f"disk of {place} has {format_bytes(free)} free; free up "
                 f"{format_bytes(needed[disk] + MARGIN - free)} there or choose another directory with --ckpt-dir, "
-                f"{_RESUMES}."
+                f"{RESUMES}."
             )
-
-
-@contextmanager
-def _writing(place: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise JobError(
-            f"{place} cannot be written ({error.strerror or error}); make it writable or choose another directory with "
-            f"--ckpt-dir, {_RESUMES}."
-        ) from error
-
-
-@contextmanager
-def _exclusive(directory: Path) -> Iterator[None]:
-    """Allow only one download into a directory, since two would append to the same files."""
-    with ExitStack() as stack:
-        with _writing(directory):
-            directory.mkdir(parents=True, exist_ok=True)
-            try:
-                # With a timeout of 0 it would not even try once.
-                stack.enter_context(WeakFileLock(directory / ".download.lock", timeout=0.5))
-            except Timeout as error:
-                raise JobError(
-                    f"Another download into {directory} is running; wait until it ends, {_RESUMES}."
-                ) from error
-        yield
 
 
 def _fetch_all(plan: DownloadPlan, report: Callable[[DownloadProgress], None]) -> None:
@@ -292,124 +240,57 @@ def _shown_name(file: PlannedFile) -> str:
 
 
 def _fetch_file(file: PlannedFile, meter: Meter) -> None:
-    with _writing(file.target):
+    with writing(file.target):
         file.target.parent.mkdir(parents=True, exist_ok=True)
         for other in file.target.parent.glob("*.part"):
             if other.name.startswith(f"{file.target.name}.") and other != file.part:
                 other.unlink()  # from an older commit
-    with closing(_Part(file, meter)) as part:
+    with closing(PartialFile(file.part, meter)) as part:
+        if file.exact and part.size > file.size:
+            part.restart()
         _complete(file, part)
-        intact = part.size == file.size
-        if len(file.etag) == _SHA256_LENGTH:
-            intact = intact and part.digest == file.etag
-    if not intact:
+        digest = part.digest
+    # The hash is the last word; without one, what the file says about itself.
+    fault = damage(file.part, file.target.name) if file.sha256 is None else None
+    if digest != (file.sha256 or digest) or (file.exact and part.size != file.size):
+        fault = "has another checksum or size than announced"
+    if fault:
         file.part.unlink()
         raise JobError(
-            f"{file.source.repository}/{file.source.path} was damaged in transit (wrong checksum) and was removed; "
-            "repeat the command, and if this happens again, check the memory and the disk of this machine."
+            f"{file.source.repository}/{file.source.path} was damaged in transit, or is another file than published "
+            f"(it {fault}), and was removed; repeat the command, and if this happens again, check HF_ENDPOINT, and the "
+            "memory and the disk of this machine."
         )
-    with _writing(file.target):
+    with writing(file.target):
         file.part.replace(file.target)
-    remember(file.target, part.digest)
+    remember(file.target, digest)
 
 
-def _complete(file: PlannedFile, part: "_Part") -> None:
+def _complete(file: PlannedFile, part: PartialFile) -> None:
     """Request the rest until the file is complete; gives up if nothing arrives for too long."""
     waits = iter(RETRY_WAITS)
-    while part.size < file.size:
-        before, failure = part.size, None
+    complete = file.exact and part.size >= file.size
+    furthest = part.size
+    while not complete:
+        failure = None
         try:
-            _append(file, part)
-        except OfflineModeIsEnabled as error:
-            raise _explain(error, file.source) from error
-        except HTTPError as error:
-            if isinstance(error, HfHubHTTPError) and error.response.status_code not in _TRANSIENT:
-                raise _explain(error, file.source) from error
+            hub.append(file.url, part, file.size if file.exact else None)
+        except (HTTPError, OfflineModeIsEnabled) as error:
+            if not hub.is_transient(error):
+                raise hub.explain(error, file.source) from error
             failure = error
-        if part.size > before:
-            waits = iter(RETRY_WAITS)
-        if part.size < file.size:
-            wait = next(waits, None)
-            if wait is None:
-                raise _explain(failure, file.source) from failure
-            time.sleep(wait)
+        complete = part.size >= file.size if file.exact else failure is None and _is_whole(file, part)
+        # Bytes that arrive again, since the server starts over every time, are no progress.
+        if part.size > furthest:
+            furthest, waits = part.size, iter(RETRY_WAITS)
+        if not complete:
+            wait, requested = next(waits, None), hub.requested_wait(failure)
+            if wait is None or requested > MAX_WAIT:
+                raise hub.explain(failure, file.source) from failure
+            part.meter.wait(max(wait, requested))
 
 
-def _append(file: PlannedFile, part: "_Part") -> None:
-    # Compressed data could not be counted or resumed. The file's own URL is requested every time, since the URL that it
-    # redirects to is signed and expires within an hour.
-    headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
-    if part.size:
-        headers["Range"] = f"bytes={part.size}-"
-    timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
-    with get_session().stream("GET", file.url, headers=headers, timeout=timeout) as response:
-        hf_raise_for_status(response)
-        resumed = response.headers.get("Content-Range", "").startswith(f"bytes {part.size}-")
-        if part.size and not (response.status_code == 206 and resumed):
-            part.restart()
-        for chunk in response.iter_bytes():
-            part.write(chunk)
-
-
-def _explain(error: Exception | None, source: HubFile) -> JobError:
-    """Convert an error to a sentence with advice."""
-    name, endpoint = f"{source.repository}/{source.path}", _endpoint()
-    if isinstance(error, OfflineModeIsEnabled):
-        return JobError(f"{name} must be downloaded, but HF_HUB_OFFLINE is set; unset it, {_RESUMES}.")
-    if not isinstance(error, HfHubHTTPError):
-        reason = str(error).splitlines()[0] if str(error or "") else "the connection ended early"
-        return JobError(
-            f"{name} cannot be downloaded from {endpoint} ({reason}); check the network, the proxy and HF_ENDPOINT, "
-            f"{_RESUMES}."
-        )
-    status = error.response.status_code
-    if status in {401, 403}:
-        return JobError(
-            f"{endpoint} denies access to {name} ({status}): the repository is private, gated or deleted, or the token "
-            f"is wrong; accept its terms at {endpoint}/{source.repository} and set HF_TOKEN, {_RESUMES}."
-        )
-    if status == 404:
-        return JobError(
-            f"{endpoint} has no file {name} ({status}); check HF_ENDPOINT, or whether the file was moved in "
-            f"{endpoint}/{source.repository}, and download it manually."
-        )
-    return JobError(f"{endpoint} is down or overloaded ({status} for {name}); wait a few minutes, {_RESUMES}.")
-
-
-class _Part:
-    """A partial file and the SHA-256 of its content so far."""
-
-    def __init__(self, file: PlannedFile, meter: Meter) -> None:
-        self._path = file.part
-        self._meter = meter
-        with _writing(self._path):
-            self._file = self._path.open("a+b")
-            self._file.seek(0)
-            self._digest = hashlib.file_digest(self._file, "sha256")
-            self.size = self._file.tell()
-        if self.size > file.size:
-            self.restart()
-
-    @property
-    def digest(self) -> str:
-        return self._digest.hexdigest()
-
-    def write(self, chunk: bytes) -> None:
-        with _writing(self._path):
-            self._file.write(chunk)
-        self._digest.update(chunk)
-        self.size += len(chunk)
-        self._meter.add(len(chunk))
-
-    def restart(self) -> None:
-        with _writing(self._path):
-            self._file.truncate(0)
-        self._digest = hashlib.sha256()
-        self._meter.add(-self.size)
-        self.size = 0
-
-    def close(self) -> None:
-        """Flush the file to disk, since it is about to be renamed to its final name."""
-        with _writing(self._path), self._file:
-            self._file.flush()
-            os.fsync(self._file.fileno())
+def _is_whole(file: PlannedFile, part: PartialFile) -> bool:
+    """Whether an answer of unknown length has ended where the file does, as far as the file itself tells."""
+    part.flush()
+    return damage(file.part, file.target.name) is None or part.digest == file.sha256

@@ -1,6 +1,6 @@
-"""Conversion of tensor names from the official files to the models of diffusers and transformers.
+"""Conversion of tensor names from the official files, and from ComfyUI's, to those of the models.
 
-Names that already follow the library's convention stay unchanged, so both kinds of file can be read.
+Names that already follow the model's convention stay unchanged, so all kinds of file can be read.
 """
 
 import re
@@ -15,7 +15,14 @@ def _rules(*pairs: tuple[str, str]) -> Rules:
     return tuple((re.compile(pattern), replacement) for pattern, replacement in pairs)
 
 
+TRANSFORMER_RULES = _rules(
+    (r"^model\.diffusion_model\.", ""),
+    # Files for ComfyUI name the video tower like a model of its own.
+    (r"^(?!video_model\.|audio_model\.)", "video_model."),
+)
+
 VIDEO_VAE_RULES = _rules(
+    (r"^(vae|first_stage_model)\.", ""),
     (r"^conv1\.", "quant_conv."),
     (r"^conv2\.", "post_quant_conv."),
     (r"^(encoder|decoder)\.conv1\.", r"\1.conv_in."),
@@ -36,7 +43,8 @@ VIDEO_VAE_RULES = _rules(
 )
 
 TEXT_ENCODER_RULES = _rules(
-    (r"^token_embedding\.", "shared."),
+    (r"^(text_encoders\.)?umt5xxl\.transformer\.", ""),
+    (r"^(token_embedding|encoder\.embed_tokens)\.", "shared."),
     (r"^norm\.", "encoder.final_layer_norm."),
     (r"^blocks\.(\d+)\.norm1\.", r"encoder.block.\1.layer.0.layer_norm."),
     (r"^blocks\.(\d+)\.attn\.", r"encoder.block.\1.layer.0.SelfAttention."),

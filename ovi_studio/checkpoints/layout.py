@@ -7,17 +7,16 @@ tokenizer, as a clone of a diffusers repository directly below the checkpoint di
 
 import json
 import os
-import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ovi_studio.checkpoints.file_check import damage, holds
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.variants import Part, Variant, find_variant, known_variants
 
 CHECKPOINT_VARIABLE = "OVI_CKPT_DIR"
-_MAX_HEADER = 100_000_000
-"""Bytes; the limit of the safetensors format."""
 
 _DIFFUSERS_PATHS = {
     Part.VIDEO_VAE: "vae/diffusion_pytorch_model.safetensors",
@@ -71,8 +70,8 @@ def take_inventory(variant: Variant, checkpoint_directory: Path) -> Inventory:
         broken = next(((path, reason) for path in found if (reason := damage(path))), None)
         if not found:
             official = [root / file.location for file in variant.files[part]]
-            missing = next((path for path in official if not path.is_file()), official[0])
-            problems.append(Problem(part, missing, "is missing"))
+            missing = next((path for path in official if not holds(path.is_file)), official[0])
+            problems.append(Problem(part, missing, damage(missing) or "is missing"))
         elif broken:
             problems.append(Problem(part, *broken))
         else:
@@ -110,23 +109,23 @@ def default_variant(checkpoint_directory: Path) -> str:
 
 def _locate(variant: Variant, part: Part, root: Path) -> tuple[Path, ...]:
     official = [root / file.location for file in variant.files[part]]
-    if all(path.is_file() for path in official):
+    if all(holds(path.is_file) for path in official):
         return tuple(official)
-    if len(official) == 1 and (found := _as_safetensors(official[0].with_suffix(".safetensors"))):
+    if len(official) == 1 and (found := as_safetensors(official[0].with_suffix(".safetensors"))):
         return found
     if part in _DIFFUSERS_PATHS:
         for folder in _folders(root):
-            if found := _as_safetensors(folder / _DIFFUSERS_PATHS[part]):
+            if found := as_safetensors(folder / _DIFFUSERS_PATHS[part]):
                 return found
     return ()
 
 
-def _as_safetensors(path: Path) -> tuple[Path, ...]:
-    """The file itself or the shards in its index; empty if neither exists."""
-    if path.is_file():
+def as_safetensors(path: Path) -> tuple[Path, ...]:
+    """The file itself, or the shards in its index; empty if neither exists."""
+    if holds(path.is_file):
         return (path,)
     index = path.with_name(path.name + ".index.json")
-    if not index.is_file():
+    if not holds(index.is_file):
         return ()
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
@@ -138,58 +137,5 @@ def _as_safetensors(path: Path) -> tuple[Path, ...]:
 
 def _folders(root: Path) -> Iterator[Path]:
     yield root
-    if root.is_dir():
+    with suppress(OSError):  # there is none, or it cannot be read
         yield from sorted(path for path in root.iterdir() if path.is_dir())
-
-
-def damage(path: Path) -> str | None:
-    """What is wrong with a file, as the end of a sentence; None if its size matches its header."""
-    try:
-        if not path.is_file():
-            return "is missing"
-        if placeholder := _placeholder(path):
-            return placeholder
-        if path.suffix == ".safetensors":
-            return _safetensors_damage(path)
-        if path.suffix in {".pth", ".pt"}:
-            return _torch_file_damage(path)
-        if path.name.endswith(".index.json"):
-            return "is not an index of safetensors files"
-        return None if path.stat().st_size else "is empty"
-    except OSError as error:
-        return f"cannot be read ({error.strerror})"
-
-
-def _placeholder(path: Path) -> str | None:
-    """Detect what a git clone without git-lfs, or a download through a login page, leaves in place of a file."""
-    with path.open("rb") as file:
-        start = file.read(40).lower()
-    if start.startswith(b"version https://git-lfs"):
-        return "is a git-lfs pointer, not the file itself"
-    if start.lstrip().startswith((b"<!doctype", b"<html")):
-        return "is a web page, not a model file"
-    return None
-
-
-def _safetensors_damage(path: Path) -> str | None:
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or not 2 <= length <= min(_MAX_HEADER, size - 8):
-            return "is not a safetensors file (or its header is truncated)"
-        try:
-            header = json.loads(file.read(length))
-            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-            expected = 8 + length + max(ends, default=0)
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
-            return "is not a safetensors file (its header is invalid)"
-    return None if size == expected else f"has {size} bytes where its header says {expected}"
-
-
-def _torch_file_damage(path: Path) -> str | None:
-    """Files of `torch.save` are zip archives with the directory at the end; older ones are plain pickles."""
-    with path.open("rb") as file:
-        start = file.read(4)
-    if start.startswith(b"PK"):
-        return None if zipfile.is_zipfile(path) else "is truncated (its zip directory is missing)"
-    return None if start[:1] == b"\x80" else "is not a PyTorch checkpoint file"

@@ -2,14 +2,14 @@
 
 Models are built on the meta device, without memory, and get their tensors from memory-mapped files, so a file is never
 in memory twice: a tensor that stays on the CPU in the file's dtype is the mapping itself, and others are converted one
-at a time. Only safetensors files and, with `weights_only=True`, the official `.pth` and `.pt` files are read.
+at a time. Only safetensors files and, with `weights_only=True`, the official `.pth` and `.pt` files are read. The names
+of tensors may be those of the official code, of diffusers and transformers, or of ComfyUI.
 """
 
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,9 +19,11 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase, UMT5EncoderModel
 
-from ovi_studio.checkpoints.keys import TEXT_ENCODER_RULES, VIDEO_VAE_RULES, renamed
+from ovi_studio.checkpoints.file_check import read_header
+from ovi_studio.checkpoints.keys import TEXT_ENCODER_RULES, TRANSFORMER_RULES, VIDEO_VAE_RULES, rename, renamed
 from ovi_studio.checkpoints.layout import Inventory
 from ovi_studio.checkpoints.number_formats import as_loaded, convert, prepare
+from ovi_studio.checkpoints.scaled_fp8 import scale_name, weight_names
 from ovi_studio.core.errors import JobError, is_out_of_memory
 from ovi_studio.core.variants import Part
 from ovi_studio.core.weight_formats import Weights
@@ -118,7 +120,7 @@ def _load_transformer(
 
 def transformer_format(weights: Weights, dtype: torch.dtype) -> Convert:
     """The conversion of the transformer's tensors; it works row by row, on the tensor's device."""
-    return partial(convert, weights=weights, dtype=dtype)
+    return lambda name, tensor: convert(rename(name, TRANSFORMER_RULES), tensor, weights, dtype)
 
 
 def text_encoder_format(dtype: torch.dtype) -> Convert:
@@ -184,25 +186,27 @@ def read_tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
 
 
 class StoredTensors(Mapping[str, Tensor]):
-    """The tensors of safetensors files, read on access.
+    """The tensors of a transformer's safetensors files under the model's names, read on access.
 
     The files stay open, so the original contents are read even if a file is replaced.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        self._files: dict[str, Any] = {}
+        self._places: dict[str, tuple[Any, str, str | None]] = {}
         for path in paths:
             file = safe_open(path, framework="pt", device="cpu")
-            self._files |= dict.fromkeys(file.keys(), file)
+            header = read_header(path)
+            for name in weight_names(header):
+                self._places[rename(name, TRANSFORMER_RULES)] = file, name, scale_name(name, header)
 
     def __getitem__(self, name: str) -> Tensor:
-        return self._files[name].get_tensor(name)
+        return _read_tensor(*self._places[name])
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._files)
+        return iter(self._places)
 
     def __len__(self) -> int:
-        return len(self._files)
+        return len(self._places)
 
 
 def _reason(error: Exception) -> str:
@@ -213,12 +217,20 @@ def _reason(error: Exception) -> str:
 
 
 def _read_safetensors(path: Path) -> Iterator[tuple[str, Tensor]]:
-    with safe_open(path, framework="pt", device="cpu") as file:
-        names = list(file.keys())
+    header = read_header(path)
+    names = weight_names(header)
     for start in range(0, len(names), _TENSORS_PER_MAPPING):
         with safe_open(path, framework="pt", device="cpu") as file:
             for name in names[start : start + _TENSORS_PER_MAPPING]:
-                yield name, file.get_tensor(name)
+                yield name, _read_tensor(file, name, scale_name(name, header))
+
+
+def _read_tensor(file: Any, name: str, scale: str | None) -> Tensor:
+    """A tensor of an open file; with the name of its scale, which is one number or one for each row, in float32."""
+    tensor: Tensor = file.get_tensor(name)
+    if scale is None:
+        return tensor
+    return tensor.float() * file.get_tensor(scale).float().reshape(-1, *[1] * (tensor.dim() - 1))
 
 
 def _read_torch_file(path: Path) -> Iterator[tuple[str, Tensor]]:

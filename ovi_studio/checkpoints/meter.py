@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 REPORT_INTERVAL = 0.2
 """Minimum seconds between two reports."""
+_WAIT_STEP = 0.2
 _SPEED_WINDOW = 5.0
 """Seconds over which the speed is averaged."""
 
@@ -55,6 +56,13 @@ class Meter:
         self._arrived.append((now, count))
         if now - self._reported >= REPORT_INTERVAL:
             self._send(now)
+
+    def wait(self, seconds: float) -> None:
+        """Wait, and report all the while, so that whoever watches can stop the download."""
+        end = time.monotonic() + seconds
+        while (now := time.monotonic()) < end:
+            self._send(now)
+            time.sleep(min(_WAIT_STEP, end - now))
 
     def end(self, size: int) -> None:
         """Finish the current file."""

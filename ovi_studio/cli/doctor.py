@@ -3,17 +3,20 @@
 import argparse
 
 from ovi_studio.cli.command import Command
+from ovi_studio.cli.download import add_look_in, existing_folders
 from ovi_studio.runtime.options import RuntimeOptions
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
+    add_look_in(parser)
     RuntimeOptions.add_to(parser, only=["checkpoint_directory"])
 
 
 def _run(options: argparse.Namespace) -> int:
     from ovi_studio.services import doctor
 
-    print(doctor.format_report(doctor.examine(RuntimeOptions.of(options).checkpoints)))
+    folders = existing_folders(options.look_in)
+    print(doctor.format_report(doctor.examine(RuntimeOptions.of(options).checkpoints, folders=folders)))
     return 0
 
 

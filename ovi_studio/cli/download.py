@@ -1,30 +1,63 @@
-"""`python -m ovi_studio download`: download the missing files of a model variant or preset."""
+"""`python -m ovi_studio download`: find or download the missing files of a model variant or preset."""
 
 import argparse
 import sys
+from pathlib import Path
 
 from ovi_studio.cli.command import Command
+from ovi_studio.core.errors import JobError
 from ovi_studio.runtime.options import OptionGroup, RuntimeOptions
+
+
+def add_look_in(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names folders of other applications."""
+    parser.add_argument(
+        "--look-in",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="look for files in this folder too, such as ComfyUI/models; repeatable",
+    )
+
+
+def existing_folders(folders: list[Path]) -> list[Path]:
+    """The folders with `~` expanded; raises `JobError` if one does not exist."""
+    folders = [folder.expanduser() for folder in folders]
+    for folder in folders:
+        if not folder.is_dir():
+            raise JobError(f"--look-in {folder} is not a folder; name one that exists.")
+    return folders
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="a model variant, or a preset whose LoRA files are missing")
-    parser.add_argument("--dry-run", action="store_true", help="only show what would be downloaded")
+    parser.add_argument("--dry-run", action="store_true", help="only show what would be linked and downloaded")
+    add_look_in(parser)
     RuntimeOptions.add_to(parser, OptionGroup.FOLDERS)
 
 
 def _run(options: argparse.Namespace) -> int:
     from ovi_studio.adapters.sources import fetch_adapters
     from ovi_studio.checkpoints import download
+    from ovi_studio.checkpoints.adopt import adopt, find, format_findings
+    from ovi_studio.checkpoints.layout import take_inventory
     from ovi_studio.cli import adapters
     from ovi_studio.core.variants import known_variants
 
     runtime = RuntimeOptions.of(options)
     variant = known_variants(runtime.checkpoints).get(options.name)
+    folders = existing_folders(options.look_in)
     if variant is None:
+        if folders:
+            raise JobError(f"--look-in finds files of model variants; {options.name} is none.")
         plan = adapters.plan_download(options.name, runtime)
     else:
-        plan = download.plan(variant, runtime.checkpoints)
+        inventory = take_inventory(variant, runtime.checkpoints)
+        findings = find(inventory, folders) if options.dry_run else adopt(variant, runtime.checkpoints, folders)
+        if text := format_findings(findings):
+            print(text, flush=True)
+        plan = download.plan(variant, runtime.checkpoints, without=[found.part for found in findings.found])
     print(download.format_plan(plan), flush=True)
     if options.dry_run or not plan.files:
         return 0
@@ -41,4 +74,4 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-COMMAND = Command("download", "download the missing files of a model variant or preset", _add_options, _run)
+COMMAND = Command("download", "find or download the missing files of a model variant or preset", _add_options, _run)

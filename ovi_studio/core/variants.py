@@ -6,6 +6,7 @@ with its own dimensions and the same layout; the embedded demo model is one. Not
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
@@ -50,8 +51,10 @@ class HubFile:
     path: str
     folder: str
     size: int
-    """Bytes, rounded; the exact number is requested from the hub before a download."""
+    """Bytes; rounded unless `sha256` is known. The exact number is requested from the hub before a download."""
     licence: str
+    sha256: str | None = None
+    """Hash of the published file, for mirrors that do not tell it, and for finding the file in other folders."""
 
     @property
     def location(self) -> str:
@@ -94,20 +97,28 @@ class Variant:
 
 
 def _shared_files() -> dict[Part, tuple[HubFile, ...]]:
-    def wan(path: str, size: int) -> HubFile:
-        return HubFile("Wan-AI/Wan2.2-TI2V-5B", path, _OVI_5B, size, "Apache-2.0")
+    def wan(path: str, size: int, sha256: str | None = None) -> HubFile:
+        return HubFile("Wan-AI/Wan2.2-TI2V-5B", path, _OVI_5B, size, "Apache-2.0", sha256)
 
     def mmaudio(path: str, size: int) -> HubFile:
         return HubFile("hkchengrex/MMAudio", path, "MMAudio", size, "CC-BY-NC-4.0")
 
-    tokenizer = {"special_tokens_map.json": 6_600, "spiece.model": 4_550_000, "tokenizer.json": 16_800_000}
-    tokenizer["tokenizer_config.json"] = 61_700
+    t5, spiece = "models_t5_umt5-xxl-enc-bf16.pth", "google/umt5-xxl/spiece.model"
+    t5_hash = "7cace0da2b446bbbbc57d031ab6cf163a3d59b366da94e5afe36745b746fd81d"
+    vae_hash = "20eb789667fa5e60e7516bf509512f6cb61f01b0aa0695eadaea930c13892b36"
+    spiece_hash = "e3909a67b780650b35cf529ac782ad2b6b26e6d1f849d3fbb6a872905f452458"
+    json_hash = "6e197b4d3dbd71da14b4eb255f4fa91c9c1f2068b20a2de2472967ca3d22602b"
     return {
-        Part.TEXT_ENCODER: (wan("models_t5_umt5-xxl-enc-bf16.pth", 11_361_920_000),),
-        Part.TOKENIZER: tuple(wan(f"google/umt5-xxl/{name}", size) for name, size in tokenizer.items()),
-        Part.VIDEO_VAE: (wan("Wan2.2_VAE.pth", 2_818_840_000),),
-        Part.AUDIO_VAE: (mmaudio("ext_weights/v1-16.pth", 655_000_000),),
-        Part.VOCODER: (mmaudio("ext_weights/best_netG.pt", 429_000_000),),
+        Part.TEXT_ENCODER: (wan(t5, 11_361_920_418, t5_hash),),
+        Part.TOKENIZER: (
+            wan("google/umt5-xxl/special_tokens_map.json", 6_600),
+            wan(spiece, 4_548_313, spiece_hash),
+            wan("google/umt5-xxl/tokenizer.json", 16_837_417, json_hash),
+            wan("google/umt5-xxl/tokenizer_config.json", 61_700),
+        ),
+        Part.VIDEO_VAE: (wan("Wan2.2_VAE.pth", 2_818_839_170, vae_hash),),
+        Part.AUDIO_VAE: (mmaudio("ext_weights/v1-16.pth", 687_000_000),),
+        Part.VOCODER: (mmaudio("ext_weights/best_netG.pt", 449_000_000),),
     }
 
 
@@ -239,9 +250,10 @@ def known_variants(checkpoint_directory: Path) -> Mapping[str, Variant]:
     """All variants: the published ones, the checkpoint directory's own bundle, and the embedded one."""
     variants = dict(published_variants())
     for root in (checkpoint_directory, EMBEDDED_BUNDLE):
-        if (root / "bundle.json").is_file():
-            bundle = read_bundle(root)
-            variants.setdefault(bundle.name, bundle)
+        with suppress(PermissionError):  # a folder that cannot be read; its inventory says so
+            if (root / "bundle.json").is_file():
+                bundle = read_bundle(root)
+                variants.setdefault(bundle.name, bundle)
     return variants
 
 

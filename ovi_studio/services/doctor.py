@@ -19,7 +19,9 @@ from ovi_studio.capacity.host import host_memory
 from ovi_studio.capacity.layouts import Gpus, Objective, choose, plan_sharding, sharing_counts
 from ovi_studio.capacity.memory import Demand, own_host_bytes, shareable_bytes
 from ovi_studio.capacity.tiers import TIERS, MemoryPlan, default_weights, fitting_tier, plan_memory
-from ovi_studio.checkpoints.download import MARGIN, MissingFile, format_bytes, free_space, missing_files
+from ovi_studio.checkpoints.adopt import find
+from ovi_studio.checkpoints.disk import format_bytes, free_space
+from ovi_studio.checkpoints.download import MARGIN, MissingFile, missing_files
 from ovi_studio.checkpoints.layout import Inventory, take_inventory
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.variants import Variant, known_variants, published_variants
@@ -65,8 +67,13 @@ class DoctorReport:
         return tuple(result for result in self.results if result.state is CheckState.PROBLEM)
 
 
-def examine(checkpoint_directory: Path, output_directory: Path = Path("outputs")) -> DoctorReport:
-    """Check the machine, the packages and the checkpoints. Takes a few seconds, mostly for importing torch."""
+def examine(
+    checkpoint_directory: Path, output_directory: Path = Path("outputs"), folders: Sequence[Path] = ()
+) -> DoctorReport:
+    """Check the machine, the packages and the checkpoints. Takes a few seconds, mostly for importing torch.
+
+    Missing files are also looked for in `folders`.
+    """
     torch = probe_torch()
     memory = host_memory()
     results = [
@@ -84,6 +91,7 @@ def examine(checkpoint_directory: Path, output_directory: Path = Path("outputs")
         variants = list(published_variants().values())
     inventories = [take_inventory(variant, checkpoint_directory) for variant in variants]
     results += _model_results(inventories)
+    results += _elsewhere_results(inventories, folders)
     results += _ability_results(inventories, torch.gpus, memory.total)
     results += _plan_results(inventories, torch.gpus)
     return DoctorReport(tuple(results))
@@ -230,6 +238,21 @@ def _model_results(inventories: Sequence[Inventory]) -> Iterator[CheckResult]:
                 advice = f"replace it, or fetch the official file with {command}"
                 faults.setdefault(problem.path, CheckResult("Models", CheckState.PROBLEM, text, advice))
     yield from faults.values()
+
+
+def _elsewhere_results(inventories: Sequence[Inventory], folders: Sequence[Path]) -> Iterator[CheckResult]:
+    """One result for each missing file that is elsewhere on this machine, and for each that only looks like one."""
+    results: dict[str, CheckResult] = {}
+    named = "".join(f' --look-in "{folder}"' for folder in folders)
+    for inventory in inventories:
+        findings = find(inventory, folders)
+        for found in findings.found:
+            text = f"{found.part} is on this machine: {', '.join(map(str, found.files))}"
+            advice = f"use it without a download: `{inventory.download_command}{named}`"
+            results.setdefault(text, CheckResult("Models", CheckState.NOTE, text, advice))
+        for remark in findings.remarks:
+            results.setdefault(remark, CheckResult("Models", CheckState.NOTE, remark.rstrip(".")))
+    yield from results.values()
 
 
 def _variant_result(inventory: Inventory, missing: Sequence[MissingFile]) -> CheckResult:

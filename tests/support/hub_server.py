@@ -1,7 +1,8 @@
 """A hub for tests: serves a folder tree as `/{repository}/resolve/{revision}/{path}` on 127.0.0.1.
 
 Speaks what a download needs of the hub's protocol: HEAD and GET, ranges, and the headers that name commit, size and
-content. It can break connections, stall, refuse, ignore ranges and lead to another host, and it records what was asked.
+content. It can break connections, stall, refuse, ignore ranges, lead to another host, and leave out what the hub says,
+as mirrors do; and it records what was asked.
 """
 
 import hashlib
@@ -49,10 +50,22 @@ class Faults:
     ignores_ranges: bool = False
     redirects: bool = False
     """Send large files from another host name, as the hub does."""
+    redirect_status: int = 302
+    redirects_here: bool = False
+    """Redirect to a relative address."""
+    refuses_head: int = 0
+    """Answer HEAD with this status, on the other host alone if there are redirects."""
+    length: str = "announced"
+    """Or "chunked", or "closed": the end of the connection is the end of the file."""
+    etag: str | None = None
+    """Instead of the file's own; empty: none."""
+    retry_after: str = ""
+    web_page: bool = False
+    """Answer everything with a login page."""
     corrupts: bool = False
     """Send other bytes than were announced."""
     anonymous: bool = False
-    """Leave out the hub's own headers, as a login page does."""
+    """Leave out the hub's own headers, as a mirror does."""
 
 
 class HubServer:
@@ -61,8 +74,10 @@ class HubServer:
     A `.json` counts as a small file (its ETag is git's hash), everything else as a large one (its ETag is the SHA-256).
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, prefix: str = "") -> None:
         self.root = root
+        self.prefix = prefix
+        """Path of the hub on its host, such as "/huggingface"."""
         self.faults = Faults()
         self.requests: list[Request] = []
         self.stalled = threading.Event()
@@ -73,7 +88,7 @@ class HubServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://127.0.0.1:{self.port}{self.prefix}"
 
     @property
     def port(self) -> int:
@@ -115,46 +130,88 @@ def _handler_of(hub: HubServer) -> type[BaseHTTPRequestHandler]:
             pass
 
         def _answer(self, *, with_body: bool) -> None:
-            address = re.fullmatch(r"(/cdn)?/(.+?)/resolve/[^/]+/(.+)", unquote(self.path))
+            address = re.fullmatch(rf"(/cdn)?{hub.prefix}/(.+?)/resolve/[^/]+/(.+)", unquote(self.path))
             file = f"{address[2]}/{address[3]}" if address else self.path
             on_cdn = address is not None and address[1] is not None
             status = hub.faults.status_of.get(file, hub.faults.status)
             source = hub.root / file
             redirected = hub.faults.redirects and not on_cdn and _is_large(file)
+            if not with_body and on_cdn == hub.faults.redirects:
+                status = status or hub.faults.refuses_head
             if not (redirected and with_body):
                 asked, token = self.headers.get("Range"), self.headers.get("Authorization")
                 hub.requests.append(Request(self.command, file, asked, token, self.headers["Host"].split(":")[0]))
-            if status or address is None or not source.is_file():
+            if hub.faults.web_page:
+                self._log_in(with_body=with_body)
+            elif status or address is None or not source.is_file():
                 self._refuse(status or 404)
+            elif redirected:
+                self._redirect(source.read_bytes())
             else:
-                self._serve(source.read_bytes(), with_body=with_body, redirected=redirected)
+                self._serve(source.read_bytes(), with_body=with_body)
+
+        def _log_in(self, *, with_body: bool) -> None:
+            page = b"<!DOCTYPE html><html><title>Log in</title></html>"
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.send_header("Content-Length", str(len(page)))
+            self.end_headers()
+            if with_body:
+                self.wfile.write(page)
 
         def _refuse(self, status: int) -> None:
             self.send_response(status)
+            if hub.faults.retry_after:
+                self.send_header("Retry-After", hub.faults.retry_after)
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        def _serve(self, content: bytes, *, with_body: bool, redirected: bool) -> None:
+        def _redirect(self, content: bytes) -> None:
+            self.send_response(hub.faults.redirect_status)
+            host = "" if hub.faults.redirects_here else f"http://localhost:{hub.port}"
+            self.send_header("Location", f"{host}/cdn{self.path}")
+            self._describe(content)
+            # Mirrors send a page along.
+            self.send_header("Content-Type", "text/html")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def _describe(self, content: bytes) -> None:
             large = _is_large(self.path)
-            etag = hashlib.sha256(content).hexdigest() if large else _git_hash(content)
-            if hub.faults.corrupts:
-                content = content[:-1] + bytes([content[-1] ^ 1])
-            asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-            start = int(asked[1]) if asked and not hub.faults.ignores_ranges else 0
-            self.send_response(302 if redirected else 206 if start else 200)
-            if redirected:
-                self.send_header("Location", f"http://localhost:{hub.port}/cdn{self.path}")
-            if start:
-                self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+            etag = f'"{hashlib.sha256(content).hexdigest() if large else _git_hash(content)}"'
             if not hub.faults.anonymous:
                 self.send_header("X-Repo-Commit", COMMIT)
             if large and not hub.faults.anonymous:
                 self.send_header("X-Linked-Size", str(len(content)))
-                self.send_header("X-Linked-Etag", f'"{etag}"')
-            body = b"" if redirected else content[start:]
-            self.send_header("ETag", f'"{etag}"')
-            self.send_header("Accept-Ranges", "bytes")
-            self.send_header("Content-Length", str(len(body)))
+                self.send_header("X-Linked-Etag", etag)
+            if etag := etag if hub.faults.etag is None else hub.faults.etag:
+                self.send_header("ETag", etag)
+
+        def _serve(self, content: bytes, *, with_body: bool) -> None:
+            faults = hub.faults
+            asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+            ranged = asked is not None and not faults.ignores_ranges
+            start = int(asked[1]) if asked and ranged else 0
+            if start >= len(content):
+                self._refuse(416)
+                return
+            end = int(asked[2]) + 1 if asked and ranged and asked[2] else len(content)
+            self.send_response(206 if ranged else 200)
+            self._describe(content)
+            if ranged:
+                total = len(content) if faults.length == "announced" else "*"
+                self.send_header("Content-Range", f"bytes {start}-{end - 1}/{total}")
+            if faults.corrupts:
+                content = content[:-1] + bytes([content[-1] ^ 1])
+            body = content[start:end]
+            if not faults.ignores_ranges:
+                self.send_header("Accept-Ranges", "bytes")
+            if faults.length == "announced":
+                self.send_header("Content-Length", str(len(body)))
+            elif faults.length == "chunked":
+                self.send_header("Transfer-Encoding", "chunked")
+            else:
+                self.send_header("Connection", "close")
             self.end_headers()
             if with_body:
                 self._send(body)
@@ -169,7 +226,9 @@ def _handler_of(hub: HubServer) -> type[BaseHTTPRequestHandler]:
                     if faults.stall_after and sent >= faults.stall_after and not hub.release.is_set():
                         hub.stalled.set()
                         hub.release.wait()
-                    sent += self.connection.send(body[sent : min(sent + _CHUNK, end)])
+                    sent += self._send_chunk(body[sent : min(sent + _CHUNK, end)])
+                if faults.length == "chunked" and not breaking:
+                    self.connection.sendall(b"0\r\n\r\n")
             except OSError:  # the client is gone, as some tests want it
                 self.close_connection = True
                 return
@@ -180,5 +239,11 @@ def _handler_of(hub: HubServer) -> type[BaseHTTPRequestHandler]:
                     self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                     socket.close(self.connection.detach())
                 self.close_connection = True
+
+        def _send_chunk(self, chunk: bytes) -> int:
+            if hub.faults.length != "chunked":
+                return self.connection.send(chunk)
+            self.connection.sendall(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+            return len(chunk)
 
     return Handler

@@ -2,111 +2,22 @@
 
 import dataclasses
 import hashlib
-import json
 import os
-import random
 import shutil
 import subprocess
 import sys
-import zipfile
 from collections import namedtuple
-from collections.abc import Iterator
 from pathlib import Path
 
 import huggingface_hub
 import pytest
 from hub_server import HubServer
+from hub_variant import EVERYTHING, MODEL, TOKENIZER, VAE, assert_like_hub, copy, get, local, small_variant
 from places import PYTHON_PATH
 
-from ovi_studio.checkpoints import download, hashes, meter
+from ovi_studio.checkpoints import download, hashes
 from ovi_studio.checkpoints.layout import take_inventory
 from ovi_studio.core.errors import JobError
-from ovi_studio.core.variants import HubFile, Part, Variant, published_variants
-
-SIZE = 200_000
-"""Bytes of the largest file; enough for a connection to break in its middle."""
-MODEL, VAE = "someone/ovi/model.safetensors", "someone/wan/vae.pth"
-TOKENIZER = ("someone/wan/google/tokenizer.json", "someone/wan/google/spiece.model")
-EVERYTHING = {MODEL, VAE, *TOKENIZER}
-
-
-def small_variant() -> Variant:
-    """A variant of four small files in two repositories."""
-
-    def wan(path: str) -> HubFile:
-        return HubFile("someone/wan", path, "Wan", 0, "Apache-2.0")
-
-    files = {
-        Part.TRANSFORMER: (HubFile("someone/ovi", "model.safetensors", "Ovi", 0, "CC-BY-NC-4.0"),),
-        Part.TOKENIZER: (wan("google/tokenizer.json"), wan("google/spiece.model")),
-        Part.VIDEO_VAE: (wan("vae.pth"),),
-    }
-    return dataclasses.replace(published_variants()["720x720_5s"], name="small", files=files)
-
-
-def local(directory: Path, file: str) -> Path:
-    folder, path = {"ovi": "Ovi", "wan": "Wan"}[file.split("/")[1]], file.split("/", 2)[2]
-    return directory / folder / path
-
-
-def fill_hub(root: Path) -> None:
-    noise = random.Random(0).randbytes(SIZE)
-    header = json.dumps({"weight": {"dtype": "U8", "shape": [SIZE], "data_offsets": [0, SIZE]}}).encode()
-    contents = {MODEL: len(header).to_bytes(8, "little") + header + noise}
-    contents |= {TOKENIZER[0]: b'{"model": "small"}', TOKENIZER[1]: b"\x0apieces"}
-    for file, content in contents.items():
-        (root / file).parent.mkdir(parents=True, exist_ok=True)
-        (root / file).write_bytes(content)
-    with zipfile.ZipFile(root / VAE, "w") as archive:
-        archive.writestr("data.pkl", noise[:50_000])
-
-
-@pytest.fixture(autouse=True, scope="module")
-def no_proxy() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NO_PROXY", "127.0.0.1,localhost")
-        huggingface_hub.close_session()  # the next one reads it
-        yield
-    huggingface_hub.close_session()
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    fill_hub(tmp_path / "hub")
-    monkeypatch.setattr(download, "RETRY_WAITS", (0.0, 0.0))
-    monkeypatch.setattr(meter, "REPORT_INTERVAL", 0.0)
-    # Otherwise huggingface_hub asks its own endpoint, as it was at import, for the programs that it wants to recognise.
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_TELEMETRY", True)
-    monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
-    monkeypatch.setenv("OVI_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    with HubServer(tmp_path / "hub") as server:
-        monkeypatch.setenv("HF_ENDPOINT", server.url)
-        yield server
-
-
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    return tmp_path / "ckpts"
-
-
-def get(directory: Path) -> list[download.DownloadProgress]:
-    seen: list[download.DownloadProgress] = []
-    inventory = download.fetch(download.plan(small_variant(), directory), seen.append)
-    assert inventory.complete
-    return seen
-
-
-def assert_like_hub(directory: Path, hub: HubServer) -> None:
-    for file in EVERYTHING:
-        assert local(directory, file).read_bytes() == (hub.root / file).read_bytes()
-    assert not list(directory.rglob("*.part"))
-
-
-def copy(hub: HubServer, directory: Path, *files: str) -> None:
-    for file in files:
-        local(directory, file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(hub.root / file, local(directory, file))
 
 
 def test_an_empty_directory_is_filled_in_the_official_layout(hub: HubServer, directory: Path) -> None:
@@ -362,8 +273,8 @@ def test_offline_mode_is_one_sentence(hub: HubServer, directory: Path, monkeypat
 
 
 def test_a_login_page_in_place_of_the_hub_is_told_apart(hub: HubServer, directory: Path) -> None:
-    hub.faults.anonymous = True
-    with pytest.raises(JobError, match="does not answer like a hub"):
+    hub.faults.web_page = True
+    with pytest.raises(JobError, match=r"does not answer like a hub for .*, but with a web page"):
         download.plan(small_variant(), directory)
 
 

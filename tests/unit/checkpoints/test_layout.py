@@ -1,15 +1,18 @@
 """What a checkpoint directory may look like, and what is found wrong with one."""
 
+import errno
 import json
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from ovi_studio.checkpoints.disk import free_space
 from ovi_studio.checkpoints.layout import Inventory, complete_variants, require, take_inventory
 from ovi_studio.core.errors import JobError
-from ovi_studio.core.variants import Part, published_variants
+from ovi_studio.core.variants import EMBEDDED_BUNDLE, Part, published_variants
 
 VARIANT = published_variants()["720x720_5s"]
 
@@ -130,6 +133,39 @@ def test_a_missing_file_is_named_even_if_its_neighbours_are_there(directory: Pat
     missing = directory / VARIANT.files[Part.TOKENIZER][2].location
     missing.unlink()
     assert problem(directory) == (Part.TOKENIZER, missing, "is missing")
+
+
+@pytest.fixture
+def close(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """Take the right to look into a folder away, also from root."""
+    stat = Path.stat
+
+    def close(folder: Path) -> None:
+        def refuse(path: Path, **options: bool) -> os.stat_result:
+            if path != folder and path.is_relative_to(folder):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            return stat(path, **options)
+
+        monkeypatch.setattr(Path, "stat", refuse)
+
+    return close
+
+
+def test_a_folder_that_cannot_be_read_is_a_problem_of_its_files_and_not_the_end(
+    directory: Path, close: Callable[[Path], None]
+) -> None:
+    close(directory / "MMAudio")
+    assert [(problem.part, problem.reason) for problem in take_inventory(VARIANT, directory).problems] == [
+        (part, "cannot be read (Permission denied)") for part in (Part.AUDIO_VAE, Part.VOCODER)
+    ]
+
+
+def test_a_checkpoint_directory_that_cannot_be_read_leaves_the_embedded_model(
+    directory: Path, close: Callable[[Path], None]
+) -> None:
+    close(directory)
+    assert [variant.root for variant in complete_variants(directory)] == [EMBEDDED_BUNDLE]
+    assert free_space(directory / "Ovi") > 0
 
 
 def cut(path: Path) -> None:

@@ -17,11 +17,23 @@ from places import REFERENCE
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ovi_studio.checkpoints.adopt import adopt
+from ovi_studio.checkpoints.keys import TEXT_ENCODER_RULES, rename
 from ovi_studio.checkpoints.layout import require, take_inventory
-from ovi_studio.checkpoints.load import Models, load_models, read_tensors
+from ovi_studio.checkpoints.load import (
+    Models,
+    StoredTensors,
+    load_models,
+    read_tensors,
+    stored_tensors,
+    text_encoder_format,
+    transformer_format,
+    video_vae_tensors,
+)
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.variants import Part, Variant, published_variants
+from ovi_studio.core.weight_formats import Weights
 from ovi_studio.models.transformer import OviTransformer
 from ovi_studio.models.video_vae import decode_whole, encode
 from ovi_studio.runtime.pipeline import Pipeline
@@ -247,6 +259,81 @@ def test_loading_does_not_change_the_files_or_share_them(bundle: Path) -> None:
             parameter.add_(1)
     assert path.read_bytes() == before
     assert not torch.equal(next(load_bundle(bundle).transformer.parameters()), next(models.transformer.parameters()))
+
+
+# Files as other applications have them
+
+
+def comfyui_names(part: Part) -> dict[str, Tensor]:
+    """A part's tensors under the names that files for ComfyUI have."""
+    tensors = official_tensors(part)
+    if part is Part.TRANSFORMER:
+        return {name.removeprefix("video_model."): tensor for name, tensor in tensors.items()}
+    if part is Part.TEXT_ENCODER:
+        named = {rename(name, TEXT_ENCODER_RULES): tensor for name, tensor in tensors.items()}
+        return {**named, "spiece_model": torch.zeros(99, dtype=torch.uint8)}
+    return tensors
+
+
+def loaded(directory: Path, part: Part) -> dict[str, Tensor]:
+    """What a part's model is given."""
+    convert = {
+        Part.TRANSFORMER: transformer_format(Weights.BF16, torch.float32),
+        Part.TEXT_ENCODER: text_encoder_format(torch.float32),
+        Part.VIDEO_VAE: lambda name, tensor: video_vae_tensors({name: tensor}),
+    }[part]
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in stored_tensors(take_inventory(OFFICIAL, directory), part):
+        tensors |= convert(name, tensor)
+    return tensors
+
+
+def assert_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    assert one.keys() == other.keys()
+    assert [name for name in one if not torch.equal(one[name], other[name])] == []
+
+
+@pytest.mark.parametrize("part", [Part.TRANSFORMER, Part.TEXT_ENCODER, Part.VIDEO_VAE])
+def test_a_file_for_comfyui_gives_the_same_model_as_the_official_one(
+    official: Path, converted: Path, tmp_path: Path, part: Part
+) -> None:
+    tensors = comfyui_names(part)
+    own = next(path for path in converted.rglob("*.safetensors") if path.stem == official_path(converted, part).stem)
+    own.unlink()
+    folder = tmp_path / "models"
+    folder.mkdir()
+    if part is Part.TRANSFORMER:
+        audio = {name: tensor for name, tensor in tensors.items() if name.startswith("audio_model.")}
+        save_file(audio, folder / "Wan_2_1_Ovi_audio_model_fp32.safetensors")
+        video = {name: tensor for name, tensor in tensors.items() if name not in audio}
+        save_file(video, folder / "Wan_2_1_Ovi_video_model_fp32.safetensors")
+    else:
+        save_file(tensors, folder / "file.safetensors")
+    assert [found.part for found in adopt(OFFICIAL, converted, [folder]).found] == [part]
+    assert_equal(loaded(converted, part), loaded(official, part))
+
+
+def test_adapters_find_the_original_weights_under_the_models_names(official: Path, tmp_path: Path) -> None:
+    path = tmp_path / "for_comfyui.safetensors"
+    save_file(comfyui_names(Part.TRANSFORMER), path)
+    assert_equal(dict(StoredTensors([path])), dict(StoredTensors([official_path(official, Part.TRANSFORMER)])))
+
+
+def test_a_text_encoder_in_fp8_with_scales_is_dequantised(official: Path, converted: Path) -> None:
+    tensors = comfyui_names(Part.TEXT_ENCODER)
+    expected, scaled = loaded(official, Part.TEXT_ENCODER), {}
+    for name, tensor in tensors.items():
+        scaled[name] = tensor
+        if ".SelfAttention." in name and "bias" not in name:
+            scale = tensor.abs().max() / 448
+            scaled[name] = (tensor / scale).to(torch.float8_e4m3fn)
+            layer = name.removesuffix(".weight")
+            scaled |= {f"{layer}.scale_weight": scale, f"{layer}.scale_input": torch.tensor(1.0)}
+            expected[name] = scaled[name].float() * scale
+    scaled["scaled_fp8"] = torch.zeros(0, dtype=torch.float8_e4m3fn)
+    path = official_path(converted, Part.TEXT_ENCODER).with_suffix(".safetensors")
+    save_file(scaled, path)
+    assert_equal(loaded(converted, Part.TEXT_ENCODER), expected)
 
 
 # Files that hold another model

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from model_files import T5, VARIANT, VIDEO_VAE, write_model
 
 from ovi_studio.core import variants
 from ovi_studio.core.variants import published_variants
@@ -184,7 +185,7 @@ def test_a_gpu_in_use_and_an_old_gpu_are_noted(machine: Machine) -> None:
 
 
 def test_an_empty_directory_gets_the_command_and_the_size_for_every_variant(machine: Machine) -> None:
-    found = machine.result("720x720_5s is missing 9 files, about 38.6 GB")
+    found = machine.result("720x720_5s is missing 9 files, about 38.7 GB")
     assert found.state is CheckState.NOTE
     assert found.advice == (
         f"fetch the missing files with `python -m ovi_studio download 720x720_5s --ckpt-dir {machine.ckpts}`"
@@ -196,6 +197,25 @@ def test_an_empty_directory_gets_the_command_and_the_size_for_every_variant(mach
     assert machine.result("Nothing yet").state is CheckState.PROBLEM
     lines = doctor.format_report(machine.report()).splitlines()
     assert len([line for line in lines if "Wan2.2_VAE.pth" in line]) == 1
+
+
+def test_a_missing_file_that_another_application_has_is_named_with_the_command_that_uses_it(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny = {"720x720_5s": VARIANT}
+    monkeypatch.setattr(doctor, "known_variants", lambda _: tiny)
+    models = tmp_path / "ComfyUI" / "models"
+    file = write_model(models / "vae" / "wan2.2_vae.safetensors", VIDEO_VAE)
+    wrong = write_model(models / "text_encoders" / "t5xxl.safetensors", T5)
+    results = doctor.examine(machine.ckpts, machine.outputs, [models]).results
+    found = next(one for one in results if one.text == f"video VAE is on this machine: {file}")
+    assert found.state is CheckState.NOTE
+    assert found.advice == (
+        "use it without a download: `python -m ovi_studio download 720x720_5s "
+        f'--ckpt-dir {machine.ckpts} --look-in "{models}"`'
+    )
+    assert any(one.text.startswith(f"{wrong} is the text encoder of another model") for one in results)
+    assert not machine.ckpts.exists()
 
 
 def test_a_damaged_file_is_a_problem_with_its_command(machine: Machine) -> None:

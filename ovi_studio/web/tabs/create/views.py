@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 
 from ovi_studio.checkpoints.background import DownloadPhase, DownloadState
-from ovi_studio.checkpoints.download import format_bytes
+from ovi_studio.checkpoints.disk import format_bytes
 from ovi_studio.core.adapter_stack import Stack
 from ovi_studio.core.prompt_check import PaceLevel, Severity, check_prompt, speech_pace, text_to_rows
 from ovi_studio.core.prompt_patterns import pattern_warnings

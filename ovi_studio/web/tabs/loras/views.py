@@ -9,7 +9,7 @@ from html import escape
 
 from ovi_studio.adapters.library import AdapterEntry
 from ovi_studio.adapters.report import Fit
-from ovi_studio.checkpoints.download import format_bytes
+from ovi_studio.checkpoints.disk import format_bytes
 from ovi_studio.core.adapter_stack import AdapterUse, Strength
 from ovi_studio.core.towers import TOWERS
 

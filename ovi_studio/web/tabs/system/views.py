@@ -7,7 +7,8 @@ from itertools import groupby
 from pathlib import Path
 
 from ovi_studio.checkpoints.background import DownloadPhase, DownloadState
-from ovi_studio.checkpoints.download import MissingFile, format_bytes
+from ovi_studio.checkpoints.disk import format_bytes
+from ovi_studio.checkpoints.download import MissingFile
 from ovi_studio.checkpoints.layout import Inventory
 from ovi_studio.engine.supervisor import Condition, Supervision
 from ovi_studio.queue.model import EngineInfo, EngineState
