@@ -132,6 +132,8 @@ class CreateForm:
 
     def _sampling(self, spec: ClipSpec, variant: Variant) -> list[Any]:
         values = {name: widened(part, shown_value(name, getattr(spec, name))) for name, part in self.sampling.items()}
+        # A clip without a first frame says nothing about how to read the next one.
+        values["raw_colours"] = spec.raw_colours and spec.image is not None
         values["slg_layer"] = gr.Slider(**skip_options(self.studio, variant, spec.slg_layer))
         return [values[name] for name in self.sampling]
 
@@ -321,6 +323,12 @@ def _build_sampling(studio: Studio, best: Variant | None) -> dict[str, gr.compon
         elem_id="timesteps",
     )
     settings["slg_layer"] = gr.Slider(label="Skip-layer block", step=1, **skip_options(studio, best))
+    settings["raw_colours"] = gr.Checkbox(
+        DEFAULTS["raw_colours"],
+        label="Raw colours of the first frame",
+        info="Ignore its colour profile and transparency, as the official code does",
+        elem_id="raw-colours",
+    )
     settings["video_negative_prompt"] = negative("video_negative_prompt", "Negative prompt for the picture")
     settings["audio_negative_prompt"] = negative("audio_negative_prompt", "Negative prompt for the sound")
     return settings

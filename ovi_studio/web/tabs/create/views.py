@@ -176,8 +176,9 @@ def _rows_html(kind: str, sentences: Sequence[str]) -> str:
     return f'<ul class="{kind}">{rows}</ul>' + (f"<p>and {rest} more</p>" if rest > 0 else "")
 
 
-def queued_html(number: int, name: str) -> str:
-    """Confirm how many clips were queued."""
+def queued_html(number: int, name: str, notes: Sequence[str] = ()) -> str:
+    """Confirm how many clips were queued, with notes about how their table or picture was understood."""
     clips = "1 clip is" if number == 1 else f"{number} clips are"
     batch = f" as “{escape(name)}”" if name.strip() else ""
-    return f'<div class="notice good" role="status"><p>{clips} in the queue{batch}.</p></div>'
+    said = _rows_html("warned-rows", notes)
+    return f'<div class="notice good" role="status"><p>{clips} in the queue{batch}.</p>{said}</div>'
