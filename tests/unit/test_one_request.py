@@ -233,8 +233,8 @@ def test_the_page_says_how_a_picture_was_read(studio: Studio, form: CreateForm, 
     assert WHITE in queue(raw=False)
     assert WHITE not in queue(raw=True)
     assert [spec.raw_colours for spec in queued(studio)] == [False, True]
-    assert WHITE in handlers.choose_size("tiny", "1:1", str(transparent), False)[1]
-    assert handlers.choose_size("tiny", "1:1", str(transparent), True)[1] == ""
+    assert WHITE in handlers.choose_size("tiny", "1:1", str(transparent), False)[2]
+    assert handlers.choose_size("tiny", "1:1", str(transparent), True)[2] == ""
 
 
 @pytest.mark.parametrize("raw", [False, True])

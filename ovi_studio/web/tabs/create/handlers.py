@@ -91,7 +91,7 @@ def _connect_fields(form: CreateForm, extra: dict[str, Any], handlers: "CreateHa
         [form.model.input, form.first_frame.change, form.sampling["raw_colours"].input],
         handlers.choose_size,
         [form.model, form.ratio, form.first_frame, form.sampling["raw_colours"]],
-        [form.ratio, form.notice],
+        [form.ratio, form.notice, extra["picture_notes"]],
         **PRIVATE,
     )
     # Typing a seed selects it.
@@ -250,15 +250,14 @@ class CreateHandlers:
 
     def choose_size(self, name: str, ratio: str, picture: str | None, raw_colours: bool = False) -> Any:
         """Update the sizes, which depend on the model, or on the first frame if there is one; show notes about it."""
-        size, notice = None, gr.skip()
+        size, notes = None, ""
         if picture is not None:
             try:
                 found = self._studio.picture_facts(Path(picture), name, raw_colours=raw_colours)
             except JobError as error:
-                return gr.skip(), views.notice_html(str(error), "This picture cannot be used as the first frame")
-            size = found.size
-            notice = views.success_html(" ".join(found.notes)) if found.notes else ""
-        return gr.Radio(**ratio_options(self._studio, self._studio.variant(name), ratio, size)), notice
+                return gr.skip(), views.notice_html(str(error), "This picture cannot be used as the first frame"), ""
+            size, notes = found.size, form_views.picture_notes_html(found.notes)
+        return gr.Radio(**ratio_options(self._studio, self._studio.variant(name), ratio, size)), gr.skip(), notes
 
     def list_models(self, chosen: str | None) -> Any:
         """List the complete models; a download may have finished since the page was built."""

@@ -181,6 +181,7 @@ def build_form(studio: Studio) -> tuple[CreateForm, dict[str, Any]]:
         with gr.Column(min_width=240, scale=3):
             model = gr.Dropdown(model_choices(variants), label="Model", value=best and best.name, elem_id="model")
             steps = gr.Slider(1, 100, DEFAULTS["steps"], step=1, label="Steps")
+    extra["picture_notes"] = gr.HTML(elem_id="picture-notes")
     stacks = {name: gr.Textbox("[]", label=name, visible=False) for name in ADAPTER_LISTS}
     extra["chosen"] = gr.HTML(elem_id="chosen", js_on_load=PRESETS_SCRIPT)
     ratio = gr.Radio(label="Aspect ratio", elem_id="ratio", **ratio_options(studio, best))
