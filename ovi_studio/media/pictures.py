@@ -7,10 +7,11 @@ The EXIF orientation is applied, and the first frame of an animation is used; wh
 import hashlib
 import importlib
 import io
+import struct
 from functools import lru_cache
 from pathlib import Path
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ovi_studio.core.clip import Picture
 from ovi_studio.core.errors import JobError
@@ -23,6 +24,16 @@ MAX_PIXELS = 50_000_000
 MIN_SIDE = 16
 MAX_SIDE = 16_384
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "GIF", "TIFF")
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation -> what makes the picture upright."""
 _AVIF_BRANDS = {b"avif", b"avis"}
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"}
 _MAX_BRANDS = 64
@@ -79,12 +90,12 @@ def decode_picture(data: bytes, name: str, *, raw_colours: bool = False) -> Pict
     try:
         with Image.open(io.BytesIO(data), formats=formats) as image:
             _check_size(*image.size, name)
-            ImageOps.exif_transpose(image, in_place=True)
             if image.mode in ("I", "F", "LAB"):
                 raise JobError(
                     f"The picture {name} has a depth or colour space that is not supported; save it as 8-bit RGB."
                 )
-            pixels, notes = (raw_pixels(image), ()) if raw_colours else srgb_pixels(image, name)
+            upright = _upright(image)
+            pixels, notes = (raw_pixels(upright), ()) if raw_colours else srgb_pixels(upright, name)
     except JobError:
         raise
     except UnidentifiedImageError as error:
@@ -95,6 +106,17 @@ def decode_picture(data: bytes, name: str, *, raw_colours: bool = False) -> Pict
         # Decoders raise almost anything for broken files: OSError, SyntaxError, struct.error, IndexError, ...
         raise JobError(f"The picture {name} is broken or truncated ({error}); save or download it again.") from error
     return Picture(data, pixels, hashlib.sha256(data).hexdigest(), notes)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Apply the EXIF orientation; EXIF data that cannot be read says nothing about it."""
+    image.load()
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except (SyntaxError, ValueError, TypeError, struct.error):
+        orientation = None
+    turn = _TURNS.get(orientation or 1)
+    return image if turn is None else image.transpose(turn)
 
 
 def _is_heif(data: bytes) -> bool:

@@ -96,6 +96,17 @@ def test_orientation_is_applied(kind, orientation):
     assert np.abs(pixels.astype(int) - turned).max() < 10
 
 
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG"])
+@pytest.mark.parametrize(
+    "exif", [b"garbage", b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x02\0\0\0\x01red\0", b"II*\0\x08\0\0\0"]
+)
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_a_picture_whose_exif_data_are_broken_is_read_as_it_lies(kind, exif):
+    options = {"quality": 100, "subsampling": 0} if kind == "JPEG" else {"lossless": True} if kind == "WEBP" else {}
+    pixels = pixels_of(encode(GRADIENT, kind, exif=b"Exif\0\0" + exif, **options))
+    assert np.abs(pixels.astype(int) - GRADIENT).max() < 10
+
+
 @pytest.mark.parametrize("mode", ["L", "LA", "1"])
 def test_grey_becomes_three_equal_channels(mode):
     pixels = pixels_of(encode(Image.fromarray(GRADIENT).convert(mode)))
