@@ -132,7 +132,7 @@ def read_spec(path: str | Path, pictures_directory: str | Path, *, image: Path |
             data = read_tag(file, b"covr", MAX_FILE_SIZE)
         if data is None or hashlib.sha256(data).hexdigest() != _stored_hash(record):
             spec = ClipSpec.from_record({**record["spec"], "image": None})
-            raise FirstFrameMissing(f"The first frame is not in {path} any more; choose the picture again.", spec)
+            raise FirstFrameMissing(f"The first frame is not in {path}; choose the picture again.", spec)
         image = _save_first_frame(data, Path(pictures_directory), f"in {path}")
     return ClipSpec.from_record({**record["spec"], "image": image})
 

@@ -210,7 +210,7 @@ def test_a_clip_is_reproduced_from_its_poster(generate: Run, run: Run, picture: 
     assert run("show", poster).out == run("show", first).out
     ended = generate("--from", poster)
     assert ended.status == 1
-    assert ended.complaints == [f"error: The first frame is not in {poster} any more; choose the picture again."]
+    assert ended.complaints == [f"error: The first frame is not in {poster}; choose the picture again."]
     (again,) = generate("--from", poster, "--image", picture).paths
     assert_same_clip(again, first)
 
