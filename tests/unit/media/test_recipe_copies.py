@@ -195,7 +195,7 @@ def test_broken_posters_and_boxes_raise_nothing_but_job_errors(clip, tmp_path):
     cleared, poster = without_tags(clip).read_bytes(), clip.with_suffix(".jpg").read_bytes()
     for whole, first in ((poster, 0), (cleared, own_box(cleared))):
         path = tmp_path / "broken"
-        for attempt in range(100):
+        for attempt in range(40):
             data = bytearray(whole[: random.integers(first, len(whole))] if attempt % 2 else whole)
             for position in random.integers(min(first, len(data) - 1), len(data), 8):
                 data[position] = random.integers(256)
