@@ -173,7 +173,7 @@ def _image_error(path: Path) -> float:
         # Through a picture file, as a first frame really comes.
         picture_path = Path(folder) / "picture.png"
         Image.fromarray(case["image"].numpy()).save(picture_path)
-        pixels = read_picture(picture_path).pixels
+        pixels = read_picture(picture_path, raw_colours=True).pixels
     return relative_error(first_frame_pixels(pixels, expected.shape[2] * expected.shape[3]), expected)
 
 

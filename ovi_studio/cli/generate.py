@@ -15,6 +15,7 @@ from ovi_studio.core.spec import ClipSpec, parse_size, parse_timesteps
 from ovi_studio.distributed.launch import launch_if_several
 from ovi_studio.distributed.ranks import join_ranks
 from ovi_studio.engine.command import DEFAULT_OUTPUT_DIRECTORY
+from ovi_studio.media.clip_names import check_name_free
 from ovi_studio.runtime.clip_runner import ClipRunner
 from ovi_studio.runtime.options import OptionGroup, RuntimeOptions
 from ovi_studio.runtime.progress import StepSink
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ovi_studio.runtime.step_down import StepDown
+
+
+_OTHER_FILMS = {".mov", ".m4v", ".mkv", ".webm", ".avi", ".gif", ".mpg", ".mpeg", ".wmv", ".flv", ".ogv", ".ts", ".3gp"}
+"""Suffixes that nobody gives a folder; a folder such as `v1.5` is fine."""
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
@@ -36,8 +41,15 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--prompts", type=Path, metavar="FILE.csv", help="table with columns text_prompt, image_path and settings"
     )
     source.add_argument("--config-file", type=Path, metavar="FILE.yaml", help="the official inference_fusion.yaml")
-    source.add_argument("--from", type=Path, dest="clip", metavar="FILE.mp4", help="make this clip again")
+    source.add_argument(
+        "--from", type=Path, dest="clip", metavar="FILE", help="make this clip again, from its mp4 or its poster"
+    )
     parser.add_argument("--image", type=Path, help="first frame")
+    parser.add_argument(
+        "--raw-colours",
+        action=argparse.BooleanOptionalAction,
+        help="ignore the first frame's colour profile and transparency, as the official code does (default: off)",
+    )
     parser.add_argument("--variant", help="model variant (default: the best one that is complete)")
     parser.add_argument("--size", type=parse_size, metavar="HEIGHTxWIDTH", help="scaled to the variant's pixel area")
     parser.add_argument("--steps", type=int)
@@ -62,7 +74,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--video-negative-prompt")
     parser.add_argument("--audio-negative-prompt")
     parser.add_argument("--count", type=int, default=1, help="clips for each prompt, with consecutive seeds")
-    parser.add_argument("--out", type=Path, help="folder for the clips (default: outputs)")
+    parser.add_argument("--out", type=Path, help="folder for the clips, or the mp4 of a single one (default: outputs)")
     parser.add_argument(
         "--no-step-down",
         action="store_true",
@@ -73,29 +85,54 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     runtime = RuntimeOptions.of(options)
+    if file := _named_file(options.out):
+        options.out = file.parent
     run = None
     if options.config_file:
-        run = read_official_config(options.config_file, options.count, runtime.checkpoint_directory)
+        run = read_official_config(
+            options.config_file, options.count, runtime.checkpoint_directory, raw_colours=bool(options.raw_colours)
+        )
         runtime, options.out = runtime.over(run.runtime), options.out or run.output_directory
     if not join_ranks().is_leader:
         ClipRunner(runtime, ranks=join_ranks()).follow()
         return 0
     clips = collect(options, runtime, run)
+    if file:
+        _check_file(file, len(clips.specs))
     launch_if_several(runtime.ranks, "ovi_studio", ["generate", *options.arguments])
     report(clips)
     if not clips.specs:
         raise JobError("There are no clips to make.")
-    failures = _make_all(clips.specs, runtime, options.out or DEFAULT_OUTPUT_DIRECTORY, retry=not options.no_step_down)
+    directory = options.out or DEFAULT_OUTPUT_DIRECTORY
+    failures = _make_all(clips.specs, runtime, directory, file, retry=not options.no_step_down)
     return 1 if failures or clips.bad_rows else 0
 
 
-def _make_all(specs: "Sequence[ClipSpec]", runtime: RuntimeOptions, directory: Path, *, retry: bool) -> int:
+def _named_file(out: Path | None) -> Path | None:
+    """Return the mp4 that `--out` names, None if it names a folder; raises `JobError` for another kind of film."""
+    if out is None or out.is_dir():
+        return None
+    if out.suffix.lower() in _OTHER_FILMS:
+        raise JobError(f"Clips are written as mp4; use --out {out.with_suffix('.mp4')}, or name a folder.")
+    return out if out.suffix.lower() == ".mp4" else None
+
+
+def _check_file(file: Path, count: int) -> None:
+    """Raise `JobError` if the clips cannot have the one name that was given, before any is made."""
+    if count > 1:
+        raise JobError(f"--out {file} is one file, but there are {count} clips; name a folder instead.")
+    check_name_free(file)
+
+
+def _make_all(
+    specs: "Sequence[ClipSpec]", runtime: RuntimeOptions, directory: Path, file: Path | None, *, retry: bool
+) -> int:
     """Make the clips one after the other, continuing after failures; return the number of failures."""
     runner = ClipRunner(runtime, ranks=join_ranks())
     failures = 0
     for spec in specs:
         try:
-            path = runner.make(spec, directory, StepSink(step_bar()), _report_retry if retry else None)
+            path = runner.make(spec, directory, StepSink(step_bar()), _report_retry if retry else None, file=file)
         except JobError as error:
             failures += 1
             print(f"error: {error}", file=sys.stderr)

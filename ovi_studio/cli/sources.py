@@ -20,6 +20,7 @@ from ovi_studio.services.prompt_tables import read_table
 
 _SPEC_OPTIONS = (
     "image",
+    "raw_colours",
     "variant",
     "size",
     "steps",
@@ -44,6 +45,7 @@ def collect(options: argparse.Namespace, runtime: RuntimeOptions, run: OfficialR
     """
     given = {name: value for name in _SPEC_OPTIONS if (value := getattr(options, name)) is not None}
     if run is not None:
+        given.pop("raw_colours", None)  # `read_official_config` applies it
         _refuse_settings([*given, *(["preset"] if options.preset else [])], "the configuration file")
         return run.clips
     preset = adapters.chosen_preset(options.preset, runtime, options.out)
@@ -81,7 +83,8 @@ def _recipe(options: argparse.Namespace) -> dict[str, Any]:
     """Read the settings of the clip to make again."""
     from ovi_studio.media.clip_files import PICTURES_FOLDER, read_spec
 
-    spec = read_spec(options.clip, (options.out or DEFAULT_OUTPUT_DIRECTORY) / PICTURES_FOLDER)
+    pictures = (options.out or DEFAULT_OUTPUT_DIRECTORY) / PICTURES_FOLDER
+    spec = read_spec(options.clip, pictures, image=options.image)
     # A clip stores its expanded prompt, which must not be expanded as a pattern again.
     return spec.to_dict() | {"prompt": escape_prompt(spec.prompt)}
 

@@ -19,6 +19,8 @@ class Picture:
     """uint8 (H, W, 3), RGB, upright."""
     sha256: str
     """Hash of `data`, in hexadecimal."""
+    notes: tuple[str, ...] = ()
+    """Sentences about how the file was read, for the person who chose it."""
 
 
 @dataclass(frozen=True, eq=False)

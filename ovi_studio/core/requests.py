@@ -65,8 +65,9 @@ class Context:
 
     find_variant: Callable[[str], Variant]
     """Raises `JobError` for an unknown name."""
-    check_picture: Callable[[Path], object] | None = None
-    """Raises `JobError` for a file that cannot be a first frame; None defers the check until the clip is made."""
+    check_picture: Callable[[ClipSpec], Iterable[str]] | None = None
+    """Returns notes about a clip's first frame; raises `JobError` for a file that cannot be one. None defers the check
+    until the clip is made."""
     max_clips: int = MAX_QUEUED
 
 
@@ -115,7 +116,7 @@ class Expansion:
     """One entry for each prompt that has warnings."""
     bad_rows: tuple[BadRow, ...] = ()
     notes: tuple[str, ...] = ()
-    """Sentences about how a file was understood."""
+    """Sentences about how a table or a picture was understood."""
 
 
 def expand_request(request: Request, context: Context) -> Expansion:
@@ -125,18 +126,24 @@ def expand_request(request: Request, context: Context) -> Expansion:
     if (number := len(prompts) * request.count) > context.max_clips:
         raise JobError(f"That makes {number} clips; the maximum is {context.max_clips}, so split the request.")
     base = base_spec(replace(request, values={**request.values, "prompt": _ANY_PROMPT}), context)
+    notes = () if base.image is None or context.check_picture is None else tuple(context.check_picture(base))
     seeds = _seeds(request, base.seed)
     # Each prompt has its own tags, since alternatives of a pattern can contain different ones.
     tagged = [base.with_settings({"prompt": prompt}) for prompt in prompts]
     specs = tuple(replace(spec, seed=seed) for spec in tagged for seed in seeds)
-    return Expansion(specs, tuple(_warnings(request, tagged, context.find_variant(base.variant))))
+    return Expansion(specs, tuple(_warnings(request, tagged, context.find_variant(base.variant))), notes=notes)
 
 
-def expand_rows(rows: Iterable[Row], context: Context) -> Expansion:
-    """The clips of all valid rows; the others are in `bad_rows`. Raises `JobError` for too many clips."""
+def expand_rows(rows: Iterable[Row], context: Context, notes: Iterable[str] = ()) -> Expansion:
+    """The clips of all valid rows; the others are in `bad_rows`. Raises `JobError` for too many clips.
+
+    Args:
+        notes: about the file; those about its pictures are added.
+    """
     specs: list[ClipSpec] = []
     bad_rows: list[BadRow] = []
     warnings: dict[tuple[str, tuple[str, ...]], PromptWarning] = {}
+    all_notes = dict.fromkeys(notes)
     for row in rows:
         try:
             if isinstance(row.request, JobError):
@@ -146,11 +153,12 @@ def expand_rows(rows: Iterable[Row], context: Context) -> Expansion:
             bad_rows.append(BadRow(row.line, str(error)))
         else:
             specs += found.specs
+            all_notes |= dict.fromkeys(found.notes)
             for warning in found.warnings:
                 warnings.setdefault((warning.prompt, warning.sentences), replace(warning, line=row.line))
         if len(specs) + len(bad_rows) > context.max_clips:
             raise JobError(f"This table makes more than {context.max_clips} clips (line {row.line}); split it.")
-    return Expansion(tuple(specs), tuple(warnings.values()), tuple(bad_rows))
+    return Expansion(tuple(specs), tuple(warnings.values()), tuple(bad_rows), tuple(all_notes))
 
 
 def pattern_prompts(request: Request) -> list[str]:
@@ -159,12 +167,13 @@ def pattern_prompts(request: Request) -> list[str]:
 
 
 def base_spec(request: Request, context: Context) -> ClipSpec:
-    """The request as one clip, without expanding the prompt or drawing a seed; raises `JobError`."""
+    """The request as one clip, without expanding the prompt, drawing a seed or reading the picture.
+
+    Raises `JobError`.
+    """
     drawn = _with_seed_mode(request).seed_mode is SeedMode.RANDOM
     spec = ClipSpec.from_dict({name: value for name, value in request.values.items() if not (drawn and name == "seed")})
     variant = context.find_variant(spec.variant)
-    if spec.image is not None and context.check_picture is not None:
-        context.check_picture(spec.image)
     if request.ratio is None or spec.image is not None or spec.size is not None:
         return spec
     return replace(spec, size=_ratio_size(request.ratio, variant))

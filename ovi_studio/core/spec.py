@@ -42,6 +42,8 @@ class ClipSpec:
     variant: str
     image: Path | None = None
     """The first frame; its aspect ratio then determines the clip's size."""
+    raw_colours: bool = False
+    """Ignore the first frame's colour profile and transparency, as the official code does."""
     size: tuple[int, int] | None = None
     """(height, width), scaled to the variant's pixel area; None: the variant's default size."""
     steps: int = 50
@@ -129,6 +131,14 @@ class ClipSpec:
         parsed["adapters"] = parsed.get("adapters", ()) + tagged
         return cls(**parsed)
 
+    @classmethod
+    def from_record(cls, values: Mapping[str, Any]) -> "ClipSpec":
+        """From what is stored with a clip or a job; a setting that is missing did not exist when that was written.
+
+        Raises `JobError` like `from_dict`.
+        """
+        return cls.from_dict({**_BEFORE_IT_EXISTED, **values})
+
 
 def merge_settings(base: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of a clip: those of `base`, overridden by those that are `given`.
@@ -177,7 +187,7 @@ def parse_size(text: str) -> tuple[int, int]:
 def _parse(name: str, value: Any) -> Any:
     try:
         return _PARSERS[name](value)
-    except (TypeError, ValueError, OverflowError):
+    except (TypeError, ValueError, KeyError, OverflowError):
         raise JobError(f"{reprlib.repr(value)} is not a valid value for {name.replace('_', ' ')}.") from None
 
 
@@ -185,6 +195,14 @@ def _integer(value: Any) -> int:
     if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
         raise ValueError
     return int(value)
+
+
+def _flag(value: Any) -> bool:
+    if isinstance(value, str):
+        return _FLAGS[value.strip().lower()]
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
 
 
 def _number(value: Any) -> float:
@@ -218,6 +236,7 @@ _PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "prompt": _text,
     "variant": _text,
     "image": Path,
+    "raw_colours": _flag,
     "size": _pair,
     "steps": _integer,
     "solver": _text,
@@ -233,6 +252,9 @@ _PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "adapters": parse_stack,
 }
 ADAPTER_LISTS = ("accelerators", "adapters")
+_FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_BEFORE_IT_EXISTED = {"raw_colours": True}
+"""Setting -> the value that clips were made with before it existed, if that is not its default."""
 _NEGATIVE_PROMPTS = ("video_negative_prompt", "audio_negative_prompt")
 
 

@@ -21,8 +21,8 @@ from ovi_studio.library.favourites import read_favourites, write_favourites
 from ovi_studio.library.index import Index, Read, Stamp
 from ovi_studio.library.probe import Unreadable, probe
 from ovi_studio.library.trash import Trash
-from ovi_studio.media.clip_files import read_spec
-from ovi_studio.media.frames import POSTER_FRAME, encode_png, encode_poster, read_frame
+from ovi_studio.media.clip_files import FirstFrameMissing, make_poster, read_spec
+from ovi_studio.media.frames import encode_png, read_frame
 from ovi_studio.media.small_files import folder_errors, write_atomically
 from ovi_studio.queue.paths import StudioPaths
 
@@ -95,9 +95,12 @@ class Library:
 
     # Using
 
-    def settings(self, clip: str) -> ClipSpec:
-        """The spec that makes a clip again; its first frame is written to the state folder."""
-        return _read_settings(self.path(clip), self.paths.pictures)
+    def settings(self, clip: str, image: Path | None = None) -> ClipSpec:
+        """The spec that makes a clip again; its first frame is written to the state folder, unless `image` replaces it.
+
+        Raises `FirstFrameMissing` if the frame is not in the file any more.
+        """
+        return _read_settings(self.path(clip), self.paths.pictures, image)
 
     def last_frame(self, clip: str) -> Path:
         """The exact last frame of a clip as a PNG in the state folder, named by its content hash."""
@@ -108,7 +111,10 @@ class Library:
         return target
 
     def adopt(self, upload: str | Path) -> ClipSpec:
-        """The settings of an uploaded mp4 of this app; the file itself is neither stored nor changed."""
+        """The settings in an uploaded mp4 or poster of this app; the file itself is neither stored nor changed.
+
+        Raises `FirstFrameMissing` if the clip had a first frame that is not in the file.
+        """
         return _read_settings(Path(upload), self.paths.pictures)
 
     # Changing
@@ -198,7 +204,7 @@ class Library:
         poster = path.with_suffix(".jpg") if row["poster"] else None
         if poster is None and _is_listed(path, row):
             try:
-                data = encode_poster(read_frame(path, POSTER_FRAME))
+                data = make_poster(path)
             except JobError:
                 self._index.discard(row["name"])
                 return None
@@ -206,7 +212,7 @@ class Library:
         return LibraryClip(
             id=row["id"],
             name=row["name"],
-            spec=ClipSpec.from_dict(json.loads(row["spec"])),
+            spec=ClipSpec.from_record(json.loads(row["spec"])),
             size=(row["height"], row["width"]),
             seconds=row["seconds"],
             made=row["modified"] / 1e9,
@@ -274,9 +280,14 @@ def _is_listed(path: Path, row: sqlite3.Row) -> bool:
     return stat.S_ISREG(status.st_mode) and same
 
 
-def _read_settings(path: Path, pictures: Path) -> ClipSpec:
-    try:
-        return read_spec(path, pictures)
-    except JobError as error:
+def _read_settings(path: Path, pictures: Path, image: Path | None = None) -> ClipSpec:
+    def renamed(error: JobError) -> str:
         # Browsers must not learn the path of a clip or an upload.
-        raise JobError(str(error).replace(str(path), path.name)) from error
+        return str(error).replace(str(path), path.name)
+
+    try:
+        return read_spec(path, pictures, image=image)
+    except FirstFrameMissing as error:
+        raise FirstFrameMissing(renamed(error), error.spec) from error
+    except JobError as error:
+        raise JobError(renamed(error)) from error

@@ -21,6 +21,10 @@ _MAX_MOOV = 256 * 2**20
 """Bytes; includes the first frame."""
 
 
+_PARTS = {b"moov", b"mdat", b"uuid"}
+"""The boxes of a clip that reach to its end."""
+
+
 @dataclass(frozen=True)
 class Facts:
     """The contents of a clip."""
@@ -46,7 +50,7 @@ def probe(path: Path) -> Facts | None:
         if measures is None:
             return None
         record = read_record(path)
-        spec = ClipSpec.from_dict(record["spec"])
+        spec = ClipSpec.from_record(record["spec"])
     except OSError as error:
         raise Unreadable(str(error)) from error
     except JobError as error:
@@ -66,7 +70,7 @@ def _measures(file: BinaryIO) -> tuple[tuple[int, int], float] | None:
     if not {b"ftyp", b"moov", b"mdat"} <= set(top):
         return None
     index = top[b"moov"]
-    if index.end > whole.end or top[b"mdat"].end > whole.end or index.size > _MAX_MOOV:
+    if any(top[kind].end > whole.end for kind in _PARTS & top.keys()) or index.size > _MAX_MOOV:
         return None
     inside = list(boxes(file, index))
     scale = _head(file, inside, b"mvhd", 32)

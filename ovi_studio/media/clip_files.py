@@ -1,10 +1,8 @@
 """Clips as files: an mp4 with picture, sound, first frame and the recipe to make it again, and a poster next to it.
 
-The recipe is JSON in the `comment` of the mp4; the first frame is its cover picture. A file appears under its name only
-when it is complete and never replaces another one, even if several processes write to the same folder. Nothing here
-imports torch.
-
-Recipe and cover are read by walking the boxes of the mp4 (`mp4_boxes`), so a hostile file costs nothing.
+The recipe is JSON, in the mp4 and in the poster (`recipe_copies`); the first frame is the mp4's cover picture. A file
+appears under its name only when it is complete and never replaces another one, even if several processes write to the
+same folder. Nothing here imports torch.
 """
 
 import contextlib
@@ -18,24 +16,32 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
+
 from ovi_studio import __version__
 from ovi_studio.core.clip import Clip
 from ovi_studio.core.errors import FolderError, JobError
 from ovi_studio.core.spec import ClipSpec
-from ovi_studio.media import mp4_boxes
 from ovi_studio.media.clip_names import claim_clip_path, file_stem
-from ovi_studio.media.frames import POSTER_FRAME, encode_poster
+from ovi_studio.media.frames import POSTER_FRAME, encode_poster, read_frame
 from ovi_studio.media.mp4_encoder import cover_suffix, encode_cover, encode_mp4
 from ovi_studio.media.pictures import MAX_FILE_SIZE, decode_picture
+from ovi_studio.media.recipe_copies import MAX_RECORD_BYTES, read_tag, stored_recipes
 from ovi_studio.media.small_files import part_path
 
 APP = "Ovi Studio"
 PICTURES_FOLDER = "pictures"
 """Subfolder of the output folder for first frames that were extracted from mp4 files."""
 MIN_FREE_BYTES = 100 * 2**20
-MAX_RECORD_BYTES = 2**20
-_TAG_HEADER = 8
-"""Bytes before a tag's value: type and locale."""
+
+
+class FirstFrameMissing(JobError):
+    """The settings of a clip can be read, but not its first frame."""
+
+    def __init__(self, sentence: str, spec: ClipSpec) -> None:
+        super().__init__(sentence)
+        self.spec = spec
+        """The settings without `image`."""
 
 
 def write_clip(clip: Clip, directory: str | Path, name: str | None = None) -> Path:
@@ -47,13 +53,25 @@ def write_clip(clip: Clip, directory: str | Path, name: str | None = None) -> Pa
     directory = Path(directory)
     height, width = clip.frames.shape[1:3]
     stem = file_stem(name) if name else f"{file_stem(clip.spec.prompt)}_{height}x{width}_{clip.spec.seed}"
+    return _write(clip, directory, stem)
+
+
+def write_clip_as(clip: Clip, path: Path) -> Path:
+    """Write a clip like `write_clip`, with exactly this file name unless it is taken (`clip_names.check_name_free`)."""
+    return _write(clip, path.parent, path.stem, path.suffix)
+
+
+def _write(clip: Clip, directory: Path, stem: str, suffix: str = ".mp4") -> Path:
+    if not np.isfinite(clip.samples).all():
+        raise JobError("Some values of the sound are NaN or infinite; make the clip with other settings.")
     cover = None if clip.picture is None else encode_cover(clip.picture)
-    movie = encode_mp4(clip, _recipe(clip, cover), cover)
-    poster = encode_poster(clip.frames[min(POSTER_FRAME, len(clip.frames) - 1)])
+    recipe = _recipe(clip, cover)
+    movie = encode_mp4(clip, recipe, cover)
+    poster = encode_poster(clip.frames[min(POSTER_FRAME, len(clip.frames) - 1)], recipe)
     with _output_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
         _check_free(directory, len(movie) + len(poster))
-        path = claim_clip_path(directory, stem)
+        path = claim_clip_path(directory, stem, suffix)
         poster_path = path.with_suffix(".jpg")
         try:
             _write_part(path, movie)
@@ -80,11 +98,53 @@ def check_writable(directory: str | Path) -> None:
 
 
 def read_record(path: str | Path) -> dict[str, Any]:
-    """The recipe in an mp4: `app`, `version`, `spec`, `picture` if there is a first frame, and the clip's own record.
+    """The recipe in an mp4 or a poster: `app`, `version`, `spec`, `picture` if there is a first frame, and the clip's
+    own record.
 
-    Raises `JobError` if the file cannot be read, is not a clip of this app, or contains a broken recipe.
+    Of the copies in an mp4, the first one that can be used counts. Raises `JobError` if the file cannot be read, is not
+    a clip of this app, or contains a broken recipe.
     """
-    stored = _read_tag(Path(path), b"\xa9cmt", MAX_RECORD_BYTES)
+    path = Path(path)
+    refusal = None
+    with _opened(path) as file:
+        for stored in stored_recipes(file):
+            try:
+                return _parse_recipe(stored, path)
+            except JobError as error:
+                refusal = refusal or error
+    raise refusal or JobError(f"{path} does not contain a recipe of {APP}; choose a clip that was made with it.")
+
+
+def read_spec(path: str | Path, pictures_directory: str | Path, *, image: Path | None = None) -> ClipSpec:
+    """The spec that makes the clip at `path` again.
+
+    Its first frame is written to `pictures_directory/<sha256>.png` or `.jpg`, and the spec's `image` names that file.
+    Raises `JobError` like `read_record`, and `FirstFrameMissing` if the first frame is not in the file (which is so in
+    a poster, and in a clip whose tags were cleared) or differs from the one in the recipe.
+
+    Args:
+        image: the first frame to use instead of the one in the file.
+    """
+    path = Path(path)
+    record = read_record(path)
+    if image is None and (record.get("picture") is not None or record["spec"].get("image") is not None):
+        with _opened(path) as file:
+            data = read_tag(file, b"covr", MAX_FILE_SIZE)
+        if data is None or hashlib.sha256(data).hexdigest() != _stored_hash(record):
+            spec = ClipSpec.from_record({**record["spec"], "image": None})
+            raise FirstFrameMissing(f"The first frame is not in {path}; choose the picture again.", spec)
+        image = _save_first_frame(data, Path(pictures_directory), f"in {path}")
+    return ClipSpec.from_record({**record["spec"], "image": image})
+
+
+def make_poster(path: Path) -> bytes:
+    """The poster of a clip whose own one is gone; raises `JobError` if the clip cannot be decoded."""
+    return encode_poster(read_frame(path, POSTER_FRAME), json.dumps(read_record(path)))
+
+
+def _parse_recipe(stored: bytes, path: Path) -> dict[str, Any]:
+    if len(stored) > MAX_RECORD_BYTES:
+        raise JobError(f"{path} was not made by {APP} (its comment has more than 1 MB); choose another clip.")
     try:
         record = json.loads(stored or b"null")
     except (ValueError, RecursionError) as error:
@@ -92,23 +152,6 @@ def read_record(path: str | Path) -> dict[str, Any]:
     if not isinstance(record, dict) or record.get("app") != APP or not isinstance(record.get("spec"), dict):
         raise JobError(f"{path} does not contain a recipe of {APP}; choose a clip that was made with it.")
     return record
-
-
-def read_spec(path: str | Path, pictures_directory: str | Path) -> ClipSpec:
-    """The spec that makes the clip at `path` again.
-
-    Its first frame is written to `pictures_directory/<sha256>.png` or `.jpg`, and the spec's `image` names that file.
-    Raises `JobError` like `read_record`, and if the first frame is missing or differs from the one in the recipe.
-    """
-    path = Path(path)
-    record = read_record(path)
-    image = None
-    if record.get("picture") is not None or record["spec"].get("image") is not None:
-        data = _read_tag(path, b"covr", MAX_FILE_SIZE)
-        if data is None or hashlib.sha256(data).hexdigest() != _stored_hash(record):
-            raise JobError(f"The first frame is no longer in {path}; choose the picture again.")
-        image = _save_first_frame(data, Path(pictures_directory), f"in {path}")
-    return ClipSpec.from_dict({**record["spec"], "image": image})
 
 
 def _recipe(clip: Clip, cover: bytes | None) -> str:
@@ -179,18 +222,6 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         raise JobError(
             f"The clip {path} cannot be read ({error.strerror}); check the file and its permissions."
         ) from error
-
-
-def _read_tag(path: Path, tag: bytes, limit: int) -> bytes | None:
-    """The value of an iTunes-style tag of an mp4, or None if there is none; `JobError` if it exceeds `limit` bytes."""
-    with _opened(path) as file:
-        box = mp4_boxes.find(file, (b"moov", b"udta", b"meta", b"ilst", tag, b"data"))
-        if box is None:
-            return None
-        size = box.size - _TAG_HEADER
-        if size > limit:
-            raise JobError(f"{path} was not made by {APP} (a tag has {size // 2**20} MB); choose another clip.")
-        return mp4_boxes.read(file, box.start + _TAG_HEADER, max(0, size))
 
 
 def _stored_hash(record: Mapping[str, Any]) -> Any:

@@ -6,6 +6,7 @@ import re
 import unicodedata
 from pathlib import Path
 
+from ovi_studio.core.errors import JobError
 from ovi_studio.media.small_files import is_windows_device, part_path
 
 MAX_NAME_LENGTH = 50
@@ -21,10 +22,10 @@ def file_stem(text: str) -> str:
     return "clip" if not stem or is_windows_device(stem) else stem
 
 
-def claim_clip_path(directory: Path, stem: str) -> Path:
+def claim_clip_path(directory: Path, stem: str, suffix: str = ".mp4") -> Path:
     """A free path for an mp4 and its poster, reserved by an empty part file; `stem` gets a counter if it is taken."""
     for number in itertools.count(1):
-        path = directory / (f"{stem}.mp4" if number == 1 else f"{stem}_{number}.mp4")
+        path = directory / (f"{stem}{suffix}" if number == 1 else f"{stem}_{number}{suffix}")
         try:
             part_path(path).touch(exist_ok=False)
         except FileExistsError:
@@ -34,3 +35,10 @@ def claim_clip_path(directory: Path, stem: str) -> Path:
             return path
         part_path(path).unlink(missing_ok=True)
     raise AssertionError("unreachable: the counter is infinite")
+
+
+def check_name_free(path: Path) -> None:
+    """Raise `JobError` if an mp4 of this name would get a counter, since it or its poster would replace a file."""
+    for taken in (path, path.with_suffix(".jpg"), part_path(path)):
+        if os.path.lexists(taken):
+            raise JobError(f"{taken} exists and is never replaced; delete it, or choose another name for the clip.")

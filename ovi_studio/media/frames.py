@@ -13,6 +13,7 @@ from PIL import Image
 
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.variants import FRAME_RATE
+from ovi_studio.media.recipe_copies import with_recipe
 
 SCALER = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
 """For conversions between RGB and YUV; without accurate rounding they shift green by about one level each."""
@@ -60,8 +61,8 @@ def encode_png(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def encode_poster(pixels: np.ndarray) -> bytes:
-    """The JPEG that is shown for a clip; see `POSTER_FRAME`."""
+def encode_poster(pixels: np.ndarray, recipe: str) -> bytes:
+    """The JPEG that is shown for a clip, with the clip's recipe in it; see `POSTER_FRAME`."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=85)
-    return buffer.getvalue()
+    return with_recipe(buffer.getvalue(), recipe)

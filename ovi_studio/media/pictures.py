@@ -1,33 +1,72 @@
-"""First frames: picture files, read within limits and as OpenCV reads them in the official code.
+"""First frames: picture files, read within limits.
 
-Alpha is dropped, not blended; 16-bit values are reduced to their high byte; the EXIF orientation is applied; the first
-frame of an animation is used. Harmful files are rejected by their header, before anything is decoded. Nothing here
-imports torch.
+The EXIF orientation is applied, and the first frame of an animation is used; what becomes of the colours is in
+`colours`. Harmful files are rejected by their header, before anything is decoded. Nothing here imports torch.
 """
 
 import hashlib
+import importlib
 import io
+import struct
+from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ovi_studio.core.clip import Picture
 from ovi_studio.core.errors import JobError
-from ovi_studio.core.spec import MAX_RATIO
+from ovi_studio.core.spec import MAX_RATIO, ClipSpec
+from ovi_studio.media.colours import raw_pixels, srgb_pixels
 
 MAX_FILE_SIZE = 50 * 2**20
 """Bytes."""
 MAX_PIXELS = 50_000_000
 MIN_SIDE = 16
 MAX_SIDE = 16_384
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "GIF", "TIFF")
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation -> what makes the picture upright."""
+_AVIF_BRANDS = {b"avif", b"avis"}
+_HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"}
+_MAX_BRANDS = 64
 
 
-def read_picture(path: str | Path) -> Picture:
-    """The picture in a PNG, JPEG, WebP, BMP, GIF or TIFF file.
+def read_first_frame(spec: ClipSpec) -> Picture | None:
+    """The first frame of a clip, None if it has none. Raises `JobError` like `read_picture`."""
+    return None if spec.image is None else read_recent(spec.image, raw_colours=spec.raw_colours)
+
+
+def read_recent(path: Path, *, raw_colours: bool) -> Picture:
+    """Like `read_picture`, but a file that is read several times in a row is decoded once."""
+    try:
+        status = path.stat()
+    except OSError:
+        return read_picture(path, raw_colours=raw_colours)  # which says what is wrong
+    stamp = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    return _read_once(path, raw_colours, stamp)
+
+
+@lru_cache(maxsize=1)
+def _read_once(path: Path, raw_colours: bool, stamp: tuple[int, ...]) -> Picture:
+    """Read a picture; `stamp` only tells the versions of a file apart."""
+    return read_picture(path, raw_colours=raw_colours)
+
+
+def read_picture(path: str | Path, *, raw_colours: bool = False) -> Picture:
+    """The picture in a PNG, JPEG, WebP, AVIF, BMP, GIF or TIFF file; HEIC needs the package pillow-heif.
 
     Raises `JobError` if the file cannot be read, has another format, is broken, or exceeds the limits above.
+
+    Args:
+        raw_colours: ignore colour profiles and transparency, as the official code does.
     """
     path = Path(path)
     try:
@@ -42,15 +81,21 @@ def read_picture(path: str | Path) -> Picture:
         ) from error
     if len(data) > MAX_FILE_SIZE:
         raise JobError(f"The picture {path} is larger than {MAX_FILE_SIZE // 2**20} MB; save it smaller.")
-    return decode_picture(data, str(path))
+    return decode_picture(data, str(path), raw_colours=raw_colours)
 
 
-def decode_picture(data: bytes, name: str) -> Picture:
-    """The picture in `data`; errors refer to it by `name`. Raises `JobError` like `read_picture`."""
+def decode_picture(data: bytes, name: str, *, raw_colours: bool = False) -> Picture:
+    """The picture in `data`; notes and errors refer to it by `name`. Raises `JobError` like `read_picture`."""
+    formats = _require_heif(name) if _is_heif(data) else FORMATS
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=formats) as image:
             _check_size(*image.size, name)
-            pixels = _rgb(image, name)
+            if image.mode in ("I", "F", "LAB"):
+                raise JobError(
+                    f"The picture {name} has a depth or colour space that is not supported; save it as 8-bit RGB."
+                )
+            upright = _upright(image)
+            pixels, notes = (raw_pixels(upright), ()) if raw_colours else srgb_pixels(upright, name)
     except JobError:
         raise
     except UnidentifiedImageError as error:
@@ -60,7 +105,38 @@ def decode_picture(data: bytes, name: str) -> Picture:
     except Exception as error:
         # Decoders raise almost anything for broken files: OSError, SyntaxError, struct.error, IndexError, ...
         raise JobError(f"The picture {name} is broken or truncated ({error}); save or download it again.") from error
-    return Picture(data, pixels, hashlib.sha256(data).hexdigest())
+    return Picture(data, pixels, hashlib.sha256(data).hexdigest(), notes)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Apply the EXIF orientation; EXIF data that cannot be read says nothing about it."""
+    image.load()
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except (SyntaxError, ValueError, TypeError, struct.error):
+        orientation = None
+    turn = _TURNS.get(orientation or 1)
+    return image if turn is None else image.transpose(turn)
+
+
+def _is_heif(data: bytes) -> bool:
+    """Whether a file says that it is HEIC or HEIF; AVIF files are in the same container, and may say so too."""
+    if data[4:8] != b"ftyp":
+        return False
+    end = min(int.from_bytes(data[:4], "big"), 16 + 4 * _MAX_BRANDS)
+    brands = {data[8:12], *(data[start : start + 4] for start in range(16, end, 4))}
+    return bool(brands & _HEIF_BRANDS) and not brands & _AVIF_BRANDS
+
+
+def _require_heif(name: str) -> tuple[str, ...]:
+    """The formats of a HEIF file, for whose codec Pillow needs another package; raises `JobError` without it."""
+    try:
+        importlib.import_module("pillow_heif").register_heif_opener()
+    except ImportError as error:
+        raise JobError(
+            f"{name} is a HEIC picture; install its codec with `pip install pillow-heif`, or save it as JPEG."
+        ) from error
+    return ("HEIF",)
 
 
 def _check_size(width: int, height: int, name: str) -> None:
@@ -80,18 +156,3 @@ def _check_size(width: int, height: int, name: str) -> None:
 
 def _too_many_pixels(name: str) -> str:
     return f"The picture {name} has more than {MAX_PIXELS // 10**6} million pixels; scale it down."
-
-
-def _rgb(image: Image.Image, name: str) -> np.ndarray:
-    """The pixels of an opened file, uint8 (H, W, 3), upright."""
-    ImageOps.exif_transpose(image, in_place=True)
-    if image.mode.startswith("I;16"):
-        # Pillow's own conversion clips at 255 instead of scaling.
-        grey = (np.asarray(image) >> 8).astype(np.uint8)
-        return np.stack([grey] * 3, axis=-1)
-    if image.mode in ("I", "F", "LAB"):
-        raise JobError(f"The picture {name} has a depth or colour space that is not supported; save it as 8-bit RGB.")
-    if image.has_transparency_data:
-        # Converting through RGBA keeps the colour of transparent pixels; a palette with alpha needs it too.
-        image = image.convert("RGBA")
-    return np.array(image.convert("RGB"))

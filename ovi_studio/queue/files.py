@@ -9,7 +9,7 @@ from ovi_studio.media.pictures import read_picture
 from ovi_studio.media.small_files import folder_errors, part_path, write_atomically
 from ovi_studio.queue.paths import StudioPaths
 
-_PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+_PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".heic", ".heif", ".bmp", ".gif", ".tif", ".tiff")
 
 
 def clip_name(number: int, job_id: str, prompt: str) -> str:

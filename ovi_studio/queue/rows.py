@@ -38,7 +38,7 @@ def spec_of(row: sqlite3.Row, paths: StudioPaths) -> ClipSpec:
     if values["image"] is not None:
         # Only the name is used, whatever the database contains.
         values["image"] = paths.pictures / Path(values["image"]).name
-    return ClipSpec.from_dict(values)
+    return ClipSpec.from_record(values)
 
 
 def job_of(row: sqlite3.Row, paths: StudioPaths) -> Job:

@@ -17,8 +17,8 @@ from ovi_studio.core.errors import JobError, Stopped, is_out_of_memory
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.variants import find_variant
 from ovi_studio.distributed.ranks import ALONE, RankGroup, Ranks
-from ovi_studio.media.clip_files import check_writable, write_clip
-from ovi_studio.media.pictures import read_picture
+from ovi_studio.media.clip_files import check_writable, write_clip, write_clip_as
+from ovi_studio.media.pictures import read_first_frame
 from ovi_studio.queue.model import ClipPhase
 from ovi_studio.runtime.lockstep import dismiss, run_follower, run_leader
 from ovi_studio.runtime.options import RuntimeOptions
@@ -128,16 +128,19 @@ class ClipRunner:
         directory: Path,
         progress: ProgressSink | None = None,
         on_step_down: Callable[[StepDown], None] | None = None,
+        *,
+        file: Path | None = None,
     ) -> Path:
         """Make a clip and write it; returns its path.
 
         Args:
+            file: the path of the mp4 in `directory`, instead of a name made from the prompt.
             on_step_down: called when memory ran out, before the clip is made again with less; None: do not try again.
 
         Raises `JobError`, and what `progress` raises.
         """
         check_writable(directory)
-        while (path := self._attempt(spec, directory, progress)) is None:
+        while (path := self._attempt(spec, directory, progress, file)) is None:
             below = self.next_step_down()
             if below is None or on_step_down is None or not self.alone:
                 automatic = "leave out --no-step-down" if below is not None and self.alone else None
@@ -146,10 +149,13 @@ class ClipRunner:
             on_step_down(below)
         return path
 
-    def _attempt(self, spec: ClipSpec, directory: Path, progress: ProgressSink | None) -> Path | None:
+    def _attempt(
+        self, spec: ClipSpec, directory: Path, progress: ProgressSink | None, file: Path | None
+    ) -> Path | None:
         """Return None if memory ran out; the memory that the error kept alive is free when this returns."""
         try:
-            return write_clip(self.run(spec, progress), directory)
+            clip = self.run(spec, progress)
+            return write_clip(clip, directory) if file is None else write_clip_as(clip, file)
         except MemoryError:
             return None
 
@@ -207,8 +213,7 @@ class ClipRunner:
 
     def _check(self, spec: ClipSpec) -> None:
         """Raise `JobError` for a bad spec before models are loaded, which takes minutes."""
-        if spec.image is not None:
-            read_picture(spec.image)
+        read_first_frame(spec)
         for use in spec.stack:
             if not use.zero:
                 self._adapters.find(use.name)

@@ -31,7 +31,7 @@ from ovi_studio.distributed.decode import decode_pieces
 from ovi_studio.distributed.pass_layout import SINGLE_PROCESS, PassLayout
 from ovi_studio.distributed.ranks import ALONE, Ranks
 from ovi_studio.distributed.shards import reshard
-from ovi_studio.media.pictures import read_picture
+from ovi_studio.media.pictures import read_first_frame
 from ovi_studio.models import video_vae
 from ovi_studio.models.attention import choose_backend
 from ovi_studio.models.attention_kernels import NATIVE
@@ -177,7 +177,7 @@ class Pipeline:
         clock = PhaseClock(self.compute.device)
         with self.ranks.share_errors():
             skip_block = self._skip_block(spec)
-            picture = None if spec.image is None else read_picture(spec.image)
+            picture = read_first_frame(spec)
             layout = self._layout(spec, picture)
         with clock.phase("adapters"), self.ranks.share_errors():
             # Adapters change the layers that project text, so they come first.

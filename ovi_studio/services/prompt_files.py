@@ -28,10 +28,10 @@ from ovi_studio.core.requests import (
     expand_request,
     expand_rows,
 )
-from ovi_studio.core.spec import merge_settings
+from ovi_studio.core.spec import ClipSpec, merge_settings
 from ovi_studio.core.variants import find_variant
 from ovi_studio.core.weight_formats import Weights
-from ovi_studio.media.pictures import read_picture
+from ovi_studio.media.pictures import read_recent
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.services.prompt_tables import PICTURE, SUFFIXES, PromptTable, TableRow, find_file, read_table, read_text
 
@@ -58,10 +58,12 @@ def expand_table(table: PromptTable, request: Request, context: Context, *, pict
     if not pictures:
         _refuse_pictures(table.rows)
     rows = (Row(row.line, _row_request(row, table.path, request)) for row in table.rows)
-    return replace(expand_rows(rows, context), notes=table.notes)
+    return expand_rows(rows, context, table.notes)
 
 
-def read_official_config(path: str | Path, count: int = 1, checkpoint_directory: Path | None = None) -> OfficialRun:
+def read_official_config(
+    path: str | Path, count: int = 1, checkpoint_directory: Path | None = None, *, raw_colours: bool = False
+) -> OfficialRun:
     """Read an unchanged configuration file of the official code.
 
     Its paths are relative to the working directory, as in the official code; a table of prompts is also looked for in
@@ -70,6 +72,7 @@ def read_official_config(path: str | Path, count: int = 1, checkpoint_directory:
     Args:
         count: multiplies the number of clips in the file; the extra ones use the following seeds.
         checkpoint_directory: used instead of the one in the file.
+        raw_colours: the clips' setting, for which the file has no name.
     """
     path = Path(path)
     config = _load_config(path)
@@ -79,17 +82,24 @@ def read_official_config(path: str | Path, count: int = 1, checkpoint_directory:
     return OfficialRun(
         runtime=_runtime(config),
         output_directory=Path(config["output_dir"]),
-        clips=_config_clips(config, path, count, Context(cache(known), check_picture, MAX_RUN)),
+        clips=_config_clips(
+            config, path, Context(cache(known), check_picture, MAX_RUN), count=count, raw_colours=raw_colours
+        ),
     )
 
 
 # Tables
 
 
+def check_picture(spec: ClipSpec) -> tuple[str, ...]:
+    """Return notes about a clip's first frame; raises `JobError` for a file that cannot be one."""
+    return () if spec.image is None else _picture_notes(spec.image, spec.raw_colours)
+
+
 @cache
-def check_picture(path: Path) -> None:
-    """Raise `JobError` for a file that cannot be a first frame."""
-    read_picture(path)
+def _picture_notes(path: Path, raw_colours: bool) -> tuple[str, ...]:
+    # Cached, since the rows of a table repeat the same pictures.
+    return read_recent(path, raw_colours=raw_colours).notes
 
 
 def _refuse_pictures(rows: Iterable[TableRow]) -> None:
@@ -281,16 +291,19 @@ def _config_values(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _config_clips(config: Mapping[str, Any], path: Path, count: int, context: Context) -> Expansion:
+def _config_clips(
+    config: Mapping[str, Any], path: Path, context: Context, *, count: int, raw_colours: bool
+) -> Expansion:
     """Expand a configuration to its clips, each prompt `count` times as often as the file says."""
     times = config["each_example_n_times"] * count
-    request = Request(_config_values(config), seed_mode=SeedMode.FIXED, count=times)
+    values = {**_config_values(config), "raw_colours": raw_colours}
+    request = Request(values, seed_mode=SeedMode.FIXED, count=times)
     table = _prompt_table(config["text_prompt"], path)
     if table is not None:
         found = read_table(table, context.max_clips)
         rows = (_config_row(row, table, request, config) for row in found.rows)
-        return replace(expand_rows(rows, context), notes=found.notes)
-    values = {**request.values, "prompt": config["text_prompt"].strip()}
+        return expand_rows(rows, context, found.notes)
+    values["prompt"] = config["text_prompt"].strip()
     if config["mode"] == "i2v":
         values["image"] = _find_picture(config["image_path"] or "", path.parent)
         if values["image"] is None:

@@ -5,7 +5,7 @@ need is a method of `Studio`. Thread-safe; methods may raise `JobError` with adv
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -48,6 +48,16 @@ from ovi_studio.services.templates import Templates
 
 SUGGESTED_VARIANT = "960x960_5s"
 MAX_PRIORITY = 100
+
+
+@dataclass(frozen=True)
+class PictureFacts:
+    """What an uploaded picture means for a clip."""
+
+    size: tuple[int, int]
+    """(height, width) of a clip with this first frame."""
+    notes: tuple[str, ...]
+    """Sentences about how the picture was read."""
 
 
 class Studio:
@@ -129,10 +139,11 @@ class Studio:
         sizes = self.sizes(variant_name)
         return min(sizes, key=lambda name: abs(sizes[name][0] - height) + abs(sizes[name][1] - width))
 
-    def size_for_picture(self, picture: Path, variant_name: str) -> tuple[int, int]:
-        """Return the (height, width) of a clip with this first frame; raises `JobError` for an unusable picture."""
-        height, width = read_upload(picture).pixels.shape[:2]
-        return picture_size(height, width, self.variant(variant_name).pixel_area)
+    def picture_facts(self, path: Path, variant_name: str, *, raw_colours: bool) -> PictureFacts:
+        """Return what an uploaded first frame means for a clip; raises `JobError` for an unusable picture."""
+        picture = read_upload(path, raw_colours=raw_colours)
+        height, width = picture.pixels.shape[:2]
+        return PictureFacts(picture_size(height, width, self.variant(variant_name).pixel_area), picture.notes)
 
     # Presets and adapters
 
@@ -179,7 +190,7 @@ class Studio:
 
     def _context(self) -> Context:
         # Reading a variant opens its files, and the rows of a table repeat the same ones.
-        return Context(cache(self.variant), read_upload)
+        return Context(cache(self.variant), _check_upload)
 
     def queue(self, specs: Sequence[ClipSpec], name: str = "", *, priority: int = 0) -> list[str]:
         """Add clips as one batch and return the ids of their jobs. Higher priorities run first.
@@ -226,11 +237,16 @@ class Studio:
         return found[0] if found else None
 
 
-def read_upload(path: Path) -> Picture:
+def _check_upload(spec: ClipSpec) -> tuple[str, ...]:
+    """Return notes about a clip's uploaded first frame; raises `JobError` for a file that cannot be one."""
+    return () if spec.image is None else read_upload(spec.image, raw_colours=spec.raw_colours).notes
+
+
+def read_upload(path: Path, *, raw_colours: bool) -> Picture:
     """Read an uploaded picture; error messages use its name rather than the path of the upload."""
     try:
         with path.open("rb") as file:
             # The server refuses larger uploads; this also bounds pictures that arrive in other ways.
-            return decode_picture(file.read(MAX_FILE_SIZE), path.name)
+            return decode_picture(file.read(MAX_FILE_SIZE), path.name, raw_colours=raw_colours)
     except OSError as error:
         raise JobError("The first frame is no longer on the server; choose the picture again.") from error

@@ -81,7 +81,7 @@ class ApiCalls:
         """Queue a prompt, which may be a pattern.
 
         `settings` are the other fields of a clip; if they have no seed, `count` seeds are drawn. Returns the ids of
-        the jobs, and warnings about the prompts.
+        the jobs, warnings about the prompts, and notes about how the picture was understood.
         """
         with _sentences():
             given = _mapping(settings)
@@ -94,7 +94,8 @@ class ApiCalls:
             values = {**given, "prompt": prompt, "variant": chosen, "image": picture}
             clips = self._studio.expand(Request(values, None, mode, _whole("count", count, 1)))
             jobs = self._studio.queue(clips.specs, str(name or ""), priority=_whole("priority", priority, 0))
-            return {"jobs": jobs, "warnings": [str(warning) for warning in clips.warnings[:MAX_LISTED]]}
+            warnings = [str(warning) for warning in clips.warnings[:MAX_LISTED]]
+            return {"jobs": jobs, "warnings": warnings, "notes": list(clips.notes)}
 
     def list(self, state: str = "", offset: float = 0, limit: float = 200) -> list[dict[str, Any]]:
         """List the running jobs, then the waiting ones in their order, then the others, latest first."""

@@ -16,7 +16,14 @@ from ovi_studio.media.clip_files import read_record
 from ovi_studio.queue.estimates import QueueEstimate
 from ovi_studio.queue.model import ClipPhase, EngineInfo, EngineState, Job, JobBatch, JobState, Notice
 from ovi_studio.web.media_routes import job_picture_url
-from ovi_studio.web.views import format_adapters, format_pace, format_sampling, format_seconds, notice_html
+from ovi_studio.web.views import (
+    format_adapters,
+    format_first_frame,
+    format_pace,
+    format_sampling,
+    format_seconds,
+    notice_html,
+)
 
 WAVE = """
   <svg viewBox="0 0 50 32" aria-hidden="true"><path d="M4 14v4M11 9v14M18 4v24M25 11v10M32 7v18M39 12v8M46 15v2"/></svg>
@@ -131,7 +138,7 @@ def recipe_html(job: Job | None, variant: Variant | None) -> str:
         "Size": _size(job.clip),
         "Length": f"{variant.seconds:.1f} s" if variant else "",
         "Model": variant.title if variant else spec.variant,
-        "First frame": "yes" if spec.image else "none",
+        "First frame": format_first_frame(spec, "yes"),
         "Steps": format_sampling(spec),
         "Guidance": f"video {spec.video_guidance:g}, audio {spec.audio_guidance:g}",
         "Skipped block": _skipped(spec.slg_layer, variant),

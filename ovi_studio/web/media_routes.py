@@ -25,6 +25,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from ovi_studio.core.errors import JobError
+from ovi_studio.media.pictures import read_picture
 from ovi_studio.queue.model import Job, JobState
 from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.services.studio import Studio
@@ -94,7 +95,13 @@ def _job_picture(studio: Studio, request: Request) -> Response:
     path = job.poster or preview or job.spec.image
     if path is None:
         raise JobError("There is no picture.")
-    return _thumbnail(path, studio.paths)
+    if path.is_symlink() or path.parent not in (studio.paths.outputs, studio.paths.previews, studio.paths.pictures):
+        raise FileNotFoundError
+    if path == job.spec.image:
+        # With the colours that the clip will have.
+        picture = read_picture(path, raw_colours=job.spec.raw_colours)
+        return _jpeg(Image.fromarray(picture.pixels), THUMBNAIL_SIDE)
+    return _scaled(path, THUMBNAIL_SIDE)
 
 
 def _job_preview(studio: Studio, request: Request) -> Response:
@@ -138,19 +145,18 @@ def _adapter_preview(studio: Studio, request: Request) -> Response:
     return _scaled(preview, PREVIEW_SIDE)
 
 
-def _thumbnail(path: Path, paths: StudioPaths) -> Response:
-    if path.is_symlink() or path.parent not in (paths.outputs, paths.previews, paths.pictures):
-        raise FileNotFoundError
-    return _scaled(path, THUMBNAIL_SIDE)
-
-
 def _scaled(path: Path, side: int) -> Response:
     try:
         with Image.open(path) as image:
             image.draft("RGB", (side, side))
-            image.thumbnail((side, side))
-            data = io.BytesIO()
-            image.convert("RGB").save(data, "JPEG", quality=80)
+            return _jpeg(image, side)
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise FileNotFoundError from error
+
+
+def _jpeg(image: Image.Image, side: int) -> Response:
+    """Scale a picture down in place, to at most `side` pixels, and answer with it."""
+    image.thumbnail((side, side))
+    data = io.BytesIO()
+    image.convert("RGB").save(data, "JPEG", quality=80)
     return Response(data.getvalue(), media_type="image/jpeg", headers=_HEADERS | {"Cache-Control": _FOREVER})

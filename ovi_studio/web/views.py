@@ -94,6 +94,13 @@ def format_sampling(spec: ClipSpec) -> str:
     return f"{spec.steps}, {SOLVERS[spec.solver].title}, {where}"
 
 
+def format_first_frame(spec: ClipSpec, name: str) -> str:
+    """Format a clip's first frame, as in `harbour.png, raw colours`. Not escaped."""
+    if spec.image is None:
+        return "none"
+    return f"{name}, raw colours" if spec.raw_colours else name
+
+
 def format_seconds(seconds: float | None) -> str:
     """Format a duration, as in `8 s`, `1 min 20 s` or `2 h 5 min`."""
     whole = max(0, round(seconds or 0))

@@ -61,6 +61,25 @@ def test_a_first_frame_decides_the_size_and_is_stored_in_the_job(page: Any, clie
 
 
 @needs_browser
+def test_a_transparent_first_frame_is_said_to_be_put_on_white_unless_raw_colours_are_chosen(
+    page: Any, client: Any, tmp_path: Path
+) -> None:
+    Image.new("RGBA", (200, 100), (255, 0, 255, 0)).save(tmp_path / "logo.png")
+    page.fill("#prompt textarea", "the picture moves")
+    set_steps(page, 1)
+    page.set_input_files("#first-frame input[type=file]", str(tmp_path / "logo.png"))
+    page.wait_for_selector("#picture-notes >> text=logo.png: its transparent parts were put on white")
+    page.click("#generate")
+    page.wait_for_selector("#notice >> text=its transparent parts were put on white")
+    assert newest(client)["spec"]["raw_colours"] is False
+    page.get_by_role("button", name="Guidance and sampling").click()
+    page.get_by_label("Raw colours of the first frame").check()
+    page.wait_for_selector("#picture-notes", state="hidden")
+    page.click("#generate")
+    wait_for(lambda: newest(client)["spec"]["raw_colours"] is True)
+
+
+@needs_browser
 def test_a_pasted_picture_becomes_the_first_frame(page: Any, client: Any) -> None:
     page.evaluate("""async () => {
         const canvas = new OffscreenCanvas(200, 100);

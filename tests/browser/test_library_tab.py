@@ -149,6 +149,10 @@ def test_an_uploaded_clip_fills_the_form(page: Any, studio: Studio, tmp_path: Pa
     assert page.input_value("#form-prompt textarea") == "From another machine"
     assert len(list(studio.paths.outputs.glob("*.mp4"))) == 3
     page.get_by_role("tab", name="Library").click()
+    poster = make_clip(tmp_path, "From its poster", seed=78).with_suffix(".jpg")
+    page.set_input_files("#library-drop input[type=file]", str(poster))
+    page.wait_for_function("document.querySelector('#form-prompt textarea').value === 'From its poster'")
+    page.get_by_role("tab", name="Library").click()
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no clip")
     page.set_input_files("#library-drop input[type=file]", str(broken))

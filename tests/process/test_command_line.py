@@ -20,6 +20,7 @@ from PIL import Image
 from processes import deaf_to_ctrl_c
 
 from ovi_studio.__main__ import main
+from ovi_studio.media import pictures
 from ovi_studio.media.clip_files import read_record
 
 PROMPT = "a red ball bounces <AUDCAP>a deep thump<ENDAUDCAP>"
@@ -122,7 +123,7 @@ def test_settings_reach_the_clip_and_show_prints_them(generate: Run, run: Run, p
     shown = run("show", *made.paths)
     assert shown.status == 0
     record = json.loads("\n".join(shown.out))
-    rest = {"timesteps": None, "accelerators": [], "adapters": []}
+    rest = {"raw_colours": False, "timesteps": None, "accelerators": [], "adapters": []}
     assert record["spec"] == settings | {"prompt": PROMPT, "image": "ball.png", "size": [64, 96]} | rest
     assert record["app"] == "Ovi Studio"
 
@@ -181,6 +182,91 @@ def test_a_clip_is_reproduced_exactly(generate: Run) -> None:
     assert_same_clip(again, first)
     (other,) = generate("--from", first, "--seed", 12).paths
     assert not np.array_equal(read_frames(other), read_frames(first))
+
+
+def test_a_clip_from_before_colours_were_converted_is_reproduced_exactly(generate: Run, tmp_path: Path) -> None:
+    picture = tmp_path / "hidden.png"
+    colours = np.random.default_rng(0).integers(0, 256, (100, 160, 4), np.uint8)
+    Image.fromarray(colours).save(picture)
+    (raw,) = generate("--prompt", PROMPT, "--steps", 1, "--image", picture, "--raw-colours").paths
+    (white,) = generate("--prompt", PROMPT, "--steps", 1, "--image", picture).paths
+    assert not np.array_equal(read_frames(raw), read_frames(white))
+    # A recipe of that time is the same without the setting; as many characters keep the boxes as they are.
+    field = b'"raw_colours": true, '
+    data = raw.read_bytes()
+    assert data.count(field) == 2
+    old = tmp_path / "old.mp4"
+    old.write_bytes(data.replace(field, b" " * len(field)))
+    assert "raw_colours" not in read_record(old)["spec"]
+    (again,) = generate("--from", old).paths
+    assert_same_clip(again, raw)
+    (other,) = generate("--from", old, "--no-raw-colours").paths
+    assert_same_clip(other, white)
+
+
+def test_a_clip_is_reproduced_from_its_poster(generate: Run, run: Run, picture: Path) -> None:
+    (first,) = generate("--prompt", PROMPT, "--steps", 1, "--image", picture).paths
+    poster = first.with_suffix(".jpg")
+    assert run("show", poster).out == run("show", first).out
+    ended = generate("--from", poster)
+    assert ended.status == 1
+    assert ended.complaints == [f"error: The first frame is not in {poster}; choose the picture again."]
+    (again,) = generate("--from", poster, "--image", picture).paths
+    assert_same_clip(again, first)
+
+
+def test_a_picture_is_decoded_once_on_its_way_into_a_clip(
+    generate: Run, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[str] = []
+    original = pictures.decode_picture
+    monkeypatch.setattr(
+        pictures, "decode_picture", lambda *given, **more: decoded.append("") or original(*given, **more)
+    )
+    assert generate("--prompt", PROMPT, "--steps", 1, "--image", picture).status == 0
+    assert len(decoded) == 1
+
+
+def test_out_with_the_name_of_an_mp4_is_that_file(run: Run, tiny_bundle: Path, tmp_path: Path) -> None:
+    def generate(*arguments: object) -> Ended:
+        return run("generate", "--ckpt-dir", tiny_bundle, "--prompt", PROMPT, *arguments)
+
+    file = tmp_path / "new" / "My clip (final).v2.mp4"
+    made = generate("--steps", 1, "--out", file)
+    assert made.paths == [file]
+    assert files_below(tmp_path / "new") == [file.with_suffix(".jpg"), file]
+    before = file.read_bytes()
+    again = generate("--steps", 1, "--out", file)
+    assert (again.status, again.out) == (1, [])
+    assert again.complaints == [
+        f"error: {file} exists and is never replaced; delete it, or choose another name for the clip."
+    ]
+    assert file.read_bytes() == before
+    (tmp_path / "logo.jpg").write_text("somebody's")
+    taken = generate("--steps", 1, "--out", tmp_path / "logo.mp4")
+    assert taken.complaints[0].startswith(f"error: {tmp_path / 'logo.jpg'} exists")
+
+
+def test_out_with_the_name_of_one_file_is_refused_for_several_clips(run: Run, tiny_bundle: Path) -> None:
+    ended = run("generate", "--ckpt-dir", tiny_bundle, "--prompt", "a {red|blue} ball", "--out", "x.mp4")
+    assert ended.status == 1
+    assert ended.complaints == ["error: --out x.mp4 is one file, but there are 2 clips; name a folder instead."]
+
+
+def test_out_with_the_name_of_another_kind_of_film_is_refused(run: Run, tiny_bundle: Path, tmp_path: Path) -> None:
+    for name in ("x.mov", "X.WEBM"):
+        ended = run("generate", "--ckpt-dir", tiny_bundle, "--prompt", PROMPT, "--out", name)
+        assert ended.status == 1
+        assert ended.complaints == [f"error: Clips are written as mp4; use --out {name[0]}.mp4, or name a folder."]
+    assert not files_below(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["v1.5", "folder.mp4"])
+def test_out_with_the_name_of_a_folder_stays_a_folder(run: Run, tiny_bundle: Path, tmp_path: Path, name: str) -> None:
+    if name.endswith(".mp4"):
+        (tmp_path / name).mkdir()
+    (path,) = run("generate", "--ckpt-dir", tiny_bundle, "--prompt", PROMPT, "--steps", 1, "--out", name).paths
+    assert path.parent == Path(name)
 
 
 def test_a_clip_from_a_picture_is_reproduced_without_the_picture(generate: Run, picture: Path) -> None:

@@ -33,7 +33,7 @@ class PlainForm:
         self.fields = {"prompt": self.prompt, "sound": self.sound, "image": self.image}
         self.outputs = [self.prompt, self.seed, self.image, self.ratio]
 
-    def fill(self, spec: ClipSpec | None = None, *, prompt: str | None = None) -> list[Any]:
+    def fill(self, spec: ClipSpec | None = None, *, prompt: str | None = None, notice: str = "") -> list[Any]:
         import gradio as gr
 
         if spec is None:

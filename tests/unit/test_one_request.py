@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 import pytest
 from adapter_helpers import write_adapter
+from PIL import Image
 
 from ovi_studio.__main__ import build_parser
 from ovi_studio.cli import sources
@@ -59,7 +60,7 @@ def queued(studio: Studio) -> Sequence[ClipSpec]:
 def fields_of(form: CreateForm, **values: Any) -> list[Any]:
     """What the fields of the form hold."""
     given = {**VALUES, "sound": "", "image": None, "timesteps": "", "accelerators": "[]", "adapters": "[]"}
-    given |= {"variant": "tiny", "prompt": PROMPT, **values}
+    given |= {"raw_colours": False, "variant": "tiny", "prompt": PROMPT, **values}
     return [given[name] for name in form.fields]
 
 
@@ -83,7 +84,9 @@ def collect(bundle: Path, *arguments: object, count: int = COUNT) -> Expansion:
     runtime = RuntimeOptions.of(options)
     run = None
     if options.config_file:
-        run = read_official_config(options.config_file, options.count, runtime.checkpoint_directory)
+        run = read_official_config(
+            options.config_file, options.count, runtime.checkpoint_directory, raw_colours=bool(options.raw_colours)
+        )
     return sources.collect(options, runtime, run)
 
 
@@ -157,7 +160,7 @@ def test_the_same_request_makes_the_same_clips(
     ]
     assert [(spec.prompt, [use.name for use in spec.adapters], spec.seed) for spec in made] == expected
     rest = {name: value for name, value in VALUES.items() if name != "seed"} | {"variant": "tiny", "size": list(SIZE)}
-    rest |= {"image": None, "timesteps": None, "accelerators": []}
+    rest |= {"image": None, "raw_colours": False, "timesteps": None, "accelerators": []}
     for spec in made:
         assert {name: value for name, value in spec.to_dict().items() if name in rest} == rest
 
@@ -201,6 +204,63 @@ def test_the_page_says_what_should_be_known_about_a_table(studio: Studio, form: 
     assert "Warning: line 2, “A woman says, &lt;S&gt;Hello" in shown
 
 
+WHITE = "its transparent parts were put on white"
+
+
+@pytest.fixture
+def transparent(tmp_path: Path) -> Path:
+    path = tmp_path / "logo.png"
+    Image.new("RGBA", (60, 40), (255, 0, 255, 0)).save(path)
+    return path
+
+
+def test_the_api_says_how_a_picture_was_read(studio: Studio, transparent: Path) -> None:
+    calls = ApiCalls(studio)
+    (note,) = calls.queue("A ball", "tiny", str(transparent), {"steps": 1})["notes"]
+    assert note.startswith(f"logo.png: {WHITE}")
+    assert calls.queue("A ball", "tiny", str(transparent), {"steps": 1, "raw_colours": True})["notes"] == []
+    assert calls.queue("A ball", "tiny", None, {"steps": 1})["notes"] == []
+    assert [spec.raw_colours for spec in queued(studio)] == [False, True, False]
+
+
+def test_the_page_says_how_a_picture_was_read(studio: Studio, form: CreateForm, transparent: Path) -> None:
+    handlers = CreateHandlers(studio, form)
+
+    def queue(*, raw: bool) -> str:
+        fields = fields_of(form, prompt="a ball", image=str(transparent), raw_colours=raw)
+        return handlers.queue(None, "1:1", "fixed", "7", 1, None, "", 0, *fields)[0]
+
+    assert WHITE in queue(raw=False)
+    assert WHITE not in queue(raw=True)
+    assert [spec.raw_colours for spec in queued(studio)] == [False, True]
+    assert WHITE in handlers.choose_size("tiny", "1:1", str(transparent), False)[2]
+    assert handlers.choose_size("tiny", "1:1", str(transparent), True)[2] == ""
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_the_command_line_says_how_pictures_were_read(
+    tmp_path: Path, tiny_bundle: Path, transparent: Path, capsys: pytest.CaptureFixture[str], raw: bool
+) -> None:
+    columns = {"text_prompt": "a ball", "image_path": "logo.png"}
+    in_column = write_table(tmp_path / "raw.csv", columns | {"Raw-Colours": str(raw).upper()})
+    by_option = write_table(tmp_path / "plain.csv", columns)
+    option = ["--raw-colours"] if raw else []
+    official_table = official(tmp_path, tiny_bundle, str(by_option))
+    official_table.write_text(official_table.read_text().replace('"t2v"', '"i2v"'))
+    for arguments in (
+        ["--prompts", in_column, "--variant", "tiny"],
+        ["--prompts", by_option, "--variant", "tiny", *option],
+        ["--prompt", "a ball", "--variant", "tiny", "--image", transparent, *option],
+        ["--config-file", official_table, *option],
+    ):
+        clips = collect(tiny_bundle, *arguments, count=1)
+        assert {spec.raw_colours for spec in clips.specs} == {raw}
+        sources.report(clips)
+        notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+        assert len(notes) == (0 if raw else 1)
+        assert raw or WHITE in notes[0]
+
+
 def test_the_page_checks_the_prompts_that_a_pattern_makes(studio: Studio, form: CreateForm) -> None:
     def findings(prompt: str) -> str:
         return CreateHandlers(studio, form).inspect(None, None, 1, prompt, "", "tiny", 1, 4, 3)[0]
@@ -225,6 +285,15 @@ def test_the_settings_of_a_clip_come_back_into_the_form_as_a_pattern_for_the_sam
     scene, sound = shown[id(form.prompt)], shown[id(form.sound)]
     queue_from_form(studio, form, prompt=scene, sound=sound)
     assert {made.prompt for made in queued(studio)} == {prompt}
+
+
+@pytest.mark.parametrize("image", [True, False])
+def test_raw_colours_come_back_into_the_form_with_the_picture_they_belong_to(
+    studio: Studio, form: CreateForm, transparent: Path, image: bool
+) -> None:
+    spec = ClipSpec(prompt="a ball", variant="tiny", image=transparent if image else None, raw_colours=True)
+    shown = dict(zip((id(part) for part in form.outputs), form.fill(spec), strict=True))
+    assert shown[id(form.sampling["raw_colours"])] is image
 
 
 def test_a_job_that_is_edited_keeps_a_seed(studio: Studio, form: CreateForm) -> None:

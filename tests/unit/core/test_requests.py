@@ -151,9 +151,24 @@ def test_what_cannot_be_made_is_refused(values: dict[str, Any], match: str) -> N
 
 
 def test_a_first_frame_is_looked_at_by_the_reader_of_the_place() -> None:
-    looked_at: list[Path] = []
-    specs(request("{a|b}", image="first.png", count=3), replace(CONTEXT, check_picture=looked_at.append))
-    assert looked_at == [Path("first.png")]
+    looked_at: list[tuple[Path | None, bool]] = []
+
+    def look(spec: ClipSpec) -> list[str]:
+        looked_at.append((spec.image, spec.raw_colours))
+        return ["It was put on white."]
+
+    asked = request("{a|b}", image="first.png", raw_colours="yes", count=3)
+    clips = expand_request(asked, replace(CONTEXT, check_picture=look))
+    assert looked_at == [(Path("first.png"), True)]
+    assert clips.notes == ("It was put on white.",)
+    assert expand_request(request("a"), replace(CONTEXT, check_picture=look)).notes == ()
+
+
+def test_notes_about_the_pictures_of_rows_follow_those_about_the_file_and_are_said_once() -> None:
+    context = replace(CONTEXT, check_picture=lambda spec: [f"{spec.image} was put on white."])
+    rows = [Row(line, request("a", image=image)) for line, image in ((2, "x.png"), (3, "y.png"), (4, "x.png"))]
+    notes = expand_rows(rows, context, ["A column was ignored."]).notes
+    assert notes == ("A column was ignored.", "x.png was put on white.", "y.png was put on white.")
 
 
 def test_the_base_of_a_request_has_its_pattern_and_no_drawn_seed() -> None:

@@ -15,6 +15,7 @@ from ovi_studio.core.variants import published_variants
 MINIMAL = {"prompt": "a dog", "variant": "960x960_5s"}
 FULL = MINIMAL | {
     "image": "pictures/a.png",
+    "raw_colours": True,
     "size": [704, 1280],
     "steps": 4,
     "solver": "dpm++",
@@ -45,6 +46,15 @@ def test_spec_survives_json(values):
 def test_every_field_is_written():
     assert ClipSpec.from_dict(FULL).to_dict() == FULL
     assert set(ClipSpec.from_dict(MINIMAL).to_dict()) == {field.name for field in dataclasses.fields(ClipSpec)}
+
+
+@pytest.mark.parametrize("image", ["pictures/a.png", None])
+def test_a_record_from_before_a_setting_existed_means_what_was_done_then(image):
+    old = ClipSpec.from_dict(MINIMAL | {"image": image}).to_dict()
+    del old["raw_colours"]
+    assert ClipSpec.from_record(old).raw_colours
+    assert not ClipSpec.from_dict(old).raw_colours
+    assert not ClipSpec.from_record(old | {"raw_colours": False}).raw_colours
 
 
 def test_text_of_a_table_is_converted():
@@ -85,6 +95,7 @@ def test_empty_text_means_the_default_but_a_negative_prompt_may_be_empty():
             ["a", 5, {"name": "a"}, [{"name": "a"}, {"name": "a"}], [{"name": "a", "video": "loud"}], [{}], [3]],
         ),
         ("accelerators", [[{"name": "a"}]], [[{"name": "a", "weight": 1}], [{"name": "a", "sha256": "b"}], "{"]),
+        ("raw_colours", [True, False, "true", "No", "1", " 0 "], [1, 0, 0.0, "maybe", "on off", [], ["true"]]),
         ("image", ["a.png", Path("a.png")], [3, ["a.png"], {"a": "b"}]),
         ("prompt", ["x" * 4000], ["", " \n", "x" * 4001, 3, ["a"], None, "half a pair \ud83d"]),
         ("video_negative_prompt", ["", "x" * 4000], ["x" * 4001, 3, "\udc00"]),

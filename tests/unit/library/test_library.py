@@ -20,6 +20,7 @@ from ovi_studio.core.errors import JobError
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.library import Library, LibraryClip, Query
 from ovi_studio.media import clip_files
+from ovi_studio.media.clip_files import FirstFrameMissing
 from ovi_studio.media.pictures import decode_picture
 from ovi_studio.queue.paths import StudioPaths
 
@@ -373,6 +374,59 @@ def test_a_clip_from_elsewhere_gives_its_settings_and_is_not_kept(library, paths
     assert spec.image.parent == paths.pictures
     assert upload.exists()
     assert listed(library) == ()
+
+
+def clear_tags(path: Path) -> None:
+    """What a service does that makes the tags free space."""
+    path.write_bytes(path.read_bytes().replace(b"udta", b"free", 1))
+
+
+def test_a_clip_whose_tags_were_cleared_stays_the_same_clip(library, paths):
+    path = write(paths, "cleared", seed=7)
+    (before,) = listed(library)
+    library.set_favourite([before.id], True)
+    clear_tags(path)
+    assert b"udta" not in path.read_bytes()
+    os.utime(path, (before.made + 1, before.made + 1))
+    (after,) = listed(library)
+    assert after == dataclasses.replace(before, made=after.made, favourite=True)
+
+
+def test_a_cleared_clip_from_a_picture_can_be_continued_and_says_what_is_missing(library, paths, tmp_path):
+    clear_tags(write(paths, "cleared", first=picture(), seed=3))
+    (clip,) = listed(library)
+    frame = library.last_frame(clip.id)
+    assert library.settings(clip.id, frame).image == frame
+    upload = Path(shutil.copy(paths.outputs / clip.name, tmp_path / "upload.mp4"))
+    for use in (lambda: library.settings(clip.id), lambda: library.adopt(upload)):
+        with pytest.raises(FirstFrameMissing, match="choose the picture again") as caught:
+            use()
+        assert str(tmp_path) not in str(caught.value)
+        assert (caught.value.spec.seed, caught.value.spec.image) == (3, None)
+
+
+def test_a_poster_gives_its_settings_also_one_that_was_made_later(library, paths, tmp_path):
+    poster = write(paths, "from afar", seed=9).with_suffix(".jpg")
+    upload = Path(shutil.move(poster, tmp_path / "upload.jpg"))
+    assert (library.adopt(upload).prompt, library.adopt(upload).seed) == ("from afar", 9)
+    (clip,) = listed(library)
+    assert clip.poster == poster
+    assert library.adopt(Path(shutil.copy(poster, upload))).prompt == "from afar"
+
+
+def test_a_clip_from_before_a_setting_existed_keeps_what_was_done_then(library, paths):
+    path = write(paths, "old", first=picture())
+    field = b'"raw_colours": false, '
+    assert path.read_bytes().count(field) == 2
+    path.write_bytes(path.read_bytes().replace(field, b" " * len(field)))
+    (clip,) = listed(library)
+    assert clip.spec.raw_colours
+    assert library.settings(clip.id).raw_colours
+    with sqlite3.connect(paths.state / "library.db") as index:  # as it was written then
+        index.execute("UPDATE files SET spec = replace(spec, '\"raw_colours\": true, ', '')")
+        assert index.total_changes == 1
+    index.close()
+    assert library.get(clip.id).spec.raw_colours
 
 
 @pytest.mark.parametrize("content", [b"", b"<script>", os.urandom(2**20), bytes(20 * 2**20)])

@@ -23,6 +23,7 @@ from ovi_studio.core.clip import Clip, Picture
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.media import clip_files
+from ovi_studio.media.clip_names import check_name_free
 from ovi_studio.media.pictures import decode_picture
 
 FRAMES, HEIGHT, WIDTH = 25, 64, 96
@@ -110,6 +111,15 @@ def test_samples_out_of_range_are_clipped(tmp_path):
     clip = make_clip()
     loud = clip_files.write_clip(dataclasses.replace(clip, samples=clip.samples * 5), tmp_path)
     assert np.abs(read_samples(loud)).max() < 1.3
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_samples_that_are_no_numbers_are_refused_before_anything_is_written(tmp_path, value):
+    samples = make_clip().samples
+    samples[100] = value
+    with pytest.raises(JobError, match="the sound are NaN or infinite"):
+        clip_files.write_clip(dataclasses.replace(make_clip(), samples=samples), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_flat_colours_come_back_without_a_shift(tmp_path):
@@ -320,6 +330,24 @@ def test_name_is_a_readable_part_of_the_prompt_with_size_and_seed(tmp_path, prom
 )
 def test_given_name_is_made_safe(tmp_path, name, stem):
     assert clip_files.write_clip(tiny_clip(), tmp_path, name) == tmp_path / f"{stem}.mp4"
+
+
+def test_a_file_name_that_is_given_is_kept_as_it_is(tmp_path):
+    path = tmp_path / "My clip (final).v2.MP4"
+    assert clip_files.write_clip_as(tiny_clip(), path) == path
+    assert clip_files.read_spec(path, tmp_path) == tiny_clip().spec
+    before = path.read_bytes()
+    # If another process has taken the name while the clip was made, the clip is not lost.
+    assert clip_files.write_clip_as(tiny_clip(), path) == tmp_path / "My clip (final).v2_2.MP4"
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("taken", ["a.mp4", "a.jpg", "a.mp4.part"])
+def test_a_name_that_is_taken_is_refused_by_the_file_that_takes_it(tmp_path, taken):
+    check_name_free(tmp_path / "a.mp4")
+    (tmp_path / taken).touch()
+    with pytest.raises(JobError, match=f"{taken} exists and is never replaced"):
+        check_name_free(tmp_path / "a.mp4")
 
 
 def test_longest_name_fits_into_a_file_system(tmp_path):

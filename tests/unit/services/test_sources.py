@@ -305,6 +305,7 @@ def test_official_file_is_read_unchanged(work, table):
         "prompt": "a",
         "variant": "960x960_10s",
         "image": None,
+        "raw_colours": False,
         "size": [704, 1280],
         "steps": 50,
         "solver": "unipc",

@@ -82,7 +82,8 @@ def test_user_text_and_errors_are_escaped(tmp_path: Path) -> None:
     shown += views.demo_html("<tq>") + job_views.notices_html([Notice(1, "<tp1>", 0)])
     down = Supervision(Condition.DOWN, "<tr>", ("<tw>",))
     shown += job_views.engine_html(down, None, 1, QueueEstimate(1, 0), None, True) + job_views.trouble_html(down)
-    shown += form_views.makes_html(["<tm>", "<tn>"], 1, None) + form_views.queued_html(1, "<tx>")
+    shown += form_views.makes_html(["<tm>", "<tn>"], 1, None) + form_views.queued_html(1, "<tx>", ["<ty>"])
+    shown += form_views.picture_notes_html(["<tz>"])
     for tag in (
         "<tb>",
         "<ti>",
@@ -96,6 +97,8 @@ def test_user_text_and_errors_are_escaped(tmp_path: Path) -> None:
         "<tm>",
         "<tn>",
         "<tx>",
+        "<ty>",
+        "<tz>",
         "<to>",
     ):
         assert tag not in shown

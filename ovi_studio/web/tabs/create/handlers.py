@@ -14,7 +14,7 @@ import gradio as gr
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.prompt_check import join_prompt, parse_prompt, rows_to_text
 from ovi_studio.core.prompts import AudioTag
-from ovi_studio.core.requests import Request, SeedMode
+from ovi_studio.core.requests import Expansion, Request, SeedMode
 from ovi_studio.core.spec import ClipSpec, parse_timesteps
 from ovi_studio.queue.model import ENDED, Job, JobState
 from ovi_studio.services.studio import Studio
@@ -88,10 +88,10 @@ def _connect_fields(form: CreateForm, extra: dict[str, Any], handlers: "CreateHa
     form.sampling["timesteps"].change(handlers.count_timesteps, form.sampling["timesteps"], form.steps, **PRIVATE)
     form.model.input(handlers.choose_model, form.model, [form.prompt, form.sampling["slg_layer"]], **PRIVATE)
     gr.on(
-        [form.model.input, form.first_frame.change],
+        [form.model.input, form.first_frame.change, form.sampling["raw_colours"].input],
         handlers.choose_size,
-        [form.model, form.ratio, form.first_frame],
-        [form.ratio, form.notice],
+        [form.model, form.ratio, form.first_frame, form.sampling["raw_colours"]],
+        [form.ratio, form.notice, extra["picture_notes"]],
         **PRIVATE,
     )
     # Typing a seed selects it.
@@ -143,13 +143,20 @@ class CreateHandlers:
                 self._studio.store.edit(editing, self._one_clip(request, seed))
                 updates = views.success_html("The job was changed."), seed, None, None
                 return *updates, queue_button(1, False), gr.Button(visible=False)
-            specs = self._specs(request, table)
-            ids = self._studio.queue(specs, name, priority=int(priority or 0))
+            clips = self._clips(request, table)
+            ids = self._studio.queue(clips.specs, name, priority=int(priority or 0))
         except JobError as error:
             title = "Not changed" if editing else "Not queued"
             return views.notice_html(str(error), title), *[gr.skip()] * 5
-        following = _next_seed(mode, seed, count, [spec.seed for spec in specs])
-        return form_views.queued_html(len(ids), name), following, None, None, gr.skip(), gr.Button(visible=False)
+        following = _next_seed(mode, seed, count, [spec.seed for spec in clips.specs])
+        return (
+            form_views.queued_html(len(ids), name, clips.notes),
+            following,
+            None,
+            None,
+            gr.skip(),
+            gr.Button(visible=False),
+        )
 
     def _one_clip(self, request: Request, seed: str) -> ClipSpec:
         """Return the form's single clip, for the job that is being edited."""
@@ -161,16 +168,16 @@ class CreateHandlers:
             raise JobError("A job is one clip; remove the braces and wildcards, or stop editing and queue it.")
         return specs[0]
 
-    def _specs(self, request: Request, table: str | None) -> Sequence[ClipSpec]:
+    def _clips(self, request: Request, table: str | None) -> Expansion:
         """Expand the form to its clips, or the uploaded table if there is one."""
         if table is None:
-            return self._studio.expand(request).specs
+            return self._studio.expand(request)
         clips = self._studio.expand_table(Path(table), request)
         if not clips.specs:
             first = next(iter(clips.bad_rows), None)
             reason = f" (line {first.line}: {first.reason})" if first else ""
             raise JobError(f"No row of the table makes a clip{reason}; correct it.")
-        return clips.specs
+        return clips
 
     def stop_editing(self) -> Any:
         """Stop editing a job and leave it unchanged."""
@@ -241,15 +248,16 @@ class CreateHandlers:
         options = {"info": views.prompt_hint(variant), "placeholder": views.prompt_example(variant)}
         return gr.Textbox(**options), gr.Slider(**skip_options(self._studio, variant))
 
-    def choose_size(self, name: str, ratio: str, picture: str | None) -> Any:
-        """Update the sizes, which depend on the model, or on the first frame if there is one."""
-        size = None
+    def choose_size(self, name: str, ratio: str, picture: str | None, raw_colours: bool = False) -> Any:
+        """Update the sizes, which depend on the model, or on the first frame if there is one; show notes about it."""
+        size, notes = None, ""
         if picture is not None:
             try:
-                size = self._studio.size_for_picture(Path(picture), name)
+                found = self._studio.picture_facts(Path(picture), name, raw_colours=raw_colours)
             except JobError as error:
-                return gr.skip(), views.notice_html(str(error), "This picture cannot be used as the first frame")
-        return gr.Radio(**ratio_options(self._studio, self._studio.variant(name), ratio, size)), gr.skip()
+                return gr.skip(), views.notice_html(str(error), "This picture cannot be used as the first frame"), ""
+            size, notes = found.size, form_views.picture_notes_html(found.notes)
+        return gr.Radio(**ratio_options(self._studio, self._studio.variant(name), ratio, size)), gr.skip(), notes
 
     def list_models(self, chosen: str | None) -> Any:
         """List the complete models; a download may have finished since the page was built."""

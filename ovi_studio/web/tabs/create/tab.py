@@ -132,6 +132,8 @@ class CreateForm:
 
     def _sampling(self, spec: ClipSpec, variant: Variant) -> list[Any]:
         values = {name: widened(part, shown_value(name, getattr(spec, name))) for name, part in self.sampling.items()}
+        # A clip without a first frame says nothing about how to read the next one.
+        values["raw_colours"] = spec.raw_colours and spec.image is not None
         values["slg_layer"] = gr.Slider(**skip_options(self.studio, variant, spec.slg_layer))
         return [values[name] for name in self.sampling]
 
@@ -179,6 +181,7 @@ def build_form(studio: Studio) -> tuple[CreateForm, dict[str, Any]]:
         with gr.Column(min_width=240, scale=3):
             model = gr.Dropdown(model_choices(variants), label="Model", value=best and best.name, elem_id="model")
             steps = gr.Slider(1, 100, DEFAULTS["steps"], step=1, label="Steps")
+    extra["picture_notes"] = gr.HTML(elem_id="picture-notes")
     stacks = {name: gr.Textbox("[]", label=name, visible=False) for name in ADAPTER_LISTS}
     extra["chosen"] = gr.HTML(elem_id="chosen", js_on_load=PRESETS_SCRIPT)
     ratio = gr.Radio(label="Aspect ratio", elem_id="ratio", **ratio_options(studio, best))
@@ -321,6 +324,12 @@ def _build_sampling(studio: Studio, best: Variant | None) -> dict[str, gr.compon
         elem_id="timesteps",
     )
     settings["slg_layer"] = gr.Slider(label="Skip-layer block", step=1, **skip_options(studio, best))
+    settings["raw_colours"] = gr.Checkbox(
+        DEFAULTS["raw_colours"],
+        label="Raw colours of the first frame",
+        info="Ignore its colour profile and transparency, as the official code does",
+        elem_id="raw-colours",
+    )
     settings["video_negative_prompt"] = negative("video_negative_prompt", "Negative prompt for the picture")
     settings["audio_negative_prompt"] = negative("audio_negative_prompt", "Negative prompt for the sound")
     return settings

@@ -121,6 +121,12 @@ def findings_html(pattern: str, prompts: Sequence[str], variant: Variant | None)
     return f'<ul class="findings" aria-live="polite">{shown}</ul>' if shown else ""
 
 
+def picture_notes_html(notes: Sequence[str]) -> str:
+    """Render how the first frame was read; empty without notes."""
+    lines = "".join(f'<li class="finding hint"><b>First frame</b>{escape(note)}</li>' for note in notes)
+    return f'<ul class="findings" aria-live="polite">{lines}</ul>' if lines else ""
+
+
 def _speech_html(prompts: Sequence[str], variant: Variant) -> str:
     """Render the speech of the prompt in which it is fastest."""
     paces = [speech_pace(prompt, variant.seconds) for prompt in prompts]
@@ -176,8 +182,9 @@ def _rows_html(kind: str, sentences: Sequence[str]) -> str:
     return f'<ul class="{kind}">{rows}</ul>' + (f"<p>and {rest} more</p>" if rest > 0 else "")
 
 
-def queued_html(number: int, name: str) -> str:
-    """Confirm how many clips were queued."""
+def queued_html(number: int, name: str, notes: Sequence[str] = ()) -> str:
+    """Confirm how many clips were queued, with notes about how their table or picture was understood."""
     clips = "1 clip is" if number == 1 else f"{number} clips are"
     batch = f" as “{escape(name)}”" if name.strip() else ""
-    return f'<div class="notice good" role="status"><p>{clips} in the queue{batch}.</p></div>'
+    said = "".join(f"<p>{escape(note)}</p>" for note in notes)
+    return f'<div class="notice good" role="status"><p>{clips} in the queue{batch}.</p>{said}</div>'

@@ -169,10 +169,10 @@ class LibraryHandlers:
 
     def continuation(self, clip: str) -> ClipSpec:
         """Return a clip's settings with its last frame as the first one."""
-        return replace(self._library.settings(clip), image=self._library.last_frame(clip), size=None)
+        return replace(self._library.settings(clip, self._library.last_frame(clip)), size=None)
 
     def adopt(self, upload: str) -> ClipSpec:
-        """Return the settings of an uploaded clip, and delete the upload."""
+        """Return the settings in an uploaded clip or poster, and delete the upload."""
         try:
             return self._library.adopt(upload)
         finally:

@@ -12,6 +12,7 @@ import gradio as gr
 
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.spec import ClipSpec
+from ovi_studio.media.clip_files import FirstFrameMissing
 from ovi_studio.web.events import PRIVATE
 from ovi_studio.web.tabs import CREATE_TAB
 from ovi_studio.web.tabs.library.handlers import ALL, LibraryHandlers, LibraryServices
@@ -28,7 +29,7 @@ class LibraryForm(Protocol):
     @property
     def outputs(self) -> list[Any]: ...
 
-    def fill(self, spec: ClipSpec | None = None, *, prompt: str | None = None) -> list[Any]: ...
+    def fill(self, spec: ClipSpec | None = None, *, prompt: str | None = None, notice: str = "") -> list[Any]: ...
 
 
 def build_library(studio: LibraryServices, form: LibraryForm, tabs: gr.Tabs) -> None:
@@ -115,8 +116,8 @@ def _build_parts() -> LibraryComponents:
                 found["range"] = gr.HTML(elem_classes="range")
                 found["next"] = gr.Button("Next", visible=False, min_width=100, scale=0)
             found["drop"] = gr.File(
-                label="Use the settings of a clip from elsewhere (mp4)",
-                file_types=[".mp4"],
+                label="Use the settings of a clip from elsewhere (its mp4, or its poster)",
+                file_types=[".mp4", ".jpg", ".jpeg"],
                 type="filepath",
                 height=120,
                 elem_id="library-drop",
@@ -266,7 +267,11 @@ def _connect_form(parts: LibraryComponents, handlers: LibraryHandlers, form: Lib
 
     def filling(find: Callable[[str], ClipSpec]) -> Callable[..., Any]:
         def fill(chosen: str) -> Any:
-            return [*form.fill(find(chosen)), gr.Tabs(selected=CREATE_TAB)]
+            try:
+                filled = form.fill(find(chosen))
+            except FirstFrameMissing as error:
+                filled = form.fill(error.spec, notice=notice_html(str(error), "Filled in without the first frame"))
+            return [*filled, gr.Tabs(selected=CREATE_TAB)]
 
         return _guarded(fill, len(outputs), title="The settings cannot be used")
 

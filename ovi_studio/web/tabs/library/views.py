@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.library import LibraryClip, TrashedClip
-from ovi_studio.web.views import format_adapters, format_sampling
+from ovi_studio.web.views import format_adapters, format_first_frame, format_sampling
 
 Serve = Callable[[Path], str | None]
 """Returns the URL of a copy that is served to browsers; None if the file is gone."""
@@ -126,7 +126,7 @@ def _facts(clip: LibraryClip, title: str) -> list[tuple[str, str]]:
         ("Size", f"{width} × {height}"),
         ("Length", f"{clip.seconds:.1f} s"),
         ("Model", title),
-        ("First frame", spec.image.name if spec.image else "none"),
+        ("First frame", format_first_frame(spec, spec.image.name if spec.image else "")),
         ("Steps", format_sampling(spec)),
         ("Guidance", f"video {spec.video_guidance:g}, audio {spec.audio_guidance:g}"),
         ("Skipped block", skipped),

@@ -1,0 +1,94 @@
+"""Where the recipe of a clip is stored: twice in its mp4, and in its poster.
+
+The first copy is the `comment` of the mp4, which other programs show. Services that clear the tags of a file remove it
+together with the cover picture, so a second one is in a box of its own at the end of the file, which players skip. The
+poster holds the recipe in JPEG comments. All are found by walking boxes and segments, so a hostile file costs nothing.
+"""
+
+import struct
+import uuid
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from ovi_studio.media import mp4_boxes
+
+MAX_RECORD_BYTES = 2**20
+_BOX = uuid.UUID("42639b46-fdde-4d63-a959-132b4ac80e34").bytes
+"""The type of our own box (ISO/IEC 14496-12, 4.2: a `uuid` box)."""
+_COMMENT_TAG = b"\xa9cmt"
+_TAG_HEADER = 8
+"""Bytes before a tag's value: type and locale."""
+_JPEG_START, _JPEG_COMMENT, _JPEG_SCAN = b"\xff\xd8", b"\xff\xfe", b"\xff\xda"
+_PART = b"Ovi Studio recipe\0"
+"""Marks our comments in a JPEG; their contents, in order, are the recipe."""
+_MAX_PART = 0xFFFF - 2 - len(_PART)
+_MAX_SEGMENTS = 1000
+"""Real files have about ten before the picture itself."""
+
+
+def with_second_copy(movie: bytes, recipe: str) -> bytes:
+    """An mp4 with the recipe in a box of its own behind everything else, so that no offset in the file changes."""
+    content = _BOX + recipe.encode()
+    return movie + struct.pack(">I4s", 8 + len(content), b"uuid") + content
+
+
+def with_recipe(jpeg: bytes, recipe: str) -> bytes:
+    """A JPEG with the recipe in comments behind its first segment, which names the kind of JPEG."""
+    size = int.from_bytes(jpeg[4:6], "big")
+    data, end = recipe.encode(), 4 + size
+    parts = [_PART + data[start : start + _MAX_PART] for start in range(0, len(data), _MAX_PART)]
+    comments = b"".join(_JPEG_COMMENT + struct.pack(">H", 2 + len(part)) + part for part in parts)
+    return jpeg[:end] + comments + jpeg[end:]
+
+
+def stored_recipes(file: BinaryIO) -> Iterator[bytes]:
+    """The copies of the recipe in an mp4 or a poster, unparsed, the first one first.
+
+    Of a copy that is too large, one byte more than `MAX_RECORD_BYTES` is read.
+    """
+    if mp4_boxes.read(file, 0, 2) == _JPEG_START:
+        copies = [_jpeg_recipe(file)]
+    else:
+        copies = [read_tag(file, _COMMENT_TAG, MAX_RECORD_BYTES), _own_box(file)]
+    yield from (copy for copy in copies if copy is not None)
+
+
+def read_tag(file: BinaryIO, tag: bytes, limit: int) -> bytes | None:
+    """The value of an iTunes-style tag of an mp4, up to one byte more than `limit`; None if there is none."""
+    box = mp4_boxes.find(file, (b"moov", b"udta", b"meta", b"ilst", tag, b"data"))
+    return None if box is None else _content(file, box, _TAG_HEADER, limit)
+
+
+def _own_box(file: BinaryIO) -> bytes | None:
+    whole = mp4_boxes.file_box(file)
+    for box in mp4_boxes.boxes(file, whole):
+        if box.kind == b"uuid" and box.end <= whole.end and mp4_boxes.read(file, box.start, len(_BOX)) == _BOX:
+            return _content(file, box, len(_BOX), MAX_RECORD_BYTES)
+    return None
+
+
+def _content(file: BinaryIO, box: mp4_boxes.Box, skip: int, limit: int) -> bytes:
+    return mp4_boxes.read(file, box.start + skip, max(0, min(box.size - skip, limit + 1)))
+
+
+def _jpeg_recipe(file: BinaryIO) -> bytes | None:
+    found = None
+    for comment in _jpeg_comments(file):
+        if comment.startswith(_PART):
+            found = (found or b"") + comment.removeprefix(_PART)
+            if len(found) > MAX_RECORD_BYTES:
+                break
+    return found
+
+
+def _jpeg_comments(file: BinaryIO) -> Iterator[bytes]:
+    """The comments before the picture itself; stops at the first invalid segment."""
+    start = len(_JPEG_START)
+    for _ in range(_MAX_SEGMENTS):
+        header = mp4_boxes.read(file, start, 4)
+        marker, size = header[:2], int.from_bytes(header[2:], "big")
+        if len(header) < 4 or header[0] != 0xFF or marker == _JPEG_SCAN or size < 2:
+            return
+        if marker == _JPEG_COMMENT:
+            yield mp4_boxes.read(file, start + 4, size - 2)
+        start += 2 + size
