@@ -166,16 +166,16 @@ def test_the_hash_covers_the_file_or_both_files_of_a_peft_folder(library: Adapte
     assert library.sha256(folder) == combined_sha256(file_sha256(weights), file_sha256(config))
 
 
-def test_new_files_are_hashed_in_the_background_once(library: AdapterLibrary, monkeypatch: pytest.MonkeyPatch) -> None:
-    hashed: list[Path] = []
-    monkeypatch.setattr(library_module, "BackgroundHash", hashed.extend)
+def test_new_files_are_read_in_the_background_once(library: AdapterLibrary, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    monkeypatch.setattr(library_module, "BackgroundReader", lambda _, new: read.extend(entry.path for entry in new))
     path = Path(shutil.copy(LORA, library.directory / "a.safetensors"))
     library.scan()
     library.scan()
-    assert hashed == [path]
+    assert read == [path]
     shutil.copy(MUSUBI, path)
     library.scan()
-    assert hashed == [path, path]
+    assert read == [path, path]
 
 
 def test_matching_needs_only_the_header(library: AdapterLibrary) -> None:

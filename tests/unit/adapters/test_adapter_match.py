@@ -14,10 +14,11 @@ from reference_adapters import FOLDER, LORA, QUERY, REFERENCE, reference_file, w
 from safetensors.torch import load_file, save_file
 
 from ovi_studio.adapters.formats.lora import LowRank
-from ovi_studio.adapters.header import PeftConfig, read_header
+from ovi_studio.adapters.header import read_header
 from ovi_studio.adapters.match import match_header
 from ovi_studio.adapters.names import NameMap
 from ovi_studio.adapters.read import read_adapter
+from ovi_studio.adapters.scaling import PeftConfig
 from ovi_studio.core.errors import JobError
 
 
