@@ -202,11 +202,14 @@ def fronts(layers: Sequence[str]) -> Iterator[str]:
 def _spelling(name: str) -> str:
     """Return the form in which names are compared: flat, without wrappers, `audio_` in front of the audio tower's."""
     flat = "_".join(filter(None, re.split(r"[._]+", _TOWER_SEGMENT.sub(r"\1_model", name))))
-    towers = {match[1] for match in _TOWER_WORDS.finditer(flat)}
+    found = {match[1] for match in _TOWER_WORDS.finditer(flat)}
     flat = _WRAPPER.sub("", _TOWER_WORDS.sub("", flat)).strip("_")
-    if not towers and (front := _TOWER_FRONT.match(flat)):
-        towers, flat = {front[1]}, flat[front.end() :]
-    return "_".join([*sorted(towers - {"video", "vid"}), flat])
+    if not found and (front := _TOWER_FRONT.match(flat)):
+        found, flat = {front[1]}, flat[front.end() :]
+    if "audio" not in found:
+        return flat
+    # A name with both towers is none of this model.
+    return f"audio_{flat}" if len(found) == 1 else ""
 
 
 def _aliases(layer: str) -> Iterator[str]:
