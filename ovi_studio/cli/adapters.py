@@ -22,9 +22,10 @@ def library_report(variant_name: str | None, runtime: RuntimeOptions) -> str:
     Without a variant, the best one that is complete is taken.
     """
     variant = find_variant(variant_name or default_variant(runtime.checkpoints), runtime.checkpoints)
+    library = AdapterLibrary(runtime.adapters)
+    report = format_library(library, model_names(variant))
     chosen = "" if variant_name else ", the best complete model; --variant names another one"
-    report = format_library(AdapterLibrary(runtime.adapters), model_names(variant))
-    return f"Matched with {variant.name}{chosen}.\n{report}"
+    return f"Matched with {variant.name}{chosen}.\n{report}" if library.scan() else report
 
 
 def chosen_preset(name: str | None, runtime: RuntimeOptions, outputs: Path | None) -> Preset | None:

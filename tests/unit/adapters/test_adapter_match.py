@@ -284,7 +284,7 @@ def test_a_header_alone_gives_the_report(names: NameMap) -> None:
 
 
 def test_headers_and_library_need_no_torch(python_environment: dict[str, str]) -> None:
-    modules = ("header", "names", "match", "describe", "library", "model_names")
+    modules = ("header", "names", "match", "scaling", "contents", "describe", "library", "model_names")
     imports = ", ".join(["ovi_studio.core.adapter_stack", *(f"ovi_studio.adapters.{name}" for name in modules)])
     code = f"import sys, {imports}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env=python_environment, timeout=60).returncode == 0
