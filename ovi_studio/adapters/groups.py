@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from ovi_studio.adapters.formats.layer_tensors import LayerTensors, multiplier
 from ovi_studio.adapters.formats.registry import PEFT_NAMES, SUFFIXES
 from ovi_studio.adapters.header import Header
+from ovi_studio.adapters.names import is_wrapper, plain_name
 
 _PEFT_NAME = re.compile(
     rf"\.({'|'.join(sorted({name.partition('.')[0] for name in PEFT_NAMES}))})"
@@ -17,7 +18,7 @@ _PEFT_NAME = re.compile(
 """The end of a tensor name in PEFT's style, with or without the adapter's name (`lora_A.default.weight`)."""
 
 _MULTIPLIERS = (".scale_weight", ".weight_scale")
-"""ComfyUI's endings for the number by which an fp8 tensor beside it is multiplied, in place of `.weight`."""
+"""ComfyUI's endings for the number by which an fp8 tensor is multiplied, in place of `.weight`."""
 
 
 def group_by_layer(header: Header) -> tuple[Sequence[LayerTensors], list[str]]:
@@ -66,9 +67,15 @@ def _parse_key(key: str) -> tuple[str, str, str] | None:
 
 
 def _parse_tensor(key: str) -> tuple[str, str, str] | None:
+    # A wrapper's word may also be behind the layer's name (`lora_A._orig_mod.weight`).
+    return _parse_ending(key) or _parse_ending(plain_name(key))
+
+
+def _parse_ending(key: str) -> tuple[str, str, str] | None:
     if found := _PEFT_NAME.search(key):
         role = PEFT_NAMES.get(f"{found[1]}.bias" if found[3] else found[1])
-        return None if role is None else (key[: found.start()], found[2] or "", role)
+        adapter = "" if found[2] is None or is_wrapper(found[2]) else found[2]
+        return None if role is None else (key[: found.start()], adapter, role)
     # No suffix ends with another one, so the first match is the only one.
     suffix = next((suffix for suffix in SUFFIXES if key.endswith(suffix)), None)
     return None if suffix is None else (key.removesuffix(suffix), "", SUFFIXES[suffix])

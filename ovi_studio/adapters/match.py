@@ -30,8 +30,8 @@ _FLOATS = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
 _NUMBERS = _FLOATS | {"F8_E8M0"} | {f"{kind}{bits}" for kind in "IU" for bits in (8, 16, 32, 64)}
 """Number formats of single numbers, such as alpha; all other tensors must be in one of `_FLOATS`."""
 
-_HARMLESS = (".base_layer.weight", ".base_layer.bias", ".scale_input", ".input_scale")
-"""Endings of tensors beside a layer that leave its change as it is: frozen weights, and how inputs are quantised."""
+_HARMLESS = (".base_layer.weight", ".base_layer.bias", ".scale_input", ".input_scale", "scaled_fp8")
+"""Endings of tensors that leave a change as it is: frozen weights, how inputs are quantised, and ComfyUI's marker."""
 _DEPTH = 6
 """Parts of a name after that of a layer that are considered."""
 
@@ -268,7 +268,7 @@ def _owner(key: str, names: NameMap) -> tuple[str, str] | None:
 
 
 def _why_unused(key: str) -> str:
-    return "does not change the layer" if key.endswith(_HARMLESS) else "is not in a known format"
+    return "does not change a layer" if key.endswith(_HARMLESS) else "is not in a known format"
 
 
 def _notes(groups: Iterable[LayerTensors], front: str, scaling: Scaling) -> Iterator[str]:

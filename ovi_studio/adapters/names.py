@@ -54,7 +54,8 @@ _WRAPPER_SEGMENT = re.compile(rf"_*(?:{_WORDS})_*")
 _TOWER_SEGMENT = re.compile(r"(?:^|(?<=\.))(audio|video)(?=\.)")
 _TOWER_WORDS = re.compile(
     r"(?:^|(?<=_))(audio|video|vid)_"
-    r"(?:(?:model|tower|block|branch|stream|backbone|transformer|dit|expert|module|net)(?:_|$)|(?=blocks_\d))"
+    r"(?:(?:model|tower|block|branch|stream|backbone|transformer|dit|expert|module|net)(?:_|$)"
+    r"|(?=blocks_\d)|(?<=blocks_audio_|blocks_video_)(?=\d))"
 )
 """How a tower is named inside a flat name; `audio_cross_attn`, for example, is a layer of other models."""
 _TOWER_FRONT = re.compile(r"^(audio|video|vid)_(?=.)")
@@ -174,7 +175,12 @@ def is_linear(parameter: str, shape: Shape) -> bool:
 
 def plain_name(layer: str) -> str:
     """Return a dotted name without the words that wrappers and trainers add."""
-    return ".".join(part for part in layer.split(".") if not _WRAPPER_SEGMENT.fullmatch(part))
+    return ".".join(part for part in layer.split(".") if not is_wrapper(part))
+
+
+def is_wrapper(part: str) -> bool:
+    """Whether a part of a dotted name only comes from a wrapper or trainer."""
+    return _WRAPPER_SEGMENT.fullmatch(part) is not None
 
 
 def is_foreign(layer: str) -> bool:

@@ -74,6 +74,8 @@ def names() -> NameMap:
         ("model.audio.blocks.1.ffn.0", "audio_model.blocks.1.ffn.0.weight"),
         ("lora_unet_audio_patch_embedding_2_w1", "audio_model.patch_embedding.2.w1.weight"),
         ("blocks.1.audio_block.modulation", "audio_model.blocks.1.modulation.modulation"),
+        ("blocks_audio.1.ffn.0", "audio_model.blocks.1.ffn.0.weight"),
+        ("lora_unet_blocks_video_1_ffn_0", "video_model.blocks.1.ffn.0.weight"),
         ("blocks.1.audio_cross_attn.q", None),
         ("audio_model.blocks.1.video_block.ffn.0", None),
         ("transformer_2.blocks.0.self_attn.q", None),
@@ -110,6 +112,19 @@ def test_an_unknown_front_of_all_names_is_left_away_and_said(tmp_path: Path, nam
     adapter = read_adapter(write_lora(tmp_path / "f.safetensors", down | up), names)
     assert set(adapter.changes) == {f"{QUERY}.weight", "audio_model.blocks.1.ffn.0.weight"}
     assert f"without {front!r} in front" in (adapter.report.warning() or "")
+
+
+@pytest.mark.parametrize(
+    ("down", "up"),
+    [
+        ("lora_A._orig_mod.weight", "lora_B.weight"),
+        ("lora_A.default._orig_mod.weight", "lora_B.default.weight"),
+        ("_orig_mod.lora_down.module.weight", "_orig_mod.lora_up.weight"),
+    ],
+)
+def test_a_wrapper_word_behind_the_layers_name_is_removed(tmp_path: Path, names: NameMap, down: str, up: str) -> None:
+    path = write_lora(tmp_path / "f.safetensors", {f"{QUERY}.{down}": (2, 64), f"{QUERY}.{up}": (64, 2)})
+    assert set(read_adapter(path, names).changes) == {f"{QUERY}.weight"}
 
 
 def test_an_unknown_front_of_some_names_is_not_left_away(tmp_path: Path, names: NameMap) -> None:
