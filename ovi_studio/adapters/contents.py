@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ovi_studio.adapters.header import Header, TensorInfo
+from ovi_studio.adapters.header import Header, TensorInfo, read_header
 from ovi_studio.checkpoints.hashes import cache_directory, file_sha256
 
+_CHANGED = "it changed while it was read"
 _CHUNK = 1 << 25
 """Bytes that are read at a time; a multiple of the size of every number."""
 
@@ -67,22 +68,26 @@ class Contents:
     """Tensors of one finite number, with that number; None: the numbers were not read."""
 
 
-def read_contents(path: Path, header: Header) -> Contents:
-    """Read a weights file with this header, unless the result is cached; raises `OSError`."""
-    cache = cache_directory() / "adapters" / f"{file_sha256(path)}.json"
+def read_contents(path: Path) -> Contents:
+    """Read a weights file, unless the result is cached; raises `OSError`, or `JobError` if it has no valid header."""
+    digest = file_sha256(path)
+    cache = cache_directory() / "adapters" / f"{digest}.json"
     with suppress(OSError, ValueError, TypeError, KeyError):
         values = json.loads(cache.read_text(encoding="utf-8"))
         return Contents(frozenset(values["non_finite"]), frozenset(values["zeros"]), dict(values["numbers"]))
+    header = read_header(path)
     with path.open("rb") as file:
 
         def read(start: int, end: int) -> bytes:
             file.seek(start)
             content = file.read(end - start)
             if len(content) != end - start:
-                raise OSError(errno.EIO, "it changed while it was read")
+                raise OSError(errno.EIO, _CHANGED)
             return content
 
         contents = examine(header, read)
+    if file_sha256(path) != digest:  # it would be kept as the contents of another file
+        raise OSError(errno.EIO, _CHANGED)
     _store(cache, contents)
     return contents
 

@@ -197,12 +197,11 @@ class AdapterLibrary:
 
     def examined(self, entry: AdapterEntry) -> AdapterEntry:
         """Return an entry after reading its file's numbers, which are cached; raises `JobError`."""
-        seen, header = self._readable(entry)
-        key = (entry.name, seen.stamp)
+        key = (entry.name, self._readable(entry)[0].stamp)
         with self._reading:  # nobody reads what another thread is reading
             if key not in self._contents:
                 try:
-                    self._contents[key] = read_contents(locate(entry.path).weights, header)
+                    self._contents[key] = read_contents(locate(entry.path).weights)
                 except OSError as error:
                     reason = f"Adapter {entry.name} cannot be read ({error.strerror}); refresh the list."
                     raise JobError(reason) from error

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +14,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ovi_studio.adapters import contents as contents_module
-from ovi_studio.adapters.contents import read_contents
-from ovi_studio.adapters.header import ITEM_BITS, read_header
+from ovi_studio.adapters.contents import Contents, read_contents
+from ovi_studio.adapters.header import ITEM_BITS
 from ovi_studio.adapters.names import NameMap
 from ovi_studio.adapters.read import read_adapter
+from ovi_studio.checkpoints.hashes import file_sha256
 from ovi_studio.core.errors import JobError
 
 LAYER = "blocks.0.self_attn.q"
@@ -103,7 +105,7 @@ def test_values_that_are_not_finite_are_found_in_every_format(
     tensors[f"{LAYER}.lora_B.weight"][7, 1] = torch.nan if dtype is torch.float8_e4m3fn else value
     path = tmp_path / "a.safetensors"
     save_file(tensors, path)
-    assert read_contents(path, read_header(path)).non_finite == {f"{LAYER}.lora_B.weight"}
+    assert read_contents(path).non_finite == {f"{LAYER}.lora_B.weight"}
     with pytest.raises(JobError, match=r"NaN or infinite values, in blocks.0.self_attn.q.lora_B"):
         read_adapter(path, names)
 
@@ -114,7 +116,7 @@ def test_the_largest_finite_values_are_finite(tmp_path: Path, dtype: torch.dtype
     extremes = torch.tensor([limits.max, limits.min, limits.tiny], dtype=torch.float64).to(dtype)
     path = tmp_path / "a.safetensors"
     save_file({"x": extremes, "zero": (-torch.zeros(3)).to(dtype)}, path)
-    contents = read_contents(path, read_header(path))
+    contents = read_contents(path)
     assert (contents.non_finite, contents.zeros) == (set(), {"zero"})
 
 
@@ -128,7 +130,7 @@ def test_every_small_float_has_its_value(tmp_path: Path, dtype: torch.dtype) -> 
     values = torch.arange(256, dtype=torch.uint8).view(dtype)
     path = tmp_path / "a.safetensors"
     save_file({str(bits): values[bits].clone() for bits in range(256)}, path)
-    numbers = read_contents(path, read_header(path)).numbers or {}
+    numbers = read_contents(path).numbers or {}
     expected = {str(bits): value for bits, value in enumerate(values.float().tolist()) if np.isfinite(value)}
     assert numbers == expected
 
@@ -137,12 +139,33 @@ def test_a_file_is_read_once_and_again_when_it_changes(tmp_path: Path, monkeypat
     monkeypatch.setenv("OVI_CACHE_DIR", str(tmp_path / "cache"))
     path = tmp_path / "a.safetensors"
     save_file(pair(), path)
-    first = read_contents(path, read_header(path))
+    first = read_contents(path)
     with monkeypatch.context() as patch:
         patch.setattr(contents_module, "examine", lambda *_: pytest.fail("read again"))
-        assert read_contents(path, read_header(path)) == first
+        assert read_contents(path) == first
     save_file(pair() | {f"{LAYER}.alpha": torch.tensor(torch.nan)}, path)
-    assert read_contents(path, read_header(path)).non_finite == {f"{LAYER}.alpha"}
+    assert read_contents(path).non_finite == {f"{LAYER}.alpha"}
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OVI_CACHE_DIR", str(tmp_path / "cache"))
+    path = tmp_path / "a.safetensors"
+    save_file(pair(), path)
+    good, original = read_contents(path), contents_module.examine
+    (tmp_path / "cache" / "adapters" / f"{file_sha256(path)}.json").unlink()
+
+    def replaced(*arguments: Any) -> Contents:
+        found = original(*arguments)
+        save_file(pair() | {f"{LAYER}.alpha": torch.tensor(torch.nan)}, path)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(contents_module, "examine", replaced)
+        with pytest.raises(OSError, match="changed while it was read"):
+            read_contents(path)
+    assert read_contents(path) != good
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '{"zeros": 1, "non_finite": [], "numbers": {}}'])
@@ -150,7 +173,7 @@ def test_a_damaged_cache_only_costs_time(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("OVI_CACHE_DIR", str(tmp_path / "cache"))
     path = tmp_path / "a.safetensors"
     save_file(pair(), path)
-    first = read_contents(path, read_header(path))
+    first = read_contents(path)
     (cached,) = (tmp_path / "cache" / "adapters").iterdir()
     cached.write_text(text)
-    assert read_contents(path, read_header(path)) == first
+    assert read_contents(path) == first
