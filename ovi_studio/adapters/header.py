@@ -7,7 +7,6 @@ file gets a specific error message.
 
 import json
 import math
-import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,28 +17,22 @@ from ovi_studio.core.errors import JobError
 
 MAX_HEADER = 16_000_000
 """Bytes; a hundred times the header of the largest adapter known."""
-MAX_CONFIG = 1_000_000
-"""Bytes of `adapter_config.json`."""
 PICKLE_SUFFIXES = frozenset({".pt", ".pth", ".ckpt", ".bin", ".pkl"})
 PEFT_CONFIG = "adapter_config.json"
 PEFT_WEIGHTS = "adapter_model.safetensors"
 
-ITEM_BYTES: Mapping[str, int] = {
-    "F64": 8,
-    "F32": 4,
-    "F16": 2,
-    "BF16": 2,
-    "F8_E4M3": 1,
-    "F8_E5M2": 1,
-    "I64": 8,
-    "I32": 4,
+ITEM_BITS: Mapping[str, int] = {
+    **dict.fromkeys(("F64", "C64", "I64", "U64"), 64),
+    **dict.fromkeys(("F32", "I32", "U32"), 32),
+    **dict.fromkeys(("F16", "BF16", "I16", "U16"), 16),
+    **dict.fromkeys(("F8_E4M3", "F8_E5M2", "F8_E8M0", "I8", "U8", "BOOL"), 8),
+    **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
+    "F4": 4,
 }
-"""Number formats of adapter tensors and their sizes; integers occur as alpha."""
+"""All number formats of safetensors and the bits of one value; `match` says which of them can be used."""
 
 _AGAIN = "download or copy it again"
 _NO_PICKLES = "its trainer can save it as .safetensors, which contains only numbers"
-_BASE_CHANGING = ("pissa", "olora", "corda", "loftq")
-"""PEFT initialisations that move a part of the base weights into the adapter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,31 +53,6 @@ class Header:
     metadata: Mapping[str, str]
     data_start: int
     """Bytes before the first tensor."""
-
-
-@dataclass(frozen=True)
-class PeftConfig:
-    """How a PEFT folder scales its LoRA pairs."""
-
-    alpha: float
-    alpha_pattern: Mapping[str, float]
-    """Layer name, or the end of a layer name -> alpha."""
-    rslora: bool
-    dora: bool
-
-    def scale(self, layer: str, rank: int) -> float:
-        """Return alpha / rank, or alpha / sqrt(rank) with rsLoRA (arXiv 2312.03732).
-
-        The rank is that of the tensors themselves, which `r` and `rank_pattern` only repeat.
-        """
-        return self._alpha(layer) / (math.sqrt(rank) if self.rslora else rank)
-
-    def _alpha(self, layer: str) -> float:
-        for pattern, alpha in self.alpha_pattern.items():
-            name = pattern.removeprefix("^")
-            if layer == name or (pattern == name and layer.endswith("." + name)):
-                return alpha
-        return self.alpha
 
 
 @dataclass(frozen=True)
@@ -135,29 +103,6 @@ def read_header(path: Path) -> Header:
     return _parse(path.name, text, size)
 
 
-def read_peft_config(path: Path) -> PeftConfig:
-    """Read the part of `adapter_config.json` that defines how tensors are used.
-
-    Raises `JobError` if it is unreadable, or needs something that is not in the tensors.
-    """
-    label = f"{path.parent.name}/{path.name}"
-    try:
-        if path.stat().st_size > MAX_CONFIG:
-            raise JobError(f"{label} is too large for a PEFT configuration; {_AGAIN}.")
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(values, dict):
-            raise TypeError("not an object")
-        _refuse_other_methods(label, values)
-        patterns = {_pattern(label, key): _finite(value) for key, value in (values.get("alpha_pattern") or {}).items()}
-        # PEFT's own default of alpha is 8.
-        alpha = _finite(values.get("lora_alpha", 8))
-        return PeftConfig(alpha, patterns, values.get("use_rslora") is True, values.get("use_dora") is True)
-    except OSError as error:
-        raise JobError(f"{label} cannot be read ({error.strerror}); check that it is still there.") from error
-    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise JobError(f"{label} is not a readable PEFT configuration; {_AGAIN}.") from error
-
-
 def _disguised(start: bytes) -> str | None:
     """Return what a file really is if it only has the name of a safetensors file, as the end of a sentence."""
     if not start:
@@ -204,7 +149,7 @@ def _tensor(entry: Any) -> TensorInfo:
     shape, (start, end) = tuple(entry["shape"]), entry["data_offsets"]
     if not all(type(number) is int and 0 <= number < 2**62 for number in (*shape, start, end)) or len(shape) > 8:
         raise ValueError("sizes are not whole numbers")
-    if end - start != math.prod(shape) * ITEM_BYTES[entry["dtype"]]:
+    if 8 * (end - start) != math.prod(shape) * ITEM_BITS[entry["dtype"]]:
         raise ValueError("size and byte range do not agree")
     return TensorInfo(entry["dtype"], shape, start, end)
 
@@ -217,29 +162,3 @@ def _end(name: str, tensors: Mapping[str, TensorInfo]) -> int:
             raise JobError(f"{name} has a header whose tensors overlap or leave gaps; {_AGAIN}.")
         end = info.end
     return end
-
-
-def _refuse_other_methods(label: str, values: Mapping[str, Any]) -> None:
-    method = str(values.get("peft_type", "LORA")).upper()
-    if method != "LORA":
-        raise JobError(f"{label} uses the PEFT method {method[:20]}; only LORA folders can be used.")
-    start = values.get("init_lora_weights")
-    if isinstance(start, str) and start.lower().startswith(_BASE_CHANGING):
-        raise JobError(
-            f"{label} was initialised with {start[:20]}, which changes the base weights as well; "
-            "save it again with PEFT's conversion to a plain LoRA (path_initial_model_for_weight_conversion)."
-        )
-
-
-def _pattern(label: str, key: str) -> str:
-    """Return a plain layer name; PEFT would use it as a regular expression, which an untrusted file must not supply."""
-    name = key.removesuffix("$").replace("\\.", ".")
-    if not re.fullmatch(r"\^?[\w.]+", name):
-        raise JobError(f"{label} has the alpha_pattern {key[:60]!r}; write it out as plain layer names.")
-    return name
-
-
-def _finite(value: Any) -> float:
-    if isinstance(value, bool) or not math.isfinite(number := float(value)):
-        raise ValueError("alpha is not a number")
-    return number

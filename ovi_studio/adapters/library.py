@@ -2,18 +2,21 @@
 
 Every `.safetensors` file and PEFT folder at any depth is an adapter. Adapters are addressed by an id or by a name that
 is looked up among those found, never by a path from outside, and links never lead out of the folder. A file that is
-still being copied is not shown until it is complete; a damaged one is shown with the reason. Only headers are read;
-hashes are computed in the background and cached.
+still being copied is not shown until it is complete; a damaged one is shown with the reason. A scan reads headers only;
+hashes and what the numbers of a file show (`contents`) are read in the background and cached.
 """
 
 import hashlib
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ovi_studio.adapters.contents import Contents, read_contents
 from ovi_studio.adapters.describe import Description, describe, find_preview, read_sidecar, sidecar_path
 from ovi_studio.adapters.header import (
     PEFT_CONFIG,
@@ -22,12 +25,13 @@ from ovi_studio.adapters.header import (
     Header,
     locate,
     read_header,
-    read_peft_config,
 )
-from ovi_studio.adapters.match import MatchReport, match_header
+from ovi_studio.adapters.match import match_header
+from ovi_studio.adapters.match_report import MatchReport
 from ovi_studio.adapters.names import NameMap
-from ovi_studio.checkpoints.hashes import BackgroundHash, file_sha256
-from ovi_studio.core.adapter_stack import combined_sha256
+from ovi_studio.adapters.scaling import PeftConfig, read_peft_config
+from ovi_studio.checkpoints.hashes import file_sha256
+from ovi_studio.core.adapter_stack import AdapterUse, Stack, combined_sha256
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.shipped import ADAPTERS
 
@@ -62,6 +66,8 @@ class AdapterEntry:
     preview: Path | None
     problem: str | None
     """Why the adapter cannot be used, as a sentence; None if its header is valid."""
+    contents: Contents | None = None
+    """What the file's numbers show; None until they were read."""
 
     @property
     def title(self) -> str:
@@ -75,6 +81,7 @@ class _Scanned:
     stamp: _Stamp
     header: Header | None
     problem: str | None
+    config: PeftConfig | None = None
 
 
 class AdapterLibrary:
@@ -88,8 +95,10 @@ class AdapterLibrary:
         self.directory = directory
         self._shipped = shipped
         self._lock = threading.Lock()
+        self._reading = threading.Lock()
         self._seen: dict[str, _Scanned] = {}
         self._entries: dict[str, AdapterEntry] = {}
+        self._contents: dict[tuple[str, _Stamp], Contents] = {}
 
     def scan(self) -> Sequence[AdapterEntry]:
         """Return all current adapters by name, shipped ones last; unchanged adapters are not read again."""
@@ -108,11 +117,11 @@ class AdapterLibrary:
                 continue
             seen[name] = scanned
             if not _unfinished(scanned, self._seen.get(name)):
-                entries.append(_entry(name, path, scanned))
+                entries.append(_entry(name, path, scanned, self._contents.get((name, scanned.stamp))))
         new = [entry for entry in entries if entry.problem is None and self._is_new(entry, seen)]
         self._seen, self._entries = seen, {entry.id: entry for entry in entries}
         if new:
-            BackgroundHash([path for entry in new for path in _files(entry.path)])
+            BackgroundReader(self, new)
         return entries
 
     def _candidates(self) -> Iterator[tuple[Path, Path]]:
@@ -135,10 +144,7 @@ class AdapterLibrary:
 
         Raises `JobError` if there is no such adapter, if there are several, or if it cannot be used.
         """
-        entries = self.scan()
-        wanted = name.removesuffix(".safetensors")
-        exact = [entry for entry in entries if entry.name.removesuffix(".safetensors") == wanted]
-        found = exact or [entry for entry in entries if Path(entry.name).name.removesuffix(".safetensors") == wanted]
+        found = _of_name(self.scan(), name)
         if not found:
             raise JobError(f"There is no adapter {name[:200]!r} in {self.directory}; put its file there.")
         if len(found) > 1:
@@ -161,12 +167,51 @@ class AdapterLibrary:
             raise JobError(f"Adapter {entry.name} cannot be read ({error.strerror}); refresh the list.") from error
         return combined_sha256(digests[0], digests[1] if len(digests) > 1 else None)
 
+    def pin(self, stack: Stack) -> Stack:
+        """Return a stack with the hash of every file that it uses.
+
+        Raises `JobError` if a file is missing or cannot be used, is named twice, or is not the one whose hash the stack
+        already has.
+        """
+        pinned: list[AdapterUse] = []
+        seen: dict[str, str] = {}
+        for use in stack:
+            if use.zero:  # its file is not even read
+                pinned.append(use)
+                continue
+            entry = self.find(use.name)
+            if other := seen.get(entry.id):
+                raise JobError(f"{other} and {use.name} are the same adapter; remove one of them.")
+            seen[entry.id] = use.name
+            pinned.append(use.pinned(self.sha256(entry)))
+        return tuple(pinned)
+
     def match(self, entry: AdapterEntry, names: NameMap) -> MatchReport:
-        """Match an adapter with a model, from its header alone; raises `JobError` if it does not fit at all."""
+        """Match an adapter with a model, from its header and as far as its numbers were read.
+
+        Raises `JobError` if it does not fit at all, or contains NaN or infinite values.
+        """
+        seen, header = self._readable(entry)
+        match = match_header(entry.name, header, names, seen.config)
+        return (match if entry.contents is None else match.examined(entry.contents)).report
+
+    def examined(self, entry: AdapterEntry) -> AdapterEntry:
+        """Return an entry after reading its file's numbers, which are cached; raises `JobError`."""
+        key = (entry.name, self._readable(entry)[0].stamp)
+        with self._reading:  # nobody reads what another thread is reading
+            if key not in self._contents:
+                try:
+                    self._contents[key] = read_contents(locate(entry.path).weights)
+                except OSError as error:
+                    reason = f"Adapter {entry.name} cannot be read ({error.strerror}); refresh the list."
+                    raise JobError(reason) from error
+        return replace(entry, contents=self._contents[key])
+
+    def _readable(self, entry: AdapterEntry) -> tuple[_Scanned, Header]:
         seen = self._seen.get(entry.name)
         if entry.problem or seen is None or seen.header is None:
             raise JobError(entry.problem or f"Adapter {entry.name} no longer exists; refresh the list.")
-        return match_header(entry.name, seen.header, names).report
+        return seen, seen.header
 
     def _inspect(self, root: Path, path: Path, before: _Scanned | None) -> _Scanned | None:
         """Read an adapter's header unless it is unchanged; None if the adapter vanished meanwhile."""
@@ -181,9 +226,8 @@ class AdapterLibrary:
             for file in (files.weights, files.config):
                 if file is not None and not file.resolve().is_relative_to(root):
                     return _Scanned(stamp, None, _link_problem(path))
-            if files.config is not None:
-                read_peft_config(files.config)
-            return _Scanned(stamp, read_header(files.weights), None)
+            config = None if files.config is None else read_peft_config(files.config)
+            return _Scanned(stamp, read_header(files.weights), None, config)
         except JobError as error:
             return _Scanned(_stamp_of(path), None, str(error)) if path.exists() else None
         except OSError:
@@ -192,6 +236,42 @@ class AdapterLibrary:
     def _is_new(self, entry: AdapterEntry, seen: dict[str, _Scanned]) -> bool:
         before = self._seen.get(entry.name)
         return before is None or before.stamp != seen[entry.name].stamp
+
+
+class BackgroundReader:
+    """Hashes adapters and reads their numbers in a daemon thread, sequentially, which is fastest for disks."""
+
+    def __init__(self, library: AdapterLibrary, entries: Iterable[AdapterEntry]) -> None:
+        self._library = library
+        self._entries = tuple(entries)
+        threading.Thread(target=self._read, name="adapters", daemon=True).start()
+
+    def _read(self) -> None:
+        for entry in self._entries:
+            # Whoever uses the adapter gets the reason.
+            with suppress(JobError):
+                self._library.examined(entry)
+                self._library.sha256(entry)
+
+
+def _of_name(entries: Sequence[AdapterEntry], name: str) -> list[AdapterEntry]:
+    """Return the adapters that a name means: the whole name before its end, and the same case before another one.
+
+    Systems write one name in different ways: with composed or separate accents, with `/` or a backslash.
+    """
+
+    def comparable(text: str) -> str:
+        return unicodedata.normalize("NFC", text.replace("\\", "/")).removesuffix(".safetensors")
+
+    def folded(text: str) -> str:
+        return comparable(comparable(text).casefold())
+
+    for form in (comparable, folded):
+        wanted = form(name)
+        whole = [entry for entry in entries if form(entry.name) == wanted]
+        if found := whole or [entry for entry in entries if form(Path(entry.name).name) == wanted]:
+            return found
+    return []
 
 
 def _candidates(root: Path) -> Iterator[Path]:
@@ -233,7 +313,7 @@ def _unfinished(scanned: _Scanned, before: _Scanned | None) -> bool:
     return growing or abs(age) < SETTLE_SECONDS
 
 
-def _entry(name: str, path: Path, scanned: _Scanned) -> AdapterEntry:
+def _entry(name: str, path: Path, scanned: _Scanned, contents: Contents | None) -> AdapterEntry:
     metadata = {} if scanned.header is None else scanned.header.metadata
     preview, sidecar = find_preview(path), sidecar_path(path, ".json")
     return AdapterEntry(
@@ -245,6 +325,7 @@ def _entry(name: str, path: Path, scanned: _Scanned) -> AdapterEntry:
         description=describe(metadata, read_sidecar(sidecar) if _in_same_folder(sidecar, path) else {}),
         preview=preview if preview is not None and _in_same_folder(preview, path) else None,
         problem=scanned.problem,
+        contents=contents,
     )
 
 

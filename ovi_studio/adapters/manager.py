@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ovi_studio.adapters.formats.change import Change, RuntimeChange
 from ovi_studio.adapters.fuse import WeightFuser
 from ovi_studio.adapters.header import AdapterFiles, locate
-from ovi_studio.adapters.match import MatchReport
+from ovi_studio.adapters.match_report import MatchReport
 from ovi_studio.adapters.names import NameMap, Shape, tower_of
 from ovi_studio.adapters.read import Adapter, read_adapter
 from ovi_studio.adapters.runtime import RuntimeAdapters, RuntimeLora
@@ -253,9 +253,5 @@ def _sha256(use: AdapterUse, files: AdapterFiles) -> str:
         raise JobError(
             f"Adapter {use.name} cannot be read ({error.strerror}); check that it is still there."
         ) from error
-    if use.sha256 not in (None, found):
-        raise JobError(
-            f"Adapter {use.name} is not the file that the clip was made with: its SHA-256 is {found}, "
-            f"not {use.sha256}; put that file back, or choose the adapter again."
-        )
+    use.pinned(found)
     return found

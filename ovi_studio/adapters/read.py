@@ -12,20 +12,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ovi_studio.adapters.contents import Contents, examine
 from ovi_studio.adapters.formats.change import Change, Changes
 from ovi_studio.adapters.formats.dora import MAGNITUDE, Decomposed
-from ovi_studio.adapters.formats.format import ALPHA
-from ovi_studio.adapters.header import (
-    AdapterFiles,
-    Header,
-    PeftConfig,
-    TensorInfo,
-    locate,
-    read_header,
-    read_peft_config,
-)
-from ovi_studio.adapters.match import MatchReport, PlannedChange, match_header
+from ovi_studio.adapters.formats.layer_tensors import multiplier
+from ovi_studio.adapters.header import AdapterFiles, Header, TensorInfo, locate, read_header
+from ovi_studio.adapters.match import PlannedChange, match_header
+from ovi_studio.adapters.match_report import MatchReport
 from ovi_studio.adapters.names import NameMap
+from ovi_studio.adapters.scaling import read_peft_config
 from ovi_studio.core.adapter_stack import combined_sha256
 from ovi_studio.core.errors import JobError
 
@@ -36,8 +31,15 @@ _DTYPES: Mapping[str, torch.dtype] = {
     "BF16": torch.bfloat16,
     "F8_E4M3": torch.float8_e4m3fn,
     "F8_E5M2": torch.float8_e5m2,
+    "F8_E8M0": torch.float8_e8m0fnu,
     "I64": torch.int64,
     "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U64": torch.uint64,
+    "U32": torch.uint32,
+    "U16": torch.uint16,
+    "U8": torch.uint8,
 }
 
 
@@ -60,14 +62,16 @@ def read_adapter(path: Path, names: NameMap) -> Adapter:
     files = locate(path)
     header = read_header(files.weights)
     config = None if files.config is None else read_peft_config(files.config)
-    match = match_header(path.name, header, names)
+    # Matched before it is read: most files that cannot be used are refused here.
+    match = match_header(path.name, header, names, config)
     content, digest = _read_bytes(files, header)
-    tensors = _Tensors(path.name, content, header)
-    if config is not None and config.dora and not any(MAGNITUDE in change.tensors for change in match.changes):
-        raise JobError(f"{path.name} claims to be a DoRA but contains no magnitudes; save it again.")
+    view = memoryview(content)
+    contents = examine(header, lambda start, end: view[start:end])
+    match = match.examined(contents)
+    tensors = _Tensors(content, header)
     changes: dict[str, list[Change]] = {}
     for planned in match.changes:
-        changes.setdefault(planned.parameter, []).append(_build(planned, tensors, config))
+        changes.setdefault(planned.parameter, []).append(_build(planned, tensors, contents))
     return Adapter(path, digest, changes, match.report)
 
 
@@ -90,19 +94,14 @@ def _read_bytes(files: AdapterFiles, header: Header) -> tuple[bytearray, str]:
 
 
 class _Tensors:
-    """The tensors of one file, each checked when it is accessed."""
+    """The tensors of one file, by their names."""
 
-    def __init__(self, file_name: str, content: bytearray, header: Header) -> None:
-        self.file_name = file_name
+    def __init__(self, content: bytearray, header: Header) -> None:
         self._header = header
         self._bytes = torch.frombuffer(content, dtype=torch.uint8)
 
     def __getitem__(self, key: str) -> Tensor:
-        tensor = self._view(self._header.tensors[key])
-        # Not every number format supports `isfinite`; all convert to float32.
-        if not torch.isfinite(tensor.float()).all():
-            raise JobError(f"{self.file_name} contains NaN or infinite values, in {key[:120]}; download it again.")
-        return tensor
+        return self._view(self._header.tensors[key])
 
     def _view(self, info: TensorInfo) -> Tensor:
         dtype = _DTYPES[info.dtype]
@@ -112,15 +111,20 @@ class _Tensors:
         return (part.clone() if start % dtype.itemsize else part).view(dtype).view(info.shape)
 
 
-def _build(planned: PlannedChange, tensors: _Tensors, config: PeftConfig | None) -> Change:
-    scale = 1.0 if planned.rank is None else _scale(planned, planned.rank, tensors, config)
-    own = {role: tensors[key] for role, key in planned.tensors.items() if role in planned.kind.roles}
+def _build(planned: PlannedChange, tensors: _Tensors, contents: Contents) -> Change:
+    scale = planned.scale(contents)
+    if scale is None:
+        raise ValueError(f"the numbers that scale {planned.parameter} were not read")
+    own = {role: _tensor(planned, role, tensors) for role in planned.kind.roles if role in planned.tensors}
     change = planned.kind.build(own, scale)
-    magnitude = planned.tensors.get(MAGNITUDE)
-    return change if magnitude is None else Decomposed(change, tensors[magnitude])
+    return Decomposed(change, _tensor(planned, MAGNITUDE, tensors)) if MAGNITUDE in planned.tensors else change
 
 
-def _scale(planned: PlannedChange, rank: int, tensors: _Tensors, config: PeftConfig | None) -> float:
-    if ALPHA in planned.tensors:
-        return tensors[planned.tensors[ALPHA]].item() / rank
-    return 1.0 if config is None else config.scale(planned.layer, rank)
+def _tensor(planned: PlannedChange, role: str, tensors: _Tensors) -> Tensor:
+    """Return a tensor in its own number format, or in float32 if it is multiplied by a scale of its own."""
+    tensor = tensors[planned.tensors[role]]
+    factor = planned.tensors.get(multiplier(role))
+    if factor is None:
+        return tensor
+    scale = tensors[factor].float().flatten()
+    return tensor.float() * (scale if len(scale) == 1 else scale.view(-1, *[1] * (tensor.dim() - 1)))

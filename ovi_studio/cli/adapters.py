@@ -16,10 +16,16 @@ from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.services.presets import Preset, Presets
 
 
-def library_report(variant_name: str, runtime: RuntimeOptions) -> str:
-    """List every LoRA file and how it fits the variant, whose weights are not needed; raises `JobError`."""
-    names = model_names(find_variant(variant_name, runtime.checkpoints))
-    return format_library(AdapterLibrary(runtime.adapters), names)
+def library_report(variant_name: str | None, runtime: RuntimeOptions) -> str:
+    """List every LoRA file and how it fits the variant, whose weights are not needed; raises `JobError`.
+
+    Without a variant, the best one that is complete is taken.
+    """
+    variant = find_variant(variant_name or default_variant(runtime.checkpoints), runtime.checkpoints)
+    library = AdapterLibrary(runtime.adapters)
+    report = format_library(library, model_names(variant))
+    chosen = "" if variant_name else ", the best complete model; --variant names another one"
+    return f"Matched with {variant.name}{chosen}.\n{report}" if library.scan() else report
 
 
 def chosen_preset(name: str | None, runtime: RuntimeOptions, outputs: Path | None) -> Preset | None:

@@ -7,9 +7,7 @@ from ovi_studio.runtime.options import OptionGroup, RuntimeOptions
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--variant", default="960x960_5s", help="model variant to match them with (default: %(default)s)"
-    )
+    parser.add_argument("--variant", help="model variant to match them with (default: the best one that is complete)")
     RuntimeOptions.add_to(parser, OptionGroup.FOLDERS)
 
 

@@ -3,11 +3,14 @@
 import argparse
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from ovi_studio.adapters.library import AdapterLibrary
 from ovi_studio.cli import adapters
+from ovi_studio.core.adapter_stack import Stack
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.prompt_patterns import escape_prompt
 from ovi_studio.core.requests import MAX_RUN, Context, Expansion, Request, SeedMode, expand_request
@@ -47,7 +50,7 @@ def collect(options: argparse.Namespace, runtime: RuntimeOptions, run: OfficialR
     if run is not None:
         given.pop("raw_colours", None)  # `read_official_config` applies it
         _refuse_settings([*given, *(["preset"] if options.preset else [])], "the configuration file")
-        return run.clips
+        return _pinned(run.clips, runtime)
     preset = adapters.chosen_preset(options.preset, runtime, options.out)
     values = merge_settings(preset.settings if preset else {}, given)
     if not options.clip and "variant" not in values:
@@ -56,7 +59,7 @@ def collect(options: argparse.Namespace, runtime: RuntimeOptions, run: OfficialR
     if preset is not None:
         for variant in {spec.variant for spec in clips.specs}:
             preset.check(variant)
-    return clips
+    return _pinned(clips, runtime)
 
 
 def report(clips: Expansion) -> None:
@@ -77,6 +80,21 @@ def _expand(options: argparse.Namespace, values: Mapping[str, Any], checkpoint_d
     if options.prompts:
         return expand_table(read_table(options.prompts, MAX_RUN), request, context)
     return expand_request(request, context)
+
+
+def _pinned(clips: Expansion, runtime: RuntimeOptions) -> Expansion:
+    """Return the clips with the hash of every adapter file, so that a file that is replaced meanwhile is not used."""
+    library = AdapterLibrary(runtime.adapters)
+
+    @cache
+    def pin(stack: Stack) -> Stack:
+        try:
+            return library.pin(stack)
+        except JobError:
+            return stack  # making the clip fails with the same reason, and the other clips are made
+
+    specs = tuple(spec.with_stack(pin(spec.stack)) if spec.stack else spec for spec in clips.specs)
+    return replace(clips, specs=specs)
 
 
 def _recipe(options: argparse.Namespace) -> dict[str, Any]:

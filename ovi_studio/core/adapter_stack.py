@@ -4,7 +4,7 @@ A strength is a number, or a schedule over the steps. `a;b;c` divides the steps 
 entries, and `a,b` inside a span divides it again. With n steps and k entries, step i (from 0) takes entry
 floor(i * k / n): `1;0` over 7 steps is 1 for steps 0 to 3 and 0 for steps 4 to 6; `0.9,0.8` divides a single span in
 the same way; `1;0.5,0` is 1 for half of the steps, 0.5 for a quarter and 0 for the last quarter. If there are more
-entries than steps, some are skipped.
+entries than steps, some are skipped. `0,8` is refused: it could be a number with a decimal comma, or a schedule.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ import json
 import re
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ovi_studio.core.errors import JobError
@@ -22,6 +22,7 @@ MAX_STRENGTH = 10.0
 MAX_ENTRIES = 1000
 MAX_STACK = 32
 MAX_NAME = 400
+_DECIMAL_COMMA = re.compile(r"(?=.*[1-9])\s*[+-]?\d+,\d+\s*")
 _EXAMPLES = "for example 0.8, or 1;0 for the first and second half of the steps"
 
 
@@ -33,7 +34,19 @@ class Strength:
 
     @classmethod
     def parse(cls, value: "str | int | float | Strength") -> "Strength":
-        """From a number or a string like `0.8`, `1;0`, `0.9,0.8`; raises `JobError`."""
+        """From a number or a string like `0.8`, `1;0`, `0.9,0.8`; raises `JobError`, also for an ambiguous comma."""
+        if isinstance(value, str) and any(map(_DECIMAL_COMMA.fullmatch, value.split(";"))):
+            text = value.strip()
+            number, schedule = text.replace(",", "."), text.replace(",", ".0,") + ".0"
+            raise JobError(
+                f"Strength {reprlib.repr(value)} has a comma that could be a decimal one; write "
+                f"{reprlib.repr(number)[1:-1]}, or {reprlib.repr(schedule)[1:-1]} for one strength after the other."
+            )
+        return cls.recorded(value)
+
+    @classmethod
+    def recorded(cls, value: "str | int | float | Strength") -> "Strength":
+        """As `parse`, from a text that this app wrote, in which a comma always separates; raises `JobError`."""
         if isinstance(value, Strength):
             return value
         text = str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
@@ -69,7 +82,13 @@ class Strength:
         return not any(entry for span in self.spans for entry in span)
 
     def __str__(self) -> str:
-        return ";".join(",".join(f"{entry:.12g}" for entry in span) for span in self.spans)
+        return ";".join(_span_text(span) for span in self.spans)
+
+
+def _span_text(span: tuple[float, ...]) -> str:
+    texts = [f"{entry:.12g}" for entry in span]
+    text = ",".join(texts)
+    return f"{texts[0]}.0,{texts[1]}" if _DECIMAL_COMMA.fullmatch(text) else text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +117,15 @@ class AdapterUse:
     def strength(self, tower: Tower) -> Strength:
         return self.video if tower == "video" else self.audio
 
+    def pinned(self, sha256: str) -> "AdapterUse":
+        """Return a copy with the hash of its file; raises `JobError` if it already has the hash of another one."""
+        if self.sha256 not in (None, sha256):
+            raise JobError(
+                f"Adapter {self.name} is not the file that the clip was made with: its SHA-256 is {sha256}, "
+                f"not {self.sha256}; put that file back, or choose the adapter again."
+            )
+        return replace(self, sha256=sha256)
+
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain JSON values."""
         return {"name": self.name, "sha256": self.sha256, "video": str(self.video), "audio": str(self.audio)}
@@ -112,7 +140,9 @@ class AdapterUse:
             )
         if "name" not in values:
             raise JobError("An adapter has no name; give its path below the adapter folder.")
-        strengths = {tower: Strength.parse(values[tower]) for tower in ("video", "audio") if tower in values}
+        # Clips and jobs have always recorded the hash, which people do not write.
+        parse = Strength.recorded if "sha256" in values else Strength.parse
+        strengths = {tower: parse(values[tower]) for tower in ("video", "audio") if tower in values}
         return cls(name=values["name"], sha256=values.get("sha256") or None, **strengths)
 
 

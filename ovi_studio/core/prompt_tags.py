@@ -1,4 +1,4 @@
-"""Adapter tags in a prompt: `<lora:film:0.8>`, `<lora:film:video=0.8:audio=1;0>`. Imports no torch.
+"""Adapter tags in a prompt: `<lora:film:0.8>`, `<lora:film:0.8:0.2>` (video, audio), `<lora:film:audio=1;0>`. No torch.
 
 A tag is an instruction and not part of the description, so it is removed from the text. Strengths are written as in
 `adapter_stack`; a tower that is not mentioned has strength 1, as everywhere else.
@@ -11,7 +11,7 @@ from ovi_studio.core.errors import JobError
 
 _TAG = re.compile(r"<lora:([^<>]*)>", re.IGNORECASE)
 _OPEN = re.compile(r"<lora\b[^<>]{0,60}>?", re.IGNORECASE)
-_FORM = "write <lora:name:0.8> or <lora:name:video=0.8:audio=0.2>"
+_FORM = "write <lora:name:0.8>, or <lora:name:0.8:0.2> for video and audio"
 
 
 def read_tags(prompt: str) -> tuple[str, Stack]:
@@ -40,8 +40,8 @@ def _use(tag: str, content: str) -> AdapterUse:
 def _strengths(parts: list[str]) -> dict[str, str]:
     if not parts:
         return {}
-    if len(parts) == 1 and "=" not in parts[0]:
-        return {"video": parts[0], "audio": parts[0]}
+    if len(parts) <= 2 and not any("=" in part for part in parts):
+        return {"video": parts[0], "audio": parts[-1]}
     found: dict[str, str] = {}
     for part in parts:
         tower, equals, strength = (piece.strip() for piece in part.partition("="))

@@ -4,7 +4,7 @@ The store holds every job, the library every clip, and the supervisor keeps the 
 need is a method of `Studio`. Thread-safe; methods may raise `JobError` with advice.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -14,7 +14,6 @@ from ovi_studio.adapters.model_names import model_names
 from ovi_studio.adapters.sources import fetch_adapters, find_missing, plan_adapters
 from ovi_studio.checkpoints.background import Downloads
 from ovi_studio.checkpoints.layout import complete_variants, take_inventory
-from ovi_studio.core.adapter_stack import AdapterUse
 from ovi_studio.core.clip import Picture
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.requests import (
@@ -195,7 +194,8 @@ class Studio:
     def queue(self, specs: Sequence[ClipSpec], name: str = "", *, priority: int = 0) -> list[str]:
         """Add clips as one batch and return the ids of their jobs. Higher priorities run first.
 
-        Raises `JobError` if a model is incomplete, or an adapter is missing or does not fit.
+        Raises `JobError` if a model is incomplete, or an adapter is missing, does not fit or is another file than the
+        clip names.
         """
         if abs(priority) > MAX_PRIORITY:
             raise JobError(f"The priority must be between {-MAX_PRIORITY} and {MAX_PRIORITY}, not {priority}.")
@@ -203,16 +203,18 @@ class Studio:
         for missing in {spec.variant for spec in specs} - complete:
             self.variant(missing)  # an unknown variant has its own message
             raise JobError(f"The model {missing} is not complete; download it in the System tab first.")
-        for variant in {spec.variant for spec in specs}:
-            self.check_adapters({use for spec in specs if spec.variant == variant for use in spec.stack}, variant)
-        return self.store.add(specs, name, priority=priority)
+        return self.store.add(self._with_adapters(specs), name, priority=priority)
 
-    def check_adapters(self, uses: Iterable[AdapterUse], variant_name: str) -> None:
-        """Raise `JobError` if an adapter is missing, or if none of its layers fits the model."""
-        names = model_names(self.variant(variant_name))
-        for use in uses:
-            if not use.zero:
-                self.adapters.match(self.adapters.find(use.name), names)
+    def _with_adapters(self, specs: Sequence[ClipSpec]) -> list[ClipSpec]:
+        """Return the clips with the hash of every adapter file, so that a file that is replaced later is not used.
+
+        Raises `JobError` if an adapter is missing, is not the file that a clip names, or does not fit the model.
+        """
+        for name, variant in {(use.name, spec.variant) for spec in specs for use in spec.stack if not use.zero}:
+            entry = self.adapters.examined(self.adapters.find(name))
+            self.adapters.match(entry, model_names(self.variant(variant)))
+        pin = cache(self.adapters.pin)  # the clips of a batch mostly have the same adapters
+        return [spec.with_stack(pin(spec.stack)) if spec.stack else spec for spec in specs]
 
     # Time estimates
 

@@ -585,6 +585,7 @@ def test_a_preset_gives_settings_and_options_replace_them(generate: Run) -> None
         (("--preset", "lightning-5s"), "download lightning-5s` (Apache-2.0)"),
         (("--lora", "gone"), "no adapter 'gone'"),
         (("--lora", "film=loud"), "'loud' is not a valid strength"),
+        (("--lora", "film=0,8"), "decimal one; write 0.8"),
         (("--lora", "old.pt"), "is a pickle"),
     ],
 )
@@ -598,8 +599,9 @@ def test_an_unusable_adapter_or_preset_is_one_sentence(
 
 
 def test_loras_lists_the_folder_with_how_each_file_fits(run: Run, loras: Path, tiny_bundle: Path) -> None:
-    listed = run("loras", "--variant", "tiny", "--ckpt-dir", tiny_bundle)
+    listed = run("loras", "--ckpt-dir", tiny_bundle)
     assert listed.status == 0
+    assert listed.out[0] == "Matched with tiny, the best complete model; --variant names another one."
     text = "\n".join(listed.out)
     assert "styles/film.safetensors" in text
     assert "4 of 4 layers matched" in text

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 MAGNITUDE = "dora"
 """Role of the tensor with the learned lengths."""
-SUFFIXES: Mapping[str, str] = {".dora_scale": MAGNITUDE}
-PEFT: Mapping[str, str] = {"lora_magnitude_vector": MAGNITUDE}
+PEFT: Mapping[str, str] = dict.fromkeys(
+    ("lora_magnitude_vector", "dora_scale", "magnitude", "lora_magnitude", "dora_magnitude"), MAGNITUDE
+)
 _TINY = 2.0**-126
 """The smallest normal number of float32."""
 

@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
 ALPHA = "alpha"
 """Role of the number that scales a change, divided by the rank."""
-TUCKER = "mid"
-"""Role of a Tucker core, which only convolutions have and which is not supported."""
+SCALAR = "scalar"
+"""Role of LyCORIS' number that multiplies a product of matrices."""
+TUCKER = "tucker"
+"""Role of a Tucker core of LoHa and LoKr, which only convolutions have and which is not supported."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

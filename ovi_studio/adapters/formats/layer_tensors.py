@@ -7,6 +7,11 @@ from ovi_studio.adapters.header import TensorInfo
 from ovi_studio.adapters.names import Shape
 
 
+def multiplier(role: str) -> str:
+    """Return the role of the number by which the tensor of a role is multiplied, as ComfyUI scales fp8 weights."""
+    return f"{role} multiplier"
+
+
 class Misfit(Exception):
     """Why the tensors of a layer cannot be used, though the rest of the file may be."""
 
@@ -35,10 +40,15 @@ class LayerTensors:
             raise Incomplete(called or role)
         return self.shape(role)
 
+    def check_number(self, role: str) -> None:
+        """Raise `Misfit` if there is a tensor of this role that is not a single number."""
+        if role in self.roles and math.prod(self.shape(role)) != 1:
+            raise Misfit(f"comes with a {role} of shape {list(self.shape(role))} where a single number is meant")
+
     def check(self, fits: bool, shape: Shape) -> None:
         """Raise `Misfit` unless the tensors fit a parameter of this shape."""
         if not fits:
-            shapes = ", ".join(str(list(info.shape)) for role, info in self.infos.items() if role != "alpha")
+            shapes = ", ".join(str(list(info.shape)) for info in self.infos.values() if math.prod(info.shape) != 1)
             raise Misfit(f"has shapes that do not fit the layer: {shapes} for {list(shape)}")
 
     def check_product(self, first: str, second: str, shape: Shape) -> int:

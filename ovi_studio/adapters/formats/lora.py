@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ovi_studio.adapters.formats.change import RuntimeChange, to_float32
 from ovi_studio.adapters.formats.diff import Difference, check_difference
-from ovi_studio.adapters.formats.format import TUCKER, Format
+from ovi_studio.adapters.formats.format import Format
 from ovi_studio.adapters.formats.layer_tensors import LayerTensors, Misfit, flat
 from ovi_studio.adapters.names import NameMap, Shape
 
@@ -46,13 +46,26 @@ def _check(layer: LayerTensors, shape: Shape) -> int:
     down = layer.required("down", "lora_A or lora_down")
     up = layer.required("up", "lora_B or lora_up")
     rank = down[0] if down else 0
-    layer.check(len(down) >= 2 and len(up) >= 2 and rank > 0 and math.prod(up[1:]) == rank, shape)
+    inner = _core_rank(layer, rank, shape) if "mid" in layer.roles else rank
+    layer.check(len(down) >= 2 and len(up) >= 2 and rank > 0 and math.prod(up[1:]) == inner, shape)
     layer.check((up[0], math.prod(down[1:])) == flat(shape), shape)
     return rank
 
 
+def _core_rank(layer: LayerTensors, rank: int, shape: Shape) -> int:
+    """Return the rank of the second matrix of a Tucker decomposition up @ mid @ down, as LyCORIS writes it."""
+    mid = layer.shape("mid")
+    layer.check(len(mid) >= 2 and mid[1] == rank, shape)
+    if math.prod(mid[2:]) != 1:
+        raise Misfit("is a Tucker decomposition of a convolution, which is not supported")
+    return mid[0]
+
+
 def _build(tensors: Mapping[str, Tensor], scale: float) -> LowRank:
-    return LowRank(tensors["down"], tensors["up"], scale)
+    up = tensors["up"]
+    if "mid" in tensors:
+        up = up.float().flatten(1) @ tensors["mid"].float().flatten(1)
+    return LowRank(tensors["down"], up, scale)
 
 
 LORA = Format(
@@ -61,11 +74,12 @@ LORA = Format(
     suffixes={
         ".lora.down.weight": "down",
         ".lora.up.weight": "up",
-        ".lora_down.weight": "down",
-        ".lora_up.weight": "up",
-        ".lora_mid.weight": TUCKER,
+        "_lora.down.weight": "down",
+        "_lora.up.weight": "up",
+        ".lora_linear_layer.down.weight": "down",
+        ".lora_linear_layer.up.weight": "up",
     },
-    peft={"lora_A": "down", "lora_B": "up"},
+    peft={"lora_A": "down", "lora_B": "up", "lora_down": "down", "lora_up": "up", "lora_mid": "mid"},
     parameter=NameMap.weight,
     check=_check,
     build=_build,
@@ -76,6 +90,8 @@ LORA = Format(
 def _check_bias(layer: LayerTensors, shape: Shape) -> int:
     if "down" not in layer.roles:
         raise Misfit("comes without the tensors that it belongs to")
+    if "mid" in layer.roles:
+        raise Misfit("is the bias of a Tucker decomposition, which is not supported")
     check_difference(layer, "up_bias", shape)
     return layer.shape("down")[0]
 

@@ -3,20 +3,25 @@
 import json
 import os
 import shutil
+import sys
 import time
+import unicodedata
 from pathlib import Path
 
 import pytest
+import torch
 from adapter_helpers import parameter_shapes
 from PIL import Image
 from places import REFERENCE
+from safetensors.torch import save_file
 
 from ovi_studio.adapters import library as library_module
 from ovi_studio.adapters.describe import MAX_TEXT, MAX_WORDS, clean_text, describe
 from ovi_studio.adapters.library import AdapterLibrary
 from ovi_studio.adapters.names import NameMap
+from ovi_studio.adapters.report import fit, fit_contents, format_library
 from ovi_studio.checkpoints.hashes import file_sha256
-from ovi_studio.core.adapter_stack import combined_sha256
+from ovi_studio.core.adapter_stack import combined_sha256, parse_stack
 from ovi_studio.core.errors import JobError
 
 LORA = REFERENCE / "lora" / "native_ab.safetensors"
@@ -117,6 +122,27 @@ def test_an_adapter_is_found_by_name_short_name_and_id(library: AdapterLibrary) 
         library.path("film")
 
 
+@pytest.mark.parametrize(
+    "written",
+    ["Stile/Blüte", "Stile\\Blüte.safetensors", "STILE/BLÜTE", "blüte", "Stile/Blu\u0308te", "blu\u0308te.SAFETENSORS"],
+)
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_name_is_found_as_any_system_writes_it(library: AdapterLibrary, written: str, form: str) -> None:
+    folder = library.directory / "Stile"
+    folder.mkdir()
+    path = Path(shutil.copy(LORA, folder / unicodedata.normalize(form, "Blüte.safetensors")))
+    assert library.path(written) == path
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names there have no case")
+def test_the_same_case_counts_more_than_another(library: AdapterLibrary) -> None:
+    for name in ("Film", "FILM"):
+        shutil.copy(LORA, library.directory / f"{name}.safetensors")
+    assert library.path("FILM") == library.directory / "FILM.safetensors"
+    with pytest.raises(JobError, match=r"could be FILM\.safetensors or Film\.safetensors"):
+        library.path("film")
+
+
 @pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "styles/../../secret.safetensors", "", "\0", "secret"])
 def test_names_reach_nothing_outside_the_folder(library: AdapterLibrary, name: str) -> None:
     shutil.copy(LORA, library.directory.parent / "secret.safetensors")
@@ -166,22 +192,66 @@ def test_the_hash_covers_the_file_or_both_files_of_a_peft_folder(library: Adapte
     assert library.sha256(folder) == combined_sha256(file_sha256(weights), file_sha256(config))
 
 
-def test_new_files_are_hashed_in_the_background_once(library: AdapterLibrary, monkeypatch: pytest.MonkeyPatch) -> None:
-    hashed: list[Path] = []
-    monkeypatch.setattr(library_module, "BackgroundHash", hashed.extend)
+def test_new_files_are_read_in_the_background_once(library: AdapterLibrary, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    monkeypatch.setattr(library_module, "BackgroundReader", lambda _, new: read.extend(entry.path for entry in new))
     path = Path(shutil.copy(LORA, library.directory / "a.safetensors"))
     library.scan()
     library.scan()
-    assert hashed == [path]
+    assert read == [path]
     shutil.copy(MUSUBI, path)
     library.scan()
-    assert hashed == [path, path]
+    assert read == [path, path]
 
 
 def test_matching_needs_only_the_header(library: AdapterLibrary) -> None:
     shutil.copy(LORA, library.directory / "a.safetensors")
     names = NameMap(parameter_shapes(REFERENCE / "fusion.weights.safetensors"))
     assert library.match(library.scan()[0], names).summary().startswith("9 of 9 layers matched")
+
+
+def test_nan_is_found_when_a_file_is_listed(library: AdapterLibrary) -> None:
+    shutil.copy(REFERENCE / "lora" / "rejected" / "nan.safetensors", library.directory)
+    shutil.copy(LORA, library.directory / "good.safetensors")
+    names = NameMap(parameter_shapes(REFERENCE / "fusion.weights.safetensors"))
+    fits = {entry.name: fit_contents(entry, library, names) for entry in library.scan()}
+    assert fits["good.safetensors"].usable
+    assert not fits["nan.safetensors"].usable
+    assert "contains NaN or infinite values" in fits["nan.safetensors"].details
+    assert "cannot be used" in format_library(library, names)
+
+
+def test_the_background_finds_nan_without_being_asked(library: AdapterLibrary) -> None:
+    shutil.copy(REFERENCE / "lora" / "rejected" / "nan.safetensors", library.directory)
+    names = NameMap(parameter_shapes(REFERENCE / "fusion.weights.safetensors"))
+    deadline = time.monotonic() + 60
+    while not (found := library.scan()[0]).contents and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert "NaN" in fit(found, library, names).details
+
+
+def test_an_adapter_of_zeros_is_listed_as_one_that_changes_nothing(library: AdapterLibrary) -> None:
+    shapes = {"lora_A": (2, 64), "lora_B": (64, 2)}
+    tensors = {f"blocks.0.self_attn.q.{half}.weight": torch.ones(shape) for half, shape in shapes.items()}
+    save_file(tensors | {"blocks.0.self_attn.q.alpha": torch.zeros(())}, library.directory / "a.safetensors")
+    names = NameMap(parameter_shapes(REFERENCE / "fusion.weights.safetensors"))
+    assert fit_contents(library.scan()[0], library, names).badge == "changes nothing"
+    assert "a.safetensors  (" in format_library(library, names)
+    assert "changes nothing" in format_library(library, names)
+
+
+def test_a_pinned_stack_has_the_hash_of_every_file_that_it_uses(library: AdapterLibrary) -> None:
+    path = Path(shutil.copy(LORA, library.directory / "a.safetensors"))
+    stack = parse_stack([{"name": "A", "video": "0.5"}, {"name": "gone", "video": 0, "audio": 0}])
+    pinned = library.pin(stack)
+    assert [use.sha256 for use in pinned] == [file_sha256(LORA), None]
+    assert [(use.name, use.video) for use in pinned] == [(use.name, use.video) for use in stack]
+    assert library.pin(pinned) == pinned
+    shutil.copy(MUSUBI, path)
+    with pytest.raises(JobError, match="not the file that the clip was made with"):
+        library.pin(pinned)
+    with pytest.raises(JobError, match="a and A are the same adapter"):
+        library.pin(parse_stack([{"name": "a"}, {"name": "A"}]))
 
 
 # Descriptions

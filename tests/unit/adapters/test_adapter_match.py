@@ -14,10 +14,11 @@ from reference_adapters import FOLDER, LORA, QUERY, REFERENCE, reference_file, w
 from safetensors.torch import load_file, save_file
 
 from ovi_studio.adapters.formats.lora import LowRank
-from ovi_studio.adapters.header import PeftConfig, read_header
+from ovi_studio.adapters.header import read_header
 from ovi_studio.adapters.match import match_header
 from ovi_studio.adapters.names import NameMap
 from ovi_studio.adapters.read import read_adapter
+from ovi_studio.adapters.scaling import PeftConfig
 from ovi_studio.core.errors import JobError
 
 
@@ -56,6 +57,28 @@ def names() -> NameMap:
         ("lora_unet_audio_model_blocks_2_ffn_2", "audio_model.blocks.2.ffn.2.weight"),
         ("lora_unet_head_head", "video_model.head.head.weight"),
         ("diffusion_model.blocks.1.modulation", "video_model.blocks.1.modulation.modulation"),
+        ("blocks.0._orig_mod.self_attn.q", "video_model.blocks.0.self_attn.q.weight"),
+        ("blocks.0.self_attn.q._orig_mod", "video_model.blocks.0.self_attn.q.weight"),
+        (
+            "generator.module.audio_model._fsdp_wrapped_module.blocks.1._checkpoint_wrapped_module.ffn.2",
+            "audio_model.blocks.1.ffn.2.weight",
+        ),
+        ("ema.model.unet.dit.blocks.1.ffn.2", "video_model.blocks.1.ffn.2.weight"),
+        ("base_model.model.model.audio_model.head.head", "audio_model.head.head.weight"),
+        ("blocks_0_self.attn_q", "video_model.blocks.0.self_attn.q.weight"),
+        ("transformer.audio_model.blocks.1.attn1.to_out.0", "audio_model.blocks.1.self_attn.o.weight"),
+        ("diffusion_model.blocks.1.audio_block.cross_attn.k", "audio_model.blocks.1.cross_attn.k.weight"),
+        ("diffusion_model.blocks.1.video_block.cross_attn.k", "video_model.blocks.1.cross_attn.k.weight"),
+        ("lora_unet_blocks_1_audio_block_cross_attn_k_fusion", "audio_model.blocks.1.cross_attn.k_fusion.weight"),
+        ("diffusion_model.audio_blocks.1.ffn.0", "audio_model.blocks.1.ffn.0.weight"),
+        ("model.audio.blocks.1.ffn.0", "audio_model.blocks.1.ffn.0.weight"),
+        ("lora_unet_audio_patch_embedding_2_w1", "audio_model.patch_embedding.2.w1.weight"),
+        ("blocks.1.audio_block.modulation", "audio_model.blocks.1.modulation.modulation"),
+        ("blocks_audio.1.ffn.0", "audio_model.blocks.1.ffn.0.weight"),
+        ("lora_unet_blocks_video_1_ffn_0", "video_model.blocks.1.ffn.0.weight"),
+        ("blocks.1.audio_cross_attn.q", None),
+        ("audio_model.blocks.1.video_block.ffn.0", None),
+        ("transformer_2.blocks.0.self_attn.q", None),
         ("blocks.0.self_attn.k_img", None),
         ("blocks.99.self_attn.q", None),
         ("lora_unet_blocks_0_cross", None),
@@ -79,6 +102,40 @@ def test_modulation_differences_of_extracts_are_found(tmp_path: Path, names: Nam
         "video_model.blocks.1.modulation.modulation",
         "video_model.head.modulation",
     }
+
+
+@pytest.mark.parametrize("front", ["my_style.", "wan_5b_", "a.b."])
+def test_an_unknown_front_of_all_names_is_left_away_and_said(tmp_path: Path, names: NameMap, front: str) -> None:
+    rows = {"blocks.0.self_attn.q": 64, "audio_blocks.1.ffn.0": 192}
+    down = {f"{front}{layer}.lora_A.weight": (2, 64) for layer in rows}
+    up = {f"{front}{layer}.lora_B.weight": (rows[layer], 2) for layer in rows}
+    adapter = read_adapter(write_lora(tmp_path / "f.safetensors", down | up), names)
+    assert set(adapter.changes) == {f"{QUERY}.weight", "audio_model.blocks.1.ffn.0.weight"}
+    assert f"without {front!r} in front" in (adapter.report.warning() or "")
+
+
+@pytest.mark.parametrize(
+    ("down", "up"),
+    [
+        ("lora_A._orig_mod.weight", "lora_B.weight"),
+        ("lora_A.default._orig_mod.weight", "lora_B.default.weight"),
+        ("_orig_mod.lora_down.module.weight", "_orig_mod.lora_up.weight"),
+    ],
+)
+def test_a_wrapper_word_behind_the_layers_name_is_removed(tmp_path: Path, names: NameMap, down: str, up: str) -> None:
+    path = write_lora(tmp_path / "f.safetensors", {f"{QUERY}.{down}": (2, 64), f"{QUERY}.{up}": (64, 2)})
+    assert set(read_adapter(path, names).changes) == {f"{QUERY}.weight"}
+
+
+def test_an_unknown_front_of_some_names_is_not_left_away(tmp_path: Path, names: NameMap) -> None:
+    shapes = {"lora_A": (2, 64), "lora_B": (64, 2)}
+    fronts = ("one.", "two.")
+    path = write_lora(
+        tmp_path / "f.safetensors",
+        {f"{front}blocks.0.self_attn.q.{half}.weight": shapes[half] for front in fronts for half in shapes},
+    )
+    with pytest.raises(JobError, match="0 of its 4 tensors"):
+        read_adapter(path, names)
 
 
 def test_an_adapter_name_inside_peft_keys_is_understood(tmp_path: Path, names: NameMap) -> None:
@@ -242,7 +299,7 @@ def test_a_header_alone_gives_the_report(names: NameMap) -> None:
 
 
 def test_headers_and_library_need_no_torch(python_environment: dict[str, str]) -> None:
-    modules = ("header", "names", "match", "describe", "library", "model_names")
+    modules = ("header", "names", "match", "scaling", "contents", "describe", "library", "model_names")
     imports = ", ".join(["ovi_studio.core.adapter_stack", *(f"ovi_studio.adapters.{name}" for name in modules)])
     code = f"import sys, {imports}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env=python_environment, timeout=60).returncode == 0

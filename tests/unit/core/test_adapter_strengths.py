@@ -67,3 +67,38 @@ def test_a_stack_survives_as_json() -> None:
 def test_what_is_no_stack_is_refused(value: Any) -> None:
     with pytest.raises(JobError):
         parse_stack(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "number", "schedule"),
+    [
+        ("0,8", "0.8", "0.0,8.0"),
+        ("-1,25", "-1.25", "-1.0,25.0"),
+        (" 1,0 ", "1.0", "1.0,0.0"),
+        ("1;0,5", "1;0.5", "1;0.0,5.0"),
+    ],
+)
+def test_a_comma_that_could_be_a_decimal_one_is_asked_about(text: str, number: str, schedule: str) -> None:
+    with pytest.raises(JobError, match=f"decimal one; write {number}, or {schedule} for"):
+        Strength.parse(text)
+    with pytest.raises(JobError, match="decimal one"):
+        parse_stack([{"name": "film", "audio": text}])
+
+
+@pytest.mark.parametrize("text", ["1.0,0", "1,0,1", "0,0", "0;0,0", "0.9,0.8", "1 , 0"])
+def test_a_comma_that_can_only_separate_does(text: str) -> None:
+    strength = Strength.parse(text)
+    assert [float(entry) for span in text.split(";") for entry in span.split(",")] == [
+        entry for span in strength.spans for entry in span
+    ]
+    assert Strength.parse(str(strength)) == strength
+
+
+def test_what_a_clip_recorded_is_read_as_it_was_meant() -> None:
+    recorded = {"name": "film", "sha256": None, "video": "1,0", "audio": "1;0,5"}
+    (use,) = parse_stack([recorded])
+    assert use.video.over(4) == (1, 1, 0, 0)
+    assert use.audio.over(4) == (1, 1, 0, 5)
+    assert parse_stack(stack_to_json([use])) == (use,)
+    # Once written again, it can be read as if it was typed.
+    assert Strength.parse(str(use.video)) == use.video

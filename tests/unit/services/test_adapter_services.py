@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from adapter_helpers import write_adapter
 
+from ovi_studio.cli.adapters import library_report
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.requests import Request, SeedMode
 from ovi_studio.runtime.options import RuntimeOptions
@@ -83,3 +84,42 @@ def test_an_unusable_adapter_is_refused_when_a_clip_is_queued(studio: Studio, ta
     assert studio.store.jobs() == []
     # At strength zero the adapter is not checked.
     studio.queue(studio.expand(request(f"a dog <lora:{tag}:0>")).specs)
+
+
+def test_the_hash_of_every_adapter_is_recorded_when_a_clip_is_queued(studio: Studio) -> None:
+    chosen = {"adapters": [{"name": "FILM", "video": "0.5"}], "accelerators": '[{"name": "grain"}]'}
+    table = studio.adapters.directory / "clips.csv"
+    table.write_text("text_prompt\na dog <lora:film:0.5>\na cat\n")
+    specs = [
+        *studio.expand(request("a dog", **chosen)).specs,
+        *studio.expand_table(table, request("", accelerators='[{"name": "grain"}]')).specs,
+    ]
+    hashes = {name: studio.adapters.sha256(studio.adapters.find(name)) for name in ("film", "grain")}
+    stacks = [studio.store.get(job).spec.stack for job in studio.queue(specs)]
+    assert [[use.name for use in stack] for stack in stacks] == [["grain", "FILM"], ["grain", "film"], ["grain"]]
+    assert all(use.sha256 == hashes[use.name.lower()] for stack in stacks for use in stack)
+
+
+def test_a_clip_is_not_queued_with_another_file_than_it_names(studio: Studio) -> None:
+    (job,) = studio.queue(studio.expand(request("a dog <lora:film:1>")).specs)
+    spec = studio.store.get(job).spec
+    write_adapter(studio.adapters.directory / "film.safetensors", seed=7)
+    with pytest.raises(JobError, match="film is not the file that the clip was made with"):
+        studio.queue([spec])
+    assert len(studio.store.jobs()) == 1
+
+
+def test_a_file_with_nan_is_refused_when_a_clip_is_queued(studio: Studio) -> None:
+    write_adapter(studio.adapters.directory / "film.safetensors", size=float("nan"))
+    with pytest.raises(JobError, match="NaN or infinite"):
+        studio.queue(studio.expand(request("a dog <lora:film:1>")).specs)
+
+
+@pytest.mark.parametrize(("chosen", "words"), [(None, "Matched with tiny, the best"), ("tiny", "Matched with tiny.")])
+def test_the_list_of_adapters_says_with_which_model_they_were_matched(
+    studio: Studio, chosen: str | None, words: str
+) -> None:
+    text = library_report(chosen, studio.options)
+    assert text.startswith(words)
+    assert "film.safetensors" in text
+    assert "4 of 4 layers matched" in text

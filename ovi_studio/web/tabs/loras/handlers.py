@@ -43,7 +43,7 @@ class LorasHandlers:
         self._library = studio.adapters
         self._presets = studio.presets
         self._checkpoints = studio.checkpoint_directory
-        self._fits: dict[tuple[str, int, float, str], Fit] = {}
+        self._fits: dict[tuple[str, int, float, bool, str], Fit] = {}
 
     def show(self, search: str, model: str | None, chosen: ChosenAdapters) -> tuple[str, str, tuple[Any, ...]]:
         """Return the cards, the line above them, and a stamp that changes whenever they must be drawn again."""
@@ -51,7 +51,10 @@ class LorasHandlers:
         variant = self._variant(model)
         names = self._by_file_name(chosen.adapters), self._by_file_name(chosen.accelerators)
         # Without the strengths: redrawing would take the focus from a slider that is being moved.
-        stamp = [(entry.id, entry.size, entry.modified, entry.problem, entry.description) for entry in entries]
+        stamp = [
+            (entry.id, entry.size, entry.modified, entry.problem, entry.description, entry.contents is not None)
+            for entry in entries
+        ]
         seen = (variant.name, search, stamp, sorted(names[0]), sorted(names[1]))
         if entries:
             fits = {entry.id: self._fit(entry, variant) for entry in entries}
@@ -121,7 +124,7 @@ class LorasHandlers:
     def _fit(self, entry: AdapterEntry, variant: Variant) -> Fit:
         if entry.problem:
             return Fit(None, entry.problem)
-        key = (entry.id, entry.size, entry.modified, variant.name)
+        key = (entry.id, entry.size, entry.modified, entry.contents is not None, variant.name)
         if key not in self._fits:
             self._fits[key] = fit(entry, self._library, model_names(variant))
         return self._fits[key]

@@ -75,7 +75,7 @@ def _facts(entry: AdapterEntry) -> str:
 
 
 def _badge(fit: Fit) -> str:
-    kind = "problem" if not fit.usable else "ok" if fit.report is not None and fit.report.complete else "note"
+    kind = "problem" if fit.report is None else "ok" if fit.report.complete and not fit.report.idle else "note"
     return f'<p class="fit"><span class="badge {kind}">{escape(fit.badge)}</span><span>{escape(fit.details)}</span></p>'
 
 
