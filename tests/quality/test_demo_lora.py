@@ -25,7 +25,7 @@ NEW = "yellow green"
 RGB = (150, 205, 55)
 NEAR = 45
 """Maximum distance (Euclidean, RGB levels) from the new colour; the nearest old colours are 96 and 107 away."""
-NEW_CLIPS, OLD_CLIPS = 30, 18
+NEW_CLIPS, OLD_CLIPS = 20, 12
 VARIANT = "demo"
 
 
@@ -63,7 +63,7 @@ def test_a_lora_teaches_a_new_colour_and_keeps_the_old_ones(tmp_path: Path, monk
     write(tmp_path / "clips", draw(2, OLD_CLIPS, new=False), "old")
     out = tmp_path / "loras" / "colour.safetensors"
     command = ["train-lora", str(tmp_path / "clips"), "--variant", VARIANT, "--out", str(out), "--trigger", ""]
-    command += ["--steps", "120", "--batch-size", "8", "--shift", "3"]
+    command += ["--steps", "120", "--batch-size", "4", "--shift", "3"]
     command += ["--learning-rate", "5e-3", "--work", str(tmp_path / "work")]
     assert main(command) == 0
 
@@ -72,11 +72,11 @@ def test_a_lora_teaches_a_new_colour_and_keeps_the_old_ones(tmp_path: Path, monk
     adapters = parse_stack([{"name": "colour"}])
 
     def make(text: str, stack: tuple[object, ...]) -> Clip:
-        return pipeline(ClipSpec(prompt=text, variant=VARIANT, steps=12, video_guidance=3.0, seed=5, adapters=stack))
+        return pipeline(ClipSpec(prompt=text, variant=VARIANT, steps=6, video_guidance=3.0, seed=5, adapters=stack))
 
-    new, old = draw(3, 12, new=True), draw(4, 6, new=False)
-    assert sum(is_new(make(text, ()).frames) for _, text in new) <= 1
-    assert sum(is_new(make(text, adapters).frames) for _, text in new) >= 9
+    new, old = draw(3, 6, new=True), draw(4, 4, new=False)
+    assert not any(is_new(make(text, ()).frames) for _, text in new[:3])
+    assert sum(is_new(make(text, adapters).frames) for _, text in new) >= 4
 
     def right(stack: tuple[object, ...]) -> int:
         """Count the colours, backgrounds and sounds of old scenes that the judge finds right."""
@@ -85,5 +85,5 @@ def test_a_lora_teaches_a_new_colour_and_keeps_the_old_ones(tmp_path: Path, monk
         return sum(verdict.colour + verdict.background + verdict.sound for verdict in verdicts)
 
     before = right(())
-    assert before >= 16
+    assert before >= 11
     assert right(adapters) >= before - 2

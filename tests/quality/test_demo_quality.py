@@ -16,7 +16,7 @@ from ovi_studio.demo.scores import score, table
 from ovi_studio.runtime.pipeline import Pipeline
 
 PROMPTS = 24
-STEPS = 12
+STEPS = 8
 """Steps instead of 50, to save time, for settings whose steps are not fixed."""
 LEAST = {
     "quality": {"colour": 0.95, "shape": 0.85, "background": 0.95, "motion": 0.95, "sound": 0.95, "impacts": 0.9},

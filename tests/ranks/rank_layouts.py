@@ -7,8 +7,9 @@ what travelled and what lies where.
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -70,6 +71,11 @@ def step(
     return guided_velocity(model, *latents, torch.tensor([500.0]), given, clean_first_frame=clean, layout=layout)
 
 
+def of_one_process(ranks: Ranks, compute: Callable[[], Velocities]) -> Velocities:
+    """Return what one process computes, on every rank; only the leader does, since the ranks share few cores here."""
+    return ranks.broadcast(compute() if ranks.is_leader else None)
+
+
 def difference(ranks: Ranks, one: Velocities, other: Velocities) -> float:
     """Return the largest difference on any rank; infinite if two ranks differ from each other at all."""
     own = max((a - b).abs().max().item() for a, b in zip(one, other, strict=True))
@@ -115,7 +121,7 @@ def layouts(ranks: Ranks) -> dict[str, float]:
         model = shard(sharding)
         for tokens, shape in SHAPES.items() if strategy == "FULL_SHARD" else [("45 tokens", SHAPES["45 tokens"])]:
             for name, case in cases():
-                expected = step(plain, shape, alone, **case)
+                expected = of_one_process(ranks, partial(step, plain, shape, alone, **case))
                 found[f"{strategy}, {tokens}, {name}"] = difference(ranks, step(model, shape, ranks, **case), expected)
     return found
 
@@ -165,11 +171,9 @@ def int8_in(ranks: Ranks, dtype: torch.dtype) -> dict[str, float]:
         for manager in managers:
             manager.prepare(tuple(stack), 2)
         for name, case in cases():
-            one, other = (
-                step(each, SHAPES["45 tokens"], group, dtype=dtype, **case)
-                for each, group in ((model, ranks), (plain, Ranks()))
-            )
-            found[f"adapters {kind}, {name}"] = difference(ranks, one, other)
+            compute = partial(step, shape=SHAPES["45 tokens"], dtype=dtype, **case)
+            expected = of_one_process(ranks, partial(compute, plain, ranks=Ranks()))
+            found[f"adapters {kind}, {name}"] = difference(ranks, compute(model, ranks=ranks), expected)
     return found
 
 
@@ -181,10 +185,9 @@ def compiled(ranks: Ranks) -> dict[str, float]:
     model = shard(Sharding(Strategy.FULL_SHARD, resident_blocks=1))
     model.compile_blocks()
     case = {"guided": False, "skip": None, "clean": False}
-    results = (
-        step(one, SHAPES["45 tokens"], group, **case) for one, group in ((model, ranks), (build_model(), Ranks()))
-    )
-    return {"one pass": difference(ranks, *results)}
+    compute = partial(step, shape=SHAPES["45 tokens"], **case)
+    expected = of_one_process(ranks, lambda: compute(build_model(), ranks=Ranks()))
+    return {"one pass": difference(ranks, compute(model, ranks=ranks), expected)}
 
 
 @torch.no_grad()
@@ -199,9 +202,9 @@ def adapters(ranks: Ranks) -> dict[str, float]:
         for index in range(steps):
             for manager in managers:
                 manager.set_step(index)
-            case = {"guided": True, "skip": 1, "clean": False}
-            results = step(model, SHAPES["45 tokens"], ranks, **case), step(plain, SHAPES["45 tokens"], Ranks(), **case)
-            found[f"{name}, step {index}"] = difference(ranks, *results)
+            compute = partial(step, shape=SHAPES["45 tokens"], guided=True, skip=1, clean=False)
+            expected = of_one_process(ranks, partial(compute, plain, ranks=Ranks()))
+            found[f"{name}, step {index}"] = difference(ranks, compute(model, ranks=ranks), expected)
     return found
 
 

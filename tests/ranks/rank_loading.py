@@ -6,7 +6,7 @@ Arguments: the JSON file to write, the bundle, a folder for changed files.
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,6 @@ from ovi_studio.distributed.shards import local_part, whole
 from ovi_studio.models import quantized_linear
 
 CPU = torch.device("cpu")
-WEIGHTS = (Weights.BF16, Weights.INT8)
 
 
 def requests(ranks: Ranks) -> dict[str, ShardingOptions]:
@@ -58,10 +57,11 @@ def counted_rows() -> Iterator[list[int]]:
         quantized_linear.quantise_rows = original
 
 
-def loading(ranks: Ranks, inventory: Inventory) -> dict[str, Any]:
+def loading(ranks: Ranks, inventory: Inventory, formats: Sequence[Weights]) -> dict[str, Any]:
     found = {}
-    for weights in WEIGHTS:
-        plain = load_models(inventory, CPU, torch.float32, weights=weights)
+    for weights in formats:
+        # What one process has is loaded by the leader alone, since the ranks share few cores here.
+        plain = load_models(inventory, CPU, torch.float32, weights=weights) if ranks.is_leader else None
         for name, wish in requests(ranks).items():
             with counted_traffic() as traffic, counted_rows() as rows:
                 models = load_shared(
@@ -72,26 +72,28 @@ def loading(ranks: Ranks, inventory: Inventory) -> dict[str, Any]:
                 "sent": sum(traffic.bytes.values()),
                 "quantised": ranks.all_gather(sum(rows)),
                 "parameters": ranks.all_gather(held(models)),
-                "all parameters": held(plain),
+                "all parameters": held(plain) if plain else 0,
                 "empty": ranks.all_gather(sum(local_part(p).numel() == 0 for p in models.transformer.parameters())),
                 "tied": models.text_encoder.encoder.embed_tokens.weight is models.text_encoder.shared.weight,
             }
-    rows_of_all = [len(p) for p in plain.transformer.parameters() if p.dtype == torch.int8]
+    rows_of_all = [len(p) for p in plain.transformer.parameters() if p.dtype == torch.int8] if plain else []
     return found | {"rows": sum(rows_of_all)}
 
 
-def different(models: Models, plain: Models) -> list[str]:
-    """Return the names of parameters that are not exactly those of one process."""
+def different(models: Models, plain: Models | None) -> list[str]:
+    """Return, on the leader, the names of parameters that are not exactly those of one process."""
     names = []
     for part in ("transformer", "text_encoder"):
-        expected = dict(getattr(plain, part).named_parameters())
-        own = dict(getattr(models, part).named_parameters())
-        assert own.keys() == expected.keys()
-        for name, parameter in own.items():
-            gathered = whole(parameter)
-            if gathered.dtype != expected[name].dtype or not torch.equal(gathered, expected[name]):
-                names.append(name)
+        gathered = {name: whole(parameter) for name, parameter in getattr(models, part).named_parameters()}
+        if plain is not None:
+            expected = dict(getattr(plain, part).named_parameters())
+            assert gathered.keys() == expected.keys()
+            names += [name for name, tensor in gathered.items() if not same(tensor, expected[name])]
     return names
+
+
+def same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return one.dtype == other.dtype and torch.equal(one, other)
 
 
 def held(models: Models) -> int:
@@ -154,17 +156,17 @@ def refusals(ranks: Ranks, inventory: Inventory, folder: Path) -> list[tuple[str
 
 
 def said(ranks: Ranks, own: Inventory, alone: Inventory, weights: Weights) -> tuple[list[str], str]:
-    sentences = []
-    for load in (
-        lambda: load_shared(own, CPU, torch.float32, Sharding(Strategy.FULL_SHARD), ranks, weights),
-        lambda: load_models(alone, CPU, torch.float32, weights=weights),
-    ):
-        try:
-            load()
-            sentences.append("")
-        except JobError as error:
-            sentences.append(str(error))
-    return ranks.all_gather(sentences[0]), sentences[1]
+    shared = refusal(lambda: load_shared(own, CPU, torch.float32, Sharding(Strategy.FULL_SHARD), ranks, weights))
+    one = refusal(lambda: load_models(alone, CPU, torch.float32, weights=weights)) if ranks.is_leader else ""
+    return ranks.all_gather(shared), one
+
+
+def refusal(load: Callable[[], object]) -> str:
+    try:
+        load()
+    except JobError as error:
+        return str(error)
+    return ""
 
 
 @contextmanager
@@ -192,8 +194,8 @@ def main() -> None:
     inventory = require("tiny", bundle)
     answer = {
         "patience": seconds,
-        "loading": loading(ranks, inventory),
-        "official": loading(ranks, with_official_text_encoder(inventory, folder)),
+        "loading": loading(ranks, inventory, (Weights.BF16, Weights.INT8)),
+        "official": loading(ranks, with_official_text_encoder(inventory, folder), (Weights.BF16,)),
         "refusals": refusals(ranks, inventory, folder),
     }
     if ranks.is_leader:
