@@ -8,6 +8,7 @@ from ovi_studio.checkpoints.disk import format_bytes
 from ovi_studio.core.adapter_stack import Stack
 from ovi_studio.core.prompt_check import PaceLevel, Severity, check_prompt, speech_pace, text_to_rows
 from ovi_studio.core.prompt_patterns import pattern_warnings
+from ovi_studio.core.prompt_repair import repaired_pattern
 from ovi_studio.core.requests import Expansion
 from ovi_studio.core.variants import Variant
 from ovi_studio.services.preset_offers import PresetOffer
@@ -116,6 +117,7 @@ def findings_html(pattern: str, prompts: Sequence[str], variant: Variant | None)
     for prompt in prompts:
         found |= dict.fromkeys((one.severity, one.text) for one in check_prompt(prompt, variant.audio_tag))
     lines = [f'<li class="finding {severity}"><b>{_MARKS[severity]}</b>{escape(text)}</li>' for severity, text in found]
+    lines.append(_repair_html(pattern, variant))
     lines.append(_speech_html(prompts, variant))
     shown = "".join(lines)
     return f'<ul class="findings" aria-live="polite">{shown}</ul>' if shown else ""
@@ -125,6 +127,15 @@ def picture_notes_html(notes: Sequence[str]) -> str:
     """Render how the first frame was read; empty without notes."""
     lines = "".join(f'<li class="finding hint"><b>First frame</b>{escape(note)}</li>' for note in notes)
     return f'<ul class="findings" aria-live="polite">{lines}</ul>' if lines else ""
+
+
+def _repair_html(pattern: str, variant: Variant) -> str:
+    """Render the right form of a pattern whose tags are wrong, with a button that writes it into the form."""
+    form = repaired_pattern(pattern, variant.audio_tag)
+    if form == pattern:
+        return ""
+    button = '<button type="button" class="plain" data-repair>Repair the prompt</button>'
+    return f'<li class="finding repair"><b>Right form</b><q>{escape(form)}</q>{button}</li>'
 
 
 def _speech_html(prompts: Sequence[str], variant: Variant) -> str:
