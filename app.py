@@ -5,6 +5,7 @@
 
 import argparse
 import errno
+import logging
 import os
 import socket
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ovi_studio.core.errors import JobError
+from ovi_studio.core.log_lines import keep_lines_whole, start_log
 from ovi_studio.core.signals import exit_cleanly_on_signals
 from ovi_studio.core.terminal import use_forgiving_output
 from ovi_studio.engine.command import DEFAULT_OUTPUT_DIRECTORY, add_studio_options
@@ -147,6 +149,7 @@ def _serve(studio: Any, options: argparse.Namespace) -> None:
 
     # Read by the server when it starts; by default it would trust any proxy on this machine.
     os.environ["FORWARDED_ALLOW_IPS"] = ",".join(options.trusted_proxy)
+    start_log(studio.paths.page_log, to_terminal=True)
     uploads = UploadFolder(studio.paths.uploads)
     hosts = Hosts(options.host, options.allow_host)
     from ovi_studio.web.guard import checker, guard
@@ -177,6 +180,10 @@ def _serve(studio: Any, options: argparse.Namespace) -> None:
         pwa=False,
         **launch_options(),
     )
+    # Errors of the web server belong in the same log.
+    server_log = logging.getLogger("uvicorn")
+    server_log.handlers.clear()
+    server_log.propagate = True
     print(f"Ovi Studio: {url} (press Ctrl+C to stop)", flush=True)
     if share_url:
         hosts.add(urlsplit(share_url).hostname or "")
@@ -229,5 +236,6 @@ def _has_display() -> bool:
 
 if __name__ == "__main__":
     use_forgiving_output()
+    keep_lines_whole()
     exit_cleanly_on_signals()
     main()
