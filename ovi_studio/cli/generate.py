@@ -101,6 +101,7 @@ def _run(options: argparse.Namespace) -> int:
     if file:
         _check_file(file, len(clips.specs))
     launch_if_several(runtime.ranks, "ovi_studio", ["generate", *options.arguments])
+    launch_if_several(runtime.ranks, "ovi_studio", ["generate", *options.arguments], to_terminal=True)
     report(clips)
     if not clips.specs:
         raise JobError("There are no clips to make.")
