@@ -100,7 +100,6 @@ def _run(options: argparse.Namespace) -> int:
     clips = collect(options, runtime, run)
     if file:
         _check_file(file, len(clips.specs))
-    launch_if_several(runtime.ranks, "ovi_studio", ["generate", *options.arguments])
     launch_if_several(runtime.ranks, "ovi_studio", ["generate", *options.arguments], to_terminal=True)
     report(clips)
     if not clips.specs:
