@@ -5,7 +5,9 @@
 
 import argparse
 import errno
+import logging
 import os
+import re
 import socket
 import sys
 from collections.abc import Sequence
@@ -13,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ovi_studio.core.errors import JobError
+from ovi_studio.core.log_lines import keep_lines_whole, start_log
 from ovi_studio.core.signals import exit_cleanly_on_signals
 from ovi_studio.core.terminal import use_forgiving_output
 from ovi_studio.engine.command import DEFAULT_OUTPUT_DIRECTORY, add_studio_options
@@ -28,9 +31,14 @@ def __getattr__(name: str) -> Any:
     if name != "demo":
         raise AttributeError(name)
     from ovi_studio.services.studio import Studio
+    from ovi_studio.services.upload_folder import use_folder
+
+    studio = Studio.open(DEFAULT_OUTPUT_DIRECTORY)
+    # Not emptied, since a page that runs may be using it.
+    use_folder(studio.paths.uploads)
     from ovi_studio.web.studio_page import build_studio
 
-    return build_studio(Studio.open(DEFAULT_OUTPUT_DIRECTORY))
+    return build_studio(studio)
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -65,6 +73,13 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         default=[],
         metavar="ADDRESS",
         help="trust this proxy's X-Forwarded-For, so that wrong logins are counted by client address; repeatable",
+    )
+    parser.add_argument(
+        "--root-path",
+        type=_root_path,
+        default="",
+        metavar="/PATH",
+        help="path under which a proxy serves the page, such as /ovi for https://example.org/ovi/",
     )
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="port to listen on (default: %(default)s)")
     add_studio_options(parser)
@@ -142,19 +157,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _serve(studio: Any, options: argparse.Namespace) -> None:
-    from ovi_studio.web.hosts import Hosts
-    from ovi_studio.web.upload_folder import UploadFolder
+    from ovi_studio.services.upload_folder import UploadFolder
 
     # Read by the server when it starts; by default it would trust any proxy on this machine.
     os.environ["FORWARDED_ALLOW_IPS"] = ",".join(options.trusted_proxy)
+    start_log(studio.paths.page_log, to_terminal=True)
     uploads = UploadFolder(studio.paths.uploads)
-    hosts = Hosts(options.host, options.allow_host)
     from ovi_studio.web.guard import checker, guard
+    from ovi_studio.web.hosts import Hosts
     from ovi_studio.web.media_routes import media_routes
     from ovi_studio.web.sessions import MAX_SESSIONS
     from ovi_studio.web.studio_page import build_studio
     from ovi_studio.web.theme import launch_options
 
+    hosts = Hosts(options.host, options.allow_host)
     login = login_of(options)
     page = build_studio(studio).queue(max_size=None)
     # Gradio's value on Windows; elsewhere it polls its queue 1000 times a second, which took 9% of a core (6.31).
@@ -164,6 +180,7 @@ def _serve(studio: Any, options: argparse.Namespace) -> None:
         server_port=options.port,
         inbrowser=options.open,
         share=options.share,
+        root_path=options.root_path,
         auth=checker(login[0], login[1]) if login else None,
         app_kwargs={"routes": media_routes(studio), "middleware": [guard(hosts, uploads)]},
         quiet=True,
@@ -177,6 +194,10 @@ def _serve(studio: Any, options: argparse.Namespace) -> None:
         pwa=False,
         **launch_options(),
     )
+    # Errors of the web server belong in the same log.
+    server_log = logging.getLogger("uvicorn")
+    server_log.handlers.clear()
+    server_log.propagate = True
     print(f"Ovi Studio: {url} (press Ctrl+C to stop)", flush=True)
     if share_url:
         hosts.add(urlsplit(share_url).hostname or "")
@@ -189,6 +210,13 @@ def _serve(studio: Any, options: argparse.Namespace) -> None:
     if login and login[2]:
         print(f"Login: {login[0]}  Password: {login[1]}  (choose your own with --login USER:PASSWORD)", flush=True)
     page.block_thread()
+
+
+def _root_path(text: str) -> str:
+    path = f"/{text.strip('/')}".rstrip("/")
+    if not re.fullmatch(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*", path):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a path such as /ovi, without host name and query")
+    return path
 
 
 def _port_problem(host: str, port: int) -> str | None:
@@ -229,5 +257,6 @@ def _has_display() -> bool:
 
 if __name__ == "__main__":
     use_forgiving_output()
+    keep_lines_whole()
     exit_cleanly_on_signals()
     main()

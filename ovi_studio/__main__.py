@@ -7,6 +7,7 @@ from typing import NoReturn
 
 from ovi_studio.cli.registry import COMMANDS
 from ovi_studio.core.errors import JobError
+from ovi_studio.core.log_lines import keep_lines_whole, one_line
 from ovi_studio.core.terminal import use_forgiving_output
 from ovi_studio.distributed.ending import end_with
 
@@ -23,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.arguments = list(arguments)[1:]
         return options.run(options)
     except JobError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nStopped. Finished files are kept; no partial files are left.", file=sys.stderr)
@@ -44,6 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
 def run() -> NoReturn:
     """Entry point of the command `ovi-studio`: run `main` and exit with its status."""
     use_forgiving_output()
+    keep_lines_whole()
     end_with(main)
 
 

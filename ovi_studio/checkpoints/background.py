@@ -107,12 +107,11 @@ class Downloads:
             self._end(DownloadPhase.CANCELLED)
         except JobError as error:
             self._end(DownloadPhase.FAILED, str(error).replace("repeat the command", "press Download again"))
-        except Exception as error:
+        except Exception:
             # Whatever the error is, the page must not wait forever.
             logging.getLogger(__name__).exception("The download of %s failed", name)
-            self._end(
-                DownloadPhase.FAILED, f"The download ended unexpectedly ({type(error).__name__}); press Download again."
-            )
+            sentence = "The download ended unexpectedly; press Download again. The log of the page says why."
+            self._end(DownloadPhase.FAILED, sentence)
 
     def _report(self, progress: DownloadProgress) -> None:
         with self._lock:

@@ -10,6 +10,7 @@ from ovi_studio.cli.progress_bar import step_bar
 from ovi_studio.cli.sources import collect, report
 from ovi_studio.core.adapter_stack import parse_use
 from ovi_studio.core.errors import JobError
+from ovi_studio.core.log_lines import one_line
 from ovi_studio.core.solvers import SOLVERS
 from ovi_studio.core.spec import ClipSpec, parse_size, parse_timesteps
 from ovi_studio.distributed.launch import launch_if_several
@@ -99,7 +100,7 @@ def _run(options: argparse.Namespace) -> int:
     clips = collect(options, runtime, run)
     if file:
         _check_file(file, len(clips.specs))
-    launch_if_several(runtime.ranks, "ovi_studio", ["generate", *options.arguments])
+    launch_if_several(runtime.ranks, "ovi_studio", ["generate", *options.arguments], to_terminal=True)
     report(clips)
     if not clips.specs:
         raise JobError("There are no clips to make.")
@@ -135,7 +136,7 @@ def _make_all(
             path = runner.make(spec, directory, StepSink(step_bar()), _report_retry if retry else None, file=file)
         except JobError as error:
             failures += 1
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {one_line(str(error))}", file=sys.stderr)
         else:
             print(path, flush=True)
     runner.close()

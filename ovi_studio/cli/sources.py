@@ -12,6 +12,7 @@ from ovi_studio.adapters.library import AdapterLibrary
 from ovi_studio.cli import adapters
 from ovi_studio.core.adapter_stack import Stack
 from ovi_studio.core.errors import JobError
+from ovi_studio.core.log_lines import one_line
 from ovi_studio.core.prompt_patterns import escape_prompt
 from ovi_studio.core.requests import MAX_RUN, Context, Expansion, Request, SeedMode, expand_request
 from ovi_studio.core.spec import merge_settings
@@ -65,11 +66,11 @@ def collect(options: argparse.Namespace, runtime: RuntimeOptions, run: OfficialR
 def report(clips: Expansion) -> None:
     """Print warnings about the prompts and errors in rows to stderr."""
     for note in clips.notes:
-        print(f"note: {note}", file=sys.stderr)
+        print(f"note: {one_line(note)}", file=sys.stderr)
     for warning in clips.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        print(f"warning: {one_line(str(warning))}", file=sys.stderr)
     for row in clips.bad_rows:
-        print(f"line {row.line}: {row.reason}", file=sys.stderr)
+        print(f"line {row.line}: {one_line(row.reason)}", file=sys.stderr)
 
 
 def _expand(options: argparse.Namespace, values: Mapping[str, Any], checkpoint_directory: Path) -> Expansion:

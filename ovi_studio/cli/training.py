@@ -98,7 +98,7 @@ def run_training(
         if options.encode_only:
             return 0
         # Starts the same command on every rank; the training data is encoded by then.
-        launch_if_several(options.gpus, "ovi_studio", [options.command, *options.arguments])
+        launch_if_several(options.gpus, "ovi_studio", [options.command, *options.arguments], to_terminal=True)
     names, unconditional = read_selection(work / SELECTION)
     settings = _settings(options, context, rate)
     dataset = LatentDataset(work / "clips", names)

@@ -1,7 +1,8 @@
 """Analysis of Ovi's prompt format for the editor: parts, speaker rows, findings and the pace of speech.
 
 Pure functions over text; nothing here changes the model's input. Speech is in `<S>...<E>`, the audio description at the
-end, in `<AUDCAP>...<ENDAUDCAP>` or after `Audio:`. Tags are case-sensitive, as in the official code.
+end, in `<AUDCAP>...<ENDAUDCAP>` or after `Audio:`. Tags are case-sensitive, as in the official code; other spellings
+are found (`prompt_spelling`) and reported, and `prompt_repair` puts them right.
 """
 
 import re
@@ -9,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from ovi_studio.core.prompt_quotes import spoken_quotations
+from ovi_studio.core.prompt_spelling import FoundTag, Mark, find_tags, without_tags
 from ovi_studio.core.prompts import MAX_PROMPT_LENGTH, AudioTag
 
 CALM_PACE = 2.5
@@ -18,7 +21,6 @@ FAST_PACE = 4.0
 """Words a second. A rule of thumb: about 240 words a minute, the rate of a slow auctioneer; beyond it words are slurred
 or cut off at the end of the clip."""
 
-_TAG = re.compile(r"<S>|<E>|<AUDCAP>|<ENDAUDCAP>|Audio:")
 _SPEECH = re.compile(r"<S>((?:(?!<S>).)*?)<E>", re.DOTALL)
 _AUDCAP = re.compile(r"<AUDCAP>(.*?)<ENDAUDCAP>", re.DOTALL)
 _AUDIO = re.compile(r"Audio:\s*(.*)", re.DOTALL)
@@ -113,7 +115,7 @@ def rows_to_text(rows: Iterable[tuple[str, str]]) -> str:
     """
     lines = []
     for who, said in rows:
-        who, said = (" ".join(_TAG.sub(" ", text).split()) for text in (who, said))
+        who, said = (" ".join(without_tags(text).split()) for text in (who, said))
         if said:
             lines.append(f"{who.rstrip(' ,:')}, <S>{said}<E>" if who.rstrip(" ,:") else f"<S>{said}<E>")
     return " ".join(lines)
@@ -127,7 +129,7 @@ def text_to_rows(prompt: str) -> list[tuple[str, str]]:
     rows, end = [], 0
     for match in _SPEECH.finditer(scene):
         before = re.split(r"(?<=[.!?])\s+", scene[end : match.start()].strip())[-1]
-        rows.append((_TAG.sub(" ", before).strip().rstrip(" ,:"), match[1].strip()))
+        rows.append((without_tags(before).strip().rstrip(" ,:"), match[1].strip()))
         end = match.end()
     return rows
 
@@ -136,16 +138,12 @@ def check_prompt(prompt: str, tag: AudioTag) -> list[Finding]:
     """All findings about a prompt for a variant with this tag, in text order."""
     if len(prompt) > _MAX_CHECKED_LENGTH:
         return _check_length(prompt)
-    findings = [*_check_length(prompt), *_check_speech(prompt), *_check_audcap(prompt)]
-    findings += _check_audio_place(prompt) + _check_tag(prompt, tag)
+    tags = find_tags(prompt)
+    findings = [*_check_length(prompt), *_check_spelling(tags, tag), *_check_speech(prompt, tags)]
+    findings += [*_check_audio(prompt, tags), *_check_audio_place(prompt, tags), *_check_tag(prompt, tag)]
+    # A prompt that is too long is refused anyway, and looking for quotations takes longest.
+    findings += _check_quotations(prompt) if len(prompt) <= MAX_PROMPT_LENGTH else []
     return sorted(findings, key=lambda finding: (finding.start, finding.end))
-
-
-def prompt_warnings(prompt: str, tag: AudioTag, seconds: float) -> tuple[str, ...]:
-    """Warnings and errors to show before a clip of `seconds` is made from a prompt; hints are left out."""
-    findings = [finding.text for finding in check_prompt(prompt, tag) if finding.severity is not Severity.HINT]
-    pace = speech_pace(prompt, seconds)
-    return (*findings, f"Speech: {pace.text}") if pace.severity else tuple(findings)
 
 
 def speech_pace(speech: str | Sequence[str], seconds: float) -> SpeechPace:
@@ -183,65 +181,91 @@ def _check_length(prompt: str) -> list[Finding]:
     return [Finding(Severity.ERROR, sentence, MAX_PROMPT_LENGTH, len(prompt))]
 
 
-def _check_speech(prompt: str) -> list[Finding]:
+def _check_spelling(tags: Sequence[FoundTag], wanted: AudioTag) -> list[Finding]:
+    findings = []
+    for found in tags:
+        if found.misspelt:
+            form = str(found.mark) if found.mark in (Mark.SPEECH, Mark.SPEECH_END) else wanted.wrap("…")
+            stop = "" if form.endswith("…") else "."
+            findings.append(_error(f"“{found.text}” is not a tag that the model knows; write {form}{stop}", found))
+    return findings
+
+
+def _check_speech(prompt: str, tags: Sequence[FoundTag]) -> list[Finding]:
     findings: list[Finding] = []
-    opened: re.Match[str] | None = None
-    for match in re.finditer(r"<S>|<E>", prompt):
-        if match[0] == "<S>":
+    opened: FoundTag | None = None
+    for tag in tags:
+        if tag.mark is Mark.SPEECH:
             if opened:
                 findings.append(_error("This speech is not closed; write <E> where it ends.", opened))
-            opened = match
+            opened = tag
+        elif tag.mark is not Mark.SPEECH_END:
+            continue
         elif opened is None:
-            findings.append(_error("This <E> closes no speech; write <S> where the speech begins.", match))
+            findings.append(_error("This <E> closes no speech; write <S> where the speech begins.", tag))
         else:
-            if not prompt[opened.end() : match.start()].strip():
+            if not prompt[opened.end : tag.start].strip():
                 sentence = "This speech is empty; write what is said, or remove it."
-                findings.append(Finding(Severity.WARNING, sentence, opened.start(), match.end()))
+                findings.append(Finding(Severity.WARNING, sentence, opened.start, tag.end))
             opened = None
     if opened:
         findings.append(_error("This speech is not closed; write <E> where it ends.", opened))
     return findings
 
 
-def _check_audcap(prompt: str) -> list[Finding]:
+def _check_audio(prompt: str, tags: Sequence[FoundTag]) -> list[Finding]:
     findings: list[Finding] = []
-    opened: re.Match[str] | None = None
-    descriptions = 0
-    for match in re.finditer(r"<AUDCAP>|<ENDAUDCAP>", prompt):
-        if match[0] == "<AUDCAP>":
+    opened: FoundTag | None = None
+    descriptions = [tag for tag in tags if tag.mark in (Mark.AUDCAP, Mark.AUDIO)]
+    for tag in [tag for tag in tags if tag.mark in (Mark.AUDCAP, Mark.AUDCAP_END)]:
+        if tag.mark is Mark.AUDCAP:
             if opened:
                 findings.append(_error("This audio description is not closed; write <ENDAUDCAP> at its end.", opened))
-            opened, descriptions = match, descriptions + 1
-            if descriptions == 2:
-                sentence = "There is a second audio description; put both into one, at the end."
-                findings.append(Finding(Severity.WARNING, sentence, *match.span()))
+            opened = tag
         elif opened is None:
-            findings.append(_error("This <ENDAUDCAP> closes nothing; write <AUDCAP> where the sound begins.", match))
+            findings.append(_error("This <ENDAUDCAP> closes nothing; write <AUDCAP> where the sound begins.", tag))
         else:
-            if not prompt[opened.end() : match.start()].strip():
-                sentence = "The audio description is empty; write how the clip sounds, or remove it."
-                findings.append(Finding(Severity.WARNING, sentence, opened.start(), match.end()))
+            if not prompt[opened.end : tag.start].strip():
+                findings.append(_empty_description(opened.start, tag.end))
             opened = None
     if opened:
         findings.append(_error("This audio description is not closed; write <ENDAUDCAP> at its end.", opened))
+    if descriptions and descriptions[-1].mark is Mark.AUDIO and not prompt[descriptions[-1].end :].strip():
+        findings.append(_empty_description(descriptions[-1].start, len(prompt)))
+    if len(descriptions) > 1:
+        second = descriptions[1]
+        sentence = "There is a second audio description; put both into one, at the end."
+        findings.append(Finding(Severity.WARNING, sentence, second.start, second.end))
     return findings
 
 
-def _check_audio_place(prompt: str) -> list[Finding]:
-    closed = _find_audcap(prompt)
-    if closed and prompt[closed.end() :].strip():
-        sentence = "The audio description belongs at the end; move the text after it to before it."
-        return [Finding(Severity.WARNING, sentence, *closed.span())]
-    plain = None if closed else _AUDIO.search(prompt)
-    if plain and (speech := re.search("<S>", plain[1])):
-        # Everything after `Audio:` belongs to the audio description, including speech.
-        start = plain.start(1) + speech.start()
+def _empty_description(start: int, end: int) -> Finding:
+    sentence = "The audio description is empty; write how the clip sounds, or remove it."
+    return Finding(Severity.WARNING, sentence, start, end)
+
+
+def _check_audio_place(prompt: str, tags: Sequence[FoundTag]) -> list[Finding]:
+    first = next((tag for tag in tags if tag.mark in (Mark.AUDCAP, Mark.AUDIO)), None)
+    if first is None:
+        if prompt.strip() and not any(tag.mark is Mark.AUDCAP_END for tag in tags):
+            sentence = "There is no audio description; say at the end how the clip sounds."
+            return [Finding(Severity.HINT, sentence, len(prompt), len(prompt))]
+        return []
+    later = [tag for tag in tags if tag.start >= first.end]
+    end = next((tag for tag in later if tag.mark is Mark.AUDCAP_END), None)
+    inside = [tag for tag in later if tag.mark is Mark.SPEECH and (end is None or tag.start < end.start)]
+    if inside:
         sentence = "Speech is inside the audio description; move the description to the end."
-        return [Finding(Severity.WARNING, sentence, start, start + len("<S>"))]
-    if not closed and not plain and "AUDCAP>" not in prompt and prompt.strip():
-        sentence = "There is no audio description; say at the end how the clip sounds."
-        return [Finding(Severity.HINT, sentence, len(prompt), len(prompt))]
+        return [Finding(Severity.WARNING, sentence, inside[0].start, inside[0].end)]
+    if end and prompt[end.end :].strip() and not any(tag.mark in (Mark.AUDCAP, Mark.AUDIO) for tag in later):
+        sentence = "The audio description belongs at the end; move the text after it to before it."
+        return [Finding(Severity.WARNING, sentence, first.start, end.end)]
     return []
+
+
+def _check_quotations(prompt: str) -> list[Finding]:
+    sentence = "This quotation is not spoken; if somebody says it, write it as <S>…<E>."
+    return [Finding(Severity.WARNING, sentence, found.start, found.end) for found in spoken_quotations(prompt)]
 
 
 def _check_tag(prompt: str, tag: AudioTag) -> list[Finding]:
@@ -253,5 +277,5 @@ def _check_tag(prompt: str, tag: AudioTag) -> list[Finding]:
     return [Finding(Severity.HINT, sentence + ("." if tag is AudioTag.AUDCAP else ""), *match.span())]
 
 
-def _error(sentence: str, match: re.Match[str]) -> Finding:
-    return Finding(Severity.ERROR, sentence, *match.span())
+def _error(sentence: str, tag: FoundTag) -> Finding:
+    return Finding(Severity.ERROR, sentence, tag.start, tag.end)

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ovi_studio.core.errors import JobError
-from ovi_studio.core.prompt_check import prompt_warnings
 from ovi_studio.core.prompt_patterns import WILDCARDS_DIRECTORY, expand_prompt, pattern_warnings
+from ovi_studio.core.prompt_repair import prompt_warnings
 from ovi_studio.core.sizes import ASPECT_RATIOS, OWN_SIZE, named_sizes, snap_size
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.variants import Variant

@@ -8,10 +8,12 @@ import contextlib
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
 from ovi_studio.core.signals import exit_cleanly_on_signals
+from ovi_studio.distributed.launcher import report_path
 from ovi_studio.distributed.ranks import launched
 
 _FAILED = 1
@@ -39,8 +41,13 @@ def _status(main: Callable[[], int]) -> int:
             print(error.code, file=sys.stderr)
             return _FAILED
         return error.code or 0
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
+    except BaseException as error:
+        report = report_path()
+        if report is None:
+            sys.excepthook(*sys.exc_info())
+        else:
+            summary = " ".join("".join(traceback.format_exception_only(error)).split())
+            report.write_text(f"{summary}\n\n{traceback.format_exc()}", encoding="utf-8")
         return _FAILED
 
 

@@ -12,8 +12,11 @@ from pathlib import Path
 
 from ovi_studio.capacity.layouts import MAX_GPUS, sharing_counts
 from ovi_studio.core.errors import JobError
+from ovi_studio.distributed.launcher import REPORTS
 from ovi_studio.distributed.ranks import launched
 
+LAUNCHER = "ovi_studio.distributed.launcher"
+"""`accelerate launch`, and a sentence if a rank dies."""
 CONFIG = Path(__file__).parent / "accelerate.yaml"
 PUBLISHED_HEADS = 24
 """Attention heads of every published variant; the ranks divide them evenly."""
@@ -24,17 +27,18 @@ _DRIVERS = ("nvidia[0-9]*", "kfd", "dxg")
 
 def launch_command(ranks: int, module: str, arguments: Sequence[str]) -> list[str]:
     """Return the command that runs `python -m module arguments` on several ranks of this machine."""
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CONFIG)]
+    launcher = [sys.executable, "-m", LAUNCHER, "--config_file", str(CONFIG)]
     # Port 0 means any free port, since two engines may run on one machine.
     launcher += ["--num_processes", str(ranks), "--main_process_port", "0", "--module", module]
     return [*launcher, *arguments]
 
 
-def launch_if_several(gpus: int | None, module: str, arguments: Sequence[str]) -> None:
+def launch_if_several(gpus: int | None, module: str, arguments: Sequence[str], *, to_terminal: bool = False) -> None:
     """Become the launcher of several ranks if several GPUs are to make a clip; return otherwise, and in the ranks.
 
     Args:
         gpus: how many GPUs to use; None for as many as are there and can share a clip.
+        to_terminal: a defect in a rank is one sentence on stderr, with its traceback in a file.
 
     Raises `JobError` for a number of GPUs that is not possible.
     """
@@ -53,6 +57,8 @@ def launch_if_several(gpus: int | None, module: str, arguments: Sequence[str]) -
         raise JobError(
             "On Windows a clip can use only one GPU, since NCCL is not available; use --gpus 1, or WSL for several."
         )
+    if to_terminal:
+        os.environ[REPORTS] = ""
     command = launch_command(gpus, module, arguments)
     sys.stdout.flush()
     sys.stderr.flush()

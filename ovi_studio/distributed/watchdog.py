@@ -45,9 +45,8 @@ class PeerWatchdog:
             # They may be exiting normally, and so will this process in a moment.
             if self._over.wait(POLL_SECONDS):
                 return
-            log.error(
-                "Process %s has ended; this rank cannot continue without it.", gone[0] if gone else self._launcher
-            )
+            # The launcher says on stderr what has happened.
+            log.info("Process %s has ended; this rank cannot continue without it.", gone[0] if gone else self._launcher)
             try:
                 if self.on_peer_loss is not None:
                     self.on_peer_loss()

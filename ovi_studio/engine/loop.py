@@ -11,7 +11,6 @@ that it does not occupy the GPU for nothing.
 """
 
 import logging
-import logging.handlers
 import secrets
 import signal
 import threading
@@ -19,11 +18,11 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ovi_studio.checkpoints.layout import complete_variants
 from ovi_studio.core.errors import FolderError, JobError, Stopped
+from ovi_studio.core.log_lines import start_log
 from ovi_studio.core.signals import ending_signals
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.variants import Variant, known_variants
@@ -52,7 +51,6 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.25
 PATROL_SECONDS = 5.0
 """How often an idle engine looks for dead engines."""
-LOG_BYTES = 2 * 2**20
 _RETRY_SECONDS = (1, 5, 30)
 
 log = logging.getLogger(__name__)
@@ -78,7 +76,7 @@ def run(
         return
     paths.prepare()
     owner = owner or f"engine-{secrets.token_hex(4)}"
-    _start_log(EngineSlot.of(owner).file(paths.log), to_terminal=not supervised)
+    start_log(EngineSlot.of(owner).file(paths.log), to_terminal=not supervised)
     stop = threading.Event()
     _stop_on_signals(stop)
     try:
@@ -284,19 +282,6 @@ def _smaller_variants(spec: ClipSpec, options: RuntimeOptions) -> list[str]:
     if requested is None:
         return []
     return [v.name for v in complete_variants(options.checkpoints) if size(v) < size(requested)]
-
-
-def _start_log(path: Path, *, to_terminal: bool) -> None:
-    file = logging.handlers.RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8")
-    handlers: list[logging.Handler] = [file]
-    if to_terminal:
-        handlers.append(logging.StreamHandler())
-    formatter = logging.Formatter("%(asctime)s %(process)d %(levelname)s %(message)s")
-    root = logging.getLogger()
-    for handler in handlers:
-        handler.setFormatter(formatter)
-        root.addHandler(handler)
-    logging.getLogger("ovi_studio").setLevel(logging.INFO)
 
 
 def _stop_on_signals(stop: threading.Event) -> None:

@@ -15,6 +15,7 @@ from ovi_studio.core.errors import JobError
 from ovi_studio.media.small_files import folder_errors
 
 STATE_FOLDER = ".studio"
+PAGE_LOG = "page.log"
 _PRIVATE = 0o700
 
 
@@ -68,6 +69,10 @@ class StudioPaths:
     @property
     def log(self) -> Path:
         return self.state / "engine.log"
+
+    @property
+    def page_log(self) -> Path:
+        return self.state / PAGE_LOG
 
     @property
     def engine_stderr(self) -> Path:

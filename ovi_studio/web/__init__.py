@@ -13,6 +13,7 @@ import inspect
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -39,5 +40,8 @@ def _without_source_of_components() -> Iterator[None]:
 
 with _without_source_of_components():
     import gradio.networking
+    import gradio.utils
 
 gradio.networking.url_ok = lambda url: True
+# By default in the working directory, which may not be writable; needed for share links only.
+gradio.networking.CERTIFICATE_PATH = str(Path(gradio.utils.get_upload_folder()) / "certificate.pem")

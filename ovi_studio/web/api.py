@@ -18,6 +18,7 @@ from ovi_studio.core.prompts import MAX_PROMPT_LENGTH
 from ovi_studio.core.requests import Request, SeedMode
 from ovi_studio.queue.model import ENDED, Job, JobState
 from ovi_studio.services.studio import Studio
+from ovi_studio.web.public_text import without_folders
 from ovi_studio.web.uploads import shown_copy, uploads_only
 
 POLL_SECONDS = 0.25
@@ -165,8 +166,8 @@ def job_facts(job: Job) -> dict[str, Any]:
         "part": progress.fraction if progress else None,
         "seconds_left": progress.seconds_left if progress else None,
         "seconds": job.seconds,
-        "error": job.error,
-        "note": job.note,
+        "error": job.error and without_folders(job.error),
+        "note": job.note and without_folders(job.note),
         "clip": _name(job.clip),
         "spec": spec,
     }

@@ -27,8 +27,8 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ovi_studio.media.pictures import MAX_FILE_SIZE
+from ovi_studio.services.upload_folder import UploadFolder
 from ovi_studio.web.hosts import Hosts
-from ovi_studio.web.upload_folder import UploadFolder
 
 MAX_BODY_SIZE = 2**20
 """Limit in bytes for requests other than uploads."""

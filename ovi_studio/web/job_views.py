@@ -16,6 +16,7 @@ from ovi_studio.media.clip_files import read_record
 from ovi_studio.queue.estimates import QueueEstimate
 from ovi_studio.queue.model import ClipPhase, EngineInfo, EngineState, Job, JobBatch, JobState, Notice
 from ovi_studio.web.media_routes import job_picture_url
+from ovi_studio.web.public_text import for_page
 from ovi_studio.web.views import (
     format_adapters,
     format_first_frame,
@@ -144,7 +145,7 @@ def recipe_html(job: Job | None, variant: Variant | None) -> str:
         "Skipped block": _skipped(spec.slg_layer, variant),
         "LoRAs": format_adapters(spec),
         "Made in": format_seconds(job.seconds),
-        "Memory": job.note or "",
+        "Memory": for_page(job.note or ""),
         "File": job.clip.name,
     }
     items = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in rows.items() if value)

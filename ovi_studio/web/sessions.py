@@ -1,11 +1,16 @@
 """How many browser sessions a page keeps in memory, and for how long.
 
-Gradio (6.31) keeps the last 10,000 sessions for ever, at 0.8 MB each.
+Gradio (6.31) keeps the last 10,000 sessions for ever, each with a copy of the description of all components, which it
+needs for links to a state of the page only; and each call of the API is a session of its own. Here a session describes
+only the components that it has changed.
 """
 
 import datetime
+from types import SimpleNamespace
+from typing import Any
 
 import gradio as gr
+from gradio import state_holder
 
 from ovi_studio.web.events import PRIVATE
 
@@ -27,3 +32,12 @@ def forget_old_sessions(page: gr.Blocks) -> None:
                 holder.time_last_used.pop(session, None)
 
     page.load(forget, None, None, **PRIVATE)
+
+
+class _Session(state_holder.SessionState):
+    def __init__(self, blocks: Any) -> None:
+        # Without components there is nothing to describe.
+        super().__init__(SimpleNamespace(default_config=blocks.default_config, blocks={}))
+
+
+state_holder.SessionState = _Session

@@ -10,6 +10,7 @@ from ovi_studio.web import job_views, views
 from ovi_studio.web.api import build_api
 from ovi_studio.web.events import PRIVATE
 from ovi_studio.web.live import LivePart, build_pulse, connect
+from ovi_studio.web.page_errors import answer_in_sentences
 from ovi_studio.web.sessions import forget_old_sessions
 from ovi_studio.web.tabs.registry import TABS, PageContext
 
@@ -48,6 +49,7 @@ def build_studio(studio: Studio) -> gr.Blocks:
                     tab.build(context)
         forget_old_sessions(page)
         connect(context.live, [pulse.beat, page.load])
+    answer_in_sentences(page)
     return page
 
 

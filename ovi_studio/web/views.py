@@ -8,6 +8,7 @@ from ovi_studio.core.sizes import OWN_SIZE
 from ovi_studio.core.solvers import SOLVERS
 from ovi_studio.core.spec import ClipSpec, format_timesteps
 from ovi_studio.core.variants import Variant
+from ovi_studio.web.public_text import for_page
 
 HEADER = """
 <header class="masthead">
@@ -20,7 +21,7 @@ HEADER = """
 
 def notice_html(reason: str, title: str) -> str:
     """Render an error: a title, and the reason with advice."""
-    return f'<div class="notice" role="alert"><strong>{escape(title)}</strong><p>{escape(reason)}</p></div>'
+    return f'<div class="notice" role="alert"><strong>{escape(title)}</strong><p>{escape(for_page(reason))}</p></div>'
 
 
 def success_html(sentence: str) -> str:

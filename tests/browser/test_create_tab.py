@@ -164,6 +164,21 @@ def test_an_invalid_form_is_refused_with_a_message(page: Any, tmp_path: Path) ->
 
 
 @needs_browser
+def test_a_prompt_with_wrong_tags_is_repaired_with_one_click(page: Any) -> None:
+    page.fill("#prompt textarea", "A man says [S]Hello</S> audio: wind")
+    page.get_by_role("button", name="Repair the prompt").click()
+    right = "A man says <S>Hello<E> <AUDCAP>wind<ENDAUDCAP>"
+    wait_for(lambda: page.input_value("#prompt textarea") == right)
+    page.wait_for_selector("#findings [data-repair]", state="detached")
+    # With a description of its own field, both fields are written.
+    page.fill("#prompt textarea", "A man says <s>Hello<e>")
+    page.get_by_label("Sound", exact=True).fill("Audio: rain")
+    page.get_by_role("button", name="Repair the prompt").click()
+    wait_for(lambda: page.input_value("#prompt textarea") == "A man says <S>Hello<E>")
+    assert page.get_by_label("Sound", exact=True).input_value() == "rain"
+
+
+@needs_browser
 def test_a_table_is_queued_as_a_batch_and_must_not_name_pictures(page: Any, client: Any, tmp_path: Path) -> None:
     page.click("text=Many clips at once")
     (tmp_path / "bad.csv").write_text("text_prompt,image_path\na,/etc/hostname\n")

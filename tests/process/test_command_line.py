@@ -148,7 +148,10 @@ def test_a_pattern_makes_a_clip_of_each_prompt_and_warns_once_about_each(generat
     assert [spec["prompt"] for spec in specs] == [f"A {colour} {{ball}} says <S>Hi" for colour in colours]
     assert [spec["seed"] for spec in specs] == [40, 41, 40, 41]
     told = "This speech is not closed; write <E> where it ends."
-    assert made.complaints == [f"warning: “A {colour} {{ball}} says <S>Hi”: {told}" for colour in ("red", "blue")]
+    assert made.complaints == [
+        f"warning: “A {colour} {{ball}} says <S>Hi”: {told} Repaired: A {colour} {{ball}} says <S>Hi<E>"
+        for colour in ("red", "blue")
+    ]
     # A clip holds the expanded prompt, not the pattern.
     (again,) = generate("--from", made.paths[0]).paths
     assert read_record(again)["spec"] == specs[0]

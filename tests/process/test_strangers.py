@@ -13,9 +13,9 @@ import pytest
 from browser import like, needs_browser
 from studio_app import Application, running
 
+from ovi_studio.services.upload_folder import UploadFolder
 from ovi_studio.web.guard import MAX_BODY_SIZE, MAX_UPLOAD_SIZE
 from ovi_studio.web.hosts import Hosts
-from ovi_studio.web.upload_folder import UploadFolder
 
 LOGIN = ("studio", "right horse")
 

@@ -13,11 +13,11 @@ from ovi_studio.core.prompt_check import (
     count_words,
     join_prompt,
     parse_prompt,
-    prompt_warnings,
     rows_to_text,
     speech_pace,
     text_to_rows,
 )
+from ovi_studio.core.prompt_repair import prompt_warnings
 from ovi_studio.core.prompts import MAX_PROMPT_LENGTH, AudioTag
 
 GOOD = {
@@ -108,6 +108,7 @@ def test_only_what_spoils_a_clip_is_a_warning() -> None:
     assert prompt_warnings(fast, AudioTag.AUDIO, 5) == (
         "This speech is not closed; write <E> where it ends.",
         "Speech: 15 words in 5 s, 3.0 a second: they speak fast.",
+        f"Repaired: <S>Hi<E> <S>{'word ' * 14}word<E> Audio: wind",
     )
 
 

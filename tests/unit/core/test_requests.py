@@ -183,7 +183,8 @@ def test_a_prompt_is_warned_about_once_whatever_the_count() -> None:
     clips = expand_request(request("A {man|woman} says, <S>Hello Audio: wind", count=3), CONTEXT)
     assert len(clips.specs) == 6
     assert [str(warning) for warning in clips.warnings] == [
-        f"“A {who} says, <S>Hello Audio: wind”: This speech is not closed; write <E> where it ends."
+        f"“A {who} says, <S>Hello Audio: wind”: This speech is not closed; write <E> where it ends. "
+        f"Repaired: A {who} says, <S>Hello<E> Audio: wind"
         for who in ("man", "woman")
     ]
 

@@ -52,7 +52,7 @@ def test_several_gpus_are_started_by_accelerate_with_our_configuration(started: 
     with pytest.raises(Stopped):
         launch.launch_if_several(4, "ovi_studio.engine", ["--out", "clips"])
     (command,) = started
-    assert command[:3] == [sys.executable, "-m", "accelerate.commands.launch"]
+    assert command[:3] == [sys.executable, "-m", "ovi_studio.distributed.launcher"]
     assert command[command.index("--config_file") + 1] == str(launch.CONFIG)
     assert command[command.index("--num_processes") + 1] == "4"
     assert command[-4:] == ["--module", "ovi_studio.engine", "--out", "clips"]

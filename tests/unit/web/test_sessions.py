@@ -1,6 +1,7 @@
 """Sessions of browsers that are gone do not stay in memory."""
 
 import datetime
+import tracemalloc
 from typing import Any
 
 import gradio as gr
@@ -26,3 +27,20 @@ def test_sessions_are_forgotten_by_age_and_number() -> None:
     forget()
     assert not [name for name in old if name in holder]
     assert "session 200" in holder
+
+
+def test_a_session_takes_little_memory_however_many_components_there_are() -> None:
+    with gr.Blocks() as page:
+        gr.State(0)
+        for number in range(100):
+            gr.Textbox(str(number), label=f"Field {number}")
+    App.create_app(page)
+    holder: Any = page.state_holder
+    holder["first"]
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    for number in range(50):
+        holder[f"session {number}"]
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (after - before) / 50 < 50_000

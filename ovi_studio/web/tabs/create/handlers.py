@@ -13,6 +13,7 @@ import gradio as gr
 
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.prompt_check import join_prompt, parse_prompt, rows_to_text
+from ovi_studio.core.prompt_repair import repaired_pattern
 from ovi_studio.core.prompts import AudioTag
 from ovi_studio.core.requests import Expansion, Request, SeedMode
 from ovi_studio.core.spec import ClipSpec, parse_timesteps
@@ -30,6 +31,7 @@ from ovi_studio.web.tabs.create.tab import (
     queue_button,
     ratio_options,
     skip_options,
+    split_prompt,
 )
 
 
@@ -84,6 +86,8 @@ def _connect_fields(form: CreateForm, extra: dict[str, Any], handlers: "CreateHa
         [form.prompt, *speech],
         **PRIVATE,
     )
+    written = [form.prompt, form.sound]
+    extra["findings"].repair(handlers.repair, [*written, form.model], written, **PRIVATE)
     page.load(handlers.list_models, form.model, [form.model, extra["only_demo"]], **PRIVATE)
     form.sampling["timesteps"].change(handlers.count_timesteps, form.sampling["timesteps"], form.steps, **PRIVATE)
     form.model.input(handlers.choose_model, form.model, [form.prompt, form.sampling["slg_layer"]], **PRIVATE)
@@ -241,6 +245,12 @@ class CreateHandlers:
             tag = next((tag for tag in AudioTag if tag.value in prompt), AudioTag.AUDIO)
             return join_prompt(f"{parts.scene} {row}", parts.audio, tag), "", ""
         return f"{prompt.rstrip()} {row}".strip(), "", ""
+
+    def repair(self, prompt: str, sound: str, model: str | None) -> Any:
+        """Write the prompt into the form with its tags in the right form."""
+        tag = self._tag(model)
+        form = repaired_pattern(_join(prompt, sound, tag), tag)
+        return split_prompt(form) if sound.strip() else (form, gr.skip())
 
     def choose_model(self, name: str) -> Any:
         """Update the prompt's format and the number of blocks, which depend on the model."""

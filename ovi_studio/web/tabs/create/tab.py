@@ -27,6 +27,11 @@ from ovi_studio.web.uploads import is_upload, shown_copy, uploads_only
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(ClipSpec)}
 SEED_CHOICES = [("Random", SeedMode.RANDOM), ("Fixed", SeedMode.FIXED), ("Next", SeedMode.NEXT)]
 PRIORITY_CHOICES = [("Before others", 1), ("Normal", 0), ("After others", -1)]
+_REPAIR_SCRIPT = """
+element.addEventListener("click", (event) => {
+  if (event.target.closest("[data-repair]")) trigger("repair");
+});
+"""
 
 
 @dataclass(frozen=True)
@@ -273,7 +278,7 @@ def _build_prompt(best: Variant | None, extra: dict[str, Any]) -> tuple[gr.Textb
         max_lines=4,
         elem_id="sound",
     )
-    extra["findings"] = gr.HTML(elem_id="findings")
+    extra["findings"] = gr.HTML(elem_id="findings", js_on_load=_REPAIR_SCRIPT)
     return prompt, sound
 
 

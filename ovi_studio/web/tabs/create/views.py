@@ -8,9 +8,11 @@ from ovi_studio.checkpoints.disk import format_bytes
 from ovi_studio.core.adapter_stack import Stack
 from ovi_studio.core.prompt_check import PaceLevel, Severity, check_prompt, speech_pace, text_to_rows
 from ovi_studio.core.prompt_patterns import pattern_warnings
+from ovi_studio.core.prompt_repair import repaired_pattern
 from ovi_studio.core.requests import Expansion
 from ovi_studio.core.variants import Variant
 from ovi_studio.services.preset_offers import PresetOffer
+from ovi_studio.web.public_text import for_page
 from ovi_studio.web.views import format_adapter, format_seconds, notice_html
 
 SHOWN_PROMPTS = 60
@@ -24,7 +26,7 @@ def presets_html(
     """Render the presets as cards; one that cannot be used says why, and offers its missing files for download."""
     download = download or DownloadState()
     cards = "".join(_card(offer, download) for offer in found if offer.usable)
-    messages = "".join(f'<p class="finding warning">{escape(notice)}</p>' for notice in notices)
+    messages = "".join(f'<p class="finding warning">{escape(for_page(notice))}</p>' for notice in notices)
     if download.phase is DownloadPhase.FAILED:
         messages = notice_html(download.reason, f"{download.variant}: the download failed") + messages
     lacking = _unusable_html([offer for offer in found if not offer.usable], download)
@@ -49,7 +51,7 @@ def _card(offer: PresetOffer, download: DownloadState) -> str:
     name, title = escape(preset.name), escape(preset.title)
     content = f"<strong>{title}{_badge(preset.badge)}</strong><span>{escape(preset.description)}</span>"
     if not offer.usable:
-        content += f'<span class="why">{escape(offer.problem)}</span>{_remedy(offer, download)}'
+        content += f'<span class="why">{escape(for_page(offer.problem))}</span>{_remedy(offer, download)}'
         card = f'<div class="card lacking" data-lacking="{name}" aria-label="{title}, cannot be used" role="group">'
         return f"{card}{content}{_licence(offer)}{_delete(offer)}</div>"
     button = f'<button type="button" class="card" data-preset="{name}">{content}</button>'
@@ -116,6 +118,7 @@ def findings_html(pattern: str, prompts: Sequence[str], variant: Variant | None)
     for prompt in prompts:
         found |= dict.fromkeys((one.severity, one.text) for one in check_prompt(prompt, variant.audio_tag))
     lines = [f'<li class="finding {severity}"><b>{_MARKS[severity]}</b>{escape(text)}</li>' for severity, text in found]
+    lines.append(_repair_html(pattern, variant))
     lines.append(_speech_html(prompts, variant))
     shown = "".join(lines)
     return f'<ul class="findings" aria-live="polite">{shown}</ul>' if shown else ""
@@ -125,6 +128,15 @@ def picture_notes_html(notes: Sequence[str]) -> str:
     """Render how the first frame was read; empty without notes."""
     lines = "".join(f'<li class="finding hint"><b>First frame</b>{escape(note)}</li>' for note in notes)
     return f'<ul class="findings" aria-live="polite">{lines}</ul>' if lines else ""
+
+
+def _repair_html(pattern: str, variant: Variant) -> str:
+    """Render the right form of a pattern whose tags are wrong, with a button that writes it into the form."""
+    form = repaired_pattern(pattern, variant.audio_tag)
+    if form == pattern:
+        return ""
+    button = '<button type="button" class="plain" data-repair>Repair the prompt</button>'
+    return f'<li class="finding repair"><b>Right form</b><q>{escape(form)}</q>{button}</li>'
 
 
 def _speech_html(prompts: Sequence[str], variant: Variant) -> str:
@@ -168,7 +180,7 @@ def table_html(clips: Expansion) -> str:
     head = f"<strong>The table makes {'1 clip' if number == 1 else f'{number} clips'}</strong>"
     skipped = "1 row is" if len(bad_rows) == 1 else f"{len(bad_rows)} rows are"
     head += f"<span>{skipped} skipped</span>" if bad_rows else ""
-    bad = _rows_html("bad-rows", [f"Line {row.line}: {row.reason}" for row in bad_rows])
+    bad = _rows_html("bad-rows", [f"Line {row.line}: {for_page(row.reason)}" for row in bad_rows])
     warned = _rows_html("warned-rows", [*clips.notes, *(f"Warning: {warning}" for warning in clips.warnings)])
     return f'<div class="makes"><p>{head}</p>{bad}{warned}</div>'
 

@@ -11,6 +11,7 @@ from typing import Any
 from ovi_studio.queue.model import Job, JobBatch, JobState
 from ovi_studio.web.job_views import STATE_NAMES, bar, progress_words
 from ovi_studio.web.media_routes import job_picture_url
+from ovi_studio.web.public_text import for_page
 from ovi_studio.web.views import format_seconds
 
 _ICONS = {
@@ -80,10 +81,11 @@ def _state(job: Job) -> tuple[str, str, str]:
         what, more, fraction = progress_words(job)
         return STATE_NAMES[job.state], " · ".join(filter(None, [what, more])), bar(fraction, f"Clip {job.number}")
     if job.state is JobState.FAILED:
-        return STATE_NAMES[job.state], job.error or "", ""
+        return STATE_NAMES[job.state], for_page(job.error or ""), ""
+    note = for_page(job.note or "")
     if job.state is JobState.DONE and job.seconds is not None:
-        return STATE_NAMES[job.state], " · ".join(filter(None, [f"in {format_seconds(job.seconds)}", job.note])), ""
-    return STATE_NAMES[job.state], job.note or "", ""
+        return STATE_NAMES[job.state], " · ".join(filter(None, [f"in {format_seconds(job.seconds)}", note])), ""
+    return STATE_NAMES[job.state], note, ""
 
 
 def _picture(job: Job) -> str:

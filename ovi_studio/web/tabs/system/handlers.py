@@ -17,7 +17,7 @@ from ovi_studio.checkpoints.layout import take_inventory
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.variants import published_variants
 from ovi_studio.engine.supervisor import tail
-from ovi_studio.queue.paths import StudioPaths
+from ovi_studio.queue.paths import PAGE_LOG, StudioPaths
 from ovi_studio.queue.store import enable_memory_fallback, memory_fallback_enabled
 from ovi_studio.services.doctor import CheckResult, CheckState, DoctorReport, examine
 from ovi_studio.services.gpu_memory import gpu_memory
@@ -146,8 +146,8 @@ class SystemHandlers:
     def _examine(self) -> None:
         try:
             self._report = examine(self._studio.checkpoint_directory, self._studio.paths.outputs)
-        except Exception as error:
+        except Exception:
             # A machine on which the doctor fails needs a report most of all.
             logging.getLogger(__name__).exception("The doctor failed")
-            result = CheckResult("Machine", CheckState.PROBLEM, f"The check failed ({type(error).__name__}: {error})")
+            result = CheckResult("Machine", CheckState.PROBLEM, f"The check failed; {PAGE_LOG} says why.")
             self._report = DoctorReport((result,))

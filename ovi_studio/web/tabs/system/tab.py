@@ -77,6 +77,7 @@ def _build_parts(studio: SystemServices) -> SystemComponents:
         "Checkpoints": studio.checkpoint_directory.absolute(),
         "Queue, uploads and trash": paths.state,
         "Engine log": paths.log,
+        "Log of the page": paths.page_log,
     }
     with gr.Row(elem_id="system"):
         with gr.Column(scale=6, min_width=320):

@@ -1,0 +1,21 @@
+"""Sentences for people at a browser or an API client, without the folders of this machine.
+
+A `JobError` may name a path, which helps in a terminal. A client learns the file's name and nothing of where it lies;
+the folders that the person at the page needs are in the System tab.
+"""
+
+import re
+
+# A component may contain spaces, but none of the characters that end a path in a sentence.
+_FOLDERS = re.compile(r"""(?<![\w.:/\\~<&])(?:[A-Za-z]:[\\/]|~?/|\\\\)(?=[^\s/\\])(?:[^/\\\n"'“”‘’`<>|;:,()]+[/\\])*""")
+_COMMANDS = re.compile(r"(`[^`]*`)")
+
+
+def without_folders(text: str) -> str:
+    """The text in which every absolute path is only its last part."""
+    return _FOLDERS.sub("", text)
+
+
+def for_page(text: str) -> str:
+    """The same for the page, whose commands in backticks are to be copied as they are."""
+    return "".join(part if part.startswith("`") else without_folders(part) for part in _COMMANDS.split(text))
