@@ -127,6 +127,7 @@ def test_a_pipeline_loaded_again_gives_the_same_clip(tiny_pipeline: Pipeline, ti
         {"video_guidance": 6.0},
         {"audio_guidance": 5.0},
         {"slg_layer": 0},
+        {"steps": 12, "step_cache": "fast"},
         {"video_negative_prompt": "noise"},
         {"audio_negative_prompt": "noise"},
     ],
