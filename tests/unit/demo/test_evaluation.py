@@ -10,8 +10,17 @@ import pytest
 from clip_reading import read_frames, read_samples
 
 from ovi_studio.core.errors import JobError
-from ovi_studio.demo import codec_check, scores
-from ovi_studio.demo.evaluate import Evaluation, EvaluationSetting, clip_runner, prompts, settings, tasks, verdict_row
+from ovi_studio.demo import codec_check, compare, scores
+from ovi_studio.demo.evaluate import (
+    Evaluation,
+    EvaluationSetting,
+    base_spec,
+    clip_runner,
+    prompts,
+    settings,
+    tasks,
+    verdict_row,
+)
 from ovi_studio.demo.judges import ClipVerdict, judge, measure
 from ovi_studio.demo.scene_files import draw_scenes, parse_only, write_scenes
 from ovi_studio.demo.scenes import Colour, Motion, Shape, Sound, is_held_out, render, synthesise
@@ -98,6 +107,17 @@ def test_clips_from_a_picture_are_judged_by_its_position_and_record_the_picture(
     assert made["kept"] is False
     [clip] = (tmp_path / "clips").glob("*.mp4")
     assert read_record(clip)["picture"]["name"] == "first_frame.png"
+
+
+def test_changed_clips_are_compared_with_the_unchanged_ones(runner: ClipRunner) -> None:
+    base = base_spec("tiny", FAST)
+    [same] = compare.compare(runner, base, {"shift": base.shift}, tasks(1, 1))
+    assert (same.error, same.mel_distance, same.video_passes) == (0, 0, 1)
+    [other] = compare.compare(runner, base, {"steps": "2"}, tasks(1, 1))
+    assert other.error > 1
+    assert other.mel_distance > 1e-3
+    assert other.video_passes == 2
+    assert "2 clips of 2 video passes: " in compare.summary([same, other])
 
 
 def test_tables_have_a_line_for_all_trained_and_held_out_clips() -> None:
