@@ -1,5 +1,6 @@
 """Steps that reuse what guidance added before: what they compute, and what they leave out."""
 
+import shutil
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from ovi_studio.bench.steps import random_inputs, shapes
 from ovi_studio.core.solvers import SOLVERS
 from ovi_studio.core.step_caches import OFF, STEP_CACHES
+from ovi_studio.distributed import pass_layout
 from ovi_studio.models.audio_branch import AudioBranch
+from ovi_studio.models.token_layout import UNSHARDED
 from ovi_studio.models.transformer import OviTransformer, Pass, TextContext
 from ovi_studio.sampling.denoise import Latents, Schedule, Step, denoise, draw_noise
 from ovi_studio.sampling.guidance import Guidance, GuidanceCache, guided_velocity
@@ -138,6 +141,29 @@ def test_a_step_that_reuses_costs_one_pass_and_the_audio_of_another() -> None:
     assert 0.005 < (branched - one) / (two - one) < 0.02
 
 
+def test_a_step_that_reuses_reads_no_tensor_on_the_host(tiny_dimensions: dict[str, Any]) -> None:
+    """On the meta device there is nothing to read."""
+    with torch.device("meta"):
+        model = OviTransformer(**tiny_dimensions["fusion"])
+        texts = [model.prepare_text(*torch.randn(2, 1, 5, 16)) for _ in range(2)]
+        start = Latents(torch.randn(VIDEO), torch.randn(AUDIO))
+    given = Guidance(texts[0], texts[1], 4.0, 3.0, skip_block=1)
+    assert denoise(model, start, given, Schedule("unipc", 6, 5.0, cache=FAST)).audio.device.type == "meta"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling for the CPU needs g++")
+def test_compiled_blocks_compute_a_branch_as_eager_ones_do(model: OviTransformer) -> None:
+    own, other = text(model, 1, 1), text(model, 2, 3)
+    passes = [Pass(own)], [Pass(own, audio_branch=AudioBranch(other.audio))]
+    with torch.no_grad():
+        expected = [model.velocities(*latents(), each)[0] for each in passes]
+        model.compile_blocks()
+        for each, eager in zip(passes, expected, strict=True):
+            for found, wanted in zip(model.velocities(*latents(), each)[0], eager, strict=True):
+                torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
 def test_a_block_is_called_once_in_every_step(model: OviTransformer) -> None:
     """Streamed and gathered blocks are fetched once, and all ranks fetch the same ones."""
     calls: list[int] = []
@@ -191,6 +217,18 @@ def test_every_solver_takes_reused_guidance(model: OviTransformer, solver: str, 
     assert results[0].audio.isfinite().all()
     if first_frame is not None:
         assert torch.equal(results[0].video[:, :1], first_frame)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_ranks_in_two_halves_refuse_a_single_pass_instead_of_waiting(
+    rank: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pass_layout.dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(pass_layout.dist, "get_rank", lambda: rank)
+    layout = pass_layout.SharedPassLayout(2, UNSHARDED)
+    assert list(layout.own_passes(["positive", "negative"])) == [["positive", "negative"][rank]]
+    with pytest.raises(ValueError, match="cannot be distributed over 2 halves"):
+        layout.own_passes(["positive"])
 
 
 # Audio
