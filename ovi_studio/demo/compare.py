@@ -54,5 +54,5 @@ def summary(found: list[ClipDistance]) -> str:
     passes = np.mean([each.video_passes for each in found])
     return (
         f"{len(found)} clips of {passes:.0f} video passes: {psnr(sum(errors) / len(errors)):.1f} dB over all pixels, "
-        f"{psnr(max(errors)):.1f} dB in the worst clip; log10 mel distance {mel:.4f}."
+        f"{psnr(max(errors)):.1f} dB in the worst clip; log10 mel distance {mel:.1g}."
     )

@@ -46,7 +46,7 @@ def clips(ranks: Ranks, bundle: Path, picture: Path) -> dict[str, Any]:
         "text": SPEC,
         "picture": dataclasses.replace(SPEC, image=picture),
         "one pass": dataclasses.replace(SPEC, video_guidance=1, audio_guidance=1),
-        "step cache": dataclasses.replace(SPEC, steps=6, step_cache="fast"),
+        "step cache": dataclasses.replace(SPEC, steps=20, step_cache="fast"),
         "adapter beside": SPEC.with_settings({"adapters": (AdapterUse(name="style", **schedule),)}),
     }
     inventory = require("tiny", bundle)

@@ -20,9 +20,9 @@ from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.pipeline import Compute, Pipeline
 
 PROMPT = "a red ball <AUDCAP>thump<ENDAUDCAP>"
-SPEC = ClipSpec(prompt=PROMPT, variant="tiny", steps=6, seed=7, step_cache="fast")
-"""Computes both passes in the first and the fifth step."""
-RAMP = ",".join(str(step / 10) for step in range(12))
+SPEC = ClipSpec(prompt=PROMPT, variant="tiny", steps=20, seed=7, step_cache="fast")
+"""Computes both passes in 11 steps: the first one and every second one."""
+RAMP = ",".join(str(step / 10) for step in range(20))
 
 
 def load(bundle: Path, adapters: Path, **options: Any) -> Pipeline:
@@ -38,13 +38,13 @@ def test_the_record_has_the_cache_and_the_passes_and_makes_the_clip_again(tiny_b
     runner = ClipRunner(RuntimeOptions(checkpoint_directory=tiny_bundle))
     first = runner.make(SPEC, tmp_path / "clips")
     record = read_record(first)
-    assert (record["spec"]["step_cache"], record["video_passes"]) == ("fast", 6 + 2)
+    assert (record["spec"]["step_cache"], record["video_passes"]) == ("fast", 20 + 11)
     again = read_spec(first, tmp_path / "pictures")
     assert again == SPEC
     remade = ClipRunner(runner.options).run(again)
     assert same(remade, runner.run(SPEC))
     whole = runner.run(replace(SPEC, step_cache="off"))
-    assert whole.record["video_passes"] == 12
+    assert whole.record["video_passes"] == 40
     assert not same(whole, remade)
 
 
@@ -52,12 +52,12 @@ def test_streamed_blocks_serve_a_step_that_leaves_out_a_pass(tiny_bundle: Path, 
     assert same(load(tiny_bundle, tiny_bundle, memory="8")(SPEC), tiny_pipeline(SPEC))
 
 
-@pytest.mark.parametrize(("strengths", "passes"), [("1", 12 + 3), ("0;1", 12 + 4), (RAMP, 12 + 12)])
+@pytest.mark.parametrize(("strengths", "passes"), [("1", 20 + 11), ("0;1", 20 + 12), (RAMP, 20 + 20)])
 def test_a_step_with_other_strengths_than_the_one_before_computes_both_passes(
     tiny_bundle: Path, tmp_path: Path, strengths: str, passes: int
 ) -> None:
-    """Twelve steps: the rule names three, a switch in the middle adds one, and a ramp changes them all."""
+    """A switch in the middle adds one step, and a ramp makes all of them compute both."""
     write_adapter(tmp_path / "style.safetensors")
     use = AdapterUse(name="style", video=Strength.parse(strengths), audio=Strength.parse(strengths))
-    clip = load(tiny_bundle, tmp_path)(replace(SPEC, steps=12, adapters=(use,)))
+    clip = load(tiny_bundle, tmp_path)(replace(SPEC, adapters=(use,)))
     assert clip.record["video_passes"] == passes
