@@ -17,7 +17,7 @@ from ovi_studio.runtime.clip_runner import ClipRunner
 
 PROMPTS = 24
 STEPS = {"quality": 8, "fast": 20, "picture": 8}
-"""Steps instead of 50, to save time, where they are not fixed; of 12 steps or fewer the step cache leaves out nothing."""
+"""Steps instead of 50, to save time, where they are not fixed; of 12 or fewer the step cache leaves out nothing."""
 LEAST = {
     "quality": {"colour": 0.95, "shape": 0.85, "background": 0.95, "motion": 0.95, "sound": 0.95, "impacts": 0.9},
     "fast": {"colour": 0.95, "shape": 0.85, "background": 0.95, "motion": 0.95, "sound": 0.95, "impacts": 0.9},
