@@ -16,9 +16,9 @@ and 2 bytes per value, a step needs, in addition to the blocks' weights,
 The first term of the activations is tokens, queries, keys, values and results, the second what is computed for at most
 16384 tokens at a time. The exchange consists of the buffers of `distributed.sequence` (queries, keys, values and
 results, each sent and received) and of what only matters with few tokens: the joined weights of queries, keys and
-values, and an int32 product with its float32 result. The few hundred audio tokens are covered by these factors. Source:
-live tensors of whole steps, counted on the meta device with attention that does not keep its scores
-(tests/unit/runtime/test_tiers.py repeats the count), and measurements on one GPU: docs/performance.md.
+values, and an int32 product with its float32 result. The few hundred audio tokens, and what a step cache keeps, are
+covered by these factors. Source: live tensors of whole steps, counted on the meta device with attention that does not
+keep its scores (tests/unit/runtime/test_tiers.py repeats the count), and measurements on one GPU: docs/performance.md.
 
 Decoding needs the video decoder and 4.4 MB per latent pixel of a tile, or 3.2 MB per latent pixel of a whole frame,
 which has no margins (measured on an H200; 2.7 MB counted as live tensors); it does not depend on the clip's length.

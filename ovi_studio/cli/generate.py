@@ -13,6 +13,7 @@ from ovi_studio.core.errors import JobError
 from ovi_studio.core.log_lines import one_line
 from ovi_studio.core.solvers import SOLVERS
 from ovi_studio.core.spec import ClipSpec, parse_size, parse_timesteps
+from ovi_studio.core.step_caches import STEP_CACHES
 from ovi_studio.distributed.launch import launch_if_several
 from ovi_studio.distributed.ranks import join_ranks
 from ovi_studio.engine.command import DEFAULT_OUTPUT_DIRECTORY
@@ -72,6 +73,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--video-guidance", type=float)
     parser.add_argument("--audio-guidance", type=float)
     parser.add_argument("--slg-layer", type=int, help="block skipped in the negative pass; 0: none")
+    parser.add_argument("--step-cache", choices=STEP_CACHES, help="what steps with guidance leave out (default: off)")
     parser.add_argument("--video-negative-prompt")
     parser.add_argument("--audio-negative-prompt")
     parser.add_argument("--count", type=int, default=1, help="clips for each prompt, with consecutive seeds")

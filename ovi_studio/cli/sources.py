@@ -34,6 +34,7 @@ _SPEC_OPTIONS = (
     "video_guidance",
     "audio_guidance",
     "slg_layer",
+    "step_cache",
     "video_negative_prompt",
     "audio_negative_prompt",
     "timesteps",

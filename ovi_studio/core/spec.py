@@ -18,6 +18,7 @@ from ovi_studio.core.prompt_tags import read_tags
 from ovi_studio.core.prompts import MAX_PROMPT_LENGTH
 from ovi_studio.core.sizes import picture_size, snap_size
 from ovi_studio.core.solvers import find_solver
+from ovi_studio.core.step_caches import OFF, find_step_cache
 from ovi_studio.core.variants import Variant
 
 MAX_STEPS = 1000
@@ -58,6 +59,8 @@ class ClipSpec:
     audio_guidance: float = 3.0
     slg_layer: int | None = None
     """Block skipped in the negative pass (skip-layer guidance); 0 or less: none; None: the variant's default."""
+    step_cache: str = OFF
+    """A name in `core.step_caches`: what steps with guidance leave out."""
     video_negative_prompt: str = DEFAULT_VIDEO_NEGATIVE_PROMPT
     audio_negative_prompt: str = DEFAULT_AUDIO_NEGATIVE_PROMPT
     accelerators: Stack = ()
@@ -68,6 +71,7 @@ class ClipSpec:
     def __post_init__(self) -> None:
         _check_prompts(self)
         find_solver(self.solver)
+        find_step_cache(self.step_cache)
         _check_range("steps", self.steps, 1, MAX_STEPS)
         _check_range("seed", self.seed, 0, MAX_SEED)
         _check_range("shift", self.shift, 0.01, MAX_SHIFT)
@@ -246,6 +250,7 @@ _PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "video_guidance": _number,
     "audio_guidance": _number,
     "slg_layer": _integer,
+    "step_cache": _text,
     "video_negative_prompt": _text,
     "audio_negative_prompt": _text,
     "accelerators": parse_stack,

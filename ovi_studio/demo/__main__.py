@@ -4,7 +4,6 @@
 """
 
 import argparse
-import functools
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -61,7 +60,7 @@ def _add_measuring(commands: "argparse._SubParsersAction[argparse.ArgumentParser
         description="Resumes when started again. Several processes can share the work: start each with a different "
         "--part, the same --out and OMP_NUM_THREADS=1; the last one prints the whole table.",
     )
-    evaluate.add_argument("--setting", choices=("quality", "lightning", "picture", "all"), default="quality")
+    evaluate.add_argument("--setting", choices=("quality", "fast", "lightning", "picture", "all"), default="quality")
     evaluate.add_argument(
         "--set", action="append", type=_change, default=[], metavar="NAME=VALUE", help="override a field, as steps=20"
     )
@@ -72,6 +71,13 @@ def _add_measuring(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     evaluate.add_argument("--out", type=Path, default=Path("evaluation.jsonl"), help="results, one JSON line per clip")
     evaluate.add_argument("--clips", type=Path, help="folder for the clips as mp4 (default: do not keep them)")
     evaluate.set_defaults(run=_evaluate)
+    compare = commands.add_parser("compare", help="measure how far changed clips are from those of the setting quality")
+    compare.add_argument(
+        "--set", action="append", type=_change, required=True, metavar="NAME=VALUE", help="change a field of the clips"
+    )
+    compare.add_argument("--prompts", type=int, default=24)
+    compare.add_argument("--bundle", type=Path, default=EMBEDDED_BUNDLE)
+    compare.set_defaults(run=_compare)
     codecs = commands.add_parser("codecs", help="measure how well the codecs reconstruct scenes")
     codecs.add_argument("--scenes", type=int, default=20)
     codecs.add_argument("--bundle", type=Path, default=EMBEDDED_BUNDLE)
@@ -123,12 +129,12 @@ def _evaluate(options: argparse.Namespace) -> None:
     chosen = list(known.values()) if options.setting == "all" else [known[options.setting]]
     own = evaluate.tasks(options.prompts, options.seeds, options.part)
     every = evaluate.tasks(options.prompts, options.seeds)
-    pipeline = functools.cache(lambda: evaluate.load(options.bundle))
+    runner = evaluate.clip_runner(options.bundle)
     rows: list[evaluate.EvaluationRow] = []
     for setting in chosen:
         changed = replace(setting, fields={**setting.fields, **changes})
         evaluation = evaluate.Evaluation(options.bundle, changed, options.out)
-        evaluation.run(own, pipeline, clips=options.clips, on_row=_report)
+        evaluation.run(own, runner, clips=options.clips, on_row=_report)
         rows += evaluation.rows(every)
     print(scores.table(rows))
 
@@ -137,6 +143,15 @@ def _report(row: dict[str, Any]) -> None:
     wrong = [name for name in ("colour", "shape", "background", "motion", "sound") if not row[name]]
     verdict = f"wrong: {', '.join(wrong)}" if wrong else "right"
     print(f"{row['setting']}, prompt {row['prompt']}, seed {row['seed']}: {verdict} ({row['seconds']} s)", flush=True)
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from ovi_studio.core.variants import read_bundle
+    from ovi_studio.demo import compare, evaluate
+
+    base = evaluate.base_spec(read_bundle(options.bundle).name, evaluate.settings()["quality"])
+    tasks = evaluate.tasks(options.prompts, 1)
+    print(compare.summary(list(compare.compare(evaluate.clip_runner(options.bundle), base, dict(options.set), tasks))))
 
 
 def _codecs(options: argparse.Namespace) -> None:

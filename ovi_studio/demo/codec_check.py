@@ -46,14 +46,14 @@ def reconstruct(
     decoded = video_vae.decode_whole(models.video_vae, latents)
     after = to_bytes(decoded)
     errors = np.square(after.astype(np.float32) - frames).mean(axis=(1, 2, 3))
-    mel = _mel(samples).to(device)
+    mel = log_mel(samples).to(device)
     latents = models.audio_vae.encode(mel)
     sound = pipeline.decode_audio(latents[0].T)
     distances = [
         float((other.cpu() - mel.cpu()).abs().mean())
-        for other in (models.audio_vae.decode(latents), _mel(sound.numpy()))
+        for other in (models.audio_vae.decode(latents), log_mel(sound.numpy()))
     ]
-    return after, sound.numpy(), CodecDistances(_psnr(errors.mean()), _psnr(errors.max()), *distances)
+    return after, sound.numpy(), CodecDistances(psnr(errors.mean()), psnr(errors.max()), *distances)
 
 
 def check_codecs(pipeline: Pipeline, count: int) -> Iterator[dict[str, Any]]:
@@ -78,10 +78,12 @@ def _held_out(count: int) -> list[EvaluationPrompt]:
     return [prompt for prompt in prompts(2 * count) if prompt.held_out]
 
 
-def _mel(samples: np.ndarray) -> Tensor:
+def log_mel(samples: np.ndarray) -> Tensor:
+    """Return the log10 mel magnitudes of samples, float32 (N,), as the audio VAE takes them."""
     whole = len(samples) // SAMPLES_PER_LATENT * SAMPLES_PER_LATENT
     return mel_spectrogram(torch.from_numpy(samples[:whole]).unsqueeze(0))
 
 
-def _psnr(error: float) -> float:
+def psnr(error: float) -> float:
+    """Return decibels for a mean squared error of pixels in units of 1/255."""
     return float(10 * np.log10(255**2 / max(error, 1e-9)))

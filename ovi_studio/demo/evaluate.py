@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -30,6 +29,7 @@ from ovi_studio.demo.captions import caption
 from ovi_studio.demo.judges import ClipMeasurement, judge, keeps_first_frame, measure
 from ovi_studio.demo.scenes import Motion, Scene, draw_scene, render
 from ovi_studio.media.clip_files import write_clip
+from ovi_studio.runtime.clip_runner import ClipRunner
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.pipeline import Compute, Pipeline
 from ovi_studio.services.presets import Presets
@@ -80,11 +80,13 @@ def settings() -> dict[str, EvaluationSetting]:
     """Return the settings of the published table: the embedded model's presets with the steps of the official code."""
     presets = Presets(state=PRESETS)  # a folder without user presets
     demo, lightning, picture = (dict(presets.get(name).settings) for name in ("demo", "demo-lightning", "demo-picture"))
-    steps = {"steps": presets.get("quality").settings["steps"]}
+    quality, fast = (presets.get(name).settings for name in ("quality", "fast"))
+    steps = {"steps": quality["steps"]}
     return {
         setting.name: setting
         for setting in (
             EvaluationSetting("quality", {**demo, **steps}),
+            EvaluationSetting("fast", {**demo, **{name: fast[name] for name in ("steps", "step_cache")}}),
             EvaluationSetting("lightning", lightning),
             EvaluationSetting("picture", {**picture, **steps}, from_picture=True),
         )
@@ -109,6 +111,11 @@ def load(bundle: Path) -> Pipeline:
     return Pipeline.load(_inventory(bundle), Compute.of(RuntimeOptions(memory=ALL_RESIDENT)))
 
 
+def clip_runner(bundle: Path) -> ClipRunner:
+    """Return a runner for the clips of a bundle; it loads the models with the first clip."""
+    return ClipRunner(RuntimeOptions(checkpoint_directory=bundle, memory=ALL_RESIDENT))
+
+
 class Evaluation:
     """The clips of one bundle with one setting, and the file with their rows.
 
@@ -123,7 +130,7 @@ class Evaluation:
         self.setting = setting
         self._results = results
         self._inventory = _inventory(bundle)
-        self._base = _base_spec(self._inventory.variant.name, setting)
+        self._base = base_spec(self._inventory.variant.name, setting)
         self.fingerprint = _fingerprint(self._inventory, bundle, setting, self._base)
 
     def rows(self, requested: list[EvaluationTask]) -> list[EvaluationRow]:
@@ -134,7 +141,7 @@ class Evaluation:
     def run(
         self,
         requested: list[EvaluationTask],
-        pipeline: Callable[[], Pipeline],
+        runner: ClipRunner,
         *,
         clips: Path | None = None,
         on_row: Callable[[EvaluationRow], None] | None = None,
@@ -142,13 +149,12 @@ class Evaluation:
         """Make and judge the missing clips; returns the rows of all requested ones.
 
         Args:
-            pipeline: loads the pipeline; called only if a clip is missing.
             clips: folder for the clips as mp4; None keeps none.
         """
         done = {(row["prompt"], row["seed"]) for row in self.rows(requested)}
         for task in requested:
             if task.key not in done:
-                row = self._make(pipeline(), task, clips)
+                row = self._make(runner, task, clips)
                 _append(self._results, row)
                 if on_row is not None:
                     on_row(row)
@@ -157,10 +163,10 @@ class Evaluation:
     def _is_ours(self, row: EvaluationRow) -> bool:
         return row.get("fingerprint") == self.fingerprint
 
-    def _make(self, pipeline: Pipeline, task: EvaluationTask, clips: Path | None) -> EvaluationRow:
+    def _make(self, runner: ClipRunner, task: EvaluationTask, clips: Path | None) -> EvaluationRow:
         prompt, scene = task.prompt, task.prompt.scene
         first_frame = render(scene)[0]
-        clip, seconds = self._clip(pipeline, task, first_frame)
+        clip = self._clip(runner, task, first_frame)
         if clips is not None:
             write_clip(clip, clips, f"{self.setting.name}_{prompt.index:03d}_{task.seed}")
         measured = measure(clip.frames, clip.samples)
@@ -172,23 +178,22 @@ class Evaluation:
             "held_out": prompt.held_out,
             "text": prompt.text,
             "scene": asdict(scene),
-            "seconds": round(seconds, 2),
+            "seconds": round(sum(clip.record["seconds"].values()), 2),
+            "video_passes": clip.record["video_passes"],
             **verdict_row(measured, scene),
         }
         if self.setting.from_picture:
             row["kept"] = keeps_first_frame(measured, first_frame, scene)
         return row
 
-    def _clip(self, pipeline: Pipeline, task: EvaluationTask, first_frame: np.ndarray) -> tuple[Clip, float]:
+    def _clip(self, runner: ClipRunner, task: EvaluationTask, first_frame: np.ndarray) -> Clip:
         spec = replace(self._base, prompt=task.prompt.text, seed=task.seed)
         with tempfile.TemporaryDirectory(prefix="ovi-evaluate-") as folder:
             if self.setting.from_picture:
                 picture = Path(folder) / "first_frame.png"
                 Image.fromarray(first_frame).save(picture)
                 spec = replace(spec, image=picture)
-            start = time.perf_counter()
-            clip = pipeline(spec)
-            return clip, time.perf_counter() - start
+            return runner.run(spec)
 
 
 def _read(results: Path) -> Iterator[EvaluationRow]:
@@ -230,7 +235,8 @@ def _inventory(bundle: Path) -> Inventory:
     return require(read_bundle(bundle).name, bundle)
 
 
-def _base_spec(variant: str, setting: EvaluationSetting) -> ClipSpec:
+def base_spec(variant: str, setting: EvaluationSetting) -> ClipSpec:
+    """Return the spec of a setting's clips, without their prompts and seeds."""
     return ClipSpec(prompt="any", variant=variant).with_settings({**setting.fields, "variant": variant})
 
 

@@ -49,6 +49,9 @@ class SharedPassLayout(PassLayout):
         self._half = dist.get_rank() // self._ranks_of_half
 
     def own_passes(self, passes: Sequence[P]) -> Sequence[P]:
+        if len(passes) < self._halves:
+            # On every rank; otherwise the first half would wait for the second for ever.
+            raise ValueError(f"{len(passes)} pass cannot be distributed over {self._halves} halves")
         return passes if self._halves == 1 else passes[self._half : self._half + 1]
 
     def exchange_velocities(self, results: Sequence[Velocities], passes: int) -> Sequence[Velocities]:

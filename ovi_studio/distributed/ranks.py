@@ -66,7 +66,11 @@ class Ranks:
         return tensors
 
     def layout(self, heads: int, video_tokens: int, *, guided: bool) -> "PassLayout":
-        """Return how a clip of a model with so many heads is distributed over the ranks."""
+        """Return how a clip of a model with so many heads is distributed over the ranks.
+
+        Args:
+            guided: whether every step has two passes, which two halves of the ranks can then compute in parallel.
+        """
         from ovi_studio.distributed.pass_layout import SINGLE_PROCESS
 
         return SINGLE_PROCESS

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ovi_studio.core.errors import JobError, Stopped
+from ovi_studio.core.step_caches import OFF
 from ovi_studio.media.small_files import part_path
 from ovi_studio.queue.estimates import PhaseTimes, recorded_phase_times
 from ovi_studio.queue.files import preview_path
@@ -103,10 +104,14 @@ class JobMonitor:
             raise Stopped
 
     def _seconds_per_step(self, recent: int) -> float | None:
-        """Return the median of recent steps; the first, which includes encoding text, counts only if it is alone."""
+        """Return the average of recent steps; the first, which includes encoding text, counts only if it is alone.
+
+        The median, unless a step cache makes steps of two lengths.
+        """
         times = self._step_times[-recent - 1 :]
         if len(times) > 1:
-            return statistics.median(later - earlier for earlier, later in pairwise(times))
+            average = statistics.median if self._job.spec.step_cache == OFF else statistics.fmean
+            return average(later - earlier for earlier, later in pairwise(times))
         if times and ClipPhase.TEXT in self._started:
             return times[0] - self._started[ClipPhase.TEXT]
         return None

@@ -102,9 +102,11 @@ class CrossAttention(SelfAttention):
         query = self.heads(self.norm_q(_linear(self.q, x)))
         key, value = _parallel_linear(self.pre_attn_norm_fusion(other.tokens), self.k_fusion, self.v_fusion)
         key = rotate(self.heads(self.norm_k_fusion(key)), other.rotary)
-        from_other = other.token_layout.attend(rotate(query, rotary), key, self.heads(value), self.backend)
+        texts = x.shape[0] // key.shape[0]
+        asking = _side_by_side(rotate(query, rotary), texts)
+        from_other = other.token_layout.attend(asking, key, self.heads(value), self.backend)
         from_text = attention(query, text.key, text.value, self.backend)
-        return lambda: _linear(self.o, (from_text + from_other()).flatten(2))
+        return lambda: _linear(self.o, (from_text + _along_batch(from_other(), texts)).flatten(2))
 
 
 class BlockModulation(nn.Module):
@@ -201,8 +203,21 @@ class FusionBlock(nn.Module):
         video = Stream(x(), video.modulation, video.rotary, video.token_layout)
         del x, y  # frees the queries, keys and values that they hold
         y = self.audio.attend_to_others(audio, audio_modulation, audio_text, video)
+        # Without the audio of another text (`audio_branch`), which follows along the batch.
+        own = audio.tokens[: video.tokens.shape[0]]
+        audio = Stream(own, audio.modulation, audio.rotary, audio.token_layout)
         x = self.video.attend_to_others(video, video_modulation, video_text, audio)
         return x(), y()
+
+
+def _side_by_side(query: Tensor, texts: int) -> Tensor:
+    """(texts * batch, tokens, heads, head_dim) -> (batch, texts * tokens, ...): all texts attend to the same keys."""
+    return query if texts == 1 else query.unflatten(0, (texts, -1)).transpose(0, 1).flatten(1, 2)
+
+
+def _along_batch(x: Tensor, texts: int) -> Tensor:
+    """Invert `_side_by_side`."""
+    return x if texts == 1 else x.unflatten(1, (texts, -1)).transpose(0, 1).flatten(0, 1)
 
 
 def _parallel_linear(x: Tensor, *layers: nn.Module) -> Sequence[Tensor]:

@@ -23,6 +23,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ovi_studio.models.audio_branch import AudioBranch, audio_after, block_audio, with_branch
 from ovi_studio.models.compilation import allow_many_variants
 from ovi_studio.models.fusion_block import (
     BlockInput,
@@ -51,6 +52,8 @@ class Pass(NamedTuple):
     text: TextContext
     skip_block: int | None = None
     """Depth of the block to skip (skip-layer guidance)."""
+    audio_branch: AudioBranch | None = None
+    """A second text for audio; such a pass skips no block itself."""
 
 
 class Head(nn.Module):
@@ -237,7 +240,8 @@ class OviTransformer(ModelMixin, ConfigMixin):
     ) -> list[tuple[Tensor, Tensor]]:
         """Predict the velocities of every pass, in the shapes of the latents.
 
-        The passes go from block to block together, so that a block's weights are fetched once for all of them.
+        The passes go from block to block together, so that a block's weights are fetched once for all of them. The
+        audio of a pass with a branch is followed by that of the branch along the batch.
 
         Args:
             video: latents (batch, channels, frames, height, width).
@@ -265,27 +269,19 @@ class OviTransformer(ModelMixin, ConfigMixin):
         return [
             (
                 self.video_model.unpatchify(token_layout.all_gather(self.video_model.head(video_tokens, time)), grid),
-                self.audio_model.head(audio_tokens, Modulation(audio_time, 0)),
+                self.audio_model.head(audio_tokens, Modulation(with_branch(audio_time, one.audio_branch), 0)),
             )
-            for video_tokens, audio_tokens in self._through_blocks(*start, passes)
+            for one, (video_tokens, audio_tokens) in zip(passes, self._through_blocks(*start, passes), strict=True)
         ]
 
     def _through_blocks(self, video: Stream, audio: Stream, passes: Sequence[Pass]) -> list[tuple[Tensor, Tensor]]:
         """Return the tokens of both towers after the last block, for every pass."""
-        tokens = [(video.tokens, audio.tokens)] * len(passes)
+        tokens = [(video.tokens, with_branch(audio.tokens, one.audio_branch)) for one in passes]
         for depth, block in enumerate(self.fusion_blocks):
             active = [index for index, one in enumerate(passes) if one.skip_block != depth]
-            inputs = [
-                BlockInput(
-                    video._replace(tokens=tokens[index][0]),
-                    audio._replace(tokens=tokens[index][1]),
-                    passes[index].text.video[depth],
-                    passes[index].text.audio[depth],
-                )
-                for index in active
-            ]
-            for index, new in zip(active, block(inputs), strict=True):
-                tokens[index] = new
+            inputs = [_block_input(passes[index], depth, video, audio, *tokens[index]) for index in active]
+            for index, (new, new_audio) in zip(active, block(inputs), strict=True):
+                tokens[index] = new, audio_after(new_audio, passes[index].audio_branch, tokens[index][1], depth)
         return tokens
 
     def _rotary_tables(
@@ -300,6 +296,13 @@ class OviTransformer(ModelMixin, ConfigMixin):
             )
             self._rotary = (key, tables)
         return self._rotary[1]
+
+
+def _block_input(
+    one: Pass, depth: int, video: Stream, audio: Stream, video_tokens: Tensor, audio_tokens: Tensor
+) -> BlockInput:
+    own_audio, audio_text = block_audio(audio, one.text.audio[depth], one.audio_branch, audio_tokens, depth)
+    return BlockInput(video._replace(tokens=video_tokens), own_audio, one.text.video[depth], audio_text)
 
 
 def _sinusoid(timestep: Tensor, dim: int) -> Tensor:

@@ -1,12 +1,14 @@
 """Estimates of how long clips take on this machine, from the times of earlier ones.
 
 All clips of a variant have about the same number of pixels and frames, whatever their aspect ratio, so its name
-determines the size. A step takes about half the time without a negative pass, so the key also includes guidance.
+determines the size. A step takes about half the time without a negative pass, and less with a step cache, so the key
+also includes both.
 """
 
 from dataclasses import asdict, dataclass
 
 from ovi_studio.core.spec import ClipSpec
+from ovi_studio.core.step_caches import OFF
 from ovi_studio.queue.database import Database
 
 
@@ -34,12 +36,12 @@ class QueueEstimate:
 
 def record_phase_times(database: Database, spec: ClipSpec, pace: PhaseTimes) -> None:
     """Store the times of a clip."""
-    database.put_setting(_key(spec.variant, spec.guided), asdict(pace))
+    database.put_setting(_key(spec.variant, spec.guided, spec.step_cache), asdict(pace))
 
 
 def recorded_phase_times(database: Database, spec: ClipSpec) -> PhaseTimes | None:
     """The times of the last clip of this kind."""
-    return _recall(database, spec.variant, spec.guided)
+    return _recall(database, spec.variant, spec.guided, spec.step_cache)
 
 
 def estimate_clip(database: Database, spec: ClipSpec) -> float | None:
@@ -52,12 +54,12 @@ def estimate_queue(database: Database) -> QueueEstimate:
     """Seconds for all waiting jobs; the remaining time of running jobs is in their progress."""
     with database.read() as connection:
         kinds = connection.execute(
-            "SELECT variant, guided, COUNT(*) AS jobs, SUM(steps) AS steps FROM jobs WHERE state = 'queued' "
-            "GROUP BY variant, guided"
+            "SELECT variant, guided, step_cache, COUNT(*) AS jobs, SUM(steps) AS steps FROM jobs "
+            "WHERE state = 'queued' GROUP BY variant, guided, step_cache"
         ).fetchall()
     seconds, unmeasured = 0.0, 0
     for kind in kinds:
-        pace = _recall(database, kind["variant"], bool(kind["guided"]))
+        pace = _recall(database, kind["variant"], bool(kind["guided"]), kind["step_cache"])
         if pace is None:
             unmeasured += kind["jobs"]
         else:
@@ -65,10 +67,12 @@ def estimate_queue(database: Database) -> QueueEstimate:
     return QueueEstimate(seconds, unmeasured)
 
 
-def _recall(database: Database, variant: str, guided: bool) -> PhaseTimes | None:
-    values = database.setting(_key(variant, guided))
+def _recall(database: Database, variant: str, guided: bool, step_cache: str) -> PhaseTimes | None:
+    values = database.setting(_key(variant, guided, step_cache))
     return None if values is None else PhaseTimes(**values)
 
 
-def _key(variant: str, guided: bool) -> str:
-    return f"pace/{variant}/{'guided' if guided else 'plain'}"
+def _key(variant: str, guided: bool, step_cache: str) -> str:
+    if not guided:
+        return f"pace/{variant}/plain"
+    return f"pace/{variant}/guided" if step_cache == OFF else f"pace/{variant}/guided/{step_cache}"

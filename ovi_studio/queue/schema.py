@@ -70,7 +70,15 @@ _COUNTED = ("CREATE INDEX jobs_counted ON jobs (state, variant, guided, steps)",
 
 _NOTED = ("ALTER TABLE jobs ADD COLUMN note TEXT",)
 
-MIGRATIONS = (_FIRST, _PARTS, _COUNTED, _NOTED)
+# Specs from before the step cache do not have it.
+_CACHED = (
+    "ALTER TABLE jobs ADD COLUMN step_cache TEXT "
+    "GENERATED ALWAYS AS (COALESCE(json_extract(spec, '$.step_cache'), 'off')) VIRTUAL",
+    "DROP INDEX jobs_counted",
+    "CREATE INDEX jobs_counted ON jobs (state, variant, guided, step_cache, steps)",
+)
+
+MIGRATIONS = (_FIRST, _PARTS, _COUNTED, _NOTED, _CACHED)
 """Statements that migrate version n to n + 1, at index n."""
 
 

@@ -25,6 +25,7 @@ from ovi_studio.core.clip import Clip, Picture
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.prompts import format_prompt
 from ovi_studio.core.spec import ClipSpec, clip_size
+from ovi_studio.core.step_caches import OFF, find_step_cache
 from ovi_studio.core.variants import LATENT_STRIDE, Part, Variant
 from ovi_studio.core.weight_formats import Weights
 from ovi_studio.distributed.decode import decode_pieces
@@ -189,13 +190,16 @@ class Pipeline:
             first_frame = None if picture is None else self.encode_first_frame(picture)
         noise = self.draw_noise(self._latent_size(spec, picture), spec.seed)
         noise, texts, first_frame = self._broadcast_inputs(noise, texts, first_frame)
+        video_passes: list[int] = []
+        watched = self._watched(on_step, video_passes)
         with clock.phase("denoise"):
-            latents = self.denoise(spec, noise, texts, first_frame, skip_block, self._watched(on_step), layout)
+            latents = self.denoise(spec, noise, texts, first_frame, skip_block, watched, layout)
         with clock.phase("decode_audio"), self.ranks.share_errors():
             samples = self.decode_audio(latents.audio)
         with clock.phase("decode_video"), self.ranks.share_errors():
             frames = self.decode_video(latents.video, on_decoded)
         record = self._record(clock, frames, memory)
+        record["video_passes"] = sum(video_passes)
         record["adapters"] = {name: report.summary() for name, report in prepared.reports.items()}
         return Clip(spec.with_stack(prepared.stack), frames, samples.numpy(), picture, record)
 
@@ -251,7 +255,8 @@ class Pipeline:
             def before_step(index: int) -> Guidance | None:
                 return guidance() if self.adapters.set_step(index) else None
 
-            schedule = Schedule(spec.solver, spec.steps, spec.shift, spec.timesteps, spec.seed)
+            cache = find_step_cache(spec.step_cache)
+            schedule = Schedule(spec.solver, spec.steps, spec.shift, spec.timesteps, spec.seed, cache)
             try:
                 return denoise(
                     transformer,
@@ -315,10 +320,15 @@ class Pipeline:
             "resident_blocks": resident,
         }
 
-    def _watched(self, on_step: OnStep | None) -> OnStep:
-        """Wrap a step callback so that the clip ends as soon as its latents are not finite."""
+    def _watched(self, on_step: OnStep | None, video_passes: list[int]) -> OnStep:
+        """Wrap a step callback so that the clip ends as soon as its latents are not finite.
+
+        Args:
+            video_passes: gets the number of each step's passes over the video.
+        """
 
         def watched(step: Step) -> None:
+            video_passes.append(step.video_passes)
             finite = torch.isfinite(step.latents.video).all() & torch.isfinite(step.latents.audio).all()
             self._check_finite(f"the latents after step {step.index} of {step.total}", finite)
             if on_step is not None:
@@ -359,7 +369,8 @@ class Pipeline:
         height, width = self._latent_size(spec, picture)
         tower = self.variant.dimensions["fusion"]["video"]
         tokens = self.variant.video_latent_frames * height * width // math.prod(tower["patch_size"])
-        return self.ranks.layout(tower["num_heads"], tokens, guided=spec.guided)
+        # With a step cache most steps have a single pass: one half of the ranks would wait for the other.
+        return self.ranks.layout(tower["num_heads"], tokens, guided=spec.guided and spec.step_cache == OFF)
 
     def _tile_size(self, height: int, width: int) -> int | None:
         """Return the side of a tile, in latent pixels, that fits on every rank; None for whole frames."""

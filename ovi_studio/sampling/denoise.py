@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ovi_studio.core.step_caches import OFF, STEP_CACHES, StepCache
 from ovi_studio.distributed.pass_layout import SINGLE_PROCESS, PassLayout
 from ovi_studio.models.transformer import OviTransformer
-from ovi_studio.sampling.guidance import Guidance, guided_velocity
+from ovi_studio.sampling.guidance import Guidance, GuidanceCache, guided_velocity
 from ovi_studio.sampling.solvers import Scheduler, advance, build_scheduler, timesteps
 
 
@@ -31,6 +32,8 @@ class Step:
     """From 1 to `total`."""
     total: int
     latents: Latents
+    video_passes: int
+    """Passes whose video was computed: 2, or 1 without guidance or with what guidance added before."""
 
 
 OnStep = Callable[[Step], None]
@@ -52,6 +55,8 @@ class Schedule:
     """Explicit timesteps, one per step; the shift is then ignored."""
     seed: int = 0
     """Seed of the noise that the restart solver adds."""
+    cache: StepCache = STEP_CACHES[OFF]
+    """What steps with guidance leave out."""
 
 
 def draw_noise(
@@ -88,9 +93,12 @@ def denoise(
     """
     video_solver, audio_solver = (_build(schedule, stream, noise.video.device) for stream in ("video", "audio"))
     video, audio = noise.video.unsqueeze(0), noise.audio.unsqueeze(0)
+    cache = GuidanceCache(schedule.cache, schedule.steps)
     for index, timestep in enumerate(timesteps(video_solver), start=1):
-        if before_step is not None:
-            guidance = before_step(index - 1) or guidance
+        changed = None if before_step is None else before_step(index - 1)
+        guidance = changed or guidance
+        cache.begin(index - 1, changed=changed is not None)
+        video_passes = 2 if guidance.negative and cache.difference is None else 1
         video = _with_first_frame(video, first_frame)
         velocity, audio_velocity = guided_velocity(
             model,
@@ -100,11 +108,12 @@ def denoise(
             guidance,
             clean_first_frame=first_frame is not None,
             layout=layout,
+            cache=cache,
         )
         video = advance(video_solver, velocity.float(), video)
         audio = advance(audio_solver, audio_velocity.float(), audio)
         if on_step is not None:
-            on_step(Step(index, schedule.steps, Latents(video[0], audio[0])))
+            on_step(Step(index, schedule.steps, Latents(video[0], audio[0]), video_passes))
     return Latents(_with_first_frame(video, first_frame)[0], audio[0])
 
 

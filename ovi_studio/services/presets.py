@@ -43,6 +43,7 @@ _SAMPLING = {"steps", "timesteps", "solver", "shift", "video_guidance", "audio_g
 _ORDER = (
     "draft",
     "balanced",
+    "fast",
     "quality",
     "lightning-5s",
     "lightning-10s",

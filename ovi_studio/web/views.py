@@ -7,6 +7,7 @@ from ovi_studio.core.prompts import AudioTag
 from ovi_studio.core.sizes import OWN_SIZE
 from ovi_studio.core.solvers import SOLVERS
 from ovi_studio.core.spec import ClipSpec, format_timesteps
+from ovi_studio.core.step_caches import OFF, STEP_CACHES
 from ovi_studio.core.variants import Variant
 from ovi_studio.web.public_text import for_page
 
@@ -90,9 +91,10 @@ def format_adapter(use: AdapterUse) -> str:
 
 
 def format_sampling(spec: ClipSpec) -> str:
-    """Format the sampling settings, as in `30, UniPC, shift 5` or `4, Restart, at 1000,750,500,250`."""
+    """Format the sampling settings, as in `30, UniPC, shift 5, step cache Fast` or `4, Restart, at 1000,750,500`."""
     where = f"at {format_timesteps(spec.timesteps)}" if spec.timesteps else f"shift {spec.shift:g}"
-    return f"{spec.steps}, {SOLVERS[spec.solver].title}, {where}"
+    cache = "" if spec.step_cache == OFF else f", step cache {STEP_CACHES[spec.step_cache].title}"
+    return f"{spec.steps}, {SOLVERS[spec.solver].title}, {where}{cache}"
 
 
 def format_first_frame(spec: ClipSpec, name: str) -> str:

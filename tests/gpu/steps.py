@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from ovi_studio.models.transformer import OviTransformer
-from ovi_studio.sampling.guidance import Guidance, guided_velocity
+from ovi_studio.sampling.guidance import Guidance, GuidanceCache, guided_velocity
 
 Velocities = tuple[Tensor, Tensor]
 
@@ -61,11 +61,21 @@ class StepInputs:
 
 @torch.no_grad()
 def guided_step(
-    model: OviTransformer, inputs: StepInputs, guidance: Guidance, *, clean_first_frame: bool = False
+    model: OviTransformer,
+    inputs: StepInputs,
+    guidance: Guidance,
+    *,
+    clean_first_frame: bool = False,
+    cache: GuidanceCache | None = None,
 ) -> Velocities:
-    """Return the velocities of both towers, from two passes, the negative one with a skipped block."""
+    """Return the velocities of both towers, from two passes, the negative one with a skipped block.
+
+    Args:
+        cache: may leave out the video of the negative pass.
+    """
     timestep = torch.full((1,), 500.0, device=inputs.video.device)
-    return guided_velocity(model, inputs.video, inputs.audio, timestep, guidance, clean_first_frame=clean_first_frame)
+    latents = inputs.video, inputs.audio, timestep
+    return guided_velocity(model, *latents, guidance, clean_first_frame=clean_first_frame, cache=cache)
 
 
 @torch.no_grad()

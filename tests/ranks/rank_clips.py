@@ -46,6 +46,7 @@ def clips(ranks: Ranks, bundle: Path, picture: Path) -> dict[str, Any]:
         "text": SPEC,
         "picture": dataclasses.replace(SPEC, image=picture),
         "one pass": dataclasses.replace(SPEC, video_guidance=1, audio_guidance=1),
+        "step cache": dataclasses.replace(SPEC, steps=20, step_cache="fast"),
         "adapter beside": SPEC.with_settings({"adapters": (AdapterUse(name="style", **schedule),)}),
     }
     inventory = require("tiny", bundle)
@@ -61,13 +62,18 @@ def clips(ranks: Ranks, bundle: Path, picture: Path) -> dict[str, Any]:
         for name, spec in specs.items():
             clip, latents = make(pipeline, spec)
             own = max((a - b).abs().max().item() for a, b in zip(latents, wanted[name], strict=True))
-            answer: dict[str, Any] = {"latents": max(ranks.all_gather(own))}
+            sums = ranks.all_gather([x.double().sum().item() for x in latents])
+            answer: dict[str, Any] = {
+                "latents": max(ranks.all_gather(own)),
+                "same on every rank": all(other == sums[0] for other in sums),
+            }
             if ranks.is_leader:
                 frames = clip.frames.astype(int) - expected[name][0].frames
                 answer["pixels"] = [int(abs(frames).max()), float((frames != 0).mean())]
                 answer["samples"] = float(np.abs(clip.samples - expected[name][0].samples).max())
                 answer["hashes"] = len(clip.record["checkpoint"])
                 answer["memory"] = clip.record["memory"]
+                answer["video passes"] = clip.record["video_passes"]
             found[f"{strategy}, {name}"] = answer
     return found
 

@@ -23,8 +23,9 @@ def found(request: pytest.FixtureRequest, tiny_bundle: Path, tmp_path_factory: p
 
 
 def test_clips_equal_those_of_one_process(found: Any) -> None:
-    assert len(found["clips"]) == 8
+    assert len(found["clips"]) == 10
     for name, clip in found["clips"].items():
+        assert clip["same on every rank"], name
         assert clip["latents"] < 1e-5, name
         # Pixels are cut to whole numbers, so a difference of 1e-6 moves a few by one.
         largest, moved = clip["pixels"]
@@ -32,6 +33,14 @@ def test_clips_equal_those_of_one_process(found: Any) -> None:
         assert moved < 1e-3, name
         assert clip["samples"] < 1e-4, name
         assert clip["hashes"] == 6
+
+
+def test_ranks_leave_out_the_same_passes_as_one_process(found: Any) -> None:
+    passes = {name: clip["video passes"] for name, clip in found["clips"].items() if name.startswith("FULL_SHARD")}
+    # Three steps of two passes; the cache computes both in 11 of 20 steps.
+    assert passes["FULL_SHARD, text"] == 6
+    assert passes["FULL_SHARD, one pass"] == 3
+    assert passes["FULL_SHARD, step cache"] == 20 + 11
 
 
 def test_a_clips_record_has_its_sharding_and_fewer_resident_blocks_with_adapters(found: Any) -> None:

@@ -15,6 +15,7 @@ from ovi_studio.__main__ import build_parser
 from ovi_studio.cli import sources
 from ovi_studio.core.requests import Expansion, Request
 from ovi_studio.core.spec import ClipSpec
+from ovi_studio.queue.estimates import PhaseTimes, record_phase_times
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.services.prompt_files import read_official_config
 from ovi_studio.services.studio import Studio
@@ -33,6 +34,7 @@ VALUES: dict[str, Any] = {
     "video_guidance": 2.0,
     "audio_guidance": 1.5,
     "slg_layer": 1,
+    "step_cache": "fast",
     "video_negative_prompt": "blur",
     "audio_negative_prompt": "noise",
 }
@@ -161,6 +163,8 @@ def test_the_same_request_makes_the_same_clips(
     assert [(spec.prompt, [use.name for use in spec.adapters], spec.seed) for spec in made] == expected
     rest = {name: value for name, value in VALUES.items() if name != "seed"} | {"variant": "tiny", "size": list(SIZE)}
     rest |= {"image": None, "raw_colours": False, "timesteps": None, "accelerators": []}
+    if way in (from_official_prompt, from_official_table):
+        rest["step_cache"] = "off"  # the official configuration has no such setting
     for spec in made:
         assert {name: value for name, value in spec.to_dict().items() if name in rest} == rest
 
@@ -263,7 +267,7 @@ def test_the_command_line_says_how_pictures_were_read(
 
 def test_the_page_checks_the_prompts_that_a_pattern_makes(studio: Studio, form: CreateForm) -> None:
     def findings(prompt: str) -> str:
-        return CreateHandlers(studio, form).inspect(None, None, 1, prompt, "", "tiny", 1, 4, 3)[0]
+        return CreateHandlers(studio, form).inspect(None, None, 1, prompt, "", "tiny", 1, 4, 3, "off")[0]
 
     spoken = "He says, <S>{one|one two|one two three}<E>"
     assert "3 words in 1 s" in findings(spoken)
@@ -271,6 +275,17 @@ def test_the_page_checks_the_prompts_that_a_pattern_makes(studio: Studio, form: 
     assert "not closed" in findings("{A ball|He says, <S>Hello}")
     assert "so its braces are removed" in findings("A {ball}")
     assert "so its braces are removed" not in findings(r"A \{ball\} {a|b}")
+
+
+def test_the_page_estimates_a_step_cache_by_clips_that_had_it(studio: Studio, form: CreateForm) -> None:
+    spec = ClipSpec(prompt="a ball", variant="tiny", step_cache="fast")
+    record_phase_times(studio.store.database, spec, PhaseTimes(text=0, step=60, decode=0, write=0))
+
+    def makes(cache: str) -> str:
+        return CreateHandlers(studio, form).inspect(None, None, 1, "a ball", "", "tiny", 2, 4, 3, cache)[1]
+
+    assert "2 min" in makes("fast")
+    assert "min" not in makes("off")
 
 
 # Back into the form

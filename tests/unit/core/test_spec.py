@@ -25,6 +25,7 @@ FULL = MINIMAL | {
     "video_guidance": 1.0,
     "audio_guidance": 0.0,
     "slg_layer": -1,
+    "step_cache": "fast",
     "video_negative_prompt": "",
     "audio_negative_prompt": "hum",
     "accelerators": [{"name": "fast.safetensors", "sha256": None, "video": "1", "audio": "0"}],
@@ -77,6 +78,7 @@ def test_empty_text_means_the_default_but_a_negative_prompt_may_be_empty():
         ("video_guidance", [0, 100, "4"], [-0.1, 100.1, "-inf", "four", True, [4]]),
         ("audio_guidance", [0, 100, "4"], [-0.1, 100.1, "-inf", "four", True, [4]]),
         ("slg_layer", [-1, 0, 29, "11"], ["eleven", 1.5, True, [1]]),
+        ("step_cache", ["off", "fast", None], ["Fast", "on", True, ["fast"]]),
         ("solver", ["unipc", "euler", "dpm++", "restart"], ["ddim", "UniPC", 3, ["unipc"]]),
         (
             "size",

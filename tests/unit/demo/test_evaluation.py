@@ -10,14 +10,30 @@ import pytest
 from clip_reading import read_frames, read_samples
 
 from ovi_studio.core.errors import JobError
-from ovi_studio.demo import codec_check, scores
-from ovi_studio.demo.evaluate import Evaluation, EvaluationSetting, prompts, settings, tasks, verdict_row
+from ovi_studio.demo import codec_check, compare, scores
+from ovi_studio.demo.evaluate import (
+    Evaluation,
+    EvaluationSetting,
+    base_spec,
+    clip_runner,
+    prompts,
+    settings,
+    tasks,
+    verdict_row,
+)
 from ovi_studio.demo.judges import ClipVerdict, judge, measure
 from ovi_studio.demo.scene_files import draw_scenes, parse_only, write_scenes
 from ovi_studio.demo.scenes import Colour, Motion, Shape, Sound, is_held_out, render, synthesise
 from ovi_studio.media.clip_files import read_record
+from ovi_studio.runtime.clip_runner import ClipRunner
+from ovi_studio.runtime.options import RuntimeOptions
 
 FAST = EvaluationSetting("fast", {"steps": 1, "video_guidance": 1, "audio_guidance": 1})
+
+
+@pytest.fixture(scope="module")
+def runner(tiny_bundle: Path) -> ClipRunner:
+    return clip_runner(tiny_bundle)
 
 
 def row(**values: Any) -> dict[str, Any]:
@@ -46,53 +62,62 @@ def test_parts_share_the_clips_without_overlap() -> None:
 def test_settings_are_those_of_the_presets() -> None:
     known = settings()
     assert known["quality"].fields["steps"] == 50
+    assert known["fast"].fields == known["quality"].fields | {"step_cache": "fast"}
     assert known["lightning"].fields["steps"] == 4
     assert known["lightning"].fields["video_guidance"] == 1
     assert known["picture"].from_picture
 
 
-def test_an_interrupted_run_resumes(tiny_bundle: Path, tiny_pipeline: Any, tmp_path: Path) -> None:
+def test_an_interrupted_run_resumes(tiny_bundle: Path, runner: ClipRunner, tmp_path: Path) -> None:
     results = tmp_path / "rows.jsonl"
     evaluation = Evaluation(tiny_bundle, FAST, results)
     made: list[dict[str, Any]] = []
     wanted = tasks(3, 1)
-    first = evaluation.run(wanted[:2], lambda: tiny_pipeline, on_row=made.append)
+    first = evaluation.run(wanted[:2], runner, on_row=made.append)
     assert len(made) == len(first) == 2
     with results.open("a") as file:
         file.write('{"setting": "fast", "promp')  # as left by a run killed while writing
-    second = Evaluation(tiny_bundle, FAST, results).run(wanted, lambda: tiny_pipeline, on_row=made.append)
+    second = Evaluation(tiny_bundle, FAST, results).run(wanted, runner, on_row=made.append)
     assert len(made) == 3
     assert second[:2] == first
     assert [row["prompt"] for row in second] == [0, 1, 2]
     assert json.loads(results.read_text().splitlines()[-1]) == second[2]
-
-    def load() -> Any:
-        raise AssertionError("no clip is missing")
-
-    assert Evaluation(tiny_bundle, FAST, results).run(wanted, load) == second
+    unable = ClipRunner(RuntimeOptions(), models="builtins:NotImplementedError")  # no clip is missing
+    assert Evaluation(tiny_bundle, FAST, results).run(wanted, unable) == second
 
 
-def test_rows_of_other_settings_do_not_count(tiny_bundle: Path, tiny_pipeline: Any, tmp_path: Path) -> None:
+def test_rows_of_other_settings_do_not_count(tiny_bundle: Path, runner: ClipRunner, tmp_path: Path) -> None:
     results = tmp_path / "rows.jsonl"
-    Evaluation(tiny_bundle, FAST, results).run(tasks(1, 1), lambda: tiny_pipeline)
+    Evaluation(tiny_bundle, FAST, results).run(tasks(1, 1), runner)
     other = Evaluation(tiny_bundle, EvaluationSetting("fast", {**FAST.fields, "shift": 3.0}), results)
     assert other.rows(tasks(1, 1)) == []
 
 
-def test_clips_of_an_untrained_model_are_wrong(tiny_bundle: Path, tiny_pipeline: Any, tmp_path: Path) -> None:
-    [made] = Evaluation(tiny_bundle, FAST, tmp_path / "rows.jsonl").run(tasks(1, 1), lambda: tiny_pipeline)
+def test_clips_of_an_untrained_model_are_wrong(tiny_bundle: Path, runner: ClipRunner, tmp_path: Path) -> None:
+    [made] = Evaluation(tiny_bundle, FAST, tmp_path / "rows.jsonl").run(tasks(1, 1), runner)
     assert not any(made[question] for question in ("colour", "shape", "motion"))
 
 
 def test_clips_from_a_picture_are_judged_by_its_position_and_record_the_picture(
-    tiny_bundle: Path, tiny_pipeline: Any, tmp_path: Path
+    tiny_bundle: Path, runner: ClipRunner, tmp_path: Path
 ) -> None:
     setting = EvaluationSetting("picture", FAST.fields, from_picture=True)
     evaluation = Evaluation(tiny_bundle, setting, tmp_path / "rows.jsonl")
-    [made] = evaluation.run(tasks(1, 1), lambda: tiny_pipeline, clips=tmp_path / "clips")
+    [made] = evaluation.run(tasks(1, 1), runner, clips=tmp_path / "clips")
     assert made["kept"] is False
     [clip] = (tmp_path / "clips").glob("*.mp4")
     assert read_record(clip)["picture"]["name"] == "first_frame.png"
+
+
+def test_changed_clips_are_compared_with_the_unchanged_ones(runner: ClipRunner) -> None:
+    base = base_spec("tiny", FAST)
+    [same] = compare.compare(runner, base, {"shift": base.shift}, tasks(1, 1))
+    assert (same.error, same.mel_distance, same.video_passes) == (0, 0, 1)
+    [other] = compare.compare(runner, base, {"steps": "2"}, tasks(1, 1))
+    assert other.error > 1
+    assert other.mel_distance > 1e-3
+    assert other.video_passes == 2
+    assert "2 clips of 2 video passes: " in compare.summary([same, other])
 
 
 def test_tables_have_a_line_for_all_trained_and_held_out_clips() -> None:

@@ -365,6 +365,18 @@ def test_cost_is_estimated_from_what_was_measured(store):
     assert (estimate.seconds, estimate.unmeasured) == (3 * 26.5, 2)
 
 
+def test_clips_that_leave_out_passes_have_times_of_their_own(store):
+    whole, cached = SPEC, replace(SPEC, step_cache="fast")
+    unguided = replace(cached, video_guidance=1, audio_guidance=1)
+    for spec, step in ((whole, 3.0), (cached, 2.0), (unguided, 1.0)):
+        record_phase_times(store.database, spec, PhaseTimes(text=1.0, step=step, decode=5.0, write=0.5))
+    store.add([whole, cached, unguided])
+    expected = [6.5 + step * SPEC.steps for step in (3.0, 2.0, 1.0)]
+    assert [estimate_clip(store.database, spec) for spec in (whole, cached, unguided)] == expected
+    assert estimate_clip(store.database, replace(unguided, step_cache="off")) == expected[2]
+    assert estimate_queue(store.database).seconds == sum(expected)
+
+
 # Load
 
 

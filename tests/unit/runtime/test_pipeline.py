@@ -136,6 +136,11 @@ def test_every_setting_changes_the_clip(tiny_pipeline: Pipeline, change: dict[st
     assert not same(tiny_pipeline(with_(**change)), tiny_pipeline(SPEC))
 
 
+def test_a_step_cache_changes_the_clip(tiny_pipeline: Pipeline) -> None:
+    """Of as many steps as leave out a pass."""
+    assert not same(tiny_pipeline(with_(steps=20, step_cache="fast")), tiny_pipeline(with_(steps=20)))
+
+
 def test_without_guidance_the_negative_prompts_have_no_effect(tiny_pipeline: Pipeline) -> None:
     plain = with_(video_guidance=1.0, audio_guidance=1.0)
     other = dataclasses.replace(plain, video_negative_prompt="wind", audio_negative_prompt="tone", slg_layer=0)

@@ -25,6 +25,7 @@ from ovi_studio.core.variants import published_variants
 from ovi_studio.core.weight_formats import Weights
 from ovi_studio.distributed import sequence
 from ovi_studio.models import fusion_block, token_layout, video_vae
+from ovi_studio.models.audio_branch import AudioBranch
 from ovi_studio.models.token_layout import UNSHARDED, TokenLayout
 from ovi_studio.models.transformer import OviTransformer, Pass
 from ovi_studio.runtime.options import RuntimeOptions
@@ -158,8 +159,10 @@ def _as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nn.RMSNorm, "forward", lambda _, x: torch.empty_like(x))
 
 
-def step_peak(name: str, guided: bool, weights: Weights, layout: TokenLayout = UNSHARDED) -> int:
-    """Return the peak of live bytes in a step of a model with two blocks."""
+def step_peak(
+    name: str, guided: bool, weights: Weights, layout: TokenLayout = UNSHARDED, *, reuses: bool = False
+) -> int:
+    """Return the peak of live bytes in a step of a model with two blocks; `reuses`: only audio has a negative pass."""
     shape = shapes()[name]
     shallow = {tower: options | {"num_layers": 2} for tower, options in shape.fusion.items()}
     with torch.device("meta"):
@@ -170,6 +173,8 @@ def step_peak(name: str, guided: bool, weights: Weights, layout: TokenLayout = U
             parameter.data = parameter.data.bfloat16()
     *latents, text = random_inputs(model, shape, torch.device("meta"), torch.bfloat16)
     passes = [Pass(text), Pass(text, 1)][: 1 + guided]
+    if reuses:
+        passes = [Pass(text, audio_branch=AudioBranch(text.audio))]
     return counted(lambda: model.velocities(*latents, passes, token_layout=layout))
 
 
@@ -180,6 +185,17 @@ def step_peak(name: str, guided: bool, weights: Weights, layout: TokenLayout = U
 def test_a_full_size_step_needs_what_the_formula_says(name: str, guided: bool, weights: Weights) -> None:
     formula = activation_bytes(shapes()[name].demand(guided).with_weights(weights))
     assert 0.8 * formula < step_peak(name, guided, weights) < formula
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_as_on_a_gpu")
+def test_a_step_cache_needs_no_more_memory_than_two_passes() -> None:
+    """The kept difference between the passes, in float32, is smaller than the tokens of the pass that is left out."""
+    demand = shapes()["960x960_10s"].demand(guided=True)
+    kept = demand.sizes.velocity_bytes(demand.video_tokens, 0, 4)
+    both, one = (step_peak("960x960_10s", True, Weights.BF16, reuses=reuses) for reuses in (False, True))
+    assert one + kept < both
+    assert both + kept < activation_bytes(demand)
 
 
 @pytest.mark.parametrize("weights", [Weights.BF16, Weights.INT8])

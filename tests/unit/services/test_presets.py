@@ -28,12 +28,18 @@ def presets(tmp_path: Path) -> Presets:
 def test_shipped_presets_go_from_draft_to_the_embedded_model(presets):
     found = presets.all()
     assert found.notices == ()
-    names = ["draft", "balanced", "quality", "lightning-5s", "lightning-10s", "turbo"]
+    names = ["draft", "balanced", "fast", "quality", "lightning-5s", "lightning-10s", "turbo"]
     names += ["demo", "demo-lightning", "demo-picture"]
     assert [preset.name for preset in found.presets] == names
     assert [preset.apply(SPEC).steps for preset in found.presets[:3]] == [20, 30, 50]
     assert presets.get("draft").badge == "fast"
     assert all(preset.description and not preset.own for preset in found.presets)
+
+
+def test_fast_is_quality_with_passes_left_out(presets):
+    quality, fast = (presets.get(name).apply(SPEC) for name in ("quality", "fast"))
+    assert fast == replace(quality, step_cache="fast")
+    assert presets.get("quality").apply(fast) == quality
 
 
 def test_quality_is_what_the_official_code_does_by_default(presets):

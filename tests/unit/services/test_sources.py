@@ -314,6 +314,7 @@ def test_official_file_is_read_unchanged(work, table):
         "video_guidance": 4.0,
         "audio_guidance": 3.0,
         "slg_layer": 11,
+        "step_cache": "off",
         "video_negative_prompt": "jitter, bad hands, blur, distortion",
         "audio_negative_prompt": "robotic, muffled, echo, distorted",
         "timesteps": None,

@@ -106,6 +106,13 @@ def test_user_text_and_errors_are_escaped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("cache", "text"), [("off", "50, UniPC, shift 5"), ("fast", "50, UniPC, shift 5, step cache Fast")]
+)
+def test_a_clip_that_left_out_passes_says_so(cache: str, text: str) -> None:
+    assert views.format_sampling(ClipSpec(prompt="a", variant="demo", step_cache=cache)) == text
+
+
+@pytest.mark.parametrize(
     ("seconds", "text"), [(0.2, "0 s"), (59.4, "59 s"), (60, "1 min"), (80, "1 min 20 s"), (7500, "2 h 5 min")]
 )
 def test_durations_are_readable(seconds: float, text: str) -> None:

@@ -58,7 +58,7 @@ def _connect_queue(form: CreateForm, extra: dict[str, Any], handlers: "CreateHan
     form.queue.click(handlers.queue, [*inputs, *form.fields.values()], after, **PRIVATE)
     form.leave.click(handlers.stop_editing, None, [form.notice, form.editing, form.queue, form.leave], **PRIVATE)
     inspected = [form.editing, form.table, form.count, form.prompt, form.sound, form.model, form.steps]
-    inspected += [form.sampling["video_guidance"], form.sampling["audio_guidance"]]
+    inspected += [form.sampling[name] for name in ("video_guidance", "audio_guidance", "step_cache")]
     gr.on(
         [component.change for component in inspected],
         handlers.inspect,
@@ -203,12 +203,13 @@ class CreateHandlers:
         steps: float,
         video_guidance: float,
         audio_guidance: float,
+        step_cache: str,
     ) -> Any:
         """Show findings about the prompt, and which clips it makes."""
         variant = self._studio.variant(model) if model else None
         full = _join(prompt, sound, self._tag(model))
         values = {"prompt": full, "variant": model, "steps": steps}
-        values |= {"video_guidance": video_guidance, "audio_guidance": audio_guidance}
+        values |= {"video_guidance": video_guidance, "audio_guidance": audio_guidance, "step_cache": step_cache}
         seeds = max(1, int(count or 1)) if editing is None else 1
         prompts, problem = self._prompts(full)
         findings = form_views.findings_html(full, prompts, variant)

@@ -17,6 +17,7 @@ from ovi_studio.core.prompts import MAX_PROMPT_LENGTH, AudioTag
 from ovi_studio.core.requests import SeedMode
 from ovi_studio.core.solvers import SOLVERS, describe_solvers
 from ovi_studio.core.spec import ADAPTER_LISTS, ClipSpec, format_timesteps
+from ovi_studio.core.step_caches import STEP_CACHES, describe_step_caches
 from ovi_studio.core.variants import Variant
 from ovi_studio.services.prompt_tables import SUFFIXES
 from ovi_studio.services.studio import Studio
@@ -334,6 +335,12 @@ def _build_sampling(studio: Studio, best: Variant | None) -> dict[str, gr.compon
         label="Raw colours of the first frame",
         info="Ignore its colour profile and transparency, as the official code does",
         elem_id="raw-colours",
+    )
+    settings["step_cache"] = gr.Dropdown(
+        [(cache.title, cache.name) for cache in STEP_CACHES.values()],
+        value=DEFAULTS["step_cache"],
+        label="Step cache",
+        info=describe_step_caches(),
     )
     settings["video_negative_prompt"] = negative("video_negative_prompt", "Negative prompt for the picture")
     settings["audio_negative_prompt"] = negative("audio_negative_prompt", "Negative prompt for the sound")
