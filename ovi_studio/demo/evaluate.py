@@ -163,7 +163,7 @@ class Evaluation:
         clip, seconds = self._clip(pipeline, task, first_frame)
         if clips is not None:
             write_clip(clip, clips, f"{self.setting.name}_{prompt.index:03d}_{task.seed}")
-        measured = measure(clip.frames, clip.samples)
+        measured = measure(np.asarray(clip.frames), clip.samples)
         row: EvaluationRow = {
             "setting": self.setting.name,
             "fingerprint": self.fingerprint,

@@ -166,11 +166,11 @@ def test_the_decoders_tile_fits_the_free_memory_after_torchs_cache_is_freed(cuda
     with computing_on_the_host():
         pipeline = loaded(tiny_bundle, memory="24")
     card.allocated, card.reserved = int(1.4 * GIB), 21 * GIB  # after denoising
-    assert pipeline._tile_size(60, 60) is None
+    assert pipeline.decoder.tile_size(60, 60) is None
     card.allocated = card.reserved = 18 * GIB
-    assert 8 <= pipeline._tile_size(60, 60) < 36
+    assert 8 <= pipeline.decoder.tile_size(60, 60) < 36
     card.allocated = card.reserved = 23 * GIB
-    assert pipeline._tile_size(60, 60) == 8
+    assert pipeline.decoder.tile_size(60, 60) == 8
 
 
 # What may fail
