@@ -101,7 +101,7 @@ class Demand:
         def stored(*parts: Part) -> int:
             return sum(file.size for part in parts for file in variant.files.get(part, ()))
 
-        text = variant.dimensions["text_encoder"]
+        text = variant.dimensions.get("text_encoder", {"vocab_size": 0, "dim": 0, "num_layers": 1})
         return cls(
             sizes=TowerSizes.of(variant.dimensions),
             video_tokens=variant.video_latent_frames * (height // SIDE) * (width // SIDE),

@@ -43,10 +43,14 @@ def causal_convolution(convolution: nn.Conv3d, x: Tensor, past: Past, norm: nn.M
     return _convolve_frames(convolution, window, convolution.weight)
 
 
+def pointwise(convolution: nn.Conv3d, x: Tensor) -> Tensor:
+    """Apply a convolution with a single tap, which needs no past."""
+    return _convolve_frames(convolution, x, convolution.weight)
+
+
 def residual_block(block: Any, x: Tensor, past: Past) -> Tensor:
     """Apply a `WanResidualBlock`."""
-    pointwise = block.conv_shortcut
-    shortcut = x if isinstance(pointwise, nn.Identity) else _convolve_frames(pointwise, x, pointwise.weight)
+    shortcut = x if isinstance(block.conv_shortcut, nn.Identity) else pointwise(block.conv_shortcut, x)
     x = causal_convolution(block.conv1, x, past, block.norm1)
     x = causal_convolution(block.conv2, x, past, block.norm2)
     return x.add_(shortcut)
@@ -137,7 +141,7 @@ def _upsample(resample: Any, x: Tensor, past: Past, *, first: bool) -> Tensor:
     pictures = doubled.reshape(batch * frames * pair, 2 * height, 2 * width, channels).movedim(-1, 1)
     convolution = resample.resample[1]
     pictures = _convolve(pictures, convolution.weight, convolution.bias, convolution.stride, convolution.padding)
-    return pictures.unflatten(0, (batch, frames * pair)).transpose(1, 2)
+    return _video(pictures, batch)
 
 
 def _downsample(resample: Any, x: Tensor, past: Past, *, first: bool) -> Tensor:
@@ -146,13 +150,21 @@ def _downsample(resample: Any, x: Tensor, past: Past, *, first: bool) -> Tensor:
     last = x.transpose(1, 2).flatten(0, 1).movedim(1, -1)  # (pictures, height, width, channels)
     pictures = functional.pad(last, (0, 0, 0, 1, 0, 1)).movedim(-1, 1)
     pictures = _convolve(pictures, convolution.weight, convolution.bias, convolution.stride, convolution.padding)
-    halved = pictures.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
+    halved = _video(pictures, x.shape[0])
     if resample.mode != "downsample3d":
         return halved
     if first:
         past[resample.time_conv] = halved.clone()
         return halved
     return causal_convolution(resample.time_conv, halved, past)
+
+
+def _video(pictures: Tensor, batch: int) -> Tensor:
+    """View pictures (batch * frames, channels, height, width) as a video.
+
+    By way of the order in memory: otherwise a single frame gets strides by which torch takes it for channels-first.
+    """
+    return pictures.movedim(1, -1).unflatten(0, (batch, -1)).movedim(-1, 1)
 
 
 def _attend(attention: Any, x: Tensor) -> Tensor:

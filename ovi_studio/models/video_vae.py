@@ -20,7 +20,7 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import WanDecoder3d, patch
 from torch import Tensor, nn
 
 from ovi_studio.core.variants import FRAMES_PER_LATENT
-from ovi_studio.models.causal_layers import Past, causal_convolution, down_block, mid_block, up_block
+from ovi_studio.models.causal_layers import Past, causal_convolution, down_block, mid_block, pointwise, up_block
 from ovi_studio.models.compilation import allow_many_variants
 
 
@@ -70,7 +70,7 @@ def encode(vae: AutoencoderKLWan, video: Tensor) -> Tensor:
             x = down_block(block, x, past, first=first)
         x = mid_block(encoder.mid_block, x, past)
         moments.append(causal_convolution(encoder.conv_out, x, past, encoder.norm_out))
-    latents = vae.quant_conv(torch.cat(moments, dim=2))[:, : vae.config.z_dim]
+    latents = pointwise(vae.quant_conv, torch.cat(moments, dim=2))[:, : vae.config.z_dim]
     mean, std = _statistics(vae, latents)
     return (latents.float() - mean) / std
 
@@ -134,7 +134,7 @@ def whole_frame_layers(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
     decoder, past = vae.decoder, Past()
     width = decoder.conv_in.out_channels
     features = _channels_last(scaled.new_empty(1, width, *scaled.shape[2:]))
-    for index, frame in enumerate(vae.post_quant_conv(scaled).split(1, dim=2)):
+    for index, frame in enumerate(pointwise(vae.post_quant_conv, scaled).split(1, dim=2)):
         x = causal_convolution(decoder.conv_in, frame, past)
         features[:, :, index : index + 1] = mid_block(decoder.mid_block, x, past)
     return features

@@ -69,7 +69,7 @@ def test_the_small_version_runs_the_gpu_branches(check: Check, rig: Rig, cuda: C
 
 
 def test_every_check_says_in_one_line_what_it_shows() -> None:
-    assert len({check.name for check in CHECKS}) == len(CHECKS) == 13
+    assert len({check.name for check in CHECKS}) == len(CHECKS) == 14
     for check in CHECKS:
         assert re.fullmatch(r"[A-Z].{20,}[.]", check.shows), check.name
 
@@ -110,6 +110,7 @@ def brighter_in_tiles(vae: Any, latents: torch.Tensor, tile: int | None = None) 
             "not finite",
         ),
         ("streaming", "ovi_studio.runtime.streaming.DirectTransfers.fetch", short_by_a_value, "other velocities"),
+        ("staying", "ovi_studio.runtime.streaming.HostedModel._let_go", lambda *_: None, "kept the old one"),
         ("fusing", "ovi_studio.adapters.fuse.WeightFuser.restore", lambda *_: None, "did not restore"),
         (
             "clips",

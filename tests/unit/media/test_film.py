@@ -3,6 +3,7 @@
 import threading
 import time
 import weakref
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +24,18 @@ def pixels(count: int = COUNT) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, HEIGHT, WIDTH, 3), np.uint8)
 
 
-def pieces(frames: np.ndarray) -> list[np.ndarray]:
+def pieces(frames: np.ndarray) -> Iterable[np.ndarray]:
     """As the decoder gives them: one frame, and then four at a time."""
     return [frames[:1], *(frames[start : start + 4] for start in range(1, len(frames), 4))]
 
 
 def filmed(frames: np.ndarray) -> Film:
-    with Film(len(frames), HEIGHT, WIDTH) as film:
-        for piece in pieces(frames):
+    return filmed_pieces(len(frames), pieces(frames))
+
+
+def filmed_pieces(count: int, given: Iterable[np.ndarray]) -> Film:
+    with Film(count, HEIGHT, WIDTH) as film:
+        for piece in given:
             film.add(piece)
     return film.result()
 
@@ -95,10 +100,10 @@ def test_an_error_of_the_encoder_is_raised_where_frames_are_added(monkeypatch: p
 
     monkeypatch.setattr(Mp4Encoder, "add", broken)
     many = [pixels(4) for _ in range(100)]
-    with pytest.raises(MemoryError, match="no room for a frame"), Film(400, HEIGHT, WIDTH) as film:
-        while many:
-            film.add(many.pop())
-    assert many, "it was raised early"
+    left = iter(many)
+    with pytest.raises(MemoryError, match="no room for a frame"):
+        filmed_pieces(400, left)
+    assert next(left, None) is not None, "it was raised early"
     assert not film_threads()
 
 
@@ -122,10 +127,9 @@ def test_frames_that_wait_are_not_encoded_after_an_error_of_the_one_who_makes_th
         time.sleep(0.05)
 
     monkeypatch.setattr(Mp4Encoder, "add", slow)
-    with pytest.raises(ZeroDivisionError), Film(COUNT, HEIGHT, WIDTH) as film:
-        for number in (2, 1, 0):
-            film.add(pixels(6 // number))
-    assert len(encoded) < 3 + 6
+    with pytest.raises(ZeroDivisionError):
+        filmed_pieces(COUNT, (pixels(4 // number) for number in (2, 1, 0)))
+    assert len(encoded) < 2 + 4
     assert not film_threads()
 
 
