@@ -24,7 +24,7 @@ from ovi_studio.core.errors import FolderError, JobError
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.media.clip_names import claim_clip_path, file_stem
 from ovi_studio.media.film import Film
-from ovi_studio.media.frames import encode_poster, poster_index, read_frame
+from ovi_studio.media.frames import POSTER_FRAME, encode_poster, poster_index, read_frame
 from ovi_studio.media.mp4_encoder import cover_suffix, encode_cover
 from ovi_studio.media.pictures import MAX_FILE_SIZE, decode_picture
 from ovi_studio.media.recipe_copies import MAX_RECORD_BYTES, read_tag, stored_recipes
