@@ -103,7 +103,7 @@ def _convolve(
     x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, ...], padding: tuple[int, ...]
 ) -> Tensor:
     if x.device.type == "cpu" and x.dtype is torch.float32 and not torch.compiler.is_compiling():
-        # For small inputs torch chooses a kernel of its own instead, which takes three to seven times as long.
+        # For small inputs torch chooses a kernel of its own instead, which takes two to seven times as long.
         return torch.mkldnn_convolution(x, weight, bias, padding, stride, (1,) * len(stride), 1)
     convolution = functional.conv2d if x.dim() == 4 else functional.conv3d
     return convolution(x, weight, bias, stride, padding)
