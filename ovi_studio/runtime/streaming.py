@@ -139,6 +139,8 @@ class HostedModel:
         self._stays: dict[int, _Copy] = {}
         """The copies of blocks that stay on the device, by depth."""
         self._arriving: Transfers | None = None
+        self._awaited = 0
+        """Copies that are on their way, in the first slots of `_arriving`."""
         self.set_resident(resident, kept)
         inside = {tensor for tensors in self._tensors for tensor in tensors}
         self._pack_to_pin(_OUTSIDE, tuple(tensor for tensor in _tensors(model) if tensor not in inside))
@@ -176,12 +178,14 @@ class HostedModel:
         if not missing or self._arriving is not None:
             return
         self._arriving = transfers = self._make_transfers(self._device, len(missing))
+        self._awaited = 0
         for slot, depth in enumerate(missing):
             copy = self._copy(depth)
             transfers.release(slot)  # queued computation may still use the memory for something else
             for target, source in copy.pairs:
                 transfers.fetch(slot, target, source)
             self._stays[depth] = copy
+            self._awaited = slot + 1
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -211,7 +215,7 @@ class HostedModel:
     def _on_device(self) -> Iterator[None]:
         """Keep everything but the streamed blocks on the device."""
         if self._arriving is not None:
-            for slot in range(len(self._stays)):
+            for slot in range(self._awaited):
                 self._arriving.arrive(slot)
             self._arriving = None
         try:

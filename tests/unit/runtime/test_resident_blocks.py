@@ -103,6 +103,18 @@ def test_blocks_that_may_no_longer_stay_are_freed() -> None:
         assert taken.bytes == 4 * BLOCK
 
 
+def test_a_change_of_weights_while_they_arrive_counts() -> None:
+    model = blocks()
+    x = torch.randn(3, SIDE)
+    expected = 2 * model(x)
+    hosted = HostedModel(model, CPU, list(model), 6, kept=6, transfers=lambda *_: Queued())
+    hosted.fetch_kept()
+    with hosted.writable():
+        model[0].weight.data.mul_(2)
+    with hosted.in_use():
+        assert torch.allclose(model(x), expected)
+
+
 class Queued(DirectTransfers):
     """Transfers that copy only when something waits for them."""
 
@@ -138,6 +150,11 @@ def test_blocks_that_stay_arrive_while_another_model_computes() -> None:
         assert not made[0].waiting
         hosted.fetch_kept()
     assert len(made) == 1, "they are all there"
+    hosted.set_resident(6, 5)  # adapters that took their place are gone
+    hosted.fetch_kept()
+    assert [len(each.waiting) for each in made] == [0, 1]
+    with hosted.in_use():
+        assert torch.equal(model(x), expected)
 
 
 def test_the_second_clip_on_a_gpu_copies_no_block_that_stays_and_pins_nothing_again(
