@@ -17,81 +17,20 @@ Limits: the streamed blocks have the same layout, are called in order, and need 
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ovi_studio.capacity.memory import SLOTS, evenly_streamed
 from ovi_studio.runtime.pinning import Pinning
+from ovi_studio.runtime.transfers import Transfers, transfers_for
 
 _ALIGNMENT = 256
 _OUTSIDE = -1
 """Stands for the depth of what is in no block."""
 _METHODS = ("forward", "project_text")
 """The methods in which a block uses its weights; a block may lack some of them."""
-
-
-class Transfers(Protocol):
-    """Copies from host memory into slots, in parallel with the computation."""
-
-    def fetch(self, slot: int, target: Tensor, source: Tensor) -> None:
-        """Start filling a slot as soon as it is free."""
-
-    def arrive(self, slot: int) -> None:
-        """Make later computation wait for what was fetched into the slot last."""
-
-    def release(self, slot: int) -> None:
-        """Mark the slot as free once all computation queued so far is done."""
-
-    def close(self) -> None:
-        """Wait until no copy is in progress."""
-
-
-class CudaTransfers:
-    """Transfers on a separate CUDA stream."""
-
-    def __init__(self, device: torch.device, slots: int) -> None:
-        self._device = device
-        self._stream = torch.cuda.Stream(device)
-        self._arrived = [torch.cuda.Event() for _ in range(slots)]
-        self._free = [torch.cuda.Event() for _ in range(slots)]
-
-    def fetch(self, slot: int, target: Tensor, source: Tensor) -> None:
-        self._stream.wait_event(self._free[slot])
-        with torch.cuda.stream(self._stream):
-            target.copy_(source, non_blocking=True)
-            self._arrived[slot].record(self._stream)
-
-    def arrive(self, slot: int) -> None:
-        torch.cuda.current_stream(self._device).wait_event(self._arrived[slot])
-
-    def release(self, slot: int) -> None:
-        self._free[slot].record(torch.cuda.current_stream(self._device))
-
-    def close(self) -> None:
-        self._stream.synchronize()
-
-
-class DirectTransfers:
-    """Transfers for a device without streams, such as the CPU: every copy is done when the call returns."""
-
-    def fetch(self, slot: int, target: Tensor, source: Tensor) -> None:
-        target.copy_(source)
-
-    def arrive(self, slot: int) -> None:
-        pass
-
-    def release(self, slot: int) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
-def transfers_for(device: torch.device, slots: int) -> Transfers:
-    """Return the fastest transfers that the device supports."""
-    return CudaTransfers(device, slots) if device.type == "cuda" else DirectTransfers()
 
 
 class HostedModel:
@@ -197,14 +136,20 @@ class HostedModel:
     def writable(self) -> Iterator[None]:
         """Point the weights at host memory, to be changed; afterwards copy them to the device if it uses them."""
         if not self._used:
-            yield
-            self._let_go(set(self._stays))
+            try:
+                yield
+            finally:
+                self._let_go(set(self._stays))
             return
         if self._stream is not None:
             self._stream.stop()
         for copy in self._used:
             copy.leave()
-        yield
+        try:
+            yield
+        except BaseException:
+            self._let_go(set(self._stays))  # host memory may have other values now
+            raise
         for copy in self._used:
             copy.fill(wait=True)  # in the same memory: there may be no room for a second copy
             copy.enter()

@@ -20,7 +20,8 @@ from ovi_studio.runtime import pinning
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.pinning import Pinning
 from ovi_studio.runtime.pipeline import Compute, Pipeline
-from ovi_studio.runtime.streaming import DirectTransfers, HostedModel
+from ovi_studio.runtime.streaming import HostedModel
+from ovi_studio.runtime.transfers import DirectTransfers
 
 CPU = torch.device("cpu")
 SPEC = ClipSpec(prompt="a red ball bounces", variant="tiny", steps=2, seed=7)
@@ -91,6 +92,29 @@ def test_a_weight_that_was_changed_in_use_stays_changed_on_the_device() -> None:
         assert torch.allclose(model(x), 2**6 * before)
     with hosted.in_use():
         assert torch.allclose(model(x), 2**6 * before)
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_a_change_that_fails_half_way_leaves_nothing_old_on_the_device(used: bool) -> None:
+    model = blocks()
+    x = torch.randn(3, SIDE)
+    hosted = HostedModel(model, CPU, list(model), 6, kept=6)
+    with hosted.in_use():
+        before = model(x)
+
+    def change() -> None:
+        with hosted.writable():
+            model[0].weight.data.mul_(2)
+            raise ZeroDivisionError
+
+    def use() -> None:
+        with hosted.in_use():
+            change()
+
+    with pytest.raises(ZeroDivisionError):
+        use() if used else change()
+    with hosted.in_use():
+        assert torch.allclose(model(x), 2 * before)
 
 
 def test_blocks_that_may_no_longer_stay_are_freed() -> None:
