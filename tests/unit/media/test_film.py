@@ -139,3 +139,9 @@ def test_an_array_of_frames_has_them_all_in_order() -> None:
         for piece in pieces(frames):
             sink.add(piece)
     assert np.array_equal(sink.result(), frames)
+
+
+def test_a_film_without_frames_ends_as_well() -> None:
+    # On ranks that send their pieces to the leader.
+    assert filmed_pieces(COUNT, ()).shape == (COUNT, HEIGHT, WIDTH, 3)
+    assert not film_threads()
