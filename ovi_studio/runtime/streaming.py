@@ -249,7 +249,9 @@ class _Copy:
         self._homes = [tensor.data for tensor in tensors]
         self.pairs: list[tuple[Tensor, Tensor]]
         """What is copied: targets on the device and their sources."""
-        if packed is None:
+        if device.type == "cpu":  # host memory itself
+            self._places, self.pairs = self._homes, []
+        elif packed is None:
             self._places = [torch.empty_like(home, device=device) for home in self._homes]
             self.pairs = list(zip(self._places, self._homes, strict=True))
         else:

@@ -1,6 +1,6 @@
 """What stays on the device between clips: it is copied once, its memory is planned, and changes of weights reach it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,9 +23,25 @@ from ovi_studio.runtime.pipeline import Compute, Pipeline
 from ovi_studio.runtime.streaming import HostedModel
 from ovi_studio.runtime.transfers import DirectTransfers
 
-CPU = torch.device("cpu")
+GPU = torch.device("cuda", 0)
 SPEC = ClipSpec(prompt="a red ball bounces", variant="tiny", steps=2, seed=7)
 SIDE = 8
+
+
+@pytest.fixture
+def _gpu(cuda: Callable[..., Any]) -> Iterator[None]:
+    cuda(24)
+    with computing_on_the_host():
+        yield
+
+
+on_a_gpu = pytest.mark.usefixtures("_gpu")
+
+
+def hosted_on_gpu(model: nn.Sequential, resident: int, kept: int, **options: Any) -> HostedModel:
+    """Without pinning, which would pack what is copied."""
+    options = {"transfers": lambda *_: DirectTransfers()} | options
+    return HostedModel(model, GPU, list(model), resident, kept=kept, pinning=Pinning(torch.device("cpu")), **options)
 
 
 class Taken(TorchDispatchMode):
@@ -51,11 +67,12 @@ BLOCK = 4 * SIDE * SIDE
 
 
 @pytest.mark.parametrize(("resident", "kept"), [(6, 6), (6, 4), (4, 4), (4, 1), (4, 0), (0, 0)])
+@on_a_gpu
 def test_a_second_use_copies_only_what_did_not_stay(resident: int, kept: int) -> None:
     model = blocks()
     x = torch.randn(3, SIDE)
     expected = model(x)
-    hosted = HostedModel(model, CPU, list(model), resident, kept=kept)
+    hosted = hosted_on_gpu(model, resident, kept=kept)
     homes = [block.weight.data for block in model]
     streamed = 6 - resident
     for stays in (0, kept, kept):
@@ -67,10 +84,11 @@ def test_a_second_use_copies_only_what_did_not_stay(resident: int, kept: int) ->
     assert [block.weight.data_ptr() for block in model] == [home.data_ptr() for home in homes]
 
 
+@on_a_gpu
 def test_a_weight_that_was_changed_between_two_uses_counts() -> None:
     model = blocks()
     x = torch.randn(3, SIDE)
-    hosted = HostedModel(model, CPU, list(model), 6, kept=6)
+    hosted = hosted_on_gpu(model, 6, kept=6)
     with hosted.in_use():
         before = model(x)
     with hosted.writable():
@@ -80,10 +98,11 @@ def test_a_weight_that_was_changed_between_two_uses_counts() -> None:
     assert torch.allclose(model(x), 2 * before)
 
 
+@on_a_gpu
 def test_a_weight_that_was_changed_in_use_stays_changed_on_the_device() -> None:
     model = blocks()
     x = torch.randn(3, SIDE)
-    hosted = HostedModel(model, CPU, list(model), 4, kept=3)
+    hosted = hosted_on_gpu(model, 4, kept=3)
     with hosted.in_use():
         before = model(x)
         with hosted.writable():
@@ -95,10 +114,11 @@ def test_a_weight_that_was_changed_in_use_stays_changed_on_the_device() -> None:
 
 
 @pytest.mark.parametrize("used", [False, True])
+@on_a_gpu
 def test_a_change_that_fails_half_way_leaves_nothing_old_on_the_device(used: bool) -> None:
     model = blocks()
     x = torch.randn(3, SIDE)
-    hosted = HostedModel(model, CPU, list(model), 6, kept=6)
+    hosted = hosted_on_gpu(model, 6, kept=6)
     with hosted.in_use():
         before = model(x)
 
@@ -117,9 +137,10 @@ def test_a_change_that_fails_half_way_leaves_nothing_old_on_the_device(used: boo
         assert torch.allclose(model(x), 2 * before)
 
 
+@on_a_gpu
 def test_blocks_that_may_no_longer_stay_are_freed() -> None:
     model = blocks()
-    hosted = HostedModel(model, CPU, list(model), 6, kept=6)
+    hosted = hosted_on_gpu(model, 6, kept=6)
     with hosted.in_use():
         pass
     hosted.set_resident(6, 2)
@@ -127,11 +148,12 @@ def test_blocks_that_may_no_longer_stay_are_freed() -> None:
         assert taken.bytes == 4 * BLOCK
 
 
+@on_a_gpu
 def test_a_change_of_weights_while_they_arrive_counts() -> None:
     model = blocks()
     x = torch.randn(3, SIDE)
     expected = 2 * model(x)
-    hosted = HostedModel(model, CPU, list(model), 6, kept=6, transfers=lambda *_: Queued())
+    hosted = hosted_on_gpu(model, 6, kept=6, transfers=lambda *_: Queued())
     hosted.fetch_kept()
     with hosted.writable():
         model[0].weight.data.mul_(2)
@@ -154,6 +176,7 @@ class Queued(DirectTransfers):
         target.copy_(source)
 
 
+@on_a_gpu
 def test_blocks_that_stay_arrive_while_another_model_computes() -> None:
     model = blocks()
     x = torch.randn(3, SIDE)
@@ -164,7 +187,7 @@ def test_blocks_that_stay_arrive_while_another_model_computes() -> None:
         made.append(Queued())
         return made[-1]
 
-    hosted = HostedModel(model, CPU, list(model), 6, kept=4, transfers=transfers)
+    hosted = hosted_on_gpu(model, 6, kept=4, transfers=transfers)
     hosted.fetch_kept()
     hosted.fetch_kept()
     assert [len(each.waiting) for each in made] == [4]
