@@ -338,7 +338,7 @@ def _pipeline_error(path: Path, place: Place) -> float:
         relative_error(latents.video.unsqueeze(0), case["video_latents"]),
         relative_error(latents.audio.T.unsqueeze(0), case["audio_latents"]),
         relative_error(video_vae.decode_whole(vae, latents.video), case["video"]),
-        relative_error(pipeline.decode_audio(latents.audio), case["audio"]),
+        relative_error(pipeline.decoder.audio(latents.audio), case["audio"]),
     )
 
 

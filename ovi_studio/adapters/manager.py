@@ -71,7 +71,7 @@ class AdapterManager:
         pristine: the pristine weights (see `WeightFuser`).
         worker: the device that computes changed weights (see `WeightFuser`).
         shapes: official shapes, if the weights are quantised and do not show them.
-        writable: a context within which the weights may be changed while the model is in use.
+        writable: a context within which the weights are changed.
     """
 
     def __init__(
@@ -153,7 +153,9 @@ class AdapterManager:
         self._step = 0
         reshard(self._transformer)
         self._runtime.remove()
-        self._fuser.restore(self._fuser.touched)
+        if self._fuser.touched:
+            with self._writable():
+                self._fuser.restore(self._fuser.touched)
 
     def _apply(
         self, uses: list[AdapterUse], paths: Mapping[str, Path], hashes: Mapping[str, str], steps: int, key: _Key
@@ -164,8 +166,10 @@ class AdapterManager:
         try:
             reshard(self._transformer)
             self._runtime.remove()
-            self._fuser.restore(self._fuser.touched - plan.fused.keys())
-            self._fuser.write(self._weighted(plan.fused, 0))
+            if plan.fused or self._fuser.touched:
+                with self._writable():
+                    self._fuser.restore(self._fuser.touched - plan.fused.keys())
+                    self._fuser.write(self._weighted(plan.fused, 0))
             if plan.runtime:
                 self._runtime.inject(plan.runtime, self._compute_dtype())
         except BaseException:

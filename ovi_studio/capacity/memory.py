@@ -81,6 +81,10 @@ class Demand:
     """Bytes of the audio VAE and the vocoder, in float32."""
     text_encoder: float = 0
     """Bytes, in bfloat16."""
+    token_embedding: float = 0
+    """Bytes of the text encoder outside its layers, in bfloat16."""
+    text_layers: int = 1
+    """Layers of the text encoder."""
 
     @classmethod
     def of(
@@ -97,6 +101,7 @@ class Demand:
         def stored(*parts: Part) -> int:
             return sum(file.size for part in parts for file in variant.files.get(part, ()))
 
+        text = variant.dimensions.get("text_encoder", {"vocab_size": 0, "dim": 0, "num_layers": 1})
         return cls(
             sizes=TowerSizes.of(variant.dimensions),
             video_tokens=variant.video_latent_frames * (height // SIDE) * (width // SIDE),
@@ -107,6 +112,8 @@ class Demand:
             video_vae=stored(Part.VIDEO_VAE) / 2,  # the file is in float32
             audio_codec=stored(Part.AUDIO_VAE, Part.VOCODER),
             text_encoder=stored(Part.TEXT_ENCODER),
+            token_embedding=text["vocab_size"] * text["dim"] * VALUE_BYTES,
+            text_layers=text["num_layers"],
         )
 
     @classmethod
@@ -184,6 +191,14 @@ def _text_bytes(demand: Demand) -> float:
     """Keys and values of the text in both towers, which are kept for a whole clip."""
     sizes = demand.sizes
     return demand.passes * sizes.layers * 4 * sizes.text_tokens * sizes.dim * VALUE_BYTES
+
+
+def text_encoding_bytes(demand: Demand, *, streamed: bool) -> float:
+    """Bytes of the text encoder on one GPU: all of it, or its embedding and the layers in transit."""
+    if not streamed:
+        return demand.text_encoder
+    layers = max(0.0, demand.text_encoder - demand.token_embedding)
+    return demand.token_embedding + SLOTS * layers / demand.text_layers
 
 
 # Blocks

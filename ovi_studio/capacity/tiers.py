@@ -5,7 +5,11 @@ are as large as fits. The bytes come from `capacity.memory`:
 
     step   = fixed bytes + (resident + SLOTS, if any are streamed) * block + unfused adapters
     decode = video decoder with its tile
-    peak   = max(step, decode), plus whatever else stays on the device
+    text   = text encoder, or what is on the device at a time while it is streamed
+    peak   = max(step, kept * block + max(decode, text)), plus whatever else stays on the device
+
+Of the resident blocks, so many are kept while text is encoded and the clip decoded as fit next to that: the next clip
+does not copy them again.
 
 The budget is the free memory less the reserve (`capacity.budget`).
 """
@@ -21,6 +25,7 @@ from ovi_studio.capacity.memory import (
     fitting_tile,
     fixed_bytes,
     resident_when_streaming,
+    text_encoding_bytes,
 )
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.variants import Variant
@@ -76,7 +81,9 @@ class MemoryPlan:
     fixed_bytes: float
     """Predicted bytes of a step in addition to the blocks."""
     decode_bytes: float
-    """Predicted peak on the device while decoding."""
+    """Predicted peak on the device while decoding, without kept blocks."""
+    text_bytes: float = 0
+    """Predicted peak on the device while text is encoded, without kept blocks."""
 
     def with_adapters(self, adapter_bytes: float) -> "MemoryPlan":
         """A copy with this many bytes of unfused adapters, which are placed with the transformer."""
@@ -92,6 +99,15 @@ class MemoryPlan:
         return self.blocks - self.resident
 
     @property
+    def kept(self) -> int:
+        """Number of resident blocks that stay on the device from clip to clip, although other models are used there."""
+        if not self.tier.offloaded:
+            return 0
+        room = self.budget - max(self.decode_bytes, self.text_bytes)
+        # The room of one block is left, so that the decoder does not have to make do with tiles.
+        return max(0, min(self.resident, int(room // self.block_bytes) - 1))
+
+    @property
     def step_bytes(self) -> float:
         """Predicted peak on the device while denoising."""
         return self.fixed_bytes + (self.resident + (SLOTS if self.streamed else 0)) * self.block_bytes
@@ -99,12 +115,12 @@ class MemoryPlan:
     @property
     def peak_bytes(self) -> float:
         """Predicted peak on the device."""
-        return max(self.step_bytes, self.decode_bytes)
+        return max(self.step_bytes, self.kept * self.block_bytes + max(self.decode_bytes, self.text_bytes))
 
     @property
     def least_free(self) -> float:
         """Bytes that must be free on the device; with less, the clip counts as too large."""
-        return self.peak_bytes + LEAST_RESERVE
+        return max(self.step_bytes, self.decode_bytes) + LEAST_RESERVE
 
     def record(self) -> dict[str, object]:
         """The entries for the clip's record."""
@@ -155,14 +171,16 @@ def plan_memory(tier: Tier, demand: Demand, weights: Weights | None = None, *, f
     other_in_decoding = 0 if tier.offloaded else demand.weight_bytes + demand.text_encoder + demand.audio_codec
     # If all models stay on the device, the decoder uses what is free when it runs.
     tile = fitting_tile(demand.latent_size, budget - demand.video_vae) if tier.offloaded else None
+    resident = resident_when_streaming(blocks, demand.block_bytes, room) if tier.offloaded else blocks
     return MemoryPlan(
         tier=tier,
         weights=demand.weights,
         blocks=blocks,
-        resident=resident_when_streaming(blocks, demand.block_bytes, room) if tier.offloaded else blocks,
+        resident=resident,
         tile=tile,
         budget=budget,
         block_bytes=demand.block_bytes,
         fixed_bytes=fixed + other_in_step,
         decode_bytes=decode_bytes(demand, tile) + other_in_decoding,
+        text_bytes=text_encoding_bytes(demand, streamed=resident < blocks) if tier.offloaded else 0,
     )

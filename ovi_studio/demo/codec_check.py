@@ -48,7 +48,7 @@ def reconstruct(
     errors = np.square(after.astype(np.float32) - frames).mean(axis=(1, 2, 3))
     mel = log_mel(samples).to(device)
     latents = models.audio_vae.encode(mel)
-    sound = pipeline.decode_audio(latents[0].T)
+    sound = pipeline.decoder.audio(latents[0].T)
     distances = [
         float((other.cpu() - mel.cpu()).abs().mean())
         for other in (models.audio_vae.decode(latents), log_mel(sound.numpy()))

@@ -169,7 +169,7 @@ class Evaluation:
         clip = self._clip(runner, task, first_frame)
         if clips is not None:
             write_clip(clip, clips, f"{self.setting.name}_{prompt.index:03d}_{task.seed}")
-        measured = measure(clip.frames, clip.samples)
+        measured = measure(np.asarray(clip.frames), clip.samples)
         row: EvaluationRow = {
             "setting": self.setting.name,
             "fingerprint": self.fingerprint,

@@ -18,9 +18,9 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 from ovi_studio.checkpoints.layout import complete_variants
+from ovi_studio.core.clip import Frames
 from ovi_studio.core.errors import FolderError, JobError, Stopped
 from ovi_studio.core.log_lines import start_log
 from ovi_studio.core.signals import ending_signals
@@ -44,9 +44,6 @@ from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.preview import Previewer
 from ovi_studio.runtime.settings import read_settings
 from ovi_studio.runtime.step_down import StepDown, out_of_memory_advice, step_down_notice, steps_below_sharding
-
-if TYPE_CHECKING:
-    import numpy as np
 
 POLL_SECONDS = 0.25
 PATROL_SECONDS = 5.0
@@ -205,7 +202,7 @@ class Engine:
         self._work.database.add_notice(step_down_notice(job.number, below))
         return released
 
-    def _finish(self, job: Job, name: str, seconds: float, monitor: JobMonitor, frames: "np.ndarray") -> bool:
+    def _finish(self, job: Job, name: str, seconds: float, monitor: JobMonitor, frames: Frames) -> bool:
         finished = self._work.finish(job, self._paths.outputs / name, seconds)
         log.info("Job %d is done after %.1f s: %s", job.number, seconds, name)
         try:

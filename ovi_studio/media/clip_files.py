@@ -23,8 +23,9 @@ from ovi_studio.core.clip import Clip
 from ovi_studio.core.errors import FolderError, JobError
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.media.clip_names import claim_clip_path, file_stem
-from ovi_studio.media.frames import POSTER_FRAME, encode_poster, read_frame
-from ovi_studio.media.mp4_encoder import cover_suffix, encode_cover, encode_mp4
+from ovi_studio.media.film import Film
+from ovi_studio.media.frames import POSTER_FRAME, encode_poster, poster_index, read_frame
+from ovi_studio.media.mp4_encoder import cover_suffix, encode_cover
 from ovi_studio.media.pictures import MAX_FILE_SIZE, decode_picture
 from ovi_studio.media.recipe_copies import MAX_RECORD_BYTES, read_tag, stored_recipes
 from ovi_studio.media.small_files import part_path
@@ -66,8 +67,8 @@ def _write(clip: Clip, directory: Path, stem: str, suffix: str = ".mp4") -> Path
         raise JobError("Some values of the sound are NaN or infinite; make the clip with other settings.")
     cover = None if clip.picture is None else encode_cover(clip.picture)
     recipe = _recipe(clip, cover)
-    movie = encode_mp4(clip, recipe, cover)
-    poster = encode_poster(clip.frames[min(POSTER_FRAME, len(clip.frames) - 1)], recipe)
+    movie = Film.of(clip.frames).mp4(clip.samples, recipe, clip.picture, cover)
+    poster = encode_poster(clip.frames[poster_index(clip.frames.shape[0])], recipe)
     with _output_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
         _check_free(directory, len(movie) + len(poster))

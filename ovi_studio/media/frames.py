@@ -12,13 +12,25 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 from PIL import Image
 
 from ovi_studio.core.errors import JobError
-from ovi_studio.core.variants import FRAME_RATE
+from ovi_studio.core.variants import FRAME_RATE, FRAMES_PER_LATENT
 from ovi_studio.media.recipe_copies import with_recipe
 
 SCALER = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
 """For conversions between RGB and YUV; without accurate rounding they shift green by about one level each."""
 POSTER_FRAME = FRAME_RATE // 2
 """The middle of the first second: late enough to show the scene, and before it changes."""
+_SPREAD = 8
+
+
+def poster_index(count: int) -> int:
+    """Which of `count` frames the poster shows."""
+    return min(POSTER_FRAME, count - 1)
+
+
+def spread_frames(count: int) -> list[int]:
+    """A few of `count` frames, evenly spread, each the last one of a latent frame; previews learn from them."""
+    latents = (count - 1) // FRAMES_PER_LATENT
+    return sorted({FRAMES_PER_LATENT * round(latents * index / (_SPREAD - 1)) for index in range(_SPREAD)})
 
 
 def read_frame(path: Path, index: int | None = None) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 from av.stream import Disposition
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation, VideoReformatter
 
-from ovi_studio.core.clip import Clip, Picture
+from ovi_studio.core.clip import Picture
 from ovi_studio.core.variants import FRAME_RATE, SAMPLE_RATE
 from ovi_studio.media.frames import SCALER, encode_png
 from ovi_studio.media.recipe_copies import with_second_copy
@@ -29,30 +29,64 @@ _AAC_BIT_RATE = 96_000
 """The maximum that the format allows for one channel at 16 kHz."""
 
 
-def encode_mp4(clip: Clip, recipe: str, cover: bytes | None) -> bytes:
-    """The whole file, which is at most some tens of MB; writing it is then one plain operation.
+class Mp4Encoder:
+    """Encodes one clip: its frames one by one, and at the end everything else.
 
     Args:
-        cover: from `encode_cover`; None for a clip without a first frame.
+        height: pixels, a multiple of 2, as is `width`.
     """
-    buffer = io.BytesIO()
-    with av.open(
-        buffer,
-        "w",
-        format="mp4",
-        options={"movflags": "faststart"},
-        # The muxer reads back what it has written when it moves the index to the front.
-        io_open=lambda url, flags, options: _SecondReader(buffer),
-    ) as container:
-        container.metadata["comment"] = recipe
-        video = _add_video(container, clip.frames)
-        audio = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono", bit_rate=_AAC_BIT_RATE)
-        if clip.picture is not None and cover is not None:
-            _add_cover(container, clip.picture, cover)
-        packets = _video_packets(video, clip.frames), _audio_packets(audio, clip.samples)
-        for packet in heapq.merge(*packets, key=_decoding_time):
-            container.mux_one(packet)
-    return with_second_copy(buffer.getvalue(), recipe)
+
+    def __init__(self, height: int, width: int) -> None:
+        self._buffer = io.BytesIO()
+        self._container = av.open(
+            self._buffer,
+            "w",
+            format="mp4",
+            options={"movflags": "faststart"},
+            # The muxer reads back what it has written when it moves the index to the front.
+            io_open=lambda url, flags, options: _SecondReader(self._buffer),
+        )
+        self._video = _add_video(self._container, height, width)
+        self._to_yuv = VideoReformatter()
+        self._frames = 0
+        self._packets: list[av.Packet] = []
+
+    def add(self, pixels: np.ndarray) -> None:
+        """Encode the next frame, uint8 (height, width, 3), RGB."""
+        frame = self._to_yuv.reformat(
+            av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24"),
+            format="yuv420p",
+            dst_colorspace=Colorspace.ITU709,
+            dst_color_range=ColorRange.MPEG,
+            interpolation=SCALER | Interpolation.FULL_CHR_H_INP,
+            threads=1,
+        )
+        frame.pts = self._frames
+        self._frames += 1
+        self._packets += self._video.encode(frame)
+
+    def end_frames(self) -> None:
+        """Encode what the encoder has kept back to look ahead; no frame may follow."""
+        self._packets += self._video.encode(None)
+
+    def finish(self, samples: np.ndarray, recipe: str, picture: Picture | None, cover: bytes | None) -> bytes:
+        """Return the whole file, which is at most some tens of MB; writing it is then one plain operation.
+
+        Possible once, after `end_frames`.
+
+        Args:
+            samples: float32 (N,) in [-1, 1], mono, `SAMPLE_RATE` a second.
+            cover: from `encode_cover`; None for a clip without a first frame.
+        """
+        with self._container as container:
+            container.metadata["comment"] = recipe
+            audio = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono", bit_rate=_AAC_BIT_RATE)
+            if picture is not None and cover is not None:
+                _add_cover(container, picture, cover)
+            for packet in heapq.merge(self._packets, _audio_packets(audio, samples), key=_decoding_time):
+                container.mux_one(packet)
+        self._packets = []
+        return with_second_copy(self._buffer.getvalue(), recipe)
 
 
 def encode_cover(picture: Picture) -> bytes:
@@ -100,9 +134,9 @@ class _SecondReader:
         """Leave the buffer open; the encoder owns it."""
 
 
-def _add_video(container: av.container.OutputContainer, frames: np.ndarray) -> av.VideoStream:
+def _add_video(container: av.container.OutputContainer, height: int, width: int) -> av.VideoStream:
     stream = container.add_stream("libx264", rate=FRAME_RATE, options=_X264_OPTIONS)
-    stream.height, stream.width = frames.shape[1:3]
+    stream.height, stream.width = height, width
     stream.pix_fmt = "yuv420p"
     context = stream.codec_context
     context.thread_count = _X264_THREADS
@@ -111,22 +145,6 @@ def _add_video(container: av.container.OutputContainer, frames: np.ndarray) -> a
     context.color_primaries = ColorPrimaries.BT709
     context.color_trc = ColorTrc.BT709
     return stream
-
-
-def _video_packets(stream: av.VideoStream, frames: np.ndarray) -> Iterator[av.Packet]:
-    to_yuv = VideoReformatter()
-    for index, pixels in enumerate(frames):
-        frame = to_yuv.reformat(
-            av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24"),
-            format="yuv420p",
-            dst_colorspace=Colorspace.ITU709,
-            dst_color_range=ColorRange.MPEG,
-            interpolation=SCALER | Interpolation.FULL_CHR_H_INP,
-            threads=1,
-        )
-        frame.pts = index
-        yield from stream.encode(frame)
-    yield from stream.encode(None)
 
 
 def _audio_packets(stream: av.AudioStream, samples: np.ndarray) -> Iterator[av.Packet]:

@@ -1,6 +1,8 @@
 """The GPU of this process, and how much of its memory this process may use."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -47,3 +49,14 @@ def forbid_spilling(device: torch.device) -> None:
         return
     total = torch.cuda.mem_get_info(device)[1]
     torch.cuda.set_per_process_memory_fraction(usable_memory(device) / total, device)
+
+
+@contextmanager
+def kernel_search(device: torch.device) -> Iterator[None]:
+    """Within the block, let cuDNN time its convolutions for every new shape: it pays if the same shapes come often."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = before or device.type == "cuda"
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before

@@ -1,6 +1,6 @@
 """The Wan 2.2 video VAE: diffusers' model, with a decoder whose memory is bounded by one tile of a few frames.
 
-Time: the decoder is causal, so latent frames go through it one by one and each convolution keeps its last two inputs.
+Time: encoder and decoder are causal, so a clip goes through them latent frame by latent frame (`causal_layers`).
 Space: the layers before the up blocks see the whole frame (one of them attends over it), but at latent resolution,
 where that is cheap. The up blocks are convolutions alone, so they run tile by tile on a region that is larger by their
 receptive field; what a block no longer needs of that margin is cropped after it. Tiles therefore agree with the whole
@@ -11,17 +11,23 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKLWan
-from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, WanDecoder3d, unpatchify
+from diffusers.models.autoencoders.autoencoder_kl_wan import WanDecoder3d, patchify, unpatchify
 from torch import Tensor, nn
-from torch.nn import functional
 
-_CACHED_FRAMES = 2
-"""Inputs that a causal convolution with three taps in time keeps from the past."""
+from ovi_studio.core.variants import FRAMES_PER_LATENT
+from ovi_studio.models.causal_layers import Past, causal_convolution, down_block, mid_block, pointwise, up_block
+from ovi_studio.models.compilation import allow_many_variants
+
+
+class UpBlock(Protocol):
+    """Applies an up block of the decoder, as `causal_layers.up_block` does."""
+
+    def __call__(self, block: nn.Module, x: Tensor, past: Past, *, first: bool) -> Tensor: ...
 
 
 def build_video_vae(config: Mapping[str, Any]) -> AutoencoderKLWan:
@@ -44,9 +50,27 @@ def build_video_vae(config: Mapping[str, Any]) -> AutoencoderKLWan:
     )
 
 
+@torch.no_grad()
 def encode(vae: AutoencoderKLWan, video: Tensor) -> Tensor:
-    """Return normalised latent means of video (batch, 3, frames, height, width) in [-1, 1]."""
-    latents = vae.encode(video.to(vae.dtype)).latent_dist.mode()
+    """Return normalised latent means of video (batch, 3, frames, height, width) in [-1, 1].
+
+    A first frame and groups of `FRAMES_PER_LATENT` frames give a latent frame each; frames beyond the last group are
+    left out.
+    """
+    encoder, past = vae.encoder, Past()
+    pieces = patchify(video.to(vae.dtype), vae.config.patch_size)
+    count = 1 + (video.shape[2] - 1) // FRAMES_PER_LATENT
+    moments = []
+    for index in range(count):
+        end = 1 + index * FRAMES_PER_LATENT
+        first = index == 0
+        x = _channels_last(pieces[:, :, 0 if first else end - FRAMES_PER_LATENT : end])
+        x = causal_convolution(encoder.conv_in, x, past)
+        for block in encoder.down_blocks:
+            x = down_block(block, x, past, first=first)
+        x = mid_block(encoder.mid_block, x, past)
+        moments.append(causal_convolution(encoder.conv_out, x, past, encoder.norm_out))
+    latents = pointwise(vae.quant_conv, torch.cat(moments, dim=2))[:, : vae.config.z_dim]
     mean, std = _statistics(vae, latents)
     return (latents.float() - mean) / std
 
@@ -82,9 +106,14 @@ def from_bytes(frames: np.ndarray) -> Tensor:
     return torch.from_numpy(frames).permute(3, 0, 1, 2).unsqueeze(0).float() / 127.5 - 1
 
 
-def to_bytes(pixels: Tensor) -> np.ndarray:
+def byte_frames(pixels: Tensor) -> Tensor:
     """Convert (3, T, H, W) in [-1, 1] to uint8 (T, H, W, 3), truncated and not rounded, as in the official code."""
-    return ((pixels.float() + 1) / 2 * 255).to(torch.uint8).permute(1, 2, 3, 0).cpu().numpy()
+    return ((pixels.float() + 1) / 2 * 255).to(torch.uint8).permute(1, 2, 3, 0).contiguous()
+
+
+def to_bytes(pixels: Tensor) -> np.ndarray:
+    """Return `byte_frames` as an array on the host, the inverse of `from_bytes` but for the batch."""
+    return byte_frames(pixels).cpu().numpy()
 
 
 def decode_whole(vae: AutoencoderKLWan, latents: Tensor, tile: int | None = None) -> Tensor:
@@ -97,17 +126,18 @@ def decode_whole(vae: AutoencoderKLWan, latents: Tensor, tile: int | None = None
     return video
 
 
+@torch.no_grad()
 def whole_frame_layers(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
     """Apply all layers before the up blocks, frame by frame; returns (1, channels, frames, height, width)."""
     mean, std = _statistics(vae, latents)
-    scaled = (latents.unsqueeze(0).float() * std + mean).to(vae.dtype)
-    decoder = vae.decoder
-    cache = empty_cache(decoder)
-    features = []
-    for frame in vae.post_quant_conv(scaled).split(1, dim=2):
-        x = _cached_convolution(decoder.conv_in, frame, cache, 0)
-        features.append(decoder.mid_block(x, feat_cache=cache, feat_idx=[1]))
-    return torch.cat(features, dim=2)
+    scaled = _channels_last((latents.unsqueeze(0).float() * std + mean).to(vae.dtype))
+    decoder, past = vae.decoder, Past()
+    width = decoder.conv_in.out_channels
+    features = _channels_last(scaled.new_empty(1, width, *scaled.shape[2:]))
+    for index, frame in enumerate(pointwise(vae.post_quant_conv, scaled).split(1, dim=2)):
+        x = causal_convolution(decoder.conv_in, frame, past)
+        features[:, :, index : index + 1] = mid_block(decoder.mid_block, x, past)
+    return features
 
 
 @dataclass(frozen=True)
@@ -137,7 +167,8 @@ class Region:
         return x[..., rows, self.columns.start - left : self.columns.stop - left]
 
 
-def decode_tile(vae: AutoencoderKLWan, features: Tensor, tile: Region) -> Iterator[Patch]:
+@torch.no_grad()
+def decode_tile(vae: AutoencoderKLWan, features: Tensor, tile: Region, apply: UpBlock = up_block) -> Iterator[Patch]:
     """Stream the frames of one tile through the up blocks and the last convolution; one patch per latent frame."""
     decoder = vae.decoder
     height, width = features.shape[-2:]
@@ -148,20 +179,29 @@ def decode_tile(vae: AutoencoderKLWan, features: Tensor, tile: Region) -> Iterat
     ]
     target = tile.scaled(factors[-1])
     pixels = tile.scaled(vae.config.scale_factor_spatial)
-    cache = empty_cache(decoder)
+    past = Past()
     start = 0
     for index in range(features.shape[2]):
         x = regions[0].crop(features[:, :, index : index + 1], Region(slice(0, height), slice(0, width)))
-        position = [0]
         for block, before, after in zip(decoder.up_blocks, regions, regions[1:], strict=False):
-            x = block(x, feat_cache=cache, feat_idx=position, first_chunk=index == 0)
+            x = apply(block, x, past, first=index == 0)
             x = after.crop(x, before.scaled(_upsampling(block)))
-        x = _cached_convolution(decoder.conv_out, functional.silu(decoder.norm_out(x)), cache, position[0])
-        x = target.crop(x, regions[-1])
+        x = target.crop(causal_convolution(decoder.conv_out, x, past, decoder.norm_out), regions[-1])
         frames = slice(start, start + x.shape[2])
         start = frames.stop
         picture = unpatchify(x, vae.config.patch_size)[0]
         yield Patch(frames, pixels.rows, pixels.columns, picture.clamp(-1, 1), torch.isfinite(picture).all())
+
+
+def compiled_up_block() -> UpBlock:
+    """Return `up_block`, compiled for every shape that it meets, except for the first piece of a video."""
+    allow_many_variants()
+    compiled = torch.compile(up_block, dynamic=False)
+
+    def apply(block: nn.Module, x: Tensor, past: Past, *, first: bool) -> Tensor:
+        return (up_block if first else compiled)(block, x, past, first=first)
+
+    return apply
 
 
 def _resolutions(decoder: WanDecoder3d) -> tuple[list[int], list[int]]:
@@ -184,21 +224,6 @@ def _upsampling(block: nn.Module) -> int:
     return 1 if block.upsampler is None else 2
 
 
-def empty_cache(decoder: nn.Module) -> list[Any]:
-    """Return one slot for the past inputs of every causal convolution, as diffusers' blocks use it."""
-    return [None] * sum(isinstance(module, WanCausalConv3d) for module in decoder.modules())
-
-
-def _cached_convolution(convolution: nn.Module, x: Tensor, cache: list[Any], position: int) -> Tensor:
-    """Apply a causal convolution that continues from the inputs kept in `cache`."""
-    past = cache[position]
-    recent = x[:, :, -_CACHED_FRAMES:]
-    if past is not None and recent.shape[2] < _CACHED_FRAMES:
-        recent = torch.cat([past[:, :, -1:], recent], dim=2)
-    cache[position] = recent
-    return convolution(x, past)
-
-
 def split_into_tiles(height: int, width: int, rows: int, columns: int) -> list[Region]:
     """Split a frame into rows x columns tiles of nearly equal size."""
     return [Region(down, across) for down in _spans(height, rows) for across in _spans(width, columns)]
@@ -214,3 +239,7 @@ def _statistics(vae: AutoencoderKLWan, latents: Tensor) -> tuple[Tensor, Tensor]
     values = torch.tensor([vae.config.latents_mean, vae.config.latents_std], dtype=torch.float32)
     mean, std = values.to(latents.device).view(2, -1, 1, 1, 1)
     return mean, std
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last_3d)

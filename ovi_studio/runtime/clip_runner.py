@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ovi_studio.adapters.library import AdapterLibrary
 from ovi_studio.core.allocator import free_unused_memory
-from ovi_studio.core.clip import Clip
+from ovi_studio.core.clip import Clip, NewFrameSink
 from ovi_studio.core.errors import JobError, Stopped, is_out_of_memory
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.variants import find_variant
 from ovi_studio.distributed.ranks import ALONE, RankGroup, Ranks
 from ovi_studio.media.clip_files import check_writable, write_clip, write_clip_as
+from ovi_studio.media.film import Film, FrameArray
 from ovi_studio.media.pictures import read_first_frame
 from ovi_studio.queue.model import ClipPhase
 from ovi_studio.runtime.lockstep import dismiss, run_follower, run_leader
@@ -51,6 +52,7 @@ class LoadedModels(Protocol):
         spec: ClipSpec,
         on_step: "Callable[[Step], None] | None" = None,
         on_decoded: Callable[[float], None] | None = None,
+        new_sink: NewFrameSink = FrameArray,
     ) -> Clip:
         """Make a clip; raises `JobError`, and what the callbacks raise."""
 
@@ -239,7 +241,7 @@ class ClipRunner:
         def on_step(step: "Step") -> None:
             progress.step(step.index, step.total, step.latents.video)
 
-        return models(spec, on_step, progress.decoded)
+        return models(spec, on_step, progress.decoded, Film)
 
     def _load_models(self, variant: str, progress: ProgressSink) -> LoadedModels:
         if self._models is None or self.variant != variant:

@@ -8,40 +8,39 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ovi_studio.adapters.library import AdapterLibrary, default_adapter_directory
 from ovi_studio.adapters.manager import AdapterManager
-from ovi_studio.capacity.budget import usable
-from ovi_studio.capacity.memory import fitting_tile
 from ovi_studio.capacity.tiers import ALL_RESIDENT, AUTO, MemoryPlan
 from ovi_studio.checkpoints.hashes import BackgroundHash
 from ovi_studio.checkpoints.layout import Inventory
 from ovi_studio.checkpoints.load import Models, StoredTensors, load_models
 from ovi_studio.checkpoints.number_formats import official_shapes
-from ovi_studio.core.clip import Clip, Picture
+from ovi_studio.core.clip import Clip, Frames, NewFrameSink, Picture
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.prompts import format_prompt
 from ovi_studio.core.spec import ClipSpec, clip_size
 from ovi_studio.core.step_caches import OFF, find_step_cache
 from ovi_studio.core.variants import LATENT_STRIDE, Part, Variant
 from ovi_studio.core.weight_formats import Weights
-from ovi_studio.distributed.decode import decode_pieces
 from ovi_studio.distributed.pass_layout import SINGLE_PROCESS, PassLayout
 from ovi_studio.distributed.ranks import ALONE, Ranks
 from ovi_studio.distributed.shards import reshard
+from ovi_studio.media.film import FrameArray
 from ovi_studio.media.pictures import read_first_frame
 from ovi_studio.models import video_vae
 from ovi_studio.models.attention import choose_backend
-from ovi_studio.models.attention_kernels import NATIVE
+from ovi_studio.models.causal_layers import make_channels_last
 from ovi_studio.models.compilation import choose_compilation
-from ovi_studio.models.device import available_memory, compute_device, forbid_spilling
+from ovi_studio.models.device import compute_device, forbid_spilling
 from ovi_studio.models.precision import set_tf32
 from ovi_studio.models.text_encoder import encode_texts
+from ovi_studio.runtime.clip_decoder import ClipDecoder, OnDecoded
 from ovi_studio.runtime.clip_record import PhaseClock, machine, package_versions
 from ovi_studio.runtime.conditioning import TextEmbeddings, first_frame_pixels
+from ovi_studio.runtime.finite import FiniteCheck
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.placement import Placement, check_host_memory, choose_plan
 from ovi_studio.sampling.denoise import Latents, OnStep, Schedule, Step, denoise, draw_noise
@@ -49,10 +48,6 @@ from ovi_studio.sampling.guidance import Guidance
 
 if TYPE_CHECKING:
     from ovi_studio.distributed.sharding import Sharding
-
-OnDecoded = Callable[[float], None]
-"""Called with the fraction of the picture that is decoded, after every latent frame of every tile; an exception that it
-raises ends the run and propagates unchanged."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +108,7 @@ class Pipeline:
         self._hashes = hashes
         self._sharding = sharding
         set_tf32(bool(compute.options.tf32))
+        make_channels_last(models.video_vae)
         self._placement = Placement(models, compute.device, self.plan, offloaded=compute.options.offloaded)
         self.adapters = AdapterManager(
             models.transformer,
@@ -123,8 +119,13 @@ class Pipeline:
             writable=partial(self._placement.writable, models.transformer),
         )
         models.transformer.set_attention(choose_backend(compute.options.attention, compute.device))
-        if _compilation(compute, self.plan, ranks):
+        compiled = _compilation(compute, self.plan, ranks)
+        if compiled:
             models.transformer.compile_blocks()
+        self._finite = FiniteCheck(compute.options.attention, self.plan.weights, lambda: self.adapters.in_use)
+        self.decoder = ClipDecoder(
+            models, self._placement, compute.device, ranks, self._finite, tile=self.plan.tile, compiled=compiled
+        )
 
     @property
     def tier(self) -> str | None:
@@ -169,8 +170,14 @@ class Pipeline:
         return cls(inventory.variant, models, compute, hashes, find_adapter, ranks, plan, pristine, sharding)
 
     @torch.no_grad()
-    def __call__(self, spec: ClipSpec, on_step: OnStep | None = None, on_decoded: OnDecoded | None = None) -> Clip:
-        """Make one clip; its spec contains the hash of every adapter.
+    def __call__(
+        self,
+        spec: ClipSpec,
+        on_step: OnStep | None = None,
+        on_decoded: OnDecoded | None = None,
+        new_sink: NewFrameSink = FrameArray,
+    ) -> Clip:
+        """Make one clip; its spec contains the hash of every adapter, and its frames are what the sink makes of them.
 
         Raises `JobError` if the picture, an adapter or a setting does not fit, and what `on_step` and `on_decoded`
         raise.
@@ -184,6 +191,7 @@ class Pipeline:
             # Adapters change the layers that project text, so they come first.
             prepared = self.adapters.prepare(spec.stack, spec.steps)
             memory = self._fit_adapters(self.adapters.runtime_bytes)
+        self._placement.prefetch()
         with clock.phase("text"):
             texts = self.embed_texts(spec)
         with clock.phase("first_frame"):
@@ -195,9 +203,9 @@ class Pipeline:
         with clock.phase("denoise"):
             latents = self.denoise(spec, noise, texts, first_frame, skip_block, watched, layout)
         with clock.phase("decode_audio"), self.ranks.share_errors():
-            samples = self.decode_audio(latents.audio)
+            samples = self.decoder.audio(latents.audio)
         with clock.phase("decode_video"), self.ranks.share_errors():
-            frames = self.decode_video(latents.video, on_decoded)
+            frames = self.decoder.video(latents.video, on_decoded, new_sink)
         record = self._record(clock, frames, memory)
         record["video_passes"] = sum(video_passes)
         record["adapters"] = {name: report.summary() for name, report in prepared.reports.items()}
@@ -271,35 +279,6 @@ class Pipeline:
             finally:
                 reshard(transformer)  # decoding needs the memory
 
-    def decode_audio(self, latents: Tensor) -> Tensor:
-        """Decode audio latents (length, channels) to samples (length * 512,), float32 in [-1, 1], on the host."""
-        if not self.ranks.is_leader:
-            return torch.empty(0)
-        audio_vae, vocoder = self.models.audio_vae, self.models.vocoder
-        with self._in_use(audio_vae), self._in_use(vocoder):
-            mel = audio_vae.decode(latents.T.unsqueeze(0).float())
-            samples = vocoder(mel).flatten().float()
-            self._check_finite("the sound", torch.isfinite(samples).all())
-            return samples.clamp(-1, 1).cpu()
-
-    def decode_video(self, latents: Tensor, on_decoded: OnDecoded | None = None) -> np.ndarray:
-        """Decode video latents (channels, frames, height, width) to frames, uint8 (T, H, W, 3)."""
-        height, width = (side * LATENT_STRIDE for side in latents.shape[2:])
-        frames = np.empty((self.variant.frames, height, width, 3), np.uint8)
-        decoded, finite = 0, True
-        with self._in_use(self.models.video_vae):
-            tile = self._tile_size(*latents.shape[2:])
-            for pieces in decode_pieces(self.models.video_vae, latents, tile, self.ranks):
-                for piece in pieces:
-                    frames[piece.frames, piece.rows, piece.columns] = piece.pixels
-                    decoded += piece.pixels.size
-                    finite = finite and piece.finite
-                if on_decoded is not None:
-                    on_decoded(decoded / frames.size)
-        # Only at the end, since the ranks decode together.
-        self._check_finite("the picture", finite)
-        return frames
-
     def _fit_adapters(self, adapter_bytes: int) -> dict[str, Any]:
         """Make room on the device for run-time adapters; returns the memory entry of the clip's record."""
         if self._sharding is None:
@@ -330,24 +309,11 @@ class Pipeline:
         def watched(step: Step) -> None:
             video_passes.append(step.video_passes)
             finite = torch.isfinite(step.latents.video).all() & torch.isfinite(step.latents.audio).all()
-            self._check_finite(f"the latents after step {step.index} of {step.total}", finite)
+            self._finite.require(f"the latents after step {step.index} of {step.total}", finite)
             if on_step is not None:
                 on_step(step)
 
         return watched
-
-    def _check_finite(self, what: str, finite: Tensor | bool) -> None:
-        """Raise `JobError` unless all values of `what` are finite; waits for the device."""
-        if finite:
-            return
-        attention = self.compute.options.attention
-        remedies = [
-            f"weights in bf16 instead of {self.plan.weights}" if self.plan.weights is not Weights.BF16 else "",
-            "adapters with lower strengths or none" if self.adapters.in_use else "",
-            f"attention 'native' instead of {attention!r}" if attention != NATIVE else "",
-        ]
-        remedies = [one for one in remedies if one] or ["lower guidance, or check the model's files with `doctor`"]
-        raise JobError(f"Some values of {what} are NaN or infinite; try {', or '.join(remedies)}.")
 
     def _latent_size(self, spec: ClipSpec, picture: Picture | None) -> tuple[int, int]:
         height, width = clip_size(spec, self.variant, None if picture is None else picture.pixels.shape[:2])
@@ -372,15 +338,6 @@ class Pipeline:
         # With a step cache most steps have a single pass: one half of the ranks would wait for the other.
         return self.ranks.layout(tower["num_heads"], tokens, guided=spec.guided and spec.step_cache == OFF)
 
-    def _tile_size(self, height: int, width: int) -> int | None:
-        """Return the side of a tile, in latent pixels, that fits on every rank; None for whole frames."""
-        sides = [
-            side
-            for side in self.ranks.all_gather(_tile_size(height, width, self.compute.device, self.plan.tile))
-            if side
-        ]
-        return min(sides, default=None)
-
     def _skip_block(self, spec: ClipSpec) -> int | None:
         layer = self.variant.slg_layer if spec.slg_layer is None else spec.slg_layer
         depth = len(self.models.transformer.fusion_blocks)
@@ -388,7 +345,7 @@ class Pipeline:
             raise JobError(f"Skip-layer block {layer} does not exist: {self.variant.name} has blocks 0 to {depth - 1}.")
         return layer if layer > 0 else None
 
-    def _record(self, clock: PhaseClock, frames: np.ndarray, memory: dict[str, Any]) -> dict[str, Any]:
+    def _record(self, clock: PhaseClock, frames: Frames, memory: dict[str, Any]) -> dict[str, Any]:
         digests = self._hashes.result() if self._hashes else {}
         return {
             "size": list(frames.shape[1:3]),
@@ -407,9 +364,3 @@ def _compilation(compute: Compute, plan: MemoryPlan, ranks: Ranks) -> bool:
     # Only bf16 in a single process was measured on a GPU (docs/performance.md).
     measured = plan.weights is Weights.BF16 and ranks.count == 1
     return choose_compilation(compute.options.compilation, compute.device, measured=measured)
-
-
-def _tile_size(height: int, width: int, device: torch.device, limit: int | None) -> int | None:
-    """Return the side of a tile, in latent pixels: at most `limit`, and what fits now; None for whole frames."""
-    room = usable(available_memory(device)) if device.type == "cuda" else math.inf
-    return fitting_tile((height, width), room, limit)

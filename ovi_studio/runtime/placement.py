@@ -23,7 +23,8 @@ from ovi_studio.core.variants import Variant
 from ovi_studio.core.weight_formats import Weights
 from ovi_studio.distributed.shards import is_sharded
 from ovi_studio.models.device import usable_memory
-from ovi_studio.runtime.streaming import HostedModel, Pinning
+from ovi_studio.runtime.pinning import Pinning
+from ovi_studio.runtime.streaming import HostedModel
 
 if TYPE_CHECKING:
     from ovi_studio.checkpoints.load import Models
@@ -78,21 +79,26 @@ class Placement:
         transformer, text_encoder = models.transformer, models.text_encoder
         pinning = Pinning(device)
         streamed = plan.resident < plan.blocks
-        blocks: dict[nn.Module, tuple[Sequence[nn.Module], int | None]] = {
-            transformer: (transformer.fusion_blocks, plan.resident),
+        blocks: dict[nn.Module, tuple[Sequence[nn.Module], int | None, int]] = {
+            transformer: (transformer.fusion_blocks, plan.resident, plan.kept),
             # It is used once per clip, so its copies cost little, and none of it needs to stay.
-            text_encoder: (list(text_encoder.encoder.block), 0 if streamed else None),
+            text_encoder: (list(text_encoder.encoder.block), 0 if streamed else None, 0),
         }
         for model in (transformer, text_encoder, models.video_vae, models.audio_vae, models.vocoder):
             # FSDP moves the models that are sharded over ranks.
             if not is_sharded(model):
-                streamable, resident = blocks.get(model, ((), None))
-                self._hosted[model] = HostedModel(model, device, streamable, resident, pinning=pinning)
+                streamable, resident, kept = blocks.get(model, ((), None, 0))
+                self._hosted[model] = HostedModel(model, device, streamable, resident, pinning=pinning, kept=kept)
 
     def apply(self, plan: MemoryPlan) -> None:
         """Keep as many of the transformer's blocks on the device as the plan says, from the next use on."""
         if hosted := self._hosted.get(self._transformer):
-            hosted.set_resident(plan.resident)
+            hosted.set_resident(plan.resident, plan.kept)
+
+    def prefetch(self) -> None:
+        """Start to copy those of the transformer's blocks that stay on the device, while other models compute."""
+        if hosted := self._hosted.get(self._transformer):
+            hosted.fetch_kept()
 
     @contextmanager
     def in_use(self, model: nn.Module) -> Iterator[None]:

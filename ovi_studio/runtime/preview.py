@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ovi_studio.core.clip import Frames
 from ovi_studio.core.variants import FRAMES_PER_LATENT
+from ovi_studio.media.frames import spread_frames
 from ovi_studio.queue.database import Database
 
 _SCALE = 4
 """Preview pixels per latent pixel; a latent pixel stands for 16 pixels of the clip."""
 _LARGEST = 1e3
-_LEARNED_FRAMES = 8
 _RIDGE = 1e-3
 
 
@@ -44,15 +45,16 @@ class Previewer:
         picture.save(buffer, "JPEG", quality=80)
         return buffer.getvalue()
 
-    def learn(self, variant: str, latents: Any, frames: np.ndarray) -> None:
-        """Learn from a finished clip: its last latents, and its frames (T, H, W, 3)."""
+    def learn(self, variant: str, latents: Any, frames: Frames) -> None:
+        """Learn from a finished clip: its last latents, and its frames."""
         channels, count, height, width = latents.shape
         size_fits = frames.shape[1] % height == 0 and frames.shape[2] % width == 0
-        if not size_fits or len(frames) != (count - 1) * FRAMES_PER_LATENT + 1:
+        if not size_fits or frames.shape[0] != (count - 1) * FRAMES_PER_LATENT + 1:
             return  # latents and frames do not belong together
-        chosen = np.unique(np.linspace(0, count - 1, _LEARNED_FRAMES).round().astype(int))
-        values = latents[:, chosen.tolist()].float().cpu().numpy().reshape(channels, -1).T
-        shown = frames[chosen * FRAMES_PER_LATENT]
+        chosen = spread_frames(frames.shape[0])
+        values = latents[:, [index // FRAMES_PER_LATENT for index in chosen]]
+        values = values.float().cpu().numpy().reshape(channels, -1).T
+        shown = np.stack([frames[index] for index in chosen])
         rows, columns = frames.shape[1] // height, frames.shape[2] // width
         blocks = shown.reshape(len(chosen), height, rows, width, columns, 3).mean(axis=(2, 4)).reshape(-1, 3)
         if not np.isfinite(values).all():

@@ -4,144 +4,47 @@
 blocks are streamed through a few slots of device memory: each block has a fixed slot, and while one block computes the
 next ones are copied on a second stream. Nothing waits on the host: the streams wait for each other's events.
 
-- A block is packed into one piece of host memory, so that it takes one copy; for a GPU this memory is pinned if the
-  system allows it (`Pinning`).
+- Some resident blocks may stay on the device from one use to the next, which then copies the others alone.
+- A block is packed into one piece of host memory, so that it takes one copy; for a GPU this memory is pinned as far as
+  the system allows it (`runtime.pinning`). Resident blocks are packed only for that.
 - Parameters stay the same objects in the same modules, only their data moves: adapters, compiled code and state
-  dictionaries are not affected. The values in host memory are authoritative: weights are changed within `writable`, or
-  while the model is not in use.
+  dictionaries are not affected. The values in host memory are authoritative, and are changed within `writable`.
 - Slots live as long as the model is in use. The copying stream is idle before they are freed, so the allocator need not
   know about it (`record_stream`).
 
 Limits: the streamed blocks have the same layout, are called in order, and need no gradients.
 """
 
-import logging
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ovi_studio.capacity.memory import SLOTS, evenly_streamed
+from ovi_studio.runtime.pinning import Pinning
+from ovi_studio.runtime.transfers import Transfers, transfers_for
 
 _ALIGNMENT = 256
+_OUTSIDE = -1
+"""Stands for the depth of what is in no block."""
 _METHODS = ("forward", "project_text")
 """The methods in which a block uses its weights; a block may lack some of them."""
-
-log = logging.getLogger(__name__)
-
-
-class Transfers(Protocol):
-    """Copies from host memory into slots, in parallel with the computation."""
-
-    def fetch(self, slot: int, target: Tensor, source: Tensor) -> None:
-        """Start filling a slot as soon as it is free."""
-
-    def arrive(self, slot: int) -> None:
-        """Make later computation wait for what was fetched into the slot last."""
-
-    def release(self, slot: int) -> None:
-        """Mark the slot as free once all computation queued so far is done."""
-
-    def close(self) -> None:
-        """Wait until no copy is in progress."""
-
-
-class CudaTransfers:
-    """Transfers on a separate CUDA stream."""
-
-    def __init__(self, device: torch.device, slots: int) -> None:
-        self._device = device
-        self._stream = torch.cuda.Stream(device)
-        self._arrived = [torch.cuda.Event() for _ in range(slots)]
-        self._free = [torch.cuda.Event() for _ in range(slots)]
-
-    def fetch(self, slot: int, target: Tensor, source: Tensor) -> None:
-        self._stream.wait_event(self._free[slot])
-        with torch.cuda.stream(self._stream):
-            target.copy_(source, non_blocking=True)
-            self._arrived[slot].record(self._stream)
-
-    def arrive(self, slot: int) -> None:
-        torch.cuda.current_stream(self._device).wait_event(self._arrived[slot])
-
-    def release(self, slot: int) -> None:
-        self._free[slot].record(torch.cuda.current_stream(self._device))
-
-    def close(self) -> None:
-        self._stream.synchronize()
-
-
-class DirectTransfers:
-    """Transfers for a device without streams, such as the CPU: every copy is done when the call returns."""
-
-    def fetch(self, slot: int, target: Tensor, source: Tensor) -> None:
-        target.copy_(source)
-
-    def arrive(self, slot: int) -> None:
-        pass
-
-    def release(self, slot: int) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
-def transfers_for(device: torch.device, slots: int) -> Transfers:
-    """Return the fastest transfers that the device supports."""
-    return CudaTransfers(device, slots) if device.type == "cuda" else DirectTransfers()
-
-
-class Pinning:
-    """Pins host memory, so that copies from it run in parallel with the computation, until the system refuses once.
-
-    Windows, WSL and containers allow about half of the memory. Copies from memory that is not pinned are slower but
-    just as correct.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._ended = device.type != "cuda"
-
-    def pin(self, memory: Tensor) -> None:
-        """Pin memory in place: the allocator for pinned memory would round its size up to a power of two."""
-        if self._ended:
-            return
-        address, runtime = memory.data_ptr(), torch.cuda.cudart()
-        error = int(runtime.cudaHostRegister(address, memory.numel() * memory.element_size(), 0))
-        if not error:
-            weakref.finalize(memory, runtime.cudaHostUnregister, address)
-            return
-        self._ended = True
-        self._clear_error()
-        log.warning("No more host memory can be pinned (CUDA error %d): some blocks are copied more slowly.", error)
-
-    def _clear_error(self) -> None:
-        """Launch a kernel whose result is not needed, because the failed call leaves its error for the next kernel.
-
-        torch has no binding for `cudaGetLastError`, and reports the error once.
-        """
-        try:
-            torch.zeros(1, device=self._device).add_(1)
-            torch.cuda.synchronize(self._device)
-        except torch.AcceleratorError as error:
-            log.debug("Cleared: %s", error)
 
 
 class HostedModel:
     """A model that is kept in host memory and copied to the device for use.
 
     Args:
-        model: in host memory; its parameters and buffers may be changed there at any time when it is not in use.
+        model: in host memory; its parameters and buffers are changed there, within `writable`.
         device: the device that computes.
         blocks: parts of the model that may be streamed, in the order of their use.
         resident: how many blocks are on the device as long as the model is in use; None: all. The number of streamed
             blocks is rounded up to a multiple of `slots`, so that every slot is used in turn.
         slots: how many streamed blocks are on the device at a time.
         pinning: shared by models in the same host memory.
+        kept: how many of the resident blocks stay on the device when the model is not in use.
 
     Raises `ValueError` for a model that is not in host memory, and for streamed blocks with different layouts.
     """
@@ -155,6 +58,7 @@ class HostedModel:
         slots: int = SLOTS,
         transfers: Callable[[torch.device, int], Transfers] = transfers_for,
         pinning: Pinning | None = None,
+        kept: int = 0,
     ) -> None:
         if elsewhere := {tensor.device.type for tensor in _tensors(model)} - {"cpu"}:
             raise ValueError(f"a hosted model must be in host memory, not on {', '.join(elsewhere)}")
@@ -167,11 +71,21 @@ class HostedModel:
         # Taken now: a run-time adapter that is added to a block later is not streamed.
         self._tensors = [tuple(_tensors(block)) for block in blocks]
         self._packs: dict[int, _Packed] = {}
+        """By the depth of a block; `_OUTSIDE` for what is outside all blocks."""
         self._stream: _Stream | None = None
-        self.set_resident(resident)
+        self._used: list[_Copy] = []
+        """Everything on the device but the streamed blocks, while the model is in use."""
+        self._stays: dict[int, _Copy] = {}
+        """The copies of blocks that stay on the device, by depth."""
+        self._arriving: Transfers | None = None
+        self._awaited = 0
+        """Copies that are on their way, in the first slots of `_arriving`."""
+        self.set_resident(resident, kept)
+        inside = {tensor for tensors in self._tensors for tensor in tensors}
+        self._pack_to_pin(_OUTSIDE, tuple(tensor for tensor in _tensors(model) if tensor not in inside))
 
-    def set_resident(self, resident: int | None) -> None:
-        """Set how many blocks are resident from the next use on; see the parameter `resident`."""
+    def set_resident(self, resident: int | None, kept: int = 0) -> None:
+        """Set how many blocks are resident, and how many of them stay, from the next use on; see the parameters."""
         total = len(self._blocks)
         streamed = _evenly(total, 0 if resident is None else total - resident, self._slots)
         for depth in streamed:
@@ -181,52 +95,112 @@ class HostedModel:
         self._packed = [self._packs[depth] for depth in streamed]
         if len({packed.layout for packed in self._packed}) > 1:
             raise ValueError("streamed blocks must have the same layout")
+        self._resident = [depth for depth in range(total) if depth not in streamed]
+        self._kept = self._resident[:kept]
+        for depth in self._resident[kept:]:
+            self._pack_to_pin(depth, self._tensors[depth])
+        self._let_go(set(self._stays) - set(self._kept))
 
     @property
     def streamed(self) -> int:
         """The number of blocks that are fetched whenever they are needed."""
         return len(self._packed)
 
+    @property
+    def kept(self) -> int:
+        """The number of blocks that stay on the device between uses."""
+        return len(self._kept)
+
+    def fetch_kept(self) -> None:
+        """Start to copy the blocks that stay and are not there yet, in parallel with what other models compute."""
+        missing = [depth for depth in self._kept if depth not in self._stays]
+        if not missing or self._arriving is not None:
+            return
+        self._arriving = transfers = self._make_transfers(self._device, len(missing))
+        self._awaited = 0
+        for slot, depth in enumerate(missing):
+            copy = self._copy(depth)
+            transfers.release(slot)  # queued computation may still use the memory for something else
+            for target, source in copy.pairs:
+                transfers.fetch(slot, target, source)
+            self._stays[depth] = copy
+            self._awaited = slot + 1
+
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Keep the model on the device within the block; afterwards its device memory is free."""
+        """Keep the model on the device within the block; afterwards only the blocks that stay take device memory."""
         with self._on_device(), self._streaming():
             yield
 
     @contextmanager
     def writable(self) -> Iterator[None]:
-        """Within `in_use`: point the weights at host memory, to be changed, and copy them to the device afterwards."""
-        if self._stream is None:
-            yield
+        """Point the weights at host memory, to be changed; afterwards copy them to the device if it uses them."""
+        if not self._used:
+            try:
+                yield
+            finally:
+                self._let_go(set(self._stays))
             return
-        self._stream.stop()
-        borrowed = self._borrowed
-        for tensor, (home, _) in borrowed.items():
-            tensor.data = home
-        yield
-        for tensor, (home, away) in borrowed.items():
-            # Into the same memory: there may be no room for a second copy.
-            away.copy_(home)
-            tensor.data = away
-        self._stream.start()
+        if self._stream is not None:
+            self._stream.stop()
+        for copy in self._used:
+            copy.leave()
+        try:
+            yield
+        except BaseException:
+            self._let_go(set(self._stays))  # host memory may have other values now
+            raise
+        for copy in self._used:
+            copy.fill(wait=True)  # in the same memory: there may be no room for a second copy
+            copy.enter()
+        if self._stream is not None:
+            self._stream.start()
 
     @contextmanager
     def _on_device(self) -> Iterator[None]:
         """Keep everything but the streamed blocks on the device."""
-        packed = {tensor for one in self._packed for tensor in one.tensors}
-        self._borrowed: dict[Tensor, tuple[Tensor, Tensor]] = {}
+        if self._arriving is not None:
+            for slot in range(self._awaited):
+                self._arriving.arrive(slot)
+            self._arriving = None
         try:
-            for tensor in _tensors(self._model):
-                if tensor not in packed:
-                    home = tensor.data
-                    tensor.data = home.to(self._device, non_blocking=True)
-                    self._borrowed[tensor] = (home, tensor.data)
+            for depth in self._resident:
+                self._use(self._stays.get(depth) or self._copy(depth).fill())
+                if depth in self._kept:
+                    self._stays[depth] = self._used[-1]
+            inside = {tensor for tensors in self._tensors for tensor in tensors}
+            packed = self._packs[_OUTSIDE].tensors if _OUTSIDE in self._packs else ()
+            if packed:
+                self._use(_Copy(packed, self._device, self._packs[_OUTSIDE]).fill())
+            # Run-time adapters may have come since.
+            loose = tuple(tensor for tensor in _tensors(self._model) if tensor not in inside.union(packed))
+            self._use(_Copy(loose, self._device).fill())
             yield
         finally:
             # Nothing was changed on the device, so nothing is copied back.
-            for tensor, (home, _) in self._borrowed.items():
-                tensor.data = home
-            self._borrowed = {}
+            for copy in self._used:
+                copy.leave()
+            self._used = []
+
+    def _use(self, copy: "_Copy") -> None:
+        self._used.append(copy)
+        copy.enter()
+
+    def _copy(self, depth: int) -> "_Copy":
+        return _Copy(self._tensors[depth], self._device, self._packs.get(depth))
+
+    def _let_go(self, depths: set[int]) -> None:
+        """Free the memory of copies, once nothing is on its way to them."""
+        if depths and self._arriving is not None:
+            self._arriving.close()
+            self._arriving = None
+        for depth in depths:
+            del self._stays[depth]
+
+    def _pack_to_pin(self, key: int, tensors: tuple[Tensor, ...]) -> None:
+        """Pack tensors that travel for every clip, if their memory can be pinned."""
+        if key not in self._packs and self._pinning.has_room_for(sum(tensor.nbytes for tensor in tensors)):
+            self._packs[key] = _pack(tensors, self._pinning)
 
     @contextmanager
     def _streaming(self) -> Iterator[None]:
@@ -245,20 +219,61 @@ class HostedModel:
 
 
 class _Packed(NamedTuple):
-    """A block's parameters in one piece of host memory."""
+    """Parameters and buffers in one piece of host memory."""
 
     memory: Tensor
     """The piece of memory, uint8."""
     tensors: tuple[Tensor, ...]
     """The parameters and buffers, whose data in host memory are views of `memory`."""
-    layout: tuple[tuple[int, torch.Size, torch.dtype], ...]
-    """Offset, shape and type of each tensor in `memory`."""
+    layout: tuple[tuple[int, torch.Size, tuple[int, ...], torch.dtype], ...]
+    """Offset, shape, strides and type of each tensor in `memory`."""
+
+    def views(self, memory: Tensor) -> list[Tensor]:
+        """The tensors' data in another piece of memory of this layout."""
+        return [
+            memory[offset : offset + shape.numel() * dtype.itemsize].view(dtype).as_strided(shape, strides)
+            for offset, shape, strides, dtype in self.layout
+        ]
 
     def point_at(self, memory: Tensor) -> None:
         """Point the parameters at their data in another piece of memory of this layout."""
-        for tensor, (offset, shape, dtype) in zip(self.tensors, self.layout, strict=True):
-            size = shape.numel() * dtype.itemsize
-            tensor.data = memory[offset : offset + size].view(dtype).view(shape)
+        for tensor, view in zip(self.tensors, self.views(memory), strict=True):
+            tensor.data = view
+
+
+class _Copy:
+    """Tensors and their memory on the device, in one piece if they are packed."""
+
+    def __init__(self, tensors: tuple[Tensor, ...], device: torch.device, packed: _Packed | None = None) -> None:
+        self._tensors = tensors
+        self._homes = [tensor.data for tensor in tensors]
+        self.pairs: list[tuple[Tensor, Tensor]]
+        """What is copied: targets on the device and their sources."""
+        if device.type == "cpu":  # host memory itself
+            self._places, self.pairs = self._homes, []
+        elif packed is None:
+            self._places = [torch.empty_like(home, device=device) for home in self._homes]
+            self.pairs = list(zip(self._places, self._homes, strict=True))
+        else:
+            memory = torch.empty_like(packed.memory, device=device)
+            self._places = packed.views(memory)
+            self.pairs = [(memory, packed.memory)]
+
+    def fill(self, *, wait: bool = False) -> "_Copy":
+        """Copy the values to the device; unless it waits, host memory must not change before the device has them."""
+        for target, source in self.pairs:
+            target.copy_(source, non_blocking=not wait)
+        return self
+
+    def enter(self) -> None:
+        """Point the tensors at the device."""
+        for tensor, place in zip(self._tensors, self._places, strict=True):
+            tensor.data = place
+
+    def leave(self) -> None:
+        """Point the tensors at host memory."""
+        for tensor, home in zip(self._tensors, self._homes, strict=True):
+            tensor.data = home
 
 
 class _Stream:
@@ -352,9 +367,8 @@ def _pack(tensors: tuple[Tensor, ...], pinning: Pinning) -> _Packed:
     """Move tensors into one piece of host memory."""
     layout, end = [], 0
     for tensor in tensors:
-        layout.append((end, tensor.shape, tensor.dtype))
-        size = tensor.numel() * tensor.element_size()
-        end += -(-size // _ALIGNMENT) * _ALIGNMENT
+        layout.append((end, tensor.shape, tensor.stride(), tensor.dtype))
+        end += -(-tensor.nbytes // _ALIGNMENT) * _ALIGNMENT
     memory = torch.empty(end, dtype=torch.uint8)
     packed = _Packed(memory, tensors, tuple(layout))
     homes = [tensor.data for tensor in tensors]

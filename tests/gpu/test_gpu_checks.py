@@ -22,7 +22,7 @@ from gpu.runner import KEPT, Result, Verdict, run_check, run_checks
 from ovi_studio.models.device import compute_device
 from ovi_studio.models.quantized_linear import Int8Linear
 from ovi_studio.models.video_vae import decode_whole
-from ovi_studio.runtime.streaming import DirectTransfers
+from ovi_studio.runtime.transfers import DirectTransfers
 
 NOT_ON_FAKE_CARDS = ("reference", "clips", "shortage", "train-lora", "sharded")
 """Checks that take long with simulated cards, or need the real allocator, autocast or process group."""
@@ -69,7 +69,7 @@ def test_the_small_version_runs_the_gpu_branches(check: Check, rig: Rig, cuda: C
 
 
 def test_every_check_says_in_one_line_what_it_shows() -> None:
-    assert len({check.name for check in CHECKS}) == len(CHECKS) == 13
+    assert len({check.name for check in CHECKS}) == len(CHECKS) == 14
     for check in CHECKS:
         assert re.fullmatch(r"[A-Z].{20,}[.]", check.shows), check.name
 
@@ -109,7 +109,8 @@ def brighter_in_tiles(vae: Any, latents: torch.Tensor, tile: int | None = None) 
             lambda *_: torch.full((1, 80, 44), torch.nan),
             "not finite",
         ),
-        ("streaming", "ovi_studio.runtime.streaming.DirectTransfers.fetch", short_by_a_value, "other velocities"),
+        ("streaming", "ovi_studio.runtime.transfers.DirectTransfers.fetch", short_by_a_value, "other velocities"),
+        ("staying", "gpu.checks.staying.guided_step", lambda *_, **__: (torch.rand(3),), "other velocities"),
         ("fusing", "ovi_studio.adapters.fuse.WeightFuser.restore", lambda *_: None, "did not restore"),
         (
             "clips",
@@ -132,7 +133,7 @@ def brighter_in_tiles(vae: Any, latents: torch.Tensor, tile: int | None = None) 
             lambda self, mel: mel.new_zeros(1, 1, mel.shape[-1] * 256),
             "silent",
         ),
-        ("tiers", "ovi_studio.runtime.streaming.DirectTransfers.fetch", without_numbers, "not finite"),
+        ("tiers", "ovi_studio.runtime.transfers.DirectTransfers.fetch", without_numbers, "not finite"),
     ],
 )
 def test_a_check_fails_on_the_fault_that_it_must_find(

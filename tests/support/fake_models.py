@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from ovi_studio.core.clip import Clip
+from ovi_studio.core.clip import Clip, NewFrameSink
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.distributed.ranks import Ranks
@@ -38,6 +38,7 @@ class FakeModels:
         spec: ClipSpec,
         on_step: Callable[[SimpleNamespace], None],
         on_decoded: Callable[[float], None],
+        new_sink: NewFrameSink,
     ) -> Clip:
         for index in range(1, spec.steps + 1):
             if "wait" in spec.prompt:

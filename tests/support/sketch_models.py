@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from ovi_studio.core.clip import Clip
+from ovi_studio.core.clip import Clip, NewFrameSink
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.demo.captions import caption
 from ovi_studio.demo.scenes import Scene, draw_scene, render, synthesise
@@ -40,6 +40,7 @@ class SketchModels:
         spec: ClipSpec,
         on_step: Callable[[SimpleNamespace], None],
         on_decoded: Callable[[float], None],
+        new_sink: NewFrameSink,
     ) -> Clip:
         for index in range(1, spec.steps + 1):
             time.sleep(0.5 if spec.steps >= LONG else 0.02)

@@ -1,4 +1,5 @@
 import torch
+from diffusers import AutoencoderKLWan
 
 from gpu.check import Findings, Rig, require
 from gpu.device import GIB, measured
@@ -6,7 +7,10 @@ from gpu.random_models import random_video_vae
 from gpu.steps import relative_error
 from ovi_studio.capacity.memory import Demand, decode_bytes
 from ovi_studio.core.variants import LATENT_STRIDE, published_variants
-from ovi_studio.models.video_vae import decode_whole
+from ovi_studio.distributed.decode import FrameAssembler, decode_pieces
+from ovi_studio.distributed.ranks import ALONE
+from ovi_studio.models.device import kernel_search
+from ovi_studio.models.video_vae import decode_whole, to_bytes
 
 _BOUND = 2e-2
 """Maximum relative error: tiles agree with whole frames up to rounding, and bfloat16 is rounded after every layer."""
@@ -14,7 +18,7 @@ _BOUND = 2e-2
 
 @torch.no_grad()
 def check(rig: Rig, found: Findings) -> None:
-    """Whole frames and tiles decode to the same clip at full size; seconds and peak memory of both."""
+    """Whole frames and tiles decode to the same clip at full size, also piece by piece; seconds and peak memory."""
     vae = random_video_vae(rig, rig.device)
     frames, side, size = (2, 4, 2) if rig.small else (31, 44, 30)
     generator = torch.Generator(rig.device).manual_seed(0)
@@ -33,3 +37,20 @@ def check(rig: Rig, found: Findings) -> None:
     error = relative_error(tiled, whole)
     found.note("difference", error)
     require(error <= _BOUND, f"Tiles differ from whole frames by {error:.1e}; the bound is {_BOUND:.0e}.")
+    for name, tile, expected in (("whole frames", None, whole), (f"tiles of {size}", size, tiled)):
+        apart = _bytes_apart(vae, latents, tile, expected)
+        require(apart <= 1, f"With {name}, bytes that travel while the next piece is decoded are off by {apart}.")
+
+
+def _bytes_apart(vae: AutoencoderKLWan, latents: torch.Tensor, tile: int | None, expected: torch.Tensor) -> int:
+    """The largest difference between frames that are decoded and copied piece by piece and those of a whole clip."""
+    frames = to_bytes(expected).astype(int)
+    assembler = FrameAssembler(*frames.shape[1:3])
+    apart = count = 0
+    with kernel_search(latents.device):
+        for (piece,) in decode_pieces(vae, latents, tile, ALONE):
+            if (complete := assembler.add(piece)) is not None:
+                apart = max(apart, int(abs(complete - frames[count : count + len(complete)]).max()))
+                count += len(complete)
+    require(count == len(frames), f"{count} of {len(frames)} frames were complete.")
+    return apart

@@ -29,9 +29,9 @@ from ovi_studio.models.attention import choose_backend
 from ovi_studio.models.device import available_memory, compute_device, usable_memory
 from ovi_studio.models.transformer import OviTransformer
 from ovi_studio.runtime.options import RuntimeOptions
+from ovi_studio.runtime.pinning import Pinning
 from ovi_studio.runtime.pipeline import Compute, Pipeline
 from ovi_studio.runtime.placement import choose_plan
-from ovi_studio.runtime.streaming import Pinning
 
 pytestmark = pytest.mark.slow
 
@@ -166,11 +166,11 @@ def test_the_decoders_tile_fits_the_free_memory_after_torchs_cache_is_freed(cuda
     with computing_on_the_host():
         pipeline = loaded(tiny_bundle, memory="24")
     card.allocated, card.reserved = int(1.4 * GIB), 21 * GIB  # after denoising
-    assert pipeline._tile_size(60, 60) is None
+    assert pipeline.decoder.tile_size(60, 60) is None
     card.allocated = card.reserved = 18 * GIB
-    assert 8 <= pipeline._tile_size(60, 60) < 36
+    assert 8 <= pipeline.decoder.tile_size(60, 60) < 36
     card.allocated = card.reserved = 23 * GIB
-    assert pipeline._tile_size(60, 60) == 8
+    assert pipeline.decoder.tile_size(60, 60) == 8
 
 
 # What may fail
@@ -184,8 +184,10 @@ def test_a_clip_is_made_where_memory_cannot_be_pinned_with_one_warning(
         pinned = loaded(tiny_bundle, resident=0, memory="24")
         assert cards.pinned
         expected = pinned(SPEC)
+        before = loaded(tiny_bundle, memory="24")
         cards.pinning_error = 2
-        pipeline = loaded(tiny_bundle, resident=0, memory="24")
+        plan = replace(before.plan, resident=0)
+        pipeline = Pipeline(before.variant, before.models, before.compute, plan=plan)
         assert np.array_equal(pipeline(SPEC).frames, expected.frames)
     warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert ["can be pinned" in record.message for record in warnings] == [True]

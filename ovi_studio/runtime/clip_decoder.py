@@ -1,0 +1,105 @@
+"""From latents to samples and frames. Frames go to a `FrameSink` as they are decoded."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ovi_studio.capacity.budget import usable
+from ovi_studio.capacity.memory import fitting_tile
+from ovi_studio.checkpoints.load import Models
+from ovi_studio.core.clip import Frames, NewFrameSink
+from ovi_studio.core.variants import FRAMES_PER_LATENT, LATENT_STRIDE
+from ovi_studio.distributed.decode import FrameAssembler, decode_pieces
+from ovi_studio.distributed.ranks import Ranks
+from ovi_studio.media.film import FrameArray
+from ovi_studio.models.causal_layers import up_block
+from ovi_studio.models.device import available_memory, kernel_search
+from ovi_studio.models.video_vae import compiled_up_block
+from ovi_studio.runtime.finite import FiniteCheck
+from ovi_studio.runtime.placement import Placement
+
+OnDecoded = Callable[[float], None]
+"""Called with the fraction of the picture that is decoded, after every latent frame of every tile; an exception that it
+raises ends the run and propagates unchanged."""
+
+
+class ClipDecoder:
+    """The decoders of a pipeline.
+
+    Args:
+        tile: the plan's maximum of latent pixels along each side of a tile; None for no limit.
+        compiled: whether the video decoder's blocks are compiled.
+    """
+
+    def __init__(
+        self,
+        models: Models,
+        placement: Placement,
+        device: torch.device,
+        ranks: Ranks,
+        finite: FiniteCheck,
+        *,
+        tile: int | None,
+        compiled: bool,
+    ) -> None:
+        self._models = models
+        self._placement = placement
+        self._device = device
+        self._ranks = ranks
+        self._finite = finite
+        self._tile = tile
+        self._up_block = compiled_up_block() if compiled else up_block
+
+    def audio(self, latents: Tensor) -> Tensor:
+        """Decode audio latents (length, channels) to samples (length * 512,), float32 in [-1, 1], on the host.
+
+        Only the leader of several ranks does so; the others get no samples. Raises `JobError` unless all are finite.
+        """
+        if not self._ranks.is_leader:
+            return torch.empty(0)
+        audio_vae, vocoder = self._models.audio_vae, self._models.vocoder
+        with self._placement.in_use(audio_vae), self._placement.in_use(vocoder):
+            mel = audio_vae.decode(latents.T.unsqueeze(0).float())
+            samples = vocoder(mel).flatten().float()
+            self._finite.require("the sound", torch.isfinite(samples).all())
+            return samples.clamp(-1, 1).cpu()
+
+    def video(
+        self, latents: Tensor, on_decoded: OnDecoded | None = None, new_sink: NewFrameSink = FrameArray
+    ) -> Frames:
+        """Decode video latents (channels, frames, height, width), on the leader of several ranks.
+
+        Raises `JobError` unless all pixels are finite.
+        """
+        height, width = (side * LATENT_STRIDE for side in latents.shape[2:])
+        count = (latents.shape[1] - 1) * FRAMES_PER_LATENT + 1
+        decoded, finite = 0, True
+        vae = self._models.video_vae
+        with self._placement.in_use(vae), kernel_search(self._device), new_sink(count, height, width) as sink:
+            assembler = FrameAssembler(height, width)
+            for pieces in decode_pieces(vae, latents, self.tile_size(*latents.shape[2:]), self._ranks, self._up_block):
+                for piece in pieces:
+                    decoded += piece.pixels.size
+                    finite = finite and piece.finite
+                    if (frames := assembler.add(piece)) is not None:
+                        sink.add(frames)
+                if on_decoded is not None:
+                    on_decoded(decoded / (count * height * width * 3))
+            # Only at the end, since the ranks decode together.
+            self._finite.require("the picture", finite)
+        return sink.result()
+
+    def tile_size(self, height: int, width: int) -> int | None:
+        """Return the side of a tile, in latent pixels, that fits on every rank; None for whole frames."""
+        sides = [
+            side for side in self._ranks.all_gather(_fitting_tile(height, width, self._device, self._tile)) if side
+        ]
+        return min(sides, default=None)
+
+
+def _fitting_tile(height: int, width: int, device: torch.device, limit: int | None) -> int | None:
+    """Return the side of a tile, in latent pixels: at most `limit`, and what fits now; None for whole frames."""
+    room = usable(available_memory(device)) if device.type == "cuda" else math.inf
+    return fitting_tile((height, width), room, limit)
