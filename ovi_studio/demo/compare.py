@@ -30,7 +30,8 @@ class ClipDistance:
 
 def distance(clip: Clip, reference: Clip) -> ClipDistance:
     """Measure the distance of a clip from its reference."""
-    error = np.square(clip.frames.astype(np.float32) - reference.frames).mean()
+    frames, expected = np.asarray(clip.frames), np.asarray(reference.frames)
+    error = np.square(frames.astype(np.float32) - expected).mean()
     mel = (log_mel(clip.samples) - log_mel(reference.samples)).abs().mean()
     return ClipDistance(float(error), float(mel), clip.record["video_passes"])
 
