@@ -69,7 +69,7 @@ def test_the_small_version_runs_the_gpu_branches(check: Check, rig: Rig, cuda: C
 
 
 def test_every_check_says_in_one_line_what_it_shows() -> None:
-    assert len({check.name for check in CHECKS}) == len(CHECKS) == 14
+    assert len({check.name for check in CHECKS}) == len(CHECKS) == 15
     for check in CHECKS:
         assert re.fullmatch(r"[A-Z].{20,}[.]", check.shows), check.name
 
