@@ -4,7 +4,8 @@ Adding and subtracting in the weight's own number format drifts (2.5e-2 after a 
 weight is always computed from its pristine value. Pristine values are read again from a mapping, such as the
 memory-mapped checkpoint; without one, copies of the touched parameters are kept in host memory. Sums are computed on
 the GPU, one weight at a time, wherever the weights are kept. Parameters are changed in place: views of them, and
-compiled code that refers to them, stay valid. An int8 weight is computed from the checkpoint's value and requantised.
+compiled code that refers to them, stay valid. A weight in 8 bits with scales is computed from the checkpoint's value
+and requantised.
 """
 
 import math
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from ovi_studio.adapters.formats.change import Change
 from ovi_studio.core.errors import JobError
 from ovi_studio.distributed.shards import home, local_part, whole, write
-from ovi_studio.models.quantized_linear import quantise_rows
+from ovi_studio.models.quantized_linear import stored_rows
 
 Weighted = Sequence[tuple[Change, float]]
 """The changes of one parameter, each with its strength."""
@@ -105,7 +106,7 @@ class WeightFuser:
         """Write whole values, of which a rank keeps its part; returns the tensor to test for finite values."""
         target = self._parameters[name].data
         if self._is_requantised(name):
-            rows = quantise_rows(values.float())
+            rows = stored_rows(values, target.dtype)
             write(target, rows.values)
             write(self._parameters[f"{name}_scale"].data, rows.scale)
             return values
@@ -114,9 +115,8 @@ class WeightFuser:
         return rounded
 
     def _is_requantised(self, name: str) -> bool:
-        """Whether this is an int8 weight whose unrounded values are available, to which changes are added."""
-        parameter = self._parameters[name]
-        return self._pristine is not None and parameter.dtype == torch.int8 and f"{name}_scale" in self._parameters
+        """Whether this weight has scales and its stored values are available, to which changes are added."""
+        return self._pristine is not None and f"{name}_scale" in self._parameters
 
     def _pristine_weight(self, name: str) -> Tensor:
         """Return the whole pristine weight, on the device that computes sums."""

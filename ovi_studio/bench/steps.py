@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -26,7 +27,9 @@ from ovi_studio.core.variants import EMBEDDED_BUNDLE, published_variants, read_b
 from ovi_studio.core.weight_formats import Weights
 from ovi_studio.models.attention import choose_backend
 from ovi_studio.models.compilation import choose_compilation
+from ovi_studio.models.precision import check_weights
 from ovi_studio.models.transformer import OviTransformer, Pass, TextContext
+from ovi_studio.runtime.attention_choice import choose_attention
 from ovi_studio.runtime.pipeline import Compute
 from ovi_studio.runtime.streaming import HostedModel
 
@@ -35,6 +38,8 @@ _SMALL = {
     "video": {**_SMALL_TOWER, "text_dim": 512, "patch_size": [1, 2, 2], "in_dim": 48, "out_dim": 48},
     "audio": {**_SMALL_TOWER, "text_dim": 512, "patch_size": [1], "in_dim": 20, "out_dim": 20},
 }
+_MULTIPLIED = {Weights.INT8: torch.int8, Weights.FP8_FAST: torch.float8_e4m3fn}
+"""Number format of the products, for weights that are not converted to the model's own."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,7 @@ class Setup:
         if tier is None and limit is not None:
             tier = fitting_tier(limit)
         requested = None if compute.options.weights == AUTO else Weights(compute.options.weights)
+        check_weights(requested or Weights.BF16, compute.device)
         if tier is None:
             return cls(requested or Weights.BF16)
         plan = plan_memory(tier, shape.demand(guided), requested)
@@ -132,7 +138,7 @@ def measure_forward(
         model = OviTransformer(**shape.fusion)
         flops = _count_flops(model, random_inputs(model, shape, torch.device("meta"), torch.float32), guided)
     device = compute.device
-    rate = matrix_rate(device, torch.int8 if setup.weights is Weights.INT8 else compute.dtype)
+    rate = matrix_rate(device, _MULTIPLIED.get(setup.weights, compute.dtype))
     _limit_memory(device, setup.limit)
     model = _build(shape, compute, setup)
     in_use: AbstractContextManager[None] = nullcontext()
@@ -157,6 +163,10 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
     if dtype == torch.int8:
         one = torch.randint(-127, 128, (side, side), dtype=dtype, device=device)
         multiply = torch._int_mm
+    elif dtype == torch.float8_e4m3fn:
+        one = torch.randn(side, side, device=device).to(dtype)
+        unit = torch.ones((), device=device)
+        multiply = partial(torch._scaled_mm, scale_a=unit, scale_b=unit, out_dtype=torch.bfloat16, use_fast_accum=True)
     else:
         one, multiply = torch.randn(side, side, dtype=dtype, device=device), torch.mm
     other = one.T.contiguous().T
@@ -191,7 +201,9 @@ def _build(shape: BenchShape, compute: Compute, setup: Setup) -> OviTransformer:
     model.to_empty(device=compute.device if setup.resident is None else torch.device("cpu"))
     _randomise(model)
     model.eval()
-    model.set_attention(choose_backend(compute.options.attention, compute.device))
+    tokens = shape.demand(guided=False).video_tokens
+    attention = choose_attention(compute.options.attention, tokens, compute.device, compute.dtype)
+    model.set_attention(choose_backend(attention, compute.device, compute.dtype))
     if choose_compilation(compute.options.compilation, compute.device, measured=False):
         model.compile_blocks()
     return model

@@ -39,7 +39,7 @@ from ovi_studio.core.weight_formats import Weights
 
 VALUE_BYTES = 2
 """Size of activations, unquantised weights and exchanged values: bfloat16."""
-WEIGHT_BYTES = {Weights.BF16: 2, Weights.INT8: 1, Weights.FP8: 1}
+WEIGHT_BYTES = {Weights.BF16: 2, Weights.INT8: 1, Weights.FP8: 1, Weights.FP8_FAST: 1}
 """Size of a weight of the blocks."""
 SLOTS = 2
 """Number of streamed blocks in device memory: one computes, one arrives."""

@@ -14,16 +14,17 @@ from torch import Tensor, nn
 
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.weight_formats import Weights
-from ovi_studio.models.quantized_linear import Float8Linear, Int8Linear
+from ovi_studio.models.quantized_linear import Float8Linear, Int8Linear, ScaledFloat8Linear
 
 M = TypeVar("M", bound=nn.Module)
 
 _CONVERTED = re.compile(r"\.blocks\.\d+\.(self_attn|cross_attn|ffn)\.\w+$")
 
 
-_LAYERS: Mapping[Weights, type[Int8Linear] | type[Float8Linear]] = {
+_LAYERS: Mapping[Weights, type[Int8Linear] | type[Float8Linear] | type[ScaledFloat8Linear]] = {
     Weights.INT8: Int8Linear,
     Weights.FP8: Float8Linear,
+    Weights.FP8_FAST: ScaledFloat8Linear,
 }
 
 

@@ -216,7 +216,7 @@ def read_bundle(root: Path) -> Variant:
             audio_tag=AudioTag(entries["audio_tag"]),
             files=_bundle_files(entries["licence"]),
             dimensions=entries["dimensions"],
-            weights=Weights(entries.get("weights", Weights.BF16)),
+            weights=Weights.of_file(entries.get("weights", Weights.BF16)),
             slg_layer=int(entries["slg_layer"]),
             root=root,
         )

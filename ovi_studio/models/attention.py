@@ -13,6 +13,8 @@ from ovi_studio.models.attention_kernels import KERNELS, Kernel
 
 _BACKENDS = {
     "native": AttentionBackendName.NATIVE,
+    "native-flash": AttentionBackendName._NATIVE_FLASH,
+    "native-cudnn": AttentionBackendName._NATIVE_CUDNN,
     "flash2": AttentionBackendName.FLASH,
     "flash3": AttentionBackendName._FLASH_3,
     "sage": AttentionBackendName.SAGE,
@@ -20,10 +22,11 @@ _BACKENDS = {
 """Our name of a kernel -> its name in diffusers."""
 
 
-def choose_backend(name: str, device: torch.device) -> AttentionBackendName:
+def choose_backend(name: str, device: torch.device, dtype: torch.dtype = torch.bfloat16) -> AttentionBackendName:
     """Return diffusers' backend for the kernel `name`.
 
-    Raises `JobError` if the kernel is unknown, does not support the device, or its package is not installed.
+    Raises `JobError` if the kernel is unknown, does not support the device or the number format, or its package is not
+    installed.
     """
     if name not in KERNELS:
         raise JobError(f"Unknown attention kernel {name!r}; choose one of {', '.join(KERNELS)}.")
@@ -31,6 +34,8 @@ def choose_backend(name: str, device: torch.device) -> AttentionBackendName:
     if not _runs_on(kernel, device):
         here = torch.cuda.get_device_name(device) if device.type == "cuda" else "the CPU"
         raise JobError(f"Attention {name!r} needs {kernel.gpus} and does not run on {here}; use 'native'.")
+    if dtype == torch.float32 and not kernel.float32:
+        raise JobError(f"Attention {name!r} does not compute in float32; use 'native', or --dtype bfloat16.")
     try:
         _check_attention_backend_requirements(_BACKENDS[name])
     except (RuntimeError, ImportError) as error:

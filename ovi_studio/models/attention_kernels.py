@@ -1,4 +1,7 @@
-"""The available attention kernels: their titles, packages and supported GPUs. Imports no torch."""
+"""The available attention kernels: their titles, packages and supported GPUs. Imports no torch.
+
+All compute the same softmax over all keys; those that are not exact also round queries, keys or weights to 8 bits.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,6 +36,10 @@ class Kernel:
     """The supported GPUs, as shown to people."""
     installation: str = ""
     """How to install the package."""
+    exact: bool = True
+    """Whether the result differs from the native one's only by the rounding of its own number format."""
+    float32: bool = False
+    """Whether it computes in float32 too, and not in 16 bits alone."""
 
     @property
     def installed(self) -> bool:
@@ -48,7 +55,9 @@ class Kernel:
 
 
 KERNELS: Mapping[str, Kernel] = {
-    NATIVE: Kernel("PyTorch's own", "torch", "torch"),
+    NATIVE: Kernel("PyTorch's own", "torch", "torch", float32=True),
+    "native-flash": Kernel("PyTorch's flash", "torch", "torch", min_capability=_AMPERE, gpus=_RTX),
+    "native-cudnn": Kernel("PyTorch's cuDNN", "torch", "torch", min_capability=_AMPERE, gpus=_RTX),
     "flash2": Kernel(
         "flash-attn 2",
         "flash_attn",
@@ -75,5 +84,6 @@ KERNELS: Mapping[str, Kernel] = {
         _AMPERE,
         gpus=_RTX,
         installation="build 2.1.1 or newer from its repository",
+        exact=False,
     ),
 }

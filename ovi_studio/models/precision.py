@@ -1,6 +1,12 @@
-"""The precision of float32 products and convolutions on a GPU, in one setting."""
+"""The precision of products on a GPU: of float32 ones, in one setting, and whether there are fp8 ones."""
 
 import torch
+
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.weight_formats import Weights
+
+_FP8_UNITS = (8, 9)
+"""The oldest compute capability with fp8 units: RTX 40."""
 
 
 def set_tf32(allowed: bool) -> None:
@@ -11,3 +17,17 @@ def set_tf32(allowed: bool) -> None:
     """
     torch.backends.cuda.matmul.allow_tf32 = allowed
     torch.backends.cudnn.allow_tf32 = allowed
+
+
+def check_weights(weights: Weights, device: torch.device) -> None:
+    """Raise `JobError` if the device cannot multiply weights of this format."""
+    if weights is not Weights.FP8_FAST:
+        return
+    # AMD's fp8 units have formats of their own.
+    on_nvidia = device.type == "cuda" and torch.version.hip is None
+    if not on_nvidia or torch.cuda.get_device_capability(device) < _FP8_UNITS:
+        here = torch.cuda.get_device_name(device) if device.type == "cuda" else "the CPU"
+        raise JobError(
+            f"{weights} weights need a GPU with fp8 units (RTX 40, H100 or newer) and do not run on {here}; use int8, "
+            f"or fp8 with a variant that has an fp8 file."
+        )

@@ -14,7 +14,7 @@ from ovi_studio.capacity.tiers import AUTO, CHOICES, TIERS
 from ovi_studio.checkpoints.layout import default_checkpoint_directory
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.weight_formats import Weights
-from ovi_studio.models.attention_kernels import KERNELS, NATIVE
+from ovi_studio.models.attention_kernels import KERNELS
 from ovi_studio.runtime.declared import Choices, Declared, OptionForm, Setting, option
 
 DTYPES = ("bfloat16", "float32")
@@ -41,7 +41,7 @@ def installed_attentions() -> list[str]:
 
 
 def _attentions() -> Choices:
-    return [(KERNELS[name].title, name) for name in installed_attentions()]
+    return [("the fastest exact one", AUTO), *((KERNELS[name].title, name) for name in installed_attentions())]
 
 
 def _weights() -> Choices:
@@ -92,20 +92,25 @@ class RuntimeOptions(Declared):
         choices=(AUTO, *DTYPES),
     )
     attention: str = option(
-        NATIVE,
+        AUTO,
         "--attention",
-        f"attention kernel (default: {NATIVE}, PyTorch's own)",
+        "attention kernel (default: the fastest exact one on this GPU, measured once)",
         OptionGroup.COMPUTING,
-        choices=tuple(KERNELS),
+        choices=(AUTO, *KERNELS),
         setting=Setting("Attention", "Others appear here once their package is installed.", _attentions),
     )
     weights: str = option(
         AUTO,
         "--weights",
-        "number format of the transformer's weights; fp8 needs a variant with an fp8 file (default: the tier's)",
+        "number format of the transformer's weights; fp8 needs a variant with an fp8 file, fp8-fast a GPU with fp8 "
+        "units (default: the tier's)",
         OptionGroup.COMPUTING,
         choices=(AUTO, *map(str, Weights)),
-        setting=Setting("Weights", "int8 takes half the memory; fp8 needs a variant with an fp8 file.", _weights),
+        setting=Setting(
+            "Weights",
+            "8 bits take half the memory; fp8 needs a variant with an fp8 file, fp8-fast an RTX 40 or newer.",
+            _weights,
+        ),
     )
     memory: str = option(
         AUTO,

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ovi_studio.adapters.library import AdapterLibrary, default_adapter_directory
 from ovi_studio.adapters.manager import AdapterManager
+from ovi_studio.capacity.memory import Demand
 from ovi_studio.capacity.tiers import ALL_RESIDENT, AUTO, MemoryPlan
 from ovi_studio.checkpoints.hashes import BackgroundHash
 from ovi_studio.checkpoints.layout import Inventory
@@ -37,6 +38,7 @@ from ovi_studio.models.compilation import choose_compilation
 from ovi_studio.models.device import compute_device, forbid_spilling
 from ovi_studio.models.precision import set_tf32
 from ovi_studio.models.text_encoder import encode_texts
+from ovi_studio.runtime.attention_choice import choose_attention
 from ovi_studio.runtime.clip_decoder import ClipDecoder, OnDecoded
 from ovi_studio.runtime.clip_record import PhaseClock, machine, package_versions
 from ovi_studio.runtime.conditioning import TextEmbeddings, first_frame_pixels
@@ -72,6 +74,15 @@ class Compute:
         usual = "bfloat16" if device.type == "cuda" else "float32"
         return cls(device, getattr(torch, usual if options.dtype == AUTO else options.dtype), options, exhausted)
 
+    def with_attention(self, variant: Variant, ranks: Ranks = ALONE) -> "Compute":
+        """Return a copy whose options name the attention kernel that makes the variant's clips here.
+
+        Raises `JobError` if the requested kernel does not run here.
+        """
+        tokens = Demand.largest(variant).video_tokens
+        name = choose_attention(self.options.attention, tokens, self.device, self.dtype, ranks)
+        return replace(self, options=replace(self.options, attention=name))
+
 
 class Pipeline:
     """The models of one variant, ready to make clips.
@@ -103,7 +114,7 @@ class Pipeline:
         self.variant = variant
         self.ranks = ranks
         self.models = models
-        self.compute = compute
+        self.compute = compute = compute.with_attention(variant, ranks)
         self.plan = plan or choose_plan(variant, compute.device, compute.options.memory, compute.options.weights)
         self._hashes = hashes
         self._sharding = sharding
@@ -118,7 +129,7 @@ class Pipeline:
             shapes=official_shapes(models.transformer),
             writable=partial(self._placement.writable, models.transformer),
         )
-        models.transformer.set_attention(choose_backend(compute.options.attention, compute.device))
+        models.transformer.set_attention(choose_backend(compute.options.attention, compute.device, compute.dtype))
         compiled = _compilation(compute, self.plan, ranks)
         if compiled:
             models.transformer.compile_blocks()
@@ -149,7 +160,7 @@ class Pipeline:
         tier = compute.options.memory if ranks.count == 1 else ALL_RESIDENT
         plan = choose_plan(inventory.variant, compute.device, tier, compute.options.weights)
         # What is not possible is refused before minutes of loading.
-        choose_backend(compute.options.attention, compute.device)
+        compute = compute.with_attention(inventory.variant, ranks)
         _compilation(compute, plan, ranks)
         # The hashes are for the clip's record and are computed long before it is written.
         hashes = (

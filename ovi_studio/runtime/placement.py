@@ -23,6 +23,7 @@ from ovi_studio.core.variants import Variant
 from ovi_studio.core.weight_formats import Weights
 from ovi_studio.distributed.shards import is_sharded
 from ovi_studio.models.device import usable_memory
+from ovi_studio.models.precision import check_weights
 from ovi_studio.runtime.pinning import Pinning
 from ovi_studio.runtime.streaming import HostedModel
 
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 
 
 def choose_plan(variant: Variant, device: torch.device, memory: str = AUTO, weights: str = AUTO) -> MemoryPlan:
-    """Return the plan of a named tier, or of the largest tier that fits; raises `JobError` for unknown names.
+    """Return the plan of a named tier, or of the largest tier that fits; raises `JobError` for unknown names, and for
+    weights that the device cannot multiply.
 
     On a GPU the free memory decides, not its nominal size; a tier that is requested by name takes no more than a GPU of
     that size has free. A CPU has one memory: nothing is moved there unless a tier is requested by name.
@@ -60,6 +62,7 @@ def check_host_memory(variant: Variant, plan: MemoryPlan, device: torch.device, 
 
 def _weights(variant: Variant, device: torch.device, tier: Tier, weights: str) -> Weights:
     if weights != AUTO:
+        check_weights(Weights(weights), device)
         return Weights(weights)
     return default_weights(variant, tier) if device.type == "cuda" else Weights.BF16
 

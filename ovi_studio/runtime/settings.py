@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ovi_studio.capacity.tiers import AUTO
 from ovi_studio.core.errors import JobError
 from ovi_studio.queue.database import Database
 from ovi_studio.runtime.options import RuntimeOptions, installed_attentions
@@ -24,7 +25,7 @@ class EngineSettings:
     """Whether to draw small pictures of a clip while it is made."""
 
     def __post_init__(self) -> None:
-        if self.options.attention not in installed_attentions():
+        if self.options.attention not in (AUTO, *installed_attentions()):
             raise JobError(
                 f"Attention {self.options.attention!r} is not installed here; choose one of "
                 f"{', '.join(installed_attentions())}."

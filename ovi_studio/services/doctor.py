@@ -26,7 +26,7 @@ from ovi_studio.checkpoints.layout import Inventory, take_inventory
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.variants import Variant, known_variants, published_variants
 from ovi_studio.core.weight_formats import Weights
-from ovi_studio.models.attention_kernels import KERNELS, NATIVE
+from ovi_studio.models.attention_kernels import KERNELS
 from ovi_studio.services.gpu_probe import ProbedGpu, TorchProbe, driver_gpus, package_version, probe_torch
 
 LIBRARIES = ("diffusers", "transformers", "accelerate", "peft", "gradio", "av")
@@ -203,7 +203,7 @@ def _attention_results(gpus: Sequence[ProbedGpu]) -> Iterator[CheckResult]:
     yield CheckResult(
         topic, CheckState.OK, "PyTorch's own attention is always available; the others are optional and faster"
     )
-    for kernel in (kernel for name, kernel in KERNELS.items() if name != NATIVE):
+    for kernel in (kernel for kernel in KERNELS.values() if kernel.package != "torch"):
         version = package_version(kernel.package)
         remedy = f"for {kernel.gpus}: {kernel.installation}"
         if version is None:

@@ -28,6 +28,7 @@ from ovi_studio.core.variants import LATENT_STRIDE, Part, Variant
 from ovi_studio.core.weight_formats import Weights
 from ovi_studio.distributed.launch import PUBLISHED_HEADS
 from ovi_studio.distributed.ranks import launched
+from ovi_studio.models.attention_kernels import NATIVE
 from ovi_studio.models.device import available_memory, compute_device, forbid_spilling, usable_memory
 from ovi_studio.models.precision import set_tf32
 from ovi_studio.models.text_encoder import encode_texts
@@ -129,7 +130,9 @@ class TrainingContext:
         if self.device.type != "cuda":
             return Compute(self.device, dtype)
         tier = fitting_tier(available_memory(self.device))
-        return Compute(self.device, dtype, RuntimeOptions(offloaded=True, weights=Weights.BF16, memory=tier.name))
+        # The kernel also serves the training, and not every one has gradients.
+        options = RuntimeOptions(offloaded=True, weights=Weights.BF16, memory=tier.name, attention=NATIVE)
+        return Compute(self.device, dtype, options)
 
     def digest(self, *parts: Part) -> str:
         """Return a hash of the files that hold these parts of the variant."""

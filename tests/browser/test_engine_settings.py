@@ -48,7 +48,9 @@ def test_settings_of_an_earlier_version_are_read(store: Store) -> None:
     kept = {"attention": "native", "compilation": None, "tf32": False, "offloaded": True, "previews": False}
     store.database.put_setting("engine", kept | {"weights": "int8", "memory": "auto"})
     read = read_settings(store.database)
-    assert read == EngineSettings(RuntimeOptions(offloaded=True, weights="int8", tf32=False), previews=False)
+    assert read == EngineSettings(
+        RuntimeOptions(offloaded=True, attention="native", weights="int8", tf32=False), previews=False
+    )
 
 
 def test_an_attention_that_is_not_installed_is_refused_and_one_that_was_removed_is_forgotten(

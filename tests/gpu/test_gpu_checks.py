@@ -69,7 +69,7 @@ def test_the_small_version_runs_the_gpu_branches(check: Check, rig: Rig, cuda: C
 
 
 def test_every_check_says_in_one_line_what_it_shows() -> None:
-    assert len({check.name for check in CHECKS}) == len(CHECKS) == 14
+    assert len({check.name for check in CHECKS}) == len(CHECKS) == 15
     for check in CHECKS:
         assert re.fullmatch(r"[A-Z].{20,}[.]", check.shows), check.name
 
@@ -103,6 +103,7 @@ def brighter_in_tiles(vae: Any, latents: torch.Tensor, tile: int | None = None) 
             "disagree with the official implementation: fusion",
         ),
         ("int8-products", "ovi_studio.models.quantized_linear.Int8Linear.forward", scaled, "rows through"),
+        ("attention", "gpu.checks.attentions.choose_attention", lambda *_: "sage", "which is not exact"),
         (
             "tf32",
             "ovi_studio.models.audio_vae.AudioVAE.decode",
@@ -114,8 +115,8 @@ def brighter_in_tiles(vae: Any, latents: torch.Tensor, tile: int | None = None) 
         ("fusing", "ovi_studio.adapters.fuse.WeightFuser.restore", lambda *_: None, "did not restore"),
         (
             "clips",
-            "ovi_studio.models.quantized_linear._products",
-            lambda x, layers: [x.new_zeros(x.shape[0], layer.out_features) for layer in layers],
+            "ovi_studio.models.quantized_linear.Int8Linear.multiply",
+            lambda self, rows, out: out.zero_(),
             "With int8 weights a clip differs",
         ),
         ("shortage", "gpu.checks.shortage.is_out_of_memory", lambda _: False, "is not recognised"),

@@ -377,7 +377,7 @@ def test_settings_along_with_a_configuration_are_refused(run: Run, tmp_path: Pat
         (["--prompt", ""], r"The prompt is empty; write what the clip should show and sound like\."),
         (["--image", "gone.png"], r".*gone\.png"),
         (["--slg-layer", "9"], r"Skip-layer block 9 does not exist: tiny has blocks 0 to 1\."),
-        (["--attention", "magic"], r"'magic' is not a valid value for --attention; choose one of native"),
+        (["--attention", "magic"], r"'magic' is not a valid value for --attention; choose one of auto, native"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -45,10 +45,10 @@ def counted_rows() -> Iterator[list[int]]:
     rows: list[int] = []
     original = quantized_linear.quantise_rows
 
-    def counting(x: torch.Tensor) -> quantized_linear.QuantisedRows:
+    def counting(x: torch.Tensor, dtype: torch.dtype = torch.int8) -> quantized_linear.QuantisedRows:
         if not x.is_meta:
             rows.append(len(x))
-        return original(x)
+        return original(x, dtype)
 
     quantized_linear.quantise_rows = counting
     try:

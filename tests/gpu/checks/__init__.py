@@ -2,6 +2,7 @@
 
 from gpu.check import Check
 from gpu.checks import (
+    attentions,
     audio_tf32,
     decoding,
     embedded_clips,
@@ -21,6 +22,7 @@ from gpu.checks import (
 CHECKS = (
     Check("reference", reference.check),
     Check("int8-products", int8_products.check),
+    Check("attention", attentions.check),
     Check("tf32", audio_tf32.check),
     Check("streaming", streaming.check),
     Check("staying", staying.check),

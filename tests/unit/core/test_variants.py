@@ -28,6 +28,7 @@ def test_a_bundle_may_say_that_its_file_is_in_fp8(tmp_path: Path) -> None:
     assert read_bundle(bundle(tmp_path, weights="fp8")).weights is Weights.FP8
 
 
-def test_a_bundle_in_a_number_format_that_is_not_known_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(JobError, match="does not describe a model bundle"):
-        read_bundle(bundle(tmp_path, weights="fp4"))
+@pytest.mark.parametrize("weights", ["fp4", "int8", "fp8-fast"])
+def test_a_bundle_in_a_number_format_that_no_file_has_is_refused(tmp_path: Path, weights: str) -> None:
+    with pytest.raises(JobError, match=rf"does not describe a model bundle .*'{weights}' are not stored in files"):
+        read_bundle(bundle(tmp_path, weights=weights))

@@ -230,6 +230,25 @@ def test_an_attention_that_the_card_does_not_support_is_refused_before_loading(
         loaded(tiny_bundle, attention=name)
 
 
+def test_fp8_products_are_refused_before_loading_on_a_card_without_fp8_units(
+    cuda: Cuda, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda(24)
+    monkeypatch.setattr("ovi_studio.runtime.pipeline.load_models", lambda *_, **__: pytest.fail("models were loaded"))
+    with pytest.raises(JobError, match=r"fp8-fast weights need a GPU with fp8 units .* RTX 3090; use int8"):
+        loaded(tiny_bundle, weights="fp8-fast")
+
+
+def test_a_clip_is_made_with_fp8_products_on_a_card_that_has_them(cuda: Cuda, tiny_bundle: Path) -> None:
+    cuda(16)
+    with computing_on_the_host():
+        plain = loaded(tiny_bundle)(SPEC)
+        clip = loaded(tiny_bundle, weights="fp8-fast")(SPEC)
+    assert clip.record["memory"]["weights"] == "fp8-fast"
+    assert not np.array_equal(clip.frames, plain.frames)
+    assert np.abs(clip.frames.astype(float) - plain.frames).mean() < 10
+
+
 def test_a_kernel_refuses_a_gpu_that_is_too_new_and_a_cpu(cuda: Cuda) -> None:
     with pytest.raises(JobError, match="does not run on the CPU; use 'native'"):
         choose_backend("flash2", torch.device("cpu"))

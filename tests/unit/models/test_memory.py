@@ -1,5 +1,6 @@
 """Small GPUs: int8 and fp8 layers, and streamed blocks. The device is the CPU throughout."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -13,12 +14,20 @@ from ovi_studio.checkpoints.number_formats import convert, converted_layers, pre
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.weight_formats import Weights
 from ovi_studio.models import quantized_linear
-from ovi_studio.models.quantized_linear import Float8Linear, Int8Linear, parallel_linear, quantise_rows
+from ovi_studio.models.quantized_linear import (
+    Float8Linear,
+    Int8Linear,
+    ScaledFloat8Linear,
+    ScaledLinear,
+    parallel_linear,
+)
+from ovi_studio.models.quantized_rows import quantise_rows
 from ovi_studio.models.transformer import OviTransformer, Pass
 from ovi_studio.runtime.streaming import HostedModel
 
 CPU = torch.device("cpu")
 DEPTH = 7
+scaled = pytest.mark.parametrize("kind", [Int8Linear, ScaledFloat8Linear])
 
 
 def random(*size: int, seed: int = 1) -> Tensor:
@@ -94,39 +103,41 @@ def test_the_weight_is_dequantised_where_integers_cannot_be_multiplied(monkeypat
     plain = layer()
     quantised = Int8Linear.of(plain)
     x = random(3, 32)
-    monkeypatch.setattr(quantized_linear, "_multiplies_integers", lambda *_: False)
+    monkeypatch.setattr(Int8Linear, "multiplies", lambda *_: False)
     weights = quantise_rows(plain.weight)
     expected = nn.functional.linear(x, weights.values * weights.scale, plain.bias)
     torch.testing.assert_close(quantised(x), expected)
 
 
-def test_parallel_layers_equal_each_alone() -> None:
-    layers = [Int8Linear.of(layer(seed=seed)) for seed in range(3)]
+@scaled
+def test_parallel_layers_equal_each_alone(kind: type[ScaledLinear]) -> None:
+    layers = [kind.of(layer(rows=32, seed=seed)) for seed in range(3)]
     x = random(2, 9, 32)
     for result, one in zip(parallel_linear(x, layers), layers, strict=True):
         assert torch.equal(result, one(x))
 
 
-def test_an_int8_layer_splits_into_rows_exactly() -> None:
+@scaled
+def test_a_scaled_layer_splits_into_rows_exactly(kind: type[ScaledLinear]) -> None:
     # As FSDP shards it: every rank has some rows of each parameter.
-    whole = Int8Linear.of(layer())
+    whole = kind.of(layer(rows=32))
     x = random(7, 32)
     parts = []
-    for rows in (slice(0, 12), slice(12, 24)):
-        part = Int8Linear(32, 12)
+    for rows in (slice(0, 16), slice(16, 32)):
+        part = kind(32, 16)
         part.load_state_dict({name: tensor[rows] for name, tensor in whole.state_dict().items()}, assign=True)
         parts.append(part(x))
     assert torch.equal(torch.cat(parts, dim=1), whole(x))
 
 
-@pytest.mark.parametrize("kind", [Int8Linear, Float8Linear])
-def test_a_run_time_lora_works_with_a_layer_in_8_bits(kind: type[Int8Linear] | type[Float8Linear]) -> None:
+@pytest.mark.parametrize("kind", [Int8Linear, Float8Linear, ScaledFloat8Linear])
+def test_a_run_time_lora_works_with_a_layer_in_8_bits(kind: Any) -> None:
     owner = nn.Module()
     owner.deep = nn.Module()
-    owner.deep.o = kind.of(layer())
+    owner.deep.o = kind.of(layer(rows=32))
     x = random(4, 32)
     before = owner.deep.o(x)
-    down, up = random(3, 32, seed=5), random(24, 3, seed=6)
+    down, up = random(3, 32, seed=5), random(32, 3, seed=6)
     adapters = RuntimeAdapters(owner)
     adapters.inject({"deep.o": [RuntimeLora(LowRank(up=up, down=down, scale=0.5), (1.0,))]}, torch.float32)
     torch.testing.assert_close(owner.deep.o(x), before + 0.5 * x @ down.T @ up.T, rtol=1e-4, atol=1e-4)
@@ -143,19 +154,48 @@ def test_an_fp8_layer_gives_the_numbers_of_its_weight_converted_when_loaded() ->
     assert torch.equal(kept(x), nn.functional.linear(x, stored.bfloat16()))
 
 
-def test_a_change_is_fused_before_quantising_and_restored() -> None:
-    plain, quantised = layer(), Int8Linear.of(layer())
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_large_fp8_weight_is_converted_in_parts_with_the_same_result(
+    monkeypatch: pytest.MonkeyPatch, bias: bool
+) -> None:
+    kept = Float8Linear.of(layer(bias=bias))
+    x = random(2, 5, 32)
+    expected = kept(x)
+    converted: list[int] = []
+    to = Tensor.to
+
+    def watch(tensor: Tensor, *given: Any) -> Tensor:
+        if tensor.dtype == torch.float8_e4m3fn:
+            converted.append(tensor.numel())
+        return to(tensor, *given)
+
+    monkeypatch.setattr(Tensor, "to", watch)
+    monkeypatch.setattr(quantized_linear, "DEQUANTISED_AT_ONCE", 32 * 5)
+    torch.testing.assert_close(kept(x), expected, rtol=1e-6, atol=1e-6)
+    assert len(converted) == 5
+    assert max(converted) <= 32 * 5
+    assert sum(converted) == 32 * 24
+
+
+@scaled
+@pytest.mark.parametrize("stored", [torch.float32, torch.float8_e4m3fn])
+def test_a_change_is_fused_before_quantising_and_restored(kind: type[ScaledLinear], stored: torch.dtype) -> None:
+    plain = layer()
+    plain.weight.data = plain.weight.to(stored)
+    quantised = kind.of(copy.deepcopy(plain))  # the stored values are not the layer's
     before = {name: tensor.clone() for name, tensor in quantised.state_dict().items()}
     fuser = WeightFuser(dict(quantised.named_parameters()), dict(plain.named_parameters()))
     change = LowRank(up=random(24, 3, seed=6), down=random(3, 32, seed=5), scale=0.5)
     assert fuser.can_change("weight")
     fuser.write({"weight": [(change, 0.8)]})
     changed = nn.Linear(32, 24)
-    changed.load_state_dict({"weight": plain.weight + 0.4 * change.up @ change.down, "bias": plain.bias})
-    assert torch.equal(quantised.weight, Int8Linear.of(changed).weight)
-    torch.testing.assert_close(quantised.weight_scale, Int8Linear.of(changed).weight_scale)
+    changed.load_state_dict({"weight": plain.weight.float() + 0.4 * change.up @ change.down, "bias": plain.bias})
+    # The sum is rounded to float32 in another order; fp8's coarse steps have values close to their middle.
+    differing = quantised.weight.float() != kind.of(changed).weight.float()
+    assert differing.sum() <= (0 if kind is Int8Linear else 3)
+    torch.testing.assert_close(quantised.weight_scale, kind.of(changed).weight_scale)
     fuser.restore(["weight"])
-    assert all(torch.equal(tensor, before[name]) for name, tensor in quantised.state_dict().items())
+    assert all(torch.equal(tensor.float(), before[name].float()) for name, tensor in quantised.state_dict().items())
     # Without the unrounded weights there is nothing to add to.
     assert not WeightFuser(dict(quantised.named_parameters())).can_change("weight")
 
@@ -191,6 +231,16 @@ def test_int8_changes_the_transformers_output_a_little(model: OviTransformer) ->
         for one, other in zip(velocities(converted(model, Weights.INT8)), velocities(model), strict=True)
     ]
     assert all(1e-5 < error < 0.02 for error in errors), errors
+
+
+def test_fp8_products_change_the_transformers_output_more_than_int8_and_still_little(model: OviTransformer) -> None:
+    expected = velocities(model)
+    errors = {
+        weights: [relative(*pair) for pair in zip(velocities(converted(model, weights)), expected, strict=True)]
+        for weights in (Weights.INT8, Weights.FP8_FAST)
+    }
+    assert all(error < 0.08 for error in errors[Weights.FP8_FAST]), errors
+    assert min(errors[Weights.FP8_FAST]) > max(errors[Weights.INT8])
 
 
 def test_fp8_is_refused_for_a_file_that_has_none(model: OviTransformer) -> None:

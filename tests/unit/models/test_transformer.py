@@ -207,7 +207,7 @@ def test_rotation_keeps_the_dtype() -> None:
 
 
 def test_an_unknown_attention_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(JobError, match="Unknown attention kernel 'fast'; choose one of native, flash2, flash3, sage"):
+    with pytest.raises(JobError, match="Unknown attention kernel 'fast'; choose one of native, native-flash"):
         attention.choose_backend("fast", torch.device("cpu"))
 
 

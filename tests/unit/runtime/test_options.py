@@ -127,7 +127,7 @@ def test_given_options_take_precedence() -> None:
     ("options", "said"),
     [
         ({"memory": "13"}, r"'13' is not a valid value for --memory; choose one of auto, 8,"),
-        ({"attention": "magic"}, r"'magic' is not a valid value for --attention; choose one of native,"),
+        ({"attention": "magic"}, r"'magic' is not a valid value for --attention; choose one of auto, native,"),
         ({"device": "tpu"}, r"'tpu' is not a valid value for --device: write cpu, cuda, or cuda:1"),
         ({"device": "cuda:1", "gpus": 2}, "--device names one device"),
         ({"resident_blocks": -1}, "must be 0 or more, not -1"),
