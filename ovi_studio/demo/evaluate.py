@@ -29,6 +29,7 @@ from ovi_studio.demo.captions import caption
 from ovi_studio.demo.judges import ClipMeasurement, judge, keeps_first_frame, measure
 from ovi_studio.demo.scenes import Motion, Scene, draw_scene, render
 from ovi_studio.media.clip_files import write_clip
+from ovi_studio.media.film import FrameArray
 from ovi_studio.runtime.clip_runner import ClipRunner
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.pipeline import Compute, Pipeline
@@ -113,7 +114,7 @@ def load(bundle: Path) -> Pipeline:
 
 def clip_runner(bundle: Path) -> ClipRunner:
     """Return a runner for the clips of a bundle; it loads the models with the first clip."""
-    return ClipRunner(RuntimeOptions(checkpoint_directory=bundle, memory=ALL_RESIDENT))
+    return ClipRunner(RuntimeOptions(checkpoint_directory=bundle, memory=ALL_RESIDENT), new_sink=FrameArray)
 
 
 class Evaluation:

@@ -101,6 +101,7 @@ class ClipRunner:
         models: `module:class` of the `ModelSource`.
         ranks: the ranks that make each clip together; all but the leader call `follow`.
         exhausted: memory tiers or fallbacks that ran out of memory before.
+        new_sink: where the frames of a clip go; a film encodes them as they come and keeps only a few.
     """
 
     def __init__(
@@ -110,6 +111,7 @@ class ClipRunner:
         models: str = OVI_MODELS,
         ranks: Ranks = ALONE,
         exhausted: tuple[str, ...] = (),
+        new_sink: NewFrameSink = Film,
     ) -> None:
         self.options = options
         self.variant: str | None = None
@@ -120,6 +122,7 @@ class ClipRunner:
         self._source: ModelSource = _import(models)()
         self._ranks = ranks
         self._exhausted = exhausted
+        self._new_sink = new_sink
         self._models: LoadedModels | None = None
         self._requested: str | None = None
         """The variant that was requested last."""
@@ -241,7 +244,7 @@ class ClipRunner:
         def on_step(step: "Step") -> None:
             progress.step(step.index, step.total, step.latents.video)
 
-        return models(spec, on_step, progress.decoded, Film)
+        return models(spec, on_step, progress.decoded, self._new_sink)
 
     def _load_models(self, variant: str, progress: ProgressSink) -> LoadedModels:
         if self._models is None or self.variant != variant:
