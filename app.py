@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from ovi_studio.core.allocator import share_host_arenas
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.log_lines import keep_lines_whole, start_log
 from ovi_studio.core.signals import exit_cleanly_on_signals
@@ -126,6 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options = parse_arguments(arguments)
     except JobError as error:
         sys.exit(str(error))
+    share_host_arenas()
     # Before the slow imports, so that the error is immediate.
     if problem := _port_problem(options.host, options.port):
         sys.exit(problem)

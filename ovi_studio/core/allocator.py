@@ -1,16 +1,21 @@
-"""PyTorch's GPU allocator: its configuration before the first allocation, and the release of cached memory.
+"""Memory allocators: their configuration before the first allocation, and the release of cached memory.
 
 Nothing here imports torch.
 """
 
+import ctypes
 import gc
 import os
 import platform
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
+from contextlib import suppress
 
 _VARIABLES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 """The second is the older name of the first and is still read."""
+_ARENA_VARIABLES = ("MALLOC_ARENA_MAX", "GLIBC_TUNABLES")
+_ARENA_MAX = -8
+"""`M_ARENA_MAX` of glibc's `mallopt`."""
 
 
 def configure_allocator(environment: MutableMapping[str, str] = os.environ) -> None:
@@ -22,6 +27,19 @@ def configure_allocator(environment: MutableMapping[str, str] = os.environ) -> N
     """
     if sys.platform == "linux" and not on_wsl() and not any(name in environment for name in _VARIABLES):
         environment[_VARIABLES[0]] = "expandable_segments:True"
+
+
+def share_host_arenas(environment: Mapping[str, str] = os.environ) -> bool:
+    """Let all threads share two arenas of glibc's `malloc`, unless the user has configured it; returns whether they do.
+
+    By default there are up to eight a core, and each keeps room for the largest answer that one of its threads gave. To
+    be called before threads are started.
+    """
+    if sys.platform != "linux" or any(name in environment for name in _ARENA_VARIABLES):
+        return False
+    with suppress(OSError, AttributeError):  # another C library
+        return bool(ctypes.CDLL(None).mallopt(_ARENA_MAX, 2))
+    return False
 
 
 def free_unused_memory() -> None:

@@ -95,8 +95,7 @@ def test_the_resident_budget_grows_with_memory_and_shrinks_with_the_clip():
     assert choose(demand(LONG, (960, 960)), gpus(4)).resident_blocks < choose(demand(), gpus(4)).resident_blocks
 
 
-@pytest.mark.parametrize("weights", ["bf16", "int8"])
-@pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.parametrize(("count", "weights"), [(1, "bf16"), (2, "bf16"), (2, "int8"), (4, "bf16"), (4, "int8")])
 def test_a_plan_takes_what_is_free_but_the_reserve(count, weights):
     needed = choose(demand(weights=weights), gpus(count)).memory
     fits = choose(demand(weights=weights), Gpus(count, needed + RESERVE))
@@ -104,6 +103,13 @@ def test_a_plan_takes_what_is_free_but_the_reserve(count, weights):
     less = choose(demand(weights=weights), Gpus(count, needed + RESERVE - 1))
     assert less.memory < needed
     assert (less.strategy, less.resident_blocks) != (fits.strategy, fits.resident_blocks)
+
+
+def test_where_all_blocks_fit_less_memory_only_leaves_fewer_of_them_between_clips():
+    roomy = choose(demand(weights="int8"), gpus(1))
+    tight = choose(demand(weights="int8"), Gpus(1, roomy.memory + RESERVE))
+    assert tight.resident_blocks == roomy.resident_blocks == 30
+    assert tight.memory < roomy.memory
 
 
 def test_each_fallback_leaves_less_on_a_gpu_until_there_is_none():

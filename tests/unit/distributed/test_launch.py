@@ -168,7 +168,7 @@ def test_too_little_host_memory_for_all_ranks_is_reported_before_loading(monkeyp
     with pytest.raises(JobError, match="960x960_5s needs 69 GB of host memory"):
         check(Strategy.HYBRID_SHARD, offloaded=True)
     check(Strategy.NO_SHARD, offloaded=False, home="cpu")
-    with pytest.raises(JobError, match="960x960_5s needs 59 GB of host memory"):
+    with pytest.raises(JobError, match="960x960_5s needs 60 GB of host memory"):
         check(Strategy.NO_SHARD, Weights.INT8, offloaded=False, home="cpu")
 
 
