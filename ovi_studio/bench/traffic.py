@@ -279,7 +279,8 @@ def _kind(packet: Any, reads: Sequence[Tensor], written: Sequence[Tensor]) -> Ki
 
 def _arguments(operator: Any, inputs: Any, options: Any) -> tuple[list[Tensor], list[Tensor]]:
     """Return the tensors among the arguments that an operator writes, and the others."""
-    written, others = [], []
+    written: list[Tensor] = []
+    others: list[Tensor] = []
     for index, argument in enumerate(operator._schema.arguments):
         value = inputs[index] if index < len(inputs) else options.get(argument.name)
         changes = argument.alias_info is not None and argument.alias_info.is_write
@@ -339,14 +340,14 @@ def _compiled(region: Sequence[_Call], outside: set[_Value]) -> Iterator[tuple[K
             yield calls[0].kind, calls[0].traffic
             continue
         made = {write.value for call in calls for write in call.writes}
-        read = {(one.value, one.part): one.bytes for call in calls for one in call.reads if one.value not in made}
+        parts = {(one.value, one.part): one.bytes for call in calls for one in call.reads if one.value not in made}
         written = {
             write.value: write.bytes
             for call in calls
             for write in call.writes
             if write.value in outside or readers[write.value] - {group}
         }
-        incoming, outgoing = sum(read.values()), sum(written.values())
+        incoming, outgoing = sum(parts.values()), sum(written.values())
         if incoming + outgoing:
             yield Kind.FUSED, Traffic(1, incoming, outgoing, incoming + outgoing, 0)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ def matrix(*shape: int, dtype: torch.dtype = torch.bfloat16) -> Tensor:
     return torch.empty(shape or (ROWS, COLUMNS), dtype=dtype, device="meta")
 
 
-def counted(work: Callable[[], object], *, compiled: bool = False) -> dict[Kind, Traffic]:
+def counted(work: Callable[[], Any], *, compiled: bool = False) -> dict[Kind, Traffic]:
     with torch.no_grad(), TrafficCounter() as counter:
         if compiled:
             with counter.compiled():
@@ -175,9 +176,10 @@ def test_a_longer_clip_does_not_change_what_a_decoded_frame_takes() -> None:
     shape = shapes()["demo"]
     frame = sum(frame_traffic(shape).values(), Traffic())
     assert frame.flops > 0
-    longer = replace(shape, video=(2 * shape.video[0], *shape.video[1:]))
+    frames, height, width = shape.video
+    longer = replace(shape, video=(2 * frames, height, width))
     assert sum(frame_traffic(longer).values(), Traffic()) == frame
-    larger = replace(shape, video=(shape.video[0], *(2 * side for side in shape.video[1:])))
+    larger = replace(shape, video=(frames, 2 * height, 2 * width))
     assert 3 * frame.bytes < sum(frame_traffic(larger).values(), Traffic()).bytes < 5 * frame.bytes
 
 
