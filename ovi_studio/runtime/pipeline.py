@@ -138,7 +138,7 @@ class Pipeline:
             models.transformer.compile_blocks()
         self._finite = FiniteCheck(compute.options.attention, self.plan.weights, lambda: self.adapters.in_use)
         self.decoder = ClipDecoder(
-            models, self._placement, compute.device, ranks, self._finite, tile=self.plan.tile, compiled=compiled
+            models, self._placement, compute.device, ranks, self._finite, tile=self.plan.tile, compiled=self.compiled
         )
 
     @property
