@@ -115,7 +115,7 @@ class JobMonitor:
     def _seconds_per_step(self, recent: int) -> float | None:
         """Return the average of recent steps; the first, which includes encoding text, counts only if it is alone.
 
-        The median, unless a step cache makes steps of two lengths. A first step in which blocks were compiled never counts.
+        The median, unless a step cache makes steps of two lengths. A step in which blocks were compiled never counts.
         """
         times = self._step_times[-recent - 1 :]
         if len(times) > 1:

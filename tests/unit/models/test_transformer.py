@@ -13,6 +13,8 @@ import torch
 from places import REFERENCE
 from torch import Tensor
 
+from ovi_studio.adapters.runtime import RuntimeAdapters, RuntimeLora
+from ovi_studio.bench.adapters import random_changes
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.solvers import SOLVERS
 from ovi_studio.models import attention, compilation
@@ -317,6 +319,29 @@ def test_compiled_blocks_equal_eager_ones_and_all_sizes_share_one_compilation(mo
     model.compile_blocks()
     assert_close(tuple(results()), tuple(expected), tolerance=1e-5)
     assert graphs() == before + 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling for the CPU needs g++")
+def test_compiled_blocks_follow_run_time_adapters_from_step_to_step(model: OviTransformer) -> None:
+    adapters = RuntimeAdapters(model)
+    adapters.inject(
+        {layer: [RuntimeLora(change, (1.0, 0.5))] for layer, change in random_changes(model, 2)}, torch.float32
+    )
+
+    def results() -> list[tuple[Tensor, Tensor]]:
+        found = []
+        for step in (0, 1):
+            adapters.set_step(step)
+            with torch.no_grad():
+                found.append(run(model))
+        return found
+
+    expected = results()
+    assert differ(expected[0][0], expected[1][0])
+    model.compile_blocks()
+    for result, other in zip(results(), expected, strict=True):
+        assert_close(result, other, tolerance=1e-4)
 
 
 @pytest.mark.slow
