@@ -44,26 +44,27 @@ def audio_table(length: int, head_dim: int, scaling: float, device: torch.device
 def normalised_and_rotated(x: Tensor, norm: nn.RMSNorm, heads: int, table: RotaryTable) -> Tensor:
     """Apply RMS norm to x (batch, tokens, dim) and rotate its heads by their positions.
 
-    Computed in float32 and rounded once, to the dtype of x; returns (batch, tokens, heads, head_dim).
+    Computed in float32 or wider and rounded once, to the dtype of x; returns (batch, tokens, heads, head_dim).
     """
 
     def work(part: Tensor, turns: Tensor) -> Tensor:
-        power = torch.linalg.vector_norm(part, dim=-1, keepdim=True, dtype=torch.float32).square()
+        wide = _at_least_float32(part.dtype)
+        power = torch.linalg.vector_norm(part, dim=-1, keepdim=True, dtype=wide).square()
         scale = torch.rsqrt(power / part.shape[-1] + norm.eps)
         # A token has fewer turns than values, so its scale goes to the turns.
         turns = turns * scale.unsqueeze(-1).unsqueeze(-1)
-        return _rotated((part * norm.weight.float()).unflatten(-1, (heads, -1)), turns).to(part.dtype)
+        return _rotated((part * norm.weight.to(wide)).unflatten(-1, (heads, -1)), turns).to(part.dtype)
 
     return in_chunks(work, x, table.turns)
 
 
 def rotate(x: Tensor, table: RotaryTable) -> Tensor:
-    """Rotate x (batch, tokens, heads, head_dim) by its positions; computed in float32, returned in the dtype of x."""
+    """Rotate x (batch, tokens, heads, head_dim) by its positions, in float32 or wider; the result has its dtype."""
     return in_chunks(_rotated, x, table.turns)
 
 
 def _rotated(x: Tensor, turns: Tensor) -> Tensor:
-    pairs = x.float().unflatten(-1, (-1, 2))
+    pairs = x.to(_at_least_float32(x.dtype)).unflatten(-1, (-1, 2))
     if torch.compiler.is_compiling():  # the compiler fuses real numbers alone
         even, odd = pairs.unbind(-1)
         cos, sin = turns.unbind(-1)
@@ -82,6 +83,10 @@ def in_chunks(function: Callable[..., Tensor], x: Tensor, *tables: Tensor) -> Te
         return function(x, *tables)
     parts = zip(x.split(TOKENS_AT_ONCE, dim=1), *(table.split(TOKENS_AT_ONCE) for table in tables), strict=True)
     return torch.cat([function(*part) for part in parts], dim=1)
+
+
+def _at_least_float32(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
 
 
 def _split(head_dim: int) -> tuple[int, int]:

@@ -200,6 +200,18 @@ def test_queries_and_keys_are_rounded_once() -> None:
     assert ((result.float() - exact).abs() <= exact.abs() * 2**-8 * 1.001 + 1e-6).all()
 
 
+def test_a_model_in_64_bits_computes_in_64_bits(build: Build) -> None:
+    model = build().eval().requires_grad_(False)
+    text = model.prepare_text(*embeddings())
+    expected = model(*latents(), torch.tensor([500.0]), text)
+    model.double()
+    text = model.prepare_text(*(embedding.double() for embedding in embeddings()))
+    video, audio = (one.double() for one in latents())
+    result = model(video, audio, torch.tensor([500.0]), text)
+    assert {one.dtype for one in result} == {torch.float64}
+    assert_close(tuple(one.float() for one in result), expected, tolerance=1e-5)
+
+
 # Rotary embeddings, against complex numbers in float64
 
 
