@@ -20,12 +20,14 @@ from ovi_studio.engine import monitor as monitors
 from ovi_studio.engine.monitor import JobMonitor
 from ovi_studio.media.clip_files import write_clip
 from ovi_studio.models.transformer import OviTransformer
+from ovi_studio.models.video_vae import up_block
 from ovi_studio.queue.database import Database
 from ovi_studio.queue.estimates import PhaseTimes, record_compilation, record_phase_times, recorded_compilation
 from ovi_studio.queue.model import ClipPhase
 from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.queue.store import Store
 from ovi_studio.queue.work import EngineSession
+from ovi_studio.runtime import clip_decoder
 from ovi_studio.runtime import pipeline as pipelines
 from ovi_studio.runtime.clip_runner import ClipRunner
 from ovi_studio.runtime.options import RuntimeOptions
@@ -40,6 +42,7 @@ def compiling(tiny_pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Pipel
     """A pipeline that takes its blocks for compiled ones."""
     monkeypatch.setattr(pipelines, "choose_compilation", lambda *_: True)
     monkeypatch.setattr(OviTransformer, "compile_blocks", lambda _: None)
+    monkeypatch.setattr(clip_decoder, "compiled_up_block", lambda: up_block)
     compute = Compute(torch.device("cpu"), torch.float32)
     return Pipeline(tiny_pipeline.variant, tiny_pipeline.models, compute)
 
@@ -97,7 +100,7 @@ class CompilingModels:
     def load(self, *_: object) -> "CompilingModels":
         return self
 
-    def __call__(self, spec: ClipSpec, on_step: Any, on_decoded: Any) -> Clip:
+    def __call__(self, spec: ClipSpec, on_step: Any, *_: Any) -> Clip:
         self.on_compiling()
         on_step(types.SimpleNamespace(index=1, total=1, latents=types.SimpleNamespace(video=None)))
         return Clip(spec, np.zeros((2, 32, 32, 3), np.uint8), np.zeros(1400, np.float32), record={})
