@@ -52,6 +52,8 @@ class BenchShape:
     """Latent frames, height, width."""
     audio: int
     """Latent length."""
+    video_vae: Mapping[str, Any] | None = None
+    """Dimensions of the video VAE; None: the shape is that of no clip."""
 
     def demand(self, guided: bool) -> Demand:
         """Return the memory demand of the transformer alone."""
@@ -63,13 +65,14 @@ class BenchShape:
 
 def shapes() -> dict[str, BenchShape]:
     """Return the shapes by name; `small` is the one compared with the official code on a CPU."""
-    full = published_variants()["960x960_5s"].dimensions["fusion"]
+    full = published_variants()["960x960_5s"].dimensions
+    demo = read_bundle(EMBEDDED_BUNDLE).dimensions
     return {
         "small": BenchShape(_SMALL, (16, 24, 24), 157),
-        "demo": BenchShape(read_bundle(EMBEDDED_BUNDLE).dimensions["fusion"], (19, 6, 6), 95),
-        "704x704_5s": BenchShape(full, (31, 44, 44), 157),
-        "960x960_5s": BenchShape(full, (31, 60, 60), 157),
-        "960x960_10s": BenchShape(full, (61, 60, 60), 314),
+        "demo": BenchShape(demo["fusion"], (19, 6, 6), 95, demo["video_vae"]),
+        "704x704_5s": BenchShape(full["fusion"], (31, 44, 44), 157, full["video_vae"]),
+        "960x960_5s": BenchShape(full["fusion"], (31, 60, 60), 157, full["video_vae"]),
+        "960x960_10s": BenchShape(full["fusion"], (61, 60, 60), 314, full["video_vae"]),
     }
 
 
@@ -147,11 +150,11 @@ def measure_forward(
     seconds = []
     with in_use:
         inputs = random_inputs(model, shape, device, compute.dtype)
-        _run(model, inputs, guided)
+        run_step(model, inputs, guided)
         for _ in range(repeats):
             _synchronise(device)
             start = time.perf_counter()
-            _run(model, inputs, guided)
+            run_step(model, inputs, guided)
             _synchronise(device)
             seconds.append(time.perf_counter() - start)
     return ForwardMeasurement(tuple(seconds), flops, peak_memory(device), setup, len(model.fusion_blocks), rate)
@@ -204,7 +207,7 @@ def _build(shape: BenchShape, compute: Compute, setup: Setup) -> OviTransformer:
     tokens = shape.demand(guided=False).video_tokens
     attention = choose_attention(compute.options.attention, tokens, compute.device, compute.dtype)
     model.set_attention(choose_backend(attention, compute.device, compute.dtype))
-    if choose_compilation(compute.options.compilation, compute.device, measured=False):
+    if choose_compilation(compute.options.compilation, compute.device):
         model.compile_blocks()
     return model
 
@@ -248,7 +251,8 @@ def random_inputs(model: OviTransformer, shape: BenchShape, device: torch.device
     )
 
 
-def _run(model: OviTransformer, inputs: Inputs, guided: bool) -> None:
+def run_step(model: OviTransformer, inputs: Inputs, guided: bool) -> None:
+    """Run a forward pass; `guided` adds the negative pass with one skipped block."""
     video, audio, timestep, text = inputs
     passes = [Pass(text), Pass(text, skip_block=len(model.fusion_blocks) // 3)]
     model.velocities(video, audio, timestep, passes if guided else passes[:1])
@@ -256,7 +260,7 @@ def _run(model: OviTransformer, inputs: Inputs, guided: bool) -> None:
 
 def _count_flops(model: OviTransformer, inputs: Inputs, guided: bool) -> int:
     with FlopCounterMode(display=False) as counter:
-        _run(model, inputs, guided)
+        run_step(model, inputs, guided)
     return counter.get_total_flops()
 
 

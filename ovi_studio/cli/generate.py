@@ -2,13 +2,15 @@
 
 import argparse
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ovi_studio.cli.command import Command
 from ovi_studio.cli.progress_bar import step_bar
-from ovi_studio.cli.sources import collect, report
+from ovi_studio.cli.sources import as_recorded, collect, report
 from ovi_studio.core.adapter_stack import parse_use
+from ovi_studio.core.compiler_cache import keep_compiled_code
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.log_lines import one_line
 from ovi_studio.core.solvers import SOLVERS
@@ -18,6 +20,7 @@ from ovi_studio.distributed.launch import launch_if_several
 from ovi_studio.distributed.ranks import join_ranks
 from ovi_studio.engine.command import DEFAULT_OUTPUT_DIRECTORY
 from ovi_studio.media.clip_names import check_name_free
+from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.runtime.clip_runner import ClipRunner
 from ovi_studio.runtime.options import OptionGroup, RuntimeOptions
 from ovi_studio.runtime.progress import StepSink
@@ -96,6 +99,10 @@ def _run(options: argparse.Namespace) -> int:
             options.config_file, options.count, runtime.checkpoint_directory, raw_colours=bool(options.raw_colours)
         )
         runtime, options.out = runtime.over(run.runtime), options.out or run.output_directory
+    if options.clip:
+        runtime = as_recorded(runtime, options)
+    with suppress(JobError):  # a folder without a place for a studio's state: torch keeps the code where it likes
+        keep_compiled_code(StudioPaths.of(options.out or DEFAULT_OUTPUT_DIRECTORY).compiled)
     if not join_ranks().is_leader:
         ClipRunner(runtime, ranks=join_ranks()).follow()
         return 0

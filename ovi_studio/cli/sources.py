@@ -64,6 +64,22 @@ def collect(options: argparse.Namespace, runtime: RuntimeOptions, run: OfficialR
     return _pinned(clips, runtime)
 
 
+def as_recorded(runtime: RuntimeOptions, options: argparse.Namespace) -> RuntimeOptions:
+    """Return options that compute as those did which made the clip to make again, except where others are given."""
+    from ovi_studio.media.clip_files import read_record
+
+    record = read_record(options.clip)
+    machine, memory = (part if isinstance(part := record.get(name), dict) else {} for name in ("machine", "memory"))
+    found: dict[str, Any] = {
+        "dtype": machine.get("dtype"),
+        "attention": machine.get("attention"),
+        "compilation": compiled if isinstance(compiled := machine.get("compiled"), bool) else None,
+        "weights": memory.get("weights"),
+    }
+    chosen = {name: value for name, value in found.items() if value is not None and getattr(options, name) is None}
+    return replace(runtime, **chosen)
+
+
 def report(clips: Expansion) -> None:
     """Print warnings about the prompts and errors in rows to stderr."""
     for note in clips.notes:

@@ -87,7 +87,7 @@ def run_training(
     checkpoints = RuntimeOptions.of(options).checkpoints
     if not launched():
         _wanted(options, lora, checkpoints).require_memory(encode_only=options.encode_only)
-        choose_compilation(options.compile or False, compute_device(), measured=False)
+        choose_compilation(options.compile or False, compute_device())
     context = TrainingContext.load(options.variant, checkpoints)
     if not launched():
         with explain_out_of_memory(

@@ -52,9 +52,8 @@ class SequenceParallel(TokenLayout):
         return functional.pad(part, (0, 0, 0, self._shard_size - self.own))
 
     def shard_table(self, table: RotaryTable) -> RotaryTable:
-        padding = (0, 0, 0, 0, 0, self._shard_size - self.own)
-        parts = (values[self._first : self._first + self.own] for values in table)
-        return RotaryTable(*(functional.pad(part, padding) for part in parts))
+        part = table.turns[self._first : self._first + self.own]
+        return RotaryTable(functional.pad(part, (0, 0, 0, 0, 0, 0, 0, self._shard_size - self.own)))
 
     def shard_rows(self, rows: Tensor, boundary: int) -> tuple[Tensor, int]:
         before = min(max(0, boundary - self._first), self._shard_size)

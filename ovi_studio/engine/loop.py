@@ -21,6 +21,7 @@ from functools import partial
 
 from ovi_studio.checkpoints.layout import complete_variants
 from ovi_studio.core.clip import Frames
+from ovi_studio.core.compiler_cache import keep_compiled_code
 from ovi_studio.core.errors import FolderError, JobError, Stopped
 from ovi_studio.core.log_lines import start_log
 from ovi_studio.core.signals import ending_signals
@@ -31,7 +32,7 @@ from ovi_studio.engine.monitor import JobMonitor
 from ovi_studio.engine.slot import EngineSlot
 from ovi_studio.media.clip_files import check_writable, write_clip
 from ovi_studio.queue.database import Database
-from ovi_studio.queue.estimates import record_phase_times
+from ovi_studio.queue.estimates import record_compilation, record_phase_times
 from ovi_studio.queue.files import clip_name
 from ovi_studio.queue.locks import is_held
 from ovi_studio.queue.model import ClipPhase, EngineState, Job, Verdict
@@ -68,6 +69,7 @@ def run(
         owner: unique name in the store; random unless given.
         supervised: whether a supervisor started this engine, which then writes only to the log file.
     """
+    keep_compiled_code(paths.compiled)
     if launched() and not join_ranks().is_leader:
         _runner(options, Database(paths), models).follow()
         return
@@ -208,6 +210,8 @@ class Engine:
         try:
             if (pace := monitor.pace()) is not None:
                 record_phase_times(self._work.database, job.spec, pace)
+            if (compilation := monitor.compilation()) is not None:
+                record_compilation(self._work.database, compilation)
             if monitor.latents is not None:
                 self._previewer.learn(job.spec.variant, monitor.latents, frames)
         except JobError as error:

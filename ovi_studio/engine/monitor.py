@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ovi_studio.core.errors import JobError, Stopped
 from ovi_studio.core.step_caches import OFF
 from ovi_studio.media.small_files import part_path
-from ovi_studio.queue.estimates import PhaseTimes, recorded_phase_times
+from ovi_studio.queue.estimates import PhaseTimes, recorded_compilation, recorded_phase_times
 from ovi_studio.queue.files import preview_path
 from ovi_studio.queue.model import ClipPhase, Job, JobProgress, Verdict
 from ovi_studio.queue.work import EngineSession
@@ -42,6 +42,7 @@ class JobMonitor:
         self._previewer = previewer
         self._stopping = stopping
         self._known = recorded_phase_times(work.database, job.spec)
+        self._compilation = recorded_compilation(work.database)
         self._previews = read_settings(work.database).previews
         self._phase = ClipPhase.LOADING
         self._preview: Path | None = None
@@ -76,12 +77,20 @@ class JobMonitor:
         started, step = self._started, self._seconds_per_step(len(self._step_times))
         if step is None or not {ClipPhase.TEXT, ClipPhase.DECODING, ClipPhase.WRITING} <= set(started):
             return None
+        until = started.get(ClipPhase.COMPILING, self._step_times[0] - step)
         return PhaseTimes(
-            text=max(0.0, self._step_times[0] - started[ClipPhase.TEXT] - step),
+            text=max(0.0, until - started[ClipPhase.TEXT]),
             step=step,
             decode=started[ClipPhase.WRITING] - started[ClipPhase.DECODING],
             write=time.monotonic() - started[ClipPhase.WRITING],
         )
+
+    def compilation(self) -> float | None:
+        """Return the seconds that compiling took; None if nothing was compiled, or if that is not known."""
+        start, step = self._started.get(ClipPhase.COMPILING), self._seconds_per_step(len(self._step_times))
+        if start is None or step is None or len(self._step_times) < 2:
+            return None
+        return max(0.0, self._step_times[0] - start - step)
 
     def _report(self) -> None:
         if self._work.database.replaced():
@@ -106,13 +115,13 @@ class JobMonitor:
     def _seconds_per_step(self, recent: int) -> float | None:
         """Return the average of recent steps; the first, which includes encoding text, counts only if it is alone.
 
-        The median, unless a step cache makes steps of two lengths.
+        The median, unless a step cache makes steps of two lengths. A step in which blocks were compiled never counts.
         """
         times = self._step_times[-recent - 1 :]
         if len(times) > 1:
             average = statistics.median if self._job.spec.step_cache == OFF else statistics.fmean
             return average(later - earlier for earlier, later in pairwise(times))
-        if times and ClipPhase.TEXT in self._started:
+        if times and ClipPhase.TEXT in self._started and ClipPhase.COMPILING not in self._started:
             return times[0] - self._started[ClipPhase.TEXT]
         return None
 
@@ -125,6 +134,8 @@ class JobMonitor:
             return pace * (self._total - self._step) + (known.decode + known.write if known else 0)
         if known is None:
             return None
+        if self._phase is ClipPhase.COMPILING:
+            return self._compilation + known.seconds(self._total) - known.text
         if self._phase is ClipPhase.DECODING:
             return known.decode + known.write
         return known.write if self._phase is ClipPhase.WRITING else known.seconds(self._total)

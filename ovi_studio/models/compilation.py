@@ -1,37 +1,41 @@
 """Whether to compile the transformer's blocks: as requested, refused with a reason, or decided automatically."""
 
 import logging
+from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
+from typing import ParamSpec, TypeVar
 
 import torch
 
 from ovi_studio.core.errors import JobError, is_out_of_memory
 
-MAX_BLOCK_VARIANTS = 64
-"""Compiled versions of a block, for different sizes, first frames, adapters and number formats. Beyond torch's own
-limit of 8 it silently stops compiling."""
+MAX_BLOCK_VARIANTS = 256
+"""Compiled versions of a block: with and without a first frame, for numbers of chunks, adapters and number formats. At
+its own limit of 8, torch goes on without compiling."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 
-def choose_compilation(requested: bool | None, device: torch.device, *, measured: bool) -> bool:
+def choose_compilation(requested: bool | None, device: torch.device) -> bool:
     """Whether to compile the blocks on a device.
 
     Args:
-        requested: the user's choice; None: compile on a GPU if `measured` and if compiling works there.
-        measured: whether compiling is known to pay off for the weights and ranks in use.
+        requested: the user's choice; None: compile on a GPU where that works.
 
     Raises `JobError` if compiling is requested but does not work here.
     """
-    if requested is False or (requested is None and (device.type != "cuda" or not measured)):
+    if requested is False or (requested is None and device.type != "cuda"):
         return False
     problem = compiler_problem(device)
     if problem is None:
         return True
     if requested:
         raise JobError(
-            f"Blocks cannot be compiled here ({problem}); leave out --compile, or install Triton and a C compiler."
+            f"Blocks cannot be compiled here ({problem}); use --no-compile, or install Triton and a C compiler."
         )
     return False
 
@@ -57,9 +61,21 @@ def _try_to_compile(device: torch.device) -> str | None:
     return None
 
 
+def compiled(function: Callable[P, T]) -> Callable[P, T]:
+    """Compile a function for tensors of any length; functions with the same code share what is compiled."""
+    allow_many_variants()
+    return torch.compile(function, dynamic=True)
+
+
 def allow_many_variants() -> None:
-    """Let a block be compiled again for every size that is requested."""
-    torch._dynamo.config.recompile_limit = MAX_BLOCK_VARIANTS
+    """Let a function be compiled for many kinds of clips.
+
+    One with more variants than are allowed raises an error: it would be slow for no reason that anybody could see.
+    """
+    config = torch._dynamo.config
+    config.recompile_limit = MAX_BLOCK_VARIANTS
+    config.accumulated_recompile_limit = max(config.accumulated_recompile_limit, MAX_BLOCK_VARIANTS)
+    config.fail_on_recompile_limit_hit = True
 
 
 def _small(x: torch.Tensor) -> torch.Tensor:

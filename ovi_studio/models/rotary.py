@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ovi_studio.capacity.memory import TOKENS_AT_ONCE
 
@@ -17,10 +17,10 @@ _THETA = 10_000.0
 
 
 class RotaryTable(NamedTuple):
-    """Cosines and sines, float32 (tokens, 1, head_dim / 2): they broadcast over batch and heads."""
+    """The angles of every token."""
 
-    cos: Tensor
-    sin: Tensor
+    turns: Tensor
+    """Cosines and sines, float32 (tokens, 1, head_dim / 2, 2): they broadcast over batch and heads."""
 
 
 def video_table(frames: int, height: int, width: int, head_dim: int, device: torch.device) -> RotaryTable:
@@ -41,9 +41,37 @@ def audio_table(length: int, head_dim: int, scaling: float, device: torch.device
     return _table(torch.cat([_angles(length, time_dim, device) * scaling, still], dim=-1))
 
 
+def normalised_and_rotated(x: Tensor, norm: nn.RMSNorm, heads: int, table: RotaryTable) -> Tensor:
+    """Apply RMS norm to x (batch, tokens, dim) and rotate its heads by their positions.
+
+    Computed in float32 or wider and rounded once, to the dtype of x; returns (batch, tokens, heads, head_dim).
+    """
+
+    def work(part: Tensor, turns: Tensor) -> Tensor:
+        wide = _at_least_float32(part.dtype)
+        power = torch.linalg.vector_norm(part, dim=-1, keepdim=True, dtype=wide).square()
+        scale = torch.rsqrt(power / part.shape[-1] + norm.eps)
+        # A token has fewer turns than values, so its scale goes to the turns.
+        turns = turns * scale.unsqueeze(-1).unsqueeze(-1)
+        return _rotated((part * norm.weight.to(wide)).unflatten(-1, (heads, -1)), turns).to(part.dtype)
+
+    return in_chunks(work, x, table.turns)
+
+
 def rotate(x: Tensor, table: RotaryTable) -> Tensor:
-    """Rotate x (batch, tokens, heads, head_dim) by its positions; computed in float32, returned in the dtype of x."""
-    return in_chunks(_rotated, x, *table)
+    """Rotate x (batch, tokens, heads, head_dim) by its positions, in float32 or wider; the result has its dtype."""
+    return in_chunks(_rotated, x, table.turns)
+
+
+def _rotated(x: Tensor, turns: Tensor) -> Tensor:
+    pairs = x.to(_at_least_float32(x.dtype)).unflatten(-1, (-1, 2))
+    if torch.compiler.is_compiling():  # the compiler fuses real numbers alone
+        even, odd = pairs.unbind(-1)
+        cos, sin = turns.unbind(-1)
+        turned = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1)
+    else:
+        turned = torch.view_as_real(torch.view_as_complex(pairs) * torch.view_as_complex(turns))
+    return turned.flatten(-2).to(x.dtype)
 
 
 def in_chunks(function: Callable[..., Tensor], x: Tensor, *tables: Tensor) -> Tensor:
@@ -57,10 +85,8 @@ def in_chunks(function: Callable[..., Tensor], x: Tensor, *tables: Tensor) -> Te
     return torch.cat([function(*part) for part in parts], dim=1)
 
 
-def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
-    turned = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1)
-    return turned.flatten(-2).to(x.dtype)
+def _at_least_float32(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
 
 
 def _split(head_dim: int) -> tuple[int, int]:
@@ -76,4 +102,4 @@ def _angles(length: int, dim: int, device: torch.device) -> Tensor:
 
 
 def _table(angles: Tensor) -> RotaryTable:
-    return RotaryTable(angles.cos().float().unsqueeze(1), angles.sin().float().unsqueeze(1))
+    return RotaryTable(torch.stack([angles.cos(), angles.sin()], dim=-1).float().unsqueeze(1))

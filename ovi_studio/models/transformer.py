@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ovi_studio.models.audio_branch import AudioBranch, audio_after, block_audio, with_branch
-from ovi_studio.models.compilation import allow_many_variants
+from ovi_studio.models.compilation import compiled
 from ovi_studio.models.fusion_block import (
     BlockInput,
     FusionBlock,
@@ -68,14 +68,14 @@ class Head(nn.Module):
     def forward(self, x: Tensor, time: Modulation) -> Tensor:
         """x (batch, tokens, dim); time rows (batch, rows, 1, dim)"""
         shift, scale = (time.rows + self.modulation.unsqueeze(0)).unbind(2)
-        return self.head(modulated(self.norm(x), Modulation(shift, time.boundary), Modulation(scale, time.boundary)))
+        return self.head(modulated(self.norm, x, Modulation(shift, time.boundary), Modulation(scale, time.boundary)))
 
 
 class ChannelLastConv1d(nn.Conv1d):
     """Convolution along the tokens of (batch, tokens, channels)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.transpose(1, 2)).transpose(1, 2)
+        return super().forward(x.transpose(1, 2)).transpose(1, 2).contiguous()
 
 
 class GatedConvMLP(nn.Module):
@@ -159,7 +159,7 @@ class VideoTower(Tower):
         """Return tokens (batch, tokens, dim) and their grid (frames, height, width)."""
         patches = self.patch_embedding(latents)
         frames, height, width = patches.shape[2:]
-        return patches.flatten(2).transpose(1, 2), (frames, height, width)
+        return patches.flatten(2).transpose(1, 2).contiguous(), (frames, height, width)
 
     def unpatchify(self, tokens: Tensor, grid: tuple[int, int, int]) -> Tensor:
         """Convert head output (batch, tokens, patch * channels) to latents."""
@@ -204,9 +204,8 @@ class OviTransformer(ModelMixin, ConfigMixin):
 
     def compile_blocks(self) -> None:
         """Compile one pass through a block; one compilation serves all blocks, since they have the same shapes."""
-        allow_many_variants()
         for block in self.fusion_blocks:
-            block.forward_one = torch.compile(block.forward_one)  # type: ignore[method-assign]  # of this block alone
+            block.forward_one = compiled(block.forward_one)  # type: ignore[method-assign]  # of this block alone
 
     def prepare_text(self, video_embeddings: Tensor, audio_embeddings: Tensor) -> TextContext:
         """Compute keys and values of every block from text embeddings (batch, tokens, text_dim) for each tower."""

@@ -11,12 +11,17 @@ from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.step_caches import OFF
 from ovi_studio.queue.database import Database
 
+_COMPILATION = "pace/compiling"
+_MEASURED_COMPILATION = 17.0
+"""Seconds on an H200 (docs/performance.md)."""
+
 
 @dataclass(frozen=True)
 class PhaseTimes:
     """Seconds that the phases of a clip took."""
 
     text: float
+    """Without compiling."""
     step: float
     decode: float
     write: float
@@ -37,6 +42,16 @@ class QueueEstimate:
 def record_phase_times(database: Database, spec: ClipSpec, pace: PhaseTimes) -> None:
     """Store the times of a clip."""
     database.put_setting(_key(spec.variant, spec.guided, spec.step_cache), asdict(pace))
+
+
+def record_compilation(database: Database, seconds: float) -> None:
+    """Store how long compiling took."""
+    database.put_setting(_COMPILATION, seconds)
+
+
+def recorded_compilation(database: Database) -> float:
+    """Seconds that compiling took here when it was done last, or before that on the GPU where it was measured."""
+    return database.setting(_COMPILATION, _MEASURED_COMPILATION)
 
 
 def recorded_phase_times(database: Database, spec: ClipSpec) -> PhaseTimes | None:

@@ -26,6 +26,8 @@ class ClipPhase(StrEnum):
 
     LOADING = "loading"
     TEXT = "text"
+    COMPILING = "compiling"
+    """The first step of the first clip of a kind."""
     DENOISING = "denoising"
     DECODING = "decoding"
     WRITING = "writing"

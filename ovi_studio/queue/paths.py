@@ -67,6 +67,11 @@ class StudioPaths:
         return self.state / "web.lock"
 
     @property
+    def compiled(self) -> Path:
+        """Compiled parts of models."""
+        return self.state / "compiled"
+
+    @property
     def log(self) -> Path:
         return self.state / "engine.log"
 

@@ -5,6 +5,7 @@ import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import torch
 
@@ -37,8 +38,13 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
-def machine(device: torch.device, dtype: torch.dtype, attention: str) -> dict[str, str]:
-    """Return the device's name, the number format and the attention kernel."""
+def machine(device: torch.device, dtype: torch.dtype, attention: str, *, compiled: bool) -> dict[str, Any]:
+    """Return the device's name, the number format, the attention kernel, and whether the blocks were compiled."""
     on_gpu = device.type == "cuda"
     name = torch.cuda.get_device_name(device) if on_gpu else platform.processor() or platform.machine()
-    return {"device": name, "dtype": str(dtype).removeprefix("torch."), "attention": attention}
+    return {
+        "device": name,
+        "dtype": str(dtype).removeprefix("torch."),
+        "attention": attention,
+        "compiled": compiled,
+    }

@@ -8,7 +8,7 @@ import importlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from ovi_studio.adapters.library import AdapterLibrary
 from ovi_studio.core.allocator import free_unused_memory
@@ -55,6 +55,14 @@ class LoadedModels(Protocol):
         new_sink: NewFrameSink = FrameArray,
     ) -> Clip:
         """Make a clip; raises `JobError`, and what the callbacks raise."""
+
+
+@runtime_checkable
+class CompilingModels(Protocol):
+    """`LoadedModels` that may compile code while they make a clip."""
+
+    on_compiling: Callable[[], None]
+    """Called before that; what it raises ends the clip."""
 
 
 class ModelSource(Protocol):
@@ -240,6 +248,8 @@ class ClipRunner:
         self._requested = spec.variant
         models = self._load_models(spec.variant, progress)
         progress.phase(ClipPhase.TEXT)
+        if isinstance(models, CompilingModels):
+            models.on_compiling = lambda: progress.phase(ClipPhase.COMPILING)
 
         def on_step(step: "Step") -> None:
             progress.step(step.index, step.total, step.latents.video)

@@ -1,8 +1,8 @@
 """`Pipeline`: a `ClipSpec` in, a `Clip` out. Text -> conditions -> noise -> latents -> frames and samples."""
 
 import math
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ovi_studio.adapters.library import AdapterLibrary, default_adapter_directory
 from ovi_studio.adapters.manager import AdapterManager
-from ovi_studio.capacity.memory import Demand
+from ovi_studio.capacity.memory import TOKENS_AT_ONCE, Demand
 from ovi_studio.capacity.tiers import ALL_RESIDENT, AUTO, MemoryPlan
 from ovi_studio.checkpoints.hashes import BackgroundHash
 from ovi_studio.checkpoints.layout import Inventory
@@ -25,7 +25,6 @@ from ovi_studio.core.prompts import format_prompt
 from ovi_studio.core.spec import ClipSpec, clip_size
 from ovi_studio.core.step_caches import OFF, find_step_cache
 from ovi_studio.core.variants import LATENT_STRIDE, Part, Variant
-from ovi_studio.core.weight_formats import Weights
 from ovi_studio.distributed.pass_layout import SINGLE_PROCESS, PassLayout
 from ovi_studio.distributed.ranks import ALONE, Ranks
 from ovi_studio.distributed.shards import reshard
@@ -130,12 +129,16 @@ class Pipeline:
             writable=partial(self._placement.writable, models.transformer),
         )
         models.transformer.set_attention(choose_backend(compute.options.attention, compute.device, compute.dtype))
-        compiled = _compilation(compute, self.plan, ranks)
-        if compiled:
+        self.compiled = choose_compilation(compute.options.compilation, compute.device)
+        """Whether the transformer's blocks and the decoder are compiled."""
+        self.on_compiling: Callable[[], None] = lambda: None
+        """Called before a step in which blocks are compiled; what it raises ends the run."""
+        self._compiled_kinds: set[tuple[Any, ...]] = set()
+        if self.compiled:
             models.transformer.compile_blocks()
         self._finite = FiniteCheck(compute.options.attention, self.plan.weights, lambda: self.adapters.in_use)
         self.decoder = ClipDecoder(
-            models, self._placement, compute.device, ranks, self._finite, tile=self.plan.tile, compiled=compiled
+            models, self._placement, compute.device, ranks, self._finite, tile=self.plan.tile, compiled=self.compiled
         )
 
     @property
@@ -161,7 +164,7 @@ class Pipeline:
         plan = choose_plan(inventory.variant, compute.device, tier, compute.options.weights)
         # What is not possible is refused before minutes of loading.
         compute = compute.with_attention(inventory.variant, ranks)
-        _compilation(compute, plan, ranks)
+        choose_compilation(compute.options.compilation, compute.device)
         # The hashes are for the clip's record and are computed long before it is written.
         hashes = (
             BackgroundHash([path for paths in inventory.files.values() for path in paths]) if ranks.is_leader else None
@@ -211,7 +214,7 @@ class Pipeline:
         noise, texts, first_frame = self._broadcast_inputs(noise, texts, first_frame)
         video_passes: list[int] = []
         watched = self._watched(on_step, video_passes)
-        with clock.phase("denoise"):
+        with clock.phase("denoise"), self._compiling(spec, noise, first_frame):
             latents = self.denoise(spec, noise, texts, first_frame, skip_block, watched, layout)
         with clock.phase("decode_audio"), self.ranks.share_errors():
             samples = self.decoder.audio(latents.audio)
@@ -310,6 +313,17 @@ class Pipeline:
             "resident_blocks": resident,
         }
 
+    @contextmanager
+    def _compiling(self, spec: ClipSpec, noise: Latents, first_frame: Tensor | None) -> Iterator[None]:
+        """Report that blocks will be compiled, if no clip was made before whose blocks would serve for this one."""
+        tokens = math.prod(noise.video.shape[1:]) // math.prod(self.variant.dimensions["fusion"]["video"]["patch_size"])
+        chunks = math.ceil(tokens / TOKENS_AT_ONCE)
+        kind = first_frame is not None, chunks, self.adapters.runtime_bytes, spec.step_cache
+        if self.compiled and kind not in self._compiled_kinds:
+            self.on_compiling()
+        yield
+        self._compiled_kinds.add(kind)
+
     def _watched(self, on_step: OnStep | None, video_passes: list[int]) -> OnStep:
         """Wrap a step callback so that the clip ends as soon as its latents are not finite.
 
@@ -362,16 +376,12 @@ class Pipeline:
             "size": list(frames.shape[1:3]),
             "checkpoint": {path.name: digest for path, digest in digests.items()},
             "versions": package_versions(),
-            "machine": machine(self.compute.device, self.compute.dtype, self.compute.options.attention),
+            "machine": machine(
+                self.compute.device, self.compute.dtype, self.compute.options.attention, compiled=self.compiled
+            ),
             "memory": memory | ({"lacked_memory_with": list(self.compute.exhausted)} if self.compute.exhausted else {}),
             "seconds": clock.seconds,
         }
 
     def _in_use(self, model: nn.Module) -> AbstractContextManager[None]:
         return self._placement.in_use(model)
-
-
-def _compilation(compute: Compute, plan: MemoryPlan, ranks: Ranks) -> bool:
-    # Only bf16 in a single process was measured on a GPU (docs/performance.md).
-    measured = plan.weights is Weights.BF16 and ranks.count == 1
-    return choose_compilation(compute.options.compilation, compute.device, measured=measured)

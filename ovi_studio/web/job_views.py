@@ -52,6 +52,8 @@ def progress_words(job: Job) -> tuple[str, str, float | None]:
             return "Loading the model", job.spec.variant, None
         case ClipPhase.TEXT:
             return "Encoding the prompt", left, None
+        case ClipPhase.COMPILING:
+            return "Compiling the transformer", left or "Once for clips of this kind", None
         case ClipPhase.DENOISING if progress.step:
             pace = format_pace(progress.seconds_per_step) if progress.seconds_per_step else ""
             more = " · ".join(filter(None, [pace, left]))

@@ -13,17 +13,22 @@ import torch
 from places import REFERENCE
 from torch import Tensor
 
+from ovi_studio.adapters.runtime import RuntimeAdapters, RuntimeLora
+from ovi_studio.bench.adapters import random_changes
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.solvers import SOLVERS
-from ovi_studio.models import attention
-from ovi_studio.models.rotary import RotaryTable, audio_table, rotate, video_table
-from ovi_studio.models.transformer import OviTransformer
+from ovi_studio.models import attention, compilation
+from ovi_studio.models.fusion_block import BlockInput
+from ovi_studio.models.rotary import RotaryTable, audio_table, normalised_and_rotated, rotate, video_table
+from ovi_studio.models.transformer import OviTransformer, Pass
 from ovi_studio.sampling.denoise import Latents, Schedule, denoise
 from ovi_studio.sampling.guidance import Guidance
 
 OFFICIAL_KEYS = REFERENCE / "keys" / "ovi_fusion.keys.json"
 FRAMES, HEIGHT, WIDTH, LENGTH = 3, 4, 6, 11
 DEPTH = 3
+SIZES = [(3, 6, 11), (2, 8, 7), (4, 4, 13)]
+"""Latent frames, width and audio length."""
 CPU = torch.device("cpu")
 
 Build = Callable[..., OviTransformer]
@@ -159,6 +164,54 @@ def test_one_model_takes_clips_of_changing_size(build: Build, model: OviTransfor
         assert_close(result, fresh, tolerance=0)
 
 
+@pytest.mark.parametrize("clean", [False, True])
+def test_every_tensor_that_enters_a_block_is_contiguous(
+    model: OviTransformer, clean: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered: list[Tensor] = []
+    for block in model.fusion_blocks:
+
+        def watch(inputs: list[BlockInput], forward: Any = block.forward) -> Any:
+            for video, audio, *texts in inputs:
+                streams = [(one.tokens, one.modulation.rows, *one.rotary) for one in (video, audio)]
+                entered.extend(tensor for tensors in (*streams, *texts) for tensor in tensors)
+            return forward(inputs)
+
+        monkeypatch.setattr(block, "forward", watch)
+    run(model, clean_first_frame=clean)
+    assert len(entered) == DEPTH * (2 * 3 + 2 * 2)
+    assert all(tensor.is_contiguous() for tensor in entered)
+
+
+# Numbers in 16 bits
+
+
+def test_queries_and_keys_are_rounded_once() -> None:
+    tokens, heads, width = 30, 4, 16
+    x = random(1, tokens, heads * width).bfloat16()
+    norm = torch.nn.RMSNorm(heads * width, eps=1e-6).bfloat16().requires_grad_(False)
+    norm.weight.copy_(random(heads * width, seed=2))
+    table = audio_table(tokens, width, 1.0, CPU)
+    wide = torch.nn.RMSNorm(heads * width, eps=1e-6).double().requires_grad_(False)
+    wide.weight.copy_(norm.weight)
+    exact = rotate(wide(x.double()).unflatten(-1, (heads, width)).float(), table)
+    result = normalised_and_rotated(x, norm, heads, table)
+    # bfloat16 has 8 significant bits; the error of float32 comes on top.
+    assert ((result.float() - exact).abs() <= exact.abs() * 2**-8 * 1.001 + 1e-6).all()
+
+
+def test_a_model_in_64_bits_computes_in_64_bits(build: Build) -> None:
+    model = build().eval().requires_grad_(False)
+    text = model.prepare_text(*embeddings())
+    expected = model(*latents(), torch.tensor([500.0]), text)
+    model.double()
+    text = model.prepare_text(*(embedding.double() for embedding in embeddings()))
+    video, audio = (one.double() for one in latents())
+    result = model(video, audio, torch.tensor([500.0]), text)
+    assert {one.dtype for one in result} == {torch.float64}
+    assert_close(tuple(one.float() for one in result), expected, tolerance=1e-5)
+
+
 # Rotary embeddings, against complex numbers in float64
 
 
@@ -257,16 +310,65 @@ def test_no_step_reads_a_tensor_on_the_host(model: OviTransformer, solver: Any, 
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="compiling for the CPU needs g++")
-def test_compiled_blocks_equal_eager_ones_and_share_one_compilation(model: OviTransformer) -> None:
-    def compiled() -> int:
+def test_compiled_blocks_equal_eager_ones_and_all_sizes_share_one_compilation(model: OviTransformer) -> None:
+    """One for clips from text, one for clips that begin with a picture; with and without guidance, in every size."""
+
+    def graphs() -> int:
         return torch._dynamo.utils.counters["stats"]["unique_graphs"]
 
+    @torch.no_grad()
+    def results() -> list[Tensor]:
+        text = model.prepare_text(*embeddings())
+        found = []
+        for clean, frames, width, length in ((clean, *size) for clean in (False, True) for size in SIZES):
+            video, audio = random(1, 8, frames, HEIGHT, width), random(1, length, 20)
+            for passes in ([Pass(text)], [Pass(text), Pass(text, skip_block=1)]):
+                step = model.velocities(video, audio, torch.tensor([500.0]), passes, clean_first_frame=clean)
+                found += [tensor for one in step for tensor in one]
+        return found
+
+    expected, before = results(), graphs()
+    model.compile_blocks()
+    assert_close(tuple(results()), tuple(expected), tolerance=1e-5)
+    assert graphs() == before + 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling for the CPU needs g++")
+def test_compiled_blocks_follow_run_time_adapters_from_step_to_step(model: OviTransformer) -> None:
+    adapters = RuntimeAdapters(model)
+    adapters.inject(
+        {layer: [RuntimeLora(change, (1.0, 0.5))] for layer, change in random_changes(model, 2)}, torch.float32
+    )
+
+    def results() -> list[tuple[Tensor, Tensor]]:
+        found = []
+        for step in (0, 1):
+            adapters.set_step(step)
+            with torch.no_grad():
+                found.append(run(model))
+        return found
+
+    expected = results()
+    assert differ(expected[0][0], expected[1][0])
+    model.compile_blocks()
+    for result, other in zip(results(), expected, strict=True):
+        assert_close(result, other, tolerance=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling for the CPU needs g++")
+def test_a_block_with_too_many_variants_is_an_error_and_not_slow(
+    model: OviTransformer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compilation, "MAX_BLOCK_VARIANTS", 1)
+    torch.compiler.reset()
+    model.compile_blocks()
     with torch.no_grad():
-        expected = run(model)
-        before = compiled()
-        model.compile_blocks()
-        assert_close(run(model), expected, tolerance=1e-5)
-    assert compiled() == before + 1
+        run(model)
+        with pytest.raises(torch._dynamo.exc.FailOnRecompileLimitHit):
+            run(model, clean_first_frame=True)
+    torch.compiler.reset()
 
 
 # Training and files
