@@ -18,7 +18,7 @@ from places import ROOT
 from ovi_studio.capacity import host
 from ovi_studio.capacity.host import HostMemory, host_memory, require_host_memory
 from ovi_studio.checkpoints.layout import require
-from ovi_studio.core.allocator import configure_allocator
+from ovi_studio.core.allocator import configure_allocator, share_host_arenas
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.variants import published_variants
 from ovi_studio.models.device import compute_device, forbid_spilling, usable_memory
@@ -85,7 +85,7 @@ def test_a_limit_of_the_older_kind_counts_too(
     assert host_memory() == HostMemory(8 * GIB, 6 * GIB)
 
 
-def test_this_machine_has_some() -> None:
+def test_this_machine_has_some_memory() -> None:
     found = host_memory()
     assert 0 < found.available <= found.total <= psutil.virtual_memory().total
 
@@ -186,3 +186,27 @@ def test_a_driver_that_would_spill_in_silence_is_limited_to_what_is_free(
     forbid_spilling(compute_device())
     assert card.fraction == pytest.approx(usable / card.total if limited else 1.0)
     forbid_spilling(CPU)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="an allocator of glibc")
+def test_threads_share_two_arenas_unless_the_user_has_configured_malloc() -> None:
+    assert not share_host_arenas({"MALLOC_ARENA_MAX": "8"})
+    script = """
+import ctypes, threading
+from ovi_studio.core.allocator import share_host_arenas
+assert share_host_arenas({})
+hold = threading.Barrier(13)
+def work():
+    held = bytearray(100_000)
+    hold.wait()
+threads = [threading.Thread(target=work) for _ in range(12)]
+for thread in threads:
+    thread.start()
+hold.wait()
+ctypes.CDLL(None).malloc_stats()
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT, env=environment
+    )
+    assert 1 <= done.stderr.count("Arena ") <= 2

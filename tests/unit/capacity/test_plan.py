@@ -61,7 +61,7 @@ def gpus(count, memory=24, **options):
         (8, 24, "bf16", False, (1, 8, "FULL_SHARD", False)),
     ],
 )
-def test_a_clip_sooner(count, memory, weights, guided, expected):
+def test_the_plan_for_the_soonest_clip(count, memory, weights, guided, expected):
     plan = choose(demand(weights=weights, guided=guided), gpus(count, memory))
     assert (plan.halves, plan.sequence, plan.strategy, plan.offloaded) == expected
     assert plan.clips == 1
@@ -71,7 +71,7 @@ def test_a_clip_sooner(count, memory, weights, guided, expected):
 
 
 @pytest.mark.parametrize("count", [1, 4, 8])
-def test_a_queue_sooner_is_one_clip_a_gpu(count):
+def test_the_plan_for_a_queue_is_one_clip_a_gpu(count):
     plan = choose(demand(), gpus(count), Objective.THROUGHPUT)
     assert (plan.clips, plan.ranks, plan.idle, plan.exchanged) == (count, 1, 0, 0)
     assert plan.seconds_a_step == choose(demand(), gpus(1)).seconds_a_step

@@ -272,7 +272,7 @@ def test_offline_mode_is_one_sentence(hub: HubServer, directory: Path, monkeypat
         download.plan(small_variant(), directory)
 
 
-def test_a_login_page_in_place_of_the_hub_is_told_apart(hub: HubServer, directory: Path) -> None:
+def test_a_login_page_in_place_of_the_hub_is_recognised(hub: HubServer, directory: Path) -> None:
     hub.faults.web_page = True
     with pytest.raises(JobError, match=r"does not answer like a hub for .*, but with a web page"):
         download.plan(small_variant(), directory)

@@ -392,7 +392,7 @@ def test_half_of_a_weight_norm_pair_is_refused_by_name(official: Path) -> None:
     assert str(path) in str(error.value)
 
 
-def test_a_tokenizer_that_is_none_is_refused_by_folder(bundle: Path) -> None:
+def test_a_folder_without_a_tokenizer_is_refused_by_name(bundle: Path) -> None:
     path = part_path(bundle, Part.TOKENIZER)
     path.write_text('{"no": "tokenizer"}')
     with pytest.raises(JobError, match=r"The tokenizer in .* cannot be read") as error:

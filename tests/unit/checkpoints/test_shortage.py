@@ -72,7 +72,7 @@ def test_a_shortage_is_recognised_in_every_form(form: str) -> None:
 
 
 @pytest.mark.parametrize("form", OTHERS)
-def test_what_is_no_shortage_is_not_taken_for_one(form: str) -> None:
+def test_other_errors_are_not_taken_for_a_shortage(form: str) -> None:
     assert not is_out_of_memory(OTHERS[form])
 
 

@@ -38,7 +38,7 @@ def test_a_strength_survives_as_text(text: str) -> None:
 @pytest.mark.parametrize(
     "value", ["", "strong", "1;;0", "nan", "inf", "11", "1," * 2000, None, True, [1], {"video": 1}]
 )
-def test_what_is_no_strength_is_refused(value: Any) -> None:
+def test_a_malformed_strength_is_refused(value: Any) -> None:
     with pytest.raises(JobError):
         Strength.parse(value)
 
@@ -64,7 +64,7 @@ def test_a_stack_survives_as_json() -> None:
         [{"name": str(index)} for index in range(100)],
     ],
 )
-def test_what_is_no_stack_is_refused(value: Any) -> None:
+def test_a_malformed_stack_is_refused(value: Any) -> None:
     with pytest.raises(JobError):
         parse_stack(value)
 

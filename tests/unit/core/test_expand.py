@@ -117,7 +117,7 @@ def test_a_text_without_signs_is_escaped_as_it_is():
 
 
 @pytest.mark.parametrize("prompt", ['{"scene": {"ball": "red"}}', "a {b", "a} b"])
-def test_braces_that_are_no_pattern_are_refused_with_how_to_write_them(prompt):
+def test_braces_that_are_not_a_pattern_are_refused_with_the_right_form(prompt):
     with pytest.raises(JobError, match=r"write \\\{ and \\\} for literal braces"):
         expand_prompt(prompt)
     assert expand_prompt(escape_prompt(prompt)) == [prompt]

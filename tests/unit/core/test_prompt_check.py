@@ -74,12 +74,12 @@ def test_rows_that_say_nothing_are_left_out_and_tags_in_rows_do_no_harm():
         ("He walks.", AudioTag.AUDIO, "", "no audio description"),
     ],
 )
-def test_what_is_wrong_is_said_with_its_place(prompt, tag, marked, words):
+def test_an_error_says_where_it_is(prompt, tag, marked, words):
     found = [finding for finding in check_prompt(prompt, tag) if words in finding.text]
     assert [prompt[finding.start : finding.end] for finding in found] == [marked]
 
 
-def test_what_is_too_long_is_marked():
+def test_text_that_is_too_long_is_marked():
     (finding,) = check_prompt("x" * MAX_PROMPT_LENGTH + "Audio: y", AudioTag.AUDIO)
     assert finding.severity is Severity.ERROR
     assert (finding.start, finding.end) == (MAX_PROMPT_LENGTH, MAX_PROMPT_LENGTH + 8)

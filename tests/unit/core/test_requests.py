@@ -75,7 +75,7 @@ def test_random_seeds_are_drawn_whatever_seed_is_given() -> None:
 
 
 @pytest.mark.parametrize("given", ["x", "1.5", "-2", "²", str(MAX_SEED + 1), "9" * 5000, True])
-def test_what_is_no_seed_is_refused(given: object) -> None:
+def test_a_malformed_seed_is_refused(given: object) -> None:
     with pytest.raises(JobError, match="seed"):
         specs(request(seed=given))
 
@@ -93,7 +93,7 @@ def test_seeds_that_follow_stay_in_their_range() -> None:
         specs(request(seed=MAX_SEED, count=2))
 
 
-def test_a_count_below_one_is_no_request() -> None:
+def test_a_count_below_one_is_refused() -> None:
     with pytest.raises(JobError, match="count must be 1 or more, not 0"):
         request(count=0)
 
@@ -145,7 +145,7 @@ def test_tags_of_each_prompt_become_its_adapters() -> None:
         ({"nonsense": 1}, "Unknown setting nonsense"),
     ],
 )
-def test_what_cannot_be_made_is_refused(values: dict[str, Any], match: str) -> None:
+def test_an_impossible_clip_is_refused(values: dict[str, Any], match: str) -> None:
     with pytest.raises(JobError, match=match):
         specs(request(**values))
 

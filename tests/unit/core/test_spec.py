@@ -105,7 +105,7 @@ def test_empty_text_means_the_default_but_a_negative_prompt_may_be_empty():
         ("variant", ["anything"], ["", None, 5]),
     ],
 )
-def test_limits(name, good, bad):
+def test_values_within_their_limits_pass_and_others_are_refused_briefly(name, good, bad):
     for value in good:
         assert spec(**{name: value})
     for value in bad:
@@ -175,7 +175,7 @@ def random_value(random: Random, depth: int = 0) -> object:
     return random.choice([*texts, *numbers, True, False, None])
 
 
-def test_whatever_comes_it_is_a_spec_or_a_job_error():
+def test_any_input_gives_a_spec_or_a_job_error():
     random = Random(0)
     made = 0
     for _ in range(3000):
@@ -215,6 +215,6 @@ def test_size_is_parsed(text):
 @pytest.mark.parametrize(
     "text", ["", "704", "704x", "axb", "1x2x3", "704.5x10", "16:9", "0x10", "9000x9000", "10x1000"]
 )
-def test_size_that_is_none_is_refused(text):
+def test_a_malformed_size_is_refused(text):
     with pytest.raises(JobError, match="Size"):
         parse_size(text)

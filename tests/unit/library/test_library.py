@@ -126,7 +126,7 @@ def test_a_clip_being_copied_into_the_folder_appears_when_it_is_whole(library, p
     assert len(listed(library)) == 1
 
 
-def test_links_are_no_clips(library, paths, tmp_path):
+def test_links_are_not_clips(library, paths, tmp_path):
     write(paths)
     elsewhere = shutil.copy(next(paths.outputs.glob("*.mp4")), tmp_path / "secret.mp4")
     (paths.outputs / "link.mp4").symlink_to(elsewhere)
@@ -149,7 +149,7 @@ def test_a_clip_replaced_by_a_link_after_it_was_listed_is_refused(library, paths
 @pytest.mark.parametrize(
     "hostile", ["", "../../jobs.db", "/etc/passwd", "a_32x64_100.mp4", "%", "0" * 32, "x" * 2**20, "' OR 1=1 --", "\0"]
 )
-def test_an_id_that_is_none_leads_nowhere(library, paths, hostile):
+def test_an_invalid_id_leads_nowhere(library, paths, hostile):
     write(paths)
     library.refresh()
     for use in (library.path, library.settings, library.last_frame, library.get):
@@ -430,7 +430,7 @@ def test_a_clip_from_before_a_setting_existed_keeps_what_was_done_then(library, 
 
 
 @pytest.mark.parametrize("content", [b"", b"<script>", os.urandom(2**20), bytes(20 * 2**20)])
-def test_an_upload_that_is_no_clip_is_refused_without_its_path(library, tmp_path, content):
+def test_an_upload_that_is_not_a_clip_is_refused_without_its_path(library, tmp_path, content):
     upload = tmp_path / "upload.mp4"
     upload.write_bytes(content)
     with pytest.raises(JobError) as caught:

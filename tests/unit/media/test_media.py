@@ -230,7 +230,7 @@ def test_first_frame_that_was_changed_is_refused(clip_path, tmp_path):
         clip_files.read_spec(changed, tmp_path)
 
 
-def test_first_frame_that_is_no_picture_is_never_written(clip_path, tmp_path):
+def test_a_first_frame_that_is_not_a_picture_is_never_written(clip_path, tmp_path):
     data, picture = clip_path.read_bytes(), encoded_picture("PNG").data
     page = b"<script>".ljust(len(picture))
     forged = tmp_path / "forged.mp4"
@@ -448,7 +448,7 @@ def test_folder_below_a_file_is_refused_with_advice(tmp_path):
             clip_files.check_writable(directory)
 
 
-def test_read_only_folder_is_refused_with_advice(tmp_path):
+def test_a_read_only_folder_is_refused_with_advice(tmp_path):
     tmp_path.chmod(0o500)
     try:
         if os.access(tmp_path, os.W_OK):

@@ -216,11 +216,11 @@ def assert_refused(data: bytes, match: str) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"hello", b"%PDF-1.4", b"<svg xmlns='http://www.w3.org/2000/svg'/>"])
-def test_what_is_no_picture_is_refused(data):
+def test_a_file_that_is_not_a_picture_is_refused(data):
     assert_refused(data, "not a picture in a supported format; use PNG, JPEG")
 
 
-def test_other_kinds_of_picture_are_refused():
+def test_pictures_of_other_kinds_are_refused():
     assert_refused(encode(GRADIENT, "PPM"), "not a picture in a supported format")
     assert_refused(encode(GRADIENT, "ICO"), "not a picture in a supported format")
 

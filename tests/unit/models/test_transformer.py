@@ -392,7 +392,7 @@ def depth_less(names: Any) -> set[str]:
 
 
 @pytest.mark.slow
-def test_tensors_have_their_official_names_whatever_was_done_to_the_model(model: OviTransformer) -> None:
+def test_tensors_keep_their_official_names_whatever_was_done_to_the_model(model: OviTransformer) -> None:
     official = depth_less(json.loads(OFFICIAL_KEYS.read_text()))
     assert depth_less(model.state_dict()) == official
     model.set_attention(attention.choose_backend("native", torch.device("cpu")))

@@ -220,7 +220,7 @@ def test_folder_that_cannot_be_made_is_refused_with_advice(tmp_path):
         Store.open(tmp_path / "file" / "outputs")
 
 
-def test_read_only_folder_is_refused_with_advice(store):
+def test_a_read_only_folder_is_refused_with_advice(store):
     store.close()
     folders = [store.paths.state, store.paths.outputs.parent]
     for folder in folders:

@@ -325,7 +325,7 @@ def test_first_frame_is_copied_so_that_an_upload_may_vanish(store, tmp_path):
     assert store.get(store.duplicate(ids[:1])[0]).spec.image == path
 
 
-def test_first_frame_that_is_no_picture_is_refused(store, tmp_path):
+def test_a_first_frame_that_is_not_a_picture_is_refused(store, tmp_path):
     (tmp_path / "page.png").write_text("<script>")
     with pytest.raises(JobError, match="not a picture"):
         store.add([replace(SPEC, image=tmp_path / "page.png")])

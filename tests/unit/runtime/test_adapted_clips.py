@@ -83,7 +83,7 @@ def test_adapters_of_both_kinds_change_the_clip_and_leave_no_trace(pipeline: Pip
     assert same(pipeline(SPEC), plain)
 
 
-def test_the_two_kinds_act_alike(pipeline: Pipeline) -> None:
+def test_both_kinds_act_alike(pipeline: Pipeline) -> None:
     assert same(pipeline(adapted(use("fast"))), pipeline(adapted(accelerators=(use("fast"),))))
 
 

@@ -79,7 +79,7 @@ def test_a_picture_decides_the_size_even_if_another_is_requested(tiny_pipeline: 
 
 
 @pytest.mark.parametrize(("asked", "made"), [((64, 64), (64, 64)), ((704, 1280), (32, 96)), ((960, 400), (96, 32))])
-def test_a_size_is_scaled_to_the_variants_area(
+def test_a_size_is_scaled_to_the_area_of_the_variant(
     tiny_pipeline: Pipeline, asked: tuple[int, int], made: tuple[int, int]
 ) -> None:
     clip = tiny_pipeline(with_(size=asked, steps=1))

@@ -246,7 +246,7 @@ def test_restart_is_reproducible_and_draws_other_noise_for_each_stream_seed_and_
             assert not torch.allclose(one.flatten()[:count], other.flatten()[:count], atol=0.1)
 
 
-def test_what_is_done_before_a_step_can_steer_it_anew(model: OviTransformer, calls: list[dict[str, Any]]) -> None:
+def test_a_hook_before_a_step_can_replace_its_guidance(model: OviTransformer, calls: list[dict[str, Any]]) -> None:
     first, second = guidance(model, 1, 1), guidance(model, 1, 1)
     denoise(model, noise(), first, Schedule("euler", 3, 5.0), before_step=lambda index: second if index == 1 else None)
     assert [call["passes"][0].text for call in calls] == [first.positive, second.positive, second.positive]

@@ -271,7 +271,7 @@ def test_sizes_and_random_seeds_are_written_as_people_write_them(work):
     assert bad_rows == []
 
 
-def test_what_is_said_of_a_table_names_no_folder(work):
+def test_notes_on_a_table_name_no_folder(work):
     for content in (b"", b"words\na\n", b'text_prompt\n"a\n', b"text_prompt\na\0\n", b"text_prompt,text_prompt\na,b\n"):
         with pytest.raises(JobError) as raised:
             read(work, content)
