@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 from places import SUPPORT
-from rank_helpers import environment, on_ranks
+from rank_helpers import RankServer, environment
 
 from ovi_studio.distributed.launch import launch_command
 
@@ -70,8 +70,8 @@ def test_other_processes_end_normally(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="several ranks need Linux")
-def test_ranks_that_leave_the_group_do_not_count_as_lost(tmp_path: Path) -> None:
-    on_ranks(2, "rank_leaving", str(tmp_path / "answer.json"))
+def test_ranks_that_leave_the_group_do_not_count_as_lost(rank_server: RankServer, tmp_path: Path) -> None:
+    rank_server.run(2, "rank_leaving", str(tmp_path / "answer.json"))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="several ranks need Linux")

@@ -1,11 +1,10 @@
 """Several ranks, in real processes, equal one process; communicated bytes and memory of each rank."""
 
-import shutil
 import statistics
 from typing import Any
 
 import pytest
-from rank_helpers import on_ranks
+from rank_helpers import RankServer
 from reference_adapters import build_model
 
 from ovi_studio.capacity.arithmetic import TowerSizes
@@ -19,8 +18,8 @@ def ranks(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture(scope="module")
-def found(ranks: int, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return on_ranks(ranks, "rank_layouts", str(tmp_path_factory.mktemp("ranks") / "answer.json"))
+def found(rank_server: RankServer, ranks: int, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return rank_server.run(ranks, "rank_layouts", str(tmp_path_factory.mktemp("ranks") / "answer.json"))
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +52,6 @@ def test_float32_moves_few_int8_results_by_a_step(found: dict[str, Any], ranks: 
     assert statistics.median(errors.values()) < 1e-5
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling for the CPU needs g++")
 def test_compiled_blocks_on_shards_equal_one_process(found: dict[str, Any], ranks: int) -> None:
     assert len(found["compiled"]) == (ranks == 2)
     assert all(error < 1e-5 for error in found["compiled"].values())

@@ -9,7 +9,7 @@ import pytest
 import torch
 import training_ranks
 from places import ROOT
-from rank_helpers import environment, on_ranks
+from rank_helpers import RankServer, environment
 from safetensors.torch import load_file
 from training_helpers import COMMAND, build, own_clip, write_samples
 
@@ -22,7 +22,7 @@ KINDS = ("whole", "lora", "bf16")
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(rank_server: RankServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with each kind, by two ranks over gloo that end after two steps and go on in other processes ("ranks"),
     and by one process that takes both ranks' batches in turn ("one").
     """
@@ -30,7 +30,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_samples(folder / "cache")
     for steps in (2, 4):
         arguments = [folder / "held.json", folder / "cache", folder / "ranks", steps, *KINDS]
-        held = on_ranks(2, "training_ranks", *map(str, arguments))
+        held = rank_server.run(2, "training_ranks", *map(str, arguments))
         assert len(held) == len(KINDS)
         assert all(leader > 0 == follower for leader, follower in held)
     settings = replace(training_ranks.SHARDED, accumulation=2)
@@ -59,7 +59,7 @@ def test_two_ranks_train_an_adapter_of_a_bf16_model(trained: Path) -> None:
 
 
 def test_the_command_on_two_ranks_makes_one_processs_adapter_and_only_the_leader_reads_the_model(
-    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    rank_server: RankServer, tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for index in range(3):
         own_clip(tmp_path / "clips", f"clip_{index}", index + 1)
@@ -77,7 +77,7 @@ def test_the_command_on_two_ranks_makes_one_processs_adapter_and_only_the_leader
 
     further = ["--out", str(again), "--from", str(one), "--learning-rate", "1e-9", "--work", str(tmp_path / "again")]
     assert main([*command, "--out", str(again), "--work", str(tmp_path / "again"), "--encode-only"]) == 0
-    (held,) = on_ranks(2, "training_ranks", str(tmp_path / "held"), "command", *command, "--gpus", "2", *further)
+    (held,) = rank_server.run(2, "training_ranks", str(tmp_path / "held"), "command", *command, "--gpus", "2", *further)
     assert held[0] > 0 == held[1]
 
     wanted = load_file(one)

@@ -1,28 +1,42 @@
-"""Helpers for tests on several ranks: real processes, started by `accelerate launch`, and their results."""
+"""Helpers for tests on several ranks: real processes and their results."""
 
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
-from places import PYTHON_PATH, ROOT
-
-from ovi_studio.distributed.launch import launch_command
+from places import PYTHON_PATH, ROOT, SUPPORT
 
 
-def on_ranks(count: int, module: str, *arguments: str, timeout: float = 500) -> dict[str, Any]:
-    """Run `module` of `tests/ranks`; returns the content of the JSON file that rank 0 writes to its first argument."""
-    answer = Path(arguments[0])
-    command = launch_command(count, module, arguments)
-    done = subprocess.run(
-        command, env=environment(), capture_output=True, text=True, timeout=timeout, check=False, cwd=ROOT
-    )
-    assert done.returncode == 0, done.stderr[-6000:]
-    return json.loads(answer.read_text())
+class RankServer:
+    """A process that forks ranks, started with the first order (see `rank_server`)."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+
+    def run(self, count: int, module: str, *arguments: str) -> Any:
+        """Run `module` of `tests/ranks`; returns what rank 0 writes as JSON to the file of the first argument."""
+        answer = Path(arguments[0])
+        output = answer.with_suffix(".output")
+        order = {"count": count, "module": module, "arguments": arguments, "output": str(output)}
+        if self._process is None:
+            command = [sys.executable, str(SUPPORT / "rank_server.py")]
+            pipe = subprocess.PIPE
+            self._process = subprocess.Popen(command, env=environment(), cwd=ROOT, stdin=pipe, stdout=pipe, text=True)
+        print(json.dumps(order), file=self._process.stdin, flush=True)
+        status = self._process.stdout.readline().strip()
+        assert status == "0", (status, output.read_text(encoding="utf-8")[-6000:] if output.exists() else "")
+        return json.loads(answer.read_text())
+
+    def close(self) -> None:
+        if self._process is not None:
+            self._process.stdin.close()
+            assert self._process.wait(60) == 0
 
 
 def environment() -> Mapping[str, str]:
