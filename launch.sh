@@ -60,7 +60,9 @@ case "${1:-}" in
     set_up_tests
     .venv/bin/ruff format --check .
     .venv/bin/ruff check .
-    exec .venv/bin/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder "$@"
+    # One more than cores, since many tests wait for a browser or for processes.
+    workers=$(.venv/bin/python -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
+    exec .venv/bin/python -m pytest -n "$workers" --dist loadfile --no-loadscope-reorder "$@"
     ;;
   test-gpu)
     shift

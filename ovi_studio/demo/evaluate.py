@@ -29,7 +29,7 @@ from ovi_studio.demo.captions import caption
 from ovi_studio.demo.judges import ClipMeasurement, judge, keeps_first_frame, measure
 from ovi_studio.demo.scenes import Motion, Scene, draw_scene, render
 from ovi_studio.media.clip_files import write_clip
-from ovi_studio.media.film import FrameArray
+from ovi_studio.media.frame_array import FrameArray
 from ovi_studio.runtime.clip_runner import ClipRunner
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.pipeline import Compute, Pipeline

@@ -1,4 +1,4 @@
-"""Sinks for the frames of a clip: `FrameArray` keeps them all, `Film` encodes them while the next ones are decoded.
+"""A sink for the frames of a clip, which encodes them while the next ones are decoded.
 
 Ten seconds at 960x960 are 660 MB of pixels. A film holds a few pieces of the clip that wait for the encoder, a few
 single frames, and packets of H.264. Nothing here imports torch.
@@ -17,31 +17,6 @@ from ovi_studio.media.mp4_encoder import Mp4Encoder
 
 WAITING = 2
 """Pieces of a clip, of a few frames each, that may wait for the encoder; the decoder then waits for it."""
-
-
-class FrameArray:
-    """A `FrameSink` that keeps all frames: for short clips, and for those that look at every frame."""
-
-    def __init__(self, count: int, height: int, width: int) -> None:
-        self._frames = np.empty((count, height, width, 3), np.uint8)
-        self._added = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        pass
-
-    def add(self, frames: np.ndarray) -> None:
-        """See `FrameSink`."""
-        self._frames[self._added : self._added + len(frames)] = frames
-        self._added += len(frames)
-
-    def result(self) -> np.ndarray:
-        """See `FrameSink`."""
-        return self._frames
 
 
 class Film:

@@ -13,7 +13,7 @@ from ovi_studio.core.clip import Frames, NewFrameSink
 from ovi_studio.core.variants import FRAMES_PER_LATENT, LATENT_STRIDE
 from ovi_studio.distributed.decode import FrameAssembler, decode_pieces
 from ovi_studio.distributed.ranks import Ranks
-from ovi_studio.media.film import FrameArray
+from ovi_studio.media.frame_array import FrameArray
 from ovi_studio.models.causal_layers import up_block
 from ovi_studio.models.device import available_memory, kernel_search
 from ovi_studio.models.video_vae import compiled_up_block

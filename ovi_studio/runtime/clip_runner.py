@@ -18,7 +18,8 @@ from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.variants import find_variant
 from ovi_studio.distributed.ranks import ALONE, RankGroup, Ranks
 from ovi_studio.media.clip_files import check_writable, write_clip, write_clip_as
-from ovi_studio.media.film import Film, FrameArray
+from ovi_studio.media.film import Film
+from ovi_studio.media.frame_array import FrameArray
 from ovi_studio.media.pictures import read_first_frame
 from ovi_studio.queue.model import ClipPhase
 from ovi_studio.runtime.lockstep import dismiss, run_follower, run_leader

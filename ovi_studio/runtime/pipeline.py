@@ -28,7 +28,7 @@ from ovi_studio.core.variants import LATENT_STRIDE, Part, Variant
 from ovi_studio.distributed.pass_layout import SINGLE_PROCESS, PassLayout
 from ovi_studio.distributed.ranks import ALONE, Ranks
 from ovi_studio.distributed.shards import reshard
-from ovi_studio.media.film import FrameArray
+from ovi_studio.media.frame_array import FrameArray
 from ovi_studio.media.pictures import read_first_frame
 from ovi_studio.models import video_vae
 from ovi_studio.models.attention import choose_backend

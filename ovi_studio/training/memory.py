@@ -39,6 +39,8 @@ _FULL_WIDTHS, _FULL_FFN_WIDTHS = 38, 2
 """Multiples of d and f that a block with trained weights keeps per token."""
 _TEXT_WIDTHS = 7
 """Multiples of d kept per text token: keys and values of the text are computed outside the blocks, so always kept."""
+_BATCHED_WIDTHS = 4
+"""Multiples of d kept per token if a batch has several samples: two norms in float32, before each sample's own scale."""
 _BACKWARD_WIDTHS, _BACKWARD_FFN_WIDTHS = 6, 0.55
 """Multiples of d and f that the backward pass of a block with frozen weights takes per token."""
 _ADAPTED_FFN_BACKWARD = 3.4, 1.2
@@ -119,9 +121,10 @@ class TrainingDemand:
     def _kept_values(self) -> float:
         """Return the number of values that a block keeps for its backward pass, per sample."""
         sizes, lora = self.clip.sizes, self.lora
+        norms = _BATCHED_WIDTHS if self.batch_size > 1 else 0
         if lora is None:
-            return self._tokens * (_FULL_WIDTHS * sizes.dim + _FULL_FFN_WIDTHS * sizes.ffn_dim)
-        values = self._tokens * (_FROZEN_WIDTHS * sizes.dim + _FROZEN_FFN_WIDTHS * sizes.ffn_dim)
+            return self._tokens * ((_FULL_WIDTHS + norms) * sizes.dim + _FULL_FFN_WIDTHS * sizes.ffn_dim)
+        values = self._tokens * ((_FROZEN_WIDTHS + norms) * sizes.dim + _FROZEN_FFN_WIDTHS * sizes.ffn_dim)
         for own, other in self._tower_tokens(lora):
             copies = {
                 "attention": own * _ATTENTION_COPIES * sizes.dim,

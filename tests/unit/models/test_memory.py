@@ -382,6 +382,7 @@ def test_device_memory_holds_the_slots_and_not_the_streamed_blocks(model: OviTra
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("graphs_alone")
 def test_compiled_blocks_stream_too(model: OviTransformer) -> None:
     model = converted(model, Weights.INT8)
     expected = velocities(model)

@@ -13,7 +13,8 @@ from fake_cuda import computing_on_the_host
 from ovi_studio.checkpoints.layout import require
 from ovi_studio.core.errors import JobError, Stopped
 from ovi_studio.core.spec import ClipSpec
-from ovi_studio.media.film import Film, FrameArray
+from ovi_studio.media.film import Film
+from ovi_studio.media.frame_array import FrameArray
 from ovi_studio.queue.database import Database
 from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.runtime.options import RuntimeOptions

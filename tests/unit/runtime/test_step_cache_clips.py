@@ -15,7 +15,7 @@ from ovi_studio.core.adapter_stack import AdapterUse, Strength
 from ovi_studio.core.clip import Clip
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.media.clip_files import read_record, read_spec
-from ovi_studio.media.film import FrameArray
+from ovi_studio.media.frame_array import FrameArray
 from ovi_studio.runtime.clip_runner import ClipRunner
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.pipeline import Compute, Pipeline

@@ -1,6 +1,5 @@
 """Steps that reuse what guidance added before: what they compute, and what they leave out."""
 
-import shutil
 from collections.abc import Sequence
 from typing import Any
 
@@ -156,7 +155,7 @@ def test_a_step_that_reuses_reads_no_tensor_on_the_host(tiny_dimensions: dict[st
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling for the CPU needs g++")
+@pytest.mark.usefixtures("graphs_alone")
 def test_compiled_blocks_compute_a_branch_as_eager_ones_do(model: OviTransformer) -> None:
     own, other = text(model, 1, 1), text(model, 2, 3)
     passes = [Pass(own)], [Pass(own, audio_branch=AudioBranch(other.audio))]
