@@ -40,7 +40,7 @@ _FULL_WIDTHS, _FULL_FFN_WIDTHS = 38, 2
 _TEXT_WIDTHS = 7
 """Multiples of d kept per text token: keys and values of the text are computed outside the blocks, so always kept."""
 _BATCHED_WIDTHS = 4
-"""Multiples of d kept per token if a batch has several samples: two norms in float32, before each sample's own scale."""
+"""Multiples of d kept per token if a batch has several samples: two norms in float32, before each sample is scaled."""
 _BACKWARD_WIDTHS, _BACKWARD_FFN_WIDTHS = 6, 0.55
 """Multiples of d and f that the backward pass of a block with frozen weights takes per token."""
 _ADAPTED_FFN_BACKWARD = 3.4, 1.2
