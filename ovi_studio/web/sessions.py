@@ -11,6 +11,7 @@ from typing import Any
 
 import gradio as gr
 from gradio import state_holder
+from gradio.blocks import Block
 
 from ovi_studio.web.events import PRIVATE
 
@@ -38,6 +39,13 @@ class _Session(state_holder.SessionState):
     def __init__(self, blocks: Any) -> None:
         # Without components there is nothing to describe.
         super().__init__(SimpleNamespace(default_config=blocks.default_config, blocks={}))
+
+    def __setitem__(self, key: int, value: Any) -> None:
+        # Gradio gives a component that a handler has changed a new id, and the session would then keep it under both:
+        # one component more for every change, for as long as the page is open.
+        if isinstance(value, Block):
+            value._id = key
+        super().__setitem__(key, value)
 
 
 state_holder.SessionState = _Session

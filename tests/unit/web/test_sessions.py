@@ -6,6 +6,7 @@ from typing import Any
 
 import gradio as gr
 from gradio.routes import App
+from starlette.testclient import TestClient
 
 from ovi_studio.web.sessions import MAX_SESSIONS, SESSION_AGE, forget_old_sessions
 
@@ -44,3 +45,15 @@ def test_a_session_takes_little_memory_however_many_components_there_are() -> No
     after, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert (after - before) / 50 < 50_000
+
+
+def test_a_session_does_not_grow_with_every_change_of_a_component() -> None:
+    with gr.Blocks() as page:
+        choice = gr.Dropdown(["a"], value="a")
+        gr.Button().click(lambda _: gr.Dropdown(choices=["a", "b"]), choice, choice)
+    client = TestClient(App.create_app(page))
+    for _ in range(5):
+        answer = client.post("/gradio_api/run/predict", json={"data": ["a"], "fn_index": 0, "session_hash": "one"})
+        assert answer.json()["data"][0]["choices"] == [["a", "a"], ["b", "b"]]
+    session: Any = page.state_holder["one"]
+    assert session.blocks_config.blocks.keys() == page.blocks.keys()
