@@ -12,7 +12,7 @@ from ovi_studio.services.templates import Slot
 from ovi_studio.web.tabs.templates import views
 from ovi_studio.web.tabs.templates.tab import build_templates
 
-TAB = ("Templates", build_templates)
+TAB = ("Templates", lambda studio, form, tabs, _: build_templates(studio, form, tabs))
 
 
 @pytest.fixture

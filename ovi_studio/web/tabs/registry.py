@@ -20,6 +20,7 @@ from ovi_studio.web.tabs.loras.tab import build_loras
 from ovi_studio.web.tabs.queue.tab import build_queue
 from ovi_studio.web.tabs.system.tab import build_system
 from ovi_studio.web.tabs.templates.tab import build_templates
+from ovi_studio.web.toasts import Toasts
 
 
 @dataclass
@@ -30,6 +31,8 @@ class PageContext:
     page: gr.Blocks
     tabs: gr.Tabs
     pulse: gr.HTML
+    toasts: Toasts
+    """Tells what was done, and offers to take it back."""
     form: CreateForm = field(init=False)
     """Set by the Create tab, which is built first; the other tabs fill the form."""
     live: list[LivePart] = field(default_factory=list)
