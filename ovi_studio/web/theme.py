@@ -11,7 +11,7 @@ import gradio as gr
 
 from ovi_studio.web.document import serve_own_document
 from ovi_studio.web.tabs.registry import TABS, Tab
-from ovi_studio.web.tokens import DARK, LIGHT, Palette, css_of
+from ovi_studio.web.tokens import BATCH_COLOURS, DARK, LIGHT, Palette, css_of
 
 _STYLESHEETS = ("page.css", "header.css", "navigation.css", "toasts/toasts.css")
 """The page's own stylesheets, which come first: those of the tabs build on them."""
@@ -128,7 +128,7 @@ def launch_options() -> dict[str, Any]:
     here = Path(__file__).parent
     return {
         "theme": build_theme(),
-        "css": "\n".join(map(_icon_rule, TABS)),
+        "css": "\n".join([*map(_icon_rule, TABS), *map(_batch_rule, range(BATCH_COLOURS))]),
         "css_paths": [*(here / name for name in _STYLESHEETS), *(tab.stylesheet for tab in TABS)],
         "js": (here / "page.js").read_text(encoding="utf-8"),
         "footer_links": [],
@@ -142,3 +142,8 @@ def _icon_rule(tab: Tab) -> str:
         f"stroke-linecap='round' stroke-linejoin='round'><path d='{tab.icon}'/></svg>"
     )
     return f'#tabs [data-tab-id="{tab.id}"] {{ --icon: url("data:image/svg+xml,{quote(svg)}"); }}'
+
+
+def _batch_rule(number: int) -> str:
+    """Return the CSS rule for what belongs to a batch of this colour."""
+    return f".batch-{number} {{ --own: var(--batch-{number}); }}"

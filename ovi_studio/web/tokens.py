@@ -105,6 +105,9 @@ _ALWAYS = {"film": "#000", "over-picture": "#0e0f13d9", "on-picture": "#fff"}
 """Behind a video, and on top of pictures: the same in both modes."""
 
 
+BATCH_COLOURS = len(DARK.batches)
+
+
 def own_variables(palette: Palette) -> dict[str, str]:
     """Return the tokens that Gradio has no variable for, by their names in CSS."""
     names = ("good", "good_soft", "warn", "warn_soft", "bad", "bad_soft", "bad_line", "raised", "strong_line")

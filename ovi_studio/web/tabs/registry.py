@@ -57,7 +57,7 @@ class Tab:
 
 
 def _create(context: PageContext) -> None:
-    context.form, live = build_create(context.studio, context.page)
+    context.form, live = build_create(context.studio, context.page, context.toasts)
     context.live += live
 
 
@@ -67,7 +67,9 @@ TABS = (
         "queue",
         "Queue",
         "M4 6h16M4 12h16M4 18h9",
-        lambda context: build_queue(context.studio, context.form, context.tabs, context.page, context.pulse),
+        lambda context: build_queue(
+            context.studio, context.form, context.tabs, context.page, context.pulse, context.toasts
+        ),
     ),
     Tab(
         "library",
@@ -85,7 +87,7 @@ TABS = (
         "templates",
         "Templates",
         "M4 4h7v7H4zM13 4h7v7h-7zM4 13h7v7H4zM13 13h7v7h-7z",
-        lambda context: build_templates(context.studio, context.form, context.tabs),
+        lambda context: build_templates(context.studio, context.form, context.tabs, context.toasts),
     ),
     Tab(
         "system",
