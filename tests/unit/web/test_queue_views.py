@@ -16,8 +16,8 @@ JOB = Job(
 FIRST = "A fisherman in a yellow coat looks out over a misty harbour at dawn, and a red boat comes in."
 
 
-def row(prompt: str, batch: str = FIRST, **values: object) -> str:
-    return row_html(replace(JOB, spec=replace(JOB.spec, prompt=prompt), batch_name=batch, **values))
+def row(prompt: str, name: str = FIRST, **values: object) -> str:
+    return row_html(replace(JOB, spec=replace(JOB.spec, prompt=prompt), batch_name=name, **values))
 
 
 def test_the_row_of_a_pattern_shows_the_words_that_are_its_own() -> None:

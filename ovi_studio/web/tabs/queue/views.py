@@ -103,15 +103,19 @@ def _own_part(prompt: str, first: str) -> tuple[int, int]:
 
     `first` is the batch's name: its first prompt, cut to the length of names, unless somebody gave it another.
     """
-    ours, theirs = prompt.split(" "), first.split(" ")
-    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(ours, theirs, strict=False)))
+    whole = len(first) < MAX_NAME_LENGTH
+    ours, theirs = prompt.split(), first.split() if whole else first.split()[:-1]  # its last word may be cut
+    same = _same(ours, theirs)
     if len(" ".join(ours[:same])) < _SAME_BEGINNING or same == len(theirs):
         return 0, 0
-    whole = len(first) < MAX_NAME_LENGTH
-    rest = zip(reversed(ours[same:]), reversed(theirs[same:]), strict=False) if whole else ()
-    same_end = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], rest))
+    same_end = _same(ours[:same:-1], theirs[:same:-1]) if whole else 0
     start = len(" ".join(ours[:same])) + 1
     return start, len(" ".join(ours[: len(ours) - same_end]))
+
+
+def _same(ours: Sequence[str], theirs: Sequence[str]) -> int:
+    """Return how many words two prompts share at their beginning."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(ours, theirs, strict=False)))
 
 
 def _batch_name(job: Job) -> str:
