@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ovi_studio.core.errors import JobError, Stopped
 from ovi_studio.core.step_caches import OFF
 from ovi_studio.media.small_files import part_path
-from ovi_studio.queue.estimates import PhaseTimes, recorded_compilation, recorded_phase_times
+from ovi_studio.queue.estimates import PhaseTimes, recorded_compilation, recorded_edges, recorded_phase_times
 from ovi_studio.queue.files import preview_path
 from ovi_studio.queue.model import ClipPhase, Job, JobProgress, Verdict
 from ovi_studio.queue.work import EngineSession
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 RECENT_STEPS = 10
 PREVIEWS = 12
 """The maximum number of previews per clip."""
+_TRUSTED_FRACTION = 0.2
+"""How much of a clip must be decoded for the pace so far to say anything about the rest."""
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,7 @@ class JobMonitor:
         self._previewer = previewer
         self._stopping = stopping
         self._known = recorded_phase_times(work.database, job.spec)
+        self._edges = recorded_edges(work.database, job.spec.variant) or self._known
         self._compilation = recorded_compilation(work.database)
         self._previews = read_settings(work.database).previews
         self._phase = ClipPhase.LOADING
@@ -126,19 +129,29 @@ class JobMonitor:
         return None
 
     def _seconds_left(self, pace: float | None) -> float | None:
-        known = self._known
-        if self._phase is ClipPhase.DECODING and self._fraction:
-            taken = time.monotonic() - self._started[ClipPhase.DECODING]
-            return taken * (1 / self._fraction - 1) + (known.write if known else 0)
+        known, edges = self._known, self._edges
+        if self._phase is ClipPhase.DECODING:
+            return self._decoding_left()
+        if self._phase is ClipPhase.WRITING:
+            return edges.write if edges else None
         if self._phase is ClipPhase.DENOISING and pace is not None:
-            return pace * (self._total - self._step) + (known.decode + known.write if known else 0)
+            return pace * (self._total - self._step) + (edges.decode + edges.write if edges else 0)
         if known is None:
             return None
         if self._phase is ClipPhase.COMPILING:
             return self._compilation + known.seconds(self._total) - known.text
-        if self._phase is ClipPhase.DECODING:
-            return known.decode + known.write
-        return known.write if self._phase is ClipPhase.WRITING else known.seconds(self._total)
+        return known.seconds(self._total)
+
+    def _decoding_left(self) -> float | None:
+        """Return the seconds until the clip is written.
+
+        The first frames are slow, since the decoder must be moved or compiled: the pace so far counts only as much as
+        the part that is done, and the recorded one for the rest.
+        """
+        taken, done = time.monotonic() - self._started[ClipPhase.DECODING], self._fraction or 0.0
+        if self._edges is None:
+            return taken * (1 / done - 1) if done >= _TRUSTED_FRACTION else None
+        return (1 - done) * ((1 - done) * self._edges.decode + taken) + self._edges.write
 
     def _write_preview(self, latents: "Tensor") -> None:
         path = preview_path(self._work.database.paths, self._job.id)

@@ -28,6 +28,11 @@ class EngineSlot:
         return cls(name) if name.removeprefix(_FIRST).isdigit() else cls()
 
     @property
+    def title(self) -> str:
+        """What people call it, as in `Engine 2`; they count from 1."""
+        return f"Engine {int(self.name.removeprefix(_FIRST) or 0) + 1}"
+
+    @property
     def first(self) -> bool:
         """Whether this is the first slot, whose supervisor holds the web process's lock and reports its condition."""
         return self.name == _FIRST

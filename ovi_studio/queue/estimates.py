@@ -1,10 +1,13 @@
 """Estimates of how long clips take on this machine, from the times of earlier ones.
 
-All clips of a variant have about the same number of pixels and frames, whatever their aspect ratio, so its name
-determines the size. A step takes about half the time without a negative pass, and less with a step cache, so the key
-also includes both.
+Every phase is predicted from its own history: the median of the last few times, so that a clip during which the
+machine did something else does not spoil the next estimate. All clips of a variant have about the same number of pixels
+and frames, whatever their aspect ratio, so its name determines the size. A step takes about half the time without a
+negative pass, and less with a step cache, so the key of steps also includes both; the other phases depend on neither.
 """
 
+import statistics
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from ovi_studio.core.spec import ClipSpec
@@ -16,15 +19,25 @@ _MEASURED_COMPILATION = 17.0
 """Seconds on an H200 (docs/performance.md)."""
 
 
+_REMEMBERED = 5
+"""Clips of which the times are kept."""
+
+
 @dataclass(frozen=True)
-class PhaseTimes:
-    """Seconds that the phases of a clip took."""
+class EdgeTimes:
+    """Seconds that the phases before and after the steps took."""
 
     text: float
     """Without compiling."""
-    step: float
     decode: float
     write: float
+
+
+@dataclass(frozen=True)
+class PhaseTimes(EdgeTimes):
+    """Seconds that the phases of a clip took."""
+
+    step: float
 
     def seconds(self, steps: int) -> float:
         """Seconds for a whole clip, without loading models."""
@@ -41,7 +54,11 @@ class QueueEstimate:
 
 def record_phase_times(database: Database, spec: ClipSpec, pace: PhaseTimes) -> None:
     """Store the times of a clip."""
-    database.put_setting(_key(spec.variant, spec.guided, spec.step_cache), asdict(pace))
+    times = asdict(pace)
+    step = {"step": times.pop("step")}
+    for key, new in ((_edges_key(spec.variant), times), (_key(spec.variant, spec.guided, spec.step_cache), step)):
+        known = _history(database, key)
+        database.put_setting(key, {name: [*known.get(name, ()), value][-_REMEMBERED:] for name, value in new.items()})
 
 
 def record_compilation(database: Database, seconds: float) -> None:
@@ -55,8 +72,14 @@ def recorded_compilation(database: Database) -> float:
 
 
 def recorded_phase_times(database: Database, spec: ClipSpec) -> PhaseTimes | None:
-    """The times of the last clip of this kind."""
+    """The times of clips of this kind; None if none was made on this machine."""
     return _recall(database, spec.variant, spec.guided, spec.step_cache)
+
+
+def recorded_edges(database: Database, variant: str) -> EdgeTimes | None:
+    """The times of the phases around the steps of this variant's clips, of whichever kind."""
+    known = _medians(database, _edges_key(variant))
+    return EdgeTimes(**known) if known else None
 
 
 def estimate_clip(database: Database, spec: ClipSpec) -> float | None:
@@ -83,8 +106,23 @@ def estimate_queue(database: Database) -> QueueEstimate:
 
 
 def _recall(database: Database, variant: str, guided: bool, step_cache: str) -> PhaseTimes | None:
-    values = database.setting(_key(variant, guided, step_cache))
-    return None if values is None else PhaseTimes(**values)
+    # A kind that an older version recorded has the times of all phases under its own key.
+    known = _medians(database, _edges_key(variant)) | _medians(database, _key(variant, guided, step_cache))
+    return PhaseTimes(**known) if "step" in known else None
+
+
+def _medians(database: Database, key: str) -> dict[str, float]:
+    return {name: statistics.median(times) for name, times in _history(database, key).items()}
+
+
+def _history(database: Database, key: str) -> Mapping[str, list[float]]:
+    """The times under a key, the latest last; an older version stored only the last one, and not in a list."""
+    values = database.setting(key, {})
+    return {name: times if isinstance(times, list) else [times] for name, times in values.items()}
+
+
+def _edges_key(variant: str) -> str:
+    return f"pace/{variant}"
 
 
 def _key(variant: str, guided: bool, step_cache: str) -> str:

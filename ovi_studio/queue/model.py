@@ -89,6 +89,8 @@ class Job:
     """How many times an engine has started the job since the user queued it."""
     cancelling: bool
     """The job is running and will be cancelled at the next step."""
+    owner: str | None
+    """The engine that runs the job; None unless it is running."""
     progress: JobProgress | None
     """None unless the job is running."""
     error: str | None

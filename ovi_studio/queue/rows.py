@@ -54,6 +54,7 @@ def job_of(row: sqlite3.Row, paths: StudioPaths) -> Job:
         spec=spec_of(row, paths),
         attempt=row["attempt"],
         cancelling=bool(row["cancel"]) and row["state"] == JobState.RUNNING,
+        owner=row["owner"],
         progress=_progress_of(row, paths),
         error=row["error"],
         note=row["note"],

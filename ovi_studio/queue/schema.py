@@ -78,7 +78,19 @@ _CACHED = (
     "CREATE INDEX jobs_counted ON jobs (state, variant, guided, step_cache, steps)",
 )
 
-MIGRATIONS = (_FIRST, _PARTS, _COUNTED, _NOTED, _CACHED)
+_DELETED = (
+    """
+    CREATE TABLE deleted_jobs (
+        id TEXT PRIMARY KEY,
+        batch INTEGER NOT NULL REFERENCES batches (id),
+        picture TEXT,
+        row TEXT NOT NULL,
+        deleted REAL NOT NULL
+    )
+    """,
+)
+
+MIGRATIONS = (_FIRST, _PARTS, _COUNTED, _NOTED, _CACHED, _DELETED)
 """Statements that migrate version n to n + 1, at index n."""
 
 

@@ -26,6 +26,7 @@ from ovi_studio.queue.order import Side, first_waiting, last_position, place
 from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.queue.rows import JOBS, NO_PROGRESS, engine_of, job_of, spec_columns
 from ovi_studio.queue.schema import SHOWN_ORDER
+from ovi_studio.queue.trash import delete, restore
 
 MAX_NAME_LENGTH = 200
 """Maximum length of a batch's name."""
@@ -34,6 +35,11 @@ PAUSED = "paused"
 FALLBACK_LEVEL = "fallback_level"
 """Name of the setting that counts how often several GPUs ran out of memory since the user started the engine."""
 _MEMORY_FALLBACK = "retry_in_smaller_tier"
+_AS_NEW = (
+    "attempt = 0, cancel = 0, error = NULL, note = NULL, started = NULL, finished = NULL, seconds = NULL, "
+    f"ended = NULL, {NO_PROGRESS}"
+)
+"""Resets whatever an engine wrote into a job."""
 _IN_IDS = "id IN (SELECT value FROM json_each(:ids))"
 
 
@@ -107,6 +113,17 @@ class Store:
             )
             return running.rowcount + waiting.rowcount
 
+    def take_back_cancel(self, ids: Collection[str]) -> int:
+        """Let cancelled jobs wait again, each at its old place, and running ones continue if they still run."""
+        with self.database.write() as connection:
+            running = connection.execute(
+                f"UPDATE jobs SET cancel = 0 WHERE state = 'running' AND cancel AND {_IN_IDS}", _ids(ids)
+            )
+            ended = connection.execute(
+                f"UPDATE jobs SET state = 'queued', {_AS_NEW} WHERE state = 'cancelled' AND {_IN_IDS}", _ids(ids)
+            )
+            return running.rowcount + ended.rowcount
+
     def retry(self, ids: Collection[str]) -> int:
         """Queue failed and cancelled jobs again, at the end, and reset their attempts."""
         with self.database.write() as connection:
@@ -116,8 +133,7 @@ class Store:
             ).fetchall()
             start = last_position(connection)
             connection.executemany(
-                f"UPDATE jobs SET state = 'queued', position = ?, attempt = 0, cancel = 0, error = NULL, note = NULL, "
-                f"started = NULL, finished = NULL, seconds = NULL, ended = NULL, {NO_PROGRESS} WHERE number = ?",
+                f"UPDATE jobs SET state = 'queued', position = ?, {_AS_NEW} WHERE number = ?",
                 [(start + offset, row["number"]) for offset, row in enumerate(found, start=1)],
             )
             return len(found)
@@ -149,8 +165,13 @@ class Store:
                 place(connection, ids, anchor, "before")
 
     def delete(self, ids: Collection[str]) -> int:
-        """Delete jobs that are not running; their clips stay in the library."""
+        """Delete jobs that are not running; their clips stay in the library, and `restore` takes it back."""
         return self._delete(f"state <> 'running' AND {_IN_IDS}", _ids(ids))
+
+    def restore(self, ids: Collection[str]) -> int:
+        """Put jobs that were deleted a short time ago back where they were."""
+        with self.database.write() as connection:
+            return restore(connection, ids)
 
     def clear_finished(self, states: Collection[JobState] = ENDED) -> int:
         """Delete all jobs that ended in one of these states; their clips stay in the library."""
@@ -262,8 +283,7 @@ class Store:
 
     def _delete(self, where: str, values: dict[str, Any]) -> int:
         with self.database.write() as connection:
-            count = connection.execute(f"DELETE FROM jobs WHERE {where}", values).rowcount
-            connection.execute("DELETE FROM batches WHERE id NOT IN (SELECT batch FROM jobs)")
+            count = delete(connection, where, values)
         self._remove_unused_pictures()
         return count
 
@@ -289,7 +309,7 @@ class Store:
                 return  # pictures are being added; they are removed the next time
             with lock:
                 with self.database.read() as connection:
-                    query = "SELECT DISTINCT json_extract(spec, '$.image') FROM jobs"
+                    query = "SELECT json_extract(spec, '$.image') FROM jobs UNION SELECT picture FROM deleted_jobs"
                     used = {row[0] for row in connection.execute(query)}
                 for path in self.paths.pictures.iterdir():
                     if path.name not in used:

@@ -31,7 +31,7 @@ from ovi_studio.core.adapter_stack import AdapterUse, Stack, parse_stack
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.shipped import PRESETS
 from ovi_studio.core.spec import ADAPTER_LISTS, ClipSpec
-from ovi_studio.media.small_files import folder_errors, read_yaml, slug, write_yaml
+from ovi_studio.media.small_files import folder_errors, read_yaml, slug, write_atomically, write_yaml
 
 NOT_SETTINGS = ("prompt", "image", "seed")
 """Fields of a clip that say what to make, not how."""
@@ -176,15 +176,27 @@ class Presets:
             self.revision += 1
         return preset
 
-    def delete(self, name: str) -> None:
-        """Delete one of the user's own presets; raises `JobError` if there is none of that name."""
+    def delete(self, name: str) -> bytes:
+        """Delete one of the user's own presets; returns the content of its file, for `restore`.
+
+        Raises `JobError` if there is none of that name.
+        """
         with self._lock, folder_errors(self._own):
             for path in _files(self._own):
                 if path.stem == name:  # compared, so that no path is built from the name
-                    path.unlink(missing_ok=True)
+                    content = path.read_bytes()
+                    path.unlink()
                     self.revision += 1
-                    return
+                    return content
         raise JobError("Only presets of your own can be deleted, and this is not one of them.")
+
+    def restore(self, name: str, content: bytes) -> None:
+        """Write a deleted preset's file again; raises `JobError` if there is another one of that name by now."""
+        with self._lock:
+            if any(path.stem == name for path in _files(self._own)):
+                raise JobError("Another preset of this title was saved in the meantime; it is kept.")
+            write_atomically(self._own / f"{name}.yaml", content)
+            self.revision += 1
 
 
 def parse_settings(given: Any, *, forbidden: tuple[str, ...] = (*NOT_SETTINGS, *ADAPTER_LISTS)) -> Mapping[str, Any]:

@@ -44,6 +44,7 @@ from ovi_studio.services.presets import Presets
 from ovi_studio.services.prompt_files import expand_table
 from ovi_studio.services.prompt_tables import read_table
 from ovi_studio.services.templates import Templates
+from ovi_studio.services.undo import UndoLog
 
 SUGGESTED_VARIANT = "960x960_5s"
 MAX_PRIORITY = 100
@@ -74,6 +75,7 @@ class Studio:
         self.presets = Presets(self.paths.state)
         self.adapters = AdapterLibrary(options.adapters)
         self.adapter_downloads = Downloads(self.adapters.directory, execute=fetch_adapters)
+        self.undo = UndoLog()
 
     @classmethod
     def open(
@@ -225,6 +227,12 @@ class Studio:
     def estimate_queue(self) -> QueueEstimate:
         """Estimate the seconds for all waiting jobs."""
         return estimate_queue(self.store.database)
+
+    def seconds_left(self) -> float:
+        """Estimate the seconds until all jobs have ended whose kind was measured before, shared out to all engines."""
+        running = self.store.jobs(states=[JobState.RUNNING])
+        left = sum(job.progress.seconds_left or 0 for job in running if job.progress)
+        return (left + self.estimate_queue().seconds) / max(1, len(self.store.engines()))
 
     # Jobs
 

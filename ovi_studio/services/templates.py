@@ -115,6 +115,14 @@ class TemplateList:
     notices: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class DeletedTemplate:
+    """What `Templates.restore` needs to put a template back."""
+
+    position: int
+    entry: Mapping[str, Any]
+
+
 class Templates:
     """The templates of one studio. Thread-safe."""
 
@@ -160,11 +168,22 @@ class Templates:
             entries = self._own_entries()
             return self._store(entries, _position(entries, template), {**entry, "id": template})
 
-    def delete(self, template: str) -> None:
+    def delete(self, template: str) -> DeletedTemplate:
         """Delete one of the user's own templates; raises `JobError` if there is none with that id."""
         with self._lock:
             entries = self._own_entries()
-            del entries[_position(entries, template)]
+            position = _position(entries, template)
+            deleted = DeletedTemplate(position, entries.pop(position))
+            write_yaml(self._own, {"category": OWN, "templates": entries})
+            return deleted
+
+    def restore(self, deleted: DeletedTemplate) -> None:
+        """Put a deleted template back at its place; raises `JobError` if there is no room for it any more."""
+        with self._lock:
+            entries = self._own_entries()
+            if len(entries) >= MAX_OWN:
+                raise JobError(f"There are {MAX_OWN} templates of your own again; delete some first.")
+            entries.insert(deleted.position, deleted.entry)
             write_yaml(self._own, {"category": OWN, "templates": entries})
 
     def _own_entries(self) -> list[Any]:

@@ -1,6 +1,4 @@
 () => {
-  // Some of Gradio's own rules depend on this class and not on the theme's variables.
-  document.body.classList.add("dark");
   document.documentElement.lang = "en";
 
   document.addEventListener("keydown", (event) => {
@@ -84,19 +82,7 @@
     });
   }
 
-  function toast(text) {
-    let place = document.querySelector("#toasts");
-    if (!place) {
-      place = document.createElement("div");
-      place.id = "toasts";
-      place.setAttribute("role", "status");
-      document.body.append(place);
-    }
-    const note = document.createElement("p");
-    note.textContent = text;
-    place.append(note);
-    setTimeout(() => note.remove(), 8000);
-  }
+  const toast = (text) => document.dispatchEvent(new CustomEvent("ovi:toast", { detail: { text } }));
 
   // A batch is news if it was seen running and has ended, or if it came and ended between two checks.
   const busy = new Set();

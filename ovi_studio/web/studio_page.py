@@ -13,6 +13,7 @@ from ovi_studio.web.live import LivePart, build_pulse, connect
 from ovi_studio.web.page_errors import answer_in_sentences
 from ovi_studio.web.sessions import forget_old_sessions
 from ovi_studio.web.tabs.registry import TABS, PageContext
+from ovi_studio.web.toasts import Toasts
 
 CACHE_SECONDS = (3600, 24 * 3600)
 """Seconds between clean-ups of uploads and shown copies, and the age at which they are deleted."""
@@ -28,6 +29,13 @@ _BELL = (
     "<span>Notify me when done</span></button>"
 )
 
+_THEME = (
+    '<button type="button" id="theme"><svg viewBox="0 0 24 24" aria-hidden="true">'
+    '<path d="M20 14.5A8 8 0 0 1 9.5 4a8 8 0 1 0 10.5 10.5z"/></svg></button>'
+)
+
+_THEME_SCRIPT = 'document.dispatchEvent(new Event("ovi:theme"))'
+
 
 def build_studio(studio: Studio) -> gr.Blocks:
     """Build the page; its `launch` needs `theme.launch_options()` and the routes of `media_routes`."""
@@ -38,12 +46,14 @@ def build_studio(studio: Studio) -> gr.Blocks:
             gr.HTML(views.HEADER, elem_id="masthead")
             engine = gr.HTML(elem_id="engine")
             gr.HTML(_BELL, elem_id="bell-place")
+            gr.HTML(_THEME, elem_id="theme-place", js_on_load=_THEME_SCRIPT)
         pulse = build_pulse()
+        toasts = Toasts(studio.undo)
         news = gr.HTML(elem_id="news", js_on_load=_NEWS_SCRIPT)
         restart = gr.Button("Restart the engine", elem_id="restart", visible=False)
         head = _connect_engine(studio, engine, news, restart)
         with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
-            context = PageContext(studio, page, tabs, pulse, live=[head])
+            context = PageContext(studio, page, tabs, pulse, toasts, live=[head])
             for tab in TABS:
                 with gr.Tab(tab.title, id=tab.id):
                     tab.build(context)

@@ -1,6 +1,6 @@
-"""The page's theme, as arguments of `launch()`. Always dark, since clips are judged best on dark grey.
+"""The page's theme, as arguments of `launch()`: Gradio's variables from the tokens, light and dark.
 
-Fonts are the system's own; nothing is fetched from anywhere.
+Fonts are bundled or the system's own; nothing is fetched from anywhere.
 """
 
 from pathlib import Path
@@ -9,129 +9,126 @@ from urllib.parse import quote
 
 import gradio as gr
 
+from ovi_studio.web.document import serve_own_document
 from ovi_studio.web.tabs.registry import TABS, Tab
+from ovi_studio.web.tokens import BATCH_COLOURS, DARK, LIGHT, Palette, css_of
 
-ACCENT = "#ff9d66"
-_ON_ACCENT = "#1f0f05"
-_BACKGROUND = "#0e0f13"
-_PANEL = "#16181e"
-_FIELD = "#1e2129"
-_RAISED = "#272b35"
-_LINE = "#2c313c"
-_TEXT = "#eceef2"
-_SUBDUED = "#a3aab8"
-_BAD = "#ff8080"
-
-_STYLESHEETS = ("page.css", "header.css", "navigation.css")
+_STYLESHEETS = ("page.css", "header.css", "navigation.css", "toasts/toasts.css")
 """The page's own stylesheets, which come first: those of the tabs build on them."""
 _SANS = ["Inter", "ui-sans-serif", "system-ui", "Segoe UI", "Roboto", "Helvetica Neue", "sans-serif"]
 _MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
 
+_SHAPES = {
+    "body_text_size": "15px",
+    "block_title_text_size": "13px",
+    "block_title_text_weight": "600",
+    "block_label_text_size": "13px",
+    "block_label_text_weight": "600",
+    "block_info_text_size": "13px",
+    "block_radius": "14px",
+    "input_radius": "10px",
+    "button_large_radius": "12px",
+    "button_large_text_size": "16px",
+    "button_large_text_weight": "650",
+    "button_large_padding": "12px 22px",
+    "checkbox_label_padding": "8px 12px",
+}
+
+
 def build_theme() -> gr.themes.Base:
-    """Set Gradio's theme variables, with the same values for its light and its dark mode."""
+    """Set Gradio's theme variables for its light and its dark mode, and our own tokens next to them."""
     theme = gr.themes.Base(font=_SANS, font_mono=_MONO, radius_size="lg", spacing_size="md", text_size="md")
-    colours = {
-        "body_background_fill": _BACKGROUND,
-        "body_text_color": _TEXT,
-        "body_text_color_subdued": _SUBDUED,
-        "background_fill_primary": _PANEL,
-        "background_fill_secondary": _FIELD,
-        "border_color_primary": _LINE,
-        "border_color_accent": ACCENT,
-        "border_color_accent_subdued": _LINE,
-        "color_accent": ACCENT,
-        "color_accent_soft": _RAISED,
-        "block_background_fill": _PANEL,
-        "block_border_color": _LINE,
+    dark = {f"{name}_dark": value for name, value in _colours(DARK).items() if hasattr(theme, f"{name}_dark")}
+    theme.set(**_colours(LIGHT), **dark, **_SHAPES)
+    theme.custom_css = css_of(LIGHT, ":root") + css_of(DARK, ":root.dark, :root .dark")
+    return theme
+
+
+def _colours(p: Palette) -> dict[str, str]:
+    """Map Gradio's variables to the colours of a palette."""
+    return {
+        "body_background_fill": p.background,
+        "body_text_color": p.text,
+        "body_text_color_subdued": p.subdued,
+        "background_fill_primary": p.panel,
+        "background_fill_secondary": p.field,
+        "border_color_primary": p.line,
+        "border_color_accent": p.accent,
+        "border_color_accent_subdued": p.line,
+        "color_accent": p.accent,
+        "color_accent_soft": p.raised,
+        "block_background_fill": p.panel,
+        "block_border_color": p.line,
         "block_border_width": "1px",
         "block_shadow": "none",
-        "block_info_text_color": _SUBDUED,
-        "block_label_background_fill": _FIELD,
-        "block_label_border_color": _LINE,
-        "block_label_text_color": _TEXT,
-        "block_title_text_color": _TEXT,
-        "panel_background_fill": _PANEL,
-        "panel_border_color": _LINE,
-        "input_background_fill": _FIELD,
-        "input_background_fill_focus": _FIELD,
-        "input_background_fill_hover": _FIELD,
-        "input_border_color": _LINE,
-        "input_border_color_focus": ACCENT,
-        "input_border_color_hover": "#3d4452",
+        "block_info_text_color": p.subdued,
+        "block_label_background_fill": p.field,
+        "block_label_border_color": p.line,
+        "block_label_text_color": p.text,
+        "block_title_text_color": p.text,
+        "panel_background_fill": p.panel,
+        "panel_border_color": p.line,
+        "input_background_fill": p.field,
+        "input_background_fill_focus": p.field,
+        "input_background_fill_hover": p.field,
+        "input_border_color": p.line,
+        "input_border_color_focus": p.accent,
+        "input_border_color_hover": p.strong_line,
         "input_border_width": "1px",
-        "input_placeholder_color": "#8b93a3",
+        "input_placeholder_color": p.subdued,
         "input_shadow": "none",
-        "input_shadow_focus": "0 0 0 3px #ff9d6633",
-        "checkbox_background_color": _FIELD,
-        "checkbox_background_color_focus": _FIELD,
-        "checkbox_background_color_hover": _FIELD,
-        "checkbox_background_color_selected": ACCENT,
-        "checkbox_border_color": "#6b7385",
-        "checkbox_border_color_focus": ACCENT,
-        "checkbox_border_color_hover": ACCENT,
-        "checkbox_border_color_selected": ACCENT,
-        "checkbox_label_background_fill": _FIELD,
-        "checkbox_label_background_fill_hover": _RAISED,
-        "checkbox_label_background_fill_selected": _RAISED,
-        "checkbox_label_border_color": _LINE,
-        "checkbox_label_border_color_hover": "#3d4452",
-        "checkbox_label_border_color_selected": ACCENT,
-        "checkbox_label_text_color": _TEXT,
-        "checkbox_label_text_color_selected": _TEXT,
-        "button_primary_background_fill": ACCENT,
-        "button_primary_background_fill_hover": "#ffb084",
+        "input_shadow_focus": "none",
+        "checkbox_background_color": p.field,
+        "checkbox_background_color_focus": p.field,
+        "checkbox_background_color_hover": p.field,
+        "checkbox_background_color_selected": p.accent,
+        "checkbox_border_color": p.strong_line,
+        "checkbox_border_color_focus": p.accent,
+        "checkbox_border_color_hover": p.accent,
+        "checkbox_border_color_selected": p.accent,
+        "checkbox_label_background_fill": p.field,
+        "checkbox_label_background_fill_hover": p.raised,
+        "checkbox_label_background_fill_selected": p.raised,
+        "checkbox_label_border_color": p.line,
+        "checkbox_label_border_color_hover": p.strong_line,
+        "checkbox_label_border_color_selected": p.accent,
+        "checkbox_label_text_color": p.text,
+        "checkbox_label_text_color_selected": p.text,
+        "button_primary_background_fill": p.fill,
+        "button_primary_background_fill_hover": p.fill_hover,
         "button_primary_border_color": "transparent",
         "button_primary_border_color_hover": "transparent",
-        "button_primary_text_color": _ON_ACCENT,
-        "button_primary_text_color_hover": _ON_ACCENT,
-        "button_secondary_background_fill": _RAISED,
-        "button_secondary_background_fill_hover": "#323744",
+        "button_primary_text_color": p.on_fill,
+        "button_primary_text_color_hover": p.on_fill,
+        "button_secondary_background_fill": p.raised,
+        "button_secondary_background_fill_hover": p.raised_hover,
         "button_secondary_border_color": "transparent",
         "button_secondary_border_color_hover": "transparent",
-        "button_secondary_text_color": _TEXT,
-        "button_secondary_text_color_hover": _TEXT,
-        "slider_color": ACCENT,
-        "loader_color": ACCENT,
-        "link_text_color": ACCENT,
-        "link_text_color_hover": "#ffb084",
-        "link_text_color_active": ACCENT,
-        "link_text_color_visited": ACCENT,
-        "code_background_fill": _FIELD,
-        "accordion_text_color": _TEXT,
-        "error_background_fill": "#2a1719",
-        "error_border_color": "#7a3236",
-        "error_text_color": _BAD,
-        "error_icon_color": _BAD,
+        "button_secondary_text_color": p.text,
+        "button_secondary_text_color_hover": p.text,
+        "slider_color": p.accent,
+        "loader_color": p.accent,
+        "link_text_color": p.accent,
+        "link_text_color_hover": p.accent_hover,
+        "link_text_color_active": p.accent,
+        "link_text_color_visited": p.accent,
+        "code_background_fill": p.field,
+        "accordion_text_color": p.text,
+        "error_background_fill": p.bad_soft,
+        "error_border_color": p.bad_line,
+        "error_text_color": p.bad,
+        "error_icon_color": p.bad,
     }
-    both = dict(colours)
-    for name, value in colours.items():
-        if hasattr(theme, f"{name}_dark"):
-            both[f"{name}_dark"] = value
-    return theme.set(
-        **both,
-        body_text_size="15px",
-        block_title_text_size="13px",
-        block_title_text_weight="600",
-        block_label_text_size="13px",
-        block_label_text_weight="600",
-        block_info_text_size="13px",
-        block_radius="14px",
-        input_radius="10px",
-        button_large_radius="12px",
-        button_large_text_size="16px",
-        button_large_text_weight="650",
-        button_large_padding="12px 22px",
-        checkbox_label_padding="8px 12px",
-    )
 
 
 def launch_options() -> dict[str, Any]:
-    """Return the arguments of `Blocks.launch` for the page."""
+    """Return the arguments of `Blocks.launch` for the page, and see to the document that it is served in."""
+    serve_own_document()
     here = Path(__file__).parent
     return {
         "theme": build_theme(),
-        "css": "\n".join(map(_icon_rule, TABS)),
+        "css": "\n".join([*map(_icon_rule, TABS), *map(_batch_rule, range(BATCH_COLOURS))]),
         "css_paths": [*(here / name for name in _STYLESHEETS), *(tab.stylesheet for tab in TABS)],
         "js": (here / "page.js").read_text(encoding="utf-8"),
         "footer_links": [],
@@ -145,3 +142,8 @@ def _icon_rule(tab: Tab) -> str:
         f"stroke-linecap='round' stroke-linejoin='round'><path d='{tab.icon}'/></svg>"
     )
     return f'#tabs [data-tab-id="{tab.id}"] {{ --icon: url("data:image/svg+xml,{quote(svg)}"); }}'
+
+
+def _batch_rule(number: int) -> str:
+    """Return the CSS rule for what belongs to a batch of this colour."""
+    return f".batch-{number} {{ --own: var(--batch-{number}); }}"

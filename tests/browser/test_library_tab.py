@@ -22,7 +22,7 @@ from ovi_studio.web.tabs.library import views
 from ovi_studio.web.tabs.library.handlers import PAGE_SIZE, LibraryHandlers
 from ovi_studio.web.tabs.library.tab import build_library
 
-TAB = ("Library", build_library)
+TAB = ("Library", lambda studio, form, tabs, _: build_library(studio, form, tabs))
 
 
 @pytest.fixture

@@ -52,6 +52,14 @@ def test_pause_cancel_retry_duplicate_edit_and_delete(page: Any, client: Any) ->
 
     page.click(f"{row} [data-action=delete]")
     page.wait_for_selector(row, state="detached")
+    page.get_by_role("button", name="Undo").last.click()
+    page.wait_for_selector(row)
+    page.click(f"{row} [data-action=cancel]")
+    page.wait_for_selector(f"{row} >> text=Cancelled")
+    page.keyboard.press("Control+z")
+    page.wait_for_selector(f"{row} >> text=Waiting")
+    page.click(f"{row} [data-action=delete]")
+    page.wait_for_selector(row, state="detached")
     page.click("#pause")
     page.wait_for_selector(f".job[data-id='{copy}'] >> text=Done")
 
@@ -80,9 +88,9 @@ def test_a_failed_job_says_why_and_is_retried(page: Any, client: Any) -> None:
     page.click("#queue-which label:has-text('Failed')")
     page.wait_for_selector(f".job[data-id='{job}'] >> text=This cannot be done")
     page.click("#retry-all")
-    page.wait_for_selector("#queue-notice >> text=queued again")
+    page.wait_for_selector("#toasts >> text=queued again")
     page.click("#clear")
-    page.wait_for_selector("#queue-notice >> text=the clips stay in the library")
+    page.wait_for_selector("#toasts >> text=the clips stay in the library")
 
 
 @needs_browser
@@ -106,7 +114,7 @@ def test_hundreds_of_jobs_are_paged_and_filtered_quickly(page: Any, client: Any)
     print(f"\na row among 300 moved in {seconds:.2f} s")
     assert seconds < 3
     page.click("#cancel-all")
-    page.wait_for_selector("#queue-notice >> text=/jobs were cancelled/")
+    page.wait_for_selector("#toasts >> text=/jobs were cancelled/")
     page.click("#clear")
     page.click("#pause")
     page.wait_for_selector("#pause >> text=Pause")

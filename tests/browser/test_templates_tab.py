@@ -76,7 +76,7 @@ def test_a_suggestion_fills_its_slot(page: Any, studio: Studio) -> None:
 
 
 @needs_browser
-def test_own_templates_are_created_from_the_form_edited_and_deleted(page: Any, studio: Studio) -> None:
+def test_own_templates_are_created_from_the_form_edited_deleted_and_put_back(page: Any, studio: Studio) -> None:
     page.get_by_role("tab", name="Create").click()
     page.fill("#form-prompt textarea", "A {animal} says, <S>{line}<E> Audio: wind")
     page.get_by_role("tab", name="Templates").click()
@@ -98,11 +98,11 @@ def test_own_templates_are_created_from_the_form_edited_and_deleted(page: Any, s
     page.get_by_role("button", name="Save", exact=True).click()
     page.locator(".slots h2", has_text="Changed").wait_for()
     page.get_by_role("button", name="Delete template").click()
-    page.get_by_role("button", name="Keep it").click()
-    page.get_by_role("button", name="Delete template").click()
-    page.get_by_role("button", name="Delete permanently").click()
     page.wait_for_selector("text=No templates of your own yet")
     assert not [one for one in studio.templates.all().templates if one.own]
+    page.keyboard.press("Control+z")
+    page.locator(".template", has_text="Changed").wait_for()
+    assert [one.title for one in studio.templates.all().templates if one.own] == ["Changed"]
 
 
 @needs_browser

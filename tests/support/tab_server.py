@@ -58,20 +58,23 @@ class Tab:
 
 @contextmanager
 def serve_tab(
-    outputs: Path, checkpoints: Path, title: str, build: Callable[[Studio, PlainForm, Any], None]
+    outputs: Path, checkpoints: Path, title: str, build: Callable[[Studio, PlainForm, Any, Any], None]
 ) -> Iterator[Tab]:
-    """Serve a page with the form and this tab."""
+    """Serve a page with the form and this tab, which `build` makes of the studio, the form, the tabs and the toasts."""
     import gradio as gr
 
     from ovi_studio.web.media_routes import media_routes
     from ovi_studio.web.theme import launch_options
+    from ovi_studio.web.toasts import Toasts
 
     studio = Studio.open(outputs, RuntimeOptions(checkpoint_directory=checkpoints))
-    with gr.Blocks(title=title, analytics_enabled=False, fill_width=True) as page, gr.Tabs() as tabs:
-        with gr.Tab("Create", id="create"):
-            form = PlainForm()
-        with gr.Tab(title, id=title.lower()):
-            build(studio, form, tabs)
+    with gr.Blocks(title=title, analytics_enabled=False, fill_width=True) as page:
+        toasts = Toasts(studio.undo)
+        with gr.Tabs() as tabs:
+            with gr.Tab("Create", id="create"):
+                form = PlainForm()
+            with gr.Tab(title, id=title.lower()):
+                build(studio, form, tabs, toasts)
     page.queue(max_size=None)
     page._queue.sleep_when_free = 0.05
     _, url, _ = page.launch(

@@ -20,6 +20,7 @@ from ovi_studio.web.tabs.loras.tab import build_loras
 from ovi_studio.web.tabs.queue.tab import build_queue
 from ovi_studio.web.tabs.system.tab import build_system
 from ovi_studio.web.tabs.templates.tab import build_templates
+from ovi_studio.web.toasts import Toasts
 
 
 @dataclass
@@ -30,6 +31,8 @@ class PageContext:
     page: gr.Blocks
     tabs: gr.Tabs
     pulse: gr.HTML
+    toasts: Toasts
+    """Tells what was done, and offers to take it back."""
     form: CreateForm = field(init=False)
     """Set by the Create tab, which is built first; the other tabs fill the form."""
     live: list[LivePart] = field(default_factory=list)
@@ -54,7 +57,7 @@ class Tab:
 
 
 def _create(context: PageContext) -> None:
-    context.form, live = build_create(context.studio, context.page)
+    context.form, live = build_create(context.studio, context.page, context.toasts)
     context.live += live
 
 
@@ -64,7 +67,9 @@ TABS = (
         "queue",
         "Queue",
         "M4 6h16M4 12h16M4 18h9",
-        lambda context: build_queue(context.studio, context.form, context.tabs, context.page, context.pulse),
+        lambda context: build_queue(
+            context.studio, context.form, context.tabs, context.page, context.pulse, context.toasts
+        ),
     ),
     Tab(
         "library",
@@ -82,7 +87,7 @@ TABS = (
         "templates",
         "Templates",
         "M4 4h7v7H4zM13 4h7v7h-7zM4 13h7v7H4zM13 13h7v7h-7z",
-        lambda context: build_templates(context.studio, context.form, context.tabs),
+        lambda context: build_templates(context.studio, context.form, context.tabs, context.toasts),
     ),
     Tab(
         "system",

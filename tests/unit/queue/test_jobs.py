@@ -24,6 +24,7 @@ from job_helpers import (
 from PIL import Image
 
 from ovi_studio.core.errors import JobError
+from ovi_studio.queue import trash
 from ovi_studio.queue.estimates import PhaseTimes, estimate_clip, estimate_queue, record_phase_times
 from ovi_studio.queue.model import JobState, Verdict
 from ovi_studio.queue.store import Store
@@ -332,10 +333,13 @@ def test_a_first_frame_that_is_not_a_picture_is_refused(store, tmp_path):
     assert list(store.paths.pictures.iterdir()) == []
 
 
-def test_pictures_go_with_the_last_job_that_needs_them(store, tmp_path):
+def test_pictures_go_with_the_last_job_that_needs_them(store, tmp_path, monkeypatch):
     uploads = [save_picture(tmp_path / f"{level}.png", level) for level in (10, 20)]
     ids = store.add([replace(SPEC, image=uploads[0]), replace(SPEC, image=uploads[1]), replace(SPEC, image=uploads[1])])
     store.delete(ids[:2])
+    later = time.time() + trash.KEPT_SECONDS + 1
+    monkeypatch.setattr(trash.time, "time", lambda: later)
+    store.delete([])
     assert [path.name for path in store.paths.pictures.iterdir()] == [store.get(ids[2]).spec.image.name]
 
 

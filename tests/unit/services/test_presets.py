@@ -187,3 +187,22 @@ def test_an_invalid_file_is_a_notice_and_does_not_hide_the_others(tmp_path, pres
     (notice,) = found.notices
     assert "bad.yaml" in notice
     assert reason in notice
+
+
+def test_a_deleted_preset_comes_back_as_it_was(tmp_path: Path) -> None:
+    presets = Presets(tmp_path)
+    saved = presets.save("Mine", {"steps": 12}, description="my own")
+    content = presets.delete("mine")
+    assert "mine" not in presets.names()
+    presets.restore("mine", content)
+    assert presets.get("mine") == saved
+
+
+def test_a_preset_that_was_saved_in_the_meantime_is_kept(tmp_path: Path) -> None:
+    presets = Presets(tmp_path)
+    presets.save("Mine", {"steps": 12})
+    content = presets.delete("mine")
+    presets.save("Mine", {"steps": 30})
+    with pytest.raises(JobError, match="in the meantime"):
+        presets.restore("mine", content)
+    assert presets.get("mine").settings["steps"] == 30

@@ -209,3 +209,14 @@ def test_a_file_runs_nothing(tmp_path):
     own.write_text(f"templates: !!python/object/apply:os.system ['touch {harm}']")
     assert len(Templates(tmp_path).all().notices) == 1
     assert not harm.exists()
+
+
+def test_a_deleted_template_comes_back_at_its_place(tmp_path: Path) -> None:
+    templates = Templates(tmp_path)
+    titles = ["One", "Two", "Three"]
+    added = [templates.add({"title": title, "prompt": "A calm sea."}) for title in titles]
+    before = templates.all()
+    deleted = templates.delete(added[1].id)
+    assert [one.title for one in templates.all().templates if one.own] == ["One", "Three"]
+    templates.restore(deleted)
+    assert templates.all() == before

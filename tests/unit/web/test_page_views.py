@@ -73,7 +73,7 @@ def test_a_prompt_is_split_only_if_it_can_be_joined_again(prompt: str, fields: t
 def test_user_text_and_errors_are_escaped(tmp_path: Path) -> None:
     spec = ClipSpec(prompt="<tb>", variant="<tv>")
     values = {"id": "1", "number": 1, "batch": 1, "batch_name": "<ti>", "priority": 0, "position": 1, "spec": spec}
-    values |= {"attempt": 1, "cancelling": False, "progress": None, "clip": None, "note": "<to>"}
+    values |= {"attempt": 1, "cancelling": False, "owner": None, "progress": None, "clip": None, "note": "<to>"}
     values |= {"created": 0, "started": None, "finished": None, "seconds": 1}
     failed = Job(**values, state=JobState.FAILED, error="<ts>")
     done = Job(**values | {"clip": tmp_path / "<tu>.mp4"}, state=JobState.DONE, error=None)

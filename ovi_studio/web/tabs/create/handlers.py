@@ -33,9 +33,10 @@ from ovi_studio.web.tabs.create.tab import (
     skip_options,
     split_prompt,
 )
+from ovi_studio.web.toasts import Toasts
 
 
-def build_create(studio: Studio, page: gr.Blocks) -> tuple[CreateForm, list[LivePart]]:
+def build_create(studio: Studio, page: gr.Blocks, toasts: Toasts) -> tuple[CreateForm, list[LivePart]]:
     """Build the tab; returns the form, which other tabs fill, and the live parts: the latest clip and the presets."""
     with gr.Row(elem_id="workspace"):
         with gr.Column(elem_id="form", min_width=320, scale=5):
@@ -43,7 +44,7 @@ def build_create(studio: Studio, page: gr.Blocks) -> tuple[CreateForm, list[Live
         with gr.Column(elem_id="result", min_width=320, scale=6):
             stage, clip, recipe = (gr.HTML(elem_id="status"), gr.HTML(elem_id="clip"), gr.HTML(elem_id="recipe"))
     handlers = CreateHandlers(studio, form)
-    presets = connect_presets(studio, form, extra, page)
+    presets = connect_presets(studio, form, extra, page, toasts)
     _connect_queue(form, extra, handlers)
     _connect_fields(form, extra, handlers, page)
     extra["cancel"].click(handlers.cancel, None, None, **PRIVATE)

@@ -3,6 +3,7 @@
 Also handles the chosen adapters, which come from presets and from the LoRAs tab. Handlers are private.
 """
 
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -18,19 +19,22 @@ from ovi_studio.web.events import PRIVATE
 from ovi_studio.web.live import LivePart
 from ovi_studio.web.tabs.create import views as form_views
 from ovi_studio.web.tabs.create.tab import CreateForm, ratio_options, shown_value, skip_options, widened
+from ovi_studio.web.toasts import Toasts
 
 _NOT_SAVED = ("prompt", "sound", "image")
 
 
-def connect_presets(studio: Studio, form: CreateForm, extra: dict[str, Any], page: gr.Blocks) -> LivePart:
+def connect_presets(
+    studio: Studio, form: CreateForm, extra: dict[str, Any], page: gr.Blocks, toasts: Toasts
+) -> LivePart:
     """Connect the preset cards, the fields that save a preset, and the chosen adapters; returns the cards."""
-    handlers = PresetHandlers(studio, form)
+    handlers = PresetHandlers(studio, form, toasts)
     cards: gr.HTML = extra["presets"]
     parts = list(form.fields.values())
     cards.choose(handlers.apply, parts, [*parts, form.ratio, form.notice], **PRIVATE)
     cards.download(handlers.download, None, form.notice, **PRIVATE)
     cards.stop(studio.adapter_downloads.cancel, None, None, **PRIVATE)
-    cards.remove(handlers.delete, None, [cards, form.notice], **PRIVATE)
+    cards.remove(handlers.delete, None, toasts.component, **PRIVATE)
     gr.on(
         [extra["keep_preset"].click, extra["preset_title"].submit],
         handlers.save,
@@ -47,8 +51,9 @@ def connect_presets(studio: Studio, form: CreateForm, extra: dict[str, Any], pag
 class PresetHandlers:
     """The functions behind the cards."""
 
-    def __init__(self, studio: Studio, form: CreateForm) -> None:
+    def __init__(self, studio: Studio, form: CreateForm, toasts: Toasts) -> None:
         self._studio = studio
+        self._toasts = toasts
         self._parts = form.fields
         self._names = list(form.fields)
 
@@ -104,13 +109,16 @@ class PresetHandlers:
             return gr.skip(), gr.skip(), views.notice_html(str(error), "The preset was not saved")
         return "", self._cards(), views.success_html(f"The preset {preset.title} was saved.")
 
-    def delete(self, event: gr.EventData) -> Any:
-        """Delete one of the user's own presets."""
+    def delete(self, event: gr.EventData, request: gr.Request) -> Any:
+        """Delete one of the user's own presets; the cards follow the presets by themselves."""
+        name = _text(event, "preset")
         try:
-            self._studio.presets.delete(_text(event, "preset"))
+            title = self._studio.presets.get(name).title
+            content = self._studio.presets.delete(name)
         except JobError as error:
-            return gr.skip(), views.notice_html(str(error), "The preset was not deleted")
-        return self._cards(), views.success_html("The preset was deleted.")
+            return self._toasts.note(str(error), failed=True)
+        restore = partial(self._studio.presets.restore, name, content)
+        return self._toasts.undoable(request, f"The preset {title} was deleted.", restore)
 
     def show_chosen(self, *lists: str) -> str:
         """Show the form's adapters."""

@@ -12,7 +12,9 @@ import gradio as gr
 from ovi_studio.services.studio import Studio
 from ovi_studio.web.events import PRIVATE
 from ovi_studio.web.tabs.create.tab import CreateForm
+from ovi_studio.web.tabs.queue import texts
 from ovi_studio.web.tabs.queue.handlers import ALL, QueueHandlers
+from ovi_studio.web.toasts import Toasts
 
 _TEMPLATE = """
 <ol class="jobs" aria-label="Jobs"></ol><p class="none" hidden></p>
@@ -41,7 +43,6 @@ class QueueComponents:
     cancel: gr.Button
     retry: gr.Button
     clear: gr.Button
-    notice: gr.HTML
     page: gr.State
     seen: gr.State
 
@@ -56,10 +57,12 @@ class QueueComponents:
         return [self.summary, self.table, self.batch, self.pause, self.cancel, self.retry, self.clear, self.seen]
 
 
-def build_queue(studio: Studio, form: CreateForm, tabs: gr.Tabs, page: gr.Blocks, pulse: gr.HTML) -> None:
+def build_queue(
+    studio: Studio, form: CreateForm, tabs: gr.Tabs, page: gr.Blocks, pulse: gr.HTML, toasts: Toasts
+) -> None:
     """Build the tab; its table is refreshed by the pulse's event `table`."""
     tab = _build()
-    handlers = QueueHandlers(studio, form)
+    handlers = QueueHandlers(studio, form, toasts)
     for event in (pulse.table, page.load):
         event(handlers.refresh, tab.view, tab.shown, trigger_mode="always_last", **PRIVATE)
     gr.on(
@@ -71,13 +74,13 @@ def build_queue(studio: Studio, form: CreateForm, tabs: gr.Tabs, page: gr.Blocks
         **PRIVATE,
     )
     tab.summary.choose(handlers.choose_batch, tab.view, [*tab.shown, tab.page], **PRIVATE)
-    after = [*tab.shown, tab.page, tab.notice]
+    after = [*tab.shown, tab.page, toasts.component]
     # Every click counts, also one during a running action.
     tab.table.act(handlers.act, tab.view, [*after, *form.outputs, tabs], trigger_mode="multiple", **PRIVATE)
     for button, handler in (
         (tab.pause, handlers.pause),
         (tab.cancel, handlers.cancel_waiting),
-        (tab.retry, handlers.retry_failed),
+        (tab.retry, handlers.retry),
         (tab.clear, handlers.clear),
     ):
         button.click(handler, tab.view, after, **PRIVATE)
@@ -88,21 +91,18 @@ def _build() -> QueueComponents:
         with gr.Column(scale=4, min_width=280):
             summary = gr.HTML(elem_id="queue-summary", js_on_load=_BATCHES_SCRIPT)
         with gr.Row(elem_id="queue-buttons", scale=3):
-            pause = gr.Button("Pause", elem_id="pause", size="md", min_width=80)
-            cancel = gr.Button("Cancel all", elem_id="cancel-all", size="md", min_width=100)
-            retry = gr.Button("Retry failed", elem_id="retry-all", size="md", min_width=120)
-            clear = gr.Button("Clear finished", elem_id="clear", size="md", min_width=140)
+            pause = gr.Button(texts.PAUSE, elem_id="pause", size="md", min_width=80)
+            cancel = gr.Button(texts.CANCEL_ALL, elem_id="cancel-all", size="md", min_width=100)
+            retry = gr.Button(texts.RETRY_ALL, elem_id="retry-all", size="md", min_width=100)
+            clear = gr.Button(texts.CLEAR, elem_id="clear", size="md", min_width=140)
     with gr.Row(elem_id="queue-filter"):
         which = gr.Radio(
             _FILTER_NAMES, value=ALL, label="Show", elem_id="queue-which", elem_classes="segments", min_width=260
         )
         batch = gr.Dropdown([("All batches", 0)], value=0, label="Batch", elem_id="queue-batch", min_width=200)
-        text = gr.Textbox(
-            "", label="Search", placeholder="in prompts and names", max_length=200, max_lines=1, min_width=160
-        )
-    notice = gr.HTML(elem_id="queue-notice")
+        text = gr.Textbox("", label="Search", placeholder=texts.SEARCH, max_length=200, max_lines=1, min_width=160)
     script = (Path(__file__).parent / "queue.js").read_text(encoding="utf-8")
     table = gr.HTML({}, html_template=_TEMPLATE, js_on_load=script, elem_id="queue", apply_default_css=False)
     return QueueComponents(
-        summary, table, batch, which, text, pause, cancel, retry, clear, notice, gr.State(0), gr.State((-1, (), ()))
+        summary, table, batch, which, text, pause, cancel, retry, clear, gr.State(0), gr.State((-1, (), ()))
     )

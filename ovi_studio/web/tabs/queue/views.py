@@ -6,12 +6,17 @@ into the page and replaces only changed ones, so that a long table stays fast an
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from itertools import takewhile
 from typing import Any
 
+from ovi_studio.engine.slot import EngineSlot
 from ovi_studio.queue.model import Job, JobBatch, JobState
+from ovi_studio.queue.store import MAX_NAME_LENGTH
 from ovi_studio.web.job_views import STATE_NAMES, bar, progress_words
 from ovi_studio.web.media_routes import job_picture_url
 from ovi_studio.web.public_text import for_page
+from ovi_studio.web.tabs.queue import texts
+from ovi_studio.web.tokens import BATCH_COLOURS
 from ovi_studio.web.views import format_seconds
 
 _ICONS = {
@@ -34,21 +39,26 @@ _ACTIONS = {
 _SHOWN_BATCHES = 8
 _SHOWN_PROMPT = 400
 """Maximum number of characters of a prompt in a row, of which two lines are visible."""
+_SAME_BEGINNING = 12
+"""How many characters two prompts must share for one to be a variation of the other."""
+_IN_SIGHT = 60
+"""A part that begins later may be cut off; the words before it are then left out but for some of `_BEFORE_OWN`."""
+_BEFORE_OWN = 30
 
 
-def table_value(jobs: Sequence[Job], total: int, offset: int) -> dict[str, Any]:
+def table_value(
+    jobs: Sequence[Job], total: int, offset: int, *, filtered: bool = False, engines: int = 1
+) -> dict[str, Any]:
     """Return the value that `queue.js` renders."""
-    rows = [{"id": job.id, "queued": job.state is JobState.QUEUED, "html": row_html(job)} for job in jobs]
+    rows = [{"id": job.id, "queued": job.state is JobState.QUEUED, "html": row_html(job, engines)} for job in jobs]
     last = offset + len(jobs)
     place = "" if total <= len(jobs) else f"{offset + 1} to {last} of {total}"
-    return {"rows": rows, "place": place, "back": offset > 0, "on": last < total, "empty": _EMPTY if not total else ""}
+    empty = "" if total else texts.NOT_FOUND if filtered else texts.EMPTY
+    return {"rows": rows, "place": place, "back": offset > 0, "on": last < total, "empty": empty}
 
 
-_EMPTY = "Nothing here. Jobs that you queue in the Create tab appear in this list, and stay in it across restarts."
-
-
-def row_html(job: Job) -> str:
-    """Render the content of a row."""
+def row_html(job: Job, engines: int = 1) -> str:
+    """Render the content of a row; with several engines it says which one runs the job."""
     state, detail, progress = _state(job)
     buttons = "".join(_button(action, job) for action in _ACTIONS[job.state] if not _is_hidden(action, job))
     grip = (
@@ -56,24 +66,67 @@ def row_html(job: Job) -> str:
         if job.state is JobState.QUEUED
         else '<span class="grip"></span>'
     )
+    detail = f'<span class="detail">{escape(detail)}</span>'
+    return (
+        f"{grip}{_picture(job)}"
+        f'<div class="about"><p class="prompt"><b>{job.number}</b>{_prompt(job)}</p>'
+        f'<p class="facts">{_batch_name(job)}<span>{escape(" · ".join(_facts(job, engines)))}</span></p></div>'
+        f'<div class="how {job.state}"><p><span class="chip">{state}</span>{detail}</p>'
+        f'{progress}</div><div class="actions">{buttons}</div>'
+    )
+
+
+def _facts(job: Job, engines: int) -> list[str]:
     facts = [job.spec.variant, f"{job.spec.steps} steps", f"seed {job.spec.seed}"]
     turn = {1: "before others", -1: "after others"}.get((job.priority > 0) - (job.priority < 0))
     facts += [turn] if turn and job.state is JobState.QUEUED else []
     facts += [f"attempt {job.attempt}"] if job.attempt > 1 else []
-    batch = (
-        ""
-        if job.batch_name == _collapsed(job.spec.prompt)[:200]
-        else f"<span>{escape(_shorten(job.batch_name, 48))}</span>"
-    )
-    prompt = escape(_collapsed(job.spec.prompt)[:_SHOWN_PROMPT])
-    detail = f'<span class="detail">{escape(detail)}</span>'
+    return facts + ([EngineSlot.of(job.owner).title] if job.owner and engines > 1 else [])
+
+
+def _prompt(job: Job) -> str:
+    """Render the prompt; if a pattern made it, the part that only this clip has is marked, and in sight."""
+    prompt, first = _collapsed(job.spec.prompt), job.batch_name
+    start, end = _own_part(prompt, first)
+    if not start:
+        return escape(prompt[:_SHOWN_PROMPT])
+    begin = 0 if start <= _IN_SIGHT else prompt.rindex(" ", 0, start - _BEFORE_OWN) + 1
+    before, own = prompt[begin:start], prompt[start:end]
     return (
-        f"{grip}{_picture(job)}"
-        f'<div class="about"><p class="prompt"><b>{job.number}</b>{prompt}</p>'
-        f'<p class="facts">{batch}<span>{escape(" · ".join(facts))}</span></p></div>'
-        f'<div class="how {job.state}"><p><span class="chip">{state}</span>{detail}</p>'
-        f'{progress}</div><div class="actions">{buttons}</div>'
+        f"{'… ' if begin else ''}{escape(before)}<mark>{escape(own[:_SHOWN_PROMPT])}</mark>"
+        f"{escape(prompt[end : end + _SHOWN_PROMPT])}"
     )
+
+
+def _own_part(prompt: str, first: str) -> tuple[int, int]:
+    """Return where a prompt differs from the first one of its batch, in whole words; (0, 0) if that is not known.
+
+    `first` is the batch's name: its first prompt, cut to the length of names, unless somebody gave it another.
+    """
+    whole = len(first) < MAX_NAME_LENGTH
+    ours, theirs = prompt.split(), first.split() if whole else first.split()[:-1]  # its last word may be cut
+    same = _same(ours, theirs)
+    if len(" ".join(ours[:same])) < _SAME_BEGINNING or same == len(theirs):
+        return 0, 0
+    same_end = _same(ours[:same:-1], theirs[:same:-1]) if whole else 0
+    start = len(" ".join(ours[:same])) + 1
+    return start, len(" ".join(ours[: len(ours) - same_end]))
+
+
+def _same(ours: Sequence[str], theirs: Sequence[str]) -> int:
+    """Return how many words two prompts share at their beginning."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(ours, theirs, strict=False)))
+
+
+def _batch_name(job: Job) -> str:
+    if job.batch_name == _collapsed(job.spec.prompt)[:MAX_NAME_LENGTH]:
+        return ""
+    return f'<span class="of batch-{colour(job.batch)}">{escape(_shorten(job.batch_name, 48))}</span>'
+
+
+def colour(batch: int) -> int:
+    """Return which of the batches' colours one has."""
+    return batch % BATCH_COLOURS
 
 
 def _state(job: Job) -> tuple[str, str, str]:
@@ -139,7 +192,8 @@ def _batches(batches: Sequence[JobBatch]) -> str:
 def _batch_button(batch: JobBatch) -> str:
     name, ended = _shorten(batch.name, 40), _ended(batch)
     return (
-        f'<button type="button" data-batch="{batch.id}"><span>{escape(name)}</span><b>{ended}/{batch.total}</b>'
+        f'<button type="button" class="of batch-{colour(batch.id)}" data-batch="{batch.id}">'
+        f"<span>{escape(name)}</span><b>{ended}/{batch.total}</b>"
         f"{bar(ended / batch.total, f'Batch {name}')}</button>"
     )
 

@@ -1,6 +1,7 @@
 """Event handlers of the Templates tab: cards, the filled prompt, and the user's own templates."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -65,8 +66,7 @@ class TemplatesHandlers:
         """Show a template's slots and its prompt."""
         template = self._templates.get(chosen)
         prompt = views.prompt_html(template.fill({}, self._tag(model)))
-        hidden = gr.Row(visible=False)
-        visibility = gr.Row(visible=template.own), hidden, gr.Column(visible=True), gr.Column(visible=False)
+        visibility = gr.Row(visible=template.own), gr.Column(visible=True), gr.Column(visible=False)
         return chosen, views.slots_html(template), prompt, *visibility
 
     def fill(self, event: gr.EventData, model: str | None) -> str:
@@ -100,9 +100,10 @@ class TemplatesHandlers:
         entry.pop("id", None)
         return self._templates.replace(edited, entry) if before else self._templates.add(entry)
 
-    def delete(self, chosen: str) -> None:
-        """Delete one of the user's own templates."""
-        self._templates.delete(chosen)
+    def delete(self, chosen: str) -> tuple[str, Callable[[], None]]:
+        """Delete one of the user's own templates; returns its title, and what puts it back."""
+        title = self._templates.get(chosen).title
+        return title, partial(self._templates.restore, self._templates.delete(chosen))
 
     def _template(self, event: gr.EventData) -> Template:
         chosen = getattr(event, "id", None)

@@ -14,17 +14,19 @@ from ovi_studio.services.templates import CATEGORIES, OWN
 from ovi_studio.web.events import PRIVATE
 from ovi_studio.web.tabs import CREATE_TAB
 from ovi_studio.web.tabs.templates.handlers import ALL, TemplatesForm, TemplatesHandlers, TemplatesServices
+from ovi_studio.web.toasts import Toasts
 from ovi_studio.web.views import notice_html, success_html
 
 _SCRIPT = (Path(__file__).parent / "templates.js").read_text(encoding="utf-8")
 
 
-def build_templates(studio: TemplatesServices, form: TemplatesForm, tabs: gr.Tabs) -> None:
+def build_templates(studio: TemplatesServices, form: TemplatesForm, tabs: gr.Tabs, toasts: Toasts) -> None:
     """Build the tab; using a template fills `form` and switches to it in `tabs`."""
     handlers = TemplatesHandlers(studio)
     parts = _build_parts(handlers)
     _connect_choice(parts, handlers, form, tabs)
     _connect_editor(parts, handlers, form)
+    _connect_deleting(parts, handlers, toasts)
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,6 @@ class TemplatesComponents:
     own: gr.Row
     change: gr.Button
     delete: gr.Button
-    ask: gr.Row
-    confirm: gr.Button
-    keep: gr.Button
     editor: gr.Column
     heading: gr.HTML
     title: gr.Textbox
@@ -57,7 +56,7 @@ class TemplatesComponents:
 
     @property
     def choice(self) -> list[Any]:
-        return [self.chosen, self.slots, self.prompt, self.own, self.ask, self.side, self.editor]
+        return [self.chosen, self.slots, self.prompt, self.own, self.side, self.editor]
 
     @property
     def entry(self) -> list[Any]:
@@ -82,10 +81,6 @@ def _build_parts(handlers: TemplatesHandlers) -> TemplatesComponents:
             with gr.Row(visible=False) as found["own"]:
                 found["change"] = gr.Button("Edit", size="sm", min_width=90)
                 found["delete"] = gr.Button("Delete template", size="sm", min_width=120)
-            with gr.Row(visible=False, elem_classes="bulk") as found["ask"]:
-                gr.HTML("Permanently delete this template?", elem_classes="grow")
-                found["confirm"] = gr.Button("Delete permanently", size="sm", variant="stop", min_width=120, scale=0)
-                found["keep"] = gr.Button("Keep it", size="sm", min_width=90, scale=0)
         with gr.Column(scale=5, min_width=320, visible=False, elem_id="template-editor") as found["editor"]:
             found |= _build_editor()
     return TemplatesComponents(**found, chosen=gr.State(""), edited=gr.State(""))
@@ -129,7 +124,7 @@ def _connect_choice(
     def choose(event: gr.EventData, model: str | None, category: str) -> Any:
         chosen = getattr(event, "id", None)
         chosen = chosen if isinstance(chosen, str) else ""
-        return _guarded(lambda: [*handlers.choose(chosen, model), *handlers.cards(category, chosen)], 8)
+        return _guarded(lambda: [*handlers.choose(chosen, model), *handlers.cards(category, chosen)], 7)
 
     choosing = parts.cards.choose(
         choose, [form.model, parts.category], [*parts.choice, parts.cards, parts.notice], **PRIVATE
@@ -184,7 +179,7 @@ def _connect_editor(parts: TemplatesComponents, handlers: TemplatesHandlers, for
 
 
 def _connect_keeping(parts: TemplatesComponents, handlers: TemplatesHandlers, form: TemplatesForm) -> None:
-    """Connect saving and deleting."""
+    """Connect saving."""
 
     def save(edited: str, model: str | None, *entry: str) -> Any:
         def kept() -> list[Any]:
@@ -193,23 +188,29 @@ def _connect_keeping(parts: TemplatesComponents, handlers: TemplatesHandlers, fo
             parsed = damaged or success_html("The template was saved among your own.")
             return [*handlers.choose(template.id, model), OWN, cards, parsed]
 
-        return _guarded(kept, 9)
+        return _guarded(kept, 8)
 
     outputs = [*parts.choice, parts.category, parts.cards, parts.notice]
     parts.save.click(save, [parts.edited, form.model, *parts.entry], outputs, **PRIVATE)
 
-    def delete(chosen: str, category: str) -> Any:
-        def gone() -> list[Any]:
-            handlers.delete(chosen)
-            hidden = gr.Row(visible=False), gr.Row(visible=False), gr.Column(visible=False)
-            return ["", "", "", *hidden, gr.skip(), *handlers.cards(category, "")]
 
-        return _guarded(gone, 8)
+def _connect_deleting(parts: TemplatesComponents, handlers: TemplatesHandlers, toasts: Toasts) -> None:
+    def delete(request: gr.Request, chosen: str, category: str) -> Any:
+        try:
+            title, restore = handlers.delete(chosen)
+        except JobError as error:
+            return [*[gr.skip()] * 8, toasts.note(str(error), failed=True)]
+        hidden = gr.Row(visible=False), gr.Column(visible=False)
+        toast = toasts.undoable(request, f"The template {title} was deleted.", restore)
+        return ["", "", "", *hidden, gr.skip(), *handlers.cards(category, ""), toast]
 
-    asked = [parts.ask, parts.own]
-    parts.delete.click(lambda: (gr.Row(visible=True), gr.Row(visible=False)), None, asked, **PRIVATE)
-    parts.keep.click(lambda: (gr.Row(visible=False), gr.Row(visible=True)), None, asked, **PRIVATE)
-    parts.confirm.click(delete, [parts.chosen, parts.category], [*parts.choice, parts.cards, parts.notice], **PRIVATE)
+    parts.delete.click(
+        delete,
+        [parts.chosen, parts.category],
+        [*parts.choice, parts.cards, parts.notice, toasts.component],
+        **PRIVATE,
+    )
+    toasts.undone.then(handlers.cards, [parts.category, parts.chosen], [parts.cards, parts.notice], **PRIVATE)
 
 
 def _guarded(action: Callable[[], list[Any]], count: int) -> list[Any]:

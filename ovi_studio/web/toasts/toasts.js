@@ -1,0 +1,70 @@
+// Messages in a corner of the page. `props.value` is {text, seconds, failed, offer}; an offer's Undo is sent to the
+// server, a script's own ("ovi:toast", see the package's docstring) is called here.
+const region = document.createElement("div");
+region.id = "toasts";
+region.setAttribute("role", "status");
+const LONGEST = 4;
+
+function show({ text, seconds = 8, failed = false, undo = null }) {
+  // A modal dialog makes everything outside of itself inert.
+  (document.querySelector("dialog:modal") ?? document.body).append(region);
+  const toast = document.createElement("div");
+  toast.className = failed ? "toast failed" : "toast";
+  const words = document.createElement("p");
+  words.textContent = text;
+  toast.append(words);
+  if (failed) toast.setAttribute("role", "alert");
+  if (undo) toast.append(button("Undo", "undo", () => close(toast, undo)));
+  toast.append(button("×", "dismiss", () => close(toast), "Dismiss"));
+  region.append(toast);
+  while (region.children.length > LONGEST) region.firstChild.remove();
+  expire(toast, seconds * 1000);
+}
+
+function button(text, name, act, label = text) {
+  const made = document.createElement("button");
+  made.type = "button";
+  made.className = name;
+  made.textContent = text;
+  made.setAttribute("aria-label", label);
+  made.addEventListener("click", act);
+  return made;
+}
+
+function close(toast, then = null) {
+  toast.remove();
+  then?.();
+}
+
+// Time stands still while somebody reads a toast or has its button in focus.
+function expire(toast, left) {
+  let since = performance.now();
+  let timer = setTimeout(() => toast.remove(), left);
+  const stop = () => {
+    clearTimeout(timer);
+    left = Math.max(2000, left - (performance.now() - since));
+  };
+  const go = () => {
+    clearTimeout(timer);
+    since = performance.now();
+    timer = setTimeout(() => toast.remove(), left);
+  };
+  for (const name of ["pointerenter", "focusin"]) toast.addEventListener(name, stop);
+  for (const name of ["pointerleave", "focusout"]) toast.addEventListener(name, go);
+}
+
+const isText = (node) => node.closest?.("textarea, [contenteditable=true], input:not([type=checkbox], [type=radio], [type=range], [type=button])");
+
+document.addEventListener("keydown", (event) => {
+  if (event.key.toLowerCase() !== "z" || event.shiftKey || event.altKey || !(event.ctrlKey || event.metaKey)) return;
+  const offers = region.querySelectorAll(".undo");
+  if (isText(event.target) || !offers.length) return;
+  event.preventDefault();
+  offers[offers.length - 1].click();
+});
+document.addEventListener("ovi:toast", (event) => show(event.detail));
+
+watch("value", () => {
+  const { text, offer, ...rest } = props.value ?? {};
+  if (text) show({ text, ...rest, undo: offer ? () => trigger("undo", { offer }) : null });
+});

@@ -1,0 +1,62 @@
+"""What the rows of the queue say."""
+
+from dataclasses import replace
+
+import pytest
+
+from ovi_studio.core.spec import ClipSpec
+from ovi_studio.queue.model import Job, JobState
+from ovi_studio.web.tabs.queue.views import row_html, table_value
+
+JOB = Job(
+    id="1", number=1, batch=3, batch_name="", state=JobState.QUEUED, priority=0, position=1.0,
+    spec=ClipSpec(prompt="x", variant="demo"), attempt=0, cancelling=False, owner=None, progress=None, error=None,
+    note=None, clip=None, created=0.0, started=None, finished=None, seconds=None,
+)  # fmt: skip
+FIRST = "A fisherman in a yellow coat looks out over a misty harbour at dawn, and a red boat comes in."
+
+
+def row(prompt: str, name: str = FIRST, **values: object) -> str:
+    return row_html(replace(JOB, spec=replace(JOB.spec, prompt=prompt), batch_name=name, **values))
+
+
+def test_the_row_of_a_pattern_shows_the_words_that_are_its_own() -> None:
+    shown = row(FIRST.replace("red", "dark <blue>"))
+    assert "<mark>dark &lt;blue&gt;</mark> boat comes in." in shown
+    assert "… " in shown
+    assert "A fisherman in" not in shown.split('class="facts"')[0]
+
+
+def test_words_that_are_in_sight_anyway_leave_the_prompt_whole() -> None:
+    shown = row(FIRST.replace("yellow", "green"))
+    assert "A fisherman in a <mark>green</mark> coat" in shown
+
+
+@pytest.mark.parametrize("batch", [FIRST, "evening", "A", "x" * 200])
+def test_a_row_that_is_no_variation_shows_its_prompt_from_the_start(batch: str) -> None:
+    shown = row(FIRST, batch)
+    assert f"<b>1</b>{FIRST}</p>" in shown
+    assert "<mark>" not in shown
+
+
+def test_a_prompt_that_goes_on_after_the_name_of_its_batch_is_shown_whole() -> None:
+    prompt = "word " * 100
+    assert "<mark>" not in row(prompt, prompt[:200])
+
+
+def test_the_rows_of_a_batch_have_its_colour() -> None:
+    assert "of batch-3" in row("another", "evening")
+    assert "of batch-4" in row("another", "evening", batch=12)
+
+
+def test_with_several_engines_a_running_row_names_its_own() -> None:
+    running = replace(JOB, state=JobState.RUNNING, owner="engine1-abcd")
+    assert "Engine 2" in row_html(running, 2)
+    assert "Engine" not in row_html(running)
+    assert "Engine" not in row_html(JOB, 2)
+
+
+def test_an_empty_list_says_what_to_do() -> None:
+    assert "Create tab" in table_value([], 0, 0)["empty"]
+    assert "No job matches" in table_value([], 0, 0, filtered=True)["empty"]
+    assert table_value([JOB], 1, 0)["empty"] == ""

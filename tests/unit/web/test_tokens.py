@@ -1,0 +1,73 @@
+"""The colours of both modes can be read, and stand in one place."""
+
+import re
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+import ovi_studio.web as web
+from ovi_studio.web.document import head
+from ovi_studio.web.tokens import DARK, LIGHT, Palette, own_variables
+
+WEB = Path(web.__file__).parent
+HEX = re.compile(r"#[0-9a-fA-F]{3,8}\b(?=[\s;,)])")
+modes = pytest.mark.parametrize("palette", [DARK, LIGHT], ids=["dark", "light"])
+
+
+def luminance(colour: str) -> float:
+    channels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@modes
+def test_text_has_enough_contrast_on_every_background(palette: Palette) -> None:
+    p = palette
+    pairs = list(product((p.text, p.subdued, p.accent), (p.background, p.panel, p.field, p.raised)))
+    pairs += [(p.on_fill, p.fill), (p.on_fill, p.fill_hover), (p.text, p.raised_hover), (p.accent_hover, p.panel)]
+    pairs += product((p.good, p.warn, p.bad), (p.panel, p.background))
+    pairs += [(p.good, p.good_soft), (p.warn, p.warn_soft), (p.bad, p.bad_soft), (p.text, p.bad_soft)]
+    assert [(*pair, round(contrast(*pair), 2)) for pair in pairs if contrast(*pair) < 4.5] == []
+
+
+@modes
+def test_what_marks_a_control_has_enough_contrast(palette: Palette) -> None:
+    p = palette
+    pairs = list(product((p.strong_line, p.focus, *p.batches), (p.background, p.panel, p.field)))
+    assert [(*pair, round(contrast(*pair), 2)) for pair in pairs if contrast(*pair) < 3] == []
+
+
+def test_both_modes_have_the_same_tokens() -> None:
+    assert own_variables(DARK).keys() == own_variables(LIGHT).keys()
+
+
+def test_no_stylesheet_names_a_colour_of_its_own() -> None:
+    found = {
+        str(path.relative_to(WEB)): colours
+        for path in WEB.rglob("*.css")
+        if (colours := HEX.findall(path.read_text(encoding="utf-8")))
+    }
+    assert found == {}
+
+
+def test_the_first_paint_has_the_colours_of_the_theme() -> None:
+    for needed in (DARK.background, LIGHT.background, "localStorage"):
+        assert needed in head()
+
+
+def test_the_head_comes_before_everything_else_in_the_document() -> None:
+    from gradio import routes
+
+    from ovi_studio.web.document import serve_own_document
+
+    serve_own_document()
+    serve_own_document()  # a second server in the same process adds nothing
+    source, *_ = routes.templates.env.loader.get_source(routes.templates.env, "frontend/index.html")  # type: ignore
+    assert source.count(head()) == 1
+    assert source.index(head()) < source.index("<script>window.gradio_config")
