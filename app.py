@@ -39,7 +39,7 @@ def __getattr__(name: str) -> Any:
     use_folder(studio.paths.uploads)
     from ovi_studio.web.studio_page import build_studio
 
-    return build_studio(studio)
+    return build_studio(studio, open_to_all=_on_space())
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -174,7 +174,7 @@ def _serve(studio: Any, options: argparse.Namespace) -> None:
 
     hosts = Hosts(options.host, options.allow_host)
     login = login_of(options)
-    page = build_studio(studio).queue(max_size=None)
+    page = build_studio(studio, open_to_all=_on_space() and login is None).queue(max_size=None)
     # Gradio's value on Windows; elsewhere it polls its queue 1000 times a second, which took 9% of a core (6.31).
     page._queue.sleep_when_free = 0.05
     _, url, share_url = page.launch(

@@ -5,6 +5,9 @@ the folders that the person at the page needs are in the System tab.
 """
 
 import re
+from dataclasses import replace
+
+from ovi_studio.engine.supervisor import Supervision
 
 # A component may contain spaces, but none of the characters that end a path in a sentence.
 _FOLDERS = re.compile(r"""(?<![\w.:/\\~<&])(?:[A-Za-z]:[\\/]|~?/|\\\\)(?=[^\s/\\])(?:[^/\\\n"'“”‘’`<>|;:,()]+[/\\])*""")
@@ -19,3 +22,8 @@ def without_folders(text: str) -> str:
 def for_page(text: str) -> str:
     """The same for the page, whose commands in backticks are to be copied as they are."""
     return "".join(part if part.startswith("`") else without_folders(part) for part in _COMMANDS.split(text))
+
+
+def public_status(status: Supervision) -> Supervision:
+    """The engine's status for a page that anyone may open, without the lines of its log."""
+    return replace(status, reason=without_folders(status.reason), last_words=())

@@ -11,6 +11,7 @@ from ovi_studio.web.api import build_api
 from ovi_studio.web.events import PRIVATE
 from ovi_studio.web.live import LivePart, build_pulse, connect
 from ovi_studio.web.page_errors import answer_in_sentences
+from ovi_studio.web.public_text import public_status
 from ovi_studio.web.sessions import forget_old_sessions
 from ovi_studio.web.tabs.registry import TABS, PageContext
 from ovi_studio.web.toasts import Toasts
@@ -37,8 +38,13 @@ _THEME = (
 _THEME_SCRIPT = 'document.dispatchEvent(new Event("ovi:theme"))'
 
 
-def build_studio(studio: Studio) -> gr.Blocks:
-    """Build the page; its `launch` needs `theme.launch_options()` and the routes of `media_routes`."""
+def build_studio(studio: Studio, *, open_to_all: bool = False) -> gr.Blocks:
+    """Build the page; its `launch` needs `theme.launch_options()` and the routes of `media_routes`.
+
+    Args:
+        studio: the services.
+        open_to_all: anyone may open the page, so it says nothing about this machine's folders and shows no log.
+    """
     with gr.Blocks(title="Ovi Studio", analytics_enabled=False, delete_cache=CACHE_SECONDS, fill_width=True) as page:
         # First, so that the endpoints get their names before handlers of the same name.
         build_api(studio)
@@ -51,9 +57,9 @@ def build_studio(studio: Studio) -> gr.Blocks:
         toasts = Toasts(studio.undo)
         news = gr.HTML(elem_id="news", js_on_load=_NEWS_SCRIPT)
         restart = gr.Button("Restart the engine", elem_id="restart", visible=False)
-        head = _connect_engine(studio, engine, news, restart)
+        head = _connect_engine(studio, engine, news, restart, open_to_all)
         with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
-            context = PageContext(studio, page, tabs, pulse, toasts, live=[head])
+            context = PageContext(studio, page, tabs, pulse, toasts, open_to_all, live=[head])
             for tab in TABS:
                 with gr.Tab(tab.title, id=tab.id):
                     tab.build(context)
@@ -63,13 +69,13 @@ def build_studio(studio: Studio) -> gr.Blocks:
     return page
 
 
-def _connect_engine(studio: Studio, line: gr.HTML, news: gr.HTML, restart: gr.Button) -> LivePart:
+def _connect_engine(studio: Studio, line: gr.HTML, news: gr.HTML, restart: gr.Button, open_to_all: bool) -> LivePart:
     def refresh(known: tuple[Any, ...]) -> Any:
         now = studio.store.change_counter(), studio.supervisor.status()
         if now == known:
             return None
         down = now[1].condition in ("down", "stopped")
-        return _engine_line(studio), _news(studio), gr.Button(visible=down), now
+        return _engine_line(studio), _news(studio, open_to_all), gr.Button(visible=down), now
 
     def dismiss(event: gr.EventData) -> None:
         notice = event._data.get("notice")
@@ -93,7 +99,9 @@ def _engine_line(studio: Studio) -> str:
     )
 
 
-def _news(studio: Studio) -> str:
+def _news(studio: Studio, open_to_all: bool) -> str:
     """Render trouble with the engine, notices, and the data about batches for the page's script."""
-    shown = job_views.trouble_html(studio.supervisor.status()) + job_views.notices_html(studio.store.database.notices())
+    status = studio.supervisor.status()
+    trouble = job_views.trouble_html(public_status(status) if open_to_all else status)
+    shown = trouble + job_views.notices_html(studio.store.database.notices())
     return shown + job_views.batch_news(studio.store.batches(limit=20))

@@ -1,14 +1,19 @@
 """The registry of tabs: the page takes everything about a tab from its entry."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 import ovi_studio.web
+from ovi_studio.engine.supervisor import Condition, Supervision
 from ovi_studio.runtime.options import RuntimeOptions
+from ovi_studio.services.doctor import CheckResult, CheckState, DoctorReport
 from ovi_studio.services.studio import Studio
+from ovi_studio.web.public_text import public_status
 from ovi_studio.web.studio_page import build_studio
 from ovi_studio.web.tabs.registry import TABS, Tab
+from ovi_studio.web.tabs.system.handlers import SystemHandlers
 from ovi_studio.web.theme import launch_options
 
 WEB = Path(ovi_studio.web.__file__).parent
@@ -40,3 +45,41 @@ def test_the_page_has_the_registered_tabs_in_order(tmp_path: Path) -> None:
         studio.close()
     shown = [part["props"] for part in components if part["type"] == "tabitem"]
     assert [(tab["id"], tab["label"]) for tab in shown if tab["id"]] == [(tab.id, tab.title) for tab in TABS]
+
+
+def test_a_page_that_anyone_may_open_names_no_folder_of_this_machine(tmp_path: Path) -> None:
+    places = {True: tmp_path / "open", False: tmp_path / "own"}
+    pages = {}
+    for open_to_all, place in places.items():
+        studio = Studio.open(place / "outputs", RuntimeOptions())
+        try:
+            pages[open_to_all] = json.dumps(build_studio(studio, open_to_all=open_to_all).config, default=str)
+        finally:
+            studio.close()
+    assert str(places[False]) in pages[False]
+    assert str(places[True]) not in pages[True]
+
+
+def test_the_system_tab_of_a_page_that_anyone_may_open_shows_neither_folders_nor_the_log(tmp_path: Path) -> None:
+    studio = Studio.open(tmp_path / "outputs", RuntimeOptions(checkpoint_directory=tmp_path / "checkpoints"))
+    try:
+        studio.paths.log.write_text(f"Loading {tmp_path}/checkpoints/secret\n", encoding="utf-8")
+        shown = {}
+        for open_to_all in (False, True):
+            handlers = SystemHandlers(studio, open_to_all)
+            handlers._report = examine_files(tmp_path)
+            shown[open_to_all] = " ".join(handlers.refresh(())[-1])
+    finally:
+        studio.close()
+    assert str(tmp_path) in shown[False]
+    assert str(tmp_path) not in shown[True]
+    assert "secret" not in shown[True]
+
+
+def examine_files(folder: Path) -> DoctorReport:
+    return DoctorReport((CheckResult("Disks", CheckState.OK, f"Output directory {folder}/outputs: 3 GB free"),))
+
+
+def test_the_status_for_everyone_has_no_lines_of_the_log() -> None:
+    status = Supervision(Condition.DOWN, "The engine cannot read /home/ann/models/a.safetensors.", ("Traceback",))
+    assert public_status(status) == Supervision(Condition.DOWN, "The engine cannot read a.safetensors.")

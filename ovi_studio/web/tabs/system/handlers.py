@@ -5,6 +5,7 @@ import math
 import shutil
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +22,7 @@ from ovi_studio.queue.paths import PAGE_LOG, StudioPaths
 from ovi_studio.queue.store import enable_memory_fallback, memory_fallback_enabled
 from ovi_studio.services.doctor import CheckResult, CheckState, DoctorReport, examine
 from ovi_studio.services.gpu_memory import gpu_memory
+from ovi_studio.web.public_text import public_status, without_folders
 from ovi_studio.web.tabs.system import views
 from ovi_studio.web.tabs.system.settings import SettingsServices
 from ovi_studio.web.views import notice_html, success_html
@@ -37,10 +39,16 @@ class SystemServices(SettingsServices, Protocol):
 
 
 class SystemHandlers:
-    """The functions behind the components of the tab."""
+    """The functions behind the components of the tab.
 
-    def __init__(self, studio: SystemServices) -> None:
+    Args:
+        studio: the services.
+        open_to_all: anyone may open the page, so it says nothing about this machine's folders.
+    """
+
+    def __init__(self, studio: SystemServices, open_to_all: bool = False) -> None:
         self._studio = studio
+        self._open_to_all = open_to_all
         self._downloads = Downloads(studio.checkpoint_directory)
         self._report: DoctorReport | None = None
         self._examining: threading.Thread | None = None
@@ -98,7 +106,10 @@ class SystemHandlers:
 
     def _engine(self) -> str:
         try:
-            return views.engine_html(self._studio.supervisor.status(), self._studio.store.engines())
+            status = self._studio.supervisor.status()
+            return views.engine_html(
+                public_status(status) if self._open_to_all else status, self._studio.store.engines()
+            )
         except JobError as error:
             return notice_html(str(error), "The engine's state cannot be read")
 
@@ -137,11 +148,11 @@ class SystemHandlers:
     def _findings(self) -> str:
         report = self._report
         if report is not None:
-            return views.report_html(report)
+            return views.report_html(_without_folders(report) if self._open_to_all else report)
         return views.waiting_html("Checking the machine, the packages and the models.")
 
     def _log(self) -> str:
-        return views.log_html(tail(self._studio.paths.log, LOG_LINES))
+        return "" if self._open_to_all else views.log_html(tail(self._studio.paths.log, LOG_LINES))
 
     def _examine(self) -> None:
         try:
@@ -151,3 +162,12 @@ class SystemHandlers:
             logging.getLogger(__name__).exception("The doctor failed")
             result = CheckResult("Machine", CheckState.PROBLEM, f"The check failed; {PAGE_LOG} says why.")
             self._report = DoctorReport((result,))
+
+
+def _without_folders(report: DoctorReport) -> DoctorReport:
+    return DoctorReport(
+        tuple(
+            replace(result, text=without_folders(result.text), advice=without_folders(result.advice))
+            for result in report.results
+        )
+    )

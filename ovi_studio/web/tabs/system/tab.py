@@ -1,6 +1,7 @@
 """The System tab: engine, models and downloads, memory and disks, the doctor's report, and folders.
 
-All state is kept on the server, so every page shows the same, also after a reload. Handlers are private.
+All state is kept on the server, so every page shows the same, also after a reload. Handlers are private. A page that
+anyone may open, such as that of a Space without a login, shows neither this machine's folders nor the engine's log.
 """
 
 from dataclasses import dataclass
@@ -18,10 +19,10 @@ REFRESH_SECONDS = 1
 _SCRIPT = (Path(__file__).parent / "system.js").read_text(encoding="utf-8")
 
 
-def build_system(studio: SystemServices) -> None:
-    """Build the tab."""
-    handlers = SystemHandlers(studio)
-    parts = _build_parts(studio)
+def build_system(studio: SystemServices, *, open_to_all: bool = False) -> None:
+    """Build the tab; `open_to_all`: the page has no login and is not only for people at this machine."""
+    handlers = SystemHandlers(studio, open_to_all)
+    parts = _build_parts(studio, open_to_all)
     shown = [*parts.panels, parts.seen]
 
     def tick(seen: tuple[str, ...]) -> Any:
@@ -69,16 +70,8 @@ class SystemComponents:
         return [self.engine, self.models, self.usage, self.report, self.log]
 
 
-def _build_parts(studio: SystemServices) -> SystemComponents:
+def _build_parts(studio: SystemServices, open_to_all: bool) -> SystemComponents:
     found: dict[str, Any] = {"notice": gr.HTML(elem_classes="fleeting")}
-    paths = studio.paths
-    places = {
-        "Clips": paths.outputs,
-        "Checkpoints": studio.checkpoint_directory.absolute(),
-        "Queue, uploads and trash": paths.state,
-        "Engine log": paths.log,
-        "Log of the page": paths.page_log,
-    }
     with gr.Row(elem_id="system"):
         with gr.Column(scale=6, min_width=320):
             gr.HTML("<h2>Models</h2>")
@@ -101,8 +94,23 @@ def _build_parts(studio: SystemServices) -> SystemComponents:
             build_settings(studio, found["models"].shown)
             gr.HTML("<h2>Memory and disks</h2>")
             found["usage"] = gr.HTML(elem_id="usage", apply_default_css=False)
-            gr.HTML("<h2>Folders</h2>")
-            gr.HTML(views.places_html(places), js_on_load=_SCRIPT, elem_id="places", apply_default_css=False)
-            gr.HTML("<h2>Engine log</h2>")
-            found["log"] = gr.HTML(elem_id="engine-log", apply_default_css=False, autoscroll=True)
+            if not open_to_all:
+                gr.HTML("<h2>Folders</h2>")
+                places = views.places_html(_places(studio))
+                gr.HTML(places, js_on_load=_SCRIPT, elem_id="places", apply_default_css=False)
+                gr.HTML("<h2>Engine log</h2>")
+            found["log"] = gr.HTML(
+                elem_id="engine-log", apply_default_css=False, autoscroll=True, visible=not open_to_all
+            )
     return SystemComponents(**found, timer=gr.Timer(REFRESH_SECONDS, active=False), seen=gr.State(()))
+
+
+def _places(studio: SystemServices) -> dict[str, Path]:
+    paths = studio.paths
+    return {
+        "Clips": paths.outputs,
+        "Checkpoints": studio.checkpoint_directory.absolute(),
+        "Queue, uploads and trash": paths.state,
+        "Engine log": paths.log,
+        "Log of the page": paths.page_log,
+    }
