@@ -11,7 +11,7 @@ import struct
 from functools import lru_cache
 from pathlib import Path
 
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 
 from ovi_studio.core.clip import Picture
 from ovi_studio.core.errors import JobError
@@ -23,6 +23,8 @@ MAX_FILE_SIZE = 50 * 2**20
 MAX_PIXELS = 50_000_000
 MIN_SIDE = 16
 MAX_SIDE = 16_384
+MAX_PROFILE = 16 * 2**20
+"""Bytes of a colour profile or text in a PNG; profiles of printers and cameras exceed Pillow's own limit of 1 MB."""
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "GIF", "TIFF")
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -37,6 +39,8 @@ _TURNS = {
 _AVIF_BRANDS = {b"avif", b"avis"}
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"}
 _MAX_BRANDS = 64
+
+PngImagePlugin.MAX_TEXT_CHUNK = MAX_PROFILE
 
 
 def read_first_frame(spec: ClipSpec) -> Picture | None:

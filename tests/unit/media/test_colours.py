@@ -93,6 +93,18 @@ def test_a_wide_profile_becomes_srgb(kind):
     assert np.abs(read(data, raw=True)[0].astype(int) - (234, 51, 35)).max() <= 3
 
 
+def test_a_png_with_a_profile_of_several_megabytes_is_read_in_its_colours() -> None:
+    primaries = dict(
+        zip((b"rXYZ", b"gXYZ", b"bXYZ"), (b"XYZ \0\0\0\0" + fixed(*xyz) for xyz in DISPLAY_P3), strict=True)
+    )
+    curves = {name: curve(2.2) for name in (b"rTRC", b"gTRC", b"bTRC")}
+    large = profile(b"RGB ", b"XYZ ", {**primaries, **curves, b"note": b"text\0\0\0\0" + bytes(3_000_000)})
+    small = rgb_profile(DISPLAY_P3, 2.2)
+    pictures = [decode_picture(encode(GRADIENT, icc_profile=data), "p.png") for data in (large, small)]
+    assert not pictures[0].notes
+    assert np.array_equal(pictures[0].pixels, pictures[1].pixels)
+
+
 def test_a_picture_in_srgb_keeps_its_colours():
     assert np.array_equal(read(encode(GRADIENT, icc_profile=SRGB))[0], GRADIENT)
 
