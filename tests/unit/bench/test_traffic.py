@@ -166,12 +166,14 @@ def test_a_step_counts_the_operations_that_the_formula_does() -> None:
     assert found.flops == pytest.approx(demand.sizes.flops(demand.video_tokens, demand.audio_tokens), rel=0.02)
 
 
+@pytest.mark.slow
 def test_int8_weights_are_read_as_bytes() -> None:
     shape = shapes()["demo"]
     plain, quantised = (step_traffic(shape, guided=False, weights=weights) for weights in (Weights.BF16, Weights.INT8))
     assert quantised[Kind.PRODUCT].read < plain[Kind.PRODUCT].read
 
 
+@pytest.mark.slow
 def test_a_longer_clip_does_not_change_what_a_decoded_frame_takes() -> None:
     shape = shapes()["demo"]
     frame = sum(frame_traffic(shape).values(), Traffic())
@@ -193,6 +195,7 @@ def test_the_floor_is_the_longer_of_computing_and_moving(card: str) -> None:
     assert expected(Kind.ATTENTION, computing, one) > floor(computing, one)
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_row_for_every_kind_and_every_card(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "demo", "--traffic", "--compile"]) == 0
     printed = capsys.readouterr().out

@@ -162,6 +162,7 @@ def test_a_vocoder_file_without_its_training_state_is_read_too(official: Path, c
     assert_same(load(OFFICIAL, official), load(OFFICIAL, converted))
 
 
+@pytest.mark.slow
 def test_models_are_for_inference_and_in_one_dtype(official: Path) -> None:
     models = load(OFFICIAL, official, torch.bfloat16)
     for model in (models.transformer, models.text_encoder, models.video_vae):

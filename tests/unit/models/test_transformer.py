@@ -334,7 +334,7 @@ def test_compiled_blocks_equal_eager_ones_and_all_sizes_share_one_compilation(mo
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling for the CPU needs g++")
+@pytest.mark.usefixtures("graphs_alone")
 def test_compiled_blocks_follow_run_time_adapters_from_step_to_step(model: OviTransformer) -> None:
     adapters = RuntimeAdapters(model)
     adapters.inject(
@@ -357,7 +357,7 @@ def test_compiled_blocks_follow_run_time_adapters_from_step_to_step(model: OviTr
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling for the CPU needs g++")
+@pytest.mark.usefixtures("graphs_alone")
 def test_a_block_with_too_many_variants_is_an_error_and_not_slow(
     model: OviTransformer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -249,6 +249,7 @@ def test_deleted_lock_files_do_not_keep_jobs_running_for_ever(store):
     assert states(store) == [JobState.QUEUED]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("now", [0.0, 10.0**10])
 def test_clock_that_is_set_back_or_forward_changes_no_decision(store, monkeypatch, now):
     first = store.add(specs(2))

@@ -114,6 +114,7 @@ def test_a_pipeline_loaded_again_gives_the_same_clip(tiny_pipeline: Pipeline, ti
     assert same(again(SPEC), tiny_pipeline(SPEC))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [

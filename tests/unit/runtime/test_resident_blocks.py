@@ -204,6 +204,7 @@ def test_blocks_that_stay_arrive_while_another_model_computes() -> None:
         assert torch.equal(model(x), expected)
 
 
+@pytest.mark.slow
 def test_the_second_clip_on_a_gpu_copies_no_block_that_stays_and_pins_nothing_again(
     cuda: Callable[..., Any], tiny_bundle: Path
 ) -> None:

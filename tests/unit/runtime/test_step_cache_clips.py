@@ -35,6 +35,7 @@ def same(one: Clip, other: Clip) -> bool:
     return np.array_equal(one.frames, other.frames) and np.array_equal(one.samples, other.samples)
 
 
+@pytest.mark.slow
 def test_the_record_has_the_cache_and_the_passes_and_makes_the_clip_again(tiny_bundle: Path, tmp_path: Path) -> None:
     runner = ClipRunner(RuntimeOptions(checkpoint_directory=tiny_bundle))
     first = runner.make(SPEC, tmp_path / "clips")
@@ -54,6 +55,7 @@ def test_streamed_blocks_serve_a_step_that_leaves_out_a_pass(tiny_bundle: Path, 
     assert same(load(tiny_bundle, tiny_bundle, memory="8")(SPEC), tiny_pipeline(SPEC))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("strengths", "passes"), [("1", 20 + 11), ("0;1", 20 + 12), (RAMP, 20 + 20)])
 def test_a_step_with_other_strengths_than_the_one_before_computes_both_passes(
     tiny_bundle: Path, tmp_path: Path, strengths: str, passes: int

@@ -198,6 +198,7 @@ def test_a_step_cache_needs_no_more_memory_than_two_passes() -> None:
     assert both + kept < activation_bytes(demand)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", [Weights.BF16, Weights.INT8])
 @pytest.mark.parametrize("ranks", [2, 3, 4, 6, 8])
 @pytest.mark.parametrize(("name", "guided"), [("704x704_5s", False), ("960x960_5s", True), ("960x960_10s", True)])

@@ -144,6 +144,7 @@ def test_a_step_that_reuses_costs_one_pass_and_the_audio_of_another() -> None:
     assert 0.005 < (branched - one) / (two - one) < 0.02
 
 
+@pytest.mark.slow
 def test_a_step_that_reuses_reads_no_tensor_on_the_host(tiny_dimensions: dict[str, Any]) -> None:
     """On the meta device there is nothing to read."""
     with torch.device("meta"):
@@ -206,6 +207,7 @@ def test_what_changes_the_model_between_two_steps_makes_both_passes_be_computed(
     assert [len(passes) for passes in seen] == [2, 2, 2, 2, 1, 2, 1, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("with_picture", [False, True])
 def test_every_solver_takes_reused_guidance(model: OviTransformer, solver: str, with_picture: bool) -> None:
