@@ -13,8 +13,10 @@ from ovi_studio.web.document import serve_own_document
 from ovi_studio.web.tabs.registry import TABS, Tab
 from ovi_studio.web.tokens import BATCH_COLOURS, DARK, LIGHT, Palette, css_of
 
-_STYLESHEETS = ("page.css", "header.css", "navigation.css", "toasts/toasts.css")
+_STYLESHEETS = ("page.css", "header/header.css", "header/navigation.css", "toasts/toasts.css", "keyboard/keyboard.css")
 """The page's own stylesheets, which come first: those of the tabs build on them."""
+_SCRIPTS = ("page.js", "header/news.js", "header/away.js")
+"""Functions that run when the page has been built; scripts of components come with them."""
 _SANS = ["Inter", "ui-sans-serif", "system-ui", "Segoe UI", "Roboto", "Helvetica Neue", "sans-serif"]
 _MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
@@ -130,7 +132,7 @@ def launch_options() -> dict[str, Any]:
         "theme": build_theme(),
         "css": "\n".join([*map(_icon_rule, TABS), *map(_batch_rule, range(BATCH_COLOURS))]),
         "css_paths": [*(here / name for name in _STYLESHEETS), *(tab.stylesheet for tab in TABS)],
-        "js": (here / "page.js").read_text(encoding="utf-8"),
+        "js": "() => {" + "".join(f"({(here / name).read_text(encoding='utf-8')})();" for name in _SCRIPTS) + "}",
         "footer_links": [],
     }
 
