@@ -12,7 +12,7 @@ from gradio import routes
 from jinja2 import BaseLoader, Environment
 
 from ovi_studio.web.fonts import FONTS, font_url
-from ovi_studio.web.tokens import DARK, LIGHT
+from ovi_studio.web.tokens import DARK, LIGHT, token_rules
 
 _DOCUMENTS = ("frontend/index.html", "frontend/share.html")
 _HEAD = "<head>"
@@ -53,7 +53,7 @@ def head() -> str:
         f"html{mode} body {{ background: {palette.background} !important; color: {palette.text}; }}"
         for mode, palette in (("", LIGHT), (".dark", DARK))
     )
-    return f"<style>{colours}{_FONT_FACES}</style>{_ICON}{scripts}"
+    return f"<style>{token_rules()}{colours}{_FONT_FACES}</style>{_ICON}{scripts}"
 
 
 def serve_own_document() -> None:
