@@ -1,7 +1,8 @@
-"""The document that Gradio's frontend is served in, with what must be there before the frontend: theme, font and icon.
+"""The document that Gradio's frontend is served in, with what must be there before it: theme, font and icon.
 
 Gradio (6.31) adds its argument `head` to the document only after its own scripts have been loaded and run; until then
-the page would have the colours of the system's theme, whatever was chosen.
+the page would have the colours of the system's theme, whatever was chosen. In place of Gradio's login page comes one of
+our own, which sends the same request.
 """
 
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from ovi_studio.web.tokens import DARK, LIGHT, token_rules
 
 _DOCUMENTS = ("frontend/index.html", "frontend/share.html")
 _HEAD = "<head>"
+_LOGIN = Path(__file__).parent / "login" / "login.html"
 _SCRIPTS = ("theme.js", "keys.js")
 _FONT_FACES = "".join(
     f'@font-face {{ font-family: "Inter"; font-weight: {weights}; font-display: swap; '
@@ -41,8 +43,13 @@ class _Documents(BaseLoader):
     def get_source(self, environment: Environment, template: str) -> tuple[str, str | None, Callable[[], bool] | None]:
         source, path, is_current = self._gradio.get_source(environment, template)
         if template in _DOCUMENTS:
-            source = source.replace(_HEAD, f"{_HEAD}{{% raw %}}{head()}{{% endraw %}}", 1)
+            page, login = (_with_head(text) for text in (source, _LOGIN.read_text(encoding="utf-8")))
+            source = f"{{% if config.get('auth_required') %}}{login}{{% else %}}{page}{{% endif %}}"
         return source, path, is_current
+
+
+def _with_head(document: str) -> str:
+    return document.replace(_HEAD, f"{_HEAD}{{% raw %}}{head()}{{% endraw %}}", 1)
 
 
 def head() -> str:

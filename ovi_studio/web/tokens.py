@@ -1,12 +1,12 @@
 """The colours of the page, once for each mode: everything else names a token, and no colour stands anywhere else.
 
-`gradio_variables` makes Gradio's variables of them. The tokens of `own_variables`, which Gradio has no variable for, are
-used in stylesheets by their own names. All pairs of text and background reach a contrast of 4.5, and what marks a
-control 3 (WCAG 2.2 AA; `tests/unit/web/test_tokens.py`).
+`gradio_variables` makes Gradio's variables of them, which stylesheets use where there is one; `own_variables` are the
+tokens by their own names. All pairs of text and background reach a contrast of 4.5, and what marks a control 3 (WCAG
+2.2 AA; `tests/unit/web/test_tokens.py`).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 
 @dataclass(frozen=True)
@@ -110,9 +110,8 @@ BATCH_COLOURS = len(DARK.batches)
 
 
 def own_variables(palette: Palette) -> dict[str, str]:
-    """Return the tokens that Gradio has no variable for, by their names in CSS."""
-    names = ("good", "good_soft", "warn", "warn_soft", "bad", "bad_soft", "bad_line", "raised", "strong_line")
-    own = {name.replace("_", "-"): getattr(palette, name) for name in (*names, "focus", "scrim", "shadow")}
+    """Return the tokens by their names in CSS."""
+    own = {name.replace("_", "-"): value for name, value in asdict(palette).items() if name != "batches"}
     return _ALWAYS | own | {f"batch-{number}": colour for number, colour in enumerate(palette.batches)}
 
 
