@@ -228,11 +228,12 @@ class Studio:
         """Estimate the seconds for all waiting jobs."""
         return estimate_queue(self.store.database)
 
-    def seconds_left(self) -> float:
-        """Estimate the seconds until all jobs have ended whose kind was measured before, shared out to all engines."""
+    def time_left(self) -> QueueEstimate:
+        """Estimate the seconds until all jobs have ended, shared out to all engines."""
         running = self.store.jobs(states=[JobState.RUNNING])
         left = sum(job.progress.seconds_left or 0 for job in running if job.progress)
-        return (left + self.estimate_queue().seconds) / max(1, len(self.store.engines()))
+        waiting = self.estimate_queue()
+        return replace(waiting, seconds=(left + waiting.seconds) / max(1, len(self.store.engines())))
 
     # Jobs
 

@@ -1,20 +1,16 @@
-"""HTML for jobs, clips and the engine. All text from users is escaped here.
+"""HTML for jobs and clips. All text from users is escaped here.
 
 The strings are used as the value of `gr.HTML` and never in a template: Gradio evaluates `${...}` in what `{{ }}` has
 inserted into a template (6.31), so a prompt could run code in the page.
 """
 
-import json
-from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.variants import Variant
-from ovi_studio.engine.supervisor import Condition, Supervision
 from ovi_studio.media.clip_files import read_record
-from ovi_studio.queue.estimates import QueueEstimate
-from ovi_studio.queue.model import ClipPhase, EngineInfo, EngineState, Job, JobBatch, JobState, Notice
+from ovi_studio.queue.model import ClipPhase, Job, JobState
 from ovi_studio.web.media_routes import job_picture_url
 from ovi_studio.web.public_text import for_page
 from ovi_studio.web.views import (
@@ -152,85 +148,6 @@ def recipe_html(job: Job | None, variant: Variant | None) -> str:
     }
     items = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in rows.items() if value)
     return f'<div class="recipe"><p class="prompt">{escape(spec.prompt)}</p><dl>{items}</dl></div>'
-
-
-def engine_html(
-    supervision: Supervision,
-    engine: EngineInfo | None,
-    waiting: int,
-    left: QueueEstimate,
-    running_left: float | None,
-    paused: bool,
-) -> str:
-    """Render the line about the engine and the queue."""
-    kind, words = _engine_words(supervision, engine)
-    queue = _queue_words(waiting, left, running_left)
-    paused_chip = '<span class="chip warn">Paused</span>' if paused else ""
-    return (
-        f'<div class="engine {kind}"><p role="status"><i class="dot"></i><span>{escape(words)}</span>{paused_chip}'
-        f'<span class="sum">{escape(queue)}</span></p></div>'
-    )
-
-
-def trouble_html(supervision: Supervision) -> str:
-    """Render why the engine is not running; empty if it is."""
-    if not supervision.reason or supervision.condition not in (Condition.WAITING, Condition.DOWN):
-        return ""
-    lines = escape("\n".join(supervision.last_words))
-    log = f"<details><summary>Last lines of its log</summary><pre>{lines}</pre></details>" if lines else ""
-    return f'<div class="trouble" role="alert"><p>{escape(supervision.reason)}</p>{log}</div>'
-
-
-def _engine_words(supervision: Supervision, engine: EngineInfo | None) -> tuple[str, str]:
-    match supervision.condition:
-        case Condition.DOWN:
-            return "down", "The engine is down"
-        case Condition.WAITING:
-            return "warn", "The engine is being restarted"
-        case Condition.STOPPED:
-            return "down", "The engine is not running"
-    if supervision.condition is Condition.STARTING or engine is None or not engine.ready:
-        return "warn", "The engine is starting"
-    if engine.stopping:
-        return "warn", "The engine will restart after this step"
-    if engine.state is EngineState.WORKING:
-        return "good", "The engine is working"
-    return "good", f"The engine is ready, {engine.variant} loaded" if engine.variant else "The engine is ready"
-
-
-def _queue_words(waiting: int, left: QueueEstimate, running_left: float | None) -> str:
-    words = [f"{waiting} waiting"] if waiting else []
-    seconds = left.seconds + (running_left or 0)
-    if seconds:
-        more = f", and {left.unmeasured} not measured yet" if left.unmeasured else ""
-        words.append(f"{format_seconds(seconds)} left{more}")
-    elif waiting:
-        words.append("time not measured yet")
-    return " · ".join(words)
-
-
-def notices_html(notices: Sequence[Notice]) -> str:
-    """Render the notices that have not been dismissed."""
-    return "".join(
-        f'<div class="news-item" role="alert"><p>{escape(notice.text)}</p>'
-        f'<button type="button" data-dismiss="{notice.id}" aria-label="Dismiss this notice">×</button></div>'
-        for notice in notices[:5]
-    )
-
-
-def batch_news(batches: Sequence[JobBatch]) -> str:
-    """Render hidden data about batches, from which the page's script announces finished ones."""
-    news = [
-        {
-            "id": batch.id,
-            "name": batch.name[:80],
-            "ended": batch.ended,
-            "done": batch.counts[JobState.DONE],
-            "failed": batch.counts[JobState.FAILED],
-        }
-        for batch in batches
-    ]
-    return f'<span id="batch-news" hidden data-batches="{escape(json.dumps(news))}"></span>'
 
 
 def _shorten(text: str, length: int) -> str:

@@ -14,7 +14,11 @@ import gradio as gr
 from ovi_studio.services.studio import Studio
 from ovi_studio.web.events import PRIVATE
 
-_LOST = '<p class="lost" role="alert" hidden>Ovi Studio does not respond; this page reconnects as soon as it does.</p>'
+_LOST = (
+    '<p class="lost" role="alert" data-trouble="" hidden><i class="dot"></i>'
+    '<span data-of="lost" hidden>No connection; this page goes on by itself</span>'
+    '<span data-of="login" hidden>You are logged out. <a href="">Log in again</a></span></p>'
+)
 
 
 @dataclass(frozen=True)

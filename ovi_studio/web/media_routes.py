@@ -9,9 +9,10 @@ URLs are relative to the page, so that they also work behind a share link:
     studio/clip/<clip>/clip.mp4       a clip of the library
     studio/clip/<clip>/poster.jpg
     studio/lora/<adapter>/preview.jpg the picture next to a LoRA file, scaled down
+    studio/font/<file>                the page's font
     studio/pulse                      a text that changes with anything the page shows (`live`)
 
-Ids are only looked up; no path is built from them. If the page has a login, these routes require it too.
+Ids are only looked up; no path is built from them. If the page has a login, all routes but the font's require it too.
 """
 
 import io
@@ -29,6 +30,7 @@ from ovi_studio.media.pictures import read_picture
 from ovi_studio.queue.model import Job, JobState
 from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.services.studio import Studio
+from ovi_studio.web.fonts import font_route
 from ovi_studio.web.guard import is_logged_in
 from ovi_studio.web.live import pulse_of
 
@@ -65,6 +67,7 @@ def media_routes(studio: Studio) -> list[Route]:
         route("clip/{id}/clip.mp4", partial(_library_file, suffix=".mp4")),
         route("clip/{id}/poster.jpg", partial(_library_file, suffix=".jpg")),
         route("lora/{id}/preview.jpg", _adapter_preview),
+        font_route(),
     ]
 
 

@@ -1,21 +1,39 @@
 // Polls the server for changes, which costs it next to nothing, and triggers the handlers of visible parts only after a
-// change. `element` and `trigger` are Gradio's.
+// change. Says when the server is gone, and goes on when it is back. `element` and `trigger` are Gradio's.
 const WAIT = 500;
-const LOST = 4;
+// A server that is only busy answers late, but does not refuse.
+const PATIENCE = 6000;
+const REFUSALS = 3;
 let page = "";
 let table = "";
-let failures = 0;
+let refused = 0;
 
 async function poll() {
   try {
-    const answer = await fetch("studio/pulse", { cache: "no-store" });
-    if (answer.ok) report(await answer.text());
-    failures = 0;
-  } catch {
-    failures += 1;
+    const answer = await fetch("studio/pulse", { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
+    if (answer.status === 401) tell("login");
+    else if (!answer.ok) throw new Error(answer.status);
+    else {
+      tell("");
+      report(await answer.text());
+    }
+    refused = 0;
+  } catch (error) {
+    refused += error.name === "TimeoutError" ? REFUSALS : 1;
+    if (refused >= REFUSALS) tell("lost");
   }
-  element.querySelector(".lost").hidden = failures < LOST;
   setTimeout(poll, WAIT);
+}
+
+function tell(trouble) {
+  const shown = element.querySelector(".lost");
+  if (shown.dataset.trouble === trouble) return;
+  shown.dataset.trouble = trouble;
+  shown.hidden = !trouble;
+  for (const part of shown.querySelectorAll("[data-of]")) part.hidden = part.dataset.of !== trouble;
+  // Whatever happened meanwhile is fetched, even if the text is the same.
+  if (trouble) page = table = "";
+  document.dispatchEvent(new CustomEvent("ovi:connection", { detail: trouble }));
 }
 
 function report(now) {

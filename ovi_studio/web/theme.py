@@ -11,10 +11,12 @@ import gradio as gr
 
 from ovi_studio.web.document import serve_own_document
 from ovi_studio.web.tabs.registry import TABS, Tab
-from ovi_studio.web.tokens import BATCH_COLOURS, DARK, LIGHT, Palette, css_of
+from ovi_studio.web.tokens import BATCH_COLOURS, DARK, LIGHT, gradio_variables
 
-_STYLESHEETS = ("page.css", "header.css", "navigation.css", "toasts/toasts.css")
+_STYLESHEETS = ("page.css", "header/header.css", "header/navigation.css", "toasts/toasts.css", "keyboard/keyboard.css")
 """The page's own stylesheets, which come first: those of the tabs build on them."""
+_SCRIPTS = ("page.js", "header/news.js", "header/away.js")
+"""Functions that run when the page has been built; scripts of components come with them."""
 _SANS = ["Inter", "ui-sans-serif", "system-ui", "Segoe UI", "Roboto", "Helvetica Neue", "sans-serif"]
 _MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
@@ -37,89 +39,11 @@ _SHAPES = {
 
 
 def build_theme() -> gr.themes.Base:
-    """Set Gradio's theme variables for its light and its dark mode, and our own tokens next to them."""
+    """Set Gradio's theme variables for its light and its dark mode, from the tokens."""
     theme = gr.themes.Base(font=_SANS, font_mono=_MONO, radius_size="lg", spacing_size="md", text_size="md")
-    dark = {f"{name}_dark": value for name, value in _colours(DARK).items() if hasattr(theme, f"{name}_dark")}
-    theme.set(**_colours(LIGHT), **dark, **_SHAPES)
-    theme.custom_css = css_of(LIGHT, ":root") + css_of(DARK, ":root.dark, :root .dark")
+    dark = {f"{name}_dark": value for name, value in gradio_variables(DARK).items() if hasattr(theme, f"{name}_dark")}
+    theme.set(**gradio_variables(LIGHT), **dark, **_SHAPES)
     return theme
-
-
-def _colours(p: Palette) -> dict[str, str]:
-    """Map Gradio's variables to the colours of a palette."""
-    return {
-        "body_background_fill": p.background,
-        "body_text_color": p.text,
-        "body_text_color_subdued": p.subdued,
-        "background_fill_primary": p.panel,
-        "background_fill_secondary": p.field,
-        "border_color_primary": p.line,
-        "border_color_accent": p.accent,
-        "border_color_accent_subdued": p.line,
-        "color_accent": p.accent,
-        "color_accent_soft": p.raised,
-        "block_background_fill": p.panel,
-        "block_border_color": p.line,
-        "block_border_width": "1px",
-        "block_shadow": "none",
-        "block_info_text_color": p.subdued,
-        "block_label_background_fill": p.field,
-        "block_label_border_color": p.line,
-        "block_label_text_color": p.text,
-        "block_title_text_color": p.text,
-        "panel_background_fill": p.panel,
-        "panel_border_color": p.line,
-        "input_background_fill": p.field,
-        "input_background_fill_focus": p.field,
-        "input_background_fill_hover": p.field,
-        "input_border_color": p.line,
-        "input_border_color_focus": p.accent,
-        "input_border_color_hover": p.strong_line,
-        "input_border_width": "1px",
-        "input_placeholder_color": p.subdued,
-        "input_shadow": "none",
-        "input_shadow_focus": "none",
-        "checkbox_background_color": p.field,
-        "checkbox_background_color_focus": p.field,
-        "checkbox_background_color_hover": p.field,
-        "checkbox_background_color_selected": p.accent,
-        "checkbox_border_color": p.strong_line,
-        "checkbox_border_color_focus": p.accent,
-        "checkbox_border_color_hover": p.accent,
-        "checkbox_border_color_selected": p.accent,
-        "checkbox_label_background_fill": p.field,
-        "checkbox_label_background_fill_hover": p.raised,
-        "checkbox_label_background_fill_selected": p.raised,
-        "checkbox_label_border_color": p.line,
-        "checkbox_label_border_color_hover": p.strong_line,
-        "checkbox_label_border_color_selected": p.accent,
-        "checkbox_label_text_color": p.text,
-        "checkbox_label_text_color_selected": p.text,
-        "button_primary_background_fill": p.fill,
-        "button_primary_background_fill_hover": p.fill_hover,
-        "button_primary_border_color": "transparent",
-        "button_primary_border_color_hover": "transparent",
-        "button_primary_text_color": p.on_fill,
-        "button_primary_text_color_hover": p.on_fill,
-        "button_secondary_background_fill": p.raised,
-        "button_secondary_background_fill_hover": p.raised_hover,
-        "button_secondary_border_color": "transparent",
-        "button_secondary_border_color_hover": "transparent",
-        "button_secondary_text_color": p.text,
-        "button_secondary_text_color_hover": p.text,
-        "slider_color": p.accent,
-        "loader_color": p.accent,
-        "link_text_color": p.accent,
-        "link_text_color_hover": p.accent_hover,
-        "link_text_color_active": p.accent,
-        "link_text_color_visited": p.accent,
-        "code_background_fill": p.field,
-        "accordion_text_color": p.text,
-        "error_background_fill": p.bad_soft,
-        "error_border_color": p.bad_line,
-        "error_text_color": p.bad,
-        "error_icon_color": p.bad,
-    }
 
 
 def launch_options() -> dict[str, Any]:
@@ -130,7 +54,7 @@ def launch_options() -> dict[str, Any]:
         "theme": build_theme(),
         "css": "\n".join([*map(_icon_rule, TABS), *map(_batch_rule, range(BATCH_COLOURS))]),
         "css_paths": [*(here / name for name in _STYLESHEETS), *(tab.stylesheet for tab in TABS)],
-        "js": (here / "page.js").read_text(encoding="utf-8"),
+        "js": "() => {" + "".join(f"({(here / name).read_text(encoding='utf-8')})();" for name in _SCRIPTS) + "}",
         "footer_links": [],
     }
 

@@ -1,11 +1,12 @@
 """The colours of the page, once for each mode: everything else names a token, and no colour stands anywhere else.
 
-`theme.py` makes Gradio's variables of them. The tokens of `own_variables`, which Gradio has no variable for, are used
-in stylesheets by their own names. All pairs of text and background reach a contrast of 4.5, and what marks a control 3
-(WCAG 2.2 AA; `tests/unit/web/test_tokens.py`).
+`gradio_variables` makes Gradio's variables of them, which stylesheets use where there is one; `own_variables` are the
+tokens by their own names. All pairs of text and background reach a contrast of 4.5, and what marks a control 3 (WCAG
+2.2 AA; `tests/unit/web/test_tokens.py`).
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 
 
 @dataclass(frozen=True)
@@ -109,13 +110,97 @@ BATCH_COLOURS = len(DARK.batches)
 
 
 def own_variables(palette: Palette) -> dict[str, str]:
-    """Return the tokens that Gradio has no variable for, by their names in CSS."""
-    names = ("good", "good_soft", "warn", "warn_soft", "bad", "bad_soft", "bad_line", "raised", "strong_line")
-    own = {name.replace("_", "-"): getattr(palette, name) for name in (*names, "focus", "scrim", "shadow")}
+    """Return the tokens by their names in CSS."""
+    own = {name.replace("_", "-"): value for name, value in asdict(palette).items() if name != "batches"}
     return _ALWAYS | own | {f"batch-{number}": colour for number, colour in enumerate(palette.batches)}
 
 
-def css_of(palette: Palette, selector: str) -> str:
-    """Return the rule that sets `own_variables`."""
-    lines = "".join(f"  --{name}: {value};\n" for name, value in own_variables(palette).items())
-    return f"{selector} {{\n{lines}}}\n"
+def token_rules() -> str:
+    """Return the CSS rules of the tokens of both modes.
+
+    Gradio (6.31) has one value of its accent for both modes and sets it on `body.dark`, too, so it is set again for the
+    dark one, by selectors that come before Gradio's.
+    """
+    dark = own_variables(DARK) | {"color-accent": DARK.accent}
+    return _rule(":root", own_variables(LIGHT)) + _rule(":root.dark.dark, :root.dark.dark body", dark)
+
+
+def _rule(selector: str, variables: Mapping[str, str]) -> str:
+    return f"{selector} {{ {''.join(f'--{name}: {value}; ' for name, value in variables.items())}}}"
+
+
+def gradio_variables(p: Palette) -> dict[str, str]:
+    """Map Gradio's variables to the colours of a palette."""
+    return {
+        "body_background_fill": p.background,
+        "body_text_color": p.text,
+        "body_text_color_subdued": p.subdued,
+        "background_fill_primary": p.panel,
+        "background_fill_secondary": p.field,
+        "border_color_primary": p.line,
+        "border_color_accent": p.accent,
+        "border_color_accent_subdued": p.line,
+        "color_accent": p.accent,
+        "color_accent_soft": p.raised,
+        "block_background_fill": p.panel,
+        "block_border_color": p.line,
+        "block_border_width": "1px",
+        "block_shadow": "none",
+        "block_info_text_color": p.subdued,
+        "block_label_background_fill": p.field,
+        "block_label_border_color": p.line,
+        "block_label_text_color": p.text,
+        "block_title_text_color": p.text,
+        "panel_background_fill": p.panel,
+        "panel_border_color": p.line,
+        "input_background_fill": p.field,
+        "input_background_fill_focus": p.field,
+        "input_background_fill_hover": p.field,
+        "input_border_color": p.line,
+        "input_border_color_focus": p.accent,
+        "input_border_color_hover": p.strong_line,
+        "input_border_width": "1px",
+        "input_placeholder_color": p.subdued,
+        "input_shadow": "none",
+        "input_shadow_focus": "none",
+        "checkbox_background_color": p.field,
+        "checkbox_background_color_focus": p.field,
+        "checkbox_background_color_hover": p.field,
+        "checkbox_background_color_selected": p.accent,
+        "checkbox_border_color": p.strong_line,
+        "checkbox_border_color_focus": p.accent,
+        "checkbox_border_color_hover": p.accent,
+        "checkbox_border_color_selected": p.accent,
+        "checkbox_label_background_fill": p.field,
+        "checkbox_label_background_fill_hover": p.raised,
+        "checkbox_label_background_fill_selected": p.raised,
+        "checkbox_label_border_color": p.line,
+        "checkbox_label_border_color_hover": p.strong_line,
+        "checkbox_label_border_color_selected": p.accent,
+        "checkbox_label_text_color": p.text,
+        "checkbox_label_text_color_selected": p.text,
+        "button_primary_background_fill": p.fill,
+        "button_primary_background_fill_hover": p.fill_hover,
+        "button_primary_border_color": "transparent",
+        "button_primary_border_color_hover": "transparent",
+        "button_primary_text_color": p.on_fill,
+        "button_primary_text_color_hover": p.on_fill,
+        "button_secondary_background_fill": p.raised,
+        "button_secondary_background_fill_hover": p.raised_hover,
+        "button_secondary_border_color": "transparent",
+        "button_secondary_border_color_hover": "transparent",
+        "button_secondary_text_color": p.text,
+        "button_secondary_text_color_hover": p.text,
+        "slider_color": p.accent,
+        "loader_color": p.accent,
+        "link_text_color": p.accent,
+        "link_text_color_hover": p.accent_hover,
+        "link_text_color_active": p.accent,
+        "link_text_color_visited": p.accent,
+        "code_background_fill": p.field,
+        "accordion_text_color": p.text,
+        "error_background_fill": p.bad_soft,
+        "error_border_color": p.bad_line,
+        "error_text_color": p.bad,
+        "error_icon_color": p.bad,
+    }

@@ -11,14 +11,6 @@ from ovi_studio.core.step_caches import OFF, STEP_CACHES
 from ovi_studio.core.variants import Variant
 from ovi_studio.web.public_text import for_page
 
-HEADER = """
-<header class="masthead">
-  <svg viewBox="0 0 32 32" aria-hidden="true"><rect width="32" height="32" rx="9"/>
-    <path d="M9 13v6M13 9.5v13M17 12v8M21 8v16M25 13.5v5" transform="translate(-1 0)"/></svg>
-  <h1>Ovi Studio</h1>
-</header>
-"""
-
 
 def notice_html(reason: str, title: str) -> str:
     """Render an error: a title, and the reason with advice."""

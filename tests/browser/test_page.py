@@ -85,18 +85,44 @@ def test_the_address_and_opening_a_browser_depend_on_the_environment(
 
 
 @needs_browser
-def test_the_page_is_dark_and_loads_nothing_from_other_sites(application: Application, chromium: Any) -> None:
+def test_the_page_follows_the_system_or_the_choice_from_the_first_paint_and_loads_nothing_from_elsewhere(
+    application: Application, chromium: Any
+) -> None:
     page = chromium.new_page(color_scheme="light")
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
+    # The colours that were there before the frontend's own scripts had run, and with them.
+    page.add_init_script(f"addEventListener('DOMContentLoaded', () => (window.first = {BACKGROUND}))")
     page.goto(application.url)
     page.wait_for_selector("#generate")
-    colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert max(map(int, re.findall(r"\d+", colour)[:3])) < 40
+    assert is_bright(page.evaluate("first"))
+    assert is_bright(page.evaluate(BACKGROUND))
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function(f"{BACKGROUND} !== first")
+    assert not is_bright(page.evaluate(BACKGROUND))
+    # The system, light, dark: the choice stays, whatever the system does.
+    theme = page.locator("#theme")
+    for name, bright in (("Theme: light", True), ("Theme: dark", False)):
+        theme.click()
+        page.wait_for_selector(f"#theme[aria-label='{name}']")
+        assert is_bright(page.evaluate(BACKGROUND)) is bright
+    page.emulate_media(color_scheme="light")
+    page.reload()
+    page.wait_for_selector("#theme[aria-label='Theme: dark']")
+    assert not is_bright(page.evaluate("first"))
+    assert not is_bright(page.evaluate(BACKGROUND))
+    assert page.evaluate("document.fonts.check('15px Inter')")
     # Gradio's own page names a script for embedding pages; ours adds nothing.
     foreign = [url for url in asked if not url.startswith((application.url, "data:", "blob:"))]
     assert all("cdnjs.cloudflare.com" in url for url in foreign), foreign
     page.close()
+
+
+BACKGROUND = "getComputedStyle(document.body).backgroundColor"
+
+
+def is_bright(colour: str) -> bool:
+    return min(map(int, re.findall(r"\d+", colour)[:3])) > 200
 
 
 @needs_browser
@@ -145,10 +171,16 @@ def test_every_tab_is_within_thumb_reach_and_has_its_own_url(application: Applic
 def test_a_page_that_loses_its_server_says_so_and_reconnects(tmp_path: Path, chromium: Any) -> None:
     with running(tmp_path / "outputs") as application:
         page = open_page(application, chromium)
+        page.fill("#prompt textarea", "typed before")
         application.end()
-        page.get_by_text("Ovi Studio does not respond").wait_for()
+        page.get_by_text("No connection").wait_for(timeout=2500)
+        assert not page.locator("#engine").is_visible()
+        assert page.title() == "No connection · Ovi Studio"
         application.start()
-        page.get_by_text("Ovi Studio does not respond").wait_for(state="hidden")
+        page.get_by_text("No connection").wait_for(state="hidden")
+        page.wait_for_selector("#engine .engine.good")
+        assert page.title() == "Ovi Studio"
+        assert page.input_value("#prompt textarea") == "typed before"
         application.client().predict("a clip", settings={"steps": 1}, api_name="/queue")
         page.wait_for_selector("#clip video")
         page.close()

@@ -11,6 +11,7 @@ from pathlib import Path
 import gradio as gr
 
 from ovi_studio.services.studio import Studio
+from ovi_studio.web.keyboard import Shortcut
 from ovi_studio.web.live import LivePart
 from ovi_studio.web.tabs import CREATE_TAB
 from ovi_studio.web.tabs.create.handlers import build_create
@@ -52,6 +53,8 @@ class Tab:
     """The `d` attribute of an SVG path on a 24 × 24 grid, drawn as a stroke."""
     build: Callable[[PageContext], None]
     """Builds the tab's content in the current Gradio context."""
+    shortcuts: tuple[Shortcut, ...] = ()
+    """What the dialog of shortcuts shows for the tab."""
 
     @property
     def stylesheet(self) -> Path:
@@ -64,7 +67,7 @@ def _create(context: PageContext) -> None:
 
 
 TABS = (
-    Tab(CREATE_TAB, "Create", "M4 20l1-4L16 5l3 3L8 19zM14 7l3 3", _create),
+    Tab(CREATE_TAB, "Create", "M4 20l1-4L16 5l3 3L8 19zM14 7l3 3", _create, (Shortcut("Ctrl+Enter", "Create"),)),
     Tab(
         "queue",
         "Queue",
@@ -72,6 +75,7 @@ TABS = (
         lambda context: build_queue(
             context.studio, context.form, context.tabs, context.page, context.pulse, context.toasts
         ),
+        (Shortcut("Alt+↑ Alt+↓", "Move the job whose button has the focus"),),
     ),
     Tab(
         "library",

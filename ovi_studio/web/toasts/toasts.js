@@ -53,12 +53,10 @@ function expire(toast, left) {
   for (const name of ["pointerleave", "focusout"]) toast.addEventListener(name, go);
 }
 
-const isText = (node) => node.closest?.("textarea, [contenteditable=true], input:not([type=checkbox], [type=radio], [type=range], [type=button])");
-
 document.addEventListener("keydown", (event) => {
   if (event.key.toLowerCase() !== "z" || event.shiftKey || event.altKey || !(event.ctrlKey || event.metaKey)) return;
   const offers = region.querySelectorAll(".undo");
-  if (isText(event.target) || !offers.length) return;
+  if (window.ovi.isText(event.target) || !offers.length) return;
   event.preventDefault();
   offers[offers.length - 1].click();
 });

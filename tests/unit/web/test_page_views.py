@@ -16,6 +16,7 @@ from ovi_studio.queue.model import Job, JobState, Notice
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.services.studio import Studio
 from ovi_studio.web import job_views, views
+from ovi_studio.web.header import views as header_views
 from ovi_studio.web.tabs.create import views as form_views
 from ovi_studio.web.tabs.create.tab import split_prompt
 from ovi_studio.web.tabs.queue import views as queue_views
@@ -79,9 +80,9 @@ def test_user_text_and_errors_are_escaped(tmp_path: Path) -> None:
     done = Job(**values | {"clip": tmp_path / "<tu>.mp4"}, state=JobState.DONE, error=None)
     shown = queue_views.row_html(failed) + queue_views.row_html(done) + job_views.recipe_html(done, None)
     shown += job_views.stage_html(failed, None, 0, False, False) + job_views.stage_html(None, failed, 0, False, False)
-    shown += views.demo_html("<tq>") + job_views.notices_html([Notice(1, "<tp1>", 0)])
+    shown += views.demo_html("<tq>") + header_views.notices_html([Notice(1, "<tp1>", 0)])
     down = Supervision(Condition.DOWN, "<tr>", ("<tw>",))
-    shown += job_views.engine_html(down, None, 1, QueueEstimate(1, 0), None, True) + job_views.trouble_html(down)
+    shown += header_views.engine_html(down, [], [], 1, QueueEstimate(1, 0), True) + header_views.trouble_html(down)
     shown += form_views.makes_html(["<tm>", "<tn>"], 1, None) + form_views.queued_html(1, "<tx>", ["<ty>"])
     shown += form_views.picture_notes_html(["<tz>"])
     for tag in (

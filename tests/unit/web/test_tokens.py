@@ -8,7 +8,8 @@ import pytest
 
 import ovi_studio.web as web
 from ovi_studio.web.document import head
-from ovi_studio.web.tokens import DARK, LIGHT, Palette, own_variables
+from ovi_studio.web.theme import build_theme
+from ovi_studio.web.tokens import DARK, LIGHT, Palette, gradio_variables, own_variables, token_rules
 
 WEB = Path(web.__file__).parent
 HEX = re.compile(r"#[0-9a-fA-F]{3,8}\b(?=[\s;,)])")
@@ -69,5 +70,12 @@ def test_the_head_comes_before_everything_else_in_the_document() -> None:
     serve_own_document()
     serve_own_document()  # a second server in the same process adds nothing
     source, *_ = routes.templates.env.loader.get_source(routes.templates.env, "frontend/index.html")  # type: ignore
-    assert source.count(head()) == 1
-    assert source.index(head()) < source.index("<script>window.gradio_config")
+    assert source.count(head()) == 2  # of the login page and of the page
+    assert source.rindex(head()) < source.index("<script>window.gradio_config")
+
+
+def test_every_variable_with_a_colour_has_a_value_for_each_mode() -> None:
+    theme, one_value = build_theme(), {"color_accent"}
+    lacking = {name for name in gradio_variables(DARK) if not hasattr(theme, f"{name}_dark")}
+    assert lacking == one_value
+    assert all(f"--{name.replace('_', '-')}: {gradio_variables(DARK)[name]}" in token_rules() for name in one_value)

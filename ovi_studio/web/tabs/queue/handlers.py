@@ -135,7 +135,7 @@ class QueueHandlers:
         choices = _choices(batches)
         filtered = bool(number or states or text.strip())
         return [
-            views.summary_html(counts, batch, None if number else self._studio.seconds_left(), batches),
+            views.summary_html(counts, batch, None if number else self._studio.time_left().seconds, batches),
             views.table_value(jobs, total, offset, filtered=filtered, engines=len(self._store.engines())),
             gr.skip() if choices == listed else gr.Dropdown(list(choices), value=number if batch else 0),
             gr.Button(

@@ -3,7 +3,7 @@
 EMPTY = "Nothing is queued. Describe a clip in the Create tab and press Create: it appears here, and stays in the list."
 NOT_FOUND = "No job matches. Show all of them, or search for something else."
 NOTHING_TO_TAKE_BACK = "This can no longer be undone: the jobs have changed since."
-SEARCH = "in prompts and batch names"
+SEARCH = "Prompt or batch"
 PAUSE, RESUME = "Pause", "Resume"
 CANCEL_ALL, RETRY_ALL, CLEAR = "Cancel all", "Retry all", "Clear finished"
 

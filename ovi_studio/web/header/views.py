@@ -1,0 +1,101 @@
+"""HTML of the header: the line about the engine and the queue, and the notices below it. Text from users is escaped."""
+
+import json
+from collections.abc import Sequence
+from html import escape
+
+from ovi_studio.engine.supervisor import Condition, Supervision
+from ovi_studio.queue.estimates import QueueEstimate
+from ovi_studio.queue.model import EngineInfo, EngineState, Job, JobBatch, JobState, Notice
+from ovi_studio.web.job_views import progress_words
+from ovi_studio.web.views import format_seconds
+
+
+def engine_html(
+    supervision: Supervision,
+    engines: Sequence[EngineInfo],
+    running: Sequence[Job],
+    waiting: int,
+    left: QueueEstimate,
+    paused: bool,
+) -> str:
+    """Render the line about the engine and the queue; its data is for the page's title, icon and tabs (`away.js`)."""
+    kind, words = _engine_words(supervision, engines, running)
+    step, fraction = _progress(running)
+    paused_chip = '<span class="chip warn">Paused</span>' if paused else ""
+    return (
+        f'<div class="engine {kind}" data-jobs="{waiting + len(running)}" data-step="{step}" '
+        f'data-fraction="{fraction:.2f}"><p role="status"><i class="dot"></i><span>{escape(words)}</span>{paused_chip}'
+        f'<span class="sum">{escape(_queue_words(waiting, left))}</span></p></div>'
+    )
+
+
+def trouble_html(supervision: Supervision) -> str:
+    """Render why the engine is not running; empty if it is."""
+    if not supervision.reason or supervision.condition not in (Condition.WAITING, Condition.DOWN):
+        return ""
+    lines = escape("\n".join(supervision.last_words))
+    log = f"<details><summary>Last lines of its log</summary><pre>{lines}</pre></details>" if lines else ""
+    return f'<div class="trouble" role="alert"><p>{escape(supervision.reason)}</p>{log}</div>'
+
+
+def _engine_words(supervision: Supervision, engines: Sequence[EngineInfo], running: Sequence[Job]) -> tuple[str, str]:
+    match supervision.condition:
+        case Condition.DOWN:
+            return "down", "The engine is down"
+        case Condition.WAITING:
+            return "warn", "The engine is being restarted"
+        case Condition.STOPPED:
+            return "down", "The engine is not running"
+    if supervision.condition is Condition.STARTING or not engines or not all(engine.ready for engine in engines):
+        return "warn", "The engine is starting"
+    if any(engine.stopping for engine in engines):
+        return "warn", "The engine will restart after this step"
+    working = sum(engine.state is EngineState.WORKING for engine in engines)
+    if working and len(engines) > 1:
+        return "good", f"{working} of {len(engines)} engines are working"
+    if working:
+        return "good", progress_words(running[0])[0] if running else "Working"
+    loaded = engines[0].variant
+    return "good", f"Ready, {loaded} loaded" if loaded else "Ready"
+
+
+def _progress(running: Sequence[Job]) -> tuple[str, float]:
+    """Return the step that the first running clip is at, as in `14/50`, and how much of it is done."""
+    if not running or (progress := running[0].progress) is None or not progress.step:
+        return "", 0.0
+    return f"{progress.step}/{progress.total}", progress.step / max(1, progress.total)
+
+
+def _queue_words(waiting: int, left: QueueEstimate) -> str:
+    words = [f"{waiting} waiting"] if waiting else []
+    if left.seconds:
+        more = f", and {left.unmeasured} not measured yet" if left.unmeasured else ""
+        words.append(f"{format_seconds(left.seconds)} left{more}")
+    elif waiting:
+        words.append("time not measured yet")
+    return " · ".join(words)
+
+
+def notices_html(notices: Sequence[Notice]) -> str:
+    """Render the notices that have not been dismissed."""
+    return "".join(
+        f'<div class="news-item" role="alert"><p>{escape(notice.text)}</p>'
+        f'<button type="button" data-dismiss="{notice.id}" aria-label="Dismiss this notice">×</button></div>'
+        for notice in notices[:5]
+    )
+
+
+def batch_news(batches: Sequence[JobBatch]) -> str:
+    """Render hidden data about batches, from which the page's script announces finished ones."""
+    news = [
+        {
+            "id": batch.id,
+            "name": batch.name[:80],
+            "ended": batch.ended,
+            "done": batch.counts[JobState.DONE],
+            "failed": batch.counts[JobState.FAILED],
+        }
+        for batch in batches
+    ]
+    return f'<span id="batch-news" hidden data-batches="{escape(json.dumps(news))}"></span>'
