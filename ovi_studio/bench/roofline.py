@@ -15,6 +15,7 @@ from ovi_studio.bench.traffic import Kind, Traffic, TrafficCounter
 from ovi_studio.capacity.arithmetic import RATES
 from ovi_studio.checkpoints.number_formats import prepare
 from ovi_studio.core.weight_formats import Weights
+from ovi_studio.models.causal_layers import make_channels_last
 from ovi_studio.models.transformer import OviTransformer
 from ovi_studio.models.video_vae import build_video_vae, decode
 
@@ -70,6 +71,7 @@ def frame_traffic(shape: BenchShape) -> dict[Kind, Traffic]:
         return {}
     with _META:
         vae = build_video_vae(shape.video_vae).eval().bfloat16()
+    make_channels_last(vae)
     channels = shape.video_vae["z_dim"]
 
     def decoded(frames: int) -> dict[Kind, Traffic]:

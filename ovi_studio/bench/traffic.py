@@ -173,6 +173,8 @@ class TrafficCounter(TorchDispatchMode):
     def __torch_dispatch__(self, operator: Any, types: Any, inputs: Any = (), options: Any = None) -> Any:
         options = options or {}
         result = operator(*inputs, **options)
+        if operator.overloadpacket is aten.convolution:
+            result = _laid_out_like(inputs[0], result)
         if self._counting:
             self._count(operator, inputs, options, result)
         return result
@@ -275,6 +277,17 @@ def _kind(packet: Any, reads: Sequence[Tensor], written: Sequence[Tensor]) -> Ki
     if packet in (aten._to_copy, aten.copy_) and reads and reads[-1].dtype != written[0].dtype:
         return Kind.CONVERSION
     return Kind.COPY if packet is aten._to_copy else _KINDS.get(packet, Kind.POINTWISE)
+
+
+def _laid_out_like(x: Tensor, result: Tensor) -> Tensor:
+    """Return a convolution's result as cuDNN writes it: channels-last after a channels-last input.
+
+    On the meta device a convolution in three dimensions forgets the layout.
+    """
+    layout = torch.channels_last_3d if x.dim() == 5 else torch.channels_last
+    if x.dim() not in (4, 5) or not x.is_contiguous(memory_format=layout):
+        return result
+    return torch.empty_like(result, memory_format=layout)
 
 
 def _arguments(operator: Any, inputs: Any, options: Any) -> tuple[list[Tensor], list[Tensor]]:

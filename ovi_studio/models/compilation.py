@@ -76,6 +76,8 @@ def allow_many_variants() -> None:
     config.recompile_limit = MAX_BLOCK_VARIANTS
     config.accumulated_recompile_limit = max(config.accumulated_recompile_limit, MAX_BLOCK_VARIANTS)
     config.fail_on_recompile_limit_hit = True
+    # Numbers are few and fixed (a head's scale, a norm's epsilon); as variables, every block would be compiled twice.
+    config.specialize_float = True
 
 
 def _small(x: torch.Tensor) -> torch.Tensor:

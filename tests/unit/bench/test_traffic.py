@@ -207,3 +207,15 @@ def test_the_command_prints_a_row_for_every_kind_and_every_card(capsys: pytest.C
 def test_the_command_refuses_what_it_cannot_count(shape: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", shape, "--traffic"]) == 1
     assert "choose one of small, demo, 704x704_5s" in capsys.readouterr().err
+
+
+def test_a_channels_last_convolution_is_followed_by_no_copy() -> None:
+    """On the meta device the result of a convolution in three dimensions has another layout than on a GPU."""
+    video = matrix(1, 16, 4, 8, 8).to(memory_format=torch.channels_last_3d)
+    weight = matrix(16, 16, 3, 3, 3).to(memory_format=torch.channels_last_3d)
+
+    def normalised() -> Tensor:
+        convolved = functional.conv3d(video, weight, padding=(1, 1, 1))
+        return functional.rms_norm(convolved.movedim(1, -1), (16,))
+
+    assert set(counted(normalised)) == {Kind.CONVOLUTION, Kind.NORM}
