@@ -57,8 +57,11 @@ class Tab:
     """What the dialog of shortcuts shows for the tab."""
 
     @property
-    def stylesheet(self) -> Path:
-        return Path(__file__).parent / self.id / f"{self.id}.css"
+    def stylesheets(self) -> list[Path]:
+        """The tab's own one, and then those of its parts."""
+        folder = Path(__file__).parent / self.id
+        own = folder / f"{self.id}.css"
+        return [own, *(path for path in sorted(folder.rglob("*.css")) if path != own)]
 
 
 def _create(context: PageContext) -> None:
