@@ -97,7 +97,7 @@ def test_the_sound_is_seen_and_the_picture_can_be_stepped(page: Any, client: Any
     assert FRAME < time_of(video) - start <= 3 * FRAME
     page.keyboard.press("s")
     page.wait_for_selector("#clip .spectrogram:visible")
-    page.keyboard.press("]")
+    page.keyboard.press(">")
     assert video.evaluate("video => video.playbackRate") == 1.5
     page.keyboard.press("l")
     page.reload()

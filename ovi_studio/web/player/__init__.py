@@ -9,7 +9,19 @@ from html import escape
 from pathlib import Path
 
 from ovi_studio.core.variants import FRAME_RATE
+from ovi_studio.web.keyboard import Shortcut
 
+PLAYER_SHORTCUTS = (
+    Shortcut("Space K", "Play or pause the clip"),
+    Shortcut(", .", "Previous or next frame"),
+    Shortcut("← →", "A second back or forward"),
+    Shortcut("< >", "Slower or faster"),
+    Shortcut("L", "Loop"),
+    Shortcut("M", "Mute"),
+    Shortcut("S", "Waveform or spectrogram"),
+    Shortcut("F", "Full screen"),
+)
+"""What the player does with keys."""
 _SCRIPTS = ("controls.js", "soundtrack.js", "player.js", "compare.js")
 _STYLESHEETS = ("controls.css", "player.css", "compare.css")
 

@@ -214,8 +214,8 @@ class OviCompare extends HTMLElement {
       ".": () => this.step(1),
       ArrowLeft: () => this.seek(this.clock.currentTime - 1),
       ArrowRight: () => this.seek(this.clock.currentTime + 1),
-      "[": () => stepSpeed(this.speed, -1),
-      "]": () => stepSpeed(this.speed, 1),
+      "<": () => stepSpeed(this.speed, -1),
+      ">": () => stepSpeed(this.speed, 1),
       w: () => this.videos.length === 2 && this.setWiping(!this.compare.classList.contains("wiping")),
       Escape: () => this.close(),
     };

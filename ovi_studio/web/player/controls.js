@@ -58,7 +58,7 @@ function setButton(made, name, label, key) {
 
 function speedMenu(action) {
   const options = SPEEDS.map((speed) => make("option", { value: speed, selected: speed === 1 }, `${speed}×`));
-  const menu = make("select", { title: "Speed ([ and ])" }, ...options);
+  const menu = make("select", { title: "Speed (< and >)" }, ...options);
   menu.setAttribute("aria-label", "Speed");
   menu.addEventListener("change", () => action(Number(menu.value)));
   return menu;

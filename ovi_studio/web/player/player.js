@@ -1,7 +1,7 @@
 // <ovi-player address="studio/job/<id>" label="Clip 7" [autoplay] [mini]>: a clip with controls of our own.
 //
 // Keys, while it has the focus or a page passes them to `handleKey`: space and K play, comma and full stop go frame by
-// frame, the arrows by a second, [ and ] change the speed, L loops, M mutes, S shows the spectrogram, F fills the screen.
+// frame, the arrows by a second, < and > change the speed, L loops, M mutes, S shows the spectrogram, F fills the screen.
 class OviPlayer extends HTMLElement {
   static observedAttributes = ["address", "label"];
 
@@ -155,8 +155,8 @@ class OviPlayer extends HTMLElement {
       ArrowRight: () => this.seek(video.currentTime + 1),
       Home: () => this.seek(0),
       End: () => this.seek(video.duration),
-      "[": () => stepSpeed(this.speed, -1),
-      "]": () => stepSpeed(this.speed, 1),
+      "<": () => stepSpeed(this.speed, -1),
+      ">": () => stepSpeed(this.speed, 1),
       l: () => this.change("loop", !video.loop),
       m: () => this.change("muted", !video.muted),
       s: () => this.change("view", this.isWave ? "spectrogram" : "wave"),

@@ -1,5 +1,13 @@
 """What the stage says, in one place."""
 
+from ovi_studio.web.keyboard import Shortcut
+
+STAGE_SHORTCUTS = (
+    Shortcut("P", "Swap the preview and the clip"),
+    Shortcut("C", "Compare the clip with others"),
+    Shortcut("W", "Wipe between two clips that are compared"),
+)
+
 IDLE = "Your clip appears here"
 IDLE_HINT = "Describe what it should show and sound like, then press Create or Ctrl+Enter."
 PAUSED = "The queue is paused; resume it in the Queue tab."
