@@ -98,6 +98,12 @@ class Index:
         with self._open() as connection:
             return connection.execute("SELECT * FROM files WHERE id = ?", (clip,)).fetchone()
 
+    def named(self, name: str) -> str | None:
+        """The id of the clip in this file."""
+        with self._open() as connection:
+            row = connection.execute("SELECT id FROM files WHERE name = ?", (name,)).fetchone()
+            return None if row is None else row["id"]
+
     def select(self, query: Query) -> tuple[list[sqlite3.Row], int]:
         """The rows of one page, and the number of rows on all pages."""
         where, values = _conditions(query)

@@ -93,6 +93,14 @@ class Library:
         """The mp4 of a clip: a regular file in the output folder that has not changed since it was listed."""
         return self._path(self._row(clip))
 
+    def find(self, name: str) -> str:
+        """The id of the clip in the file of this name, which may have been written a moment ago."""
+        self.refresh()
+        found = self._index.named(name)
+        if found is None:
+            raise JobError(_GONE)
+        return found
+
     # Using
 
     def settings(self, clip: str, image: Path | None = None) -> ClipSpec:

@@ -90,7 +90,10 @@ _DELETED = (
     """,
 )
 
-MIGRATIONS = (_FIRST, _PARTS, _COUNTED, _NOTED, _CACHED, _DELETED)
+# The axes of a batch that is a grid as JSON, and where in it a job is, row by row.
+_GRIDS = ("ALTER TABLE batches ADD COLUMN grid TEXT", "ALTER TABLE jobs ADD COLUMN cell INTEGER")
+
+MIGRATIONS = (_FIRST, _PARTS, _COUNTED, _NOTED, _CACHED, _DELETED, _GRIDS)
 """Statements that migrate version n to n + 1, at index n."""
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ovi_studio.core.errors import JobError
+from ovi_studio.core.grids import Grid
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.media.small_files import folder_errors
 from ovi_studio.queue.database import Database
@@ -67,19 +68,31 @@ class Store:
 
     # Adding and changing
 
-    def add(self, specs: Iterable[ClipSpec], name: str = "", *, priority: int = 0) -> list[str]:
+    def add(
+        self, specs: Iterable[ClipSpec], name: str = "", *, priority: int = 0, grid: Grid | None = None
+    ) -> list[str]:
         """Queue clips as one batch, all or none; returns the ids of the jobs, in order.
 
         First frames are copied, so the original files may be deleted. A batch without a name is named after its first
         prompt.
+
+        Args:
+            grid: the axes if the clips are the cells of a grid, row by row.
         """
         specs = list(specs)
         if not specs:
             raise JobError("There are no clips to add; write a prompt.")
+        if grid is not None and grid.cells != len(specs):
+            raise ValueError(f"a grid of {grid.cells} cells has {len(specs)} clips")
         name = " ".join((name or specs[0].prompt).split())[:MAX_NAME_LENGTH]
+        axes = None if grid is None else json.dumps(grid.to_json(), ensure_ascii=False)
         with self._kept_pictures(specs) as kept, self.database.write() as connection:
-            cursor = connection.execute("INSERT INTO batches (name, created) VALUES (?, ?)", (name, time.time()))
+            cursor = connection.execute(
+                "INSERT INTO batches (name, created, grid) VALUES (?, ?, ?)", (name, time.time(), axes)
+            )
             rows = [{**spec_columns(spec), "batch": cursor.lastrowid, "priority": priority} for spec in kept]
+            if grid is not None:
+                rows = [row | {"cell": cell} for cell, row in enumerate(rows)]
             return _insert(connection, rows)
 
     def duplicate(self, ids: Collection[str]) -> list[str]:
@@ -95,7 +108,8 @@ class Store:
         """Change the spec of a waiting job; raises `JobError` if it is no longer waiting."""
         with self._kept_pictures([spec]) as (kept,), self.database.write() as connection:
             changed = connection.execute(
-                "UPDATE jobs SET spec = :spec, variant = :variant, steps = :steps, guided = :guided "
+                # A clip with other settings is no cell of a grid.
+                "UPDATE jobs SET spec = :spec, variant = :variant, steps = :steps, guided = :guided, cell = NULL "
                 "WHERE id = :id AND state = 'queued'",
                 {**spec_columns(kept), "id": job_id},
             ).rowcount
@@ -247,6 +261,24 @@ class Store:
         names = {row["batch"]: (row["name"], row["created"]) for row in rows}
         return [JobBatch(number, *names[number], counts=found) for number, found in counts.items()]
 
+    def grid_batches(self) -> frozenset[int]:
+        """The batches that are grids."""
+        with self.database.read() as connection:
+            rows = connection.execute("SELECT id FROM batches WHERE grid IS NOT NULL")
+            return frozenset(row["id"] for row in rows)
+
+    def grid(self, batch: int) -> tuple[Grid, dict[int, Job]]:
+        """The axes of a batch and the jobs of its cells, numbered row by row; raises `JobError` if it is no grid.
+
+        A cell whose job was deleted, or is another clip now, is missing.
+        """
+        with self.database.read() as connection:
+            row = connection.execute("SELECT grid FROM batches WHERE id = ? AND grid IS NOT NULL", (batch,)).fetchone()
+            jobs = connection.execute(f"{JOBS} WHERE batch = ? AND cell IS NOT NULL", (batch,)).fetchall()
+        if row is None:
+            raise JobError("This grid no longer exists; its jobs were deleted.")
+        return Grid.from_json(json.loads(row["grid"])), {job["cell"]: job_of(job, self.paths) for job in jobs}
+
     def change_counter(self) -> int:
         """Increases with every change, including progress."""
         return self.database.change_counter()
@@ -319,12 +351,12 @@ class Store:
 def _insert(connection: sqlite3.Connection, rows: Sequence[dict[str, Any]]) -> list[str]:
     start, now = last_position(connection), time.time()
     full = [
-        row | {"id": secrets.token_hex(5), "position": start + offset, "created": now}
+        {"cell": None} | row | {"id": secrets.token_hex(5), "position": start + offset, "created": now}
         for offset, row in enumerate(rows, start=1)
     ]
     connection.executemany(
-        "INSERT INTO jobs (id, batch, state, priority, position, spec, variant, steps, guided, created) VALUES "
-        "(:id, :batch, 'queued', :priority, :position, :spec, :variant, :steps, :guided, :created)",
+        "INSERT INTO jobs (id, batch, cell, state, priority, position, spec, variant, steps, guided, created) VALUES "
+        "(:id, :batch, :cell, 'queued', :priority, :position, :spec, :variant, :steps, :guided, :created)",
         full,
     )
     return [row["id"] for row in full]

@@ -16,6 +16,7 @@ from ovi_studio.checkpoints.background import Downloads
 from ovi_studio.checkpoints.layout import complete_variants, take_inventory
 from ovi_studio.core.clip import Picture
 from ovi_studio.core.errors import JobError
+from ovi_studio.core.grids import Grid
 from ovi_studio.core.requests import (
     Context,
     Expansion,
@@ -43,6 +44,7 @@ from ovi_studio.services.preset_offers import PresetOffer, offers
 from ovi_studio.services.presets import Presets
 from ovi_studio.services.prompt_files import expand_table
 from ovi_studio.services.prompt_tables import read_table
+from ovi_studio.services.soundtracks import Soundtracks
 from ovi_studio.services.templates import Templates
 from ovi_studio.services.undo import UndoLog
 
@@ -73,6 +75,7 @@ class Studio:
         self.checkpoint_directory = options.checkpoints
         self.templates = Templates(self.paths.state)
         self.presets = Presets(self.paths.state)
+        self.soundtracks = Soundtracks(self.paths.state)
         self.adapters = AdapterLibrary(options.adapters)
         self.adapter_downloads = Downloads(self.adapters.directory, execute=fetch_adapters)
         self.undo = UndoLog()
@@ -193,8 +196,10 @@ class Studio:
         # Reading a variant opens its files, and the rows of a table repeat the same ones.
         return Context(cache(self.variant), _check_upload)
 
-    def queue(self, specs: Sequence[ClipSpec], name: str = "", *, priority: int = 0) -> list[str]:
-        """Add clips as one batch and return the ids of their jobs. Higher priorities run first.
+    def queue(
+        self, specs: Sequence[ClipSpec], name: str = "", *, priority: int = 0, grid: Grid | None = None
+    ) -> list[str]:
+        """Add clips as one batch, which may be a grid, and return the ids of their jobs. Higher priorities run first.
 
         Raises `JobError` if a model is incomplete, or an adapter is missing, does not fit or is another file than the
         clip names.
@@ -205,7 +210,7 @@ class Studio:
         for missing in {spec.variant for spec in specs} - complete:
             self.variant(missing)  # an unknown variant has its own message
             raise JobError(f"The model {missing} is not complete; download it in the System tab first.")
-        return self.store.add(self._with_adapters(specs), name, priority=priority)
+        return self.store.add(self._with_adapters(specs), name, priority=priority, grid=grid)
 
     def _with_adapters(self, specs: Sequence[ClipSpec]) -> list[ClipSpec]:
         """Return the clips with the hash of every adapter file, so that a file that is replaced later is not used.

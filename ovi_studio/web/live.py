@@ -35,8 +35,8 @@ class LivePart:
 def pulse_of(studio: Studio) -> str:
     """Return a text that changes whenever anything that a `LivePart` shows changes."""
     status = studio.supervisor.status()
-    presets = f"{studio.adapter_downloads.state().revision} {studio.presets.revision}"
-    return f"{studio.store.change_counter()} {status.condition} {hash(status)} {presets}"
+    others = f"{studio.adapter_downloads.state().revision} {studio.presets.revision} {studio.library.revision}"
+    return f"{studio.store.change_counter()} {status.condition} {hash(status)} {others}"
 
 
 def build_pulse() -> gr.HTML:

@@ -6,8 +6,9 @@ URLs are relative to the page, so that they also work behind a share link:
     studio/job/<job>/preview.jpg      the live preview of a running job
     studio/job/<job>/clip.mp4         the clip of a finished job; ?download=1 saves it
     studio/job/<job>/poster.jpg
-    studio/clip/<clip>/clip.mp4       a clip of the library
-    studio/clip/<clip>/poster.jpg
+    studio/job/<job>/sound.json       the waveform of its sound, and where its speech is
+    studio/job/<job>/spectrogram.png
+    studio/clip/<clip>/...            clip.mp4, poster.jpg, sound.json and spectrogram.png of a clip of the library
     studio/lora/<adapter>/preview.jpg the picture next to a LoRA file, scaled down
     studio/font/<file>                the page's font
     studio/pulse                      a text that changes with anything the page shows (`live`)
@@ -22,13 +23,15 @@ from pathlib import Path
 
 from PIL import Image
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from ovi_studio.core.errors import JobError
 from ovi_studio.media.pictures import read_picture
 from ovi_studio.queue.model import Job, JobState
 from ovi_studio.queue.paths import StudioPaths
+from ovi_studio.services.soundtracks import spectrogram_png
+from ovi_studio.services.speech_timing import estimate_speech
 from ovi_studio.services.studio import Studio
 from ovi_studio.web.fonts import font_route
 from ovi_studio.web.guard import is_logged_in
@@ -64,8 +67,12 @@ def media_routes(studio: Studio) -> list[Route]:
         route("job/{id}/preview.jpg", _job_preview),
         route("job/{id}/clip.mp4", partial(_job_file, suffix=".mp4")),
         route("job/{id}/poster.jpg", partial(_job_file, suffix=".jpg")),
+        route("job/{id}/sound.json", partial(_sound, find=_job_clip)),
+        route("job/{id}/spectrogram.png", partial(_spectrogram, find=_job_clip)),
         route("clip/{id}/clip.mp4", partial(_library_file, suffix=".mp4")),
         route("clip/{id}/poster.jpg", partial(_library_file, suffix=".jpg")),
+        route("clip/{id}/sound.json", partial(_sound, find=_library_clip)),
+        route("clip/{id}/spectrogram.png", partial(_spectrogram, find=_library_clip)),
         route("lora/{id}/preview.jpg", _adapter_preview),
         font_route(),
     ]
@@ -115,11 +122,41 @@ def _job_preview(studio: Studio, request: Request) -> Response:
     return Response(data, media_type="image/jpeg", headers=_HEADERS | {"Cache-Control": _FOREVER})
 
 
-def _job_file(studio: Studio, request: Request, suffix: str) -> Response:
-    job = studio.store.get(request.path_params["id"])
+FindClip = Callable[[Studio, str], tuple[Path, str]]
+"""Returns the mp4 and the prompt of the clip with an id; raises `JobError`."""
+
+
+def _job_clip(studio: Studio, job_id: str) -> tuple[Path, str]:
+    job = studio.store.get(job_id)
     if job.clip is None:
         raise JobError("There is no clip.")
-    return _file(job.clip.with_suffix(suffix), studio.paths, request)
+    return job.clip, job.spec.prompt
+
+
+def _library_clip(studio: Studio, clip: str) -> tuple[Path, str]:
+    return studio.library.path(clip), studio.library.get(clip).spec.prompt
+
+
+def _sound(studio: Studio, request: Request, find: FindClip) -> Response:
+    path, prompt = find(studio, request.path_params["id"])
+    sound = studio.soundtracks.get(_served(path, studio.paths))
+    speech = [
+        {"who": block.who, "words": [[word.text, round(word.start, 3), round(word.end, 3)] for word in block.words]}
+        for block in estimate_speech(prompt, sound)
+    ]
+    content = {"seconds": sound.seconds, "peaks": sound.peaks.ravel().tolist(), "speech": speech}
+    return JSONResponse(content, headers=_HEADERS | {"Cache-Control": _FOREVER})
+
+
+def _spectrogram(studio: Studio, request: Request, find: FindClip) -> Response:
+    path, _ = find(studio, request.path_params["id"])
+    data = spectrogram_png(studio.soundtracks.get(_served(path, studio.paths)))
+    return Response(data, media_type="image/png", headers=_HEADERS | {"Cache-Control": _FOREVER})
+
+
+def _job_file(studio: Studio, request: Request, suffix: str) -> Response:
+    path, _ = _job_clip(studio, request.path_params["id"])
+    return _file(path.with_suffix(suffix), studio.paths, request)
 
 
 def _library_file(studio: Studio, request: Request, suffix: str) -> Response:
@@ -133,11 +170,17 @@ def _library_file(studio: Studio, request: Request, suffix: str) -> Response:
 
 
 def _file(path: Path, paths: StudioPaths, request: Request) -> Response:
-    if path.is_symlink() or not path.is_file() or path.parent != paths.outputs:
-        raise FileNotFoundError
+    path = _served(path, paths)
     kind = "video/mp4" if path.suffix == ".mp4" else "image/jpeg"
     name = path.name if "download" in request.query_params else None
     return FileResponse(path, media_type=kind, filename=name, headers=_HEADERS | {"Cache-Control": _FOREVER})
+
+
+def _served(path: Path, paths: StudioPaths) -> Path:
+    """The path, if it is a regular file directly in the output folder."""
+    if path.is_symlink() or not path.is_file() or path.parent != paths.outputs:
+        raise FileNotFoundError
+    return path
 
 
 def _adapter_preview(studio: Studio, request: Request) -> Response:

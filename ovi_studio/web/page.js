@@ -44,11 +44,4 @@
     input.files = files.files;
     input.dispatchEvent(new Event("change", { bubbles: true }));
   });
-
-  // On a narrow screen the result is far below the button.
-  document.addEventListener("click", (event) => {
-    if (event.target.closest?.("#generate") && matchMedia("(max-width: 900px)").matches) {
-      document.querySelector("#result")?.scrollIntoView({ behavior: "smooth", block: "start" });
-    }
-  });
 }

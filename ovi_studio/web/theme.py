@@ -10,6 +10,7 @@ from urllib.parse import quote
 import gradio as gr
 
 from ovi_studio.web.document import serve_own_document
+from ovi_studio.web.player import player_head
 from ovi_studio.web.tabs.registry import TABS, Tab
 from ovi_studio.web.tokens import BATCH_COLOURS, DARK, LIGHT, gradio_variables
 
@@ -53,7 +54,8 @@ def launch_options() -> dict[str, Any]:
     return {
         "theme": build_theme(),
         "css": "\n".join([*map(_icon_rule, TABS), *map(_batch_rule, range(BATCH_COLOURS))]),
-        "css_paths": [*(here / name for name in _STYLESHEETS), *(tab.stylesheet for tab in TABS)],
+        "css_paths": [*(here / name for name in _STYLESHEETS), *(path for tab in TABS for path in tab.stylesheets)],
+        "head": player_head(),
         "js": "() => {" + "".join(f"({(here / name).read_text(encoding='utf-8')})();" for name in _SCRIPTS) + "}",
         "footer_links": [],
     }

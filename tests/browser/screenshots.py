@@ -80,7 +80,7 @@ def take_all(
         page.screenshot(path=folder / f"{tab}-{name}{suffix}", **quality)
         print(folder / f"{tab}-{name}{suffix}", flush=True)
 
-    page.wait_for_selector("#status .working")
+    page.wait_for_selector("#status .live")
     page.fill("#prompt textarea", WRITTEN)
     page.fill("#sound textarea", SOUND)
     page.locator("#sound textarea").blur()

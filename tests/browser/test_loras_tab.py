@@ -151,7 +151,7 @@ def test_strengths_and_trigger_words_reach_the_clip(page: Any, application: Appl
         ("plain.safetensors", "1", "1;0"),
     ]
     assert all(len(u["sha256"]) == 64 for u in spec["adapters"])
-    page.wait_for_selector("#recipe >> text=film 0.75")
+    page.wait_for_selector("#recipe >> text=film 0.75", state="attached")
 
 
 def test_a_tag_in_the_prompt_is_an_adapter_of_the_job(application: Application) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 import pytest
-from browser import PHONE, fits_width, needs_browser, new_page
+from browser import PHONE, fits_width, needs_browser, new_page, wait_for
 from page_helpers import open_page, set_steps
 from studio_app import APP, Application, running
 
@@ -133,10 +133,10 @@ def test_a_clip_of_the_demo_model_shows_previews_and_plays(tmp_path: Path, chrom
         page.fill("#prompt textarea", "a red ball")
         set_steps(page, 30)
         page.click("#generate")
-        page.wait_for_selector("#status img.preview, #clip video")
+        page.wait_for_selector("#status .live img, #clip video")
         page.wait_for_selector("#clip video")
-        page.evaluate("document.querySelector('#clip video').play()")
-        page.wait_for_function("document.querySelector('#clip video').currentTime > 0")
+        page.locator("#clip video").evaluate("video => video.play()")
+        wait_for(lambda: page.locator("#clip video").evaluate("video => video.currentTime") > 0)
         page.close()
     finally:
         application.end()

@@ -118,7 +118,7 @@ def test_the_page_works_under_the_path(proxied: Proxied, chromium: Any, tmp_path
     page.click("#generate")
     page.wait_for_selector("#notice >> text=1 clip is in the queue")
     page.wait_for_selector("#clip video")
-    assert page.evaluate("document.querySelector('#clip video').src").startswith(f"{proxied.url}studio/job/")
+    assert page.locator("#clip video").evaluate("video => video.src").startswith(f"{proxied.url}studio/job/")
     show(page, "Library")
     page.wait_for_selector("#wall img")
     page.close()

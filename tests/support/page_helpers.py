@@ -11,7 +11,9 @@ LONG = "please wait slowly, this takes long"
 def open_page(application: Application, chromium: Any, size: tuple[int, int] = DESKTOP) -> Any:
     page = new_page(chromium, application.url, size)
     page.wait_for_selector("#generate")
-    page.wait_for_selector("#status .stage, #clip video, #status .notice")
+    # On a phone they are in a sheet that is closed.
+    shown = "#status .idle, #status .live, #filmstrip .card, #status .notice"
+    page.wait_for_selector(shown, state="attached")
     return page
 
 

@@ -13,8 +13,10 @@ import gradio as gr
 from ovi_studio.services.studio import Studio
 from ovi_studio.web.keyboard import Shortcut
 from ovi_studio.web.live import LivePart
+from ovi_studio.web.player import PLAYER_SHORTCUTS
 from ovi_studio.web.tabs import CREATE_TAB
 from ovi_studio.web.tabs.create.handlers import build_create
+from ovi_studio.web.tabs.create.stage.texts import STAGE_SHORTCUTS
 from ovi_studio.web.tabs.create.tab import CreateForm
 from ovi_studio.web.tabs.library.tab import build_library
 from ovi_studio.web.tabs.loras.tab import build_loras
@@ -57,8 +59,11 @@ class Tab:
     """What the dialog of shortcuts shows for the tab."""
 
     @property
-    def stylesheet(self) -> Path:
-        return Path(__file__).parent / self.id / f"{self.id}.css"
+    def stylesheets(self) -> list[Path]:
+        """The tab's own one, and then those of its parts."""
+        folder = Path(__file__).parent / self.id
+        own = folder / f"{self.id}.css"
+        return [own, *(path for path in sorted(folder.rglob("*.css")) if path != own)]
 
 
 def _create(context: PageContext) -> None:
@@ -67,7 +72,13 @@ def _create(context: PageContext) -> None:
 
 
 TABS = (
-    Tab(CREATE_TAB, "Create", "M4 20l1-4L16 5l3 3L8 19zM14 7l3 3", _create, (Shortcut("Ctrl+Enter", "Create"),)),
+    Tab(
+        CREATE_TAB,
+        "Create",
+        "M4 20l1-4L16 5l3 3L8 19zM14 7l3 3",
+        _create,
+        (Shortcut("Ctrl+Enter", "Create"), *STAGE_SHORTCUTS, *PLAYER_SHORTCUTS),
+    ),
     Tab(
         "queue",
         "Queue",

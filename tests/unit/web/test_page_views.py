@@ -15,9 +15,10 @@ from ovi_studio.queue.estimates import QueueEstimate
 from ovi_studio.queue.model import Job, JobState, Notice
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.services.studio import Studio
-from ovi_studio.web import job_views, views
+from ovi_studio.web import views
 from ovi_studio.web.header import views as header_views
 from ovi_studio.web.tabs.create import views as form_views
+from ovi_studio.web.tabs.create.stage import views as stage_views
 from ovi_studio.web.tabs.create.tab import split_prompt
 from ovi_studio.web.tabs.queue import views as queue_views
 
@@ -78,8 +79,10 @@ def test_user_text_and_errors_are_escaped(tmp_path: Path) -> None:
     values |= {"created": 0, "started": None, "finished": None, "seconds": 1}
     failed = Job(**values, state=JobState.FAILED, error="<ts>")
     done = Job(**values | {"clip": tmp_path / "<tu>.mp4"}, state=JobState.DONE, error=None)
-    shown = queue_views.row_html(failed) + queue_views.row_html(done) + job_views.recipe_html(done, None)
-    shown += job_views.stage_html(failed, None, 0, False, False) + job_views.stage_html(None, failed, 0, False, False)
+    shown = queue_views.row_html(failed) + queue_views.row_html(done) + stage_views.recipe_html(done, None)
+    shown += stage_views.status_html([failed], None, 0, False, False) + stage_views.result_bar_html(done, True, True)
+    shown += stage_views.status_html([], failed, 0, False, False)
+    shown += stage_views.filmstrip_html([failed], [done], frozenset([1]), 0)
     shown += views.demo_html("<tq>") + header_views.notices_html([Notice(1, "<tp1>", 0)])
     down = Supervision(Condition.DOWN, "<tr>", ("<tw>",))
     shown += header_views.engine_html(down, [], [], 1, QueueEstimate(1, 0), True) + header_views.trouble_html(down)

@@ -25,9 +25,15 @@ def test_every_tab_folder_is_registered_once() -> None:
 
 
 def test_every_stylesheet_is_served_and_those_of_the_tabs_come_last_in_order() -> None:
-    served = launch_options()["css_paths"]
-    assert sorted(served) == sorted(WEB.rglob("*.css"))
-    assert served[-len(TABS) :] == [tab.stylesheet for tab in TABS]
+    options = launch_options()
+    served = options["css_paths"]
+    # Those of the player are in its shadow roots.
+    player = list((WEB / "player").glob("*.css"))
+    assert sorted(served) == sorted(set(WEB.rglob("*.css")) - set(player))
+    assert all(path.read_text(encoding="utf-8").splitlines()[0] in options["head"] for path in player)
+    own = [path for tab in TABS for path in tab.stylesheets]
+    assert served[-len(own) :] == own
+    assert [tab.stylesheets[0].stem for tab in TABS] == [tab.id for tab in TABS]
 
 
 @pytest.mark.parametrize("tab", TABS, ids=lambda tab: tab.id)

@@ -17,13 +17,14 @@ from ovi_studio.core.prompt_repair import repaired_pattern
 from ovi_studio.core.prompts import AudioTag
 from ovi_studio.core.requests import Expansion, Request, SeedMode
 from ovi_studio.core.spec import ClipSpec, parse_timesteps
-from ovi_studio.queue.model import ENDED, Job, JobState
 from ovi_studio.services.studio import Studio
-from ovi_studio.web import job_views, views
+from ovi_studio.web import views
 from ovi_studio.web.events import PRIVATE
 from ovi_studio.web.live import LivePart
 from ovi_studio.web.tabs.create import views as form_views
 from ovi_studio.web.tabs.create.presets_handlers import connect_presets
+from ovi_studio.web.tabs.create.stage.grid_handlers import FormReader
+from ovi_studio.web.tabs.create.stage.tab import build_stage
 from ovi_studio.web.tabs.create.tab import (
     CreateForm,
     build_form,
@@ -37,19 +38,17 @@ from ovi_studio.web.toasts import Toasts
 
 
 def build_create(studio: Studio, page: gr.Blocks, toasts: Toasts) -> tuple[CreateForm, list[LivePart]]:
-    """Build the tab; returns the form, which other tabs fill, and the live parts: the latest clip and the presets."""
+    """Build the tab; returns the form, which other tabs fill, and the live parts: the stage and the presets."""
     with gr.Row(elem_id="workspace"):
-        with gr.Column(elem_id="form", min_width=320, scale=5):
+        with gr.Column(elem_id="composer", min_width=320):
             form, extra = build_form(studio)
-        with gr.Column(elem_id="result", min_width=320, scale=6):
-            stage, clip, recipe = (gr.HTML(elem_id="status"), gr.HTML(elem_id="clip"), gr.HTML(elem_id="recipe"))
-    handlers = CreateHandlers(studio, form)
+        handlers = CreateHandlers(studio, form)
+        with gr.Column(elem_id="stage", min_width=320):
+            stage = build_stage(studio, form, handlers.reader(), toasts)
     presets = connect_presets(studio, form, extra, page, toasts)
     _connect_queue(form, extra, handlers)
     _connect_fields(form, extra, handlers, page)
-    extra["cancel"].click(handlers.cancel, None, None, **PRIVATE)
-    result = LivePart(handlers.refresh, [stage, clip, recipe, extra["cancel"]], gr.State((-1, "")))
-    return form, [result, presets]
+    return form, [stage, presets]
 
 
 def _connect_queue(form: CreateForm, extra: dict[str, Any], handlers: "CreateHandlers") -> None:
@@ -108,26 +107,19 @@ class CreateHandlers:
 
     def __init__(self, studio: Studio, form: CreateForm) -> None:
         self._studio = studio
+        self._form = form
         self._parts = form.fields
         self._names = list(form.fields)
 
-    def refresh(self, seen: tuple[int, str]) -> Any:
-        """Update the status and the latest clip; `seen` is the (change counter, id of the clip's job) already shown."""
-        store = self._studio.store
-        counter = store.change_counter()
-        if counter == seen[0]:
-            return None
-        running = self._studio.current_job()
-        ended = _first(store.jobs(states=ENDED, limit=1))
-        done = ended if ended and ended.state is JobState.DONE else self._studio.last_job(JobState.DONE)
-        waiting = store.counts()[JobState.QUEUED]
-        stage = job_views.stage_html(running, ended, waiting, store.paused, done is not None)
-        clip, recipe = gr.skip(), gr.skip()
-        name = done.id if done else "none"
-        if name != seen[1]:
-            clip, recipe = job_views.clip_html(done), job_views.recipe_html(done, self._job_variant(done))
-        stoppable = running is not None and not running.cancelling
-        return stage, clip, recipe, gr.Button(interactive=stoppable), (counter, name)
+    def reader(self) -> FormReader:
+        """How others read the clip in the form."""
+        form = self._form
+        inputs = [form.ratio, form.seed_mode, form.seed, *form.fields.values()]
+
+        def read(ratio: str, mode: str, seed: str, *values: Any) -> Request:
+            return self._request(values, ratio, mode, seed, 1)
+
+        return FormReader(inputs, read, list(form.stacks.values()))
 
     def queue(
         self,
@@ -187,11 +179,6 @@ class CreateHandlers:
     def stop_editing(self) -> Any:
         """Stop editing a job and leave it unchanged."""
         return "", None, queue_button(1, False), gr.Button(visible=False)
-
-    def cancel(self) -> None:
-        """Cancel the running clips."""
-        store = self._studio.store
-        store.cancel(store.ids(states=[JobState.RUNNING]))
 
     def inspect(
         self,
@@ -308,14 +295,6 @@ class CreateHandlers:
     def _tag(self, model: str | None) -> Any:
         return views.tag_of(self._studio.variant(model) if model else None)
 
-    def _job_variant(self, job: Job | None) -> Any:
-        if job is None:
-            return None
-        try:
-            return self._studio.variant(job.spec.variant)
-        except JobError:
-            return None  # the clip's model was removed
-
 
 def _join(prompt: str, sound: str, tag: Any) -> str:
     """Join prompt and sound; with an empty sound field the prompt is left exactly as it is."""
@@ -327,7 +306,3 @@ def _next_seed(mode: str, seed: str, count: float | None, used: Sequence[int]) -
         return str(int(seed) + int(count or 1))
     # Show a drawn seed, so that it can be used again.
     return str(used[0]) if used else seed
-
-
-def _first(jobs: Sequence[Job]) -> Job | None:
-    return jobs[0] if jobs else None

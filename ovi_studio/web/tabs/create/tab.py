@@ -209,7 +209,6 @@ def build_form(studio: Studio) -> tuple[CreateForm, dict[str, Any]]:
         with gr.Row():
             queue = gr.Button("Queue clip", variant="primary", size="lg", elem_id="generate", scale=3)
             leave = gr.Button("Stop editing", size="lg", elem_id="leave", visible=False, min_width=140)
-            extra["cancel"] = gr.Button("Cancel", size="lg", elem_id="cancel", interactive=False, min_width=96)
     for number in (steps, count, *(part for part in sampling.values() if isinstance(part, gr.Slider))):
         # `ClipSpec` reports values out of range in a sentence; Gradio's own check aborts the call (6.31).
         number.preprocess = _as_given

@@ -1,0 +1,139 @@
+"""Grids on the stage: choosing the axes, queueing one as a batch, and showing it as a table."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import gradio as gr
+
+from ovi_studio.core.adapter_stack import Stack, parse_stack
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.grids import expand_grid
+from ovi_studio.core.requests import Request
+from ovi_studio.services.grid_axes import AxisKind, axis_kinds, read_axis
+from ovi_studio.services.studio import Studio
+from ovi_studio.web.events import PRIVATE
+from ovi_studio.web.tabs.create.stage import grid_views, texts
+from ovi_studio.web.toasts import Toasts
+
+_NOTHING = "nothing"
+
+
+@dataclass(frozen=True)
+class FormReader:
+    """How the clip in the Create form is read."""
+
+    inputs: Sequence[Any]
+    """The form's components."""
+    read: Callable[..., Request]
+    """Takes their values; raises `JobError`."""
+    stacks: Sequence[gr.Textbox]
+    """Those that hold adapters as JSON."""
+
+
+@dataclass(frozen=True)
+class _AxisFields:
+    kind: gr.Dropdown
+    values: gr.Dropdown
+
+
+def connect_grid(studio: Studio, reader: FormReader, strip: gr.HTML, table: gr.HTML, toasts: Toasts) -> None:
+    """Build the fields that make a grid, and connect them and the table that shows one."""
+    handlers = GridHandlers(studio, reader, toasts)
+    with gr.Accordion(texts.MAKE_GRID, open=False, elem_id="grid-maker") as maker:
+        gr.Markdown(texts.GRID_ABOUT)
+        across, down = _axis_fields(texts.ACROSS, "seed"), _axis_fields(texts.DOWN, _NOTHING)
+        queue = gr.Button(texts.QUEUE_GRID, elem_id="queue-grid")
+    stacks = list(reader.stacks)
+    maker.expand(handlers.list_axes, [across.kind, down.kind, *stacks], [across.kind, down.kind], **PRIVATE)
+    for fields in (across, down):
+        fields.kind.input(handlers.offer_values, [fields.kind, *stacks], fields.values, **PRIVATE)
+    axes = [across.kind, across.values, down.kind, down.values]
+    queue.click(handlers.queue, [*axes, *reader.inputs], toasts.component, **PRIVATE)
+    strip.grid(handlers.show, None, table, **PRIVATE | {"trigger_mode": "always_last"})
+
+
+def _axis_fields(label: str, chosen: str) -> _AxisFields:
+    kinds = axis_kinds((), ())
+    choices = [(kind.title, kind.name) for kind in kinds.values()]
+    if chosen == _NOTHING:
+        choices.insert(0, (texts.NO_AXIS, _NOTHING))
+    offered = list(kinds[chosen].values.items()) if chosen in kinds else []
+    with gr.Row(elem_classes="axis"):
+        kind = gr.Dropdown(choices, value=chosen, label=label, filterable=False, min_width=150, scale=1)
+        values = gr.Dropdown(
+            offered,
+            value=[],
+            label=texts.VALUES,
+            info=texts.VALUES_HINT,
+            multiselect=True,
+            allow_custom_value=True,
+            min_width=200,
+            scale=2,
+        )
+    return _AxisFields(kind, values)
+
+
+class GridHandlers:
+    """The functions behind the fields and the table."""
+
+    def __init__(self, studio: Studio, reader: FormReader, toasts: Toasts) -> None:
+        self._studio = studio
+        self._reader = reader
+        self._toasts = toasts
+
+    def list_axes(self, across: str, down: str, *stacks: str) -> Any:
+        """Offer the axes that the form's clip can have, among them the strengths of its adapters."""
+        kinds = self._kinds(stacks)
+        choices = [(kind.title, kind.name) for kind in kinds.values()]
+        return (
+            gr.Dropdown(choices=choices, value=across if across in kinds else "seed"),
+            gr.Dropdown(choices=[(texts.NO_AXIS, _NOTHING), *choices], value=down if down in kinds else _NOTHING),
+        )
+
+    def offer_values(self, chosen: str, *stacks: str) -> Any:
+        """Offer the values of an axis."""
+        kind = self._kinds(stacks).get(chosen)
+        return gr.Dropdown(choices=list(kind.values.items()) if kind else [], value=[])
+
+    def queue(self, across: str, across_values: list[str], down: str, down_values: list[str], *values: Any) -> Any:
+        """Queue the form's clip as a grid."""
+        try:
+            base, kinds = self._base(values)
+            columns = read_axis(_kind(kinds, across), across_values or [], base)
+            rows = None if down == _NOTHING else read_axis(_kind(kinds, down), down_values or [], base)
+            specs, grid = expand_grid(base, columns, rows)
+            self._studio.queue(specs, grid=grid)
+        except JobError as error:
+            return self._toasts.note(f"{texts.NOT_DONE}: {error}", failed=True)
+        return self._toasts.note(texts.grid_queued(len(specs)))
+
+    def show(self, event: gr.EventData) -> str:
+        """Show the grid of a batch; nothing if it is gone."""
+        batch = event._data.get("batch") if isinstance(event._data, dict) else None
+        try:
+            grid, jobs = self._studio.store.grid(int(str(batch)))
+        except (JobError, ValueError):
+            return ""
+        name = next((job.batch_name for job in jobs.values()), "")
+        return grid_views.grid_html(grid, jobs, name)
+
+    def _base(self, values: Sequence[Any]) -> tuple[Any, dict[str, AxisKind]]:
+        request = replace(self._reader.read(*values), count=1)
+        specs = self._studio.expand(request).specs
+        if len(specs) != 1:
+            raise JobError(texts.ONE_CLIP)
+        return specs[0], self._kinds_of(specs[0].stack)
+
+    def _kinds(self, stacks: Sequence[str]) -> dict[str, AxisKind]:
+        return self._kinds_of(tuple(use for stack in stacks for use in parse_stack(stack)))
+
+    def _kinds_of(self, stack: Stack) -> dict[str, AxisKind]:
+        found, _ = self._studio.preset_offers()
+        return axis_kinds([offer.preset for offer in found if offer.usable], stack)
+
+
+def _kind(kinds: dict[str, AxisKind], name: str) -> AxisKind:
+    if name not in kinds:
+        raise JobError("This axis no longer exists; choose another one.")
+    return kinds[name]

@@ -1,0 +1,107 @@
+"""What the stage says, in one place."""
+
+from ovi_studio.web.keyboard import Shortcut
+
+STAGE_SHORTCUTS = (
+    Shortcut("P", "Swap the preview and the clip"),
+    Shortcut("C", "Compare the clip with others"),
+    Shortcut("W", "Wipe between two clips that are compared"),
+)
+
+IDLE = "Your clip appears here"
+IDLE_HINT = "Describe what it should show and sound like, then press Create or Ctrl+Enter."
+PAUSED = "The queue is paused; resume it in the Queue tab."
+NEXT = "The engine starts the next one."
+CANCELLED = "Cancelled"
+CANCEL = "Cancel"
+PREVIEW = "Preview of the clip that is being made"
+SWAP = "Swap preview and clip (P)"
+
+STRIP = "Recent clips"
+EMPTY_STRIP = "Clips of this studio line up here, the newest first."
+
+VARY = "Vary"
+VARY_HINT = "Make it again with a new seed"
+SAME_SEED = "Same seed"
+SAME_SEED_HINT = "Put its settings and its seed into the form"
+LAST_FRAME = "Last frame"
+LAST_FRAME_HINT = "Use its last frame as the first frame of the form"
+CONTINUE = "Continue"
+CONTINUE_HINT = "Put its settings into the form, with its last frame as the first frame"
+FAVOURITE = "Favourite"
+COMPARE = "Compare"
+COMPARE_HINT = "Compare it with up to three others (C)"
+GRID = "Grid"
+GRID_HINT = "Show the grid that it belongs to"
+DOWNLOAD = "Download"
+DELETE = "Delete"
+CHOOSE_OTHERS = "Choose one to three more clips below."
+
+SETTINGS = "Settings of this clip"
+SHEET = "Stage"
+
+NOT_DONE = "That did not work"
+"""Before the reason."""
+
+
+def clips_waiting(number: int) -> str:
+    """How many clips wait."""
+    return "1 clip waiting" if number == 1 else f"{number} clips waiting"
+
+
+def failed(number: int) -> str:
+    """The title of what went wrong with a clip."""
+    return f"Clip {number} could not be made"
+
+
+def queued_again(number: int) -> str:
+    """A variation was queued."""
+    return f"A variation of clip {number} is in the queue."
+
+
+def cancelled(number: int) -> str:
+    """A job was cancelled."""
+    return f"Clip {number} was cancelled."
+
+
+def trashed(number: int) -> str:
+    """A clip was deleted."""
+    return f"Clip {number} was moved to the trash."
+
+
+def filled(number: int) -> str:
+    """The form was filled from a clip."""
+    return f"The form has the settings of clip {number}."
+
+
+def continued(number: int) -> str:
+    """The form was filled to continue a clip."""
+    return f"The form continues clip {number} from its last frame."
+
+
+def first_frame_taken(number: int) -> str:
+    """The form has a new first frame."""
+    return f"The last frame of clip {number} is the first frame now."
+
+
+MAKE_GRID = "Make a grid"
+GRID_ABOUT = "The clip of the form over one setting, or two: a table of clips that differ in nothing else."
+ACROSS = "Across"
+DOWN = "Down"
+VALUES = "Values"
+VALUES_HINT = "Choose, or type and press Enter"
+NO_AXIS = "Nothing"
+QUEUE_GRID = "Create the grid"
+CLOSE_GRID = "Close the grid"
+NO_CELL = "No clip"
+ONE_CLIP = "A grid is made of one clip; remove the braces and wildcards from the prompt."
+
+
+def grid_queued(cells: int) -> str:
+    """A grid was queued."""
+    return f"A grid of {cells} clips is in the queue."
+
+
+def grid_progress(done: int, cells: int) -> str:
+    """How much of a grid is made."""
+    return f"{done} of {cells} made"
