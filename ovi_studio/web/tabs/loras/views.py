@@ -41,11 +41,13 @@ def _rejected(entries: Sequence[AdapterEntry]) -> str:
     if not entries:
         return ""
     files = "1 file in the folder" if len(entries) == 1 else f"{len(entries)} files in the folder"
-    rows = "".join(
-        f"<li><b>{escape(entry.name)}</b><span>{format_bytes(entry.size)}</span><p>{escape(for_page(entry.problem))}</p></li>"
-        for entry in entries
-    )
+    rows = "".join(map(_rejected_row, entries))
     return f'<details class="rejected"><summary>{files} cannot be used</summary><ul>{rows}</ul></details>'
+
+
+def _rejected_row(entry: AdapterEntry) -> str:
+    reason = escape(for_page(entry.problem or ""))
+    return f"<li><b>{escape(entry.name)}</b><span>{format_bytes(entry.size)}</span><p>{reason}</p></li>"
 
 
 def empty_html(folder: str, searched: bool) -> str:
