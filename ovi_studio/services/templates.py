@@ -43,6 +43,8 @@ OWN = "Own"
 CATEGORIES = ("Nature", "Urban", "Abstract", "Character")
 MAX_VALUE_LENGTH = 500
 """Maximum number of characters in a slot's value."""
+PICTURES = {".webp": "image/webp", ".svg": "image/svg+xml"}
+"""Suffixes and types of the templates' pictures; the first one that exists is shown."""
 MAX_OWN = 200
 _MAX_SLOTS = 12
 _MAX_SUGGESTIONS = 20
@@ -151,6 +153,13 @@ class Templates:
             if found.id == template:
                 return found
         raise JobError("This template no longer exists; reload the page.")
+
+    def picture(self, template: str) -> Path | None:
+        """The picture of a shipped template: one that a model made, else the drawn one; None if there is none."""
+        if not _ID.fullmatch(template):
+            return None
+        folder = self._shipped / "pictures"
+        return next((path for suffix in PICTURES if (path := folder / f"{template}{suffix}").is_file()), None)
 
     def add(self, entry: Mapping[str, Any]) -> Template:
         """Save a new template of the user's own; `entry` is as in the file, without an id. Raises `JobError`."""

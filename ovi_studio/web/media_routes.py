@@ -10,6 +10,7 @@ URLs are relative to the page, so that they also work behind a share link:
     studio/job/<job>/spectrogram.png
     studio/clip/<clip>/...            clip.mp4, poster.jpg, sound.json and spectrogram.png of a clip of the library
     studio/lora/<adapter>/preview.jpg the picture next to a LoRA file, scaled down
+    studio/template/<template>/picture the picture of a shipped template
     studio/font/<file>                the page's font
     studio/pulse                      a text that changes with anything the page shows (`live`)
 
@@ -33,6 +34,7 @@ from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.services.soundtracks import spectrogram_png
 from ovi_studio.services.speech_timing import estimate_speech
 from ovi_studio.services.studio import Studio
+from ovi_studio.services.templates import PICTURES
 from ovi_studio.web.fonts import font_route
 from ovi_studio.web.guard import is_logged_in
 from ovi_studio.web.live import pulse_of
@@ -74,6 +76,7 @@ def media_routes(studio: Studio) -> list[Route]:
         route("clip/{id}/sound.json", partial(_sound, find=_library_clip)),
         route("clip/{id}/spectrogram.png", partial(_spectrogram, find=_library_clip)),
         route("lora/{id}/preview.jpg", _adapter_preview),
+        route("template/{id}/picture", _template_picture),
         font_route(),
     ]
 
@@ -189,6 +192,15 @@ def _adapter_preview(studio: Studio, request: Request) -> Response:
     if preview is None:
         raise JobError("There is no preview.")
     return _scaled(preview, PREVIEW_SIDE)
+
+
+def _template_picture(studio: Studio, request: Request) -> Response:
+    picture = studio.templates.picture(request.path_params["id"])
+    if picture is None:
+        raise JobError("There is no picture.")
+    # Drawn pictures have no script, and the policy would not let one run.
+    headers = _HEADERS | {"Cache-Control": _FOREVER}
+    return FileResponse(picture, media_type=PICTURES[picture.suffix], headers=headers)
 
 
 def _scaled(path: Path, side: int) -> Response:

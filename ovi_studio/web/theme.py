@@ -14,7 +14,14 @@ from ovi_studio.web.player import player_head
 from ovi_studio.web.tabs.registry import TABS, Tab
 from ovi_studio.web.tokens import BATCH_COLOURS, DARK, LIGHT, gradio_variables
 
-_STYLESHEETS = ("page.css", "header/header.css", "header/navigation.css", "toasts/toasts.css", "keyboard/keyboard.css")
+_STYLESHEETS = (
+    "page.css",
+    "controls.css",
+    "header/header.css",
+    "header/navigation.css",
+    "toasts/toasts.css",
+    "keyboard/keyboard.css",
+)
 """The page's own stylesheets, which come first: those of the tabs build on them."""
 _SCRIPTS = ("page.js", "header/news.js", "header/away.js")
 """Functions that run when the page has been built; scripts of components come with them."""

@@ -52,9 +52,12 @@ def open_something(page: Any, tab: str) -> None:
         page.wait_for_selector("#doctor .findings", timeout=180_000)
 
 
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_axe_finds_nothing_on_any_tab(busy: Application, chromium: Any, size: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("size", "theme"), [(DESKTOP, "dark"), (DESKTOP, "light"), (PHONE, "light")], ids=["dark", "light", "phone"]
+)
+def test_axe_finds_nothing_on_any_tab(busy: Application, chromium: Any, size: tuple[int, int], theme: str) -> None:
     page = open_page(busy, chromium, size)
+    page.emulate_media(color_scheme=theme)
     titles = page.get_by_role("tab").all_inner_texts()
     assert set(TABS) <= set(titles)
     faults = {}
@@ -64,5 +67,8 @@ def test_axe_finds_nothing_on_any_tab(busy: Application, chromium: Any, size: tu
         open_something(page, title)
         faults[f"{title}, in use"] = accessibility_faults(page)
         assert fits_width(page), title
+    page.get_by_role("button", name="Keyboard shortcuts").click()
+    page.get_by_role("dialog").get_by_text("Show these shortcuts").wait_for()
+    faults["shortcuts"] = accessibility_faults(page)
     assert {place: found for place, found in faults.items() if found} == {}
     page.close()

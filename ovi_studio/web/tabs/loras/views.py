@@ -12,6 +12,8 @@ from ovi_studio.adapters.report import Fit
 from ovi_studio.checkpoints.disk import format_bytes
 from ovi_studio.core.adapter_stack import AdapterUse, Strength
 from ovi_studio.core.towers import TOWERS
+from ovi_studio.web.drawn import drawn_html
+from ovi_studio.web.public_text import for_page
 
 SLIDER_RANGE = (-1.0, 2.0)
 """The usual range; the text field next to the slider takes any strength, and schedules."""
@@ -26,10 +28,26 @@ def loras_html(
     accelerators: Mapping[str, AdapterUse],
 ) -> str:
     """Render adapters as cards; `fits` is by id, `uses` and `accelerators` are by name."""
+    usable = [entry for entry in entries if not entry.problem]
     cards = "".join(
-        _card(entry, fits[entry.id], uses.get(entry.name), accelerators.get(entry.name)) for entry in entries
+        _card(entry, fits[entry.id], uses.get(entry.name), accelerators.get(entry.name)) for entry in usable
     )
-    return f'<ul class="loras" aria-label="LoRA files">{cards}</ul>'
+    shown = f'<ul class="loras" aria-label="LoRA files">{cards}</ul>' if usable else ""
+    return shown + _rejected([entry for entry in entries if entry.problem])
+
+
+def _rejected(entries: Sequence[AdapterEntry]) -> str:
+    """Render the files that cannot be used as one folded list, each with its reason."""
+    if not entries:
+        return ""
+    files = "1 file in the folder" if len(entries) == 1 else f"{len(entries)} files in the folder"
+    rows = "".join(map(_rejected_row, entries))
+    return f'<details class="rejected"><summary>{files} cannot be used</summary><ul>{rows}</ul></details>'
+
+
+def _rejected_row(entry: AdapterEntry) -> str:
+    reason = escape(for_page(entry.problem or ""))
+    return f"<li><b>{escape(entry.name)}</b><span>{format_bytes(entry.size)}</span><p>{reason}</p></li>"
 
 
 def empty_html(folder: str, searched: bool) -> str:
@@ -55,7 +73,7 @@ def _card(entry: AdapterEntry, fit: Fit, use: AdapterUse | None, accelerator: Ad
     picture = (
         f'<img src="studio/lora/{entry.id}/preview.jpg?{entry.modified:.0f}" alt="" loading="lazy" decoding="async">'
         if entry.preview
-        else '<span class="no-preview" aria-hidden="true"></span>'
+        else drawn_html(entry.name)
     )
     chosen = " chosen" if use else ""
     return (

@@ -6,6 +6,7 @@ from html import escape
 from typing import Any
 
 from ovi_studio.services.templates import Slot, Template
+from ovi_studio.web.drawn import drawn_html
 
 _SLOT = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 
@@ -14,17 +15,26 @@ def cards_html(templates: Sequence[Template], chosen: str) -> str:
     """Render the templates of a category as cards."""
     if not templates:
         return (
-            '<div class="nothing" role="status"><p>No templates of your own yet. Press New template to write one, or '
-            "to start from the prompt in the Create tab.</p></div>"
+            '<div class="nothing" role="status"><p>You have no templates yet. Press New template to write one, or to '
+            "start from the prompt in the Create tab.</p></div>"
         )
-    cards = "".join(
-        f'<li><button type="button" class="template" data-act="choose" data-id="{escape(template.id)}" '
-        f'aria-pressed="{"true" if template.id == chosen else "false"}"><span class="category">'
+    cards = "".join(_card(template, template.id == chosen) for template in templates)
+    return f'<ul class="templates" aria-label="Templates">{cards}</ul>'
+
+
+def _card(template: Template, chosen: bool) -> str:
+    name = escape(template.id)
+    picture = (
+        drawn_html(template.id)
+        if template.own
+        else f'<img src="studio/template/{name}/picture" alt="" loading="lazy" decoding="async">'
+    )
+    return (
+        f'<li><button type="button" class="template" data-act="choose" data-id="{name}" '
+        f'aria-pressed="{str(chosen).lower()}"><span class="picture">{picture}</span><span class="category">'
         f"{escape(template.category)}</span><strong>{escape(template.title)}</strong>"
         f'<span class="about">{escape(template.description)}</span></button></li>'
-        for template in templates
     )
-    return f'<ul class="templates" aria-label="Templates">{cards}</ul>'
 
 
 def slots_html(template: Template) -> str:
