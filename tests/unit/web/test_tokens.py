@@ -57,6 +57,18 @@ def test_no_stylesheet_names_a_colour_of_its_own() -> None:
     assert found == {}
 
 
+@pytest.mark.parametrize("path", WEB.rglob("*.css"), ids=lambda path: path.name)
+def test_a_stylesheet_closes_what_it_opens_and_is_of_one_concept(path: Path) -> None:
+    # All of them are one text on the page, so that a rule that is not closed takes the others with it.
+    depth = 0
+    text = path.read_text(encoding="utf-8")
+    for sign in re.findall(r"[{}]", text):
+        depth += 1 if sign == "{" else -1
+        assert depth in (0, 1, 2)
+    assert depth == 0
+    assert len(text.splitlines()) <= 400
+
+
 def test_the_first_paint_has_the_colours_of_the_theme() -> None:
     for needed in (DARK.background, LIGHT.background, "localStorage"):
         assert needed in head()
