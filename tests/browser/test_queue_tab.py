@@ -130,6 +130,7 @@ def test_a_second_browser_shows_the_same_and_a_phone_never_scrolls_sideways(
     page.click("#generate")
     phone.wait_for_selector("#status >> text=/Step \\d+ of 100/")
     assert fits_width(phone)
+    phone.click(".handle[aria-expanded=true]")  # the sheet of the stage, which came up with the clip
     phone.click("text=Guidance and sampling")
     phone.wait_for_selector("text=Negative prompt for the sound")
     assert fits_width(phone)

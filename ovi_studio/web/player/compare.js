@@ -220,7 +220,7 @@ class OviCompare extends HTMLElement {
       Escape: () => this.close(),
     };
     const action = actions[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-    if (!action || (event.key === " " && event.composedPath()[0].matches?.("button, a"))) return false;
+    if (!action || (event.key === " " && event.composedPath()[0].matches?.("button, a, summary"))) return false;
     action();
     return true;
   }

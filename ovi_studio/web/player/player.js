@@ -164,7 +164,7 @@ class OviPlayer extends HTMLElement {
     };
     const action = actions[event.key.length === 1 ? event.key.toLowerCase() : event.key];
     // On one of the buttons the space bar presses that button.
-    const pressed = event.key === " " && event.composedPath()[0].matches?.("button, a");
+    const pressed = event.key === " " && event.composedPath()[0].matches?.("button, a, summary");
     if (!action || pressed) return false;
     action();
     return true;

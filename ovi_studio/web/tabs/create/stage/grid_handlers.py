@@ -17,6 +17,8 @@ from ovi_studio.web.tabs.create.stage import grid_views, texts
 from ovi_studio.web.toasts import Toasts
 
 _NOTHING = "nothing"
+_MAX_DIGITS = 18
+"""Of a batch's number; SQLite has no larger ones."""
 
 
 @dataclass(frozen=True)
@@ -109,12 +111,14 @@ class GridHandlers:
         return self._toasts.note(texts.grid_queued(len(specs)))
 
     def show(self, event: gr.EventData) -> str:
-        """Show the grid of a batch; nothing if it is gone."""
-        batch = event._data.get("batch") if isinstance(event._data, dict) else None
-        try:
-            grid, jobs = self._studio.store.grid(int(str(batch)))
-        except (JobError, ValueError):
+        """Show the grid of a batch, or nothing."""
+        batch = str(event._data.get("batch") if isinstance(event._data, dict) else "")
+        if not batch.isdecimal() or len(batch) > _MAX_DIGITS:
             return ""
+        try:
+            grid, jobs = self._studio.store.grid(int(batch))
+        except JobError as error:
+            return grid_views.gone_html(str(error))
         name = next((job.batch_name for job in jobs.values()), "")
         return grid_views.grid_html(grid, jobs, name)
 

@@ -31,6 +31,14 @@ def grid_html(grid: Grid, jobs: Mapping[int, Job], name: str) -> str:
     )
 
 
+def gone_html(reason: str) -> str:
+    """Render why there is no grid to show."""
+    return (
+        f'<div class="grid"><div class="grid-head"><p>{escape(reason)}</p><button type="button" data-act="close-grid">'
+        f"{texts.CLOSE_GRID}</button></div></div>"
+    )
+
+
 def _row(grid: Grid, jobs: Mapping[int, Job], row: int, label: str) -> str:
     first = row * len(grid.columns)
     cells = "".join(

@@ -19,7 +19,8 @@ let large = "clip";
 let compared = [];
 let batch = remembered("grid");
 let shown = null;
-let newest = null;
+// Clips that were seen here; none until the server has sent the first ones.
+let known = null;
 
 // Puts everything in its place after whatever has changed.
 function arrange() {
@@ -28,7 +29,7 @@ function arrange() {
   const clips = finished();
   const latest = cards().find((card) => card.dataset.state === "done");
   const live = [...stage.querySelectorAll("#status .live")];
-  if (newest !== (latest?.dataset.show ?? "")) noticeNewest(latest);
+  noticeNews(latest);
   const card = clips.find((each) => each.dataset.show === chosen) ?? latest;
   if (!live.length) large = "clip";
   const seen = live.find((each) => each.dataset.id === watched) ?? live[0];
@@ -40,18 +41,20 @@ function arrange() {
   stage.dataset.large = card ? large : "live";
   player()?.toggleAttribute("mini", Boolean(card) && large === "live");
   showClip(card);
+  player()?.removeAttribute("autoplay");
   showCompared(clips);
   mark(card?.dataset.show, seen?.dataset.id);
 }
 
-function noticeNewest(card) {
-  // What is there when the page is opened is no news.
-  if (newest !== null && card) {
-    document.dispatchEvent(new CustomEvent("ovi:clip", { detail: { id: card.dataset.show } }));
-    if (large === "live" && !chosen) large = "clip";
-  }
-  player()?.toggleAttribute("autoplay", newest !== null);
-  newest = card?.dataset.show ?? "";
+// What is there when the page is opened is no news, nor what a deletion leaves or its undoing brings back.
+function noticeNews(latest) {
+  const ids = finished().map((card) => card.dataset.show);
+  const isNews = known !== null && Boolean(latest) && !known.has(latest.dataset.show);
+  known = new Set([...(known ?? []), ...ids]);
+  if (!isNews) return;
+  if (large === "live" && !chosen) large = "clip";
+  player()?.setAttribute("autoplay", "");
+  document.dispatchEvent(new CustomEvent("ovi:clip", { detail: { id: latest.dataset.show } }));
 }
 
 function showClip(card) {
@@ -125,7 +128,7 @@ function choose(card) {
     return compare(id);
   } else {
     // The newest one is followed by the next.
-    chosen = id === newest ? "" : id;
+    chosen = id === cards().find((each) => each.dataset.state === "done")?.dataset.show ? "" : id;
     remember("clip", chosen);
     large = "clip";
     player()?.setAttribute("autoplay", "");
