@@ -57,7 +57,7 @@ def test_no_stylesheet_names_a_colour_of_its_own() -> None:
     assert found == {}
 
 
-@pytest.mark.parametrize("path", WEB.rglob("*.css"), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(WEB.rglob("*.css")), ids=lambda path: path.name)
 def test_a_stylesheet_closes_what_it_opens_and_is_of_one_concept(path: Path) -> None:
     # All of them are one text on the page, so that a rule that is not closed takes the others with it.
     depth = 0
