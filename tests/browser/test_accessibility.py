@@ -40,7 +40,7 @@ def open_something(page: Any, tab: str) -> None:
         page.wait_for_selector(".job >> text=/Step \\d+ of 1000/")
     elif tab == "Library":
         page.locator("#wall .poster").first.click()
-        page.wait_for_selector("#viewer video")
+        page.wait_for_selector("#lightbox[open] dl div")
         page.locator("#wall .tick input").first.check()
         page.get_by_text("1 clip selected").wait_for()
     elif tab == "Templates":

@@ -92,7 +92,7 @@ TABS = (
         "library",
         "Library",
         "M4 5h16v14H4zM10.5 9.2v5.6l4.5-2.8z",
-        lambda context: build_library(context.studio, context.form, context.tabs),
+        lambda context: build_library(context.studio, context.form, context.tabs, context.toasts),
     ),
     Tab(
         "loras",
