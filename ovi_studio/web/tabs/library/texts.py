@@ -1,5 +1,7 @@
 """What the Library tab says."""
 
+from ovi_studio.web.keyboard import Shortcut
+
 EMPTY = "Clips appear here as soon as they are made. Describe the first one in the Create tab."
 EMPTY_TRASH = "The trash is empty. Deleted clips wait here until the trash is emptied."
 NOTHING_FOUND = "No clips match. Use fewer words, or remove a filter."
@@ -39,3 +41,14 @@ NOT_RESTORED = "Not restored"
 NOT_EMPTIED = "The trash was not emptied"
 NOT_USED = "The settings cannot be used"
 WITHOUT_FIRST_FRAME = "Filled in without the first frame"
+
+SHORTCUTS = (
+    Shortcut("← → ↑ ↓", "Go from poster to poster; in the lightbox, from clip to clip"),
+    Shortcut("Enter", "Open the lightbox"),
+    Shortcut("X Shift+→", "Select; select on the way"),
+    Shortcut("Ctrl+A", "Select all clips of the page"),
+    Shortcut("F", "In the lightbox: favourite"),
+    Shortcut("D", "In the lightbox: download"),
+    Shortcut("C", "In the lightbox: compare with the selected clips, or with the next one"),
+    Shortcut("Delete", "Move to the trash"),
+)
