@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,9 @@ def session(application: Application, work: Any) -> Any:
             await client.initialize()
             return await work(client)
 
-    return anyio.run(run)
+    # In a thread of its own: in this one, a browser of another test may keep its event loop.
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(anyio.run, run).result()
 
 
 async def ask(client: Any, tool: str, **arguments: Any) -> Any:
