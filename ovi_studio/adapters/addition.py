@@ -19,7 +19,7 @@ _MAX_STEM = 120
 
 
 def add_adapter(
-    upload: Path, library: AdapterLibrary, models: Iterable[NameMap], *, replace: bool = False
+    upload: Path, library: AdapterLibrary, models: Iterable[NameMap], *, replaced: Path | None = None
 ) -> tuple[Path, bool]:
     """Move an uploaded adapter into the library's folder; returns its path, and whether it was not there before.
 
@@ -28,6 +28,7 @@ def add_adapter(
 
     Args:
         models: the layers of the models that adapters are used with, the likeliest first.
+        replaced: where a file of this name is moved, which may be replaced then.
     """
     _check(upload, models)
     target = library.directory / adapter_name(upload.name)
@@ -36,8 +37,10 @@ def add_adapter(
         library.directory.mkdir(parents=True, exist_ok=True)
         if known.is_file() and file_sha256(known) == file_sha256(upload):
             return known, False
-        if not replace and (os.path.lexists(known) or os.path.lexists(target)):
+        if replaced is None and (os.path.lexists(known) or os.path.lexists(target)):
             raise NameTaken(f"There is another {target.name} among the LoRA files.")
+        if replaced is not None and os.path.lexists(target):
+            move_file(target, replaced)
         move_file(upload, target)
     return target, True
 

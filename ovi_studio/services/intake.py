@@ -37,7 +37,7 @@ from ovi_studio.media.clip_files import FirstFrameMissing, read_record
 from ovi_studio.media.pictures import MAX_FILE_SIZE as MAX_PICTURE
 from ovi_studio.media.pictures import decode_picture
 from ovi_studio.media.small_files import MAX_FILE_SIZE as MAX_YAML
-from ovi_studio.media.small_files import folder_errors, read_yaml
+from ovi_studio.media.small_files import folder_errors, move_file, read_yaml
 from ovi_studio.services.presets import Presets
 from ovi_studio.services.prompt_tables import MAX_TABLE_SIZE, read_table
 from ovi_studio.services.prompt_tables import SUFFIXES as TABLES
@@ -86,6 +86,8 @@ class Outcome:
     """The first frame for the form."""
     table: Path | None = None
     """The table of prompts for the form."""
+    undo: Callable[[], None] | None = None
+    """Takes a replacement back; its file is kept for as long as one that waits."""
 
 
 class Intake:
@@ -141,7 +143,7 @@ class Intake:
                 continue
             with self._lock:
                 outcome = visit.take(path, ticket)
-            if outcome.kind == "refused" or not (outcome.ticket or outcome.picture or outcome.table):
+            if outcome.kind == "refused" or not (outcome.ticket or outcome.picture or outcome.table or outcome.undo):
                 self.discard(ticket)
             outcomes.append(outcome)
         return outcomes
@@ -216,16 +218,32 @@ class _Visit:
     def _adapter(self, path: Path) -> Outcome:
         variants = [*self._studio.variants(), *published_variants().values()]
         models = (model_names(variant) for variant in variants)
-        target, new = add_adapter(path, self._studio.adapters, models, replace=self._replace)
-        return Outcome(path.name, f"{target.name} {'was added to' if new else 'is already among'} the LoRA files.")
+        before = path.with_name(f"{path.name}.replaced") if self._replace else None
+        target, new = add_adapter(path, self._studio.adapters, models, replaced=before)
+
+        def undo() -> None:
+            if before is None or not before.exists():
+                raise JobError("It is too late to undo this.")
+            move_file(before, target)
+
+        sentence = f"{target.name} {'was added to' if new else 'is already among'} the LoRA files."
+        replaced = new and before is not None and before.exists()
+        return Outcome(path.name, sentence, undo=undo if replaced else None)
 
     def _yaml(self, path: Path) -> Outcome:
         content = read_yaml(path)
         if isinstance(content, dict) and "templates" in content:
             added, known = self._studio.templates.add_file(path)
             return Outcome(path.name, f"{_count(added, 'template')} added, {known} known already.")
-        preset, new = self._studio.presets.add(path, replace=self._replace)
-        return Outcome(path.name, f"The preset {preset.title} {'was added' if new else 'is there already'}.")
+        presets = self._studio.presets
+        preset, new, before = presets.add(path, replace=self._replace)
+
+        def undo() -> None:
+            presets.delete(preset.name)
+            presets.restore(preset.name, before or b"")
+
+        sentence = f"The preset {preset.title} {'was added' if new else 'is there already'}."
+        return Outcome(path.name, sentence, undo=undo if before else None)
 
     def _claim(self, part: str, path: Path) -> None:
         other = self._filled.setdefault(part, path)

@@ -168,11 +168,12 @@ class Presets:
         entry |= {"variants": list(variants)} if variants else {}
         return self._store(name, entry)
 
-    def add(self, upload: Path, *, replace: bool = False) -> tuple[Preset, bool]:
-        """Add a preset's file as one of the user's own; returns it, and whether it was not there before.
+    def add(self, upload: Path, *, replace: bool = False) -> tuple[Preset, bool, bytes | None]:
+        """Add a preset's file as one of the user's own.
 
-        Raises `JobError` if the file is invalid, and `NameTaken` if another preset of the user's own has its title,
-        unless it may be replaced.
+        Returns it, whether it was not there before, and the content of the file that it replaced, for `restore`. Raises
+        `JobError` if the file is invalid, and `NameTaken` if another preset of the user's own has its title, unless it
+        may be replaced.
         """
         preset = _read(upload, own=True)
         name = slug(preset.title)
@@ -180,10 +181,16 @@ class Presets:
             raise JobError(f"{upload.name}: A preset needs a title with Latin letters or digits.")
         own = next((known for known in self.all().presets if known.own and known.name == name), None)
         if own is not None and own == dataclasses.replace(preset, name=name):
-            return own, False
+            return own, False, None
         if own is not None and not replace:
             raise NameTaken(f"There is another preset {own.title} of your own.")
-        return self._store(name, read_yaml(upload)), True
+        before = None if own is None else self.delete(name)
+        try:
+            return self._store(name, read_yaml(upload)), True, before
+        except BaseException:
+            if before is not None:
+                self.restore(name, before)
+            raise
 
     def _store(self, name: str, entry: Mapping[str, Any]) -> Preset:
         preset = _parse(dict(entry), name, own=True)

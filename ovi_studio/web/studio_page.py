@@ -35,7 +35,7 @@ def build_studio(studio: Studio, *, open_to_all: bool = False) -> gr.Blocks:
             for tab in TABS:
                 with gr.Tab(tab.title, id=tab.id):
                     tab.build(context)
-        build_drop(studio.intake, context.form, tabs)
+        build_drop(studio.intake, context.form, tabs, toasts)
         forget_old_sessions(page)
         connect(context.live, [pulse.beat, page.load])
     answer_in_sentences(page)

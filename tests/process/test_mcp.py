@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 import httpx
 import pytest
+from page_helpers import LONG
 from PIL import Image
 from places import ROOT
 from studio_app import Application, running
@@ -87,7 +88,7 @@ def test_a_first_frame_cancel_retry_and_list(application: Application) -> None:
 
     async def work(client: Any) -> list[Any]:
         frame = base64.b64encode(buffer.getvalue()).decode()
-        queued = await ask(client, "queue_clips", prompt="slowly", settings={"steps": 500}, first_frame=frame, count=2)
+        queued = await ask(client, "queue_clips", prompt=LONG, settings={"steps": 1000}, first_frame=frame, count=2)
         jobs = queued["jobs"]
         listed = await ask(client, "list_jobs")
         waited = await ask(client, "wait_for_job", job=jobs[-1], seconds=0.1)
@@ -127,7 +128,14 @@ def test_the_tools_are_described_and_refuse_with_sentences(application: Applicat
     assert all(answer.isError for answer in answers)
     for sentence, expected in zip(
         sentences,
-        ["no job", "prompt is empty", "steps must be between", "not valid base64", "no job", "Unknown state"],
+        [
+            "no longer exists",
+            "prompt is empty",
+            "steps must be",
+            "not valid base64",
+            "no longer exists",
+            "Unknown state",
+        ],
         strict=True,
     ):
         assert expected.lower() in sentence.lower()

@@ -11,6 +11,7 @@ from ovi_studio.services.intake import LIMITS, PICTURES, Intake, Outcome
 from ovi_studio.web.events import PRIVATE
 from ovi_studio.web.public_text import for_page
 from ovi_studio.web.tabs import CREATE_TAB
+from ovi_studio.web.toasts import Toasts
 
 _MAX_FILES = 100
 
@@ -30,7 +31,7 @@ class DropForm(Protocol):
     def fill(self, spec: ClipSpec | None = None, *, prompt: str | None = None, notice: str = "") -> list[Any]: ...
 
 
-def build_drop(intake: Intake, form: DropForm, tabs: gr.Tabs) -> None:
+def build_drop(intake: Intake, form: DropForm, tabs: gr.Tabs, toasts: Toasts) -> None:
     """Build the component; files that belong into the form fill `form` and switch to it in `tabs`."""
     script = (Path(__file__).parent / "drop.js").read_text(encoding="utf-8")
     place = gr.HTML(
@@ -43,15 +44,18 @@ def build_drop(intake: Intake, form: DropForm, tabs: gr.Tabs) -> None:
         pictures=list(PICTURES),
     )
 
-    def take(event: gr.EventData) -> list[Any]:
+    def take(event: gr.EventData, request: gr.Request) -> list[Any]:
         outcomes = intake.take(_tickets(event), in_library=_flag(event, "library"), replace=_flag(event, "replace"))
-        return [*_filled(form, outcomes), _report(outcomes)]
+        offers = [toasts.undoable(request, one.sentence, one.undo) for one in outcomes if one.undo]
+        # What can be taken back is told where that is offered.
+        rest = [outcome for outcome in outcomes if not outcome.undo]
+        return [*_filled(form, outcomes), _report(rest), *(offers[:1] or [gr.skip()])]
 
     def leave(event: gr.EventData) -> None:
         for ticket in _tickets(event):
             intake.discard(ticket)
 
-    place.taken(take, None, [*form.outputs, tabs, place], **PRIVATE)
+    place.taken(take, None, [*form.outputs, tabs, place, toasts.component], **PRIVATE)
     place.left(leave, None, None, **PRIVATE)
 
 

@@ -116,6 +116,11 @@ def test_an_adapter_is_added_after_its_checks_and_replaces_none_without_an_answe
     assert (asked.kind, (folder / "my_film_(v2).safetensors").read_bytes() == data) == ("question", True)
     (replaced,) = studio.intake.take([asked.ticket], in_library=False, replace=True)
     assert (replaced.kind, (folder / "my_film_(v2).safetensors").read_bytes() == other.read_bytes()) == ("done", True)
+    assert replaced.undo is not None
+    replaced.undo()
+    assert (folder / "my_film_(v2).safetensors").read_bytes() == data
+    with pytest.raises(JobError, match="too late"):
+        replaced.undo()
     assert waiting(studio) == []
 
 
@@ -155,8 +160,11 @@ def test_presets_and_templates_become_the_user_s_own(studio: Studio) -> None:
     changed = PRESET.replace("7", "9").encode()
     (asked,) = take(studio.intake, ("p.yaml", changed))
     assert (asked.kind, studio.presets.get("mine").settings["steps"]) == ("question", 7)
-    studio.intake.take([asked.ticket], in_library=False, replace=True)
+    (replaced,) = studio.intake.take([asked.ticket], in_library=False, replace=True)
     assert studio.presets.get("mine").settings["steps"] == 9
+    assert replaced.undo is not None
+    replaced.undo()
+    assert studio.presets.get("mine").settings["steps"] == 7
     assert "2 templates added" in take(studio.intake, ("t.yaml", TEMPLATES.encode()))[0].sentence
     assert "0 templates added, 2 known already" in take(studio.intake, ("t.yaml", TEMPLATES.encode()))[0].sentence
     assert [template.title for template in studio.templates.all().templates if template.own] == ["A fox", "The sea"]
