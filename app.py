@@ -11,6 +11,7 @@ import re
 import socket
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -83,6 +84,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         help="path under which a proxy serves the page, such as /ovi for https://example.org/ovi/",
     )
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="port to listen on (default: %(default)s)")
+    parser.add_argument(
+        "--mcp",
+        action="store_true",
+        help="also serve MCP at /mcp, for programs that use language models; needs the extra [mcp]",
+    )
     add_studio_options(parser)
     parser.add_argument(
         "--engines",
@@ -128,7 +134,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except JobError as error:
         sys.exit(str(error))
     share_host_arenas()
-    # Before the slow imports, so that the error is immediate.
+    # Before the slow imports, so that the errors are immediate.
+    if options.mcp and find_spec("mcp") is None:
+        sys.exit("--mcp needs the package mcp; install it with `pip install 'mcp>=1.21,<2'`.")
     if problem := _port_problem(options.host, options.port):
         sys.exit(problem)
     from ovi_studio.services.studio import Studio
@@ -159,12 +167,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _serve(studio: Any, options: argparse.Namespace) -> None:
+    from starlette.routing import BaseRoute
+
     from ovi_studio.services.upload_folder import UploadFolder
 
     # Read by the server when it starts; by default it would trust any proxy on this machine.
     os.environ["FORWARDED_ALLOW_IPS"] = ",".join(options.trusted_proxy)
     start_log(studio.paths.page_log, to_terminal=True)
     uploads = UploadFolder(studio.paths.uploads)
+    from ovi_studio.web.drop.routes import drop_routes
     from ovi_studio.web.guard import checker, guard
     from ovi_studio.web.hosts import Hosts
     from ovi_studio.web.media_routes import media_routes
@@ -174,6 +185,14 @@ def _serve(studio: Any, options: argparse.Namespace) -> None:
 
     hosts = Hosts(options.host, options.allow_host)
     login = login_of(options)
+    extra: dict[str, Any] = {"middleware": [guard(hosts, uploads)]}
+    routes: list[BaseRoute] = [*media_routes(studio), *drop_routes(studio.intake)]
+    if options.mcp:
+        from ovi_studio.web.mcp_server import McpServer
+
+        programs = McpServer(studio, options.root_path)
+        extra["lifespan"] = programs.lifespan
+        routes = [*programs.routes, *routes]
     page = build_studio(studio, open_to_all=_on_space() and login is None).queue(max_size=None)
     # Gradio's value on Windows; elsewhere it polls its queue 1000 times a second, which took 9% of a core (6.31).
     page._queue.sleep_when_free = 0.05
@@ -184,7 +203,7 @@ def _serve(studio: Any, options: argparse.Namespace) -> None:
         share=options.share,
         root_path=options.root_path,
         auth=checker(login[0], login[1]) if login else None,
-        app_kwargs={"routes": media_routes(studio), "middleware": [guard(hosts, uploads)]},
+        app_kwargs={"routes": routes, **extra},
         quiet=True,
         prevent_thread_lock=True,
         max_file_size=MAX_FILE_SIZE,
@@ -201,6 +220,8 @@ def _serve(studio: Any, options: argparse.Namespace) -> None:
     server_log.handlers.clear()
     server_log.propagate = True
     print(f"Ovi Studio: {url} (press Ctrl+C to stop)", flush=True)
+    if options.mcp:
+        print(f"MCP: {url.rstrip('/')}/mcp", flush=True)
     if share_url:
         hosts.add(urlsplit(share_url).hostname or "")
         print(f"Public link, protected by the login: {share_url}", flush=True)

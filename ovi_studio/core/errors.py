@@ -18,6 +18,10 @@ class FolderError(JobError):
     """A file cannot be written to a folder. The content is not the cause, so the write can be retried later."""
 
 
+class NameTaken(JobError):
+    """A file of another content has this name; it may be replaced only by someone who was asked."""
+
+
 class Stopped(Exception):
     """The run was asked to stop; raised by a step callback and passed through unchanged."""
 

@@ -1,19 +1,17 @@
 """The library's queries and results. Independent of files and SQL."""
 
-import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.spec import ClipSpec
+from ovi_studio.library.search import Term, parse_search
 
 Order = Literal["newest", "oldest"]
 
 MAX_PAGE = 200
 """Maximum number of clips on a page."""
-_MAX_QUERY_LENGTH = 500
-"""Characters; the rest of a longer query is ignored."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +32,7 @@ class LibraryClip:
     poster: Path | None
     """A JPEG in the output folder; None if it is missing and cannot be created."""
     favourite: bool
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Query:
     """Which clips to show. Raises `JobError` if a value exceeds its limits."""
 
     words: str = ""
-    """All words must occur in the prompt, in any order; matches parts of words and ignores case and accents."""
+    """A search as `library.search` describes it."""
     variant: str | None = None
     favourites_only: bool = False
     with_picture: bool | None = None
@@ -57,9 +56,9 @@ class Query:
             raise JobError(f"A page contains 1 to {MAX_PAGE} clips and starts at 0 or later.")
 
     @property
-    def folded_words(self) -> list[str]:
-        """The words in the form in which they are compared."""
-        return fold(self.words[:_MAX_QUERY_LENGTH]).split()
+    def terms(self) -> tuple[Term, ...]:
+        """The conditions of the search; raises `JobError` for one that cannot be meant."""
+        return parse_search(self.words)
 
 
 @dataclass(frozen=True)
@@ -83,9 +82,3 @@ class TrashedClip:
     """A file in the state folder, which is not served to browsers."""
     trashed: float
     """Seconds since 1970."""
-
-
-def fold(text: str) -> str:
-    """Remove case and accents for comparison."""
-    decomposed = unicodedata.normalize("NFKD", text.casefold())
-    return "".join(c for c in decomposed if not unicodedata.combining(c)).casefold()

@@ -7,18 +7,20 @@ is recreated; a full or read-only disk raises `JobError`.
 import json
 import sqlite3
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from ovi_studio.core.errors import JobError
-from ovi_studio.library.clips import Query, fold
+from ovi_studio.library.clips import Query
 from ovi_studio.library.probe import Facts
+from ovi_studio.library.search import Term
+from ovi_studio.library.text import fold
 from ovi_studio.media.small_files import folder_errors
 
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = """
 CREATE TABLE files (
     name TEXT PRIMARY KEY,
@@ -26,10 +28,11 @@ CREATE TABLE files (
     modified INTEGER NOT NULL,
     poster INTEGER NOT NULL,
     id TEXT UNIQUE,
-    recipe TEXT, spec TEXT, words TEXT, variant TEXT, pictured INTEGER, height INTEGER, width INTEGER, seconds REAL,
-    favourite INTEGER
+    recipe TEXT, variant TEXT, model TEXT, seed TEXT, pictured INTEGER, height INTEGER, width INTEGER, seconds REAL,
+    favourite INTEGER, tags TEXT, lora TEXT, words TEXT, spec TEXT
 ) STRICT;
 CREATE INDEX files_by_time ON files (modified, name);
+CREATE INDEX files_by_recipe ON files (recipe);
 """
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
@@ -53,6 +56,7 @@ class Read:
     id: str = ""
     facts: Facts | None = None
     favourite: bool = False
+    tags: Collection[str] = ()
 
 
 class Index:
@@ -75,7 +79,7 @@ class Index:
         """Remove files that are gone, store those that were read, and update whether known files have posters."""
         with self._open() as connection, connection:
             connection.executemany("DELETE FROM files WHERE name = ?", [(name,) for name in gone])
-            connection.executemany(f"INSERT OR REPLACE INTO files VALUES ({', '.join('?' * 14)})", map(_row, read))
+            connection.executemany(f"INSERT OR REPLACE INTO files VALUES ({', '.join('?' * 18)})", map(_row, read))
             changed = [(int(there), name) for name, there in posters.items()]
             connection.executemany("UPDATE files SET poster = ? WHERE name = ?", changed)
 
@@ -92,6 +96,17 @@ class Index:
                 "AND favourite != (recipe IN (SELECT value FROM json_each(:all)))",
                 {"all": json.dumps(sorted(recipes))},
             )
+
+    def tag(self, changed: Mapping[str, Collection[str]]) -> None:
+        """Replace the tags of the clips with these recipes."""
+        with self._open() as connection, connection:
+            rows = [(_lines(tags), recipe) for recipe, tags in changed.items()]
+            connection.executemany("UPDATE files SET tags = ? WHERE recipe = ?", rows)
+
+    def clear_tags(self) -> None:
+        """Remove the tags of all clips."""
+        with self._open() as connection, connection:
+            connection.execute("UPDATE files SET tags = '' WHERE tags != ''")
 
     def find(self, clip: str) -> sqlite3.Row | None:
         """The row of a clip; None if there is none."""
@@ -121,6 +136,12 @@ class Index:
         with self._open() as connection:
             rows = connection.execute("SELECT DISTINCT variant FROM files WHERE id IS NOT NULL ORDER BY variant")
             return [row[0] for row in rows]
+
+    def with_recipe(self, recipe: str) -> str | None:
+        """The id of a clip with this recipe."""
+        with self._open() as connection:
+            row = connection.execute("SELECT id FROM files WHERE recipe = ? AND id IS NOT NULL", (recipe,)).fetchone()
+            return None if row is None else row[0]
 
     def close(self) -> None:
         """Close the file; the next call opens it again."""
@@ -204,25 +225,28 @@ def _prepare(connection: sqlite3.Connection) -> bool:
 def _row(read: Read) -> tuple[object, ...]:
     known = (read.name, read.stamp.bytes, read.stamp.modified, int(read.stamp.poster))
     if read.facts is None:
-        return (*known, *[None] * 10)
+        return (*known, *[None] * 14)
     facts, spec = read.facts, read.facts.spec
     height, width = facts.size
-    text = json.dumps(spec.to_dict())
-    words = fold(spec.prompt)
-    pictured = int(spec.image is not None)
     return (
-        *known, read.id, facts.recipe, text, words, spec.variant, pictured, height, width, facts.seconds,
-        int(read.favourite),
+        *known, read.id, facts.recipe, spec.variant, fold(spec.variant), str(spec.seed), int(spec.image is not None),
+        height, width, facts.seconds, int(read.favourite), _lines(read.tags), _lines(use.name for use in spec.stack),
+        fold(spec.prompt), json.dumps(spec.to_dict()),
     )  # fmt: skip
+
+
+def _lines(texts: Iterable[str]) -> str:
+    """Folded texts between line breaks, so that a whole one can be found."""
+    return "".join(f"\n{fold(text)}\n" for text in texts)
 
 
 def _conditions(query: Query) -> tuple[str, list[object]]:
     clauses: list[str] = ["id IS NOT NULL"]
     values: list[object] = []
-    for word in query.folded_words:
-        # Not LIKE, since the words may contain percent signs.
-        clauses.append("instr(words, ?) > 0")
-        values.append(word)
+    for term in query.terms:
+        clause, given = _condition(term)
+        clauses.append(f"NOT ({clause})" if term.excluded else f"({clause})")
+        values += given
     if query.variant is not None:
         clauses.append("variant = ?")
         values.append(query.variant)
@@ -232,3 +256,24 @@ def _conditions(query: Query) -> tuple[str, list[object]]:
         clauses.append("pictured = ?")
         values.append(int(query.with_picture))
     return " AND ".join(clauses), values
+
+
+def _condition(term: Term) -> tuple[str, list[object]]:
+    # Not LIKE, since the words may contain percent signs.
+    match term.kind:
+        case "word":
+            return "instr(words, ?) > 0 OR instr(tags, ?) > 0", [term.value] * 2
+        case "tag":
+            return "instr(tags, ?) > 0", [f"\n{term.value}\n"]
+        case "lora" | "model":
+            return f"instr({term.kind}, ?) > 0", [term.value]
+        case "seed":
+            return "seed = ?", [term.value]
+        case "favourite":
+            return "favourite = 1", []
+        case "frame":
+            return "pictured = 1", []
+        case "from":
+            return "modified >= ?", [int(term.value) * 10**9]
+        case "until":
+            return "modified < ?", [int(term.value) * 10**9]

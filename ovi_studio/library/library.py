@@ -7,23 +7,27 @@ Nothing is deleted except by `empty_trash`. Thread-safe; every method may raise 
 
 import hashlib
 import json
+import math
 import os
 import sqlite3
 import stat
 import threading
-from collections.abc import Collection
+import time
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.library.clips import LibraryClip, Page, Query, TrashedClip
-from ovi_studio.library.favourites import read_favourites, write_favourites
 from ovi_studio.library.index import Index, Read, Stamp
-from ovi_studio.library.probe import Unreadable, probe
+from ovi_studio.library.marks import Marks
+from ovi_studio.library.probe import Facts, Unreadable, probe
+from ovi_studio.library.text import fold
 from ovi_studio.library.trash import Trash
 from ovi_studio.media.clip_files import FirstFrameMissing, make_poster, read_spec
+from ovi_studio.media.clip_names import claim_clip_path, file_stem
 from ovi_studio.media.frames import encode_png, read_frame
-from ovi_studio.media.small_files import folder_errors, write_atomically
+from ovi_studio.media.small_files import folder_errors, move_file, part_path, write_atomically
 from ovi_studio.queue.paths import StudioPaths
 
 _GONE = "That clip is no longer in the library; reload the library."
@@ -37,20 +41,28 @@ class Library:
         self.revision = 0
         """Increases with every change that was found or made, so that the page can detect changes."""
         self._index = Index(paths.state / "library.db")
-        self._favourites_file = paths.state / "favourites.json"
         self._trash = Trash(paths.state / "trash", paths.outputs)
         # Serialises refreshes and changes; reading needs no lock.
         self._changing = threading.RLock()
-        self._favourites: set[str] | None = None
+        self._known: Marks | None = None
+        self._scanned = -math.inf
+        """When the folder was last scanned, on the monotonic clock."""
         self._seen: tuple[int, dict[str, Stamp]] | None = None
         """The folder contents that the index reflects, so that an unchanged folder needs no access to the index."""
 
     # Reading
 
-    def refresh(self) -> bool:
-        """Scan the folder and read only new and changed files. Returns whether anything has changed."""
+    def refresh(self, older_than: float = 0) -> bool:
+        """Scan the folder and read only new and changed files. Returns whether anything has changed.
+
+        Args:
+            older_than: seconds; does nothing if the folder was scanned more recently.
+        """
         with self._changing:
-            favourites = self._marked()
+            if time.monotonic() - self._scanned < older_than:
+                return False
+            self._scanned = time.monotonic()
+            marks = self._marks()
             found = _scan(self.paths.outputs)
             if (self._index.opened, found) == self._seen:
                 return False
@@ -62,7 +74,7 @@ class Library:
             fresh = [name for name, stamp in found.items() if not _same_file(stamp, known.get(name))]
             same = found.keys() - set(fresh)
             posters = {name: found[name].poster for name in same if found[name].poster != known[name].poster}
-            read = [clip for name in fresh if (clip := self._read(name, found[name], favourites)) is not None]
+            read = [clip for name in fresh if (clip := self._read(name, found[name], marks)) is not None]
             # The index is about to change; otherwise a folder that changes back would look unchanged.
             self._seen = None
             self._index.update(gone, read, posters)
@@ -88,6 +100,17 @@ class Library:
     def variants(self) -> list[str]:
         """The names of the variants that occur in the library."""
         return self._index.variants()
+
+    def tags(self) -> list[str]:
+        """Every tag of clips, also of trashed ones, in alphabetical order."""
+        with self._changing:
+            tags = {fold(tag): tag for tags in self._marks().tags.values() for tag in tags}
+        return [tags[folded] for folded in sorted(tags)]
+
+    def collections(self) -> Mapping[str, str]:
+        """Collections by name, each with its search."""
+        with self._changing:
+            return self._marks().collections
 
     def path(self, clip: str) -> Path:
         """The mp4 of a clip: a regular file in the output folder that has not changed since it was listed."""
@@ -125,24 +148,72 @@ class Library:
         """
         return _read_settings(Path(upload), self.paths.pictures)
 
+    def add(self, upload: Path, name: str) -> tuple[str, bool]:
+        """Move an uploaded clip into the folder; returns its id, and whether it was not there before.
+
+        Args:
+            name: its file name on the machine that it came from.
+        """
+        facts = _facts(upload, name)
+        with self._changing:
+            self.refresh()
+            if known := self._index.with_recipe(facts.recipe):
+                return known, False
+            with folder_errors(self.paths.outputs):
+                self.paths.outputs.mkdir(parents=True, exist_ok=True)
+                target = claim_clip_path(self.paths.outputs, file_stem(Path(name).stem))
+                try:
+                    move_file(upload, target)
+                finally:
+                    part_path(target).unlink(missing_ok=True)
+            self.refresh()
+            added = self._index.with_recipe(facts.recipe)
+            if added is None:
+                raise JobError(f"{name} was moved or deleted meanwhile; add it again.")
+            return added, True
+
     # Changing
 
     def set_favourite(self, clips: Collection[str], favourite: bool) -> int:
         """Mark or unmark clips; on the disk when this returns. Returns how many of the clips exist."""
         with self._changing:
-            rows = [row for clip in clips if (row := self._find(clip)) is not None]
-            recipes = {row["recipe"] for row in rows}
-            marked = self._marked() | recipes if favourite else self._marked() - recipes
-            write_favourites(self._favourites_file, marked)
-            self._favourites = marked
-            self._index.mark(marked)
+            rows = self._existing(clips)
+            marks = self._marks()
+            marks.set_favourite({row["recipe"] for row in rows}, favourite)
+            self._index.mark(marks.favourites)
             self.revision += 1
             return len(rows)
+
+    def change_tags(self, clips: Collection[str], *, add: Iterable[str] = (), remove: Iterable[str] = ()) -> int:
+        """Add and remove tags, which are equal without case and accents. Returns how many of the clips exist."""
+        with self._changing:
+            rows, marks = self._existing(clips), self._marks()
+            added, removed = {fold(tag): tag for tag in add}, {fold(tag) for tag in remove}
+            changed = {}
+            for recipe in {row["recipe"] for row in rows}:
+                tags = added | {fold(tag): tag for tag in marks.tags.get(recipe, ())}
+                changed[recipe] = [tag for folded, tag in tags.items() if folded not in removed]
+            marks.set_tags(changed)
+            self._index.tag(changed)
+            self.revision += 1
+            return len(rows)
+
+    def save_collection(self, name: str, search: str) -> str:
+        """Save a search as a collection, replacing one of the same name; returns its name."""
+        with self._changing:
+            self.revision += 1
+            return self._marks().save_collection(name, search)
+
+    def delete_collection(self, name: str) -> None:
+        """Delete a collection and none of its clips."""
+        with self._changing:
+            self.revision += 1
+            self._marks().delete_collection(name)
 
     def trash(self, clips: Collection[str]) -> list[str]:
         """Move clips and their posters to the trash; returns their ids there. Missing clips are skipped."""
         with self._changing:
-            rows = [row for clip in dict.fromkeys(clips) if (row := self._find(clip)) is not None]
+            rows = self._existing(clips)
             trashed = []
             try:
                 for row in rows:
@@ -173,13 +244,20 @@ class Library:
         """Close the index."""
         self._index.close()
 
-    def _marked(self) -> set[str]:
-        if self._favourites is None:
-            self._favourites = read_favourites(self._favourites_file)
-            self._index.mark(self._favourites)
-        return self._favourites
+    def _marks(self) -> Marks:
+        if self._known is None:
+            known = Marks(self.paths.state)
+            # The files may have been edited while this program did not run.
+            self._index.mark(known.favourites)
+            self._index.clear_tags()
+            self._index.tag(known.tags)
+            self._known = known
+        return self._known
 
-    def _read(self, name: str, stamp: Stamp, favourites: set[str]) -> Read | None:
+    def _existing(self, clips: Iterable[str]) -> list[sqlite3.Row]:
+        return [row for clip in dict.fromkeys(clips) if (row := self._find(clip)) is not None]
+
+    def _read(self, name: str, stamp: Stamp, marks: Marks) -> Read | None:
         """A row for the index; None if the file could not be read now and should be tried again."""
         try:
             facts = probe(self.paths.outputs / name)
@@ -188,7 +266,8 @@ class Library:
         if facts is None:
             return Read(name, stamp)
         clip = hashlib.sha256(f"{name}\0{facts.recipe}".encode()).hexdigest()[:32]
-        return Read(name, stamp, clip, facts, facts.recipe in favourites)
+        recipe = facts.recipe
+        return Read(name, stamp, clip, facts, recipe in marks.favourites, marks.tags.get(recipe, ()))
 
     def _find(self, clip: str) -> sqlite3.Row | None:
         # Ids are only compared; anything but a string of this length is not an id.
@@ -226,6 +305,7 @@ class Library:
             made=row["modified"] / 1e9,
             poster=poster,
             favourite=bool(row["favourite"]),
+            tags=self._marks().tags.get(row["recipe"], ()),
         )
 
     def _write_poster(self, path: Path, data: bytes) -> Path | None:
@@ -286,6 +366,16 @@ def _is_listed(path: Path, row: sqlite3.Row) -> bool:
         return False
     same = (status.st_size, status.st_mtime_ns) == (row["bytes"], row["modified"])
     return stat.S_ISREG(status.st_mode) and same
+
+
+def _facts(path: Path, name: str) -> Facts:
+    try:
+        facts = probe(path)
+    except Unreadable as error:
+        raise JobError(f"{name} cannot be read; add it again.") from error
+    if facts is None:
+        raise JobError(f"{name} is damaged or was not made by Ovi Studio; only its own clips can be added.")
+    return facts
 
 
 def _read_settings(path: Path, pictures: Path, image: Path | None = None) -> ClipSpec:

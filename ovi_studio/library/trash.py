@@ -5,7 +5,6 @@ in `clip_names.claim_clip_path`.
 """
 
 import contextlib
-import errno
 import re
 import secrets
 import shutil
@@ -17,7 +16,7 @@ from ovi_studio.core.errors import JobError
 from ovi_studio.library.clips import TrashedClip
 from ovi_studio.media.clip_files import read_record
 from ovi_studio.media.clip_names import claim_clip_path
-from ovi_studio.media.small_files import folder_errors, part_path
+from ovi_studio.media.small_files import folder_errors, move_file, part_path
 
 _ID = re.compile(r"[0-9a-f]{24}")
 
@@ -38,12 +37,12 @@ class Trash:
             try:
                 # If this is interrupted between the two moves, the clip is still in the library and gets a new poster.
                 if poster.is_file() and not poster.is_symlink():
-                    _move(poster, entry / poster.name)
-                _move(clip, entry / clip.name)
+                    move_file(poster, entry / poster.name)
+                move_file(clip, entry / clip.name)
             except BaseException:
                 with contextlib.suppress(OSError):
                     if (entry / poster.name).exists() and not poster.exists():
-                        _move(entry / poster.name, poster)
+                        move_file(entry / poster.name, poster)
                     entry.rmdir()
                 raise
         return entry.name
@@ -77,8 +76,8 @@ class Trash:
             poster = clip.with_suffix(".jpg")
             # The poster first, so that a clip never appears without its poster.
             if poster.is_file():
-                _move(poster, target.with_suffix(".jpg"))
-            _move(clip, target)
+                move_file(poster, target.with_suffix(".jpg"))
+            move_file(clip, target)
         finally:
             part_path(target).unlink(missing_ok=True)
         shutil.rmtree(entry, ignore_errors=True)
@@ -115,19 +114,3 @@ def _describe(entry: Path, clip: Path) -> TrashedClip:
         poster=poster if poster.is_file() and not poster.is_symlink() else None,
         trashed=int(entry.name[:12], 16) / 1000,
     )
-
-
-def _move(source: Path, target: Path) -> None:
-    """Rename, or copy if the trash is on another disk; the target appears only when it is complete."""
-    try:
-        source.rename(target)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        copy = part_path(target).with_name(part_path(target).name + ".copy")
-        try:
-            shutil.copy2(source, copy)
-            copy.replace(target)
-        finally:
-            copy.unlink(missing_ok=True)
-        source.unlink()

@@ -7,6 +7,7 @@ setting knows its type. Anchors and aliases are rejected, so that a small file c
 import errno
 import os
 import re
+import shutil
 import unicodedata
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
@@ -92,6 +93,22 @@ def write_atomically(path: Path, data: bytes) -> None:
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
+
+
+def move_file(source: Path, target: Path) -> None:
+    """Rename, or copy to another disk; the target appears only when it is complete."""
+    try:
+        source.rename(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        copy = part_path(target).with_name(part_path(target).name + ".copy")
+        try:
+            shutil.copy2(source, copy)
+            copy.replace(target)
+        finally:
+            copy.unlink(missing_ok=True)
+        source.unlink()
 
 
 def part_path(path: Path) -> Path:

@@ -19,6 +19,7 @@ or none. Style adapters are left alone unless the preset has some. A source lets
 An invalid file becomes a notice and does not hide the others.
 """
 
+import dataclasses
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ from typing import Any
 
 from ovi_studio.adapters.sources import AdapterSource, parse_source
 from ovi_studio.core.adapter_stack import AdapterUse, Stack, parse_stack
-from ovi_studio.core.errors import JobError
+from ovi_studio.core.errors import JobError, NameTaken
 from ovi_studio.core.shipped import PRESETS
 from ovi_studio.core.spec import ADAPTER_LISTS, ClipSpec
 from ovi_studio.media.small_files import folder_errors, read_yaml, slug, write_atomically, write_yaml
@@ -165,7 +166,34 @@ class Presets:
             entry["adapters"] = adapters
         entry |= {"badge": badge} if badge else {}
         entry |= {"variants": list(variants)} if variants else {}
-        preset = _parse(entry, name, own=True)
+        return self._store(name, entry)
+
+    def add(self, upload: Path, *, replace: bool = False) -> tuple[Preset, bool, bytes | None]:
+        """Add a preset's file as one of the user's own.
+
+        Returns it, whether it was not there before, and the content of the file that it replaced, for `restore`. Raises
+        `JobError` if the file is invalid, and `NameTaken` if another preset of the user's own has its title, unless it
+        may be replaced.
+        """
+        preset = _read(upload, own=True)
+        name = slug(preset.title)
+        if not name:
+            raise JobError(f"{upload.name}: A preset needs a title with Latin letters or digits.")
+        own = next((known for known in self.all().presets if known.own and known.name == name), None)
+        if own is not None and own == dataclasses.replace(preset, name=name):
+            return own, False, None
+        if own is not None and not replace:
+            raise NameTaken(f"There is another preset {own.title} of your own.")
+        before = None if own is None else self.delete(name)
+        try:
+            return self._store(name, read_yaml(upload)), True, before
+        except BaseException:
+            if before is not None:
+                self.restore(name, before)
+            raise
+
+    def _store(self, name: str, entry: Mapping[str, Any]) -> Preset:
+        preset = _parse(dict(entry), name, own=True)
         with self._lock:
             own = _files(self._own)
             if any(path.stem == name for path in _files(self._shipped)):

@@ -40,6 +40,7 @@ from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.queue.store import Store
 from ovi_studio.runtime.clip_runner import OVI_MODELS
 from ovi_studio.runtime.options import RuntimeOptions
+from ovi_studio.services.intake import Intake
 from ovi_studio.services.preset_offers import PresetOffer, offers
 from ovi_studio.services.presets import Presets
 from ovi_studio.services.prompt_files import expand_table
@@ -77,6 +78,7 @@ class Studio:
         self.presets = Presets(self.paths.state)
         self.soundtracks = Soundtracks(self.paths.state)
         self.adapters = AdapterLibrary(options.adapters)
+        self.intake = Intake(self, self.paths.uploads / "dropped")
         self.adapter_downloads = Downloads(self.adapters.directory, execute=fetch_adapters)
         self.undo = UndoLog()
 

@@ -171,6 +171,20 @@ class Templates:
             name = f"own-{slug(title) if isinstance(title, str) else ''}-{secrets.token_hex(3)}".replace("--", "-")
             return self._store(entries, len(entries), {**entry, "id": name})
 
+    def add_file(self, upload: Path) -> tuple[int, int]:
+        """Add the templates of a file to the user's own; returns how many were added, and how many were there already.
+
+        Raises `JobError`, and adds none, if one of them is invalid.
+        """
+        listed = read_templates(upload, OWN)
+        if listed.notices:
+            raise JobError(" ".join(listed.notices))
+        known = [_content(template) for template in self.all().templates]
+        new = [template for template in listed.templates if _content(template) not in known]
+        for template in new:
+            self.add({key: value for key, value in template_entry(template).items() if key != "id"})
+        return len(new), len(listed.templates) - len(new)
+
     def replace(self, template: str, entry: Mapping[str, Any]) -> Template:
         """Replace one of the user's own templates; raises `JobError`."""
         with self._lock:
@@ -285,6 +299,11 @@ def template_entry(template: Template) -> dict[str, Any]:
             for slot in template.slots
         }
     return entry
+
+
+def _content(template: Template) -> dict[str, Any]:
+    """What makes two templates the same, whatever their ids."""
+    return template_entry(template) | {"id": ""}
 
 
 def clean_value(value: str) -> str:

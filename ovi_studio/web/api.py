@@ -114,7 +114,7 @@ class ApiCalls:
         sent: dict[str, Any] | None = None
         while True:
             # Fast enough for the event loop: a tenth of a millisecond.
-            facts = job_facts(self._get(job))
+            facts = job_facts(self.get(job))
             if facts != sent:
                 sent = facts
                 yield facts
@@ -134,7 +134,7 @@ class ApiCalls:
 
     def clip(self, job: str) -> str:
         """Return the clip of a finished job, as an mp4 file."""
-        found = self._get(job)
+        found = self.get(job)
         with _sentences():
             path = found.clip
             if path is None:
@@ -143,7 +143,8 @@ class ApiCalls:
                 raise JobError("The clip was moved or deleted.")
             return shown_copy(self.file, path)
 
-    def _get(self, job: str) -> Job:
+    def get(self, job: str) -> Job:
+        """Look up a job by its id."""
         with _sentences():
             (known,) = _ids(job)
             return self._studio.store.get(known)

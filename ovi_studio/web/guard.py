@@ -10,6 +10,7 @@ loopback address, which all clients behind a local tunnel or proxy share, never 
 wrong until it succeeds, so that concurrent attempts do not evade the limit.
 """
 
+import base64
 import hmac
 import ipaddress
 import json
@@ -27,6 +28,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ovi_studio.media.pictures import MAX_FILE_SIZE
+from ovi_studio.services.intake import LIMITS
 from ovi_studio.services.upload_folder import UploadFolder
 from ovi_studio.web.hosts import Hosts
 
@@ -42,6 +44,11 @@ _MAX_ADDRESSES = 10_000
 MAX_UPLOAD_SIZE = MAX_FILE_SIZE + 2**16
 """Limit in bytes for an upload: a file and its multipart encoding."""
 UPLOAD_PATH = "/gradio_api/upload"
+DROP_PATH = "/studio/drop"
+MCP_PATH = "/mcp"
+MAX_DROP_SIZE = max(LIMITS.values())
+"""Limit in bytes for a dropped file; `Intake` has one for each kind."""
+_UPLOADS = {UPLOAD_PATH: MAX_UPLOAD_SIZE, DROP_PATH: MAX_DROP_SIZE}
 _NO_FRAMES = [(b"content-security-policy", b"frame-ancestors 'none'"), (b"x-frame-options", b"DENY")]
 
 
@@ -123,15 +130,19 @@ class Guard:
             return
         path = scope["path"].removeprefix(scope.get("root_path", "")).rstrip("/")
         logging_in = path == "/login" and scope["method"] == "POST"
-        if _has_body(scope, headers) and not logging_in and not is_logged_in(Request(scope)):
+        if path == MCP_PATH:
+            if (refusal := self._program(Request(scope))) is not None:
+                await refuse(*refusal)
+                return
+        elif _has_body(scope, headers) and not logging_in and not is_logged_in(Request(scope)):
             await refuse(401, "Log in first.")
             return
-        limit = MAX_UPLOAD_SIZE if path == UPLOAD_PATH else MAX_BODY_SIZE
+        limit = _UPLOADS.get(path, MAX_BODY_SIZE)
         length = headers.get("content-length", "0")
         if not (length.isascii() and length.isdigit()) or int(length) > limit:
             await refuse(413, "This request is too large.")
             return
-        if path == UPLOAD_PATH:
+        if path in _UPLOADS:
             if not self._uploads.has_room(int(length)):
                 await refuse(507, "There are too many uploads; try again later, they are deleted after a day.")
                 return
@@ -145,13 +156,29 @@ class Guard:
         else:
             await self._app(scope, receive, send)
 
+    def _program(self, request: Request) -> tuple[int, str, tuple[bytes, bytes]] | None:
+        """Return why a program may not pass, which logs in with every request; None if it may."""
+        if is_logged_in(request):
+            return None
+        asked = b"www-authenticate", b'Basic realm="Ovi Studio", charset="UTF-8"'
+        credentials = _basic(request.headers.get("authorization", ""))
+        if credentials is None:
+            return 401, "Log in first, with HTTP Basic.", asked
+        address = request.client.host if request.client else ""
+        # Nothing can come between the attempt and its end, so that right ones at the same time never wait.
+        wait = self._limit.attempt(address)
+        if wait > 0:
+            return _too_many(wait)
+        if not request.app.auth(*credentials):
+            return 401, "The login is wrong.", asked
+        self._limit.succeeded(address)
+        return None
+
     async def _log_in(self, scope: Scope, receive: Receive, send: Send) -> None:
         address = (scope.get("client") or ("",))[0]
         wait = self._limit.attempt(address)
         if wait > 0:
-            seconds = math.ceil(wait)
-            reason = f"Too many wrong logins; try again in {seconds} s."
-            await _refuse(scope, send, 429, reason, (b"retry-after", str(seconds).encode()))
+            await _refuse(scope, send, *_too_many(wait))
             return
 
         async def watch(message: Message) -> None:
@@ -207,6 +234,23 @@ def _network(address: str) -> str:
     except ValueError:
         return address
     return str(ipaddress.ip_network(f"{parsed}/64", strict=False)) if parsed.version == 6 else address
+
+
+def _too_many(wait: float) -> tuple[int, str, tuple[bytes, bytes]]:
+    seconds = math.ceil(wait)
+    return 429, f"Too many wrong logins; try again in {seconds} s.", (b"retry-after", str(seconds).encode())
+
+
+def _basic(header: str) -> tuple[str, str] | None:
+    """Return the user and password of an `Authorization` header; None if it holds none."""
+    scheme, _, encoded = header.partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        user, colon, password = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
+    except ValueError:
+        return None
+    return (user, password) if colon else None
 
 
 def _has_body(scope: Scope, headers: Headers) -> bool:

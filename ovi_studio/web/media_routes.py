@@ -9,6 +9,7 @@ URLs are relative to the page, so that they also work behind a share link:
     studio/job/<job>/sound.json       the waveform of its sound, and where its speech is
     studio/job/<job>/spectrogram.png
     studio/clip/<clip>/...            clip.mp4, poster.jpg, sound.json and spectrogram.png of a clip of the library
+    studio/clip/<clip>/about.json     and studio/clips.zip: see `clip_routes`
     studio/lora/<adapter>/preview.jpg the picture next to a LoRA file, scaled down
     studio/template/<template>/picture the picture of a shipped template
     studio/font/<file>                the page's font
@@ -23,6 +24,7 @@ from functools import partial
 from pathlib import Path
 
 from PIL import Image
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
@@ -35,6 +37,7 @@ from ovi_studio.services.soundtracks import spectrogram_png
 from ovi_studio.services.speech_timing import estimate_speech
 from ovi_studio.services.studio import Studio
 from ovi_studio.services.templates import PICTURES
+from ovi_studio.web.clip_routes import about_clip, bundle_clips, posted_ids
 from ovi_studio.web.fonts import font_route
 from ovi_studio.web.guard import is_logged_in
 from ovi_studio.web.live import pulse_of
@@ -63,7 +66,17 @@ def media_routes(studio: Studio) -> list[Route]:
 
         return Route(f"/studio/{path}", guarded, methods=["GET", "HEAD"])
 
+    async def bundle(request: Request) -> Response:
+        if not is_logged_in(request):
+            return Response("Log in first.", 401)
+        try:
+            return await run_in_threadpool(bundle_clips, studio, await posted_ids(request))
+        except JobError:
+            return Response("These clips no longer exist.", 404)
+
     return [
+        Route("/studio/clips.zip", bundle, methods=["POST"]),
+        route("clip/{id}/about.json", about_clip),
         route("pulse", _pulse),
         route("job/{id}/picture.jpg", _job_picture),
         route("job/{id}/preview.jpg", _job_preview),

@@ -4,6 +4,7 @@ import gradio as gr
 
 from ovi_studio.services.studio import Studio
 from ovi_studio.web.api import build_api
+from ovi_studio.web.drop.drop import build_drop
 from ovi_studio.web.header import build_header
 from ovi_studio.web.keyboard import build_keyboard
 from ovi_studio.web.live import connect
@@ -34,6 +35,7 @@ def build_studio(studio: Studio, *, open_to_all: bool = False) -> gr.Blocks:
             for tab in TABS:
                 with gr.Tab(tab.title, id=tab.id):
                     tab.build(context)
+        build_drop(studio.intake, context.form, tabs, toasts)
         forget_old_sessions(page)
         connect(context.live, [pulse.beat, page.load])
     answer_in_sentences(page)

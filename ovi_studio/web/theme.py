@@ -21,6 +21,7 @@ _STYLESHEETS = (
     "header/navigation.css",
     "toasts/toasts.css",
     "keyboard/keyboard.css",
+    "drop/drop.css",
 )
 """The page's own stylesheets, which come first: those of the tabs build on them."""
 _SCRIPTS = ("page.js", "header/news.js", "header/away.js")

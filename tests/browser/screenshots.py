@@ -95,7 +95,7 @@ def take_all(
         page.locator("#wall .card .star").nth(1).click()
         page.wait_for_selector("#wall .star[aria-pressed=true]")
         page.locator("#wall .card .poster").first.click()
-        page.wait_for_selector("#viewer video")
+        page.wait_for_selector("#lightbox[open] .prompt")
     take("library")
     show(page, "Templates")
     page.locator("#template-cards .template").first.click()

@@ -39,10 +39,10 @@ def open_something(page: Any, tab: str) -> None:
         page.wait_for_selector(".job .chip >> text=Failed")
         page.wait_for_selector(".job >> text=/Step \\d+ of 1000/")
     elif tab == "Library":
-        page.locator("#wall .poster").first.click()
-        page.wait_for_selector("#viewer video")
         page.locator("#wall .tick input").first.check()
         page.get_by_text("1 clip selected").wait_for()
+        page.locator("#wall .poster").first.click()
+        page.wait_for_selector("#lightbox[open] dl div")
     elif tab == "Templates":
         page.locator(".template").first.click()
         page.wait_for_selector(".slots")
@@ -67,6 +67,7 @@ def test_axe_finds_nothing_on_any_tab(busy: Application, chromium: Any, size: tu
         open_something(page, title)
         faults[f"{title}, in use"] = accessibility_faults(page)
         assert fits_width(page), title
+        page.keyboard.press("Escape")
     page.get_by_role("button", name="Keyboard shortcuts").click()
     page.get_by_role("dialog").get_by_text("Show these shortcuts").wait_for()
     faults["shortcuts"] = accessibility_faults(page)

@@ -214,3 +214,26 @@ def test_the_media_of_a_job_are_served_by_its_id(application: Application, clien
     secret.write_bytes(b"not made by the app")
     with pytest.raises(urllib.error.HTTPError, match="403"):
         application.get(f"gradio_api/file={secret}")
+
+
+def test_plain_http_works_as_the_openapi_file_describes_it(application: Application) -> None:
+    paths = json.loads((ROOT / "docs" / "openapi.json").read_text(encoding="utf-8"))["paths"]
+
+    def call(name: str, **parameters: Any) -> Any:
+        begin, answer = f"/gradio_api/call/v2/{name}", f"/gradio_api/call/v2/{name}/{{event_id}}"
+        assert begin in paths
+        assert answer in paths
+        body = json.dumps(parameters).encode()
+        begun = urllib.request.Request(application.url + begin[1:], body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(begun, timeout=60) as opened:
+            event = json.load(opened)["event_id"]
+        lines = application.get(answer[1:].format(event_id=event)).decode().splitlines()
+        (data,) = json.loads([line for line in lines if line.startswith("data: [")][-1].removeprefix("data: "))
+        assert "event: complete" in lines
+        return data
+
+    (job,) = call("queue", prompt="a ball over plain HTTP", settings={"steps": 2})["jobs"]
+    assert call("wait", job=job)["state"] == "done"
+    clip = "/studio/job/{job}/clip.mp4"
+    assert clip in paths
+    assert application.get(clip[1:].format(job=job))[4:8] == b"ftyp"

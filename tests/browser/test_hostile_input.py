@@ -256,7 +256,7 @@ def test_user_text_is_shown_as_text_on_every_tab(
     page.wait_for_selector(".job .prompt >> text=<script>window.pwned=1")
     show(page, "Library")
     page.locator("#wall .poster").first.click()
-    page.wait_for_selector("#viewer .prompt >> text=<script>window.pwned=1")
+    page.wait_for_selector("#lightbox .prompt >> text=<script>window.pwned=1")
     page.get_by_role("button", name="Use these settings").click()
     page.wait_for_function("document.querySelector('#prompt textarea').value.includes('<script>window.pwned=1')")
     assert is_unharmed(page)

@@ -2,13 +2,15 @@
 
 import io
 import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import numpy as np
 import pytest
-from browser import HOSTILE, PHONE, fits_width, is_unharmed, needs_browser
+from browser import HOSTILE, PHONE, fits_width, is_unharmed, needs_browser, wait_for
 from clip_reading import read_frames
 from PIL import Image
 from tab_server import Tab, make_clip
@@ -19,10 +21,10 @@ from ovi_studio.library import LibraryClip, Query, TrashedClip
 from ovi_studio.media.pictures import decode_picture
 from ovi_studio.services.studio import Studio
 from ovi_studio.web.tabs.library import views
-from ovi_studio.web.tabs.library.handlers import PAGE_SIZE, LibraryHandlers
+from ovi_studio.web.tabs.library.handlers import PAGE_SIZE, LibraryHandlers, id_of
 from ovi_studio.web.tabs.library.tab import build_library
 
-TAB = ("Library", lambda studio, form, tabs, _: build_library(studio, form, tabs))
+TAB = ("Library", build_library)
 
 
 @pytest.fixture
@@ -42,6 +44,10 @@ def clips(studio: Studio) -> Iterator[Path]:
     make_clip(outputs, "A red fox in the snow", made=3, seed=33, variant="720x720_5s")
     look(studio)
     yield outputs
+    known = studio.library.search(Query()).clips
+    studio.library.set_favourite([clip.id for clip in known], False)
+    for clip in known:
+        studio.library.change_tags([clip.id], remove=clip.tags)
     for file in outputs.iterdir():
         file.unlink()
     look(studio)
@@ -74,30 +80,136 @@ def card(page: Any, words: str) -> Any:
 
 def play(page: Any, words: str) -> None:
     card(page, words).get_by_role("button", name="Play").click()
-    page.wait_for_selector("#viewer video")
+    page.wait_for_function("document.querySelector('#lightbox[open] ovi-player')?.video.readyState > 1")
+
+
+def shown_prompt(page: Any, words: str) -> None:
+    """Wait until the lightbox shows a clip with these words."""
+    page.locator("#lightbox .prompt", has_text=words).wait_for()
 
 
 @needs_browser
-def test_a_poster_plays_on_click_and_the_settings_are_readable(page: Any) -> None:
+def test_the_lightbox_plays_a_clip_shows_its_settings_and_goes_to_its_neighbours_by_the_keyboard(page: Any) -> None:
     count(page, 3)
     assert page.locator("#wall video").count() == 0
     play(page, "harbour")
-    page.wait_for_function("document.querySelector('#viewer video').currentTime > 0")
-    assert page.locator("#viewer .recipe .prompt").inner_text() == "A quiet harbour at dawn"
-    facts = page.locator("#viewer dl").inner_text()
+    page.wait_for_function("document.querySelector('#lightbox ovi-player').video.currentTime > 0")
+    shown_prompt(page, "A quiet harbour at dawn")
+    facts = page.locator("#lightbox dl").inner_text()
     assert "Seed\n11" in facts
     assert "first.png" in facts
     assert "/elsewhere" not in facts
+    page.keyboard.press("Space")
+    page.wait_for_function("document.querySelector('#lightbox ovi-player').video.paused")
+    page.keyboard.press("ArrowLeft")
+    page.locator("#lightbox .prompt", has_text="window.pwned").wait_for()
+    page.keyboard.press("ArrowLeft")
+    shown_prompt(page, "fox")
+    page.keyboard.press("f")
+    page.wait_for_selector("#lightbox .star[aria-pressed=true]")
+    with page.expect_download() as download:
+        page.keyboard.press("d")
+    assert download.value.suggested_filename.startswith("A_red_fox")
+    page.keyboard.press("c")
+    page.wait_for_function("document.querySelector('#lightbox .comparing ovi-compare')?.videos.length === 2")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#lightbox .comparing", state="detached")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#lightbox", state="hidden")
+    page.wait_for_function("document.activeElement.getAttribute('aria-label')?.includes('fox')")
+
+
+@needs_browser
+def test_a_clip_deleted_in_the_lightbox_comes_back_by_undo(page: Any, studio: Studio) -> None:
+    play(page, "fox")
+    page.keyboard.press("Delete")
+    shown_prompt(page, "window.pwned")
+    count(page, 2)
+    page.get_by_role("button", name="Undo").wait_for()
+    page.keyboard.press("Control+z")
+    count(page, 3)
+    assert studio.library.trashed() == []
+    page.keyboard.press("Escape")
+
+
+@needs_browser
+def test_a_tag_is_added_found_and_removed(page: Any) -> None:
+    play(page, "fox")
+    page.get_by_label("Add a tag").fill("deep sea, draft")
+    page.keyboard.press("Enter")
+    page.locator("#lightbox .tags li", has_text="deep sea").wait_for()
+    page.get_by_role("button", name="Remove the tag draft").click()
+    page.locator("#lightbox .tags li", has_text="draft").wait_for(state="detached")
+    page.get_by_role("button", name="Close").click()
+    page.locator(".shelf").get_by_role("button", name="deep sea").click()
+    count(page, 1)
+    assert page.locator("#library-search textarea, #library-search input").input_value() == 'tag:"deep sea"'
+    page.get_by_role("button", name="Save this search").click()
+    page.get_by_placeholder("Name of the collection").fill("Fish")
+    page.keyboard.press("Enter")
+    page.locator(".shelf").get_by_role("button", name="Fish", exact=True).wait_for()
+    page.get_by_role("button", name="Delete the collection Fish").click()
+    page.locator(".shelf").get_by_role("button", name="Fish", exact=True).wait_for(state="detached")
+    page.get_by_role("button", name="Undo").click()
+    page.locator(".shelf").get_by_role("button", name="Fish", exact=True).wait_for()
+    search(page, "")
+    count(page, 3)
+
+
+def search(page: Any, text: str) -> None:
+    page.locator("#library-search textarea, #library-search input").fill(text)
+
+
+@needs_browser
+def test_many_are_selected_by_mouse_and_keyboard_marked_tagged_and_downloaded(page: Any, studio: Studio) -> None:
+    boxes = page.locator("#wall .tick input")
+    boxes.first.check()
+    boxes.last.click(modifiers=["Shift"])
+    page.get_by_text("3 clips selected").wait_for()
+    page.get_by_role("button", name="Clear selection").click()
+    page.locator("#selection-bar").wait_for(state="hidden")
+    card(page, "fox").locator("button.poster").focus()
+    page.keyboard.press("x")
+    page.keyboard.press("Shift+ArrowRight")
+    page.get_by_text("2 clips selected").wait_for()
+    page.get_by_placeholder("Tags, separated by commas").fill("good")
+    page.get_by_role("button", name="Add tags").click()
+    wait_for(lambda: studio.library.search(Query(words="tag:good")).total == 2)
+    page.get_by_role("button", name="Favourite", exact=True).click()
+    wait_for(lambda: studio.library.search(Query(favourites_only=True)).total == 2)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download zip").click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert len(archive.namelist()) == 3
+        assert archive.testzip() is None
+    page.keyboard.press("Escape")
+
+
+@needs_browser
+def test_a_poster_plays_under_the_pointer_one_at_a_time(page: Any) -> None:
+    card(page, "fox").locator("button.poster").hover()
+    page.wait_for_function("[...document.querySelectorAll('#wall video')].some(v => v.currentTime > 0 && v.muted)")
+    card(page, "harbour").locator("button.poster").hover()
+    page.wait_for_function("document.querySelector('#wall .card:last-child video')?.currentTime > 0")
+    assert page.locator("#wall video").count() == 1
+    page.mouse.move(0, 0)
+    page.wait_for_selector("#wall video", state="detached")
 
 
 @needs_browser
 def test_search_filters_and_order(page: Any) -> None:
     assert "fox" in page.locator("#wall .card").first.inner_text()
-    page.get_by_label("Search prompts").fill("DAWN harbour")
+    search(page, "DAWN harbour")
     count(page, 1)
-    page.get_by_label("Search prompts").fill("nothing like it")
+    search(page, "before:yesterday")
+    page.wait_for_selector("text=before: needs a day, month or year")
+    count(page, 1)
+    search(page, "seed:33")
+    page.locator("#wall .card", has_text="fox").wait_for()
+    count(page, 1)
+    search(page, "nothing like it")
     page.wait_for_selector("text=No clips match")
-    page.get_by_label("Search prompts").fill("")
+    search(page, "")
     count(page, 3)
     page.get_by_label("Sort").click()
     page.get_by_role("option", name="Oldest first").click()
@@ -114,14 +226,14 @@ def test_a_favourite_survives_a_reload(page: Any, studio: Studio) -> None:
     page.keyboard.press("Enter")
     page.wait_for_selector(".star[aria-pressed=true]")
     # Keyboard focus is restored.
-    page.wait_for_function("document.activeElement.matches('.star[aria-pressed=true]')")
+    page.wait_for_function("document.activeElement.matches('#wall .star[aria-pressed=true]')")
     page.reload()
     page.get_by_role("tab", name="Library").click()
     page.wait_for_selector(".star[aria-pressed=true]")
     page.get_by_label("Favourites only").check()
     count(page, 1)
     assert studio.library.search(Query(favourites_only=True)).total == 1
-    page.locator(".star").click()
+    page.locator("#wall .star").click()
     page.wait_for_selector("text=No clips match")
 
 
@@ -133,30 +245,13 @@ def test_settings_and_the_last_frame_fill_the_form(page: Any, studio: Studio, cl
     assert page.input_value("#form-prompt textarea") == "A red fox in the snow"
     assert page.input_value("#form-seed textarea") == "33"
     page.get_by_role("tab", name="Library").click()
+    play(page, "fox")
     page.get_by_role("button", name="Continue from the last frame").click()
     page.wait_for_function("document.querySelector('#form-image textarea').value !== ''")
     picture = Path(page.input_value("#form-image textarea"))
     assert picture.parent == studio.paths.pictures
     clip = next(path for path in clips.glob("*.mp4") if "fox" in path.name)
     assert np.array_equal(np.asarray(Image.open(picture)), read_frames(clip)[-1])
-
-
-@needs_browser
-def test_an_uploaded_clip_fills_the_form(page: Any, studio: Studio, tmp_path: Path) -> None:
-    elsewhere = make_clip(tmp_path, "From another machine", seed=77)
-    page.set_input_files("#library-drop input[type=file]", str(elsewhere))
-    page.wait_for_selector("#form-prompt textarea:visible")
-    assert page.input_value("#form-prompt textarea") == "From another machine"
-    assert len(list(studio.paths.outputs.glob("*.mp4"))) == 3
-    page.get_by_role("tab", name="Library").click()
-    poster = make_clip(tmp_path, "From its poster", seed=78).with_suffix(".jpg")
-    page.set_input_files("#library-drop input[type=file]", str(poster))
-    page.wait_for_function("document.querySelector('#form-prompt textarea').value === 'From its poster'")
-    page.get_by_role("tab", name="Library").click()
-    broken = tmp_path / "broken.mp4"
-    broken.write_bytes(b"no clip")
-    page.set_input_files("#library-drop input[type=file]", str(broken))
-    page.wait_for_selector("text=The settings cannot be used")
 
 
 @needs_browser
@@ -208,36 +303,38 @@ def test_pages(page: Any, clips: Path) -> None:
 @needs_browser
 def test_a_phone_needs_no_horizontal_scrolling(tab: Tab, chromium: Any, clips: Path) -> None:
     page = tab.open(chromium, PHONE)
+    assert fits_width(page)
     play(page, "fox")
     assert fits_width(page)
-    assert page.locator("#viewer video").bounding_box()["y"] < 844
+    assert page.locator("#lightbox ovi-player").bounding_box()["height"] > 200
+    page.get_by_role("button", name="Next clip").click()
+    shown_prompt(page, "window.pwned")
     assert is_unharmed(page)
     page.close()
 
 
 @pytest.mark.parametrize("bad", ["../../etc/passwd", "..%2f..%2fsecret", "", "a" * 32, None, 7, ["x"], {"id": "x"}])
 def test_invalid_ids_are_refused(studio: Studio, bad: Any) -> None:
-    class Event:
-        id = bad
-        ids = bad
+    def event(ids: Any) -> gr.EventData:
+        return gr.EventData(None, {"ids": ids, "add": "tag"})
 
     handlers = LibraryHandlers(studio, cache=None)
     with pytest.raises(JobError, match="no longer in the library"):
-        handlers.open(Event())
-    with pytest.raises(JobError, match="no longer in the library"):
-        handlers.settings(bad)
-    handlers.mark(Event())
-    ids, *_ = handlers.select("clips", Event())
+        handlers.settings(id_of(event([bad])))
+    handlers.mark(event([bad]))
+    handlers.tag_one(event([bad]))
+    ids, *_ = handlers.select("clips", event([bad]))
     assert all(isinstance(clip, str) for clip in ids)
-    handlers.trash(ids)
+    assert handlers.trash_event(event([bad])) is None
+    assert handlers.trash_event(event(bad)) is None
 
 
 def test_names_and_prompts_are_shown_as_text() -> None:
     name = f"{HOSTILE}.mp4"
     spec = ClipSpec(prompt=HOSTILE, variant=HOSTILE, image=Path("<b>first.png"))
-    clip = LibraryClip("0" * 32, name, spec, (64, 96), 1.0, 0.0, Path(name), True)
+    clip = LibraryClip("0" * 32, name, spec, (64, 96), 1.0, 0.0, Path(name), True, (HOSTILE,))
     trashed = TrashedClip("0" * 24, name, "", None, 0.0)
-    shown = views.wall_html([clip], [], "") + views.settings_html(clip, HOSTILE) + views.player_html(clip)
+    shown = views.wall_html([clip], []) + views.shelf_html({HOSTILE: HOSTILE}, [HOSTILE], "")
     shown += views.trash_html([trashed], [], lambda path: None)
     assert "<script" not in shown
     assert "<img src=x" not in shown

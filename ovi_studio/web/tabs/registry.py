@@ -19,6 +19,7 @@ from ovi_studio.web.tabs.create.handlers import build_create
 from ovi_studio.web.tabs.create.stage.texts import STAGE_SHORTCUTS
 from ovi_studio.web.tabs.create.tab import CreateForm
 from ovi_studio.web.tabs.library.tab import build_library
+from ovi_studio.web.tabs.library.texts import SHORTCUTS as LIBRARY_SHORTCUTS
 from ovi_studio.web.tabs.loras.tab import build_loras
 from ovi_studio.web.tabs.queue.tab import build_queue
 from ovi_studio.web.tabs.system.tab import build_system
@@ -92,7 +93,8 @@ TABS = (
         "library",
         "Library",
         "M4 5h16v14H4zM10.5 9.2v5.6l4.5-2.8z",
-        lambda context: build_library(context.studio, context.form, context.tabs),
+        lambda context: build_library(context.studio, context.form, context.tabs, context.toasts),
+        LIBRARY_SHORTCUTS,
     ),
     Tab(
         "loras",

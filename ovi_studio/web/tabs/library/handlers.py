@@ -3,6 +3,7 @@
 The browser names clips only by id. Most methods may raise `JobError`.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,14 +15,23 @@ from ovi_studio.core.errors import JobError
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.variants import find_variant
 from ovi_studio.library import Library, Query
-from ovi_studio.web.tabs.library import views
+from ovi_studio.library.marks import parse_tags
+from ovi_studio.library.search import parse_search
+from ovi_studio.services.clip_bundle import MAX_CLIPS
+from ovi_studio.web.tabs.library import texts, views
 from ovi_studio.web.uploads import shown_copy
 from ovi_studio.web.views import notice_html
 
-PAGE_SIZE = 24
+PAGE_SIZE = 48
 ALL = "all"
 """The choice for no filter."""
-_MAX_SELECTED = 500
+SHOWN = 9
+"""The number of values that showing the library returns."""
+SHOWN_TAGS = 30
+SCAN_SECONDS = 2.0
+"""How old a scan of the folder may be while somebody types or turns pages; `tick` scans it anew."""
+Done = tuple[str, Callable[[], None]]
+"""A sentence about what was done, and how to take it back."""
 
 
 class LibraryServices(Protocol):
@@ -45,45 +55,54 @@ class LibraryHandlers:
 
     def show(self, *inputs: Any) -> Any:
         """Read the library again and show one page of cards."""
-        *query, page, selected, opened = inputs
-        place = query[5]
+        *query, page, selected = inputs
         try:
-            self._library.refresh()
+            # To scan thousands of files takes longer than to search them.
+            self._library.refresh(older_than=SCAN_SECONDS)
             stamp = self._stamp
-            if place == "trash":
+            if query[5] == "trash":
                 return self._show_trash(stamp, selected)
-            return self._show_clips(stamp, _query(query, page), page, selected, opened, *query[:2])
         except JobError as error:
-            return notice_html(str(error), "The library cannot be read"), *[gr.skip()] * 7
+            return self._refused(error, texts.UNREADABLE)
+        try:
+            wanted = _query(query, page)
+        except JobError as error:
+            return self._refused(error, texts.SEARCH_UNCLEAR)
+        try:
+            return self._show_clips(stamp, wanted, page, selected, *query[:2])
+        except JobError as error:
+            return self._refused(error, texts.UNREADABLE)
 
     def tick(self, seen: Any, *inputs: Any) -> Any:
         """Show the cards again if the library has changed since `seen`."""
         try:
             self._library.refresh()
         except JobError as error:
-            return notice_html(str(error), "The library cannot be read"), *[gr.skip()] * 7
-        return [gr.skip()] * 8 if seen == self._stamp else self.show(*inputs)
+            return self._refused(error, texts.UNREADABLE)
+        return [gr.skip()] * SHOWN if seen == self._stamp else self.show(*inputs)
+
+    def _refused(self, error: JobError, title: str) -> Any:
+        return notice_html(str(error), title), *[gr.skip()] * (SHOWN - 1)
 
     @property
     def _stamp(self) -> tuple[int, int]:
         return self._library.revision, self._emptied
 
-    def _show_clips(
-        self, stamp: Any, query: Query, page: int, selected: list[str], opened: str, words: str, variant: str
-    ) -> Any:
+    def _show_clips(self, stamp: Any, query: Query, page: int, selected: list[str], words: str, variant: str) -> Any:
         found = self._library.search(query)
         names = self._library.variants()
         filtered = query != Query(limit=query.limit, order=query.order, offset=query.offset)
         if found.clips:
-            wall = views.wall_html(found.clips, selected, opened)
+            wall = views.wall_html(found.clips, selected)
         else:
-            wall = views.empty_html(views.NOTHING_FOUND if filtered or found.total else views.EMPTY)
+            wall = views.empty_html(texts.NOTHING_FOUND if filtered or found.total else texts.EMPTY)
         first = query.offset + 1
         text = (
             f"{first} to {query.offset + len(found.clips)} of {views.count_clips(found.total)}" if found.clips else ""
         )
         more = query.offset + len(found.clips) < found.total
-        choices = [("All models", ALL), *((self._title(name), name) for name in names)]
+        choices = [(texts.ALL_MODELS, ALL), *((self._title(name), name) for name in names)]
+        shelf = views.shelf_html(self._library.collections(), self._library.tags()[:SHOWN_TAGS], words or "")
         return (
             "",
             wall,
@@ -92,62 +111,99 @@ class LibraryHandlers:
             gr.Button(visible=found.total > PAGE_SIZE, interactive=more),
             gr.Dropdown(choices, value=variant if variant in names else ALL),
             gr.Button(visible=False),
+            shelf,
             stamp,
         )
 
     def _show_trash(self, stamp: Any, selected: list[str]) -> Any:
         clips = self._library.trashed()
-        wall = views.trash_html(clips, selected, self._serve) if clips else views.empty_html(views.EMPTY_TRASH)
+        wall = views.trash_html(clips, selected, self._serve) if clips else views.empty_html(texts.EMPTY_TRASH)
         text = views.count_clips(len(clips)) if clips else ""
         hidden = gr.Button(visible=False)
-        return "", wall, text, hidden, hidden, gr.skip(), gr.Button(visible=bool(clips)), stamp
+        return "", wall, text, hidden, hidden, gr.skip(), gr.Button(visible=bool(clips)), "", stamp
 
     # Selecting
 
     def select(self, place: str, event: gr.EventData) -> Any:
         """Update the selection from the ticked cards."""
-        given = getattr(event, "ids", None)
-        ids = [clip for clip in given if isinstance(clip, str)][:_MAX_SELECTED] if isinstance(given, list) else []
-        return self.show_selection(ids, place)
+        return self.show_selection(_ids(event), place)
 
     def show_selection(self, ids: list[str], place: str) -> Any:
         """Update the bar of actions for the selected clips."""
         text = f"{views.count_clips(len(ids))} selected"
-        return (
-            ids,
-            gr.Row(visible=bool(ids)),
-            text,
-            gr.Button(visible=place != "trash"),
-            gr.Button(visible=place == "trash"),
-        )
+        clips = place != "trash"
+        return ids, gr.Row(visible=bool(ids)), text, gr.Row(visible=clips), gr.Button(visible=not clips)
+
+    # Noting
 
     def mark(self, event: gr.EventData) -> tuple[()]:
-        """Add a clip to the favourites, or remove it."""
-        self._library.set_favourite([_id(event)], getattr(event, "favourite", None) is True)
+        """Add clips to the favourites, or remove them."""
+        self._library.set_favourite(_ids(event), getattr(event, "favourite", None) is True)
         return ()
 
-    def open(self, event: gr.EventData) -> Any:
-        """Play a clip and show its settings."""
-        clip = self._library.get(_id(event))
-        self._library.path(clip.id)  # raises if the file is gone
-        settings = views.settings_html(clip, self._title(clip.spec.variant))
-        return clip.id, gr.Column(visible=True), views.player_html(clip), settings
+    def mark_all(self, ids: list[str]) -> tuple[()]:
+        """Add clips to the favourites; if all of them are, remove them."""
+        known = [self._library.get(clip) for clip in ids]
+        self._library.set_favourite(ids, not all(clip.favourite for clip in known))
+        return ()
 
-    def close(self) -> Any:
-        """Close the viewer."""
-        return "", gr.Column(visible=False), "", ""
+    def tag(self, ids: list[str], text: str, *, add: bool) -> str:
+        """Add or remove the tags in a text; returns the text that stays in the field."""
+        tags = parse_tags(text)
+        if not tags:
+            raise JobError("Type a tag first; several are separated by commas.")
+        self._library.change_tags(ids, **{"add" if add else "remove": tags})
+        return ""
+
+    def tag_one(self, event: gr.EventData) -> tuple[()]:
+        """Add or remove tags of the clip in the lightbox."""
+        add, remove = (getattr(event, name, None) for name in ("add", "remove"))
+        tags = {name: parse_tags(given) for name, given in (("add", add), ("remove", remove)) if isinstance(given, str)}
+        self._library.change_tags(_ids(event), **tags)
+        return ()
+
+    def chosen_search(self, event: gr.EventData) -> str:
+        """Return the search of a collection or a tag that was clicked."""
+        search = getattr(event, "search", None)
+        return search if isinstance(search, str) else ""
+
+    def save_search(self, name: str, search: str) -> None:
+        """Save the search as a collection."""
+        self._library.save_collection(name or "", search or "")
+
+    def forget_search(self, event: gr.EventData) -> Done | None:
+        """Delete a collection; None if there is none."""
+        name = getattr(event, "name", None)
+        search = self._library.collections().get(name) if isinstance(name, str) else None
+        if not isinstance(name, str) or search is None:
+            return None
+        self._library.delete_collection(name)
+
+        def undo() -> None:
+            self._library.save_collection(name, search)
+
+        return f"The collection {name} was deleted.", undo
 
     # Changing
 
-    def trash(self, ids: list[str]) -> None:
-        """Move clips to the trash."""
-        count = len(self._library.trash(ids))
-        gr.Info(f"{views.count_clips(count)} moved to the trash.", duration=4)
+    def trash(self, ids: list[str]) -> Done | None:
+        """Move clips to the trash; None if they are gone."""
+        trashed = self._library.trash(ids)
+        if not trashed:
+            return None
 
-    def restore(self, ids: list[str]) -> None:
-        """Move clips back into the library."""
-        count = self._library.restore(ids)
-        gr.Info(f"{views.count_clips(count)} restored.", duration=4)
+        def undo() -> None:
+            self._library.restore(trashed)
+
+        return _moved(len(trashed), "to the trash"), undo
+
+    def trash_event(self, event: gr.EventData) -> Done | None:
+        """Move the clips of an event to the trash, as `trash` does."""
+        return self.trash(_ids(event))
+
+    def restore(self, ids: list[str]) -> str:
+        """Move clips back into the library; returns what was done."""
+        return _moved(self._library.restore(ids), "back to the library")
 
     def confirm_emptying(self) -> Any:
         """Ask whether to empty the trash."""
@@ -158,8 +214,7 @@ class LibraryHandlers:
         """Permanently delete the clips in the trash."""
         count = self._library.empty_trash()
         self._emptied += 1
-        gr.Info(f"{views.count_clips(count)} permanently deleted.", duration=4)
-        return gr.Row(visible=False)
+        return gr.Row(visible=False), f"{views.count_clips(count)} permanently deleted."
 
     # Using clips again
 
@@ -170,13 +225,6 @@ class LibraryHandlers:
     def continuation(self, clip: str) -> ClipSpec:
         """Return a clip's settings with its last frame as the first one."""
         return replace(self._library.settings(clip, self._library.last_frame(clip)), size=None)
-
-    def adopt(self, upload: str) -> ClipSpec:
-        """Return the settings in an uploaded clip or poster, and delete the upload."""
-        try:
-            return self._library.adopt(upload)
-        finally:
-            Path(upload).unlink(missing_ok=True)
 
     def _title(self, variant: str) -> str:
         try:
@@ -194,7 +242,7 @@ class LibraryHandlers:
 
 def _query(values: list[Any], page: int) -> Query:
     words, variant, pictured, order, favourites, _ = values
-    return Query(
+    query = Query(
         words=words or "",
         variant=None if variant == ALL else variant,
         favourites_only=bool(favourites),
@@ -203,8 +251,19 @@ def _query(values: list[Any], page: int) -> Query:
         offset=page * PAGE_SIZE,
         limit=PAGE_SIZE,
     )
+    parse_search(query.words)  # says what is wrong with it before anything is read
+    return query
 
 
-def _id(event: gr.EventData) -> str:
-    clip = getattr(event, "id", None)
-    return clip if isinstance(clip, str) else ""
+def _ids(event: gr.EventData) -> list[str]:
+    given = getattr(event, "ids", None)
+    return [clip for clip in given if isinstance(clip, str)][:MAX_CLIPS] if isinstance(given, list) else []
+
+
+def id_of(event: gr.EventData) -> str:
+    """The clip that an event is about; empty if it names none."""
+    return next(iter(_ids(event)), "")
+
+
+def _moved(count: int, where: str) -> str:
+    return f"{views.count_clips(count)} moved {where}."

@@ -5,12 +5,14 @@ id (`media_routes`).
 """
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.library import LibraryClip, TrashedClip
+from ovi_studio.web.tabs.library import texts
 from ovi_studio.web.views import format_adapters, format_first_frame, format_sampling
 
 Serve = Callable[[Path], str | None]
@@ -19,14 +21,10 @@ Serve = Callable[[Path], str | None]
 _STAR = '<path d="M12 4.2l2.4 4.9 5.4.8-3.9 3.8.9 5.4-4.8-2.6-4.8 2.6.9-5.4-3.9-3.8 5.4-.8z"/>'
 _PLAY = '<path d="M9 6.5v11l9-5.5z"/>'
 
-EMPTY = "Clips appear here as soon as they are made. Describe the first one in the Create tab."
-EMPTY_TRASH = "The trash is empty. Deleted clips wait here until the trash is emptied."
-NOTHING_FOUND = "No clips match. Use fewer words, or remove a filter."
 
-
-def wall_html(clips: Sequence[LibraryClip], selected: Collection[str], opened: str) -> str:
-    """Render the clips as cards, marking the selected ones and the one in the viewer."""
-    cards = "".join(_card(clip, clip.id in selected, clip.id == opened) for clip in clips)
+def wall_html(clips: Sequence[LibraryClip], selected: Collection[str]) -> str:
+    """Render the clips as cards, marking the selected ones."""
+    cards = "".join(_card(clip, clip.id in selected) for clip in clips)
     return f'<ul class="wall" aria-label="Clips">{cards}</ul>'
 
 
@@ -48,24 +46,33 @@ def empty_html(sentence: str) -> str:
     return f'<div class="nothing" role="status"><p>{escape(sentence)}</p></div>'
 
 
-def player_html(clip: LibraryClip) -> str:
-    """Render the player of a clip."""
-    address, poster = f"studio/clip/{clip.id}/clip.mp4", _poster(clip)
-    still = f' poster="{escape(poster)}"' if poster else ""
-    return (
-        f'<div class="viewer" data-id="{escape(clip.id)}">'
-        f'<video src="{address}"{still} controls autoplay loop playsinline aria-label="The clip"></video></div>'
+def shelf_html(collections: Mapping[str, str], tags: Sequence[str], search: str) -> str:
+    """Render collections and tags as buttons that search for them; empty if there are none."""
+    search = " ".join(search.split())
+    saved = "".join(_collection(name, terms, terms == search) for name, terms in collections.items())
+    chips = "".join(_tag(tag, search) for tag in tags)
+    groups = ((texts.COLLECTIONS, saved), (texts.TAGS, chips))
+    return "".join(
+        f'<div class="shelf" role="group" aria-label="{name}"><span class="name">{name}</span>{items}</div>'
+        for name, items in groups
+        if items
     )
 
 
-def settings_html(clip: LibraryClip, title: str) -> str:
-    """Render all settings of a clip."""
-    rows = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(text)}</dd></div>" for name, text in _facts(clip, title))
-    return (
-        f'<div class="recipe"><p class="prompt" tabindex="0" role="region" aria-label="Prompt">'
-        f"{escape(clip.spec.prompt)}</p><dl>{rows}</dl>"
-        f'<a class="download" href="studio/clip/{clip.id}/clip.mp4?download=1" download>Download the clip</a></div>'
-    )
+def tag_term(tag: str) -> str:
+    """Return the search for a tag."""
+    return f'tag:"{tag}"' if " " in tag else f"tag:{tag}"
+
+
+def describe_clip(clip: LibraryClip, title: str) -> dict[str, Any]:
+    """Describe a clip as JSON for the lightbox, which shows all of it as text; `title` is that of its model."""
+    return {
+        "name": clip.name,
+        "prompt": clip.spec.prompt,
+        "favourite": clip.favourite,
+        "tags": list(clip.tags),
+        "facts": _facts(clip, title),
+    }
 
 
 def format_day(when: float) -> str:
@@ -81,19 +88,40 @@ def count_clips(count: int) -> str:
     return f"{count} clip{'' if count == 1 else 's'}"
 
 
-def _card(clip: LibraryClip, selected: bool, opened: bool) -> str:
+def _card(clip: LibraryClip, selected: bool) -> str:
     prompt = clip.spec.prompt
     short = _shorten(prompt)
     mark = "Remove from favourites" if clip.favourite else "Add to favourites"
+    tags = "".join(f"<span>{escape(tag)}</span>" for tag in clip.tags)
     return (
-        f'<li class="card{" open" if opened else ""}">'
+        f'<li class="card" data-clip="{clip.id}">'
         f'<button type="button" class="poster" data-act="open" data-id="{clip.id}" aria-label="Play: {short}">'
         f'{_picture(_poster(clip))}<svg viewBox="0 0 24 24" aria-hidden="true">{_PLAY}</svg>'
         f'<span class="length">{clip.seconds:.1f} s</span></button>'
-        f'{_caption(prompt, format_day(clip.made))}<div class="tools">{_tick(clip.id, prompt, selected)}'
+        f'{_caption(prompt, format_day(clip.made))}{f"""<p class="tags">{tags}</p>""" if tags else ""}'
+        f'<div class="tools">{_tick(clip.id, prompt, selected)}'
         f'<button type="button" class="star" data-act="mark" data-id="{clip.id}" '
         f'aria-pressed="{"true" if clip.favourite else "false"}" aria-label="Favourite: {short}" title="{mark}">'
         f'<svg viewBox="0 0 24 24" aria-hidden="true">{_STAR}</svg></button></div></li>'
+    )
+
+
+def _collection(name: str, search: str, current: bool) -> str:
+    shown, terms = escape(name), escape(search)
+    return (
+        f'<span class="chip{" current" if current else ""}"><button type="button" data-search="{terms}" '
+        f'aria-pressed="{"true" if current else "false"}" title="{terms}">{shown}</button>'
+        f'<button type="button" class="remove" data-forget="{shown}" aria-label="Delete the collection {shown}">×'
+        "</button></span>"
+    )
+
+
+def _tag(tag: str, search: str) -> str:
+    current = search == tag_term(tag)
+    return (
+        f'<span class="chip{" current" if current else ""}"><button type="button" data-search="'
+        f'{escape("" if current else tag_term(tag))}" aria-pressed="{"true" if current else "false"}">{escape(tag)}'
+        "</button></span>"
     )
 
 

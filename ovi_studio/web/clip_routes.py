@@ -1,0 +1,49 @@
+"""What the browser reads about clips of the library besides their media, for `media_routes`.
+
+studio/clip/<clip>/about.json     the prompt, settings, tags and favourite mark of a clip
+studio/clips.zip                  clips and a table of their settings; a form posts `ids`, separated by spaces
+"""
+
+import time
+from urllib.parse import parse_qs
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from ovi_studio.core.errors import JobError
+from ovi_studio.services.clip_bundle import MAX_CLIPS, zip_clips
+from ovi_studio.services.studio import Studio
+from ovi_studio.web.tabs.library.views import describe_clip
+
+_NEVER = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+
+def about_clip(studio: Studio, request: Request) -> Response:
+    """Describe a clip; raises `JobError` if it is gone."""
+    clip = studio.library.get(request.path_params["id"])
+    try:
+        title = studio.variant(clip.spec.variant).title
+    except JobError:
+        title = clip.spec.variant
+    return JSONResponse(describe_clip(clip, title), headers=_NEVER)
+
+
+async def posted_ids(request: Request) -> list[str]:
+    """The ids of a form, at most as many as fit into one zip; the guard limits the size of the form."""
+    fields = parse_qs((await request.body()).decode("ascii", "replace"))
+    return " ".join(fields.get("ids", [])).split()[:MAX_CLIPS]
+
+
+def bundle_clips(studio: Studio, ids: list[str]) -> Response:
+    """Send clips as a zip; those that are gone are left out. Raises `JobError` if all are."""
+    clips = []
+    for clip in dict.fromkeys(ids):
+        try:
+            clips.append((studio.library.path(clip), studio.library.get(clip).spec))
+        except JobError:
+            continue
+    if not clips:
+        raise JobError("There is no such clip.")
+    name = time.strftime("ovi-clips-%Y%m%d-%H%M%S.zip")
+    headers = _NEVER | {"Content-Disposition": f'attachment; filename="{name}"'}
+    return StreamingResponse(zip_clips(clips), media_type="application/zip", headers=headers)

@@ -1,0 +1,90 @@
+"""The component behind dropped files: it takes them by their tickets, fills the form, and reports on each file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import gradio as gr
+
+from ovi_studio.core.spec import ClipSpec
+from ovi_studio.services.intake import LIMITS, PICTURES, Intake, Outcome
+from ovi_studio.web.events import PRIVATE
+from ovi_studio.web.public_text import for_page
+from ovi_studio.web.tabs import CREATE_TAB
+from ovi_studio.web.toasts import Toasts
+
+_MAX_FILES = 100
+
+
+class DropForm(Protocol):
+    """The part of the Create form that dropped files fill."""
+
+    @property
+    def first_frame(self) -> Any: ...
+
+    @property
+    def table(self) -> Any: ...
+
+    @property
+    def outputs(self) -> list[Any]: ...
+
+    def fill(self, spec: ClipSpec | None = None, *, prompt: str | None = None, notice: str = "") -> list[Any]: ...
+
+
+def build_drop(intake: Intake, form: DropForm, tabs: gr.Tabs, toasts: Toasts) -> None:
+    """Build the component; files that belong into the form fill `form` and switch to it in `tabs`."""
+    script = (Path(__file__).parent / "drop.js").read_text(encoding="utf-8")
+    place = gr.HTML(
+        {},
+        html_template="",
+        js_on_load=script,
+        elem_id="drop-source",
+        apply_default_css=False,
+        accept=",".join(LIMITS),
+        pictures=list(PICTURES),
+    )
+
+    def take(event: gr.EventData, request: gr.Request) -> list[Any]:
+        outcomes = intake.take(_tickets(event), in_library=_flag(event, "library"), replace=_flag(event, "replace"))
+        offers = [toasts.undoable(request, one.sentence, one.undo) for one in outcomes if one.undo]
+        # What can be taken back is told where that is offered.
+        rest = [outcome for outcome in outcomes if not outcome.undo]
+        return [*_filled(form, outcomes), _report(rest), *(offers[:1] or [gr.skip()])]
+
+    def leave(event: gr.EventData) -> None:
+        for ticket in _tickets(event):
+            intake.discard(ticket)
+
+    place.taken(take, None, [*form.outputs, tabs, place, toasts.component], **PRIVATE)
+    place.left(leave, None, None, **PRIVATE)
+
+
+def _filled(form: DropForm, outcomes: Sequence[Outcome]) -> list[Any]:
+    """Return updates for the form and the tabs."""
+    outputs = form.outputs
+    spec = next((outcome.spec for outcome in outcomes if outcome.spec), None)
+    updates = [gr.skip()] * len(outputs) if spec is None else form.fill(spec)
+    filled = spec is not None
+    for outcome in outcomes:
+        for component, path in ((form.first_frame, outcome.picture), (form.table, outcome.table)):
+            if path is not None:
+                updates[[id(output) for output in outputs].index(id(component))] = str(path)
+                filled = True
+    return [*updates, gr.Tabs(selected=CREATE_TAB) if filled else gr.skip()]
+
+
+def _report(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    files = [
+        {"name": outcome.name, "sentence": for_page(outcome.sentence), "kind": outcome.kind, "ticket": outcome.ticket}
+        for outcome in outcomes
+    ]
+    return {"files": files}
+
+
+def _tickets(event: gr.EventData) -> list[str]:
+    given = getattr(event, "tickets", None)
+    return [ticket for ticket in given if isinstance(ticket, str)][:_MAX_FILES] if isinstance(given, list) else []
+
+
+def _flag(event: gr.EventData, name: str) -> bool:
+    return getattr(event, name, None) is True

@@ -1,0 +1,215 @@
+// The lightbox: one clip as large as the window, its settings next to it, and its neighbours by the arrow keys.
+// `element` and `trigger` are Gradio's. Everything that people wrote is inserted as text.
+const HINTS = "← → browse · Space play · F favourite · D download · C compare · Delete · Esc close";
+let ids = [];
+let shown = null;
+let opener = null;
+
+function make(tag, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+}
+
+function button(text, label, act, className = "") {
+  const made = make("button", { type: "button", textContent: text, className });
+  made.setAttribute("aria-label", label);
+  made.title = label;
+  made.addEventListener("click", act);
+  return made;
+}
+
+const player = document.createElement("ovi-player");
+const compare = document.createElement("ovi-compare");
+const stage = make("div", { className: "lightbox-stage" }, player, compare);
+const prompt = make("p", { className: "prompt", tabIndex: 0 });
+const star = button("♡", "Favourite (F)", () => mark(), "star");
+const tags = make("ul", { className: "tags" });
+const field = make("input", { type: "text", placeholder: "Add a tag", maxLength: 200 });
+const facts = document.createElement("dl");
+const download = make("a", { textContent: "Download", className: "action", download: "" });
+const trouble = make("p", { className: "trouble", hidden: true });
+const actions = make(
+  "div",
+  { className: "actions" },
+  button("Use these settings", "Use these settings", () => leave("use"), "action primary"),
+  button("Continue from the last frame", "Continue from the last frame", () => leave("continued"), "action"),
+  download,
+  button("Compare", "Compare (C)", () => showComparison([shown]), "action"),
+  button("Delete", "Delete (Delete)", () => trash(), "action"),
+);
+const panel = make("div", { className: "lightbox-side" }, trouble, prompt, actions, tags, field, facts);
+const previous = button("‹", "Previous clip (←)", () => step(-1), "turn previous");
+const next = button("›", "Next clip (→)", () => step(1), "turn next");
+const position = make("p", { className: "position" });
+const close = button("×", "Close (Esc)", () => dialog.close(), "close");
+const bar = make("div", { className: "lightbox-top" }, position, make("p", { className: "hints", textContent: HINTS }), star, close);
+const dialog = make("dialog", { id: "lightbox", tabIndex: -1 }, bar, previous, stage, next, panel);
+dialog.setAttribute("aria-label", "Clip");
+prompt.setAttribute("role", "region");
+prompt.setAttribute("aria-label", "Prompt");
+tags.setAttribute("aria-label", "Tags");
+field.setAttribute("aria-label", "Add a tag");
+position.setAttribute("role", "status");
+// Only there do rules for certain widths apply (Gradio 6.31).
+(element.closest(".contain") ?? document.body).append(dialog);
+
+// Showing
+
+// No control has the focus at first, so that the space bar plays.
+function open() {
+  if (dialog.open) return;
+  opener = document.activeElement;
+  dialog.showModal();
+  dialog.focus();
+}
+
+async function show(id) {
+  shown = id;
+  open();
+  stage.classList.remove("comparing");
+  compare.clips = [];
+  player.setAttribute("autoplay", "");
+  player.setAttribute("address", `studio/clip/${id}`);
+  download.href = `studio/clip/${id}/clip.mp4?download=1`;
+  const at = ids.indexOf(id);
+  position.textContent = at < 0 ? "" : `Clip ${at + 1} of ${ids.length} on this page`;
+  await refresh();
+}
+
+async function refresh() {
+  const id = shown;
+  const found = await about(id);
+  if (id !== shown) return;
+  trouble.hidden = Boolean(found);
+  if (!found) {
+    trouble.textContent = "This clip is no longer in the library.";
+    return;
+  }
+  player.setAttribute("label", found.prompt.slice(0, 100));
+  prompt.textContent = found.prompt;
+  star.textContent = found.favourite ? "♥" : "♡";
+  star.setAttribute("aria-pressed", String(found.favourite));
+  tags.replaceChildren(...found.tags.map(tagItem));
+  facts.replaceChildren(...found.facts.map(([name, text]) => make("div", {}, make("dt", { textContent: name }), make("dd", { textContent: text }))));
+}
+
+async function about(id) {
+  try {
+    const answer = await fetch(`studio/clip/${id}/about.json`, { cache: "no-store" });
+    return answer.ok ? await answer.json() : null;
+  } catch {
+    return null;
+  }
+}
+
+function tagItem(tag) {
+  const remove = button("×", `Remove the tag ${tag}`, () => trigger("tag", { ids: [shown], remove: tag }), "remove");
+  return make("li", {}, make("span", { textContent: tag }), remove);
+}
+
+// Acting
+
+function step(by) {
+  const at = ids.indexOf(shown);
+  const id = ids[at + by];
+  if (id) show(id);
+  else document.dispatchEvent(new CustomEvent("ovi:turn", { detail: { step: by } }));
+}
+
+const mark = () => trigger("mark", { ids: [shown], favourite: star.getAttribute("aria-pressed") !== "true" });
+
+function trash() {
+  const gone = shown;
+  const at = ids.indexOf(gone);
+  const follower = ids[at + 1] ?? ids[at - 1];
+  ids = ids.filter((id) => id !== gone);
+  trigger("trash", { ids: [gone] });
+  if (follower) show(follower);
+  else dialog.close();
+}
+
+function leave(event) {
+  trigger(event, { ids: [shown] });
+  dialog.close();
+}
+
+// With the selected clips, or with the next one.
+async function showComparison(chosen) {
+  const selected = [...document.querySelectorAll("#wall input[data-act=pick]:checked")].map((box) => box.dataset.id);
+  const others = selected.length ? selected : [ids[(ids.indexOf(shown) + 1) % ids.length]];
+  const compared = [...new Set([...chosen, ...others])].filter(Boolean).slice(0, 4);
+  if (compared.length < 2) return;
+  shown = compared[0];
+  open();
+  const found = await Promise.all(compared.map(about));
+  const clips = compared.map((id, index) => ({
+    address: `studio/clip/${id}`,
+    label: `Seed ${found[index]?.facts[0][1] ?? ""}: ${(found[index]?.prompt ?? "").slice(0, 60)}`,
+  }));
+  stage.classList.add("comparing");
+  player.removeAttribute("address");
+  compare.clips = clips;
+  compare.focus();
+  await refresh();
+}
+compare.addEventListener("close", () => show(shown));
+
+const KEYS = {
+  ArrowLeft: () => step(-1),
+  ArrowRight: () => step(1),
+  f: () => mark(),
+  d: () => download.click(),
+  c: () => showComparison([shown]),
+  Delete: () => trash(),
+};
+
+// Before the player, which has other meanings for arrows and F.
+dialog.addEventListener(
+  "keydown",
+  (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target === field) return;
+    const comparing = stage.classList.contains("comparing");
+    if (comparing && event.key === "Escape") {
+      event.preventDefault();
+      return show(shown);
+    }
+    const act = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+    if (act && !(comparing && event.key.startsWith("Arrow"))) {
+      event.preventDefault();
+      event.stopPropagation();
+      return act();
+    }
+    const onButton = event.target.closest("button, a, input");
+    if (onButton && [" ", "Enter"].includes(event.key)) return;
+    const screen = comparing ? compare : player;
+    if (!event.composedPath().includes(screen) && screen.handleKey?.(event)) event.preventDefault();
+  },
+  true,
+);
+
+field.addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || !field.value.trim()) return;
+  trigger("tag", { ids: [shown], add: field.value });
+  field.value = "";
+});
+
+dialog.addEventListener("click", (event) => {
+  if (event.target === dialog) dialog.close();
+});
+
+dialog.addEventListener("close", () => {
+  player.removeAttribute("address");
+  compare.clips = [];
+  const card = document.querySelector(`#wall button.poster[data-id="${shown}"]`);
+  (card ?? opener)?.focus?.({ preventScroll: true });
+  opener = null;
+});
+
+document.addEventListener("ovi:lightbox", (event) => show(event.detail.id));
+document.addEventListener("ovi:compare", (event) => showComparison(event.detail.ids));
+document.addEventListener("ovi:wall", (event) => {
+  ids = event.detail.ids;
+  // What was noted about the clip may have changed.
+  if (dialog.open) refresh();
+});
