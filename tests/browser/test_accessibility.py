@@ -34,6 +34,7 @@ def open_something(page: Any, tab: str) -> None:
         page.wait_for_selector("#findings >> text=not closed")
         page.click("[data-add=speech]")
         page.click("text=Guidance and sampling")
+        page.get_by_text("Many clips at once").evaluate("part => part.scrollIntoView({ block: 'center' })")
         page.click("text=Many clips at once")
         page.wait_for_selector("text=Negative prompt for the sound")
         choose(page, "look")

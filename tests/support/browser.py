@@ -12,7 +12,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 _QUIET = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
 _QUIET += " --disable-component-update --disable-sync --autoplay-policy=no-user-gesture-required"
 DESKTOP, PHONE = (1440, 900), (390, 844)
-PATIENCE = 12
+PATIENCE = 90
 """Seconds for whatever a page waits for, on a machine that is busy."""
 HOSTILE = "<script>window.pwned=1</script><img src=x onerror=window.pwned=2> ${window.pwned=3} {{value}} \"' `x`"
 
