@@ -195,6 +195,7 @@ def test_rows_are_added_ordered_and_removed_and_the_text_is_one_click_away(page:
     wait_for(lambda: page.locator("#cues .cue").count() == 2)
     page.click("#toasts .undo")
     wait_for(lambda: page.locator("#cues .cue").count() == 3)
+    kept(page, "Yes.")
     # Tags that are pasted become fields on request.
     page.reload()
     page.fill("#prompt textarea", "")
