@@ -65,6 +65,16 @@ def escape_prompt(prompt: str) -> str:
     return _TOKEN.sub(lambda found: f"{found['slashes'] * 2}\\{found[0][len(found['slashes']) :]}", prompt)
 
 
+def is_balanced(pattern: str) -> bool:
+    """Whether every group of a pattern is closed, and none is inside another."""
+    inside = False
+    for token in _tokens(pattern):
+        if (token.kind == "{" and inside) or (token.kind == "}" and not inside):
+            return False
+        inside = token.kind == "{" or (inside and token.kind != "}")
+    return not inside
+
+
 def pattern_warnings(pattern: str) -> tuple[str, ...]:
     """Warnings about a pattern, as sentences."""
     groups = [group if len(group) <= 30 else f"{group[:29]}…" for group in _single_option_groups(pattern)]

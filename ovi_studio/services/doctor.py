@@ -283,7 +283,7 @@ def _ability_results(inventories: Sequence[Inventory], gpus: Sequence[ProbedGpu]
     topic = "What this machine can run"
     usable = 0
     for inventory in inventories:
-        possible, how = _assess(inventory.variant, gpus, memory)
+        possible, how = assess(inventory.variant, gpus, memory)
         usable += possible and inventory.complete
         if not possible:
             yield CheckResult(topic, CheckState.NOTE, f"{inventory.variant.name}: {how}")
@@ -295,7 +295,7 @@ def _ability_results(inventories: Sequence[Inventory], gpus: Sequence[ProbedGpu]
         yield CheckResult(topic, CheckState.PROBLEM, "Nothing yet", "download one of the models above")
 
 
-def _assess(variant: Variant, gpus: Sequence[ProbedGpu], memory: int) -> tuple[bool, str]:
+def assess(variant: Variant, gpus: Sequence[ProbedGpu], memory: int) -> tuple[bool, str]:
     """Whether and how the variant's largest clip should fit, planned with the memory free without other programs."""
     if variant.root is not None:
         return True, "on a GPU or on the CPU"

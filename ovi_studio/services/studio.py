@@ -13,7 +13,7 @@ from ovi_studio.adapters.library import AdapterLibrary
 from ovi_studio.adapters.model_names import model_names
 from ovi_studio.adapters.sources import fetch_adapters, find_missing, plan_adapters
 from ovi_studio.checkpoints.background import Downloads
-from ovi_studio.checkpoints.layout import complete_variants, take_inventory
+from ovi_studio.checkpoints.layout import complete_variants
 from ovi_studio.core.clip import Picture
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.grids import Grid
@@ -29,7 +29,7 @@ from ovi_studio.core.requests import (
 )
 from ovi_studio.core.sizes import named_sizes, picture_size, snap_size
 from ovi_studio.core.spec import ClipSpec
-from ovi_studio.core.variants import Variant, find_variant, published_variants
+from ovi_studio.core.variants import Variant, find_variant
 from ovi_studio.engine.command import engine_command
 from ovi_studio.engine.fleet import Fleet
 from ovi_studio.library import Library
@@ -41,6 +41,7 @@ from ovi_studio.queue.store import Store
 from ovi_studio.runtime.clip_runner import OVI_MODELS
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.services.intake import Intake
+from ovi_studio.services.model_offer import ModelOffer, offer_model
 from ovi_studio.services.preset_offers import PresetOffer, offers
 from ovi_studio.services.presets import Presets
 from ovi_studio.services.prompt_files import expand_table
@@ -49,7 +50,6 @@ from ovi_studio.services.soundtracks import Soundtracks
 from ovi_studio.services.templates import Templates
 from ovi_studio.services.undo import UndoLog
 
-SUGGESTED_VARIANT = "960x960_5s"
 MAX_PRIORITY = 100
 
 
@@ -80,6 +80,7 @@ class Studio:
         self.adapters = AdapterLibrary(options.adapters)
         self.intake = Intake(self, self.paths.uploads / "dropped")
         self.adapter_downloads = Downloads(self.adapters.directory, execute=fetch_adapters)
+        self.model_downloads = Downloads(self.checkpoint_directory)
         self.undo = UndoLog()
 
     @classmethod
@@ -122,12 +123,9 @@ class Studio:
         """Return the number of transformer blocks, any one of which can be skipped."""
         return self.variant(variant_name).dimensions["fusion"]["video"]["num_layers"]
 
-    def download_command(self) -> str | None:
-        """Return the command that downloads a published variant; None if one is complete."""
-        published = published_variants()
-        if any(variant.name in published for variant in self.variants()):
-            return None
-        return take_inventory(published[SUGGESTED_VARIANT], self.checkpoint_directory).download_command
+    def model_offer(self) -> ModelOffer | None:
+        """Return the published model to download on this machine; None if one is complete."""
+        return offer_model(self.checkpoint_directory)
 
     def sizes(self, variant_name: str) -> dict[str, tuple[int, int]]:
         """Map each aspect ratio to the (height, width) of this variant's clips; includes the variant's default size."""
@@ -248,6 +246,10 @@ class Studio:
         """Return the running job, if any."""
         running = self.store.jobs(states=[JobState.RUNNING], limit=1)
         return running[0] if running else None
+
+    def has_clips(self) -> bool:
+        """Whether a clip was made that is still listed."""
+        return self.store.counts()[JobState.DONE] > 0
 
     def last_job(self, state: JobState) -> Job | None:
         """Return the job that ended last in this state and is still listed."""

@@ -35,7 +35,8 @@ class LivePart:
 def pulse_of(studio: Studio) -> str:
     """Return a text that changes whenever anything that a `LivePart` shows changes."""
     status = studio.supervisor.status()
-    others = f"{studio.adapter_downloads.state().revision} {studio.presets.revision} {studio.library.revision}"
+    downloads = f"{studio.adapter_downloads.state().revision} {studio.model_downloads.state().revision}"
+    others = f"{downloads} {studio.presets.revision} {studio.library.revision}"
     return f"{studio.store.change_counter()} {status.condition} {hash(status)} {others}"
 
 

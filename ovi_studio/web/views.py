@@ -22,33 +22,6 @@ def success_html(sentence: str) -> str:
     return f'<div class="notice good" role="status"><p>{escape(sentence)}</p></div>'
 
 
-def demo_html(download_command: str | None) -> str:
-    """Render a hint to download a real model; empty without a command."""
-    if download_command is None:
-        return ""
-    return (
-        '<div class="only-demo"><p><strong>Only the demo model is installed.</strong> It shows that everything works; '
-        f"for real clips, run</p><code>{escape(download_command)}</code></div>"
-    )
-
-
-def prompt_hint(variant: Variant | None) -> str:
-    """Explain the prompt format of a variant, in Markdown."""
-    sound = tag_of(variant).wrap("…")
-    return (
-        f"Put speech in `<S>…<E>` and the sound at the end in `{sound}`. `{{red|blue}}` makes a clip of each; "
-        "`\\{` and `\\}` are literal braces."
-    )
-
-
-def prompt_example(variant: Variant | None) -> str:
-    """Return an example prompt in the variant's format."""
-    return (
-        "A fisherman in a yellow coat looks out over a misty harbour at dawn. He turns and says, <S>The sea was "
-        f"louder last night.<E> {tag_of(variant).wrap('Gulls, slow waves against wood, a low calm voice.')}"
-    )
-
-
 def tag_of(variant: Variant | None) -> AudioTag:
     """Return the tag that marks a variant's audio description; without a variant, the default of the published ones."""
     return variant.audio_tag if variant else AudioTag.AUDIO

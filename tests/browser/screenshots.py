@@ -20,7 +20,8 @@ from sketch_models import NAME, scene  # noqa: E402
 from studio_app import Application  # noqa: E402
 
 PROMPTS = [scene(number)[1] for number in (3, 8, 14, 21, 27, 33, 41, 52)]
-WRITTEN = "A {red|blue|yellow} ball bounces on a wooden floor. A voice says, <S>Here it comes again.<E>"
+WRITTEN = "A {red|blue|yellow} ball bounces on a wooden floor."
+SPOKEN = ("A voice says", "Here it comes again.")
 SOUND = "a thud at every bounce"
 
 
@@ -82,9 +83,12 @@ def take_all(
 
     page.wait_for_selector("#status .live")
     page.fill("#prompt textarea", WRITTEN)
+    page.click("[data-add=speech]")
+    page.fill("#cues input", SPOKEN[0])
+    page.fill("#cues textarea", SPOKEN[1])
     page.fill("#sound textarea", SOUND)
     page.locator("#sound textarea").blur()
-    page.wait_for_selector("#generate >> text=Queue 3 clips")
+    page.wait_for_selector("#generate >> text=Create 3 clips")
     take("create")
     show(page, "Queue")
     page.wait_for_selector(".job")

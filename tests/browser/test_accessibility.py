@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from browser import DESKTOP, PHONE, accessibility_faults, fits_width, needs_browser, show, wait_for
-from page_helpers import LONG, line_up, open_page
+from page_helpers import LONG, choose, line_up, open_page
 from studio_app import Application
 
 pytestmark = needs_browser
@@ -32,9 +32,12 @@ def open_something(page: Any, tab: str) -> None:
     if tab == "Create":
         page.fill("#prompt textarea", "A {red|blue} ball. A man says, <S>Hello there")
         page.wait_for_selector("#findings >> text=not closed")
+        page.click("[data-add=speech]")
         page.click("text=Guidance and sampling")
+        page.get_by_text("Many clips at once").evaluate("part => part.scrollIntoView({ block: 'center' })")
         page.click("text=Many clips at once")
         page.wait_for_selector("text=Negative prompt for the sound")
+        choose(page, "look")
     elif tab == "Queue":
         page.wait_for_selector(".job .chip >> text=Failed")
         page.wait_for_selector(".job >> text=/Step \\d+ of 1000/")

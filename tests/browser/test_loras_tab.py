@@ -22,6 +22,7 @@ from browser import (
     wait_for,
     write,
 )
+from page_helpers import choose
 from PIL import Image
 from studio_app import Application
 
@@ -194,20 +195,24 @@ def test_a_stack_is_saved_as_a_preset_and_applied_again(page: Any) -> None:
     page.reload()
     show(page, "Create")  # the page reopens the same tab
     preset = page.locator("[data-preset=film-look]")
+    choose(page, "look")
     preset.wait_for()
     assert page.locator("#chosen li").count() == 0
     preset.click()
     page.locator("#chosen", has_text="film 0.8, audio 0").wait_for()
     # A preset with other sampling settings keeps the styles.
+    choose(page, "look")
     page.locator("[data-preset=draft]").click()
     page.get_by_text("Draft: settings applied").wait_for()
     assert "film 0.8" in page.locator("#chosen").inner_text()
+    choose(page, "look")
     page.get_by_role("button", name="Delete the preset Film look").click()
     preset.wait_for(state="detached")
 
 
 def test_presets_with_missing_files_say_so_and_offer_a_download(page: Any) -> None:
     show(page, "Create")
+    choose(page, "look")
     page.get_by_text("more presets need a LoRA file or another model").click()
     lightning = page.locator("[data-lacking=lightning-5s]")
     text = lightning.inner_text()
@@ -228,6 +233,7 @@ def test_the_forms_settings_are_saved_with_their_timesteps(page: Any) -> None:
     write(page.get_by_label("Explicit timesteps"), "1000,500,250")
     page.wait_for_function("document.querySelector('input[aria-label=\"number input for Steps\"]').value === '3'")
     page.wait_for_function("document.querySelector('input[aria-label=\"number input for Steps\"]').disabled")
+    choose(page, "look")
     page.get_by_text("Save these settings as a preset").click()
     write(page.get_by_label("Title").locator("visible=true"), "Three of mine")
     page.click("#keep-preset-button")
@@ -237,9 +243,11 @@ def test_the_forms_settings_are_saved_with_their_timesteps(page: Any) -> None:
     page.wait_for_function("document.querySelector('input[aria-label=\"number input for Steps\"]').value === '20'")
     assert page.get_by_label("Explicit timesteps").input_value() == ""
     page.wait_for_function("!document.querySelector('input[aria-label=\"number input for Steps\"]').disabled")
+    choose(page, "look")
     preset.click()
     page.wait_for_function("document.querySelector('input[aria-label=\"number input for Steps\"]').value === '3'")
     assert page.get_by_label("Explicit timesteps").input_value() == "1000,500,250"
+    choose(page, "look")
     page.get_by_role("button", name="Delete the preset Three of mine").click()
 
 

@@ -46,8 +46,7 @@ def test_pause_cancel_retry_duplicate_edit_and_delete(page: Any, client: Any) ->
     assert page.input_value("#prompt textarea") == "a plain clip"
     page.fill("#prompt textarea", "a changed clip")
     page.click("#generate")
-    page.wait_for_selector("#notice >> text=The job was changed")
-    show(page, "Queue")
+    page.wait_for_selector("#toasts >> text=The job was changed")
     page.wait_for_selector(f".job[data-id='{copy}'] >> text=a changed clip")
 
     page.click(f"{row} [data-action=delete]")

@@ -23,8 +23,20 @@ def set_number(page: Any, label: str, value: int) -> None:
     field.press("Tab")
 
 
+def choose(page: Any, chip: str) -> None:
+    """Open the popover of one of the form's settings."""
+    if page.is_visible(f"#pop-{chip}"):
+        return
+    if page.is_visible("#composer .pop:popover-open"):
+        page.keyboard.press("Escape")
+    page.click(f"[data-chip={chip}]")
+    page.wait_for_selector(f"#pop-{chip}")
+
+
 def set_steps(page: Any, steps: int) -> None:
+    choose(page, "steps")
     set_number(page, "number input for Steps", steps)
+    page.keyboard.press("Escape")
 
 
 def line_up(client: Any, *prompts: str, steps: int = 200) -> list[str]:

@@ -12,6 +12,7 @@ from browser import DESKTOP, new_page, show
 
 import ovi_studio.web  # noqa: F401  (before gradio: without telemetry)
 from ovi_studio.core.clip import Clip, Picture
+from ovi_studio.core.prompts import AudioTag
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.media import clip_files
 from ovi_studio.runtime.options import RuntimeOptions
@@ -31,7 +32,11 @@ class PlainForm:
         self.model = box("model", "960x960_5s")
         self.ratio = gr.Radio(["16:9", "9:16", "1:1", "4:3", "3:4", "21:9"], label="ratio", elem_id="form-ratio")
         self.fields = {"prompt": self.prompt, "sound": self.sound, "image": self.image}
+        self.written = [self.prompt, gr.State(None), self.sound]
         self.outputs = [self.prompt, self.seed, self.image, self.ratio]
+
+    def text_of(self, prompt: str, cues: Any, sound: str, tag: AudioTag) -> str:
+        return f"{prompt} {tag.wrap(sound)}" if sound else prompt
 
     def fill(self, spec: ClipSpec | None = None, *, prompt: str | None = None, notice: str = "") -> list[Any]:
         import gradio as gr

@@ -61,7 +61,15 @@ def queued(studio: Studio) -> Sequence[ClipSpec]:
 
 def fields_of(form: CreateForm, **values: Any) -> list[Any]:
     """What the fields of the form hold."""
-    given = {**VALUES, "sound": "", "image": None, "timesteps": "", "accelerators": "[]", "adapters": "[]"}
+    given = {
+        **VALUES,
+        "cues": None,
+        "sound": "",
+        "image": None,
+        "timesteps": "",
+        "accelerators": "[]",
+        "adapters": "[]",
+    }
     given |= {"raw_colours": False, "variant": "tiny", "prompt": PROMPT, **values}
     return [given[name] for name in form.fields]
 
@@ -267,7 +275,7 @@ def test_the_command_line_says_how_pictures_were_read(
 
 def test_the_page_checks_the_prompts_that_a_pattern_makes(studio: Studio, form: CreateForm) -> None:
     def findings(prompt: str) -> str:
-        return CreateHandlers(studio, form).inspect(None, None, 1, prompt, "", "tiny", 1, 4, 3, "off")[0]
+        return CreateHandlers(studio, form).inspect(None, None, 1, prompt, None, "", "tiny", 1, 4, 3, "off")[0]
 
     spoken = "He says, <S>{one|one two|one two three}<E>"
     assert "3 words in 1 s" in findings(spoken)
@@ -282,7 +290,7 @@ def test_the_page_estimates_a_step_cache_by_clips_that_had_it(studio: Studio, fo
     record_phase_times(studio.store.database, spec, PhaseTimes(text=0, step=60, decode=0, write=0))
 
     def makes(cache: str) -> str:
-        return CreateHandlers(studio, form).inspect(None, None, 1, "a ball", "", "tiny", 2, 4, 3, cache)[1]
+        return CreateHandlers(studio, form).inspect(None, None, 1, "a ball", None, "", "tiny", 2, 4, 3, cache)[1]
 
     assert "2 min" in makes("fast")
     assert "min" not in makes("off")
@@ -315,7 +323,7 @@ def test_a_job_that_is_edited_keeps_a_seed(studio: Studio, form: CreateForm) -> 
     queue_from_form(studio, form, prompt="a ball")
     job = studio.store.jobs()[-1].id
     fields = fields_of(form, prompt="a dog")
-    handlers = CreateHandlers(studio, form)
-    assert "The seed is empty" in handlers.queue(job, "1:1", "fixed", " ", 1, None, "", 0, *fields)[0]
-    assert "was changed" in handlers.queue(job, "1:1", "fixed", "12", 5, None, "", 0, *fields)[0]
+    handlers, editing = CreateHandlers(studio, form), {"id": job, "number": 1}
+    assert "The seed is empty" in handlers.queue(editing, "1:1", "fixed", " ", 1, None, "", 0, *fields)[0]
+    assert handlers.queue(editing, "1:1", "fixed", "12", 5, None, "", 0, *fields)[0] == ""
     assert (studio.store.get(job).spec.prompt, studio.store.get(job).spec.seed) == ("a dog", 12)

@@ -4,6 +4,7 @@ Handlers call `Studio` and update components with the results. All of them are p
 a client reach a handler only as references to uploads (`uploads`).
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,28 +13,24 @@ from typing import Any
 import gradio as gr
 
 from ovi_studio.core.errors import JobError
-from ovi_studio.core.prompt_check import join_prompt, parse_prompt, rows_to_text
 from ovi_studio.core.prompt_repair import repaired_pattern
-from ovi_studio.core.prompts import AudioTag
 from ovi_studio.core.requests import Expansion, Request, SeedMode
 from ovi_studio.core.spec import ClipSpec, parse_timesteps
+from ovi_studio.core.variants import Variant
 from ovi_studio.services.studio import Studio
 from ovi_studio.web import views
 from ovi_studio.web.events import PRIVATE
 from ovi_studio.web.live import LivePart
+from ovi_studio.web.tabs.create import texts
 from ovi_studio.web.tabs.create import views as form_views
+from ovi_studio.web.tabs.create.first_clip import first_clip_of
+from ovi_studio.web.tabs.create.options import model_choices, ratio_options, skip_options
 from ovi_studio.web.tabs.create.presets_handlers import connect_presets
+from ovi_studio.web.tabs.create.settings_chips import facts_html
 from ovi_studio.web.tabs.create.stage.grid_handlers import FormReader
 from ovi_studio.web.tabs.create.stage.tab import build_stage
-from ovi_studio.web.tabs.create.tab import (
-    CreateForm,
-    build_form,
-    model_choices,
-    queue_button,
-    ratio_options,
-    skip_options,
-    split_prompt,
-)
+from ovi_studio.web.tabs.create.tab import CreateForm, build_form, new_origin, queue_button
+from ovi_studio.web.tabs.create.written import splits, write_prompt, written_text
 from ovi_studio.web.toasts import Toasts
 
 
@@ -48,16 +45,20 @@ def build_create(studio: Studio, page: gr.Blocks, toasts: Toasts) -> tuple[Creat
     presets = connect_presets(studio, form, extra, page, toasts)
     _connect_queue(form, extra, handlers)
     _connect_fields(form, extra, handlers, page)
-    return form, [stage, presets]
+    connect_draft(form, extra, handlers)
+    first_clip = LivePart(handlers.refresh_offer, [extra["first_clip"]], gr.State(()))
+    return form, [stage, presets, first_clip]
 
 
 def _connect_queue(form: CreateForm, extra: dict[str, Any], handlers: "CreateHandlers") -> None:
-    inputs = [form.editing, form.ratio, form.seed_mode, form.seed, form.count, form.table, form.batch_name]
-    inputs += [form.priority]
-    after = [form.notice, form.seed, form.table, form.editing, form.queue, form.leave]
-    form.queue.click(handlers.queue, [*inputs, *form.fields.values()], after, **PRIVATE)
-    form.leave.click(handlers.stop_editing, None, [form.notice, form.editing, form.queue, form.leave], **PRIVATE)
-    inspected = [form.editing, form.table, form.count, form.prompt, form.sound, form.model, form.steps]
+    batch = [form.editing, form.ratio, form.seed_mode, form.seed, form.count, form.table, form.batch_name]
+    inputs = [*batch, form.priority, *form.fields.values()]
+    after = [form.notice, form.seed, form.table, form.editing, form.queue]
+    files = {"image": inputs.index(form.first_frame), "table": inputs.index(form.table)}
+    script = f"(...values) => (composer.pressed(), composer.withFiles(values, {json.dumps(files)}))"
+    queued = form.queue.click(handlers.queue, inputs, after, js=script, **PRIVATE)
+    queued.then(None, form.editing, None, js="(editing) => composer.answered(editing)")
+    inspected = [form.editing, form.table, form.count, *form.written, form.model, form.steps]
     inspected += [form.sampling[name] for name in ("video_guidance", "audio_guidance", "step_cache")]
     gr.on(
         [component.change for component in inspected],
@@ -75,22 +76,19 @@ def _connect_queue(form: CreateForm, extra: dict[str, Any], handlers: "CreateHan
         trigger_mode="always_last",
         **PRIVATE,
     )
+    outputs = [*form.written, form.origin, form.notice, form.queue]
+    extra["first_clip"].example(handlers.make_example, inputs, outputs, **PRIVATE)
+    extra["first_clip"].fetch(handlers.download, None, form.notice, **PRIVATE)
 
 
 def _connect_fields(form: CreateForm, extra: dict[str, Any], handlers: "CreateHandlers", page: gr.Blocks) -> None:
-    speech = [extra["who"], extra["said"]]
-    gr.on(
-        [extra["add_speech"].click, extra["said"].submit],
-        handlers.add_speech,
-        [form.prompt, *speech],
-        [form.prompt, *speech],
-        **PRIVATE,
-    )
-    written = [form.prompt, form.sound]
-    extra["findings"].repair(handlers.repair, [*written, form.model], written, **PRIVATE)
-    page.load(handlers.list_models, form.model, [form.model, extra["only_demo"]], **PRIVATE)
+    whole = [*form.written, form.model]
+    extra["findings"].repair(handlers.repair, whole, form.written, **PRIVATE)
+    extra["findings"].split(handlers.toggle_raw, whole, [*form.written, form.notice], **PRIVATE)
+    extra["desk"].raw(handlers.toggle_raw, whole, [*form.written, form.notice], **PRIVATE)
+    page.load(handlers.list_models, form.model, [form.model, extra["model_facts"]], **PRIVATE)
     form.sampling["timesteps"].change(handlers.count_timesteps, form.sampling["timesteps"], form.steps, **PRIVATE)
-    form.model.input(handlers.choose_model, form.model, [form.prompt, form.sampling["slg_layer"]], **PRIVATE)
+    form.model.input(handlers.choose_model, form.model, form.sampling["slg_layer"], **PRIVATE)
     gr.on(
         [form.model.input, form.first_frame.change, form.sampling["raw_colours"].input],
         handlers.choose_size,
@@ -98,8 +96,19 @@ def _connect_fields(form: CreateForm, extra: dict[str, Any], handlers: "CreateHa
         [form.ratio, form.notice, extra["picture_notes"]],
         **PRIVATE,
     )
-    # Typing a seed selects it.
-    form.seed.input(None, form.seed_mode, form.seed_mode, js="(mode) => mode === 'random' ? 'fixed' : mode")
+
+
+def connect_draft(form: CreateForm, extra: dict[str, Any], handlers: "CreateHandlers") -> None:
+    """Connect what the browser does by itself: it keeps the form, and puts a kept one back (`draft.js`)."""
+    parts = list(form.draft.values())
+    keep = "(...values) => void window.composer?.keep(values)"
+    gr.on([part.change for part in parts], None, parts, None, js=keep, trigger_mode="multiple")
+    extra["desk"].read(None, parts, None, js=keep)
+    put = extra["desk"].put(None, None, parts, js="() => composer.taken()")
+    # The sizes and the range of blocks belong to the model of that form.
+    shaped = [form.model, form.ratio, form.first_frame, form.sampling["raw_colours"], form.sampling["slg_layer"]]
+    outputs = [form.model, extra["model_facts"], form.ratio, extra["picture_notes"], form.sampling["slg_layer"]]
+    put.then(handlers.reshape, shaped, [*outputs, form.notice], **PRIVATE)
 
 
 class CreateHandlers:
@@ -108,7 +117,6 @@ class CreateHandlers:
     def __init__(self, studio: Studio, form: CreateForm) -> None:
         self._studio = studio
         self._form = form
-        self._parts = form.fields
         self._names = list(form.fields)
 
     def reader(self) -> FormReader:
@@ -123,7 +131,7 @@ class CreateHandlers:
 
     def queue(
         self,
-        editing: str | None,
+        editing: Any,
         ratio: str,
         mode: str,
         seed: str,
@@ -134,26 +142,46 @@ class CreateHandlers:
         *values: Any,
     ) -> Any:
         """Queue the clips of the form, or save the job that is being edited; show why if that fails."""
+        job = _job_id(editing)
         try:
             request = self._request(values, ratio, mode, seed, count)
-            if editing is not None:
-                self._studio.store.edit(editing, self._one_clip(request, seed))
-                updates = views.success_html("The job was changed."), seed, None, None
-                return *updates, queue_button(1, False), gr.Button(visible=False)
+            if job is not None:
+                self._studio.store.edit(job, self._one_clip(request, seed))
+                return "", seed, None, None, queue_button(1, False)
             clips = self._clips(request, table)
             ids = self._studio.queue(clips.specs, name, priority=int(priority or 0))
         except JobError as error:
-            title = "Not changed" if editing else "Not queued"
-            return views.notice_html(str(error), title), *[gr.skip()] * 5
+            return views.notice_html(str(error), texts.NOT_SAVED if job else texts.NOT_QUEUED), *[gr.skip()] * 4
         following = _next_seed(mode, seed, count, [spec.seed for spec in clips.specs])
-        return (
-            form_views.queued_html(len(ids), name, clips.notes),
-            following,
-            None,
-            None,
-            gr.skip(),
-            gr.Button(visible=False),
+        return form_views.queued_html(len(ids), name, clips.notes), following, None, None, gr.skip()
+
+    def make_example(self, event: gr.EventData, *inputs: Any) -> Any:
+        """Write one of the examples into the form and queue it with the form's settings."""
+        number = event._data.get("number") if isinstance(event._data, dict) else None
+        if not isinstance(number, int) or not 0 <= number < len(texts.EXAMPLES):
+            raise JobError(texts.NO_EXAMPLE)
+        _, scene, sound = texts.EXAMPLES[number]
+        parts = [scene, {"raw": False, "cues": []}, sound]
+        _, ratio, _, _, _, _, _, priority, *values = inputs
+        written = dict(zip(self._names, values, strict=True)) | dict(
+            zip(("prompt", "cues", "sound"), parts, strict=True)
         )
+        queued = self.queue(None, ratio, SeedMode.RANDOM, "", 1, None, "", priority, *written.values())
+        return *parts, new_origin(), queued[0], queue_button(1, False)
+
+    def download(self, event: gr.EventData) -> str:
+        """Start downloading a model; returns a notice if that fails."""
+        model = event._data.get("model") if isinstance(event._data, dict) else None
+        try:
+            self._studio.model_downloads.start(model if isinstance(model, str) else "")
+        except JobError as error:
+            return views.notice_html(str(error), texts.DOWNLOAD_FAILED)
+        return ""
+
+    def refresh_offer(self, seen: Any) -> Any:
+        """Update the panel with the examples and the download."""
+        now = self._studio.model_downloads.state().revision, self._studio.has_clips()
+        return None if now == seen else (first_clip_of(self._studio), now)
 
     def _one_clip(self, request: Request, seed: str) -> ClipSpec:
         """Return the form's single clip, for the job that is being edited."""
@@ -176,16 +204,13 @@ class CreateHandlers:
             raise JobError(f"No row of the table makes a clip{reason}; correct it.")
         return clips
 
-    def stop_editing(self) -> Any:
-        """Stop editing a job and leave it unchanged."""
-        return "", None, queue_button(1, False), gr.Button(visible=False)
-
     def inspect(
         self,
-        editing: str | None,
+        editing: Any,
         table: str | None,
         count: float | None,
         prompt: str,
+        cues: Any,
         sound: str,
         model: str | None,
         steps: float,
@@ -194,17 +219,18 @@ class CreateHandlers:
         step_cache: str,
     ) -> Any:
         """Show findings about the prompt, and which clips it makes."""
-        variant = self._studio.variant(model) if model else None
-        full = _join(prompt, sound, self._tag(model))
+        job = _job_id(editing)
+        variant = self._find(model)
+        full = written_text(prompt, cues, sound, views.tag_of(variant))
         values = {"prompt": full, "variant": model, "steps": steps}
         values |= {"video_guidance": video_guidance, "audio_guidance": audio_guidance, "step_cache": step_cache}
-        seeds = max(1, int(count or 1)) if editing is None else 1
+        seeds = max(1, int(count or 1)) if job is None else 1
         prompts, problem = self._prompts(full)
-        findings = form_views.findings_html(full, prompts, variant)
+        findings = form_views.findings_html(full, prompts, variant, splits=splits(prompt, cues))
         if table is not None:
-            return findings, "", queue_button(None, editing is not None)
-        if not full.strip() or model is None:
-            return findings, "", queue_button(1, editing is not None)
+            return findings, "", queue_button(None, job is not None)
+        if not full.strip() or variant is None:
+            return findings, "", queue_button(1, job is not None)
         try:
             if problem is not None:
                 raise problem
@@ -212,7 +238,7 @@ class CreateHandlers:
         except JobError as error:
             return findings, views.notice_html(str(error), "This cannot be queued yet"), gr.skip()
         makes = form_views.makes_html(prompts, seeds, seconds)
-        return findings, makes, queue_button(len(prompts) * seeds, editing is not None)
+        return findings, makes, queue_button(len(prompts) * seeds, job is not None)
 
     def preview_table(self, table: str | None, ratio: str, count: float | None, *values: Any) -> str:
         """Show what an uploaded table makes, before it is queued."""
@@ -224,28 +250,38 @@ class CreateHandlers:
         except JobError as error:
             return views.notice_html(str(error), "This table cannot be used")
 
-    def add_speech(self, prompt: str, who: str, said: str) -> Any:
-        """Append a line of speech to the prompt, before the audio description if there is one."""
-        row = rows_to_text([(who, said)])
-        if not row:
-            return gr.skip()
-        parts = parse_prompt(prompt)
-        if parts.audio:
-            tag = next((tag for tag in AudioTag if tag.value in prompt), AudioTag.AUDIO)
-            return join_prompt(f"{parts.scene} {row}", parts.audio, tag), "", ""
-        return f"{prompt.rstrip()} {row}".strip(), "", ""
-
-    def repair(self, prompt: str, sound: str, model: str | None) -> Any:
+    def repair(self, prompt: str, cues: Any, sound: str, model: str | None) -> Any:
         """Write the prompt into the form with its tags in the right form."""
-        tag = self._tag(model)
-        form = repaired_pattern(_join(prompt, sound, tag), tag)
-        return split_prompt(form) if sound.strip() else (form, gr.skip())
+        tag = views.tag_of(self._find(model))
+        return write_prompt(repaired_pattern(written_text(prompt, cues, sound, tag), tag))
+
+    def toggle_raw(self, prompt: str, cues: Any, sound: str, model: str | None) -> Any:
+        """Show the prompt as the model reads it, or take it apart again; say why if that would change it."""
+        text = written_text(prompt, cues, sound, views.tag_of(self._find(model)))
+        raw = isinstance(cues, dict) and bool(cues.get("raw"))
+        if not raw and not splits(prompt, cues):
+            parts = {"prompt": prompt, "cues": cues, "sound": sound, "text": text}
+            return text, {"raw": True, "cues": [], "kept": parts}, "", ""
+        kept = cues.get("kept") if raw else None
+        if isinstance(kept, dict) and kept.get("text") == text:
+            return kept.get("prompt"), kept.get("cues"), kept.get("sound"), ""  # exactly the parts that it came from
+        scene, found, audio = write_prompt(text)
+        notice = views.notice_html(texts.NOT_SPLIT, texts.NOT_SPLIT_TITLE) if found["raw"] else ""
+        return scene, found, audio, notice
 
     def choose_model(self, name: str) -> Any:
-        """Update the prompt's format and the number of blocks, which depend on the model."""
-        variant = self._studio.variant(name)
-        options = {"info": views.prompt_hint(variant), "placeholder": views.prompt_example(variant)}
-        return gr.Textbox(**options), gr.Slider(**skip_options(self._studio, variant))
+        """Update the number of blocks, which depends on the model."""
+        return gr.Slider(**skip_options(self._studio, self._studio.variant(name)))
+
+    def reshape(self, model: str | None, ratio: str, picture: str | None, raw_colours: bool, layer: float) -> Any:
+        """Fit a form that was put back to the models that are here now."""
+        shown, facts = self.list_models(model)
+        variant = self._find(model) or next(iter(self._studio.variants()), None)
+        if variant is None:
+            return shown, facts, *[gr.skip()] * 4
+        sizes, notice, notes = self.choose_size(variant.name, ratio, picture, raw_colours)
+        skipped = gr.Slider(**skip_options(self._studio, variant, int(layer or 0)))
+        return shown, facts, sizes, notes, skipped, notice
 
     def choose_size(self, name: str, ratio: str, picture: str | None, raw_colours: bool = False) -> Any:
         """Update the sizes, which depend on the model, or on the first frame if there is one; show notes about it."""
@@ -264,7 +300,7 @@ class CreateHandlers:
         names = [variant.name for variant in variants]
         # A valid choice is not sent back, since the user may have changed it in the meantime.
         choice = {} if chosen in names else {"value": next(iter(names), None)}
-        return gr.Dropdown(choices=model_choices(variants), **choice), views.demo_html(self._studio.download_command())
+        return gr.Radio(choices=model_choices(variants), **choice), facts_html(variants)
 
     def count_timesteps(self, text: str) -> Any:
         """Explicit timesteps set the number of steps; without them the slider is active."""
@@ -278,7 +314,8 @@ class CreateHandlers:
 
     def _request(self, values: Sequence[Any], ratio: str, mode: str, seed: str, count: float | None) -> Request:
         form = dict(zip(self._names, values, strict=True))
-        form["prompt"] = _join(form["prompt"] or "", form.pop("sound") or "", self._tag(form["variant"]))
+        tag = views.tag_of(self._find(form["variant"]))
+        form["prompt"] = written_text(form["prompt"], form.pop("cues"), form.pop("sound"), tag)
         if (form["timesteps"] or "").strip():
             form.pop("steps")  # the timesteps decide their number
         # An empty seed is drawn at random, whatever the mode.
@@ -292,13 +329,16 @@ class CreateHandlers:
         except JobError as error:
             return [pattern], error
 
-    def _tag(self, model: str | None) -> Any:
-        return views.tag_of(self._studio.variant(model) if model else None)
+    def _find(self, model: str | None) -> Variant | None:
+        try:
+            return self._studio.variant(model) if model else None
+        except JobError:
+            return None  # queueing says that it is not installed
 
 
-def _join(prompt: str, sound: str, tag: Any) -> str:
-    """Join prompt and sound; with an empty sound field the prompt is left exactly as it is."""
-    return join_prompt(prompt, sound, tag) if sound.strip() else prompt
+def _job_id(editing: Any) -> str | None:
+    job = editing.get("id") if isinstance(editing, dict) else None
+    return job if isinstance(job, str) else None
 
 
 def _next_seed(mode: str, seed: str, count: float | None, used: Sequence[int]) -> str:

@@ -18,10 +18,11 @@ from ovi_studio.web import views
 from ovi_studio.web.events import PRIVATE
 from ovi_studio.web.live import LivePart
 from ovi_studio.web.tabs.create import views as form_views
-from ovi_studio.web.tabs.create.tab import CreateForm, ratio_options, shown_value, skip_options, widened
+from ovi_studio.web.tabs.create.options import ratio_options, shown_value, skip_options, widened
+from ovi_studio.web.tabs.create.tab import CreateForm, new_origin
 from ovi_studio.web.toasts import Toasts
 
-_NOT_SAVED = ("prompt", "sound", "image")
+_NOT_SAVED = ("prompt", "cues", "sound", "image")
 
 
 def connect_presets(
@@ -31,7 +32,7 @@ def connect_presets(
     handlers = PresetHandlers(studio, form, toasts)
     cards: gr.HTML = extra["presets"]
     parts = list(form.fields.values())
-    cards.choose(handlers.apply, parts, [*parts, form.ratio, form.notice], **PRIVATE)
+    cards.choose(handlers.apply, parts, [*parts, form.ratio, form.notice, form.look, form.origin], **PRIVATE)
     cards.download(handlers.download, None, form.notice, **PRIVATE)
     cards.stop(studio.adapter_downloads.cancel, None, None, **PRIVATE)
     cards.remove(handlers.delete, None, toasts.component, **PRIVATE)
@@ -64,12 +65,12 @@ class PresetHandlers:
 
     def apply(self, event: gr.EventData, *values: Any) -> Any:
         """Put a preset's settings into the form and leave the other fields unchanged."""
-        unchanged = [gr.skip()] * (len(self._names) + 1)
+        unchanged = [gr.skip()] * (len(self._names) + 1)  # and the ratio
         try:
             preset = self._usable_preset(_text(event, "preset"))
             chosen = self._model(preset, values[self._names.index("variant")])
         except JobError as error:
-            return *unchanged, views.notice_html(str(error), "The preset was not applied")
+            return *unchanged, views.notice_html(str(error), "The preset was not applied"), gr.skip(), gr.skip()
         given = dict(preset.settings) | {"variant": chosen}
         if "steps" in given:
             given.setdefault("timesteps", None)
@@ -87,7 +88,7 @@ class PresetHandlers:
         changes_ratio = (moved or "variant" in preset.settings or ratio is not None) and not has_picture
         options = gr.Radio(**ratio_options(self._studio, variant, ratio)) if changes_ratio else gr.skip()
         notice = views.success_html(f"{preset.title}: settings applied.")
-        return *[updates[name] for name in self._names], options, notice
+        return *[updates[name] for name in self._names], options, notice, preset.name, new_origin()
 
     def download(self, event: gr.EventData) -> str:
         """Start downloading the missing files of a preset."""

@@ -1,22 +1,34 @@
 """HTML for the Create tab: presets, findings about the prompt, and the clips it makes. User text is escaped here."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
 
 from ovi_studio.checkpoints.background import DownloadPhase, DownloadState
 from ovi_studio.checkpoints.disk import format_bytes
 from ovi_studio.core.adapter_stack import Stack
-from ovi_studio.core.prompt_check import PaceLevel, Severity, check_prompt, speech_pace, text_to_rows
+from ovi_studio.core.prompt_check import PaceLevel, Severity, check_prompt, parse_prompt, speech_pace
 from ovi_studio.core.prompt_patterns import pattern_warnings
 from ovi_studio.core.prompt_repair import repaired_pattern
+from ovi_studio.core.prompts import MAX_PROMPT_LENGTH
 from ovi_studio.core.requests import Expansion
 from ovi_studio.core.variants import Variant
 from ovi_studio.services.preset_offers import PresetOffer
+from ovi_studio.services.presets import Preset
 from ovi_studio.web.public_text import for_page
+from ovi_studio.web.tabs.create.options import shown_value
 from ovi_studio.web.views import format_adapter, format_seconds, notice_html
 
 SHOWN_PROMPTS = 60
 SHOWN_ROWS = 20
+SHOWN_LENGTH = MAX_PROMPT_LENGTH * 3 // 4
+"""Characters from which on the length of a prompt is shown."""
+_LEVELS = {PaceLevel.SILENT: "", PaceLevel.CALM: "fits", PaceLevel.FAST: "tight", PaceLevel.TOO_MUCH: "too long"}
+_SPLIT = (
+    '<li class="finding repair"><b>Tags</b>The text has tags. '
+    '<button type="button" class="plain" data-split>Turn them into fields</button></li>'
+)
 _MARKS = {Severity.ERROR: "Error", Severity.WARNING: "Warning", Severity.HINT: "Hint"}
 
 
@@ -54,9 +66,19 @@ def _card(offer: PresetOffer, download: DownloadState) -> str:
         content += f'<span class="why">{escape(for_page(offer.problem))}</span>{_remedy(offer, download)}'
         card = f'<div class="card lacking" data-lacking="{name}" aria-label="{title}, cannot be used" role="group">'
         return f"{card}{content}{_licence(offer)}{_delete(offer)}</div>"
-    button = f'<button type="button" class="card" data-preset="{name}">{content}</button>'
+    values = escape(json.dumps(form_values(preset), ensure_ascii=False))
+    button = (
+        f'<button type="button" class="card" data-preset="{name}" data-values="{values}" '
+        f'title="{escape(preset.description)}" aria-pressed="false">{content}</button>'
+    )
     extra = _licence(offer) + _delete(offer)
     return f'<div class="preset">{button}{extra}</div>' if extra else button
+
+
+def form_values(preset: Preset) -> Mapping[str, Any]:
+    """Return the values that a preset gives to components of the form, by which the page sees that it is in use."""
+    given = {name: shown_value(name, value) for name, value in preset.settings.items() if name != "size"}
+    return {"timesteps": "", **given} if "steps" in given else given
 
 
 def _remedy(offer: PresetOffer, download: DownloadState) -> str:
@@ -107,10 +129,11 @@ def _badge(badge: str) -> str:
     return f" <em>{escape(badge)}</em>" if badge else ""
 
 
-def findings_html(pattern: str, prompts: Sequence[str], variant: Variant | None) -> str:
-    """Render the findings about a pattern and its prompts, and the speech with its pace.
+def findings_html(pattern: str, prompts: Sequence[str], variant: Variant | None, *, splits: bool = False) -> str:
+    """Render the findings about a pattern and its prompts, and the pace of its speech.
 
-    A finding that several prompts share is shown once; the speech is that of the prompt with the fastest one.
+    A finding that several prompts share is shown once; the speech is that of the prompt with the fastest one. With
+    `splits` the text can be taken apart into the fields of the form, which a button does.
     """
     if not pattern.strip() or variant is None:
         return ""
@@ -119,7 +142,9 @@ def findings_html(pattern: str, prompts: Sequence[str], variant: Variant | None)
         found |= dict.fromkeys((one.severity, one.text) for one in check_prompt(prompt, variant.audio_tag))
     lines = [f'<li class="finding {severity}"><b>{_MARKS[severity]}</b>{escape(text)}</li>' for severity, text in found]
     lines.append(_repair_html(pattern, variant))
+    lines.append(_SPLIT if splits else "")
     lines.append(_speech_html(prompts, variant))
+    lines.append(_length_html(pattern))
     shown = "".join(lines)
     return f'<ul class="findings" aria-live="polite">{shown}</ul>' if shown else ""
 
@@ -140,18 +165,33 @@ def _repair_html(pattern: str, variant: Variant) -> str:
 
 
 def _speech_html(prompts: Sequence[str], variant: Variant) -> str:
-    """Render the speech of the prompt in which it is fastest."""
+    """Render the pace of the prompt in which speech is fastest, and as data that of each row up to its end."""
     paces = [speech_pace(prompt, variant.seconds) for prompt in prompts]
     fastest = max(range(len(paces)), key=lambda index: paces[index].words)
     pace = paces[fastest]
     if pace.pace is PaceLevel.SILENT:
         return ""
-    said = "".join(
-        f"<li>{escape(who) + ': ' if who else ''}<q>{escape(text)}</q></li>"
-        for who, text in text_to_rows(prompts[fastest])
-    )
     kind = pace.severity or "good"
-    return f'<li class="finding {kind}"><b>Speech</b>{escape(pace.text)}<ul class="said">{said}</ul></li>'
+    rows = escape(json.dumps(row_paces(prompts[fastest], variant.seconds), ensure_ascii=False))
+    return f'<li class="finding {kind}" data-paces="{rows}"><b>Speech</b>{escape(pace.text)}</li>'
+
+
+def row_paces(prompt: str, seconds: float) -> list[dict[str, str]]:
+    """Return for each speech of a prompt how fast it and all before it have to be spoken in the whole clip."""
+    spoken = parse_prompt(prompt).speech
+    paces = [speech_pace(spoken[: number + 1], seconds) for number in range(len(spoken))]
+    return [
+        {"level": pace.pace, "short": f"{pace.words / seconds:.1f}/s {_LEVELS[pace.pace]}", "text": pace.text}
+        for pace in paces
+    ]
+
+
+def _length_html(pattern: str) -> str:
+    """Render how much of the longest possible prompt is used, once it is most of it."""
+    if len(pattern) < SHOWN_LENGTH:
+        return ""
+    kind = "error" if len(pattern) > MAX_PROMPT_LENGTH else "hint"
+    return f'<li class="finding {kind}"><b>Length</b>{len(pattern):,} of {MAX_PROMPT_LENGTH:,} characters</li>'
 
 
 def makes_html(prompts: Sequence[str], seeds: int, seconds: float | None) -> str:

@@ -12,7 +12,6 @@ from ovi_studio.web.tabs import CREATE_TAB
 from ovi_studio.web.tabs.create.tab import CreateForm
 from ovi_studio.web.tabs.queue import texts, views
 from ovi_studio.web.toasts import Toasts
-from ovi_studio.web.views import success_html
 
 PAGE_ROWS = 60
 ALL = "all"
@@ -152,8 +151,7 @@ class QueueHandlers:
         found = self._store.get(job)
         if found.state is not JobState.QUEUED:
             raise JobError("Only a waiting job can be edited; duplicate this one instead.")
-        notice = success_html(f"You are editing clip {found.number}.")
-        return self._form.fill(found.spec, editing=found.id, notice=notice)
+        return self._form.fill(found.spec, editing=found.id)
 
     def _change(self, action: str, job: str, data: dict[str, Any]) -> None:
         match action:

@@ -36,6 +36,7 @@ class SystemServices(SettingsServices, Protocol):
 
     paths: StudioPaths
     checkpoint_directory: Path
+    model_downloads: Downloads
 
 
 class SystemHandlers:
@@ -49,7 +50,7 @@ class SystemHandlers:
     def __init__(self, studio: SystemServices, open_to_all: bool = False) -> None:
         self._studio = studio
         self._open_to_all = open_to_all
-        self._downloads = Downloads(studio.checkpoint_directory)
+        self._downloads = studio.model_downloads
         self._report: DoctorReport | None = None
         self._examining: threading.Thread | None = None
         self._cached_files: tuple[Any, list[views.ModelFiles]] = (None, [])

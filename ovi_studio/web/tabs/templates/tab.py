@@ -9,7 +9,7 @@ import gradio as gr
 
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.prompt_check import parse_prompt
-from ovi_studio.core.prompts import MAX_PROMPT_LENGTH
+from ovi_studio.core.prompts import MAX_PROMPT_LENGTH, AudioTag
 from ovi_studio.services.templates import CATEGORIES, OWN
 from ovi_studio.web.events import PRIVATE
 from ovi_studio.web.tabs import CREATE_TAB
@@ -170,11 +170,11 @@ def _connect_editor(parts: TemplatesComponents, handlers: TemplatesHandlers, for
         **PRIVATE,
     )
 
-    def take(prompt: str, sound: str) -> tuple[str, str]:
-        parsed = parse_prompt(prompt or "")
-        return parsed.scene, sound or parsed.audio
+    def take(prompt: str, cues: Any, sound: str) -> tuple[str, str]:
+        parsed = parse_prompt(form.text_of(prompt, cues, sound, AudioTag.AUDIO))
+        return parsed.scene, parsed.audio
 
-    parts.take.click(take, [form.prompt, form.sound], [parts.text, parts.audio], **PRIVATE)
+    parts.take.click(take, form.written, [parts.text, parts.audio], **PRIVATE)
     _connect_keeping(parts, handlers, form)
 
 

@@ -1,0 +1,78 @@
+"""The settings that are rarely changed: guidance and sampling, and what concerns many clips at once."""
+
+from typing import Any
+
+import gradio as gr
+
+from ovi_studio.core.prompts import MAX_PROMPT_LENGTH
+from ovi_studio.core.solvers import SOLVERS, describe_solvers
+from ovi_studio.core.step_caches import STEP_CACHES, describe_step_caches
+from ovi_studio.core.variants import Variant
+from ovi_studio.services.prompt_tables import SUFFIXES
+from ovi_studio.services.studio import Studio
+from ovi_studio.web.tabs.create.options import PRIORITY_CHOICES, skip_options
+from ovi_studio.web.uploads import uploads_only
+
+
+def build_sampling(studio: Studio, best: Variant | None, start: dict[str, Any]) -> dict[str, gr.components.Component]:
+    """Build the settings by their name in `ClipSpec`, with their values at the start."""
+
+    def slider(name: str, label: str, low: float, high: float, step: float, info: str | None = None) -> gr.Slider:
+        return gr.Slider(low, high, start[name], step=step, label=label, info=info, min_width=150)
+
+    def negative(name: str, label: str) -> gr.Textbox:
+        return gr.Textbox(start[name], label=label, max_length=MAX_PROMPT_LENGTH)
+
+    settings: dict[str, gr.components.Component] = {}
+    with gr.Row():
+        settings["video_guidance"] = slider("video_guidance", "Video guidance", 0, 15, 0.1)
+        settings["audio_guidance"] = slider("audio_guidance", "Audio guidance", 0, 15, 0.1)
+    settings["solver"] = gr.Dropdown(
+        [(solver.title, solver.name) for solver in SOLVERS.values()],
+        value=start["solver"],
+        label="Solver",
+        info=describe_solvers(),
+    )
+    settings["shift"] = slider("shift", "Shift", 0.5, 20, 0.5, "Larger: more steps near noise")
+    settings["timesteps"] = gr.Textbox(
+        "",
+        label="Explicit timesteps (optional)",
+        info="Instead of steps and shift, from noise (1000) to clean (0)",
+        placeholder="1000,750,500,250",
+        max_length=4000,
+        max_lines=1,
+        elem_id="timesteps",
+    )
+    settings["slg_layer"] = gr.Slider(label="Skip-layer block", step=1, **skip_options(studio, best))
+    settings["raw_colours"] = gr.Checkbox(
+        start["raw_colours"],
+        label="Raw colours of the first frame",
+        info="Ignore its colour profile and transparency, as the official code does",
+        elem_id="raw-colours",
+    )
+    settings["step_cache"] = gr.Dropdown(
+        [(cache.title, cache.name) for cache in STEP_CACHES.values()],
+        value=start["step_cache"],
+        label="Step cache",
+        info=describe_step_caches(),
+    )
+    settings["video_negative_prompt"] = negative("video_negative_prompt", "Negative prompt for the picture")
+    settings["audio_negative_prompt"] = negative("audio_negative_prompt", "Negative prompt for the sound")
+    return settings
+
+
+def build_batch(extra: dict[str, Any]) -> tuple[gr.File, gr.Textbox, gr.Radio]:
+    """Build the table, the name of the batch and its priority."""
+    batch_name = gr.Textbox("", label="Name of the batch (optional)", max_length=200, max_lines=1, elem_id="batch-name")
+    priority = gr.Radio(PRIORITY_CHOICES, value=0, label="Priority", elem_id="priority", elem_classes="segments")
+    table = gr.File(
+        label="Prompts from a file, queued instead of the prompt above: CSV or TSV with a column text_prompt, or "
+        "a text file with one prompt per line",
+        file_types=list(SUFFIXES),
+        type="filepath",
+        height=120,
+        elem_id="table",
+    )
+    uploads_only(table, "table")
+    extra["table_makes"] = gr.HTML(elem_id="table-makes")
+    return table, batch_name, priority

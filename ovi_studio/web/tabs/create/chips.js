@@ -1,0 +1,114 @@
+// Chips that show the settings, each with a popover that holds its components.
+const chips = document.querySelector.bind(document);
+const facts = () => document.querySelector("#model-facts .facts")?.dataset;
+const models = () => JSON.parse(facts()?.models ?? "[]");
+const looks = () =>
+  [...document.querySelectorAll("#presets [data-preset]")].map((card) => ({
+    name: card.dataset.preset,
+    title: card.querySelector("strong").firstChild.textContent.trim(),
+    values: JSON.parse(card.dataset.values ?? "{}"),
+    card,
+  }));
+
+const matches = (values, form) =>
+  Object.entries(values).every(([name, value]) => String(form[name] ?? "") === String(value ?? ""));
+
+function lookOf(form) {
+  const all = looks();
+  const fitting = all.filter((look) => matches(look.values, form));
+  const chosen = all.find((look) => look.name === form.look);
+  const used = fitting.find((look) => look === chosen) ?? fitting[0] ?? null;
+  for (const { card, name } of all) {
+    card.setAttribute("aria-pressed", String(name === used?.name));
+    card.classList.toggle("changed", !used && name === form.look);
+  }
+  if (used) return used.title;
+  return chosen ? `${chosen.title}, changed` : "Your own";
+}
+
+function showChips(form) {
+  const known = models();
+  const model = known.find((one) => one.name === form.variant);
+  const seed = { random: "Random", fixed: form.seed || "Random", next: `${form.seed || "Random"}, then +1` };
+  const texts = {
+    model: model?.title ?? form.variant ?? "None",
+    look: lookOf(form),
+    ratio: form.image ? "First frame" : form.ratio === "own" ? "Own" : (form.ratio ?? ""),
+    length: model ? `${model.seconds} s` : "",
+    steps: form.timesteps ? `${form.steps}, explicit` : String(form.steps ?? ""),
+    seed: seed[form.seed_mode] ?? "",
+    count: String(form.count ?? 1),
+  };
+  for (const [name, text] of Object.entries(texts)) {
+    const chip = chips(`#chips [data-chip=${name}]`);
+    if (!chip) continue;
+    connectChip(chip);
+    chip.querySelector("b").textContent = text;
+    chip.title = `${chip.querySelector("span").textContent}: ${text}`;
+  }
+  showLengths(known, model);
+}
+
+// A model makes clips of one length: choosing another length chooses the model nearest to the present one.
+function showLengths(known, model) {
+  const list = chips("#pop-length .lengths");
+  if (!list || !model) return;
+  const nearest = new Map();
+  const distance = (one) => Math.abs(one.area - model.area);
+  for (const one of known) {
+    const other = nearest.get(one.seconds);
+    if (one.name === model.name || (other?.name !== model.name && (!other || distance(one) < distance(other)))) {
+      nearest.set(one.seconds, one);
+    }
+  }
+  const lengths = [...nearest.keys()].sort((one, other) => one - other);
+  list.replaceChildren(
+    ...lengths.map((seconds) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.className = "length";
+      button.dataset.model = nearest.get(seconds).name;
+      button.setAttribute("aria-pressed", String(seconds === model.seconds));
+      button.append(`${seconds} s`, Object.assign(document.createElement("span"), { textContent: nearest.get(seconds).title }));
+      return button;
+    }),
+  );
+  chips("#pop-length .only").hidden = lengths.length > 1;
+}
+
+function place(popover, chip) {
+  const box = chip.getBoundingClientRect();
+  const { offsetWidth: width, offsetHeight: height } = popover;
+  const left = Math.max(8, Math.min(box.left, innerWidth - width - 8));
+  const below = box.bottom + 6;
+  const top = below + height <= innerHeight - 8 ? below : Math.max(8, box.top - height - 6);
+  popover.style.left = `${left}px`;
+  popover.style.top = `${top}px`;
+}
+
+// Gradio builds its components in no particular order, so that a chip may be there before its popover.
+function connectChip(chip) {
+  const popover = chips(`#pop-${chip.dataset.chip}`);
+  if (!popover || chip.popoverTargetElement) return;
+  popover.popover = "auto";
+  popover.setAttribute("role", "dialog");
+  popover.setAttribute("aria-label", chip.querySelector("span").textContent);
+  chip.popoverTargetElement = popover;
+  popover.addEventListener("toggle", (event) => {
+    const open = event.newState === "open";
+    chip.setAttribute("aria-expanded", String(open));
+    if (open) place(popover, chip);
+  });
+  new ResizeObserver(() => popover.matches(":popover-open") && place(popover, chip)).observe(popover);
+  popover.addEventListener("click", (event) => {
+    const length = event.target.closest("[data-model]");
+    if (length) chips(`#model input[value="${CSS.escape(length.dataset.model)}"]`)?.click();
+    if (event.target.closest("[data-preset], [data-model]")) popover.hidePopover();
+  });
+}
+// Whoever writes a seed wants it to be used.
+document.addEventListener("input", (event) => {
+  if (!event.target.matches?.("#pop-seed textarea, #pop-seed input:not([type=radio])")) return;
+  if (chips("#seed-mode input[value=random]")?.checked) chips("#seed-mode input[value=fixed]").click();
+});
+addEventListener("resize", () => document.querySelectorAll("#composer .pop:popover-open").forEach((open) => open.hidePopover()));

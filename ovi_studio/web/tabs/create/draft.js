@@ -1,0 +1,175 @@
+// The whole form is kept in the browser as it is typed, and every replacement of it can be undone. `props.names` are the
+// names of the form's values in the order in which `keep` receives them and `taken` returns them.
+const composer = (window.composer = {});
+const QUIET = 60;
+const MOST_UNDOS = 30;
+const DRAFT = "ovi-draft";
+const UNDO = "ovi-undo";
+const BEFORE_EDITING = "ovi-before-editing";
+
+const read = (name, otherwise) => {
+  try {
+    return JSON.parse(localStorage.getItem(name)) ?? otherwise;
+  } catch {
+    return otherwise;
+  }
+};
+function write(name, value) {
+  try {
+    localStorage.setItem(name, JSON.stringify(value));
+  } catch {
+    // Full, or forbidden by the browser: the form works, and is only not kept.
+  }
+}
+
+let form = null;
+let seen = null;
+let timer = 0;
+let putting = null;
+let pending = [];
+let restored = false;
+let cameFrom = null;
+const { undo = [], redo = [] } = read(UNDO, {});
+
+const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
+const content = ({ origin, editing, ...rest }) => rest;
+
+// Several components change with one answer of the server: what counts is the form after that.
+composer.keep = (values) => {
+  seen = values;
+  clearTimeout(timer);
+  timer = setTimeout(settle, QUIET);
+};
+
+function settle() {
+  clearTimeout(timer);
+  if (!seen) return;
+  const now = Object.fromEntries(props.names.map((name, index) => [name, seen[index] ?? null]));
+  seen = null;
+  if (putting && now.origin?.id !== putting.origin?.id) return;
+  putting = null;
+  if (form && restored && now.origin?.id !== form.origin?.id) replaced(form, now);
+  form = now;
+  FILES.filter((name) => form[name]?.path).forEach((name) => keepFile(form[name]));
+  if (restored) write(DRAFT, form);
+  else restore();
+  show();
+}
+
+function replaced(before, now) {
+  if (now.editing) {
+    // Leaving the edit mode brings the form of before back.
+    if (!before.editing) write(BEFORE_EDITING, { form: before, place: cameFrom });
+    return;
+  }
+  if (same(content(before), content(now))) return;
+  undo.push(before);
+  undo.splice(0, undo.length - MOST_UNDOS);
+  redo.length = 0;
+  write(UNDO, { undo, redo });
+  toast(props.words.replaced, () => {
+    while (undo.includes(before) && undo.at(-1) !== before) redo.push(undo.pop());
+    if (undo.at(-1) === before) step(undo, redo);
+  });
+}
+
+const toast = (text, undo = null) => document.dispatchEvent(new CustomEvent("ovi:toast", { detail: { text, undo } }));
+
+function show() {
+  if (!form) return;
+  element.querySelector("[data-act=undo]").disabled = !undo.length;
+  element.querySelector("[data-act=redo]").disabled = !redo.length;
+  const raw = Boolean(form.cues?.raw);
+  element.querySelector("[data-act=raw]").setAttribute("aria-pressed", String(raw));
+  const column = element.closest("#composer");
+  column?.classList.toggle("raw", raw);
+  column?.classList.toggle("editing", Boolean(form.editing));
+  const bar = element.querySelector(".edit-bar");
+  bar.hidden = !form.editing;
+  if (form.editing) bar.querySelector("strong").textContent = `Editing job ${form.editing.number}`;
+  showChips(form);
+}
+
+// Puts a whole form on the page; Gradio calls `taken` for its values, and `undefined` leaves a component as it is.
+async function put(next) {
+  putting = next;
+  form = next;
+  write(DRAFT, next);
+  pending = await Promise.all(props.names.map((name) => revived(name, next[name])));
+  trigger("put");
+  show();
+}
+composer.taken = () => pending;
+
+function step(from, to) {
+  settle();
+  const next = from.pop();
+  if (!next) return;
+  to.push(form);
+  write(UNDO, { undo, redo });
+  put(next);
+}
+const fresh = () => ({ id: crypto.randomUUID?.() ?? String(Math.random()) });
+composer.fill = (parts) => {
+  settle();
+  const next = { ...form, ...parts, origin: fresh(), editing: null };
+  replaced(form, next);
+  put(next);
+};
+
+// Leaves the edit mode: the form of before comes back, and the tab that the job was chosen in.
+function leave() {
+  const before = read(BEFORE_EDITING, null);
+  localStorage.removeItem(BEFORE_EDITING);
+  put(before ? before.form : { ...form, editing: null, origin: fresh() });
+  if (before?.place) document.querySelector(`#tabs [data-tab-id="${before.place}"]`)?.click();
+}
+// The job that is edited when the main button is pressed, and whether it was saved then.
+let saving = null;
+composer.pressed = () => {
+  settle();
+  saving = form?.editing ?? null;
+  if (!saving) usedPrompt();
+};
+composer.answered = (editing) => {
+  if (!saving || editing) return;
+  toast(props.words.saved);
+  leave();
+};
+
+function restore() {
+  restored = true;
+  const draft = read(DRAFT, null);
+  if (draft && props.names.every((name) => name in draft) && !same(draft, form)) put(draft);
+}
+// The values of an untouched form arrive without a change of any of them.
+setTimeout(() => trigger("read"));
+
+const acts = {
+  undo: () => step(undo, redo),
+  redo: () => step(redo, undo),
+  raw: () => trigger("raw"),
+  save: () => document.querySelector("#generate").click(),
+  discard: leave,
+};
+element.addEventListener("click", (event) => {
+  const act = event.target.closest("[data-act]")?.dataset.act;
+  acts[act]?.();
+});
+
+const isText = (node) => node.closest?.("textarea, input:not([type=checkbox], [type=radio], [type=range]), [contenteditable]");
+document.addEventListener("keydown", (event) => {
+  const key = event.key.toLowerCase();
+  if (!(event.ctrlKey || event.metaKey) || event.altKey || !["z", "y"].includes(key)) return;
+  if (event.defaultPrevented || isText(event.target) || !element.offsetParent) return;
+  event.preventDefault();
+  if (key === "y" || event.shiftKey) step(redo, undo);
+  else step(undo, redo);
+});
+// Which tab an act began in, before it shows the form.
+const remember = () => {
+  settle();
+  cameFrom = document.querySelector("#tabs [role=tab][aria-selected=true]")?.dataset.tabId ?? cameFrom;
+};
+for (const name of ["pointerdown", "keydown"]) document.addEventListener(name, remember, true);
+addEventListener("pagehide", settle);
