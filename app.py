@@ -35,12 +35,12 @@ def __getattr__(name: str) -> Any:
     from ovi_studio.services.studio import Studio
     from ovi_studio.services.upload_folder import use_folder
 
-    studio = Studio.open(DEFAULT_OUTPUT_DIRECTORY)
+    studio = Studio.open(DEFAULT_OUTPUT_DIRECTORY, open_to_all=_on_space())
     # Not emptied, since a page that runs may be using it.
     use_folder(studio.paths.uploads)
     from ovi_studio.web.studio_page import build_studio
 
-    return build_studio(studio, open_to_all=_on_space())
+    return build_studio(studio)
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -148,6 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             state=options.state,
             models=options.models,
             engines=options.engines,
+            open_to_all=_on_space() and options.login is None and not options.share,
         )
         studio.start()
     except JobError as error:
@@ -193,7 +194,7 @@ def _serve(studio: Any, options: argparse.Namespace) -> None:
         programs = McpServer(studio, options.root_path)
         extra["lifespan"] = programs.lifespan
         routes = [*programs.routes, *routes]
-    page = build_studio(studio, open_to_all=_on_space() and login is None).queue(max_size=None)
+    page = build_studio(studio).queue(max_size=None)
     # Gradio's value on Windows; elsewhere it polls its queue 1000 times a second, which took 9% of a core (6.31).
     page._queue.sleep_when_free = 0.05
     _, url, share_url = page.launch(

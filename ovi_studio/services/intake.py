@@ -52,6 +52,8 @@ LIMITS: Mapping[str, int] = {
     **dict.fromkeys(TABLES, MAX_TABLE_SIZE),
 }
 """Suffix -> bytes of the largest file of that kind."""
+_KEPT = (".safetensors", ".yaml", ".yml")
+"""Kinds of files that are only of use among the owner's own."""
 KEPT_SECONDS = 3600.0
 """How long a file waits to be taken."""
 FREE_BYTES = 2**30
@@ -95,11 +97,13 @@ class Intake:
 
     Args:
         folder: where files wait; a subfolder of the uploads.
+        keeps: whether clips, LoRA files, presets and templates are taken in; otherwise a file only fills the form.
     """
 
-    def __init__(self, studio: IntakeServices, folder: Path) -> None:
+    def __init__(self, studio: IntakeServices, folder: Path, *, keeps: bool = True) -> None:
         self._studio = studio
         self._folder = folder
+        self._keeps = keeps
         self._lock = threading.Lock()
 
     def begin(self, name: str, size: int) -> tuple[Path, str, int]:
@@ -114,6 +118,8 @@ class Intake:
         limit = LIMITS.get(suffix)
         if limit is None:
             raise JobError(f"{name} is no clip, picture, LoRA file, preset, template or table of prompts.")
+        if suffix in _KEPT and not self._keeps:
+            raise JobError(f"{name} was not added: this page is open to everyone, so only its owner adds such files.")
         if size > limit:
             raise JobError(too_large(name, limit))
         with folder_errors(self._folder):
@@ -135,7 +141,9 @@ class Intake:
         """Do with each file what its kind asks for; a file that is refused does not keep the others out."""
         files = [(ticket, self._find(ticket)) for ticket in dict.fromkeys(tickets)]
         clips = sum(path is not None and path.suffix.lower() == ".mp4" for _, path in files)
-        visit = _Visit(self._studio, to_library=in_library or clips > 1, in_library=in_library, replace=replace)
+        in_library = in_library and self._keeps
+        to_library = in_library or (clips > 1 and self._keeps)
+        visit = _Visit(self._studio, to_library=to_library, in_library=in_library, replace=replace)
         outcomes = []
         for ticket, path in files:
             if path is None:

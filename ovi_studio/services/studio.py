@@ -64,9 +64,17 @@ class PictureFacts:
 
 
 class Studio:
-    """The services that the tabs and the API use."""
+    """The services that the tabs and the API use.
 
-    def __init__(self, store: Store, library: Library, supervisor: Fleet, options: RuntimeOptions) -> None:
+    Args:
+        open_to_all: anyone may come, as to a Space without a login: nobody learns this machine's folders and logs, and
+            nobody's files are kept among the models, presets and clips of the owner.
+    """
+
+    def __init__(
+        self, store: Store, library: Library, supervisor: Fleet, options: RuntimeOptions, *, open_to_all: bool = False
+    ) -> None:
+        self.open_to_all = open_to_all
         self.store = store
         self.paths: StudioPaths = store.paths
         self.library = library
@@ -78,7 +86,7 @@ class Studio:
         self.presets = Presets(self.paths.state)
         self.soundtracks = Soundtracks(self.paths.state)
         self.adapters = AdapterLibrary(options.adapters)
-        self.intake = Intake(self, self.paths.uploads / "dropped")
+        self.intake = Intake(self, self.paths.uploads / "dropped", keeps=not open_to_all)
         self.adapter_downloads = Downloads(self.adapters.directory, execute=fetch_adapters)
         self.model_downloads = Downloads(self.checkpoint_directory)
         self.undo = UndoLog()
@@ -92,12 +100,13 @@ class Studio:
         state: str | Path | None = None,
         models: str = OVI_MODELS,
         engines: int = 1,
+        open_to_all: bool = False,
     ) -> "Studio":
         """Open the studio that writes its clips to `outputs`; `start` then runs its engines. `models` is for tests."""
         options = options or RuntimeOptions()
         store = Store.open(outputs, state)
         fleet = Fleet(store, engine_command(store.paths, options, models), engines)
-        return cls(store, Library(store.paths), fleet, options)
+        return cls(store, Library(store.paths), fleet, options, open_to_all=open_to_all)
 
     def start(self) -> None:
         """Start supervising the engine; raises `JobError` if another web process serves this studio."""

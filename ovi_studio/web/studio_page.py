@@ -17,21 +17,16 @@ CACHE_SECONDS = (3600, 24 * 3600)
 """Seconds between clean-ups of uploads and shown copies, and the age at which they are deleted."""
 
 
-def build_studio(studio: Studio, *, open_to_all: bool = False) -> gr.Blocks:
-    """Build the page; its `launch` needs `theme.launch_options()` and the routes of `media_routes`.
-
-    Args:
-        studio: the services.
-        open_to_all: anyone may open the page, so it says nothing about this machine's folders and shows no log.
-    """
+def build_studio(studio: Studio) -> gr.Blocks:
+    """Build the page; its `launch` needs `theme.launch_options()` and the routes of `media_routes`."""
     with gr.Blocks(title="Ovi Studio", analytics_enabled=False, delete_cache=CACHE_SECONDS, fill_width=True) as page:
         # First, so that the endpoints get their names before handlers of the same name.
         build_api(studio)
-        pulse, head = build_header(studio, open_to_all)
+        pulse, head = build_header(studio)
         toasts = Toasts(studio.undo)
         build_keyboard({tab.title: tab.shortcuts for tab in TABS})
         with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
-            context = PageContext(studio, page, tabs, pulse, toasts, open_to_all, live=[head])
+            context = PageContext(studio, page, tabs, pulse, toasts, live=[head])
             for tab in TABS:
                 with gr.Tab(tab.title, id=tab.id):
                     tab.build(context)

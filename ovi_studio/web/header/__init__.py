@@ -30,13 +30,8 @@ element.addEventListener("click", (event) => {
 """
 
 
-def build_header(studio: Studio, open_to_all: bool) -> tuple[gr.HTML, LivePart]:
-    """Build the header; returns the pulse, and the line and the notices, which follow the engine.
-
-    Args:
-        studio: the services.
-        open_to_all: see `build_studio`.
-    """
+def build_header(studio: Studio) -> tuple[gr.HTML, LivePart]:
+    """Build the header; returns the pulse, and the line and the notices, which follow the engine."""
     with gr.Row(elem_id="top"):
         gr.HTML(_NAME, elem_id="masthead")
         line = gr.HTML(elem_id="engine")
@@ -44,7 +39,7 @@ def build_header(studio: Studio, open_to_all: bool) -> tuple[gr.HTML, LivePart]:
         gr.HTML(_tools(), elem_id="tools", js_on_load=_TOOLS_SCRIPT)
     news = gr.HTML(elem_id="news", js_on_load=_NEWS_SCRIPT)
     restart = gr.Button("Restart the engine", elem_id="restart", visible=False)
-    return pulse, _connect(studio, line, news, restart, open_to_all)
+    return pulse, _connect(studio, line, news, restart)
 
 
 def _tools() -> str:
@@ -62,13 +57,13 @@ def _tool(name: str, path: str, label: str, more: str = "") -> str:
     )
 
 
-def _connect(studio: Studio, line: gr.HTML, news: gr.HTML, restart: gr.Button, open_to_all: bool) -> LivePart:
+def _connect(studio: Studio, line: gr.HTML, news: gr.HTML, restart: gr.Button) -> LivePart:
     def refresh(known: tuple[Any, ...]) -> Any:
         now = studio.store.change_counter(), studio.supervisor.status()
         if now == known:
             return None
         down = now[1].condition in ("down", "stopped")
-        return _line(studio), _news(studio, open_to_all), gr.Button(visible=down), now
+        return _line(studio), _news(studio), gr.Button(visible=down), now
 
     def dismiss(event: gr.EventData) -> None:
         notice = event._data.get("notice")
@@ -88,9 +83,9 @@ def _line(studio: Studio) -> str:
     return views.engine_html(status, store.engines(), running, waiting, studio.time_left(), store.paused)
 
 
-def _news(studio: Studio, open_to_all: bool) -> str:
+def _news(studio: Studio) -> str:
     """Render trouble with the engine, notices, and the data about batches for the page's script."""
     status = studio.supervisor.status()
-    trouble = views.trouble_html(public_status(status) if open_to_all else status)
+    trouble = views.trouble_html(public_status(status) if studio.open_to_all else status)
     shown = trouble + views.notices_html(studio.store.database.notices())
     return shown + views.batch_news(studio.store.batches(limit=20))

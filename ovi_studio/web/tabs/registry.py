@@ -37,8 +37,6 @@ class PageContext:
     pulse: gr.HTML
     toasts: Toasts
     """Tells what was done, and offers to take it back."""
-    open_to_all: bool
-    """Whether anyone may open the page, as on a Space without a login."""
     form: CreateForm = field(init=False)
     """Set by the Create tab, which is built first; the other tabs fill the form."""
     live: list[LivePart] = field(default_factory=list)
@@ -112,6 +110,6 @@ TABS = (
         "system",
         "System",
         "M4 7h9M17 7h3M4 17h3M11 17h9M15 5v4M9 15v4",
-        lambda context: build_system(context.studio, open_to_all=context.open_to_all),
+        lambda context: build_system(context.studio),
     ),
 )

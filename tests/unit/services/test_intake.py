@@ -243,3 +243,17 @@ def test_files_that_nobody_takes_are_deleted_after_an_hour(studio: Studio, monke
     monkeypatch.setattr(time, "time", lambda: now + 3700)
     studio.intake.begin("b.png", 1)
     assert waiting(studio) == []
+
+
+def test_where_everyone_may_come_files_fill_the_form_and_nothing_is_kept(studio: Studio, tmp_path: Path) -> None:
+    intake = Intake(studio, studio.paths.uploads / "dropped", keeps=False)
+    for name in ("mine.safetensors", "mine.yaml"):
+        with pytest.raises(JobError, match="only its owner adds such files"):
+            intake.begin(name, 10)
+    clips = [make_clip(tmp_path / "there", words, seed=9) for words in ("A fox", "A harbour")]
+    outcomes = take(intake, *((clip.name, clip.read_bytes()) for clip in clips), library=True)
+    assert [outcome.kind for outcome in outcomes] == ["done", "refused"]
+    assert outcomes[0].spec is not None
+    assert outcomes[0].spec.prompt == "A fox"
+    assert studio.library.search(Query()).total == 0
+    assert take(intake, ("first.png", picture()))[0].picture is not None

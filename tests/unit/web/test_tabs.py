@@ -57,9 +57,11 @@ def test_a_page_that_anyone_may_open_names_no_folder_of_this_machine(tmp_path: P
     places = {True: tmp_path / "open", False: tmp_path / "own"}
     pages = {}
     for open_to_all, place in places.items():
-        studio = Studio.open(place / "outputs", RuntimeOptions())
+        studio = Studio.open(
+            place / "outputs", RuntimeOptions(checkpoint_directory=place / "ckpts"), open_to_all=open_to_all
+        )
         try:
-            pages[open_to_all] = json.dumps(build_studio(studio, open_to_all=open_to_all).config, default=str)
+            pages[open_to_all] = json.dumps(build_studio(studio).config, default=str)
         finally:
             studio.close()
     assert str(places[False]) in pages[False]
@@ -67,16 +69,16 @@ def test_a_page_that_anyone_may_open_names_no_folder_of_this_machine(tmp_path: P
 
 
 def test_the_system_tab_of_a_page_that_anyone_may_open_shows_neither_folders_nor_the_log(tmp_path: Path) -> None:
-    studio = Studio.open(tmp_path / "outputs", RuntimeOptions(checkpoint_directory=tmp_path / "checkpoints"))
-    try:
-        studio.paths.log.write_text(f"Loading {tmp_path}/checkpoints/secret\n", encoding="utf-8")
-        shown = {}
-        for open_to_all in (False, True):
-            handlers = SystemHandlers(studio, open_to_all)
+    options, shown = RuntimeOptions(checkpoint_directory=tmp_path / "checkpoints"), {}
+    for open_to_all in (False, True):
+        studio = Studio.open(tmp_path / "outputs", options, open_to_all=open_to_all)
+        try:
+            studio.paths.log.write_text(f"Loading {tmp_path}/checkpoints/secret\n", encoding="utf-8")
+            handlers = SystemHandlers(studio)
             handlers._report = examine_files(tmp_path)
             shown[open_to_all] = " ".join(handlers.refresh(())[-1])
-    finally:
-        studio.close()
+        finally:
+            studio.close()
     assert str(tmp_path) in shown[False]
     assert str(tmp_path) not in shown[True]
     assert "secret" not in shown[True]

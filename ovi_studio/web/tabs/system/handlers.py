@@ -37,19 +37,14 @@ class SystemServices(SettingsServices, Protocol):
     paths: StudioPaths
     checkpoint_directory: Path
     model_downloads: Downloads
+    open_to_all: bool
 
 
 class SystemHandlers:
-    """The functions behind the components of the tab.
+    """The functions behind the components of the tab."""
 
-    Args:
-        studio: the services.
-        open_to_all: anyone may open the page, so it says nothing about this machine's folders.
-    """
-
-    def __init__(self, studio: SystemServices, open_to_all: bool = False) -> None:
+    def __init__(self, studio: SystemServices) -> None:
         self._studio = studio
-        self._open_to_all = open_to_all
         self._downloads = studio.model_downloads
         self._report: DoctorReport | None = None
         self._examining: threading.Thread | None = None
@@ -109,7 +104,7 @@ class SystemHandlers:
         try:
             status = self._studio.supervisor.status()
             return views.engine_html(
-                public_status(status) if self._open_to_all else status, self._studio.store.engines()
+                public_status(status) if self._studio.open_to_all else status, self._studio.store.engines()
             )
         except JobError as error:
             return notice_html(str(error), "The engine's state cannot be read")
@@ -149,11 +144,11 @@ class SystemHandlers:
     def _findings(self) -> str:
         report = self._report
         if report is not None:
-            return views.report_html(_without_folders(report) if self._open_to_all else report)
+            return views.report_html(_without_folders(report) if self._studio.open_to_all else report)
         return views.waiting_html("Checking the machine, the packages and the models.")
 
     def _log(self) -> str:
-        return "" if self._open_to_all else views.log_html(tail(self._studio.paths.log, LOG_LINES))
+        return "" if self._studio.open_to_all else views.log_html(tail(self._studio.paths.log, LOG_LINES))
 
     def _examine(self) -> None:
         try:

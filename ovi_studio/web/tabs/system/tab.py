@@ -19,10 +19,10 @@ REFRESH_SECONDS = 1
 _SCRIPT = (Path(__file__).parent / "system.js").read_text(encoding="utf-8")
 
 
-def build_system(studio: SystemServices, *, open_to_all: bool = False) -> None:
-    """Build the tab; `open_to_all`: the page has no login and is not only for people at this machine."""
-    handlers = SystemHandlers(studio, open_to_all)
-    parts = _build_parts(studio, open_to_all)
+def build_system(studio: SystemServices) -> None:
+    """Build the tab."""
+    handlers = SystemHandlers(studio)
+    parts = _build_parts(studio)
     shown = [*parts.panels, parts.seen]
 
     def tick(seen: tuple[str, ...]) -> Any:
@@ -70,7 +70,7 @@ class SystemComponents:
         return [self.engine, self.models, self.usage, self.report, self.log]
 
 
-def _build_parts(studio: SystemServices, open_to_all: bool) -> SystemComponents:
+def _build_parts(studio: SystemServices) -> SystemComponents:
     found: dict[str, Any] = {"notice": gr.HTML(elem_classes="fleeting")}
     with gr.Row(elem_id="system"):
         with gr.Column(scale=6, min_width=320):
@@ -94,13 +94,13 @@ def _build_parts(studio: SystemServices, open_to_all: bool) -> SystemComponents:
             build_settings(studio, found["models"].shown)
             gr.HTML("<h2>Memory and disks</h2>")
             found["usage"] = gr.HTML(elem_id="usage", apply_default_css=False)
-            if not open_to_all:
+            if not studio.open_to_all:
                 gr.HTML("<h2>Folders</h2>")
                 places = views.places_html(_places(studio))
                 gr.HTML(places, js_on_load=_SCRIPT, elem_id="places", apply_default_css=False)
                 gr.HTML("<h2>Engine log</h2>")
             found["log"] = gr.HTML(
-                elem_id="engine-log", apply_default_css=False, autoscroll=True, visible=not open_to_all
+                elem_id="engine-log", apply_default_css=False, autoscroll=True, visible=not studio.open_to_all
             )
     return SystemComponents(**found, timer=gr.Timer(REFRESH_SECONDS, active=False), seen=gr.State(()))
 
