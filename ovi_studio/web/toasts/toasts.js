@@ -6,8 +6,8 @@ region.setAttribute("role", "status");
 const LONGEST = 4;
 
 function show({ text, seconds = 8, failed = false, undo = null }) {
-  // A modal dialog makes everything outside of itself inert.
-  (document.querySelector("dialog:modal") ?? document.body).append(region);
+  // A modal dialog makes everything outside of itself inert; Gradio's rules for widths end at its own container.
+  (document.querySelector("dialog:modal") ?? document.querySelector(".contain") ?? document.body).append(region);
   const toast = document.createElement("div");
   toast.className = failed ? "toast failed" : "toast";
   const words = document.createElement("p");

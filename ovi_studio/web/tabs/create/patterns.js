@@ -5,7 +5,7 @@ box.id = "pattern-help";
 box.setAttribute("role", "listbox");
 box.setAttribute("aria-label", props.words.wildcards);
 box.hidden = true;
-document.body.append(box);
+(element.closest(".contain") ?? document.body).append(box);
 const WRITTEN = "#prompt textarea, #sound textarea, #cues textarea, #cues input";
 let offered = null;
 

@@ -22,6 +22,7 @@ class LorasServices(Protocol):
     checkpoint_directory: Path
     adapters: AdapterLibrary
     presets: Presets
+    open_to_all: bool
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class LorasHandlers:
         self._library = studio.adapters
         self._presets = studio.presets
         self._checkpoints = studio.checkpoint_directory
+        self._folder = None if studio.open_to_all else str(studio.adapters.directory)
         self._fits: dict[tuple[str, int, float, bool, str], Fit] = {}
 
     def show(self, search: str, model: str | None, chosen: ChosenAdapters) -> tuple[str, str, tuple[Any, ...]]:
@@ -60,7 +62,7 @@ class LorasHandlers:
             fits = {entry.id: self._fit(entry, variant) for entry in entries}
             cards = views.loras_html(entries, fits, *names)
         else:
-            cards = views.empty_html(str(self._library.directory), bool(search.strip()))
+            cards = views.empty_html(self._folder, bool(search.strip()))
         return cards, views.summary_html(chosen.accelerators, chosen.adapters), seen
 
     def add(self, adapter: str, chosen: ChosenAdapters) -> Stack:

@@ -50,10 +50,12 @@ def _rejected_row(entry: AdapterEntry) -> str:
     return f"<li><b>{escape(entry.name)}</b><span>{format_bytes(entry.size)}</span><p>{reason}</p></li>"
 
 
-def empty_html(folder: str, searched: bool) -> str:
-    """Render a sentence in place of cards."""
+def empty_html(folder: str | None, searched: bool) -> str:
+    """Render a sentence in place of cards; the folder is None where it is not to be told."""
     if searched:
         return '<div class="nothing" role="status"><p>No files match. Use fewer words.</p></div>'
+    if folder is None:
+        return '<div class="nothing" role="status"><p>There are no LoRA files here.</p></div>'
     return (
         f'<div class="nothing" role="status"><p>Put .safetensors files or PEFT folders into <code>{escape(folder)}'
         "</code>; they appear here automatically.</p></div>"
