@@ -116,6 +116,11 @@ def without_tags(text: str) -> str:
     return " ".join([*pieces, text[end:]])
 
 
+def in_words(prompt: str) -> str:
+    """The prompt in one line, without the model's tags: what lists of clips show."""
+    return " ".join(without_tags(prompt).split())
+
+
 def _mark(match: re.Match[str], folded: str) -> Mark | None:
     """The tag that is meant; None for the word “audio” before a colon in a sentence."""
     if match["audio"] is not None:

@@ -3,6 +3,7 @@
 from html import escape
 
 from ovi_studio.core.adapter_stack import AdapterUse
+from ovi_studio.core.prompt_spelling import in_words
 from ovi_studio.core.prompts import AudioTag
 from ovi_studio.core.sizes import OWN_SIZE
 from ovi_studio.core.solvers import SOLVERS
@@ -20,6 +21,12 @@ def notice_html(reason: str, title: str) -> str:
 def success_html(sentence: str) -> str:
     """Render a confirmation."""
     return f'<div class="notice good" role="status"><p>{escape(sentence)}</p></div>'
+
+
+def shorten(prompt: str, length: int) -> str:
+    """Shorten a prompt to one line of `length` characters, without the model's tags. Not escaped."""
+    words = in_words(prompt)
+    return words if len(words) <= length else f"{words[: length - 1].rstrip()}…"
 
 
 def tag_of(variant: Variant | None) -> AudioTag:

@@ -8,7 +8,7 @@ from ovi_studio.engine.supervisor import Condition, Supervision
 from ovi_studio.queue.estimates import QueueEstimate
 from ovi_studio.queue.model import EngineInfo, EngineState, Job, JobBatch, JobState, Notice
 from ovi_studio.web.job_views import progress_words
-from ovi_studio.web.views import format_seconds
+from ovi_studio.web.views import format_seconds, shorten
 
 
 def engine_html(
@@ -91,7 +91,7 @@ def batch_news(batches: Sequence[JobBatch]) -> str:
     news = [
         {
             "id": batch.id,
-            "name": batch.name[:80],
+            "name": shorten(batch.name, 80),
             "ended": batch.ended,
             "done": batch.counts[JobState.DONE],
             "failed": batch.counts[JobState.FAILED],

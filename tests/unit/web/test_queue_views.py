@@ -5,7 +5,10 @@ from dataclasses import replace
 import pytest
 
 from ovi_studio.core.spec import ClipSpec
-from ovi_studio.queue.model import Job, JobState
+from ovi_studio.library import LibraryClip
+from ovi_studio.queue.model import Job, JobBatch, JobState
+from ovi_studio.web.header.views import batch_news
+from ovi_studio.web.tabs.library.views import wall_html
 from ovi_studio.web.tabs.queue.views import row_html, table_value
 
 JOB = Job(
@@ -60,3 +63,12 @@ def test_an_empty_list_says_what_to_do() -> None:
     assert "Create tab" in table_value([], 0, 0)["empty"]
     assert "No job matches" in table_value([], 0, 0, filtered=True)["empty"]
     assert table_value([JOB], 1, 0)["empty"] == ""
+
+
+def test_lists_show_prompts_without_the_models_tags() -> None:
+    tagged, plain = "A man says, <S>Hello.<E> <AUDCAP>wind<ENDAUDCAP>", "A man says, Hello. wind"
+    clip = LibraryClip("0" * 32, "x.mp4", replace(JOB.spec, prompt=tagged), (96, 96), 3.0, 0.0, None, False)
+    batch = JobBatch(1, tagged, 1.0, dict.fromkeys(JobState, 0) | {JobState.DONE: 1})
+    for shown in (row(tagged), row(tagged, tagged), wall_html([clip], ()), batch_news([batch])):
+        assert plain in shown
+        assert "AUDCAP" not in shown

@@ -13,10 +13,12 @@ from typing import Any
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.library import LibraryClip, TrashedClip
 from ovi_studio.web.tabs.library import texts
-from ovi_studio.web.views import format_adapters, format_first_frame, format_sampling
+from ovi_studio.web.views import format_adapters, format_first_frame, format_sampling, shorten
 
 Serve = Callable[[Path], str | None]
 """Returns the URL of a copy that is served to browsers; None if the file is gone."""
+_LABEL = 70
+"""Characters of a prompt in a label that is only heard."""
 
 _STAR = '<path d="M12 4.2l2.4 4.9 5.4.8-3.9 3.8.9 5.4-4.8-2.6-4.8 2.6.9-5.4-3.9-3.8 5.4-.8z"/>'
 _PLAY = '<path d="M9 6.5v11l9-5.5z"/>'
@@ -90,7 +92,7 @@ def count_clips(count: int) -> str:
 
 def _card(clip: LibraryClip, selected: bool) -> str:
     prompt = clip.spec.prompt
-    short = _shorten(prompt)
+    short = escape(shorten(prompt, _LABEL))
     mark = "Remove from favourites" if clip.favourite else "Add to favourites"
     tags = "".join(f"<span>{escape(tag)}</span>" for tag in clip.tags)
     return (
@@ -126,13 +128,13 @@ def _tag(tag: str, search: str) -> str:
 
 
 def _caption(words: str, when: str) -> str:
-    return f'<p class="words">{_shorten(words, 160)}</p><p class="when">{escape(when)}</p>'
+    return f'<p class="words">{escape(shorten(words, 160))}</p><p class="when">{escape(when)}</p>'
 
 
 def _tick(clip: str, words: str, selected: bool) -> str:
     return (
         f'<label class="tick"><input type="checkbox" data-act="pick" data-id="{escape(clip)}"'
-        f'{" checked" if selected else ""} aria-label="Select: {_shorten(words)}">'
+        f'{" checked" if selected else ""} aria-label="Select: {escape(shorten(words, _LABEL))}">'
         '<span aria-hidden="true">Select</span></label>'
     )
 
@@ -164,9 +166,3 @@ def _facts(clip: LibraryClip, title: str) -> list[tuple[str, str]]:
         ("Made", format_day(clip.made)),
         ("File", clip.name),
     ]
-
-
-def _shorten(text: str, limit: int = 70) -> str:
-    """Shorten to one line, and escape."""
-    line = " ".join(text.split())
-    return escape(line if len(line) <= limit else f"{line[: limit - 1]}…")

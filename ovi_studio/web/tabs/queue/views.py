@@ -9,6 +9,7 @@ from html import escape
 from itertools import takewhile
 from typing import Any
 
+from ovi_studio.core.prompt_spelling import in_words
 from ovi_studio.engine.slot import EngineSlot
 from ovi_studio.queue.model import Job, JobBatch, JobState
 from ovi_studio.queue.store import MAX_NAME_LENGTH
@@ -17,7 +18,7 @@ from ovi_studio.web.media_routes import job_picture_url
 from ovi_studio.web.public_text import for_page
 from ovi_studio.web.tabs.queue import texts
 from ovi_studio.web.tokens import BATCH_COLOURS
-from ovi_studio.web.views import format_seconds
+from ovi_studio.web.views import format_seconds, shorten
 
 _ICONS = {
     "first": ("Run next", "M5 4h14M12 20V8M6 13l6-6 6 6"),
@@ -86,8 +87,8 @@ def _facts(job: Job, engines: int) -> list[str]:
 
 def _prompt(job: Job) -> str:
     """Render the prompt; if a pattern made it, the part that only this clip has is marked, and in sight."""
-    prompt, first = _collapsed(job.spec.prompt), job.batch_name
-    start, end = _own_part(prompt, first)
+    prompt = in_words(job.spec.prompt)
+    start, end = _own_part(prompt, job.batch_name)
     if not start:
         return escape(prompt[:_SHOWN_PROMPT])
     begin = 0 if start <= _IN_SIGHT else prompt.rindex(" ", 0, start - _BEFORE_OWN) + 1
@@ -104,7 +105,9 @@ def _own_part(prompt: str, first: str) -> tuple[int, int]:
     `first` is the batch's name: its first prompt, cut to the length of names, unless somebody gave it another.
     """
     whole = len(first) < MAX_NAME_LENGTH
-    ours, theirs = prompt.split(), first.split() if whole else first.split()[:-1]  # its last word may be cut
+    ours, theirs = prompt.split(), in_words(first).split()
+    if not whole:
+        theirs.pop()  # it may be cut
     same = _same(ours, theirs)
     if len(" ".join(ours[:same])) < _SAME_BEGINNING or same == len(theirs):
         return 0, 0
@@ -121,7 +124,7 @@ def _same(ours: Sequence[str], theirs: Sequence[str]) -> int:
 def _batch_name(job: Job) -> str:
     if job.batch_name == _collapsed(job.spec.prompt)[:MAX_NAME_LENGTH]:
         return ""
-    return f'<span class="of batch-{colour(job.batch)}">{escape(_shorten(job.batch_name, 48))}</span>'
+    return f'<span class="of batch-{colour(job.batch)}">{escape(shorten(job.batch_name, 48))}</span>'
 
 
 def colour(batch: int) -> int:
@@ -175,7 +178,7 @@ def summary_html(
     words += [f"{counts[JobState.FAILED]} failed"] if counts[JobState.FAILED] else []
     words += [f"{counts[JobState.CANCELLED]} cancelled"] if counts[JobState.CANCELLED] else []
     words += [f"about {format_seconds(seconds_left)} left"] if seconds_left else []
-    name = escape(_shorten(batch.name, 80)) if batch else "All jobs"
+    name = escape(shorten(batch.name, 80)) if batch else "All jobs"
     return (
         f'<div class="summary"><p><strong>{name}</strong><span>{escape(" · ".join(words))}</span></p>'
         f"{bar(ended / total, 'All of these')}{'' if batch else _batches(batches)}</div>"
@@ -190,7 +193,7 @@ def _batches(batches: Sequence[JobBatch]) -> str:
 
 
 def _batch_button(batch: JobBatch) -> str:
-    name, ended = _shorten(batch.name, 40), _ended(batch)
+    name, ended = shorten(batch.name, 40), _ended(batch)
     return (
         f'<button type="button" class="of batch-{colour(batch.id)}" data-batch="{batch.id}">'
         f"<span>{escape(name)}</span><b>{ended}/{batch.total}</b>"
@@ -204,11 +207,7 @@ def _ended(batch: JobBatch) -> int:
 
 def batch_label(batch: JobBatch) -> str:
     """Label a batch for the dropdown."""
-    return f"{_shorten(batch.name, 48)} ({_ended(batch)}/{batch.total})"
-
-
-def _shorten(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
+    return f"{shorten(batch.name, 48)} ({_ended(batch)}/{batch.total})"
 
 
 def _collapsed(text: str) -> str:

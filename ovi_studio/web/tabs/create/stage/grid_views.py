@@ -8,7 +8,7 @@ from ovi_studio.queue.model import Job, JobState
 from ovi_studio.web.job_views import STATE_NAMES, bar, progress_words
 from ovi_studio.web.media_routes import job_picture_url
 from ovi_studio.web.tabs.create.stage import texts
-from ovi_studio.web.tabs.create.stage.views import shorten
+from ovi_studio.web.views import shorten
 
 
 def grid_html(grid: Grid, jobs: Mapping[int, Job], name: str) -> str:

@@ -9,7 +9,6 @@ from html import escape
 from pathlib import Path
 
 from ovi_studio.core.errors import JobError
-from ovi_studio.core.prompt_spelling import without_tags
 from ovi_studio.core.variants import Variant
 from ovi_studio.media.clip_files import read_record
 from ovi_studio.queue.model import ClipPhase, Job, JobState
@@ -17,7 +16,14 @@ from ovi_studio.web.job_views import WAVE, bar, progress_words
 from ovi_studio.web.media_routes import job_picture_url
 from ovi_studio.web.public_text import for_page
 from ovi_studio.web.tabs.create.stage import texts
-from ovi_studio.web.views import format_adapters, format_first_frame, format_sampling, format_seconds, notice_html
+from ovi_studio.web.views import (
+    format_adapters,
+    format_first_frame,
+    format_sampling,
+    format_seconds,
+    notice_html,
+    shorten,
+)
 
 _ICONS = {
     "vary": "M4 7h3l9 10h4m-3-3l3 3-3 3M4 17h3l2.4-2.7M13 8.6L16 7h4m-3-3l3 3-3 3",
@@ -192,12 +198,6 @@ def recipe_html(job: Job, variant: Variant | None) -> str:
         f'<details class="recipe"><summary>{texts.SETTINGS}</summary><p class="prompt">{escape(spec.prompt)}</p>'
         f"<dl>{items}</dl></details>"
     )
-
-
-def shorten(text: str, length: int) -> str:
-    """Shorten a prompt to one line of `length` characters, without the model's tags. Not escaped."""
-    words = " ".join(without_tags(text).split())
-    return words if len(words) <= length else words[: length - 1].rstrip() + "…"
 
 
 def _icon(name: str) -> str:
