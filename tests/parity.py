@@ -362,7 +362,7 @@ def _build_pipeline(directory: Path, case: dict[str, Tensor], place: Place) -> P
         default_size=(video.shape[2] * 16, video.shape[3] * 16),
         audio_tag=published_variants()["960x960_5s"].audio_tag,
         files={},
-        dimensions={"fusion": _read_json(directory / "fusion.config.json")},
+        dimensions={name: _read_json(directory / f"{name}.config.json") for name in ("fusion", "video_vae")},
     )
     options = RuntimeOptions(memory=ALL_RESIDENT, compilation=False)
     return Pipeline(variant, models, Compute(place.device, place.dtype, options))

@@ -98,7 +98,7 @@ def test_own_templates_are_created_from_the_form_edited_deleted_and_put_back(pag
     page.get_by_role("button", name="Save", exact=True).click()
     page.locator(".slots h2", has_text="Changed").wait_for()
     page.get_by_role("button", name="Delete template").click()
-    page.wait_for_selector("text=No templates of your own yet")
+    page.wait_for_selector("text=You have no templates yet")
     assert not [one for one in studio.templates.all().templates if one.own]
     page.keyboard.press("Control+z")
     page.locator(".template", has_text="Changed").wait_for()
