@@ -33,8 +33,7 @@ import math
 from dataclasses import dataclass, replace
 
 from ovi_studio.capacity.arithmetic import TowerSizes
-from ovi_studio.core.sizes import SIDE
-from ovi_studio.core.variants import LATENT_STRIDE, Part, Variant
+from ovi_studio.core.variants import Part, Variant
 from ovi_studio.core.weight_formats import Weights
 
 VALUE_BYTES = 2
@@ -97,6 +96,7 @@ class Demand:
     ) -> "Demand":
         """A clip of this variant with (height, width) in pixels; None: the variant's default size."""
         height, width = size or variant.default_size
+        stride, unit = variant.latent_stride, variant.size_unit
 
         def stored(*parts: Part) -> int:
             return sum(file.size for part in parts for file in variant.files.get(part, ()))
@@ -104,9 +104,9 @@ class Demand:
         text = variant.dimensions.get("text_encoder", {"vocab_size": 0, "dim": 0, "num_layers": 1})
         return cls(
             sizes=TowerSizes.of(variant.dimensions),
-            video_tokens=variant.video_latent_frames * (height // SIDE) * (width // SIDE),
+            video_tokens=variant.video_latent_frames * (height // unit) * (width // unit),
             audio_tokens=variant.audio_latent_length,
-            latent_size=(height // LATENT_STRIDE, width // LATENT_STRIDE),
+            latent_size=(height // stride, width // stride),
             guided=guided,
             weights=Weights(weights),
             video_vae=stored(Part.VIDEO_VAE) / 2,  # the file is in float32
@@ -122,7 +122,7 @@ class Demand:
 
         Because of rounding, other aspect ratios have up to 10% more tokens, which the reserve must cover.
         """
-        side = int(variant.pixel_area**0.5) // SIDE * SIDE
+        side = int(variant.pixel_area**0.5) // variant.size_unit * variant.size_unit
         clips = [cls.of(variant, size, weights=weights) for size in ((side, side), variant.default_size)]
         return max(clips, key=lambda clip: clip.video_tokens)
 

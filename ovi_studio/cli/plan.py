@@ -40,7 +40,7 @@ def _run(options: argparse.Namespace) -> int:
         raise JobError("The memory and the TFLOP/s of a GPU must be more than 0.")
     variant = find_variant(options.variant, RuntimeOptions.of(options).checkpoints)
     height, width = options.size or variant.default_size
-    size = snap_size(height, width, variant.pixel_area)
+    size = snap_size(height, width, variant.pixel_area, variant.size_unit)
     demand = Demand.of(variant, size, guided=not options.no_guidance, weights=options.weights)
     gpus = Gpus.with_nominal_memory(
         options.gpus, options.vram * GIB, link=LINKS[options.link], rate=options.tflops * 1e12

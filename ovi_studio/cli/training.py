@@ -154,7 +154,7 @@ def _encode(options: argparse.Namespace, context: "TrainingContext", cache: Path
     from ovi_studio.training.clips import encode_folder
 
     height, width = options.size or context.variant.default_size
-    size = snap_size(height, width, context.variant.pixel_area)
+    size = snap_size(height, width, context.variant.pixel_area, context.variant.size_unit)
     with tqdm(unit="clip", disable=None) as bar:
 
         def on_done(done: int, of: int) -> None:

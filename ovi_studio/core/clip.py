@@ -57,7 +57,7 @@ class Clip:
 
     spec: ClipSpec
     frames: Frames
-    """uint8 (T, H, W, 3), RGB, `FRAME_RATE` a second; H and W are multiples of 32."""
+    """uint8 (T, H, W, 3), RGB, `FRAME_RATE` a second; H and W are multiples of the variant's `size_unit`."""
     samples: np.ndarray
     """float32 (N,) in [-1, 1], mono, `SAMPLE_RATE` a second."""
     picture: Picture | None = None

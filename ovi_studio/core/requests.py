@@ -203,8 +203,8 @@ def _seeds(request: Request, first: int) -> list[int]:
 
 def _ratio_size(ratio: str, variant: Variant) -> tuple[int, int]:
     if ratio == OWN_SIZE:  # chosen for another variant; the default size of this one may be a named ratio
-        return snap_size(*variant.default_size, variant.pixel_area)
-    sizes = named_sizes(variant.default_size, variant.pixel_area)
+        return snap_size(*variant.default_size, variant.pixel_area, variant.size_unit)
+    sizes = named_sizes(variant.default_size, variant.pixel_area, variant.size_unit)
     if ratio not in sizes:
         raise JobError(f"Unknown aspect ratio {ratio!r}; choose one of {', '.join(ASPECT_RATIOS)}.")
     return sizes[ratio]

@@ -1,11 +1,12 @@
-"""The official size rules: every clip has about its variant's pixel area and sides that are multiples of 32.
+"""The official size rules: every clip has about its variant's pixel area and sides that are multiples of a unit.
 
-32 is the stride of the video VAE (16) times the patch of the transformer (2).
+The unit is the stride of the video VAE times the patch of the transformer, `Variant.size_unit`.
 """
 
 import math
 
-SIDE = 32
+UNIT = 32
+"""The unit of the published variants: 16 pixels per latent, two latents per token."""
 
 ASPECT_RATIOS = {
     "16:9": (9, 16),
@@ -20,41 +21,42 @@ OWN_SIZE = "own size"
 """Name for the default size of a variant whose aspect ratio is not in `ASPECT_RATIOS`."""
 
 
-def snap_size(height: int, width: int, area: int) -> tuple[int, int]:
-    """Scale (height, width) to `area` pixels and round each side to a multiple of 32.
+def snap_size(height: int, width: int, area: int, unit: int = UNIT) -> tuple[int, int]:
+    """Scale (height, width) to `area` pixels and round each side to a multiple of `unit`.
 
     Rounding half to even is part of the rule, since the official code uses Python's `round`.
     """
     scale = math.sqrt(area / (height * width))
-    return _nearest_side(round(height * scale)), _nearest_side(round(width * scale))
+    return _nearest_side(round(height * scale), unit), _nearest_side(round(width * scale), unit)
 
 
-def _nearest_side(length: int) -> int:
-    return max(SIDE, round(length / SIDE) * SIDE)
+def _nearest_side(length: int, unit: int) -> int:
+    return max(unit, round(length / unit) * unit)
 
 
-def named_sizes(default: tuple[int, int], area: int) -> dict[str, tuple[int, int]]:
+def named_sizes(default: tuple[int, int], area: int, unit: int = UNIT) -> dict[str, tuple[int, int]]:
     """Aspect ratio -> (height, width) of a clip; the variant's default size is included.
 
     Args:
         default: the variant's (height, width).
         area: the variant's number of pixels.
+        unit: what sides are multiples of.
     """
-    sizes = {name: snap_size(*ratio, area) for name, ratio in ASPECT_RATIOS.items()}
-    own = snap_size(*default, area)
+    sizes = {name: snap_size(*ratio, area, unit) for name, ratio in ASPECT_RATIOS.items()}
+    own = snap_size(*default, area, unit)
     return sizes if own in sizes.values() else {OWN_SIZE: own, **sizes}
 
 
-def picture_size(height: int, width: int, area: int) -> tuple[int, int]:
+def picture_size(height: int, width: int, area: int, unit: int = UNIT) -> tuple[int, int]:
     """The clip's (height, width) for a first frame of the given size: nearest to `area`, then to its aspect ratio.
 
     Candidates are the sizes whose height is within three units of the ideal one, and the simply rounded size.
     """
     ratio = width / height
-    units = max(1, area // SIDE**2)
+    units = max(1, area // unit**2)
     ideal = max(1, round(math.sqrt(units / ratio)))
     rows = [max(1, ideal + offset) for offset in range(-3, 4)]
     scale = math.sqrt(area / (height * width))
-    candidates = [(row * SIDE, max(1, round(row * ratio)) * SIDE) for row in rows]
-    candidates.append((max(SIDE, round(height * scale / SIDE) * SIDE), max(SIDE, round(width * scale / SIDE) * SIDE)))
+    candidates = [(row * unit, max(1, round(row * ratio)) * unit) for row in rows]
+    candidates.append((max(unit, round(height * scale / unit) * unit), max(unit, round(width * scale / unit) * unit)))
     return min(candidates, key=lambda size: (abs(size[0] * size[1] - area), abs(size[1] / size[0] - ratio)))

@@ -174,8 +174,8 @@ def format_timesteps(timesteps: tuple[float, ...] | None) -> str:
 def clip_size(spec: ClipSpec, variant: Variant, picture: tuple[int, int] | None = None) -> tuple[int, int]:
     """(height, width) of the clip, given the (height, width) of its first frame if there is one."""
     if picture is not None:
-        return picture_size(*picture, variant.pixel_area)
-    return snap_size(*(spec.size or variant.default_size), variant.pixel_area)
+        return picture_size(*picture, variant.pixel_area, variant.size_unit)
+    return snap_size(*(spec.size or variant.default_size), variant.pixel_area, variant.size_unit)
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -23,8 +23,6 @@ FRAMES_PER_LATENT = 4
 """Temporal stride of the video VAE; the first latent frame represents a single frame."""
 SAMPLES_PER_LATENT = 512
 """Two mel frames of 256 samples."""
-LATENT_STRIDE = 16
-"""Pixels per video latent, in height and width."""
 
 _PACKAGE = Path(__file__).parents[1]
 EMBEDDED_BUNDLE = _PACKAGE / "demo" / "bundle"
@@ -94,6 +92,21 @@ class Variant:
     @property
     def seconds(self) -> float:
         return self.frames / FRAME_RATE
+
+    @property
+    def latent_stride(self) -> int:
+        """Pixels per video latent, in height and width."""
+        return latent_stride(self.dimensions["video_vae"])
+
+    @property
+    def size_unit(self) -> int:
+        """Pixels per token of the video, in height and width; the sides of its clips are multiples of it."""
+        return self.latent_stride * int(self.dimensions["fusion"]["video"]["patch_size"][1])
+
+
+def latent_stride(video_vae: Mapping[str, Any]) -> int:
+    """Return the pixels per latent of a video VAE with these dimensions, in height and width."""
+    return int(video_vae["patch_size"]) * 2 ** (len(video_vae["dim_mult"]) - 1)
 
 
 def _shared_files() -> dict[Part, tuple[HubFile, ...]]:

@@ -19,7 +19,7 @@ from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanDecoder3d, patchify, unpatchify
 from torch import Tensor, nn
 
-from ovi_studio.core.variants import FRAMES_PER_LATENT
+from ovi_studio.core.variants import FRAMES_PER_LATENT, latent_stride
 from ovi_studio.models.causal_layers import Past, causal_convolution, down_block, mid_block, pointwise, up_block
 from ovi_studio.models.compilation import allow_many_variants
 
@@ -46,7 +46,7 @@ def build_video_vae(config: Mapping[str, Any]) -> AutoencoderKLWan:
         in_channels=3 * patch**2,
         out_channels=3 * patch**2,
         patch_size=patch,
-        scale_factor_spatial=patch * 2 ** (len(config["dim_mult"]) - 1),
+        scale_factor_spatial=latent_stride(config),
     )
 
 

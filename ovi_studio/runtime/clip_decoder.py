@@ -10,7 +10,7 @@ from ovi_studio.capacity.budget import usable
 from ovi_studio.capacity.memory import fitting_tile
 from ovi_studio.checkpoints.load import Models
 from ovi_studio.core.clip import Frames, NewFrameSink
-from ovi_studio.core.variants import FRAMES_PER_LATENT, LATENT_STRIDE
+from ovi_studio.core.variants import FRAMES_PER_LATENT
 from ovi_studio.distributed.decode import FrameAssembler, decode_pieces
 from ovi_studio.distributed.ranks import Ranks
 from ovi_studio.media.frame_array import FrameArray
@@ -73,10 +73,10 @@ class ClipDecoder:
 
         Raises `JobError` unless all pixels are finite.
         """
-        height, width = (side * LATENT_STRIDE for side in latents.shape[2:])
+        vae = self._models.video_vae
+        height, width = (side * vae.config.scale_factor_spatial for side in latents.shape[2:])
         count = (latents.shape[1] - 1) * FRAMES_PER_LATENT + 1
         decoded, finite = 0, True
-        vae = self._models.video_vae
         with self._placement.in_use(vae), kernel_search(self._device), new_sink(count, height, width) as sink:
             assembler = FrameAssembler(height, width)
             for pieces in decode_pieces(vae, latents, self.tile_size(*latents.shape[2:]), self._ranks, self._up_block):

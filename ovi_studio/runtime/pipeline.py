@@ -24,7 +24,7 @@ from ovi_studio.core.errors import JobError
 from ovi_studio.core.prompts import format_prompt
 from ovi_studio.core.spec import ClipSpec, clip_size
 from ovi_studio.core.step_caches import OFF, find_step_cache
-from ovi_studio.core.variants import LATENT_STRIDE, Part, Variant
+from ovi_studio.core.variants import Part, Variant
 from ovi_studio.distributed.pass_layout import SINGLE_PROCESS, PassLayout
 from ovi_studio.distributed.ranks import ALONE, Ranks
 from ovi_studio.distributed.shards import reshard
@@ -236,7 +236,7 @@ class Pipeline:
 
     def encode_first_frame(self, picture: Picture) -> Tensor:
         """Encode a picture at the clip's size: latents (channels, 1, height, width)."""
-        pixels = first_frame_pixels(picture.pixels, self.variant.pixel_area)
+        pixels = first_frame_pixels(picture.pixels, self.variant.pixel_area, self.variant.size_unit)
         with self._in_use(self.models.video_vae):
             return video_vae.encode(self.models.video_vae, pixels.unsqueeze(2).to(self.compute.device))[0]
 
@@ -342,7 +342,7 @@ class Pipeline:
 
     def _latent_size(self, spec: ClipSpec, picture: Picture | None) -> tuple[int, int]:
         height, width = clip_size(spec, self.variant, None if picture is None else picture.pixels.shape[:2])
-        return height // LATENT_STRIDE, width // LATENT_STRIDE
+        return height // self.variant.latent_stride, width // self.variant.latent_stride
 
     def _broadcast_inputs(
         self, noise: Latents, texts: TextEmbeddings, first_frame: Tensor | None

@@ -139,7 +139,7 @@ class Studio:
     def sizes(self, variant_name: str) -> dict[str, tuple[int, int]]:
         """Map each aspect ratio to the (height, width) of this variant's clips; includes the variant's default size."""
         variant = self.variant(variant_name)
-        return named_sizes(variant.default_size, variant.pixel_area)
+        return named_sizes(variant.default_size, variant.pixel_area, variant.size_unit)
 
     def default_ratio(self, variant_name: str) -> str:
         """Return the aspect ratio of a variant's default size."""
@@ -148,15 +148,16 @@ class Studio:
     def ratio_of(self, size: tuple[int, int] | None, variant_name: str) -> str:
         """Return the aspect ratio nearest to `size` as this variant would make it; None stands for the default size."""
         variant = self.variant(variant_name)
-        height, width = snap_size(*(size or variant.default_size), variant.pixel_area)
+        height, width = snap_size(*(size or variant.default_size), variant.pixel_area, variant.size_unit)
         sizes = self.sizes(variant_name)
         return min(sizes, key=lambda name: abs(sizes[name][0] - height) + abs(sizes[name][1] - width))
 
     def picture_facts(self, path: Path, variant_name: str, *, raw_colours: bool) -> PictureFacts:
         """Return what an uploaded first frame means for a clip; raises `JobError` for an unusable picture."""
         picture = read_upload(path, raw_colours=raw_colours)
+        variant = self.variant(variant_name)
         height, width = picture.pixels.shape[:2]
-        return PictureFacts(picture_size(height, width, self.variant(variant_name).pixel_area), picture.notes)
+        return PictureFacts(picture_size(height, width, variant.pixel_area, variant.size_unit), picture.notes)
 
     # Presets and adapters
 

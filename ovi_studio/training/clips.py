@@ -78,7 +78,7 @@ def encode_folder(
     """Encode the clips that are not in the cache yet.
 
     Args:
-        size: (height, width), multiples of 32.
+        size: (height, width), multiples of the variant's `size_unit`.
         trigger: prepended to every caption that does not contain it.
         on_done: called after every clip with the number of processed clips and the total.
 

@@ -24,7 +24,7 @@ from ovi_studio.core.errors import JobError
 from ovi_studio.core.prompts import MAX_PROMPT_LENGTH, format_prompt
 from ovi_studio.core.sizes import snap_size
 from ovi_studio.core.spec import DEFAULT_AUDIO_NEGATIVE_PROMPT, DEFAULT_VIDEO_NEGATIVE_PROMPT
-from ovi_studio.core.variants import LATENT_STRIDE, Part, Variant
+from ovi_studio.core.variants import Part, Variant
 from ovi_studio.core.weight_formats import Weights
 from ovi_studio.distributed.launch import PUBLISHED_HEADS
 from ovi_studio.distributed.ranks import launched
@@ -90,7 +90,7 @@ class TrainingContext:
     def latent_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Shapes of video (channels, frames, height, width) and audio (length, channels) at the default size."""
         sizes = self.variant.dimensions["fusion"]
-        side = tuple(length // LATENT_STRIDE for length in self.variant.default_size)
+        side = tuple(length // self.variant.latent_stride for length in self.variant.default_size)
         video = (sizes["video"]["in_dim"], self.variant.video_latent_frames, *side)
         return video, (self.variant.audio_latent_length, sizes["audio"]["in_dim"])
 
@@ -183,7 +183,9 @@ class TrainingRequest:
         require_host_memory(needed, f"This training of {variant.name}", "or use a machine with more memory")
 
     def _clip(self, variant: Variant) -> Demand:
-        return Demand.of(variant, snap_size(*(self.size or variant.default_size), variant.pixel_area))
+        return Demand.of(
+            variant, snap_size(*(self.size or variant.default_size), variant.pixel_area, variant.size_unit)
+        )
 
     def _smaller(self, demand: memory.TrainingDemand) -> list[tuple[str, Demand]]:
         """Return the complete variants that need less memory, the largest first."""

@@ -6,7 +6,7 @@ from gpu.device import GIB, measured
 from gpu.random_models import random_video_vae
 from gpu.steps import relative_error
 from ovi_studio.capacity.memory import Demand, decode_bytes
-from ovi_studio.core.variants import LATENT_STRIDE, published_variants
+from ovi_studio.core.variants import published_variants
 from ovi_studio.distributed.decode import FrameAssembler, decode_pieces
 from ovi_studio.distributed.ranks import ALONE
 from ovi_studio.models.device import kernel_search
@@ -23,7 +23,8 @@ def check(rig: Rig, found: Findings) -> None:
     frames, side, size = (2, 4, 2) if rig.small else (31, 44, 30)
     generator = torch.Generator(rig.device).manual_seed(0)
     latents = torch.randn(vae.config.z_dim, frames, side, side, device=rig.device, generator=generator)
-    clip = Demand.of(published_variants()["720x720_5s"], (side * LATENT_STRIDE, side * LATENT_STRIDE))
+    variant = published_variants()["720x720_5s"]
+    clip = Demand.of(variant, (side * variant.latent_stride, side * variant.latent_stride))
     decoded = {}
     for name, tile in (("whole frames", None), (f"tiles of {size}", size)):
         decode_whole(vae, latents[:, :2], tile)  # warm-up
