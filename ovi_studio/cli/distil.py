@@ -27,7 +27,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--variant", required=True)
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.safetensors")
     parser.add_argument(
-        "--prompts", type=Path, metavar="FILE.txt", help="one prompt per line (default for demo: its captions)"
+        "--prompts", type=Path, metavar="FILE.txt", help="one prompt per line (default for demo: its own)"
     )
     parser.add_argument(
         "--trajectories",
@@ -177,17 +177,17 @@ def _prompts(options: argparse.Namespace) -> list[str]:
         return [prompts[index % len(prompts)] for index in range(options.trajectories)]
     if options.variant != "demo":
         raise JobError("Give a text file with one prompt per line: --prompts FILE.txt.")
-    return _demo_captions(options.trajectories, options.seed)
+    return _demo_prompts(options.trajectories, options.seed)
 
 
-def _demo_captions(count: int, seed: int) -> list[str]:
+def _demo_prompts(count: int, seed: int) -> list[str]:
     import numpy as np
 
-    from ovi_studio.demo.captions import caption
+    from ovi_studio.demo.phrasing import training_prompt
     from ovi_studio.demo.scenes import draw_training_scene
 
     random = np.random.default_rng(seed)
-    return [caption(draw_training_scene(random), random) for _ in range(count)]
+    return [training_prompt(draw_training_scene(random), random).text for _ in range(count)]
 
 
 def _parse_part(text: str | None) -> tuple[int, int]:

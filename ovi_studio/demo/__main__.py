@@ -1,6 +1,6 @@
 """`python -m ovi_studio.demo`: make the embedded model, and measure how well it follows prompts.
 
-`train` runs the stages of the recipe (docs/demo-model.md) in a folder, or resumes them; `bundle` writes the result.
+`train` runs the stages of the recipe (docs/demo-model.md) in a folder, or resumes them; `bundle` writes the results.
 """
 
 import argparse
@@ -12,7 +12,9 @@ from typing import Any
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.variants import EMBEDDED_BUNDLE
 
-STAGES = ("text", "audio", "video", "vocoder", "latents", "transformer", "decoder")
+STAGES = ("text", "audio", "video", "vocoder", "latents", "transformer", "decoder", "trajectories", "lightning")
+LIGHTNING = Path("loras") / "demo-lightning.safetensors"
+SETTINGS = ("quality", "quality-short", "fast", "lightning", "lightning-short", "picture")
 
 
 def main() -> None:
@@ -35,14 +37,18 @@ def _add_making(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     train = commands.add_parser("train", help="train the models of the bundle from scratch, or resume training")
     train.add_argument("folder", type=Path)
     train.add_argument("--stage", choices=STAGES, help="run only this stage (default: all remaining stages, in order)")
-    train.add_argument("--part", type=_part, default=(1, 1), metavar="I/N", help="encode only this part of the scenes")
     train.add_argument(
-        "--from", dest="bundle", type=Path, help="continue training of a bundle's transformer and video decoder"
+        "--part", type=_part, default=(1, 1), metavar="I/N", help="make only this part of scenes or trajectories"
     )
+    train.add_argument(
+        "--from", dest="bundle", type=Path, help="continue training of a bundle's text encoder, transformer and decoder"
+    )
+    train.add_argument("--adapter", type=Path, default=LIGHTNING, help="the bundle's lightning adapter, with --from")
     train.set_defaults(run=_train)
     bundle = commands.add_parser("bundle", help="write the trained models as a bundle")
     bundle.add_argument("folder", type=Path)
     bundle.add_argument("directory", type=Path, nargs="?", default=EMBEDDED_BUNDLE)
+    bundle.add_argument("--adapter", type=Path, default=LIGHTNING, help="where to write its lightning adapter")
     bundle.set_defaults(run=_bundle)
 
 
@@ -60,7 +66,7 @@ def _add_measuring(commands: "argparse._SubParsersAction[argparse.ArgumentParser
         description="Resumes when started again. Several processes can share the work: start each with a different "
         "--part, the same --out and OMP_NUM_THREADS=1; the last one prints the whole table.",
     )
-    evaluate.add_argument("--setting", choices=("quality", "fast", "lightning", "picture", "all"), default="quality")
+    evaluate.add_argument("--setting", choices=(*SETTINGS, "all"), default="quality")
     evaluate.add_argument(
         "--set", action="append", type=_change, default=[], metavar="NAME=VALUE", help="override a field, as steps=20"
     )
@@ -71,6 +77,11 @@ def _add_measuring(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     evaluate.add_argument("--out", type=Path, default=Path("evaluation.jsonl"), help="results, one JSON line per clip")
     evaluate.add_argument("--clips", type=Path, help="folder for the clips as mp4 (default: do not keep them)")
     evaluate.set_defaults(run=_evaluate)
+    sheet = commands.add_parser("sheet", help="draw clips of some short prompts as a picture")
+    sheet.add_argument("target", type=Path, metavar="FILE.jpg")
+    sheet.add_argument("--setting", choices=SETTINGS, default="lightning-short")
+    sheet.add_argument("--bundle", type=Path, default=EMBEDDED_BUNDLE)
+    sheet.set_defaults(run=_sheet)
     compare = commands.add_parser("compare", help="measure how far changed clips are from those of the setting quality")
     compare.add_argument(
         "--set", action="append", type=_change, required=True, metavar="NAME=VALUE", help="change a field of the clips"
@@ -99,7 +110,7 @@ def _train(options: argparse.Namespace) -> None:
 
     training = DemoTraining(options.folder, RECIPE)
     if options.bundle:
-        training.start_from_bundle(options.bundle)
+        training.start_from_bundle(options.bundle, options.adapter)
     if training.starts_from_bundle:
         training = training.continued()
     for stage in [options.stage] if options.stage else STAGES:
@@ -109,8 +120,11 @@ def _train(options: argparse.Namespace) -> None:
 def _bundle(options: argparse.Namespace) -> None:
     from ovi_studio.demo.recipe import RECIPE, DemoTraining
 
-    DemoTraining(options.folder, RECIPE).bundle(options.directory)
+    training = DemoTraining(options.folder, RECIPE)
+    training.bundle(options.directory)
     print(f"Wrote the bundle {options.directory}.")
+    if training.write_adapter(options.adapter):
+        print(f"Wrote {options.adapter}.")
 
 
 def _scenes(options: argparse.Namespace) -> None:
@@ -127,20 +141,28 @@ def _evaluate(options: argparse.Namespace) -> None:
     changes = dict(options.set)
     known = evaluate.settings()
     chosen = list(known.values()) if options.setting == "all" else [known[options.setting]]
-    own = evaluate.tasks(options.prompts, options.seeds, options.part)
-    every = evaluate.tasks(options.prompts, options.seeds)
     runner = evaluate.clip_runner(options.bundle)
     rows: list[evaluate.EvaluationRow] = []
     for setting in chosen:
         changed = replace(setting, fields={**setting.fields, **changes})
         evaluation = evaluate.Evaluation(options.bundle, changed, options.out)
+        own = evaluate.tasks(options.prompts, options.seeds, options.part, short=setting.short)
         evaluation.run(own, runner, clips=options.clips, on_row=_report)
-        rows += evaluation.rows(every)
+        rows += evaluation.rows(evaluate.tasks(options.prompts, options.seeds, short=setting.short))
     print(scores.table(rows))
 
 
+def _sheet(options: argparse.Namespace) -> None:
+    from ovi_studio.demo.prompt_sheet import draw_prompt_sheet
+
+    draw_prompt_sheet(options.bundle, options.setting, options.target)
+    print(f"Wrote {options.target}.")
+
+
 def _report(row: dict[str, Any]) -> None:
-    wrong = [name for name in ("colour", "shape", "background", "motion", "sound") if not row[name]]
+    wrong = [name for name in ("colour", "shape", "background", "motion", "sound") if row[name] is False]
+    if not wrong and row.get("all_named") is False:
+        wrong = ["no clean object"]
     verdict = f"wrong: {', '.join(wrong)}" if wrong else "right"
     print(f"{row['setting']}, prompt {row['prompt']}, seed {row['seed']}: {verdict} ({row['seconds']} s)", flush=True)
 

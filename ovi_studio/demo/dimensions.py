@@ -5,6 +5,8 @@ Chosen so that a clip of fifty steps takes well under a minute on two CPU cores 
 
 from typing import Any
 
+from ovi_studio.demo.scenes import SIDE
+
 _TOWER = {
     "dim": 128,
     "ffn_dim": 512,
@@ -17,7 +19,9 @@ _TOWER = {
 }
 LATENT_CHANNELS = 16
 AUDIO_CHANNELS = 20
-VOCABULARY_SIZE = 512
+VOCABULARY_SIZE = 1024
+PATCH = 6
+"""Pixels of a patch of the video VAE; the rest of it divides height and width by four."""
 
 DIMENSIONS: dict[str, Any] = {
     "fusion": {
@@ -44,7 +48,7 @@ DIMENSIONS: dict[str, Any] = {
         "dim_mult": [1, 2, 2],
         "num_res_blocks": 1,
         "temperal_downsample": [True, True],
-        "patch_size": 4,
+        "patch_size": PATCH,
         "latents_mean": [0.0] * LATENT_CHANNELS,
         "latents_std": [1.0] * LATENT_CHANNELS,
     },
@@ -84,13 +88,13 @@ DIMENSIONS: dict[str, Any] = {
 
 BUNDLE: dict[str, Any] = {
     "name": "demo",
-    "title": "Embedded demo, 96x96, 3 seconds",
+    "title": f"Embedded demo, {SIDE}x{SIDE}, 3 seconds",
     "licence": "Apache-2.0",
     "audio_tag": "AUDCAP",
     "video_latent_frames": 19,
     "audio_latent_length": 95,
-    "pixel_area": 96 * 96,
-    "default_size": [96, 96],
+    "pixel_area": SIDE * SIDE,
+    "default_size": [SIDE, SIDE],
     "slg_layer": 0,
     "dimensions": DIMENSIONS,
 }

@@ -27,6 +27,7 @@ from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.variants import read_bundle
 from ovi_studio.demo.captions import caption
 from ovi_studio.demo.judges import ClipMeasurement, judge, keeps_first_frame, measure
+from ovi_studio.demo.phrasing import unseen_prompt
 from ovi_studio.demo.scenes import Motion, Scene, draw_scene, render
 from ovi_studio.media.clip_files import write_clip
 from ovi_studio.media.frame_array import FrameArray
@@ -37,8 +38,8 @@ from ovi_studio.services.presets import Presets
 
 PROMPTS = 200
 SEEDS = 3
-_SEED = 20_260
-"""Seed of the prompts, far from the seeds of training scenes."""
+_SEED, _SHORT_SEED = 20_260, 20_261
+"""Seeds of the prompts, far from the seeds of training scenes."""
 
 EvaluationRow = dict[str, Any]
 """One line of the file: a clip, its verdict and its measurement."""
@@ -53,6 +54,8 @@ class EvaluationSetting:
     """Fields of `ClipSpec`."""
     from_picture: bool = False
     """Whether the scene's first frame is given."""
+    short: bool = False
+    """Whether the prompts name one to three properties, in words that are never trained on together."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,9 @@ class EvaluationPrompt:
     scene: Scene
     text: str
     held_out: bool
+    """Whether the scene's colour, shape and motion are never trained on together."""
+    named: frozenset[str] | None = None
+    """The properties that a short prompt names; None for a full caption."""
 
 
 @dataclass(frozen=True)
@@ -89,19 +95,24 @@ def settings() -> dict[str, EvaluationSetting]:
             EvaluationSetting("quality", {**demo, **steps}),
             EvaluationSetting("fast", {**demo, **{name: fast[name] for name in ("steps", "step_cache")}}),
             EvaluationSetting("lightning", lightning),
+            EvaluationSetting("quality-short", {**demo, **steps}, short=True),
+            EvaluationSetting("lightning-short", lightning, short=True),
             EvaluationSetting("picture", {**picture, **steps}, from_picture=True),
         )
     }
 
 
-def prompts(count: int = PROMPTS) -> list[EvaluationPrompt]:
+def prompts(count: int = PROMPTS, *, short: bool = False) -> list[EvaluationPrompt]:
     """Return the first prompts of an endless fixed list: every second one is held out, motions alternate."""
-    return [_prompt(index) for index in range(count)]
+    return [_short_prompt(index) if short else _prompt(index) for index in range(count)]
 
 
-def tasks(count: int = PROMPTS, seeds: int = SEEDS, part: tuple[int, int] = (1, 1)) -> list[EvaluationTask]:
+def tasks(
+    count: int = PROMPTS, seeds: int = SEEDS, part: tuple[int, int] = (1, 1), *, short: bool = False
+) -> list[EvaluationTask]:
     """Return part I of N of the clips to make: all prompts with their first seed, then with the second, and so on."""
-    every = [EvaluationTask(prompt, 1000 * turn + prompt.index) for turn in range(seeds) for prompt in prompts(count)]
+    fixed = prompts(count, short=short)
+    every = [EvaluationTask(prompt, 1000 * turn + prompt.index) for turn in range(seeds) for prompt in fixed]
     number, parts = part
     return every[number - 1 :: parts]
 
@@ -181,7 +192,7 @@ class Evaluation:
             "scene": asdict(scene),
             "seconds": round(sum(clip.record["seconds"].values()), 2),
             "video_passes": clip.record["video_passes"],
-            **verdict_row(measured, scene),
+            **verdict_row(measured, scene, prompt.named),
         }
         if self.setting.from_picture:
             row["kept"] = keeps_first_frame(measured, first_frame, scene)
@@ -209,10 +220,20 @@ def _read(results: Path) -> Iterator[EvaluationRow]:
                 continue
 
 
-def verdict_row(measured: ClipMeasurement, scene: Scene) -> EvaluationRow:
-    """Return verdict and measurement as JSON values, without the path of the object."""
+def verdict_row(measured: ClipMeasurement, scene: Scene, named: frozenset[str] | None = None) -> EvaluationRow:
+    """Return verdict and measurement as JSON values, without the path of the object.
+
+    Of a short prompt, only the properties count that are `named`; `all_named` says whether all of them are right and
+    the clip shows one clean object.
+    """
+    verdict = asdict(judge(measured, scene))
+    if named is not None:
+        clean = measured.colour is not None and measured.shape is not None
+        verdict = {name: value if name in named else None for name, value in verdict.items()}
+        verdict["all_named"] = clean and all(verdict[name] for name in named)
     return {
-        **asdict(judge(measured, scene)),
+        **verdict,
+        "sharpness": round(measured.sharpness, 3),
         "measured": {
             **{name: getattr(measured, name) for name in ("colour", "shape", "background", "motion", "sound")},
             "pitch": None if measured.pitch is None else round(measured.pitch, 1),
@@ -225,11 +246,23 @@ def verdict_row(measured: ClipMeasurement, scene: Scene) -> EvaluationRow:
 
 def _prompt(index: int) -> EvaluationPrompt:
     random = np.random.default_rng([_SEED, index])
+    scene, held_out = _scene(index, random)
+    return EvaluationPrompt(index, scene, caption(scene, random, complete=True), held_out)
+
+
+def _short_prompt(index: int) -> EvaluationPrompt:
+    random = np.random.default_rng([_SHORT_SEED, index])
+    scene, held_out = _scene(index, random)
+    prompt = unseen_prompt(scene, random, 1 + index % 3)
+    return EvaluationPrompt(index, scene, prompt.text, held_out, prompt.named)
+
+
+def _scene(index: int, random: np.random.Generator) -> tuple[Scene, bool]:
     held_out = index % 2 == 1
     motion = list(Motion)[index // 2 % len(Motion)]
     while (scene := draw_scene(random, held_out=held_out)).motion is not motion:
         pass
-    return EvaluationPrompt(index, scene, caption(scene, random, complete=True), held_out)
+    return scene, held_out
 
 
 def _inventory(bundle: Path) -> Inventory:
@@ -250,6 +283,7 @@ def _fingerprint(inventory: Inventory, bundle: Path, setting: EvaluationSetting,
         "adapters": [library.sha256(library.find(use.name)) for use in spec.stack],
         "spec": spec.to_dict(),
         "from_picture": setting.from_picture,
+        "short": setting.short,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -32,9 +32,13 @@ ModelT = TypeVar("ModelT", bound=nn.Module)
 
 @dataclass(frozen=True)
 class TrainingBudget:
-    """Training time and learning rates of a model."""
+    """Length of a training and learning rates of a model. Exactly one of `minutes` and `steps` must be given.
 
-    minutes: float
+    Steps are for a machine that others use as well, where minutes say little.
+    """
+
+    minutes: float | None = None
+    steps: int | None = None
     learning_rate: float = 2e-3
     """Learning rate of AdamW."""
     matrix_rate: float = 0.02
@@ -42,6 +46,17 @@ class TrainingBudget:
     warmup_steps: int = 100
     averaging: float = 0.998
     """Maximum decay of the exponential moving average of the weights."""
+
+    def __post_init__(self) -> None:
+        if (self.minutes is None) == (self.steps is None):
+            raise ValueError("a budget is either a number of minutes or a number of steps")
+
+    def progress(self, step: int, seconds: float) -> float:
+        """Return the fraction of the training, 0 to 1, that this many steps in this many seconds are."""
+        if self.steps is not None:
+            return min(1.0, step / self.steps)
+        assert self.minutes is not None
+        return min(1.0, seconds / (60 * self.minutes))
 
 
 def fit(
@@ -66,7 +81,7 @@ def fit(
     run.resume()
     start = time.monotonic() - run.seconds
     saved = shown = run.seconds
-    while run.seconds < 60 * budget.minutes:
+    while budget.progress(run.step, run.seconds) < 1:
         _set_rates(budget, run)
         values = losses(model, run.step)
         model.zero_grad(set_to_none=True)
@@ -150,8 +165,9 @@ class _Run(Generic[ModelT]):
         losses = {name: value.item() for name, value in values.items()}
         self._names = list(losses)
         append_log(self.folder, {"step": self.step, "seconds": self.seconds, **losses})
+        part = budget.progress(self.step, self.seconds)
         text = ", ".join(f"{name} {loss:.4g}" for name, loss in losses.items())
-        print(f"step {self.step}: {text}; {clock(self.seconds)} of {clock(60 * budget.minutes)}", flush=True)
+        print(f"step {self.step}: {text}; {clock(self.seconds)}, {part:.0%} done", flush=True)
 
     @torch.no_grad()
     def show(self, samples: Callable[[ModelT], Sequence[SheetRow]]) -> None:
@@ -180,7 +196,7 @@ def _optimizers(model: nn.Module, budget: TrainingBudget) -> list[torch.optim.Op
 def _set_rates(budget: TrainingBudget, run: _Run[ModelT]) -> None:
     """Set the learning rates for the current step and time."""
     warmup = min(1.0, (run.step + 1) / budget.warmup_steps)
-    progress = min(1.0, run.seconds / (60 * budget.minutes))
+    progress = budget.progress(run.step, run.seconds)
     factor = warmup * max(0.01, (1 + math.cos(math.pi * progress)) / 2)
     for optimizer, rate in zip(run.optimizers, (budget.matrix_rate, budget.learning_rate), strict=True):
         for group in optimizer.param_groups:

@@ -37,6 +37,8 @@ class ClipMeasurement:
     """Median pitch in hertz, None if no tone is heard."""
     presence: float
     """Fraction of the frames that show exactly one object."""
+    sharpness: float
+    """Width of a drawn shape's edges relative to that of the object's edges, at most 1; 0 without a shape."""
     centres: np.ndarray
     """(T, 2), x and y of the object as fractions of the frame; NaN unless there is exactly one object."""
     visible_impacts: np.ndarray
@@ -78,6 +80,7 @@ def measure(frames: np.ndarray, samples: np.ndarray) -> ClipMeasurement:
         sound=_sound(audio, video.centres),
         pitch=audio.pitch,
         presence=video.presence,
+        sharpness=video.sharpness,
         centres=video.centres,
         visible_impacts=motions.contacts(video.centres),
         audible_impacts=audio.hits,

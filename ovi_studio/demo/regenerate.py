@@ -5,6 +5,7 @@ before that point and stay; outlines are the transformer's own, too round where 
 latents with the scene's pixels as target learns how to interpret them.
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ovi_studio.demo.embedder import Embedder
 from ovi_studio.models.transformer import OviTransformer
 from ovi_studio.sampling.denoise import Latents, Schedule, denoise, draw_noise
 from ovi_studio.sampling.solvers import TRAIN_TIMESTEPS
@@ -30,10 +32,14 @@ class Regenerator:
     """Regenerates the video latents of scenes."""
 
     transformer: OviTransformer
-    unconditional: Unconditional
+    text: Embedder
+
+    @functools.cached_property
+    def _unconditional(self) -> Unconditional:
+        return self.text.unconditional()
 
     @torch.no_grad()
-    def __call__(self, sample: Mapping[str, Tensor], random: np.random.Generator) -> Tensor:
+    def __call__(self, sample: Mapping[str, Tensor], caption: str, random: np.random.Generator) -> Tensor:
         """Return new video latents (channels, frames, height, width) of an encoded scene of `training.cache`."""
         sigma, steps = random.uniform(*_SIGMAS), int(random.integers(_STEPS[0], _STEPS[1] + 1))
         video, audio = sample["video"], sample["audio"]
@@ -41,5 +47,6 @@ class Regenerator:
         start = Latents(torch.lerp(video, noise.video, sigma), torch.lerp(audio, noise.audio, sigma))
         timesteps = tuple((TRAIN_TIMESTEPS * np.linspace(sigma, 0, steps + 1)[:-1]).tolist())
         schedule = Schedule("euler", steps, 1.0, timesteps)
-        guidance = self.unconditional.guidance(self.transformer, sample["text.0"], _GUIDANCE, _GUIDANCE)
+        (text,) = self.text([caption])
+        guidance = self._unconditional.guidance(self.transformer, text, _GUIDANCE, _GUIDANCE)
         return denoise(self.transformer, start, guidance, schedule).video

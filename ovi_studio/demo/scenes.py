@@ -18,7 +18,7 @@ import numpy as np
 
 from ovi_studio.core.variants import FRAME_RATE, SAMPLE_RATE
 
-SIDE = 96
+SIDE = 144
 """Height and width in pixels."""
 FRAMES = 73
 SAMPLES = 95 * 512
@@ -204,16 +204,16 @@ def impacts(scene: Scene) -> np.ndarray:
     return times[times < SAMPLES / SAMPLE_RATE - 0.05]
 
 
-def render(scene: Scene, frames: slice = slice(None)) -> np.ndarray:
-    """Render all or some frames, uint8 (FRAMES, SIDE, SIDE, 3)."""
+def render(scene: Scene, frames: slice = slice(None), side: int = SIDE) -> np.ndarray:
+    """Render all or some frames, uint8 (FRAMES, side, side, 3)."""
     wall, floor = (np.array(colour, np.float32) for colour in WALL_AND_FLOOR[scene.background])
-    grid = (np.arange(SIDE, dtype=np.float32) + 0.5) / SIDE
-    below = np.clip((grid - FLOOR) * SIDE + 0.5, 0, 1)[:, None, None]
-    background = np.broadcast_to(wall + (floor - wall) * below, (SIDE, SIDE, 3))
+    grid = (np.arange(side, dtype=np.float32) + 0.5) / side
+    below = np.clip((grid - FLOOR) * side + 0.5, 0, 1)[:, None, None]
+    background = np.broadcast_to(wall + (floor - wall) * below, (side, side, 3))
     centres = path(scene)[frames].astype(np.float32)
     dx = grid[None, None, :] - centres[:, 0, None, None]
     dy = grid[None, :, None] - centres[:, 1, None, None]
-    coverage = np.clip(0.5 - SIDE * distance(scene.shape, dx, dy, RADIUS * scene.scale), 0, 1)[..., None]
+    coverage = np.clip(0.5 - side * distance(scene.shape, dx, dy, RADIUS * scene.scale), 0, 1)[..., None]
     colour = np.array(RGB[scene.colour], np.float32)
     return np.rint(background + (colour - background) * coverage).astype(np.uint8)
 

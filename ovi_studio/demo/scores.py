@@ -7,6 +7,13 @@ from typing import Any
 
 QUESTIONS = ("colour", "shape", "background", "motion", "sound", "impacts")
 """The scored properties; impacts only in scenes that have some."""
+_HEADINGS = {
+    "impacts": "impacts within 80 ms",
+    "all_named": "everything named",
+    "sharpness": "sharpness",
+    "kept": "keeps colour and place",
+}
+_COLUMNS = (*QUESTIONS, "all_named", "sharpness", "kept")
 
 
 @dataclass(frozen=True)
@@ -21,6 +28,10 @@ class Scores:
     sound: float | None
     impacts: float | None
     """Fraction of the impacts that are seen and heard within 80 ms."""
+    all_named: float | None
+    """Fraction of the clips of short prompts that show one clean object and everything that is named."""
+    sharpness: float | None
+    """Mean width of drawn edges relative to the clips' edges, at most 1."""
     kept: float | None
     """Fraction of the clips whose object keeps its colour and position of the first frame."""
     seconds: float | None
@@ -30,7 +41,7 @@ class Scores:
 def score(rows: Iterable[Mapping[str, Any]]) -> Scores:
     """Return the scores of rows written by `demo.evaluate`."""
     rows = list(rows)
-    names = (*QUESTIONS, "kept", "seconds")
+    names = (*_COLUMNS, "seconds")
     answers = {name: [row[name] for row in rows if row.get(name) is not None] for name in names}
     return Scores(len(rows), **{name: fmean(values) if values else None for name, values in answers.items()})
 
@@ -43,11 +54,8 @@ def table(rows: Iterable[Mapping[str, Any]]) -> str:
         "trained on": lambda row: not row["held_out"],
         "held out": lambda row: row["held_out"],
     }
-    lines = [
-        "| setting | combinations | clips | colour | shape | background | motion | sound | impacts within 80 ms "
-        "| keeps colour and place | seconds a clip |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    headings = ["setting", "combinations", "clips", *(_HEADINGS.get(name, name) for name in _COLUMNS), "seconds a clip"]
+    lines = [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
     for setting in dict.fromkeys(row["setting"] for row in rows):
         for kind, belongs in kinds.items():
             scores = score(row for row in rows if row["setting"] == setting and belongs(row))
@@ -57,7 +65,7 @@ def table(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _line(setting: str, kind: str, scores: Scores) -> str:
-    parts = [_percent(getattr(scores, name)) for name in (*QUESTIONS, "kept")]
+    parts = [_percent(getattr(scores, name)) for name in _COLUMNS]
     seconds = "" if scores.seconds is None else f"{scores.seconds:.1f}"
     return f"| {' | '.join([setting, kind, str(scores.clips), *parts, seconds])} |"
 

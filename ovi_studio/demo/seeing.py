@@ -3,7 +3,7 @@
 Plain signal processing without a learned model, for pictures that went through codecs or come from a small generative
 model: edges may be soft and colours off by some levels (about 30 dB). It is strict about time: a property must hold in
 `AGREEMENT` of the frames, and unless `PRESENCE` of the frames show exactly one object there is no colour and no shape.
-Imports no torch.
+What fades, swells or has no edges is no object. Imports no torch.
 """
 
 import math
@@ -16,7 +16,7 @@ import numpy as np
 
 from ovi_studio.demo.scenes import FLOOR, RGB, SIDE, WALL_AND_FLOOR, Background, Colour, Shape, distance
 
-AGREEMENT = 0.8
+AGREEMENT = 0.85
 """Fraction of the sampled frames that must show the same colour, shape or background."""
 PRESENCE = 0.9
 """Fraction of all frames that must show exactly one object."""
@@ -28,8 +28,10 @@ _AREAS = (0.03, 0.21)
 """Smallest and largest area of an object, as a fraction of the frame; scenes have 0.06 to 0.13."""
 _WINDOW = 0.3
 """Distance from the object's centre to each side of its window, as a fraction of the frame."""
-_COMPACT = 0.85
+_COMPACT = 0.93
 """Fraction of the differing pixels that must lie in one window; otherwise there are several objects or clutter."""
+_STEADY_CONTRAST, _STEADY_AREA = (0.7, 1.4), (0.7, 1.4)
+"""How far contrast and area of an object may differ from their medians over the clip; otherwise it fades or swells."""
 _MAX_COLOUR_ERROR = 32.0
 """Maximum colour difference (CIE76 in Lab) from one of the scenes' colours."""
 _MAX_BACKGROUND_ERROR = 18.0
@@ -38,8 +40,12 @@ _PURE = 0.7
 """Fraction of the object's core that must be near its median colour."""
 _SAME = 60.0
 """Distance (Euclidean, RGB levels) that counts as near; the scenes' colours are at least 84 apart."""
-_MIN_OVERLAP = 0.62
-"""Minimum intersection over union of the object and the best template."""
+_MIN_OVERLAP = 0.8
+"""Minimum intersection over union of the object and the best template; an ellipse of 5 to 4 has 0.8 with a circle."""
+_BAND, _NOISE = 4, 0.15
+"""Edges are looked for within some pixels of an outline; below and above some coverage, differences are noise."""
+_MIN_SHARPNESS = 0.12
+"""Minimum sharpness of an object; a smear has no shape."""
 _AREA_IN_RADII = {Shape.BALL: math.pi, Shape.SQUARE: 1.78**2, Shape.TRIANGLE: 1.995, Shape.RING: 2.678}
 """Area of a shape with radius 1, from `scenes.distance`."""
 _CENTROID_BELOW = {Shape.BALL: 0.0, Shape.SQUARE: 0.0, Shape.TRIANGLE: 0.85 - 1.9 / 3, Shape.RING: 0.0}
@@ -57,6 +63,8 @@ class VideoMeasurement:
     background: Background | None
     centres: np.ndarray
     """(T, 2), centre (x, y) of the object as fractions of the frame; NaN unless there is exactly one object."""
+    sharpness: float
+    """Width of a drawn shape's edges relative to that of the object's edges, at most 1; 0 without a shape."""
 
     @property
     def presence(self) -> float:
@@ -70,8 +78,9 @@ def measure_video(frames: np.ndarray) -> VideoMeasurement:
     sampled = slice(None, None, _EVERY)
     difference = _difference(frames, _row_colours(frames))
     differs = difference > _DIFFERENT
-    coverage = _coverage(difference, differs)
-    centroids, areas = _find_object(coverage, differs)
+    contrast = _contrast(difference, differs)
+    coverage = _coverage(difference, contrast)
+    centroids, areas = _find_object(coverage, differs, contrast)
     single = np.isfinite(areas)
     readable = differs.mean(axis=(1, 2)) < 0.4
     background = _agreed(
@@ -79,7 +88,7 @@ def measure_video(frames: np.ndarray) -> VideoMeasurement:
         for frame, clear in zip(frames[sampled], readable[sampled], strict=True)
     )
     if single.mean() < PRESENCE:
-        return VideoMeasurement(None, None, background, centroids)
+        return VideoMeasurement(None, None, background, centroids, 0.0)
     cores = _shrink_mask(differs[sampled])
     colour = _agreed(
         _colour_of(frame[core]) if present else None
@@ -91,7 +100,12 @@ def measure_video(frames: np.ndarray) -> VideoMeasurement:
             coverage[sampled], centroids[sampled], areas[sampled], single[sampled], strict=True
         )
     )
-    return VideoMeasurement(colour, shape, background, _shape_centres(shape, centroids, areas))
+    sharpness = (
+        0.0 if shape is None else _sharpness(shape, (difference / contrast[:, None, None])[sampled], areas[sampled])
+    )
+    if sharpness < _MIN_SHARPNESS:
+        shape = None
+    return VideoMeasurement(colour, shape, background, _shape_centres(shape, centroids, areas), sharpness)
 
 
 # The object's position
@@ -124,16 +138,20 @@ def _difference(frames: np.ndarray, background: np.ndarray) -> np.ndarray:
     return np.sqrt(squares, out=squares)
 
 
-def _coverage(difference: np.ndarray, differs: np.ndarray) -> np.ndarray:
-    """Return how much of each pixel the object covers, 0 to 1; half at the middle of an edge, however soft it is."""
+def _contrast(difference: np.ndarray, differs: np.ndarray) -> np.ndarray:
+    """Return the object's median distance from the background in levels, float32 (T,); infinite without an object."""
     sparse = zip(difference[:, ::2, ::2], differs[:, ::2, ::2], strict=True)
-    contrast = [np.median(values[mask]) if mask.any() else np.inf for values, mask in sparse]
-    part = difference / np.array(contrast, np.float32)[:, None, None]
+    return np.array([np.median(values[mask]) if mask.any() else np.inf for values, mask in sparse], np.float32)
+
+
+def _coverage(difference: np.ndarray, contrast: np.ndarray) -> np.ndarray:
+    """Return how much of each pixel the object covers, 0 to 1; half at the middle of an edge, however soft it is."""
+    part = difference / contrast[:, None, None]
     return np.clip(2 * part - 0.5, 0, 1, out=part)
 
 
-def _find_object(coverage: np.ndarray, differs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return centres of mass (T, 2) and areas (T,) as fractions of the frame; NaN unless there is one single object."""
+def _find_object(coverage: np.ndarray, differs: np.ndarray, contrast: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return centres of mass (T, 2) and areas (T,) as fractions of the frame; NaN unless there is one steady object."""
     height, width = coverage.shape[1:]
     y, x = (np.arange(height, dtype=np.float32) + 0.5) / height, (np.arange(width, dtype=np.float32) + 0.5) / width
     mass = np.maximum(coverage.sum(axis=(1, 2)), 1e-6)
@@ -150,8 +168,17 @@ def _find_object(coverage: np.ndarray, differs: np.ndarray) -> tuple[np.ndarray,
     inside = (near_y[:, None] @ different @ near_x[:, :, None])[:, 0, 0]
     area = mass / (height * width)
     single = (area > _AREAS[0]) & (area < _AREAS[1]) & (inside >= _COMPACT * differs.sum(axis=(1, 2)))
+    single &= _near_median(area, single, _STEADY_AREA) & _near_median(contrast, single, _STEADY_CONTRAST)
     centres = np.stack([centre_x, centre_y], axis=1)
     return np.where(single[:, None], centres, np.nan), np.where(single, area, np.nan)
+
+
+def _near_median(values: np.ndarray, where: np.ndarray, factors: tuple[float, float]) -> np.ndarray:
+    """Return whether each value (T,) lies within these factors of the median of those `where`."""
+    if not where.any():
+        return where
+    median = np.median(values[where])
+    return (values > factors[0] * median) & (values < factors[1] * median)
 
 
 # The object's appearance
@@ -215,6 +242,32 @@ def _shape_of(coverage: np.ndarray, centroid: np.ndarray, area: float) -> Shape 
         overlaps[shape] = np.minimum(window, template).sum() / np.maximum(window, template).sum()
     best = max(overlaps, key=overlaps.__getitem__)
     return best if overlaps[best] > _MIN_OVERLAP else None
+
+
+def _sharpness(shape: Shape, part: np.ndarray, areas: np.ndarray) -> float:
+    """Return the width of a drawn shape's edges relative to that of the object's edges, at most 1.
+
+    Args:
+        part: (T, H, W), distance from the background as a fraction of the object's.
+        areas: (T,), NaN where there is no object.
+    """
+    height, width = part.shape[1:]
+    radius = _radius(shape, float(np.nanmedian(areas)) * width / height)
+    # Edges between two pixels are sharper than others, so several positions are drawn.
+    shifts = (np.arange(4)[:, None, None] * 0.25 + np.array([0.1, 0.0])[:, None]) / height  # (4, 2, 1)
+    y, x = ((np.arange(side, dtype=np.float32) + 0.5 - side / 2) / height for side in (height, width))
+    across, down = (x[None, None, :] + shifts[:, :1], y[None, :, None] + shifts[:, 1:])
+    drawn = np.clip(0.5 - height * distance(shape, across, down, radius), 0, 1)
+    return min(1.0, _softness(drawn) / max(_softness(part[np.isfinite(areas)]), 1e-6))
+
+
+def _softness(part: np.ndarray) -> float:
+    """Return how many pixels of a frame's outlines, (T, H, W), are neither object nor background, on average."""
+    inner = outer = part > 0.5
+    for _ in range(_BAND):
+        inner, outer = _shrink_mask(inner), ~_shrink_mask(~outer)
+    within = np.clip((part - _NOISE) / (1 - 2 * _NOISE), 0, 1)
+    return float((within * (1 - within) * (outer & ~inner)).sum() / len(part))
 
 
 def _radius(shape: Shape, area: float) -> float:

@@ -15,6 +15,7 @@ from PIL import Image
 from studio_app import Application
 
 from ovi_studio.core.sizes import snap_size
+from ovi_studio.core.variants import EMBEDDED_BUNDLE, read_bundle
 from ovi_studio.media.clip_files import read_record
 
 HOSTILE = "a red ball <script>window.pwned=1</script><img src=x onerror=window.pwned=2> $\\{window.pwned=3\\} `x`"
@@ -149,7 +150,8 @@ def test_patterns_ratio_seed_speech_and_presets(page: Any, client: Any) -> None:
     wait_for(lambda: page.get_by_label("Number", exact=True).input_value() == "4714")
     jobs = sorted(client.predict(api_name="/list"), key=lambda job: job["number"])[-6:]
     assert [job["spec"]["seed"] for job in jobs] == [4711, 4712, 4713] * 2
-    assert {tuple(job["spec"]["size"]) for job in jobs} == {snap_size(9, 16, 96 * 96)}
+    demo = read_bundle(EMBEDDED_BUNDLE)
+    assert {tuple(job["spec"]["size"]) for job in jobs} == {snap_size(9, 16, demo.pixel_area, demo.size_unit)}
     assert [job["spec"]["prompt"][:6] for job in jobs] == ["A red "] * 3 + ["A blue"] * 3
     said = "A blue view. The man says, <S>One two three four five six seven eight nine ten.<E>"
     assert jobs[-1]["spec"]["prompt"] == said

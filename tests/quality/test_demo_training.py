@@ -1,20 +1,26 @@
 """The recipe of the embedded model, with seconds instead of minutes: every stage runs and resumes, up to the bundle."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
 from ovi_studio.checkpoints.layout import require
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.demo import codecs
+from ovi_studio.demo.__main__ import STAGES
 from ovi_studio.demo.codecs import scale_latents
 from ovi_studio.demo.dimensions import DIMENSIONS
 from ovi_studio.demo.fit import TrainingBudget, fit
+from ovi_studio.demo.lightning import LightningBudget
 from ovi_studio.demo.recipe import RECIPE, DemoTraining
+from ovi_studio.demo.scenes import SIDE
 from ovi_studio.demo.sheets import SheetRow
 from ovi_studio.models.audio_vae import AudioVAE
 from ovi_studio.models.video_vae import build_video_vae
@@ -33,6 +39,7 @@ QUICK = replace(
     decoder=SECONDS,
     scenes=2,
     transformer=TrainSettings(steps=1, batch_size=2),
+    lightning=LightningBudget(trajectories=2, train=TrainSettings(steps=1, batch_size=2)),
 )
 
 
@@ -52,6 +59,11 @@ def video_vae_of_the_bundle() -> nn.Module:
 
 def audio_vae_of_the_bundle() -> AudioVAE:
     return AudioVAE(**DIMENSIONS["audio_codec"]["vae"])
+
+
+def read_card(path: Path) -> dict[str, str]:
+    with safe_open(path, framework="pt") as file:
+        return file.metadata()
 
 
 def test_fit_learns(tmp_path):
@@ -92,7 +104,7 @@ def test_fit_plots_its_losses_and_makes_samples_with_the_averaged_weights(tmp_pa
     def samples(model: nn.Module) -> list[SheetRow]:
         shown.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
         return [
-            SheetRow("a scene", np.zeros((73, 96, 96, 3), np.uint8), torch.zeros(80, 190)),
+            SheetRow("a scene", np.zeros((73, SIDE, SIDE, 3), np.uint8), torch.zeros(80, 190)),
             SheetRow("again", mel=torch.zeros(80, 190)),
         ]
 
@@ -105,13 +117,27 @@ def test_fit_plots_its_losses_and_makes_samples_with_the_averaged_weights(tmp_pa
         "the model's own weights are restored"
     )
     with Image.open(tmp_path / "samples" / f"step_{state['step']:06}.png") as sheet:
-        assert sheet.size == (8 * 100 + 194, 2 * 114)
+        assert sheet.size == (8 * (SIDE + 4) + 194, 2 * (SIDE + 18))
     with Image.open(tmp_path / "loss.png") as plot:
         assert plot.size == (900, 420)
     entry = read_log(tmp_path)[-1]
     assert entry["step"] % 20 == 0
     assert set(entry) == {"step", "seconds", "square"}
     assert f"step {entry['step']}: square " in capsys.readouterr().out
+
+
+def test_a_budget_of_steps_ends_after_them_however_long_they_take(tmp_path):
+    seen = []
+
+    def losses(model: nn.Module, step: int) -> dict[str, torch.Tensor]:
+        seen.append(step)
+        return line_losses(model, step)
+
+    fit(small_network(), losses, TrainingBudget(steps=7), tmp_path)
+    assert seen == list(range(7))
+    for both in ({}, {"minutes": 1.0, "steps": 3}):
+        with pytest.raises(ValueError, match="either"):
+            TrainingBudget(**both)
 
 
 def test_samples_come_every_five_minutes_and_take_no_training_time(tmp_path, monkeypatch):
@@ -152,7 +178,7 @@ def test_the_training_of_every_codec_moves_its_data_to_the_models_device():
     # The meta device stands for a GPU: like one, it refuses tensors of another device.
     vae, audio_vae = (build().to("meta") for build in (video_vae_of_the_bundle, audio_vae_of_the_bundle))
     vocoder = Vocoder.from_config(DIMENSIONS["audio_codec"]["vocoder"]).to("meta")
-    clip = torch.zeros(1, 16, 19, 6, 6), torch.zeros(1, 3, 73, 96, 96)
+    clip = torch.zeros(1, 16, 19, 6, 6), torch.zeros(1, 3, 73, SIDE, SIDE)
     losses = [
         codecs._video_losses(vae, 500, seed=0),
         codecs._decoder_losses(vae, 0, clips=lambda _: clip, seed=0),
@@ -165,7 +191,7 @@ def test_the_training_of_every_codec_moves_its_data_to_the_models_device():
 
 def test_all_stages_end_in_a_bundle_that_makes_a_clip(tmp_path, capsys):
     training = DemoTraining(tmp_path / "training", QUICK)
-    for stage in ("text", "audio", "video", "vocoder", "latents", "transformer", "decoder"):
+    for stage in STAGES:
         training.run(stage)
     for stage in ("audio", "video", "vocoder", "transformer", "decoder"):
         (sheet,) = (training.folder / stage / "samples").glob("step_*.png")
@@ -183,19 +209,22 @@ def test_all_stages_end_in_a_bundle_that_makes_a_clip(tmp_path, capsys):
 
     pipeline = Pipeline.load(require("demo", target))
     clip = pipeline(ClipSpec(prompt="A red ball bounces on a green floor.", variant="demo", steps=1))
-    assert clip.frames.shape == (73, 96, 96, 3)
+    assert clip.frames.shape == (73, SIDE, SIDE, 3)
     assert clip.samples.shape == (48_640,)
 
     continuation = DemoTraining(tmp_path / "further", QUICK)
     assert not continuation.starts_from_bundle
-    continuation.start_from_bundle(target)
+    adapter = tmp_path / "adapter.safetensors"
+    training.write_adapter(adapter)
+    assert read_card(adapter)["modelspec.title"] == "demo-lightning"
+    continuation.start_from_bundle(target, adapter)
     assert continuation.starts_from_bundle
     assert continuation.continued().recipe.seed != QUICK.seed
     assert continuation.continued().recipe == continuation.continued().recipe
-    for stage in ("text", "audio", "video", "vocoder"):
+    for stage in ("audio", "video", "vocoder"):
         continuation.run(stage)
-    assert capsys.readouterr().out.count("is already done") == 4
-    for stage in ("latents", "transformer", "decoder"):
+    assert capsys.readouterr().out.count("is already done") == 3
+    for stage in ("text", "latents", "transformer", "decoder", "trajectories", "lightning"):
         continuation.run(stage)
     continuation.bundle(tmp_path / "bundles" / "further")
     latents = [load_file(folder / "latents" / "00000.safetensors") for folder in (training.folder, continuation.folder)]

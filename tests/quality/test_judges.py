@@ -18,6 +18,7 @@ from ovi_studio.demo.scenes import (
     HIGH_PITCH,
     LOW_PITCH,
     SAMPLES,
+    SIDE,
     Colour,
     Motion,
     Scene,
@@ -241,6 +242,86 @@ def test_a_blur_of_an_object_has_no_corners() -> None:
     for scene in scenes(4, shape=Shape.RING):
         filled = render(replace(scene, shape=Shape.BALL))
         assert_wrong(scene, filled, synthesise(scene), "shape")
+
+
+def blended(first: np.ndarray, second: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """Mix two clips, frame by frame."""
+    return np.rint(first + (second.astype(np.float32) - first) * part[:, None, None, None]).astype(np.uint8)
+
+
+def blurred(frames: np.ndarray, pixels: int) -> np.ndarray:
+    """Average over squares of pixels around every pixel."""
+    soft = frames.astype(np.float32)
+    for axis in (1, 2):
+        soft = np.mean([np.roll(soft, shift, axis) for shift in range(-(pixels // 2), pixels // 2 + 1)], axis=0)
+    return np.rint(soft).astype(np.uint8)
+
+
+@pytest.mark.parametrize(("before", "after"), [("ball", "triangle"), ("square", "ball"), ("ring", "ball")])
+def test_an_object_that_slowly_becomes_another_has_no_shape(before: str, after: str) -> None:
+    for scene in scenes(4):
+        first, second = (render(replace(scene, shape=Shape(shape))) for shape in (before, after))
+        frames = blended(first, second, np.linspace(0, 1, len(first)))
+        assert measure(frames, synthesise(scene)).shape is None, scene
+
+
+@pytest.mark.parametrize("left", [0.0, 0.4])
+def test_an_object_that_fades_is_none(left: float) -> None:
+    for scene in scenes(6):
+        frames = blended(render(scene), empty(scene), np.linspace(0, 1 - left, 73))
+        assert_wrong(scene, frames, synthesise(scene), *VISIBLE)
+
+
+def test_an_object_that_swells_is_none() -> None:
+    for scene in scenes(4, motion=Motion.STILL):
+        frames = np.concatenate([render(replace(scene, scale=0.75))[:36], render(replace(scene, scale=1.07))[36:]])
+        assert_wrong(scene, frames, synthesise(scene), "shape")
+
+
+def test_a_smear_has_no_shape() -> None:
+    for scene in scenes(8):
+        assert measure(blurred(render(scene), 19), synthesise(scene)).shape is None, scene
+
+
+def test_a_lumpy_outline_has_no_shape() -> None:
+    """Dents and bumps of a third of the radius, as of an object that is neither ball nor square."""
+    for scene in scenes(8, shape=Shape.BALL, motion=Motion.STILL):
+        frames = render(scene)
+        dented = render(replace(scene, offset=scene.offset + 0.13, scale=0.75))
+        frames = np.where((dented != empty(scene)).any(axis=-1, keepdims=True), empty(scene), frames)
+        assert measure(frames, synthesise(scene)).shape is None, scene
+
+
+def test_an_oval_is_no_ball() -> None:
+    for scene in scenes(4, shape=Shape.BALL, motion=Motion.STILL):
+        frames = render(scene)
+        narrow = frames[
+            :,
+            :,
+            np.clip(
+                (np.arange(SIDE) - SIDE * (0.5 + scene.offset)) * 1.6 + SIDE * (0.5 + scene.offset), 0, SIDE - 1
+            ).astype(int),
+        ]
+        assert measure(narrow, synthesise(scene)).shape is None, scene
+
+
+def test_a_small_second_object_makes_the_first_one_wrong() -> None:
+    for scene in scenes(4, motion=Motion.STILL):
+        first = replace(scene, offset=-0.2)
+        frames = render(first)
+        frames[:, 20:36, 110:126] = [255, 255, 255] if scene.background == "night" else [0, 0, 0]
+        assert_wrong(first, frames, synthesise(scene), *VISIBLE)
+
+
+def test_sharpness_is_that_of_drawn_edges_and_falls_with_blur() -> None:
+    for scene in scenes(8):
+        sharp, soft, softer = (
+            measure(frames, synthesise(scene)).sharpness
+            for frames in (render(scene), blurred(render(scene), 3), blurred(render(scene), 5))
+        )
+        assert sharp > 0.75
+        assert softer < 0.75 * soft < 0.6 * sharp
+    assert np.mean([measure(render(scene), np.zeros(SAMPLES)).sharpness for scene in scenes(20)]) > 0.9
 
 
 # Wrong sound

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,11 +124,44 @@ def test_changed_clips_are_compared_with_the_unchanged_ones(runner: ClipRunner) 
 def test_tables_have_a_line_for_all_trained_and_held_out_clips() -> None:
     rows = [row(), row(held_out=True, colour=False, impacts=1 / 3), row(impacts=1.0), row(setting="lightning")]
     lines = scores.table(rows).splitlines()
-    assert lines[2] == "| quality | all | 3 | 66.7% | 100.0% | 100.0% | 100.0% | 100.0% | 66.7% |  | 2.0 |"
+    assert lines[2] == "| quality | all | 3 | 66.7% | 100.0% | 100.0% | 100.0% | 100.0% | 66.7% |  |  |  | 2.0 |"
+    assert len({line.count("|") for line in lines}) == 1
     assert lines[3].startswith("| quality | trained on | 2 | 100.0% |")
     assert lines[4].startswith("| quality | held out | 1 | 0.0% |")
     assert lines[5].startswith("| lightning | all | 1 |")
     assert scores.score([]).colour is None
+
+
+def test_of_a_short_prompt_only_what_it_names_counts_and_the_object_must_be_clean() -> None:
+    [scene] = [prompt.scene for prompt in prompts(1)]
+    frames, samples = render(scene), synthesise(scene)
+    right = verdict_row(measure(frames, samples), scene, frozenset({"colour", "motion"}))
+    assert (right["all_named"], right["colour"], right["motion"]) == (True, True, True)
+    assert right["shape"] is right["sound"] is right["impacts"] is None
+    other = next(colour for colour in Colour if colour != scene.colour)
+    wrong = verdict_row(measure(frames, samples), replace(scene, colour=other), frozenset({"colour"}))
+    assert wrong["all_named"] is wrong["colour"] is False
+    assert (
+        verdict_row(measure(frames, samples), replace(scene, colour=other), frozenset({"shape"}))["all_named"] is True
+    )
+    assert verdict_row(measure(frames[:, :, ::-1] // 2, samples), scene, frozenset({"sound"}))["all_named"] is False
+    assert scores.score([row(**right), row(**wrong)]).all_named == 0.5
+
+
+def test_short_prompts_name_one_to_three_properties_in_kinds_that_are_never_trained_on() -> None:
+    fixed = prompts(60, short=True)
+    assert [len(prompt.named or ()) for prompt in fixed[:6]] == [1, 2, 3, 1, 2, 3]
+    assert all(is_held_out(prompt.scene) == prompt.held_out for prompt in fixed)
+    assert [prompt.text for prompt in fixed] == [prompt.text for prompt in prompts(60, short=True)]
+    assert {name for prompt in fixed for name in prompt.named or ()} == {
+        "colour",
+        "shape",
+        "background",
+        "motion",
+        "sound",
+    }
+    assert settings()["quality-short"].short
+    assert settings()["lightning-short"].fields == settings()["lightning"].fields
 
 
 @pytest.mark.slow

@@ -264,9 +264,9 @@ def test_the_embedded_bundle_is_complete_and_small() -> None:
     assert max(sizes) <= 10_000_000
 
 
-def test_the_embedded_bundle_makes_three_seconds_at_96x96_with_sound() -> None:
+def test_the_embedded_bundle_makes_three_seconds_at_144x144_with_sound() -> None:
     variant = read_bundle(EMBEDDED_BUNDLE)
-    assert variant.default_size == (96, 96)
+    assert variant.default_size == (144, 144)
     assert (FRAME_RATE, SAMPLE_RATE) == (24, 16_000)
     assert variant.seconds == pytest.approx(3, abs=0.1)
     assert variant.samples / SAMPLE_RATE == pytest.approx(3, abs=0.1)
