@@ -53,7 +53,7 @@ def test_a_first_frame_decides_the_size_and_is_stored_in_the_job(page: Any, clie
     set_steps(page, 1)
     page.set_input_files("#first-frame input[type=file]", str(tmp_path / "a picture.png"))
     choose(page, "ratio")
-    page.wait_for_selector("text=The first frame decides the size: 64 × 128")
+    page.wait_for_selector("text=The first frame decides the size: 96 × 192")
     assert page.is_disabled("#ratio input >> nth=0")
     page.keyboard.press("Escape")
     page.click("#generate")
@@ -94,7 +94,7 @@ def test_a_pasted_picture_becomes_the_first_frame(page: Any, client: Any) -> Non
         document.querySelector("#prompt textarea").dispatchEvent(paste);
     }""")
     choose(page, "ratio")
-    page.wait_for_selector("text=The first frame decides the size: 128 × 64")
+    page.wait_for_selector("text=The first frame decides the size: 192 × 96")
 
 
 @needs_browser
