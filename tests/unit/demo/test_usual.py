@@ -14,7 +14,7 @@ SCENE = Scene(Colour.PINK, Shape.TRIANGLE, Background.STONE_FLOOR, Motion.CIRCLE
 SUBSETS = [frozenset(chosen) for count in range(6) for chosen in itertools.combinations(PROPERTIES, count)]
 
 
-@pytest.mark.parametrize("named", SUBSETS, ids="+".join)
+@pytest.mark.parametrize("named", SUBSETS, ids=lambda named: "+".join(sorted(named)))
 def test_what_is_named_stays_and_the_rest_is_possible_and_depends_on_nothing_else(named: frozenset[str]) -> None:
     random = np.random.default_rng(0)
     for _ in range(40):
