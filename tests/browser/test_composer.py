@@ -237,6 +237,15 @@ def test_earlier_prompts_are_searched_and_written_again(page: Any, client: Any) 
     wait_for(lambda: scene(page) == "A lighthouse at noon.")
 
 
+def test_an_example_picture_of_the_embedded_model_is_one_click(page: Any) -> None:
+    page.click("#frame-examples summary")
+    page.wait_for_selector("#frame-examples >> text=one plain ball")
+    page.click("#frame-examples >> text=Orange ball")
+    page.wait_for_selector("#first-frame img")
+    page.wait_for_function("document.querySelector('#prompt textarea').value.startsWith('An orange ball')")
+    page.wait_for_selector("[data-chip=ratio] >> text=First frame")
+
+
 def test_chips_name_the_settings_and_the_look_in_use(page: Any) -> None:
     choose(page, "look")
     page.click("[data-preset=demo]")

@@ -25,6 +25,7 @@ from ovi_studio.web.header import views as header_views
 from ovi_studio.web.tabs.create import texts
 from ovi_studio.web.tabs.create import views as form_views
 from ovi_studio.web.tabs.create.first_clip import first_clip_html
+from ovi_studio.web.tabs.create.frame_examples import frame_examples_html
 from ovi_studio.web.tabs.create.handlers import CreateHandlers
 from ovi_studio.web.tabs.create.stage import views as stage_views
 from ovi_studio.web.tabs.create.tab import build_form
@@ -227,3 +228,9 @@ def test_a_clip_that_left_out_passes_says_so(cache: str, text: str) -> None:
 )
 def test_durations_are_readable(seconds: float, text: str) -> None:
     assert views.format_seconds(seconds) == text
+
+
+def test_the_advice_on_pictures_is_that_of_the_embedded_model_alone() -> None:
+    shown = frame_examples_html("demo")
+    assert [f'data-frame="{number}"' in shown for number in range(3)] == [True, True, False]
+    assert frame_examples_html("960x960_5s") == frame_examples_html(None) == ""

@@ -24,6 +24,7 @@ from ovi_studio.web.live import LivePart
 from ovi_studio.web.tabs.create import texts
 from ovi_studio.web.tabs.create import views as form_views
 from ovi_studio.web.tabs.create.first_clip import first_clip_of
+from ovi_studio.web.tabs.create.frame_examples import example_of, frame_examples_html
 from ovi_studio.web.tabs.create.options import model_choices, ratio_options, skip_options
 from ovi_studio.web.tabs.create.presets_handlers import connect_presets
 from ovi_studio.web.tabs.create.settings_chips import facts_html
@@ -32,6 +33,7 @@ from ovi_studio.web.tabs.create.stage.tab import build_stage
 from ovi_studio.web.tabs.create.tab import CreateForm, build_form, new_origin, queue_button
 from ovi_studio.web.tabs.create.written import splits, write_prompt, written_text
 from ovi_studio.web.toasts import Toasts
+from ovi_studio.web.uploads import shown_copy
 
 
 def build_create(studio: Studio, page: gr.Blocks, toasts: Toasts) -> tuple[CreateForm, list[LivePart]]:
@@ -89,6 +91,9 @@ def _connect_fields(form: CreateForm, extra: dict[str, Any], handlers: "CreateHa
     page.load(handlers.list_models, form.model, [form.model, extra["model_facts"]], **PRIVATE)
     form.sampling["timesteps"].change(handlers.count_timesteps, form.sampling["timesteps"], form.steps, **PRIVATE)
     form.model.input(handlers.choose_model, form.model, form.sampling["slg_layer"], **PRIVATE)
+    form.model.change(frame_examples_html, form.model, extra["frame_examples"], **PRIVATE)
+    chosen = [form.first_frame, *form.written, form.origin]
+    extra["frame_examples"].choose(handlers.choose_frame, None, chosen, **PRIVATE)
     gr.on(
         [form.model.input, form.first_frame.change, form.sampling["raw_colours"].input],
         handlers.choose_size,
@@ -168,6 +173,11 @@ class CreateHandlers:
         )
         queued = self.queue(None, ratio, SeedMode.RANDOM, "", 1, None, "", priority, *written.values())
         return *parts, new_origin(), queued[0], queue_button(1, False)
+
+    def choose_frame(self, event: gr.EventData) -> Any:
+        """Put one of the example pictures and its prompt into the form."""
+        example = example_of(event)
+        return shown_copy(self._form.first_frame, example.path), *write_prompt(example.prompt), new_origin()
 
     def download(self, event: gr.EventData) -> str:
         """Start downloading a model; returns a notice if that fails."""

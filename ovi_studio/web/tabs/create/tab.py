@@ -20,6 +20,7 @@ from ovi_studio.web.tabs.create import texts
 from ovi_studio.web.tabs.create.advanced import build_batch, build_sampling
 from ovi_studio.web.tabs.create.composer import build_desk, build_first_frame, build_prompt
 from ovi_studio.web.tabs.create.first_clip import build_first_clip
+from ovi_studio.web.tabs.create.frame_examples import build_frame_examples
 from ovi_studio.web.tabs.create.options import (
     ratio_options,
     shown_value,
@@ -193,6 +194,7 @@ def build_form(studio: Studio) -> tuple[CreateForm, dict[str, Any]]:
     build_first_clip(studio, extra)
     parts["prompt"], parts["cues"], parts["sound"] = build_prompt(extra)
     parts["first_frame"] = build_first_frame(extra)
+    extra["frame_examples"] = build_frame_examples(best.name if best else None)
     parts["stacks"] = {name: gr.Textbox("[]", label=name, visible=False) for name in ADAPTER_LISTS}
     extra["chosen"] = gr.HTML(elem_id="chosen", js_on_load=PRESETS_SCRIPT)
     parts |= build_chips(studio, variants, start, extra)
