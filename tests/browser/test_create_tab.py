@@ -106,7 +106,7 @@ def test_the_time_is_estimated_from_earlier_clips(page: Any, client: Any) -> Non
     set_steps(page, 400)
     # A step takes a twentieth of a second.
     page.wait_for_selector("#makes >> text=/About (?!0 s)\\d+ (s|min).* each/")
-    assert page.inner_text("#makes").startswith("Makes 2 clips")
+    assert page.inner_text("#makes .prose").startswith("Makes 2 clips")
 
 
 @needs_browser

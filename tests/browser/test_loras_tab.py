@@ -1,6 +1,7 @@
 """LoRA files on the page, in a real browser: cards, strengths, trigger words, presets, and a clip made with them."""
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -249,6 +250,7 @@ def test_the_forms_settings_are_saved_with_their_timesteps(page: Any) -> None:
     preset.click()
     page.wait_for_function("document.querySelector('input[aria-label=\"number input for Steps\"]').value === '3'")
     assert page.get_by_label("Explicit timesteps").input_value() == "1000,500,250"
+    page.locator("[data-chip=look] b", has_text=re.compile("^Three of mine$")).wait_for()
     choose(page, "look")
     page.get_by_role("button", name="Delete the preset Three of mine").click()
 

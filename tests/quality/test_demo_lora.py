@@ -1,4 +1,4 @@
-"""The embedded model learns a new colour from a folder of clips, without forgetting the old ones."""
+"""The embedded model learns from a folder of clips what a word is to look like, without forgetting other words."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,15 +16,15 @@ from ovi_studio.core.spec import ClipSpec
 from ovi_studio.demo import scenes
 from ovi_studio.demo.captions import caption
 from ovi_studio.demo.judges import judge, measure
-from ovi_studio.demo.scenes import Scene, Shape, draw_scene, render, synthesise
+from ovi_studio.demo.scenes import Colour, Scene, Shape, draw_scene, render, synthesise
 from ovi_studio.media.clip_files import write_clip
 from ovi_studio.runtime.pipeline import Compute, Pipeline
 
-NEW = "yellow green"
-"""Two words that the text encoder knows but no caption combines; a word that it never saw would carry no meaning."""
+NEW = Colour.PINK
+"""The word that gets a new meaning. Not a new combination of words: the text encoder reads that as a known colour."""
 RGB = (150, 205, 55)
 NEAR = 45
-"""Maximum distance (Euclidean, RGB levels) from the new colour; the nearest old colours are 96 and 107 away."""
+"""Maximum distance (Euclidean, RGB levels) from the new colour; the nearest of the model's are 96 and 107 away."""
 NEW_CLIPS, OLD_CLIPS = 20, 12
 VARIANT = "demo"
 
@@ -35,9 +35,9 @@ def draw(seed: int, count: int, new: bool) -> list[tuple[Scene, str]]:
     found: list[tuple[Scene, str]] = []
     while len(found) < count:
         scene = draw_scene(random)
-        if scene.shape is Shape.RING:
+        if scene.shape is Shape.RING or (scene.colour is NEW and not new):
             continue
-        scene = replace(scene, colour=NEW) if new else scene  # type: ignore[arg-type]
+        scene = replace(scene, colour=NEW) if new else scene
         found.append((scene, caption(scene, random, complete=True)))
     return found
 
@@ -57,13 +57,13 @@ def is_new(frames: np.ndarray) -> bool:
 
 
 def test_a_lora_teaches_a_new_colour_and_keeps_the_old_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(scenes.RGB, NEW, RGB)  # type: ignore[arg-type]
+    monkeypatch.setitem(scenes.RGB, NEW, RGB)
     # Old scenes among the new ones prevent the model from giving every object the new colour.
     write(tmp_path / "clips", draw(1, NEW_CLIPS, new=True), "new")
     write(tmp_path / "clips", draw(2, OLD_CLIPS, new=False), "old")
     out = tmp_path / "loras" / "colour.safetensors"
     command = ["train-lora", str(tmp_path / "clips"), "--variant", VARIANT, "--out", str(out), "--trigger", ""]
-    command += ["--steps", "120", "--batch-size", "4", "--shift", "3"]
+    command += ["--steps", "240", "--batch-size", "4", "--shift", "3"]
     command += ["--learning-rate", "5e-3", "--work", str(tmp_path / "work")]
     assert main(command) == 0
 
@@ -76,8 +76,7 @@ def test_a_lora_teaches_a_new_colour_and_keeps_the_old_ones(tmp_path: Path, monk
 
     new, old = draw(3, 6, new=True), draw(4, 4, new=False)
     assert not any(is_new(make(text, ()).frames) for _, text in new[:3])
-    # Three of the six are, since prompts are completed by the text encoder; it was four and more before that.
-    assert sum(is_new(make(text, adapters).frames) for _, text in new) >= 2
+    assert sum(is_new(make(text, adapters).frames) for _, text in new) >= 4
 
     def right(stack: tuple[object, ...]) -> int:
         """Count the colours, backgrounds and sounds of old scenes that the judge finds right."""

@@ -26,7 +26,16 @@ function lookOf(form) {
   return chosen ? `${chosen.title}, changed` : "Your own";
 }
 
+// A form that is replaced arrives field by field: chips that showed each of them would jump between the lines.
+const SETTLED = 100;
+let settling = 0;
+
 function showChips(form) {
+  clearTimeout(settling);
+  settling = setTimeout(() => drawChips(form), SETTLED);
+}
+
+function drawChips(form) {
   const known = models();
   const model = known.find((one) => one.name === form.variant);
   const seed = { random: "Random", fixed: form.seed || "Random", next: `${form.seed || "Random"}, then +1` };
