@@ -6,15 +6,18 @@ each bfloat16 value that is quantised, and 30 instead of 6 for each value of a p
 """
 
 from collections.abc import Callable
-from functools import cache
-from typing import NamedTuple
+from functools import cache, wraps
+from typing import NamedTuple, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
-from ovi_studio.models.compilation import compiler_problem
+from ovi_studio.models.compilation import compiled, compiler_problem
 
 _SMALLEST = 1e-30
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class QuantisedRows(NamedTuple):
@@ -77,5 +80,19 @@ def row_passes(device: torch.device) -> RowPasses:
 def _compiled_passes(device: torch.device) -> RowPasses:
     if compiler_problem(device) is not None:
         return PLAIN
-    # For any number of rows: every clip size has other ones.
-    return RowPasses(torch.compile(quantise_rows, dynamic=True), torch.compile(scale_product, dynamic=True))
+    return RowPasses(_compiled(quantise_rows), _compiled(scale_product))
+
+
+def _compiled(function: Callable[P, T]) -> Callable[P, T]:
+    """Compile a pass for any number of rows, whatever the rows are a part of.
+
+    Of a view, the compiler would look at what it is a view of, and compile once more for every way to cut rows out.
+    """
+    run = compiled(function)
+
+    @wraps(function)
+    def apply(*values: P.args, **others: P.kwargs) -> T:
+        whole = [value.detach() if isinstance(value, Tensor) else value for value in values]
+        return run(*whole, **others)
+
+    return apply

@@ -8,7 +8,7 @@ from ovi_studio.core.errors import JobError
 from ovi_studio.core.weight_formats import Weights
 from ovi_studio.models.precision import check_weights
 from ovi_studio.models.quantized_linear import Int8Linear, ScaledFloat8Linear, ScaledLinear
-from ovi_studio.models.quantized_rows import quantise_rows
+from ovi_studio.models.quantized_rows import row_passes
 
 _SHAPES = ((3072, 3072), (3072, 14336), (14336, 3072))
 """(in, out) sizes of every quantised layer of the model."""
@@ -18,6 +18,8 @@ _BOUNDS = {torch.float32: 1e-5, torch.bfloat16: 4e-3}
 """Maximum relative errors: float32 holds the integers' sums to 24 bits; bfloat16 rounds the result."""
 _FLOAT8_ON_GPU = 1e-2
 """The same for fp8 on a GPU, whatever the dtype: results in bfloat16, of sums that keep about 14 bits."""
+_QUANTISING = {torch.int8: 1.5e-2, torch.float8_e4m3fn: 4e-2}
+"""Maximum relative errors from the input as it was: of normal numbers, 0.9% in int8 and 2.6% in fp8 are measured."""
 _LARGE = 10_000
 """Number of rows from which only bfloat16 is checked."""
 _SAMPLE = 64
@@ -78,8 +80,12 @@ def _error(
         )
     chosen, columns = _spread(rows, rig.device), _spread(layer.out_features, rig.device)
     sample = result[chosen][:, columns]
+    quantised, exact = _exact(typed, x[chosen], columns)
+    from_input = relative_error(sample, exact)
+    bound = _QUANTISING[layer.number]
+    require(from_input <= bound, f"Quantising explains an error of {bound:.0e}, and not {from_input:.1e}.")
     # Small numbers of rows are not quantised, because integer products do not support them: either result is right.
-    return min(relative_error(sample, exact) for exact in _exact(typed, x[chosen], columns))
+    return min(relative_error(sample, quantised), from_input)
 
 
 def _plain(rig: Rig, x: Tensor, layer: ScaledLinear) -> float:
@@ -92,10 +98,13 @@ def _plain(rig: Rig, x: Tensor, layer: ScaledLinear) -> float:
 
 
 def _exact(layer: ScaledLinear, x: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute the layer in float64, for the quantised and the original input."""
+    """Compute the layer in float64, for the input as the device quantises it and for the original one.
+
+    A value between two integers may be rounded to either: a GPU's division is not that of the host to the last bit.
+    """
     weight = layer.weight[columns].double() * layer.weight_scale[columns].double()
     bias = layer.bias[columns].double()
-    quantised = quantise_rows(x, layer.number)
+    quantised = row_passes(x.device).quantise(x, layer.number)
     return tuple(
         given @ weight.T + bias for given in (quantised.values.double() * quantised.scale.double(), x.double())
     )

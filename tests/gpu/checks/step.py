@@ -20,8 +20,9 @@ from ovi_studio.sampling.guidance import GuidanceCache
 
 _ROOM = 4e9
 """Bytes of activations, texts and workspaces in addition to the weights; 1.6 GiB of activations measured at 704x704."""
-_COMPILED = 3e-2
-"""Maximum relative error of compiled blocks: fused operations round less often than separate ones."""
+_COMPILED = 6e-2
+"""Maximum relative error of compiled blocks, which round less often: 4% after 30 blocks on an H100. Guidance multiplies
+what two passes differ by, 1% each, with 4."""
 
 
 def check(rig: Rig, found: Findings) -> None:

@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.testing import CompileCounter
 
 from ovi_studio.models import quantized_rows
 from ovi_studio.models.device import compute_device
@@ -76,3 +78,27 @@ def test_a_gpu_without_triton_takes_the_plain_passes(cuda: Callable[..., Any], m
     cuda(24)
     monkeypatch.setattr(quantized_rows, "compiler_problem", lambda device: "Triton is not installed")
     assert row_passes(compute_device()) is PLAIN
+
+
+@pytest.mark.usefixtures("_forgotten")
+def test_rows_that_are_cut_out_of_anything_are_compiled_once(
+    cuda: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda(24)
+    counter = CompileCounter()
+    compile_quickly = partial(torch.compile, backend=counter)
+    monkeypatch.setattr(quantized_rows, "compiler_problem", lambda device: None)
+    monkeypatch.setattr(torch, "compile", compile_quickly)
+    torch.compiler.reset()
+    passes = row_passes(compute_device())
+    for size in range(3, 9):
+        tokens = random(1, size, 32)
+        for rows in (tokens.flatten(0, -2), tokens[0], random(2, 2, size, 32).flatten(0, -2)[size:], random(size, 32)):
+            found = passes.quantise(rows, torch.int8)
+            assert torch.equal(found.values, quantise_rows(rows).values)
+            out, expected = torch.empty(2, 2, len(rows), 16).unbind()
+            inputs = (random(len(rows), 16).int(), found.scale, random(1, 16), random(16))
+            passes.scale(*inputs, out[1])
+            scale_product(*inputs, expected[1])
+            assert torch.equal(out[1], expected[1])
+    assert counter.frame_count == 2
