@@ -20,8 +20,9 @@ values, and an int32 product with its float32 result. The few hundred audio toke
 covered by these factors. Source: live tensors of whole steps, counted on the meta device with attention that does not
 keep its scores (tests/unit/runtime/test_tiers.py repeats the count), and measurements on one GPU: docs/performance.md.
 
-Decoding needs the video decoder and 4.4 MB per latent pixel of a tile, or 3.2 MB per latent pixel of a whole frame,
-which has no margins (measured on an H200; 2.7 MB counted as live tensors); it does not depend on the clip's length.
+Decoding needs the video decoder and 3.3 MB per latent pixel of a tile, or 2.3 MB per latent pixel of a whole frame,
+which has no margins; it does not depend on the clip's length. Measured on an H100 at 704x704: 3.0 MB, and 2.1 MB, or 2.2
+MB compiled (2.0 MB counted as live tensors).
 Encoding text needs less than a step: the text encoder is streamed or sharded like the blocks; if all its layers are
 resident, it is smaller than the blocks together with the step's activations.
 
@@ -57,8 +58,8 @@ _EXCHANGE_WIDTHS = 8
 _JOINED_LAYERS = 3
 _INTEGER_RESULTS = 2
 _INTEGER_BYTES = 4
-_TILE_PIXEL = 4.4e6
-_WHOLE_FRAME_PIXEL = 3.2e6
+_TILE_PIXEL = 3.3e6
+_WHOLE_FRAME_PIXEL = 2.3e6
 _SMALLEST_TILE = 8
 
 
