@@ -20,12 +20,14 @@ from gpu.steps import StepInputs, guided_step, relative_error
 from ovi_studio.capacity.layouts import Strategy
 from ovi_studio.checkpoints.layout import Inventory, require
 from ovi_studio.checkpoints.load import load_models
+from ovi_studio.core.errors import JobError
 from ovi_studio.core.weight_formats import Weights
 from ovi_studio.demo.bundle_writer import build_models, write_bundle
 from ovi_studio.distributed.ranks import RankGroup, Ranks
 from ovi_studio.distributed.sharding import Sharding, load_shared
 from ovi_studio.distributed.shards import is_sharded
 from ovi_studio.models.device import compute_device
+from ovi_studio.models.precision import check_weights
 from ovi_studio.models.transformer import OviTransformer
 
 
@@ -38,9 +40,19 @@ def main() -> None:
     ranks = RankGroup()
     rig = Rig(compute_device(), given.small, given.folder)
     inventory = bundle(rig) if rig.small else _wide_bundle(rig)
-    answer = {str(weights): compare(rig, inventory, ranks, weights) for weights in (Weights.BF16, Weights.INT8)}
+    answer = {str(weights): compare(rig, inventory, ranks, weights) for weights in _formats(rig)}
     given.answer.write_text(json.dumps(answer))
     ranks.close()
+
+
+def _formats(rig: Rig) -> tuple[Weights, ...]:
+    everywhere = (Weights.BF16, Weights.INT8)
+    if rig.on_gpu:  # a CPU computes fp8 products too, if only for checks
+        try:
+            check_weights(Weights.FP8_FAST, rig.device)
+        except JobError:
+            return everywhere
+    return (*everywhere, Weights.FP8_FAST)
 
 
 def compare(rig: Rig, inventory: Inventory, ranks: Ranks, weights: Weights) -> dict[str, Any]:
