@@ -21,8 +21,8 @@ covered by these factors. Source: live tensors of whole steps, counted on the me
 keep its scores (tests/unit/runtime/test_tiers.py repeats the count), and measurements on one GPU: docs/performance.md.
 
 Decoding needs the video decoder and 3.3 MB per latent pixel of a tile, or 2.3 MB per latent pixel of a whole frame,
-which has no margins; it does not depend on the clip's length. Measured on an H100 at 704x704: 3.0 MB, and 2.1 MB, or 2.2
-MB compiled (2.0 MB counted as live tensors).
+which has no margins; it does not depend on the clip's length. Measured on an H100 at 704x704: 3.0 MB, and 2.1 MB, or
+2.2 MB compiled (2.0 MB counted as live tensors).
 Encoding text needs less than a step: the text encoder is streamed or sharded like the blocks; if all its layers are
 resident, it is smaller than the blocks together with the step's activations.
 
