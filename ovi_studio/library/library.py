@@ -26,8 +26,8 @@ from ovi_studio.library.text import fold
 from ovi_studio.library.trash import Trash
 from ovi_studio.media.clip_files import FirstFrameMissing, make_poster, read_spec
 from ovi_studio.media.clip_names import claim_clip_path, file_stem
-from ovi_studio.media.frames import encode_png, read_frame
 from ovi_studio.media.small_files import folder_errors, move_file, part_path, write_atomically
+from ovi_studio.queue.files import keep_last_frame
 from ovi_studio.queue.paths import StudioPaths
 
 _GONE = "That clip is no longer in the library; reload the library."
@@ -135,11 +135,7 @@ class Library:
 
     def last_frame(self, clip: str) -> Path:
         """The exact last frame of a clip as a PNG in the state folder, named by its content hash."""
-        data = encode_png(read_frame(self.path(clip)))
-        target = self.paths.pictures / f"{hashlib.sha256(data).hexdigest()}.png"
-        if not target.is_file() or target.stat().st_size != len(data):
-            write_atomically(target, data)
-        return target
+        return keep_last_frame(self.path(clip), self.paths.pictures)
 
     def adopt(self, upload: str | Path) -> ClipSpec:
         """The settings in an uploaded mp4 or poster of this app; the file itself is neither stored nor changed.

@@ -1,10 +1,12 @@
 """The files of a job: its clip, identified by the job's id, and its first frame, stored under its content hash."""
 
 import contextlib
+import hashlib
 from pathlib import Path
 
 from ovi_studio.core.errors import JobError
 from ovi_studio.media.clip_files import read_record
+from ovi_studio.media.frames import encode_png, read_frame
 from ovi_studio.media.pictures import read_picture
 from ovi_studio.media.small_files import folder_errors, part_path, write_atomically
 from ovi_studio.queue.paths import StudioPaths
@@ -71,6 +73,18 @@ def keep_picture(source: Path, folder: Path) -> Path:
     with folder_errors(folder):
         if not path.is_file() or path.stat().st_size != len(picture.data):
             write_atomically(path, picture.data)
+    return path
+
+
+def keep_last_frame(clip: Path, folder: Path) -> Path:
+    """Write the exact last frame of a clip to `folder/<sha256>.png` unless it exists; returns that path.
+
+    Raises `JobError` if the clip cannot be decoded.
+    """
+    data = encode_png(read_frame(clip))
+    path = folder / f"{hashlib.sha256(data).hexdigest()}.png"
+    if not path.is_file() or path.stat().st_size != len(data):
+        write_atomically(path, data)
     return path
 
 

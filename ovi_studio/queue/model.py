@@ -71,6 +71,18 @@ class JobProgress:
 
 
 @dataclass(frozen=True)
+class Dependency:
+    """What a waiting job waits for: the clip of another job, whose last frame is its first one."""
+
+    number: int | None
+    """The other job; None if it was deleted."""
+    blocked: bool
+    """Whether nothing will happen until a person does something."""
+    sentence: str
+    """What it waits for, or why it is blocked and what to do."""
+
+
+@dataclass(frozen=True)
 class Job:
     """A snapshot of a job in the queue."""
 
@@ -104,6 +116,10 @@ class Job:
     finished: float | None
     seconds: float | None
     """How long the clip took, including loading, by a monotonic clock."""
+    parent: str | None = None
+    """The id of the job that this one continues: its first frame is the last one of that job's clip."""
+    dependency: Dependency | None = None
+    """None unless the job waits for its parent."""
 
     @property
     def poster(self) -> Path | None:

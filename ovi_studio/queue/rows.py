@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ovi_studio.core.spec import ClipSpec
-from ovi_studio.queue.model import ClipPhase, EngineInfo, EngineState, Job, JobProgress, JobState
+from ovi_studio.queue.model import ClipPhase, Dependency, EngineInfo, EngineState, Job, JobProgress, JobState
 from ovi_studio.queue.paths import StudioPaths
 
 JOBS = "SELECT jobs.*, batches.name AS batch_name FROM jobs JOIN batches ON batches.id = jobs.batch"
@@ -41,8 +41,8 @@ def spec_of(row: sqlite3.Row, paths: StudioPaths) -> ClipSpec:
     return ClipSpec.from_record(values)
 
 
-def job_of(row: sqlite3.Row, paths: StudioPaths) -> Job:
-    """Convert a row of `JOBS`."""
+def job_of(row: sqlite3.Row, paths: StudioPaths, dependency: Dependency | None = None) -> Job:
+    """Convert a row of `JOBS`; `dependency` is in other rows (`dependencies.jobs_of`)."""
     return Job(
         id=row["id"],
         number=row["number"],
@@ -63,6 +63,8 @@ def job_of(row: sqlite3.Row, paths: StudioPaths) -> Job:
         started=row["started"],
         finished=row["finished"],
         seconds=row["seconds"],
+        parent=row["parent"],
+        dependency=dependency,
     )
 
 

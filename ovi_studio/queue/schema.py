@@ -15,6 +15,9 @@ SHOWN_ORDER = (
 `ended` is a value of the change counter and not a time, so that setting the clock back does not change the order.
 """
 
+CLAIMABLE = "state = 'queued' AND (parent IS NULL OR parent_clip IS NOT NULL)"
+"""The jobs that an engine may claim: those that wait for nothing."""
+
 _FIRST = (
     "CREATE TABLE batches (id INTEGER PRIMARY KEY, name TEXT NOT NULL, created REAL NOT NULL)",
     """
@@ -93,7 +96,24 @@ _DELETED = (
 # The axes of a batch that is a grid as JSON, and where in it a job is, row by row.
 _GRIDS = ("ALTER TABLE batches ADD COLUMN grid TEXT", "ALTER TABLE jobs ADD COLUMN cell INTEGER")
 
-MIGRATIONS = (_FIRST, _PARTS, _COUNTED, _NOTED, _CACHED, _DELETED, _GRIDS)
+# The job whose last frame a job begins with, and that job's clip, which is known once it is done. The database itself
+# notes the clip in the transaction in which the parent becomes done, so that no killed process can leave one without
+# the other.
+_PARENTS = (
+    "ALTER TABLE jobs ADD COLUMN parent TEXT",
+    "ALTER TABLE jobs ADD COLUMN parent_clip TEXT",
+    "CREATE INDEX jobs_parent ON jobs (parent) WHERE parent IS NOT NULL",
+    """
+    CREATE TRIGGER jobs_done AFTER UPDATE OF state ON jobs WHEN new.state = 'done' BEGIN
+        UPDATE jobs SET parent_clip = new.clip WHERE parent = new.id;
+    END
+    """,
+    "DROP INDEX jobs_waiting",
+    "CREATE INDEX jobs_waiting ON jobs (priority DESC, position, number) "
+    "WHERE state = 'queued' AND (parent IS NULL OR parent_clip IS NOT NULL)",
+)
+
+MIGRATIONS = (_FIRST, _PARTS, _COUNTED, _NOTED, _CACHED, _DELETED, _GRIDS, _PARENTS)
 """Statements that migrate version n to n + 1, at index n."""
 
 

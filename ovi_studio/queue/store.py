@@ -6,31 +6,25 @@ return the number of changed jobs, since jobs can change between the display and
 """
 
 import json
-import secrets
-import sqlite3
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.grids import Grid
 from ovi_studio.core.spec import ClipSpec
-from ovi_studio.media.small_files import folder_errors
+from ovi_studio.queue.adding import add_batch, insert_jobs
 from ovi_studio.queue.database import Database
-from ovi_studio.queue.files import keep_picture
-from ovi_studio.queue.locks import Lock
+from ovi_studio.queue.dependencies import jobs_of
 from ovi_studio.queue.model import ENDED, EngineInfo, Job, JobBatch, JobState
 from ovi_studio.queue.order import Side, first_waiting, last_position, place
 from ovi_studio.queue.paths import StudioPaths
-from ovi_studio.queue.rows import JOBS, NO_PROGRESS, engine_of, job_of, spec_columns
+from ovi_studio.queue.pictures import kept_pictures, remove_unused_pictures
+from ovi_studio.queue.rows import JOBS, NO_PROGRESS, engine_of, spec_columns
 from ovi_studio.queue.schema import SHOWN_ORDER
 from ovi_studio.queue.trash import delete, restore
 
-MAX_NAME_LENGTH = 200
-"""Maximum length of a batch's name."""
 PAUSED = "paused"
 """Name of the setting that stores the pause."""
 FALLBACK_LEVEL = "fallback_level"
@@ -69,7 +63,13 @@ class Store:
     # Adding and changing
 
     def add(
-        self, specs: Iterable[ClipSpec], name: str = "", *, priority: int = 0, grid: Grid | None = None
+        self,
+        specs: Iterable[ClipSpec],
+        name: str = "",
+        *,
+        priority: int = 0,
+        grid: Grid | None = None,
+        parents: Sequence[str | int | None] = (),
     ) -> list[str]:
         """Queue clips as one batch, all or none; returns the ids of the jobs, in order.
 
@@ -78,40 +78,37 @@ class Store:
 
         Args:
             grid: the axes if the clips are the cells of a grid, row by row.
+            parents: for each clip the job with whose last frame it begins, by its id, or by its index in these clips,
+                where it must come before; None for a clip of its own. Empty if they all are.
         """
         specs = list(specs)
         if not specs:
             raise JobError("There are no clips to add; write a prompt.")
         if grid is not None and grid.cells != len(specs):
             raise ValueError(f"a grid of {grid.cells} cells has {len(specs)} clips")
-        name = " ".join((name or specs[0].prompt).split())[:MAX_NAME_LENGTH]
-        axes = None if grid is None else json.dumps(grid.to_json(), ensure_ascii=False)
-        with self._kept_pictures(specs) as kept, self.database.write() as connection:
-            cursor = connection.execute(
-                "INSERT INTO batches (name, created, grid) VALUES (?, ?, ?)", (name, time.time(), axes)
-            )
-            rows = [{**spec_columns(spec), "batch": cursor.lastrowid, "priority": priority} for spec in kept]
-            if grid is not None:
-                rows = [row | {"cell": cell} for cell, row in enumerate(rows)]
-            return _insert(connection, rows)
+        with kept_pictures(self.paths, specs) as kept, self.database.write() as connection:
+            return add_batch(connection, kept, name, priority=priority, grid=grid, parents=parents)
 
     def duplicate(self, ids: Collection[str]) -> list[str]:
         """Queue copies of jobs at the end, each in the batch of the original; returns the new ids."""
         with self.database.write() as connection:
             found = connection.execute(
-                f"SELECT batch, priority, spec, variant, steps, guided FROM jobs WHERE {_IN_IDS} ORDER BY number",
+                "SELECT batch, priority, spec, variant, steps, guided, parent, parent_clip FROM jobs "
+                f"WHERE {_IN_IDS} ORDER BY number",
                 _ids(ids),
             ).fetchall()
-            return _insert(connection, [dict(row) for row in found])
+            return insert_jobs(connection, [dict(row) for row in found])
 
     def edit(self, job_id: str, spec: ClipSpec) -> None:
         """Change the spec of a waiting job; raises `JobError` if it is no longer waiting."""
-        with self._kept_pictures([spec]) as (kept,), self.database.write() as connection:
+        with kept_pictures(self.paths, [spec]) as (kept,), self.database.write() as connection:
             changed = connection.execute(
                 # A clip with other settings is no cell of a grid.
-                "UPDATE jobs SET spec = :spec, variant = :variant, steps = :steps, guided = :guided, cell = NULL "
+                "UPDATE jobs SET spec = :spec, variant = :variant, steps = :steps, guided = :guided, cell = NULL, "
+                # With a picture of its own it no longer depends on another clip.
+                "parent = CASE WHEN :pictured THEN NULL ELSE parent END "
                 "WHERE id = :id AND state = 'queued'",
-                {**spec_columns(kept), "id": job_id},
+                {**spec_columns(kept), "id": job_id, "pictured": kept.image is not None},
             ).rowcount
         if not changed:
             raise JobError("Only a waiting job can be changed; duplicate it, or cancel it first.")
@@ -197,10 +194,11 @@ class Store:
     def get(self, job_id: str) -> Job:
         """One job; raises `JobError` if there is none."""
         with self.database.read() as connection:
-            row = connection.execute(f"{JOBS} WHERE jobs.id = ?", (job_id,)).fetchone()
-        if row is None:
+            rows = connection.execute(f"{JOBS} WHERE jobs.id = ?", (job_id,)).fetchall()
+            found = jobs_of(connection, rows, self.paths)
+        if not found:
             raise JobError("This job no longer exists; it was deleted.")
-        return job_of(row, self.paths)
+        return found[0]
 
     def jobs(
         self,
@@ -221,7 +219,7 @@ class Store:
                 f"{JOBS} WHERE {where} ORDER BY {SHOWN_ORDER} LIMIT :limit OFFSET :offset",
                 values | {"limit": limit, "offset": offset},
             ).fetchall()
-        return [job_of(row, self.paths) for row in rows]
+            return jobs_of(connection, rows, self.paths)
 
     def ids(self, *, states: Collection[JobState] | None = None, batch: int | None = None, text: str = "") -> list[str]:
         """The ids of all jobs that match the filter of `jobs`, to cancel, retry or delete many."""
@@ -274,10 +272,11 @@ class Store:
         """
         with self.database.read() as connection:
             row = connection.execute("SELECT grid FROM batches WHERE id = ? AND grid IS NOT NULL", (batch,)).fetchone()
-            jobs = connection.execute(f"{JOBS} WHERE batch = ? AND cell IS NOT NULL", (batch,)).fetchall()
+            cells = connection.execute(f"{JOBS} WHERE batch = ? AND cell IS NOT NULL", (batch,)).fetchall()
+            jobs = jobs_of(connection, cells, self.paths)
         if row is None:
             raise JobError("This grid no longer exists; its jobs were deleted.")
-        return Grid.from_json(json.loads(row["grid"])), {job["cell"]: job_of(job, self.paths) for job in jobs}
+        return Grid.from_json(json.loads(row["grid"])), {row["cell"]: job for row, job in zip(cells, jobs, strict=True)}
 
     def change_counter(self) -> int:
         """Increases with every change, including progress."""
@@ -316,50 +315,8 @@ class Store:
     def _delete(self, where: str, values: dict[str, Any]) -> int:
         with self.database.write() as connection:
             count = delete(connection, where, values)
-        self._remove_unused_pictures()
+        remove_unused_pictures(self.database)
         return count
-
-    @contextmanager
-    def _kept_pictures(self, specs: Sequence[ClipSpec]) -> Iterator[list[ClipSpec]]:
-        """The specs with copies of their first frames, which are not removed before the rows refer to them."""
-        if all(spec.image is None for spec in specs):
-            yield list(specs)
-            return
-        with folder_errors(self.paths.state):
-            lock = Lock.acquire(self.paths.state / "pictures.lock", 60)
-        if lock is None:
-            raise JobError(f"Another program has locked {self.paths.pictures}; try again.")
-        with lock:
-            images = {spec.image for spec in specs if spec.image is not None}
-            kept = {path: keep_picture(path, self.paths.pictures) for path in images}
-            yield [spec if spec.image is None else replace(spec, image=kept[spec.image]) for spec in specs]
-
-    def _remove_unused_pictures(self) -> None:
-        with folder_errors(self.paths.pictures):
-            lock = Lock.try_acquire(self.paths.state / "pictures.lock")
-            if lock is None:
-                return  # pictures are being added; they are removed the next time
-            with lock:
-                with self.database.read() as connection:
-                    query = "SELECT json_extract(spec, '$.image') FROM jobs UNION SELECT picture FROM deleted_jobs"
-                    used = {row[0] for row in connection.execute(query)}
-                for path in self.paths.pictures.iterdir():
-                    if path.name not in used:
-                        path.unlink(missing_ok=True)
-
-
-def _insert(connection: sqlite3.Connection, rows: Sequence[dict[str, Any]]) -> list[str]:
-    start, now = last_position(connection), time.time()
-    full = [
-        {"cell": None} | row | {"id": secrets.token_hex(5), "position": start + offset, "created": now}
-        for offset, row in enumerate(rows, start=1)
-    ]
-    connection.executemany(
-        "INSERT INTO jobs (id, batch, cell, state, priority, position, spec, variant, steps, guided, created) VALUES "
-        "(:id, :batch, :cell, 'queued', :priority, :position, :spec, :variant, :steps, :guided, :created)",
-        full,
-    )
-    return [row["id"] for row in full]
 
 
 def _ids(ids: Collection[str]) -> dict[str, Any]:

@@ -10,6 +10,8 @@ import time
 from collections.abc import Collection
 from typing import Any
 
+from ovi_studio.queue.dependencies import refresh_parent_clips
+
 KEPT_SECONDS = 600.0
 
 
@@ -41,6 +43,7 @@ def restore(connection: sqlite3.Connection, ids: Collection[str]) -> int:
         names = ", ".join(values)
         places = ", ".join(f":{name}" for name in values)
         connection.execute(f"INSERT INTO jobs ({names}) VALUES ({places})", values)
+    refresh_parent_clips(connection)
     return len(rows)
 
 

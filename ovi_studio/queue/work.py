@@ -9,13 +9,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ovi_studio.core.errors import JobError
+from ovi_studio.core.errors import FolderError, JobError
 from ovi_studio.media.small_files import folder_errors
 from ovi_studio.queue.database import Database
+from ovi_studio.queue.dependencies import with_first_frame
 from ovi_studio.queue.files import remove_preview
 from ovi_studio.queue.locks import Lock
 from ovi_studio.queue.model import EngineState, Job, JobProgress, JobState, Verdict
 from ovi_studio.queue.rows import JOBS, NO_PROGRESS, job_of
+from ovi_studio.queue.schema import CLAIMABLE
 
 ENDED_CLEANLY = 1
 FOUND_DEAD = 2
@@ -76,13 +78,29 @@ class EngineSession:
         return row is not None and bool(row["stop"])
 
     def claim(self) -> Job | None:
-        """Claim the next job and count the attempt; None if no job is waiting or the queue is paused."""
-        if not self.waiting():
-            return None  # called twenty thousand times a day, so this must not write
+        """Claim the next job and count the attempt; None if no job can start or the queue is paused.
+
+        A job that begins with the last frame of another clip has it as its picture. If that clip is gone, the job fails
+        with advice, and the next one is claimed.
+        """
+        while self.waiting():  # called twenty thousand times a day, so this must not write
+            job = self._claim_next()
+            if job is None:
+                return None
+            try:
+                return with_first_frame(self.database, job)
+            except FolderError:
+                self.release(job)
+                raise
+            except JobError as error:
+                self.fail(job, str(error))
+        return None
+
+    def _claim_next(self) -> Job | None:
         with self.database.write() as connection:
             claimed = connection.execute(
                 "UPDATE jobs SET state = 'running', owner = ?, attempt = attempt + 1, cancel = 0, started = ? "
-                "WHERE number = (SELECT number FROM jobs WHERE state = 'queued' "
+                f"WHERE number = (SELECT number FROM jobs WHERE {CLAIMABLE} "
                 "ORDER BY priority DESC, position, number LIMIT 1) "
                 "AND NOT EXISTS (SELECT 1 FROM settings WHERE key = 'paused' AND value = 'true') RETURNING number",
                 (self.owner, time.time()),
@@ -97,7 +115,7 @@ class EngineSession:
         with self.database.read() as connection:
             return bool(
                 connection.execute(
-                    "SELECT EXISTS (SELECT 1 FROM jobs WHERE state = 'queued') "
+                    f"SELECT EXISTS (SELECT 1 FROM jobs WHERE {CLAIMABLE}) "
                     "AND NOT EXISTS (SELECT 1 FROM settings WHERE key = 'paused' AND value = 'true')"
                 ).fetchone()[0]
             )

@@ -169,6 +169,8 @@ def job_facts(job: Job) -> dict[str, Any]:
         "seconds": job.seconds,
         "error": job.error and without_folders(job.error),
         "note": job.note and without_folders(job.note),
+        "waits": job.dependency and job.dependency.sentence,
+        "blocked": job.dependency is not None and job.dependency.blocked,
         "clip": _name(job.clip),
         "spec": spec,
     }

@@ -190,6 +190,8 @@ def _schemas() -> dict[str, Any]:
         "seconds": maybe(_NUMBER),
         "error": maybe(_TEXT),
         "note": maybe(_TEXT),
+        "waits": maybe(_TEXT) | {"description": "The job that this one continues, while it waits for it."},
+        "blocked": {"type": "boolean", "description": "Whether it waits in vain; `waits` says what to do."},
         "clip": maybe(_TEXT) | {"description": "The name of the file."},
         "spec": {"type": "object", "description": "All settings of the clip."},
     }

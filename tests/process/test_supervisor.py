@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from engine_helpers import (
     assert_done_exactly_once,
@@ -25,10 +26,12 @@ from engine_helpers import (
     wait_until_ended,
 )
 from fake_models import BROKEN
+from PIL import Image
 from places import SUPPORT
 
 from ovi_studio.core.errors import JobError
 from ovi_studio.engine.supervisor import Condition, Supervisor, tail
+from ovi_studio.media.frames import read_frame
 from ovi_studio.queue.locks import is_held
 from ovi_studio.queue.model import JobState
 from ovi_studio.queue.recovery import live_engines, recover_dead_engines
@@ -217,10 +220,12 @@ def test_kill_at_random_moments_of_a_short_queue_loses_nothing(store):
 def test_fifty_kills_of_engine_web_process_or_both_lose_nothing(store):
     """Twenty short jobs and fifty kills that hit, each at a random moment of the engine's life.
 
-    A job that happens to be hit twice fails with that reason, as it must; then somebody retries it, as a person would.
+    Twelve of the jobs are the shots of a film, most of which begin with the last frame of another. A job that happens to
+    be hit twice fails with that reason, as it must; then somebody retries it, as a person would.
     """
     dice = random.Random(7)
-    ids = store.add([spec("wait", seed=seed, steps=6) for seed in range(20)])
+    shots = [None, 8, 9, 9, 11, 12, None, 14, 15, 15, 15, 18]
+    ids = store.add([spec("wait", seed=seed, steps=6) for seed in range(20)], parents=[*[None] * 8, *shots])
     web = start_web(store)
     try:
         for _ in range(50):
@@ -238,6 +243,10 @@ def test_fifty_kills_of_engine_web_process_or_both_lose_nothing(store):
     finally:
         end(web)
     assert_done_exactly_once(store, ids)
+    for job, parent in zip(ids[8:], shots, strict=True):
+        if parent is not None:
+            frame = store.get(job).spec.image
+            np.testing.assert_array_equal(np.asarray(Image.open(frame)), read_frame(store.get(ids[parent]).clip))
 
 
 def retry_those_hit_twice(store: Store) -> None:

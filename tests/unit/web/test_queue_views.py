@@ -6,7 +6,7 @@ import pytest
 
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.library import LibraryClip
-from ovi_studio.queue.model import Job, JobBatch, JobState
+from ovi_studio.queue.model import Dependency, Job, JobBatch, JobState
 from ovi_studio.web.header.views import batch_news
 from ovi_studio.web.tabs.library.views import wall_html
 from ovi_studio.web.tabs.queue.views import row_html, table_value
@@ -50,6 +50,15 @@ def test_a_prompt_that_goes_on_after_the_name_of_its_batch_is_shown_whole() -> N
 def test_the_rows_of_a_batch_have_its_colour() -> None:
     assert "of batch-3" in row("another", "evening")
     assert "of batch-4" in row("another", "evening", batch=12)
+
+
+def test_a_row_says_what_its_job_waits_for_and_what_blocks_it() -> None:
+    waiting = row_html(replace(JOB, dependency=Dependency(7, False, "Waits for the last frame of job 7.")))
+    assert ">Waiting</span>" in waiting
+    assert "Waits for the last frame of job 7." in waiting
+    blocked = row_html(replace(JOB, dependency=Dependency(7, True, "Blocked: retry job 7.")))
+    assert ">Blocked</span>" in blocked
+    assert "retry job 7" in blocked
 
 
 def test_with_several_engines_a_running_row_names_its_own() -> None:

@@ -5,6 +5,7 @@ NOT_FOUND = "No job matches. Show all of them, or search for something else."
 NOTHING_TO_TAKE_BACK = "This can no longer be undone: the jobs have changed since."
 SEARCH = "Prompt or batch"
 PAUSE, RESUME = "Pause", "Resume"
+BLOCKED = "Blocked"
 CANCEL_ALL, RETRY_ALL, CLEAR = "Cancel all", "Retry all", "Clear finished"
 
 

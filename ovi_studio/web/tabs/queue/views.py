@@ -11,8 +11,8 @@ from typing import Any
 
 from ovi_studio.core.prompt_spelling import in_words
 from ovi_studio.engine.slot import EngineSlot
+from ovi_studio.queue.adding import MAX_NAME_LENGTH
 from ovi_studio.queue.model import Job, JobBatch, JobState
-from ovi_studio.queue.store import MAX_NAME_LENGTH
 from ovi_studio.web.job_views import STATE_NAMES, bar, progress_words
 from ovi_studio.web.media_routes import job_picture_url
 from ovi_studio.web.public_text import for_page
@@ -139,6 +139,9 @@ def _state(job: Job) -> tuple[str, str, str]:
     if job.state is JobState.FAILED:
         return STATE_NAMES[job.state], for_page(job.error or ""), ""
     note = for_page(job.note or "")
+    if job.dependency is not None:
+        name = texts.BLOCKED if job.dependency.blocked else STATE_NAMES[job.state]
+        return name, job.dependency.sentence, ""
     if job.state is JobState.DONE and job.seconds is not None:
         return STATE_NAMES[job.state], " · ".join(filter(None, [f"in {format_seconds(job.seconds)}", note])), ""
     return STATE_NAMES[job.state], note, ""

@@ -1,0 +1,69 @@
+"""Inserting jobs: the rows of new batches and of copies."""
+
+import json
+import secrets
+import sqlite3
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ovi_studio.core.grids import Grid
+from ovi_studio.core.spec import ClipSpec
+from ovi_studio.queue.dependencies import parent_columns
+from ovi_studio.queue.order import last_position
+from ovi_studio.queue.rows import spec_columns
+
+MAX_NAME_LENGTH = 200
+"""Maximum length of a batch's name."""
+
+
+def add_batch(
+    connection: sqlite3.Connection,
+    specs: Sequence[ClipSpec],
+    name: str,
+    *,
+    priority: int = 0,
+    grid: Grid | None = None,
+    parents: Sequence[str | int | None] = (),
+) -> list[str]:
+    """Insert clips, whose pictures are stored, as one batch; returns the ids of the jobs. See `Store.add`."""
+    if parents and len(parents) != len(specs):
+        raise ValueError(f"{len(parents)} parents for {len(specs)} clips")
+    name = " ".join((name or specs[0].prompt).split())[:MAX_NAME_LENGTH]
+    axes = None if grid is None else json.dumps(grid.to_json(), ensure_ascii=False)
+    cursor = connection.execute("INSERT INTO batches (name, created, grid) VALUES (?, ?, ?)", (name, time.time(), axes))
+    ids = [_new_id() for _ in specs]
+    rows = []
+    for index, (spec, job) in enumerate(zip(specs, ids, strict=True)):
+        row = {**spec_columns(spec), "id": job, "batch": cursor.lastrowid, "priority": priority}
+        rows.append(row | ({} if grid is None else {"cell": index}))
+    for index, (row, parent) in enumerate(zip(rows, parents, strict=False)):
+        if isinstance(parent, int):
+            if not 0 <= parent < index:
+                raise ValueError(f"clip {index} continues clip {parent}, which does not come before it")
+            row |= {"parent": ids[parent]}
+        else:
+            row |= parent_columns(connection, parent)
+    return insert_jobs(connection, rows)
+
+
+def insert_jobs(connection: sqlite3.Connection, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Insert waiting jobs at the end of the queue; returns their ids, which are new where a row has none."""
+    start, now = last_position(connection), time.time()
+    full = [
+        {"cell": None, "parent": None, "parent_clip": None, "id": _new_id()}
+        | dict(row)
+        | {"position": start + offset, "created": now}
+        for offset, row in enumerate(rows, start=1)
+    ]
+    connection.executemany(
+        "INSERT INTO jobs (id, batch, cell, state, priority, position, spec, variant, steps, guided, created, parent, "
+        "parent_clip) VALUES (:id, :batch, :cell, 'queued', :priority, :position, :spec, :variant, :steps, :guided, "
+        ":created, :parent, :parent_clip)",
+        full,
+    )
+    return [row["id"] for row in full]
+
+
+def _new_id() -> str:
+    return secrets.token_hex(5)
