@@ -49,6 +49,9 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     source.add_argument(
         "--from", type=Path, dest="clip", metavar="FILE", help="make this clip again, from its mp4 or its poster"
     )
+    parser.add_argument(
+        "--shot", type=int, metavar="N", help="with --from FILM.mp4: the number of the shot to make again"
+    )
     parser.add_argument("--image", type=Path, help="first frame")
     parser.add_argument(
         "--raw-colours",

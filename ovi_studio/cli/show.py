@@ -1,4 +1,4 @@
-"""`python -m ovi_studio show`: print the settings stored in a clip."""
+"""`python -m ovi_studio show`: print the settings stored in a clip or in a film."""
 
 import argparse
 import json
@@ -12,10 +12,10 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from ovi_studio.media.clip_files import read_record
+    from ovi_studio.media.clip_files import read_film, read_record
 
-    print(json.dumps(read_record(options.file), indent=2, ensure_ascii=False))
+    print(json.dumps(read_film(options.file) or read_record(options.file), indent=2, ensure_ascii=False))
     return 0
 
 
-COMMAND = Command("show", "print the settings stored in a clip", _add_options, _run)
+COMMAND = Command("show", "print the settings stored in a clip or in a film", _add_options, _run)

@@ -68,7 +68,7 @@ def as_recorded(runtime: RuntimeOptions, options: argparse.Namespace) -> Runtime
     """Return options that compute as those did which made the clip to make again, except where others are given."""
     from ovi_studio.media.clip_files import read_record
 
-    record = read_record(options.clip)
+    record = read_record(options.clip, options.shot)
     machine, memory = (part if isinstance(part := record.get(name), dict) else {} for name in ("machine", "memory"))
     found: dict[str, Any] = {
         "dtype": machine.get("dtype"),
@@ -120,7 +120,7 @@ def _recipe(options: argparse.Namespace) -> dict[str, Any]:
     from ovi_studio.media.clip_files import PICTURES_FOLDER, read_spec
 
     pictures = (options.out or DEFAULT_OUTPUT_DIRECTORY) / PICTURES_FOLDER
-    spec = read_spec(options.clip, pictures, image=options.image)
+    spec = read_spec(options.clip, pictures, image=options.image, shot=options.shot)
     # A clip stores its expanded prompt, which must not be expanded as a pattern again.
     return spec.to_dict() | {"prompt": escape_prompt(spec.prompt)}
 

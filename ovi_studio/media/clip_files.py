@@ -28,6 +28,7 @@ from ovi_studio.media.frames import POSTER_FRAME, encode_poster, poster_index, r
 from ovi_studio.media.mp4_encoder import cover_suffix, encode_cover
 from ovi_studio.media.pictures import MAX_FILE_SIZE, decode_picture
 from ovi_studio.media.recipe_copies import MAX_RECORD_BYTES, read_tag, stored_recipes
+from ovi_studio.media.shot_copies import ShotCopy, stored_shots
 from ovi_studio.media.small_files import part_path
 
 APP = "Ovi Studio"
@@ -98,14 +99,19 @@ def check_writable(directory: str | Path) -> None:
     _check_free(directory, MIN_FREE_BYTES)
 
 
-def read_record(path: str | Path) -> dict[str, Any]:
+def read_record(path: str | Path, shot: int | None = None) -> dict[str, Any]:
     """The recipe in an mp4 or a poster: `app`, `version`, `spec`, `picture` if there is a first frame, and the clip's
     own record.
 
     Of the copies in an mp4, the first one that can be used counts. Raises `JobError` if the file cannot be read, is not
     a clip of this app, or contains a broken recipe.
+
+    Args:
+        shot: the number of a film's shot, from 1, whose clip's recipe is meant.
     """
     path = Path(path)
+    if shot is not None:
+        return _parse_recipe(_read_shot(path, shot).recipe, path)
     refusal = None
     with _opened(path) as file:
         for stored in stored_recipes(file):
@@ -116,7 +122,22 @@ def read_record(path: str | Path) -> dict[str, Any]:
     raise refusal or JobError(f"{path} does not contain a recipe of {APP}; choose a clip that was made with it.")
 
 
-def read_spec(path: str | Path, pictures_directory: str | Path, *, image: Path | None = None) -> ClipSpec:
+def read_film(path: str | Path) -> list[dict[str, Any]]:
+    """The recipes of a film's shots, in order; empty for any other file. Raises `JobError` if it cannot be read."""
+    path = Path(path)
+    with _opened(path) as file:
+        return [_parse_recipe(copy.recipe, path) for copy in stored_shots(file)]
+
+
+def read_cover(path: Path) -> bytes | None:
+    """The first frame in a clip, a PNG or JPEG file; None if there is none. Raises `JobError`."""
+    with _opened(path) as file:
+        return read_tag(file, b"covr", MAX_FILE_SIZE)
+
+
+def read_spec(
+    path: str | Path, pictures_directory: str | Path, *, image: Path | None = None, shot: int | None = None
+) -> ClipSpec:
     """The spec that makes the clip at `path` again.
 
     Its first frame is written to `pictures_directory/<sha256>.png` or `.jpg`, and the spec's `image` names that file.
@@ -125,12 +146,12 @@ def read_spec(path: str | Path, pictures_directory: str | Path, *, image: Path |
 
     Args:
         image: the first frame to use instead of the one in the file.
+        shot: see `read_record`.
     """
     path = Path(path)
-    record = read_record(path)
+    record = read_record(path, shot)
     if image is None and (record.get("picture") is not None or record["spec"].get("image") is not None):
-        with _opened(path) as file:
-            data = read_tag(file, b"covr", MAX_FILE_SIZE)
+        data = read_cover(path) if shot is None else _read_shot(path, shot).picture
         if data is None or hashlib.sha256(data).hexdigest() != _stored_hash(record):
             spec = ClipSpec.from_record({**record["spec"], "image": None})
             raise FirstFrameMissing(f"The first frame is not in {path}; choose the picture again.", spec)
@@ -150,6 +171,8 @@ def _parse_recipe(stored: bytes, path: Path) -> dict[str, Any]:
         record = json.loads(stored or b"null")
     except (ValueError, RecursionError) as error:
         raise JobError(f"{path} was not made by {APP}, or its recipe is broken; choose another clip.") from error
+    if isinstance(record, dict) and record.get("app") == APP and "film" in record:
+        raise JobError(f"{path} is a film; choose one of its shots by its number.")
     if not isinstance(record, dict) or record.get("app") != APP or not isinstance(record.get("spec"), dict):
         raise JobError(f"{path} does not contain a recipe of {APP}; choose a clip that was made with it.")
     return record
@@ -223,6 +246,16 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         raise JobError(
             f"The clip {path} cannot be read ({error.strerror}); check the file and its permissions."
         ) from error
+
+
+def _read_shot(path: Path, number: int) -> ShotCopy:
+    with _opened(path) as file:
+        shots = list(stored_shots(file))
+    if not shots:
+        raise JobError(f"{path} is not a film of {APP}; its settings are read without the number of a shot.")
+    if not 1 <= number <= len(shots):
+        raise JobError(f"{path} has {len(shots)} shots, and no shot {number}; choose one from 1 to {len(shots)}.")
+    return shots[number - 1]
 
 
 def _stored_hash(record: Mapping[str, Any]) -> Any:

@@ -69,3 +69,16 @@ def read(file: BinaryIO, start: int, size: int) -> bytes:
     """Up to `size` bytes starting at `start`."""
     file.seek(start)
     return file.read(size)
+
+
+def uuid_box(identity: bytes, content: bytes) -> bytes:
+    """A box of an own type (4.2: a `uuid` box); `identity` has 16 bytes."""
+    return struct.pack(">I4s", 8 + len(identity) + len(content), b"uuid") + identity + content
+
+
+def uuid_boxes(file: BinaryIO, identity: bytes) -> Iterator[Box]:
+    """The complete boxes of an own type at the top of the file; their content begins after the identity."""
+    whole = file_box(file)
+    for box in boxes(file, whole):
+        if box.kind == b"uuid" and box.end <= whole.end and read(file, box.start, len(identity)) == identity:
+            yield Box(box.kind, box.start + len(identity), box.end)

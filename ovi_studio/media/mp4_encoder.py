@@ -17,7 +17,7 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 from ovi_studio.core.clip import Picture
 from ovi_studio.core.variants import FRAME_RATE, SAMPLE_RATE
 from ovi_studio.media.frames import SCALER, encode_png
-from ovi_studio.media.recipe_copies import with_second_copy
+from ovi_studio.media.recipe_copies import recipe_box
 
 # Near-transparent: measured 49.7 dB in luma on noisy 1280x704 frames, like `faster` at 16 but in half the time.
 # Without macroblock trees: with AVX-512 they read uninitialised memory, and the same frames give a different file
@@ -46,7 +46,7 @@ class Mp4Encoder:
             # The muxer reads back what it has written when it moves the index to the front.
             io_open=lambda url, flags, options: _SecondReader(self._buffer),
         )
-        self._video = _add_video(self._container, height, width)
+        self._video = add_video(self._container, height, width)
         self._to_yuv = VideoReformatter()
         self._frames = 0
         self._packets: list[av.Packet] = []
@@ -80,13 +80,13 @@ class Mp4Encoder:
         """
         with self._container as container:
             container.metadata["comment"] = recipe
-            audio = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono", bit_rate=_AAC_BIT_RATE)
+            audio = add_audio(container)
             if picture is not None and cover is not None:
                 _add_cover(container, picture, cover)
             for packet in heapq.merge(self._packets, _audio_packets(audio, samples), key=_decoding_time):
                 container.mux_one(packet)
         self._packets = []
-        return with_second_copy(self._buffer.getvalue(), recipe)
+        return self._buffer.getvalue() + recipe_box(recipe)
 
 
 def encode_cover(picture: Picture) -> bytes:
@@ -134,7 +134,8 @@ class _SecondReader:
         """Leave the buffer open; the encoder owns it."""
 
 
-def _add_video(container: av.container.OutputContainer, height: int, width: int) -> av.VideoStream:
+def add_video(container: av.container.OutputContainer, height: int, width: int) -> av.VideoStream:
+    """Add the stream that frames of a clip are encoded for; `height` and `width` are multiples of 2."""
     stream = container.add_stream("libx264", rate=FRAME_RATE, options=_X264_OPTIONS)
     stream.height, stream.width = height, width
     stream.pix_fmt = "yuv420p"
@@ -147,12 +148,22 @@ def _add_video(container: av.container.OutputContainer, height: int, width: int)
     return stream
 
 
-def _audio_packets(stream: av.AudioStream, samples: np.ndarray) -> Iterator[av.Packet]:
+def add_audio(container: av.container.OutputContainer) -> av.AudioStream:
+    """Add the stream that sound is encoded for: mono, `SAMPLE_RATE` a second."""
+    return container.add_stream("aac", rate=SAMPLE_RATE, layout="mono", bit_rate=_AAC_BIT_RATE)
+
+
+def sound_frame(samples: np.ndarray, position: int = 0) -> av.AudioFrame:
+    """Make float32 (N,), which begins at sample `position` of the film, ready for the encoder; clips it to [-1, 1]."""
     clipped = np.clip(samples, -1, 1, dtype=np.float32)
     frame = av.AudioFrame.from_ndarray(clipped[np.newaxis], format="fltp", layout="mono")
     frame.rate = SAMPLE_RATE
-    frame.pts = 0
-    yield from stream.encode(frame)
+    frame.pts = position
+    return frame
+
+
+def _audio_packets(stream: av.AudioStream, samples: np.ndarray) -> Iterator[av.Packet]:
+    yield from stream.encode(sound_frame(samples))
     yield from stream.encode(None)
 
 

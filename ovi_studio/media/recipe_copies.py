@@ -26,10 +26,9 @@ _MAX_SEGMENTS = 1000
 """Real files have about ten before the picture itself."""
 
 
-def with_second_copy(movie: bytes, recipe: str) -> bytes:
-    """An mp4 with the recipe in a box of its own behind everything else, so that no offset in the file changes."""
-    content = _BOX + recipe.encode()
-    return movie + struct.pack(">I4s", 8 + len(content), b"uuid") + content
+def recipe_box(recipe: str) -> bytes:
+    """The second copy: a box to be written behind everything else, so that no offset in the file changes."""
+    return mp4_boxes.uuid_box(_BOX, recipe.encode())
 
 
 def with_recipe(jpeg: bytes, recipe: str) -> bytes:
@@ -60,11 +59,8 @@ def read_tag(file: BinaryIO, tag: bytes, limit: int) -> bytes | None:
 
 
 def _own_box(file: BinaryIO) -> bytes | None:
-    whole = mp4_boxes.file_box(file)
-    for box in mp4_boxes.boxes(file, whole):
-        if box.kind == b"uuid" and box.end <= whole.end and mp4_boxes.read(file, box.start, len(_BOX)) == _BOX:
-            return _content(file, box, len(_BOX), MAX_RECORD_BYTES)
-    return None
+    box = next(mp4_boxes.uuid_boxes(file, _BOX), None)
+    return None if box is None else _content(file, box, 0, MAX_RECORD_BYTES)
 
 
 def _content(file: BinaryIO, box: mp4_boxes.Box, skip: int, limit: int) -> bytes:

@@ -45,7 +45,7 @@ class Soundtrack:
 
 def read_soundtrack(path: Path) -> Soundtrack:
     """Analyse the sound of an mp4; raises `JobError` if it has none or cannot be decoded."""
-    return analyse(_read_samples(path))
+    return analyse(read_samples(path))
 
 
 def analyse(samples: np.ndarray) -> Soundtrack:
@@ -70,23 +70,31 @@ def analyse(samples: np.ndarray) -> Soundtrack:
     )
 
 
-def _read_samples(path: Path) -> np.ndarray:
+def read_samples(path: Path) -> np.ndarray:
+    """The sound of an mp4 as float32 (S,), mono, `SAMPLE_RATE` a second; empty if its track is.
+
+    Raises `JobError` if it has no sound or cannot be decoded.
+    """
     try:
         with path.open("rb") as file, av.open(file, "r", format="mp4", metadata_errors="replace") as container:
             if not container.streams.audio:
                 raise JobError("The clip has no sound.")
+            stream = container.streams.audio[0]
+            # The last block of the stream is padded with silence; its duration is the true one.
+            seconds = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else MAX_SECONDS
+            limit = round(min(seconds, MAX_SECONDS) * SAMPLE_RATE)
             resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
             found, length = [], 0
             for frame in container.decode(audio=0):
                 parts = [part.to_ndarray()[0] for part in resampler.resample(frame)]
                 found += parts
                 length += sum(map(len, parts))
-                if length >= MAX_SECONDS * SAMPLE_RATE:
+                if length >= limit:
                     break
             found += [part.to_ndarray()[0] for part in resampler.resample(None)]
     except (av.FFmpegError, OSError, IndexError, ValueError) as error:
         raise JobError(f"The sound of {path.name} cannot be decoded; the file is broken.") from error
-    return np.concatenate(found)[: int(MAX_SECONDS * SAMPLE_RATE)] if found else np.zeros(0, np.float32)
+    return np.concatenate(found)[:limit] if found else np.zeros(0, np.float32)
 
 
 def _column_power(samples: np.ndarray, edges: np.ndarray) -> np.ndarray:
