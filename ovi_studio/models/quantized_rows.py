@@ -88,7 +88,7 @@ def _compiled(function: Callable[P, T]) -> Callable[P, T]:
 
     Of a view, the compiler would look at what it is a view of, and compile once more for every way to cut rows out.
     """
-    run = compiled(function)
+    run: Callable[..., T] = compiled(function)
 
     @wraps(function)
     def apply(*values: P.args, **others: P.kwargs) -> T:
