@@ -220,8 +220,8 @@ def test_kill_at_random_moments_of_a_short_queue_loses_nothing(store):
 def test_fifty_kills_of_engine_web_process_or_both_lose_nothing(store):
     """Twenty short jobs and fifty kills that hit, each at a random moment of the engine's life.
 
-    Twelve of the jobs are the shots of a film, most of which begin with the last frame of another. A job that happens to
-    be hit twice fails with that reason, as it must; then somebody retries it, as a person would.
+    Twelve of the jobs are the shots of a film, most of which begin with the last frame of another. A job that happens
+    to be hit twice fails with that reason, as it must; then somebody retries it, as a person would.
     """
     dice = random.Random(7)
     shots = [None, 8, 9, 9, 11, 12, None, 14, 15, 15, 15, 18]
