@@ -75,6 +75,21 @@ def is_balanced(pattern: str) -> bool:
     return not inside
 
 
+def choices(pattern: str) -> list[str]:
+    """The groups and wildcards of a pattern as they are written, in order; one in a group is part of it."""
+    found: list[str] = []
+    start: int | None = None
+    for token in _tokens(pattern):
+        if token.kind == "{" and start is None:
+            start = token.start
+        elif token.kind == "}" and start is not None:
+            found.append(pattern[start : token.end])
+            start = None
+        elif token.kind == "wildcard" and start is None:
+            found.append(pattern[token.start : token.end])
+    return found
+
+
 def pattern_warnings(pattern: str) -> tuple[str, ...]:
     """Warnings about a pattern, as sentences."""
     groups = [group if len(group) <= 30 else f"{group[:29]}…" for group in _single_option_groups(pattern)]

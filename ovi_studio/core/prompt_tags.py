@@ -20,13 +20,21 @@ def read_tags(prompt: str) -> tuple[str, Stack]:
     Raises `JobError` that quotes an invalid tag.
     """
     uses = tuple(_use(match[0], match[1]) for match in _TAG.finditer(prompt))
-    text = prompt
-    if uses:
-        # A tag between two words leaves one space.
-        text = re.sub(r"[ \t]*\x00[ \t]*", " ", _TAG.sub("\x00", prompt)).strip()
+    text = _without(prompt) if uses else prompt
     if left := _OPEN.search(text):
         raise JobError(f"The tag {left[0]!r} is not closed or has no name; {_FORM}.")
     return text, uses
+
+
+def split_tags(prompt: str) -> tuple[str, tuple[str, ...]]:
+    """The prompt without its tags, and the tags as they are written."""
+    tags = tuple(match[0] for match in _TAG.finditer(prompt))
+    return (_without(prompt) if tags else prompt), tags
+
+
+def _without(prompt: str) -> str:
+    # A tag between two words leaves one space.
+    return re.sub(r"[ \t]*\x00[ \t]*", " ", _TAG.sub("\x00", prompt)).strip()
 
 
 def _use(tag: str, content: str) -> AdapterUse:
