@@ -14,7 +14,7 @@ MAX_NEW_TOKENS = 600
 
 
 class ChatProcess:
-    """A chat model on the CPU. Raises `ValueError` with a sentence if it cannot be one."""
+    """A chat model on the CPU."""
 
     def __init__(self, name: str) -> None:
         import torch
@@ -40,6 +40,8 @@ class ChatProcess:
             # Always the same suggestion for the same prompt.
             output = self._model.generate(**inputs, max_new_tokens=MAX_NEW_TOKENS, do_sample=False)
         new = output[0, inputs["input_ids"].shape[1] :]
+        if len(new) == MAX_NEW_TOKENS:
+            raise ValueError("The local model did not end its answer; try again, or use another model.")
         return str(self._tokenizer.decode(new, skip_special_tokens=True))
 
 
@@ -51,14 +53,15 @@ def main() -> None:
     process: ChatProcess | None = None
     for line in sys.stdin:
         try:
-            process = process or _load(name)
+            process = process or load(name)
             found = {"text": process.answer(json.loads(line))}
         except ValueError as error:
             found = {"error": str(error)}
         print(json.dumps(found), file=answers, flush=True)
 
 
-def _load(name: str) -> ChatProcess:
+def load(name: str) -> ChatProcess:
+    """Load a chat model; raises `ValueError` with a sentence if it is none."""
     try:
         return ChatProcess(name)
     except (OSError, ValueError, ImportError) as error:
