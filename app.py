@@ -23,6 +23,7 @@ from ovi_studio.core.terminal import use_forgiving_output
 from ovi_studio.engine.command import DEFAULT_OUTPUT_DIRECTORY, add_studio_options
 from ovi_studio.media.pictures import MAX_FILE_SIZE
 from ovi_studio.runtime.options import RuntimeOptions
+from ovi_studio.services.prompt_helper.settings import HelperSettings
 
 DEFAULT_PORT = 7860
 LOGIN_VARIABLE = "OVI_STUDIO_LOGIN"
@@ -90,6 +91,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         help="also serve MCP at /mcp, for programs that use language models; needs the extra [mcp]",
     )
     add_studio_options(parser)
+    HelperSettings.add_to(parser)
     parser.add_argument(
         "--engines",
         type=int,
@@ -149,6 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             models=options.models,
             engines=options.engines,
             open_to_all=_on_space() and options.login is None and not options.share,
+            helper=HelperSettings.of(options),
         )
         studio.start()
     except JobError as error:

@@ -10,6 +10,7 @@ from ovi_studio.cli import (
     loras,
     plan,
     show,
+    suggest,
     train,
     train_lora,
 )
@@ -17,6 +18,7 @@ from ovi_studio.cli import (
 COMMANDS = (
     generate.COMMAND,
     show.COMMAND,
+    suggest.COMMAND,
     download.COMMAND,
     loras.COMMAND,
     doctor.COMMAND,

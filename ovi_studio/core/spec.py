@@ -67,6 +67,8 @@ class ClipSpec:
     """Adapters that belong to the sampling settings, such as those of a lightning preset."""
     adapters: Stack = ()
     """Adapters for style and content, which are kept when the sampling settings are changed."""
+    typed_prompt: str = ""
+    """What a person wrote, if the prompt is a helper's suggestion that was accepted; decides nothing about the clip."""
 
     def __post_init__(self) -> None:
         _check_prompts(self)
@@ -255,6 +257,7 @@ _PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "audio_negative_prompt": _text,
     "accelerators": parse_stack,
     "adapters": parse_stack,
+    "typed_prompt": _text,
 }
 ADAPTER_LISTS = ("accelerators", "adapters")
 _FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -304,7 +307,7 @@ def _check_stacks(accelerators: Stack, adapters: Stack) -> None:
 
 def _check_prompts(spec: ClipSpec) -> None:
     _check(bool(spec.prompt.strip()), "The prompt is empty; write what the clip should show and sound like.")
-    for name in ("prompt", *_NEGATIVE_PROMPTS):
+    for name in ("prompt", "typed_prompt", *_NEGATIVE_PROMPTS):
         length = len(getattr(spec, name))
         _check(
             length <= MAX_PROMPT_LENGTH,

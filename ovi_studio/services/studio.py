@@ -45,6 +45,8 @@ from ovi_studio.services.model_offer import ModelOffer, offer_model
 from ovi_studio.services.preset_offers import PresetOffer, offers
 from ovi_studio.services.presets import Presets
 from ovi_studio.services.prompt_files import expand_table
+from ovi_studio.services.prompt_helper.service import PromptHelper
+from ovi_studio.services.prompt_helper.settings import HelperSettings
 from ovi_studio.services.prompt_tables import read_table
 from ovi_studio.services.soundtracks import Soundtracks
 from ovi_studio.services.templates import Templates
@@ -69,10 +71,18 @@ class Studio:
     Args:
         open_to_all: anyone may come, as to a Space without a login: nobody learns this machine's folders and logs, and
             nobody's files are kept among the models, presets and clips of the owner.
+        helper: the chat model that helps with prompts; None: there is none.
     """
 
     def __init__(
-        self, store: Store, library: Library, supervisor: Fleet, options: RuntimeOptions, *, open_to_all: bool = False
+        self,
+        store: Store,
+        library: Library,
+        supervisor: Fleet,
+        options: RuntimeOptions,
+        *,
+        open_to_all: bool = False,
+        helper: HelperSettings | None = None,
     ) -> None:
         self.open_to_all = open_to_all
         self.store = store
@@ -90,6 +100,7 @@ class Studio:
         self.adapter_downloads = Downloads(self.adapters.directory, execute=fetch_adapters)
         self.model_downloads = Downloads(self.checkpoint_directory)
         self.undo = UndoLog()
+        self.prompt_helper = PromptHelper(helper or HelperSettings())
 
     @classmethod
     def open(
@@ -101,12 +112,13 @@ class Studio:
         models: str = OVI_MODELS,
         engines: int = 1,
         open_to_all: bool = False,
+        helper: HelperSettings | None = None,
     ) -> "Studio":
         """Open the studio that writes its clips to `outputs`; `start` then runs its engines. `models` is for tests."""
         options = options or RuntimeOptions()
         store = Store.open(outputs, state)
         fleet = Fleet(store, engine_command(store.paths, options, models), engines)
-        return cls(store, Library(store.paths), fleet, options, open_to_all=open_to_all)
+        return cls(store, Library(store.paths), fleet, options, open_to_all=open_to_all, helper=helper)
 
     def start(self) -> None:
         """Start supervising the engine; raises `JobError` if another web process serves this studio."""
@@ -115,6 +127,7 @@ class Studio:
     def close(self) -> None:
         """Stop the engine and close the files."""
         self.supervisor.stop()
+        self.prompt_helper.close()
         self.library.close()
         self.store.close()
 

@@ -27,7 +27,7 @@ MAX_IDS = 10_000
 
 
 def build_api(studio: Studio) -> None:
-    """Add the endpoints `/queue`, `/list`, `/wait`, `/cancel`, `/retry` and `/clip` to the current `gr.Blocks`."""
+    """Add the endpoints to the current `gr.Blocks`: `/queue`, `/list`, `/wait`, `/cancel`, `/retry`, `/clip`, `/suggest`."""
     calls = ApiCalls(studio)
     with gr.Column(visible=False):
         prompt = gr.Textbox("", label="Prompt", max_length=MAX_PROMPT_LENGTH)
@@ -45,7 +45,7 @@ def build_api(studio: Studio) -> None:
             # Gradio's own conversion of what is no number ends in an error without a sentence.
             number.preprocess = _as_sent
         answer, file = gr.JSON(label="Answer"), gr.File(label="Clip")
-        hidden = [gr.Button() for _ in range(6)]
+        hidden = [gr.Button() for _ in range(7)]
         calls.file = file
     event_options: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden"}
     hidden[0].click(
@@ -60,6 +60,7 @@ def build_api(studio: Studio) -> None:
     hidden[3].click(calls.cancel, jobs, answer, api_name="cancel", **event_options)
     hidden[4].click(calls.retry, jobs, answer, api_name="retry", **event_options)
     hidden[5].click(calls.clip, job, file, api_name="clip", **event_options)
+    hidden[6].click(calls.suggest, [prompt, variant, picture], answer, api_name="suggest", **event_options)
 
 
 class ApiCalls:
@@ -142,6 +143,19 @@ class ApiCalls:
             if path.is_symlink() or not path.is_file():
                 raise JobError("The clip was moved or deleted.")
             return shown_copy(self.file, path)
+
+    def suggest(self, prompt: str, variant: str = "", picture: str | None = None) -> dict[str, Any]:
+        """Let the owner's chat model rewrite a prompt, which may be a pattern, in the form of a variant.
+
+        Nothing is queued. Returns the suggestion, warnings about it, and the difference in pieces that were kept,
+        removed or added. Pass the old prompt as `typed_prompt` in the settings of `queue` to have both in the clip.
+        """
+        with _sentences():
+            chosen = self._studio.variant(variant) if variant else self._studio.variants()[0]
+            path = None if picture is None else Path(picture)
+            found = self._studio.prompt_helper.suggest(prompt, chosen, path)
+            changes = [{"change": str(edit), "text": text} for edit, text in found.changes]
+            return {"prompt": found.after, "warnings": list(found.warnings), "changes": changes}
 
     def get(self, job: str) -> Job:
         """Look up a job by its id."""
