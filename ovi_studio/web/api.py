@@ -27,7 +27,7 @@ MAX_IDS = 10_000
 
 
 def build_api(studio: Studio) -> None:
-    """Add the endpoints to the current `gr.Blocks`: `/queue`, `/list`, `/wait`, `/cancel`, `/retry`, `/clip`, `/suggest`."""
+    """Add the endpoints to the current `gr.Blocks`, each called like its method of `ApiCalls`."""
     calls = ApiCalls(studio)
     with gr.Column(visible=False):
         prompt = gr.Textbox("", label="Prompt", max_length=MAX_PROMPT_LENGTH)

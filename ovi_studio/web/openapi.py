@@ -11,12 +11,17 @@ from typing import Any
 import ovi_studio.web  # noqa: F401  (before gradio: without telemetry)
 from ovi_studio import __version__
 from ovi_studio.queue.model import ClipPhase, JobState
+from ovi_studio.services.prompt_helper.suggestion import Edit
 from ovi_studio.services.studio import Studio
 
 _TEXT, _NUMBER, _WHOLE = {"type": "string"}, {"type": "number"}, {"type": "integer"}
 _TEXTS = {"type": "array", "items": _TEXT}
 _JOB = {"$ref": "#/components/schemas/Job"}
 _UPLOAD = {"$ref": "#/components/schemas/Upload"}
+_CHANGE = {
+    "type": "object",
+    "properties": {"change": {"type": "string", "enum": [str(edit) for edit in Edit]}, "text": _TEXT},
+}
 _ANSWERS: dict[str, Any] = {
     "/queue": {
         "type": "object",
@@ -27,6 +32,10 @@ _ANSWERS: dict[str, Any] = {
     "/cancel": {"type": "object", "properties": {"cancelled": _WHOLE}},
     "/retry": {"type": "object", "properties": {"queued": _WHOLE}},
     "/clip": {"$ref": "#/components/schemas/File"},
+    "/suggest": {
+        "type": "object",
+        "properties": {"prompt": _TEXT, "warnings": _TEXTS, "changes": {"type": "array", "items": _CHANGE}},
+    },
 }
 _COMPONENTS = {"File": _UPLOAD, "JSON": {}, "Json": {}}
 """Component of Gradio -> the schema of its values, if Gradio's own one is of no use to a client."""

@@ -30,6 +30,7 @@ FULL = MINIMAL | {
     "audio_negative_prompt": "hum",
     "accelerators": [{"name": "fast.safetensors", "sha256": None, "video": "1", "audio": "0"}],
     "adapters": [{"name": "film.safetensors", "sha256": "a" * 64, "video": "0.8", "audio": "1;0.5,0"}],
+    "typed_prompt": "a ball",
 }
 TEXTS = {"size": "704x1280", "timesteps": "1000, 937.5;500,250"}
 
