@@ -320,6 +320,7 @@ def test_official_file_is_read_unchanged(work, table):
         "timesteps": None,
         "accelerators": [],
         "adapters": [],
+        "typed_prompt": "",
     }
 
 
