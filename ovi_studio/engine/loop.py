@@ -16,35 +16,32 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
-from ovi_studio.checkpoints.layout import complete_variants
 from ovi_studio.core.clip import Frames
 from ovi_studio.core.compiler_cache import keep_compiled_code
 from ovi_studio.core.errors import FolderError, JobError, Stopped
 from ovi_studio.core.log_lines import start_log
 from ovi_studio.core.signals import ending_signals
-from ovi_studio.core.spec import ClipSpec
-from ovi_studio.core.variants import Variant, known_variants
 from ovi_studio.distributed.ranks import join_ranks, launched
+from ovi_studio.engine.executor import Executor, ExecutorFault, LocalExecutor
 from ovi_studio.engine.monitor import JobMonitor
 from ovi_studio.engine.slot import EngineSlot
-from ovi_studio.media.clip_files import check_writable, write_clip
+from ovi_studio.media.clip_files import check_writable, write_encoded
 from ovi_studio.queue.database import Database
 from ovi_studio.queue.estimates import record_compilation, record_phase_times
 from ovi_studio.queue.files import clip_name
 from ovi_studio.queue.locks import is_held
-from ovi_studio.queue.model import ClipPhase, EngineState, Job, Verdict
+from ovi_studio.queue.model import EngineState, Job, Verdict
 from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.queue.recovery import recover_dead_engines
-from ovi_studio.queue.store import FALLBACK_LEVEL, PAUSED, Store, memory_fallback_enabled
+from ovi_studio.queue.store import FALLBACK_LEVEL, FARM, PAUSED, Store, memory_fallback_enabled
 from ovi_studio.queue.work import EngineSession
 from ovi_studio.runtime.clip_runner import OVI_MODELS, ClipRunner
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.preview import Previewer
 from ovi_studio.runtime.settings import read_settings
-from ovi_studio.runtime.step_down import StepDown, out_of_memory_advice, step_down_notice, steps_below_sharding
+from ovi_studio.runtime.step_down import StepDown, step_down_notice, steps_below_sharding
 
 POLL_SECONDS = 0.25
 PATROL_SECONDS = 5.0
@@ -85,10 +82,11 @@ def run(
             if supervised and _is_superfluous(work):
                 log.info("Another engine already serves this queue; this one ends.")
                 return
-            runner = _runner(options, database, models)
-            log.info("Engine %s starts with %s.", work.owner, " ".join(runner.options.arguments()) or "no options")
-            Engine(work, runner, stop, supervised=supervised).serve()
-            runner.close()
+            # With other machines in the queue, a job that this one cannot make waits for one of them.
+            executor = LocalExecutor(_runner(options, database, models), only_complete=database.setting(FARM, False))
+            log.info("Engine %s starts with %s.", work.owner, " ".join(executor.options.arguments()) or "no options")
+            Engine(work, executor, stop, supervised=supervised).serve()
+            executor.close()
             log.info("Engine %s ends.", work.owner)
     except Exception:
         log.exception("The engine ends because of an unexpected error:")
@@ -106,32 +104,38 @@ def _runner(options: RuntimeOptions, database: Database, models: str) -> ClipRun
 
 
 class Engine:
-    """Takes jobs from the queue and makes their clips."""
+    """Takes jobs from the queue and has their clips made.
+
+    Args:
+        patrols: whether to look for dead engines while there is nothing to do.
+    """
 
     def __init__(
         self,
         work: EngineSession,
-        runner: ClipRunner,
+        executor: Executor,
         stop: threading.Event,
         *,
         supervised: bool = False,
+        patrols: bool = True,
     ) -> None:
         self._work = work
         self._paths = work.database.paths
-        self._runner = runner
+        self._executor = executor
         self._stop = stop
         self._supervised = supervised
+        self._patrols = patrols
         self._previewer = Previewer(work.database)
         self._announced: tuple[EngineState, str | None] | None = None
         self._patrolled = time.monotonic()
         self._job: Job | None = None
-        runner.on_peer_loss(self._on_peer_loss)
+        executor.on_peer_loss(self._on_peer_loss)
 
     def serve(self) -> None:
         """Make clips until asked to end."""
         while not self._stopping():
             try:
-                job = self._work.claim()
+                job = self._claim()
                 self._announce(EngineState.WORKING if job else EngineState.IDLE)
                 if job is None:
                     if self._unneeded():
@@ -146,6 +150,10 @@ class Engine:
             else:
                 self._work_on(job)
 
+    def _claim(self) -> Job | None:
+        # The executor may have to look for its models, so only if there is something to make.
+        return self._work.claim(self._executor.variants()) if self._work.waiting() else None
+
     def _work_on(self, job: Job) -> None:
         log.info("Job %d (%s), attempt %d, starts.", job.number, job.id, job.attempt)
         self._job = job
@@ -153,8 +161,8 @@ class Engine:
         self._job = None
         if not self._persist(ending):
             log.warning("Job %d no longer belonged to this engine when it ended.", job.number)
-        if not self._runner.in_step:
-            raise RuntimeError("The ranks are out of step after this error; the engine must restart.")
+        if not self._executor.usable:
+            raise RuntimeError("No more clips can be made after this error; the engine must restart.")
 
     def _on_peer_loss(self, out_of_memory: bool) -> None:
         """Handle the loss of a rank, before this process ends: without this, the job would be tried again unchanged."""
@@ -168,36 +176,37 @@ class Engine:
         start = time.monotonic()
         try:
             check_writable(self._paths.outputs)  # before minutes of loading and computing
-            clip = self._runner.run(job.spec, monitor)
-            monitor.phase(ClipPhase.WRITING)
-            named = replace(clip, record={**clip.record, "job": job.id})
-            path = write_clip(named, self._paths.outputs, clip_name(job.number, job.id, job.spec.prompt))
+            made = self._executor.make(job.spec, monitor, {"job": job.id})
+            path = write_encoded(made.files, self._paths.outputs, clip_name(job.number, job.id, job.spec.prompt))
         except Stopped:
             endings = {Verdict.CANCEL: self._work.cancelled, Verdict.STOP: self._work.release}
             return partial(endings.get(monitor.verdict, lambda _: False), job)
         except FolderError as error:
             return partial(self._pause_queue, job, str(error))
+        except ExecutorFault as error:
+            log.warning("Job %d goes back to the queue: %s", job.number, error)
+            return partial(self._work.release, job)
         except JobError as error:
             log.warning("Job %d failed: %s", job.number, error)
             return partial(self._work.fail, job, str(error))
         except MemoryError:
             return self._after_out_of_memory(job)
-        return partial(self._finish, job, path.name, time.monotonic() - start, monitor, clip.frames)
+        return partial(self._finish, job, path.name, time.monotonic() - start, monitor, made.frames)
 
     def _after_out_of_memory(self, job: Job) -> Callable[[], bool]:
         """Try a job again with less memory; fail it with advice if that is not possible or not allowed."""
-        below = self._runner.next_step_down()
+        below = self._executor.next_step_down()
         # Several GPUs need a new engine, and only a supervisor starts one.
-        possible = self._runner.alone or self._supervised
+        possible = self._executor.steps_down_itself or self._supervised
         if below is None or not possible or not memory_fallback_enabled(self._work.database):
-            return partial(self._work.fail, job, self._memory_advice(job.spec, below))
+            return partial(self._work.fail, job, self._executor.memory_advice(job.spec, below))
         log.warning("Job %d is made again %s.", job.number, below.after)
         return partial(self._try_with_less, job, below)
 
     def _try_with_less(self, job: Job, below: StepDown) -> bool:
         released = self._work.release(job, f"Made {below.after}: memory ran out {below.before}.")
-        if self._runner.alone:
-            self._runner.step_down(below)
+        if self._executor.steps_down_itself:
+            self._executor.step_down(below)
         else:
             level = self._work.database.setting(FALLBACK_LEVEL, 0)
             self._work.database.put_setting(FALLBACK_LEVEL, level + 1)
@@ -237,9 +246,9 @@ class Engine:
         return transition()
 
     def _announce(self, state: EngineState) -> None:
-        if self._announced != (state, self._runner.variant):
-            self._work.announce(state, self._runner.variant)
-            self._announced = (state, self._runner.variant)
+        if self._announced != (state, self._executor.variant):
+            self._work.announce(state, self._executor.variant)
+            self._announced = (state, self._executor.variant)
 
     def _stopping(self) -> bool:
         if self._work.database.replaced():
@@ -250,16 +259,9 @@ class Engine:
         return self._supervised and not is_held(self._paths.web_lock) and not self._work.waiting()
 
     def _patrol(self) -> None:
-        if time.monotonic() - self._patrolled > PATROL_SECONDS:
+        if self._patrols and time.monotonic() - self._patrolled > PATROL_SECONDS:
             self._patrolled = time.monotonic()
             recover_dead_engines(self._work.database, own=self._work.owner)
-
-    def _memory_advice(self, spec: ClipSpec, below: StepDown | None) -> str:
-        smaller = _smaller_variants(spec, self._runner.options)
-        automatic = "let the queue do so automatically (System tab)"
-        return out_of_memory_advice(
-            below, offloaded=self._runner.options.offloaded, smaller=smaller, automatic=automatic
-        )
 
 
 def _is_superfluous(work: EngineSession) -> bool:
@@ -271,18 +273,6 @@ def _is_superfluous(work: EngineSession) -> bool:
         other.supervised and slot.owns(other.owner) and is_held(work.database.paths.owners / f"{other.owner}.lock")
         for other in earlier
     )
-
-
-def _smaller_variants(spec: ClipSpec, options: RuntimeOptions) -> list[str]:
-    """Return the names of complete variants with smaller clips than the one in the spec."""
-
-    def size(variant: Variant) -> int:
-        return variant.pixel_area * variant.video_latent_frames
-
-    requested = known_variants(options.checkpoints).get(spec.variant)
-    if requested is None:
-        return []
-    return [v.name for v in complete_variants(options.checkpoints) if size(v) < size(requested)]
 
 
 def _stop_on_signals(stop: threading.Event) -> None:

@@ -13,6 +13,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -55,29 +56,48 @@ def write_clip(clip: Clip, directory: str | Path, name: str | None = None) -> Pa
     directory = Path(directory)
     height, width = clip.frames.shape[1:3]
     stem = file_stem(name) if name else f"{file_stem(clip.spec.prompt)}_{height}x{width}_{clip.spec.seed}"
-    return _write(clip, directory, stem)
+    return _write(encode_clip(clip), directory, stem)
 
 
 def write_clip_as(clip: Clip, path: Path) -> Path:
     """Write a clip like `write_clip`, with exactly this file name unless it is taken (`clip_names.check_name_free`)."""
-    return _write(clip, path.parent, path.stem, path.suffix)
+    return _write(encode_clip(clip), path.parent, path.stem, path.suffix)
 
 
-def _write(clip: Clip, directory: Path, stem: str, suffix: str = ".mp4") -> Path:
+@dataclass(frozen=True, eq=False)
+class EncodedClip:
+    """The files of a clip before they are written. Compared by identity."""
+
+    movie: bytes
+    """The mp4."""
+    poster: bytes
+    """The JPEG."""
+
+
+def encode_clip(clip: Clip) -> EncodedClip:
+    """Encode a clip with its recipe; possible once for a clip whose frames are a film. Raises `JobError`."""
     if not np.isfinite(clip.samples).all():
         raise JobError("Some values of the sound are NaN or infinite; make the clip with other settings.")
     cover = None if clip.picture is None else encode_cover(clip.picture)
     recipe = _recipe(clip, cover)
     movie = Film.of(clip.frames).mp4(clip.samples, recipe, clip.picture, cover)
-    poster = encode_poster(clip.frames[poster_index(clip.frames.shape[0])], recipe)
+    return EncodedClip(movie, encode_poster(clip.frames[poster_index(clip.frames.shape[0])], recipe))
+
+
+def write_encoded(clip: EncodedClip, directory: Path, name: str) -> Path:
+    """Write an encoded clip like `write_clip`."""
+    return _write(clip, directory, file_stem(name))
+
+
+def _write(clip: EncodedClip, directory: Path, stem: str, suffix: str = ".mp4") -> Path:
     with _output_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        _check_free(directory, len(movie) + len(poster))
+        _check_free(directory, len(clip.movie) + len(clip.poster))
         path = claim_clip_path(directory, stem, suffix)
         poster_path = path.with_suffix(".jpg")
         try:
-            _write_part(path, movie)
-            _write_part(poster_path, poster)
+            _write_part(path, clip.movie)
+            _write_part(poster_path, clip.poster)
             # The poster first, so that an mp4 never appears without its poster.
             part_path(poster_path).replace(poster_path)
             part_path(path).replace(path)

@@ -4,8 +4,10 @@ An engine has a name (its owner name in the store) and holds the lock on the fil
 lock can be acquired, the engine is dead (`recovery`). Every method may raise `JobError`.
 """
 
+import json
 import os
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ ENDED_CLEANLY = 1
 FOUND_DEAD = 2
 """Values of `engines.ended`; 0 is a live engine."""
 _REMEMBERED_ENGINES = 20
+_MAKEABLE = "(:variants IS NULL OR variant IN (SELECT value FROM json_each(:variants)))"
 
 
 class EngineSession:
@@ -77,14 +80,17 @@ class EngineSession:
             row = connection.execute("SELECT stop FROM engines WHERE owner = ?", (self.owner,)).fetchone()
         return row is not None and bool(row["stop"])
 
-    def claim(self) -> Job | None:
+    def claim(self, variants: Collection[str] | None = None) -> Job | None:
         """Claim the next job and count the attempt; None if no job can start or the queue is paused.
 
         A job that begins with the last frame of another clip has it as its picture. If that clip is gone, the job fails
         with advice, and the next one is claimed.
+
+        Args:
+            variants: those that this engine can make; None for all.
         """
-        while self.waiting():  # called twenty thousand times a day, so this must not write
-            job = self._claim_next()
+        while self.waiting(variants):  # called twenty thousand times a day, so this must not write
+            job = self._claim_next(variants)
             if job is None:
                 return None
             try:
@@ -96,27 +102,28 @@ class EngineSession:
                 self.fail(job, str(error))
         return None
 
-    def _claim_next(self) -> Job | None:
+    def _claim_next(self, variants: Collection[str] | None) -> Job | None:
         with self.database.write() as connection:
             claimed = connection.execute(
-                "UPDATE jobs SET state = 'running', owner = ?, attempt = attempt + 1, cancel = 0, started = ? "
-                f"WHERE number = (SELECT number FROM jobs WHERE {CLAIMABLE} "
+                "UPDATE jobs SET state = 'running', owner = :owner, attempt = attempt + 1, cancel = 0, started = :now "
+                f"WHERE number = (SELECT number FROM jobs WHERE {CLAIMABLE} AND {_MAKEABLE} "
                 "ORDER BY priority DESC, position, number LIMIT 1) "
                 "AND NOT EXISTS (SELECT 1 FROM settings WHERE key = 'paused' AND value = 'true') RETURNING number",
-                (self.owner, time.time()),
+                {"owner": self.owner, "now": time.time(), "variants": _as_json(variants)},
             ).fetchall()
             if not claimed:
                 return None
             row = connection.execute(f"{JOBS} WHERE number = ?", (claimed[0]["number"],)).fetchone()
             return job_of(row, self.database.paths)
 
-    def waiting(self) -> bool:
-        """Whether there is a job to claim."""
+    def waiting(self, variants: Collection[str] | None = None) -> bool:
+        """Whether there is a job to claim; see `claim`."""
         with self.database.read() as connection:
             return bool(
                 connection.execute(
-                    f"SELECT EXISTS (SELECT 1 FROM jobs WHERE {CLAIMABLE}) "
-                    "AND NOT EXISTS (SELECT 1 FROM settings WHERE key = 'paused' AND value = 'true')"
+                    f"SELECT EXISTS (SELECT 1 FROM jobs WHERE {CLAIMABLE} AND {_MAKEABLE}) "
+                    "AND NOT EXISTS (SELECT 1 FROM settings WHERE key = 'paused' AND value = 'true')",
+                    {"variants": _as_json(variants)},
                 ).fetchone()[0]
             )
 
@@ -186,3 +193,7 @@ class EngineSession:
                 values | {"state": state, "now": time.time(), "id": job.id, "owner": self.owner},
             ).rowcount
         return bool(changed)
+
+
+def _as_json(variants: Collection[str] | None) -> str | None:
+    return None if variants is None else json.dumps(list(variants))

@@ -57,6 +57,16 @@ def test_released_job_goes_back_to_its_place_and_the_attempt_does_not_count(stor
     assert store.get(ids[0]).state is JobState.CANCELLED
 
 
+def test_engine_claims_the_next_job_that_it_can_make_and_leaves_the_others_at_their_place(store):
+    first, second = store.add([replace(SPEC, variant="960x960_10s"), SPEC])
+    with EngineSession(store.database, "worker") as work:
+        assert work.claim([]) is None
+        assert work.claim([SPEC.variant, "another"]).id == second
+        assert work.claim([SPEC.variant]) is None
+        assert queued(store) == [first]
+        assert work.claim().id == first
+
+
 def test_engine_that_lost_its_job_changes_nothing(store):
     store.add([SPEC])
     with EngineSession(store.database, "worker") as work:
