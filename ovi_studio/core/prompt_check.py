@@ -26,7 +26,7 @@ _AUDCAP = re.compile(r"<AUDCAP>(.*?)<ENDAUDCAP>", re.DOTALL)
 _AUDIO = re.compile(r"Audio:\s*(.*)", re.DOTALL)
 _WORD = re.compile(r"\w+(?:['’\-]\w+)*")
 # Scripts without spaces; about two characters correspond to one spoken word.
-_UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\u0e00-\u0e7f]")
+UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\u0e00-\u0e7f]")
 
 
 _MAX_CHECKED_LENGTH = 5 * MAX_PROMPT_LENGTH
@@ -164,8 +164,8 @@ def speech_pace(speech: str | Sequence[str], seconds: float) -> SpeechPace:
 
 def count_words(text: str) -> int:
     """The number of spoken words; in scripts without spaces, two characters count as one word."""
-    unspaced = len(_UNSPACED.findall(text))
-    return len(_WORD.findall(_UNSPACED.sub(" ", text))) + (unspaced + 1) // 2
+    unspaced = len(UNSPACED.findall(text))
+    return len(_WORD.findall(UNSPACED.sub(" ", text))) + (unspaced + 1) // 2
 
 
 def _find_audcap(prompt: str) -> re.Match[str] | None:

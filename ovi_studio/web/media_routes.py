@@ -31,10 +31,10 @@ from starlette.routing import Route
 
 from ovi_studio.core.errors import JobError
 from ovi_studio.media.pictures import read_picture
+from ovi_studio.media.speech_timing import estimate_speech
 from ovi_studio.queue.model import Job, JobState
 from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.services.soundtracks import spectrogram_png
-from ovi_studio.services.speech_timing import estimate_speech
 from ovi_studio.services.studio import Studio
 from ovi_studio.services.templates import PICTURES
 from ovi_studio.web.clip_routes import about_clip, bundle_clips, posted_ids

@@ -5,7 +5,7 @@ import pytest
 
 from ovi_studio.core.variants import SAMPLE_RATE
 from ovi_studio.media.soundtrack import Soundtrack, analyse
-from ovi_studio.services.speech_timing import estimate_speech, loud_phrases
+from ovi_studio.media.speech_timing import estimate_speech, loud_phrases
 
 TWO = "A man says, <S>Good morning.<E> A woman answers, <S>Not at all, my dear friend.<E>"
 
