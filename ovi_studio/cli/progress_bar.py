@@ -1,7 +1,7 @@
-"""A terminal progress bar for the steps of a clip."""
+"""Terminal progress bars: for the steps of a clip, and for its frames."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 
 def step_bar() -> Callable[[int, int], None]:
@@ -24,3 +24,26 @@ def step_bar() -> Callable[[int, int], None]:
             bar.close()
 
     return on_step
+
+
+class FrameBar:
+    """A context manager, called with (frames done, total frames), that shows the pace and the time left."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __call__(self, done: float, total: int) -> None:
+        if self._bar is None:
+            from tqdm import tqdm
+
+            # Starts with what an earlier process has done, so that it does not count in the pace.
+            form = "{percentage:3.0f}%|{bar}| frame {n:.0f} of {total}, {rate_inv_fmt}, {remaining} left"
+            self._bar = tqdm(total=total, initial=int(done), unit="frame", bar_format=form, leave=False)
+        self._bar.update(max(0.0, done - self._bar.n))
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()

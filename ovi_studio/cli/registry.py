@@ -7,6 +7,7 @@ from ovi_studio.cli import (
     download,
     engine,
     generate,
+    improve,
     loras,
     plan,
     show,
@@ -17,6 +18,7 @@ from ovi_studio.cli import (
 
 COMMANDS = (
     generate.COMMAND,
+    improve.COMMAND,
     show.COMMAND,
     suggest.COMMAND,
     download.COMMAND,

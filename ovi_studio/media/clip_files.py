@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -90,14 +90,32 @@ def write_encoded(clip: EncodedClip, directory: Path, name: str) -> Path:
 
 
 def _write(clip: EncodedClip, directory: Path, stem: str, suffix: str = ".mp4") -> Path:
-    with _output_errors(directory):
+    def write(part: Path) -> bytes:
+        part.write_bytes(clip.movie)
+        return clip.poster
+
+    return place_clip(directory, stem, write, len(clip.movie) + len(clip.poster), suffix)
+
+
+def place_clip(directory: Path, stem: str, write: Callable[[Path], bytes], size: int, suffix: str = ".mp4") -> Path:
+    """Write an mp4 and its poster under a free name; returns the path of the mp4.
+
+    Raises `FolderError` if they do not fit. Nothing is left behind after an error or an interruption.
+
+    Args:
+        write: writes the mp4 to the path that it is given, and returns the poster.
+        size: bytes that both are expected to have.
+    """
+    with output_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        _check_free(directory, len(clip.movie) + len(clip.poster))
+        check_free(directory, size)
         path = claim_clip_path(directory, stem, suffix)
         poster_path = path.with_suffix(".jpg")
         try:
-            _write_part(path, clip.movie)
-            _write_part(poster_path, clip.poster)
+            poster = write(part_path(path))
+            part_path(poster_path).write_bytes(poster)
+            for part in (part_path(path), part_path(poster_path)):
+                _flush(part)
             # The poster first, so that an mp4 never appears without its poster.
             part_path(poster_path).replace(poster_path)
             part_path(path).replace(path)
@@ -112,11 +130,11 @@ def _write(clip: EncodedClip, directory: Path, stem: str, suffix: str = ".mp4") 
 def check_writable(directory: str | Path) -> None:
     """Create the folder and check that a clip fits, before one is computed; raises `JobError` with advice."""
     directory = Path(directory)
-    with _output_errors(directory):
+    with output_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory) as probe:
             probe.write(b"probe")
-    _check_free(directory, MIN_FREE_BYTES)
+    check_free(directory, MIN_FREE_BYTES)
 
 
 def read_record(path: str | Path, shot: int | None = None) -> dict[str, Any]:
@@ -215,16 +233,15 @@ def _recipe(clip: Clip, cover: bytes | None) -> str:
 # Writing
 
 
-def _write_part(path: Path, data: bytes) -> None:
-    with part_path(path).open("wb") as file:
-        file.write(data)
-        file.flush()
-        # Without this, the rename could survive a power cut and the data not.
+def _flush(path: Path) -> None:
+    """Without this, a rename could survive a power cut and the data not."""
+    with path.open("r+b") as file:
         os.fsync(file.fileno())
 
 
-def _check_free(directory: Path, size: int) -> None:
-    with _output_errors(directory):
+def check_free(directory: Path, size: int) -> None:
+    """Raise `FolderError` if the disk of a folder has less than `size` bytes left."""
+    with output_errors(directory):
         free = shutil.disk_usage(directory).free
     if free < size:
         raise FolderError(
@@ -234,7 +251,8 @@ def _check_free(directory: Path, size: int) -> None:
 
 
 @contextlib.contextmanager
-def _output_errors(directory: Path) -> Iterator[None]:
+def output_errors(directory: Path) -> Iterator[None]:
+    """Turn an `OSError` about the output folder into a `FolderError` with advice."""
     try:
         yield
     except OSError as error:
@@ -289,7 +307,7 @@ def _save_first_frame(data: bytes, directory: Path, name: str) -> Path:
     if suffix is None:
         raise JobError(f"The first frame {name} is not a PNG or JPEG; choose the picture again.")
     path = directory / (decode_picture(data, name).sha256 + suffix)
-    with _output_errors(directory):
+    with output_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
         if not path.is_file() or path.read_bytes() != data:
             # In a folder of its own: another process may be writing the same picture.

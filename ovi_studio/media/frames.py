@@ -55,7 +55,7 @@ def read_frame(path: Path, index: int | None = None) -> np.ndarray:
 
 
 def to_rgb(frame: av.VideoFrame, converter: VideoReformatter | None = None) -> np.ndarray:
-    """A decoded frame of a clip as uint8 (H, W, 3), RGB: the inverse of the conversion in `mp4_encoder`."""
+    """A decoded frame of a clip as uint8 (H, W, 3), RGB: the inverse of `to_yuv`."""
     converted = (converter or VideoReformatter()).reformat(
         frame,
         format="rgb24",
@@ -64,6 +64,18 @@ def to_rgb(frame: av.VideoFrame, converter: VideoReformatter | None = None) -> n
         interpolation=SCALER | Interpolation.FULL_CHR_H_INT,
     )
     return converted.to_ndarray()
+
+
+def to_yuv(pixels: np.ndarray, converter: VideoReformatter | None = None) -> av.VideoFrame:
+    """A frame as clips store it (4:2:0, BT.709), from uint8 (H, W, 3), RGB."""
+    return (converter or VideoReformatter()).reformat(
+        av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24"),
+        format="yuv420p",
+        dst_colorspace=Colorspace.ITU709,
+        dst_color_range=ColorRange.MPEG,
+        interpolation=SCALER | Interpolation.FULL_CHR_H_INP,
+        threads=1,
+    )
 
 
 def encode_png(pixels: np.ndarray) -> bytes:

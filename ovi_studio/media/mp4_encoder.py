@@ -6,17 +6,17 @@ The same clip gives the same bytes, regardless of the number of cores. Nothing h
 import heapq
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 import av
 import numpy as np
 from av.stream import Disposition
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation, VideoReformatter
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
 
 from ovi_studio.core.clip import Picture
 from ovi_studio.core.variants import FRAME_RATE, SAMPLE_RATE
-from ovi_studio.media.frames import SCALER, encode_png
+from ovi_studio.media.frames import encode_png, to_yuv
 from ovi_studio.media.recipe_copies import recipe_box
 
 # Near-transparent: measured 49.7 dB in luma on noisy 1280x704 frames, like `faster` at 16 but in half the time.
@@ -47,20 +47,13 @@ class Mp4Encoder:
             io_open=lambda url, flags, options: _SecondReader(self._buffer),
         )
         self._video = add_video(self._container, height, width)
-        self._to_yuv = VideoReformatter()
+        self._converter = VideoReformatter()
         self._frames = 0
         self._packets: list[av.Packet] = []
 
     def add(self, pixels: np.ndarray) -> None:
         """Encode the next frame, uint8 (height, width, 3), RGB."""
-        frame = self._to_yuv.reformat(
-            av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24"),
-            format="yuv420p",
-            dst_colorspace=Colorspace.ITU709,
-            dst_color_range=ColorRange.MPEG,
-            interpolation=SCALER | Interpolation.FULL_CHR_H_INP,
-            threads=1,
-        )
+        frame = to_yuv(pixels, self._converter)
         frame.pts = self._frames
         self._frames += 1
         self._packets += self._video.encode(frame)
@@ -82,8 +75,8 @@ class Mp4Encoder:
             container.metadata["comment"] = recipe
             audio = add_audio(container)
             if picture is not None and cover is not None:
-                _add_cover(container, picture, cover)
-            for packet in heapq.merge(self._packets, _audio_packets(audio, samples), key=_decoding_time):
+                add_cover(container, cover, picture.pixels.shape[:2])
+            for packet in heapq.merge(self._packets, _audio_packets(audio, samples), key=decoding_time):
                 container.mux_one(packet)
         self._packets = []
         return self._buffer.getvalue() + recipe_box(recipe)
@@ -101,7 +94,7 @@ def cover_suffix(data: bytes) -> str | None:
     return ".jpg" if data.startswith(b"\xff\xd8\xff") else None
 
 
-def _decoding_time(packet: av.Packet) -> Fraction:
+def decoding_time(packet: av.Packet) -> Fraction:
     """Seconds; the order in which packets are stored."""
     if packet.dts is None:
         raise ValueError("an encoder returned a packet without a timestamp")
@@ -134,9 +127,11 @@ class _SecondReader:
         """Leave the buffer open; the encoder owns it."""
 
 
-def add_video(container: av.container.OutputContainer, height: int, width: int) -> av.VideoStream:
+def add_video(
+    container: av.container.OutputContainer, height: int, width: int, rate: int = FRAME_RATE
+) -> av.VideoStream:
     """Add the stream that frames of a clip are encoded for; `height` and `width` are multiples of 2."""
-    stream = container.add_stream("libx264", rate=FRAME_RATE, options=_X264_OPTIONS)
+    stream = container.add_stream("libx264", rate=rate, options=_X264_OPTIONS)
     stream.height, stream.width = height, width
     stream.pix_fmt = "yuv420p"
     context = stream.codec_context
@@ -167,8 +162,9 @@ def _audio_packets(stream: av.AudioStream, samples: np.ndarray) -> Iterator[av.P
     yield from stream.encode(None)
 
 
-def _add_cover(container: av.container.OutputContainer, picture: Picture, cover: bytes) -> None:
-    height, width = picture.pixels.shape[:2]
+def add_cover(container: av.container.OutputContainer, cover: bytes, size: Sequence[int]) -> None:
+    """Write a PNG or JPEG file as the cover picture; `size` is its (height, width)."""
+    height, width = size
     codec = "png" if cover_suffix(cover) == ".png" else "mjpeg"
     stream = container.add_mux_stream(codec, width=width, height=height)
     stream.disposition = Disposition.attached_pic

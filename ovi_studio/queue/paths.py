@@ -58,6 +58,11 @@ class StudioPaths:
         return self.state / "previews"
 
     @property
+    def improving(self) -> Path:
+        """Parts of clips that are being improved; see `improve.chunk_folder`."""
+        return self.state / "improving"
+
+    @property
     def owners(self) -> Path:
         """The folder with a lock file for each engine."""
         return self.state / "owners"

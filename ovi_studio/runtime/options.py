@@ -14,6 +14,7 @@ from ovi_studio.capacity.tiers import AUTO, CHOICES, TIERS
 from ovi_studio.checkpoints.layout import default_checkpoint_directory
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.weight_formats import Weights
+from ovi_studio.improve.upscaler_library import default_upscaler_directory
 from ovi_studio.models.attention_kernels import KERNELS
 from ovi_studio.runtime.declared import Choices, Declared, OptionForm, Setting, option
 
@@ -72,6 +73,14 @@ class RuntimeOptions(Declared):
         None,
         "--lora-dir",
         "LoRA files (default: $OVI_LORA_DIR or loras)",
+        OptionGroup.FOLDERS,
+        parse=Path,
+        metavar="DIR",
+    )
+    upscaler_directory: Path | None = option(
+        None,
+        "--upscaler-dir",
+        "models that make pictures larger (default: $OVI_UPSCALER_DIR or upscalers)",
         OptionGroup.FOLDERS,
         parse=Path,
         metavar="DIR",
@@ -195,6 +204,11 @@ class RuntimeOptions(Declared):
     def adapters(self) -> Path:
         """The folder of LoRA files."""
         return self.adapter_directory or default_adapter_directory()
+
+    @property
+    def upscalers(self) -> Path:
+        """The folder of upscalers."""
+        return self.upscaler_directory or default_upscaler_directory()
 
     @property
     def sharding(self) -> ShardingOptions:

@@ -1,0 +1,1 @@
+"""Clips that exist, made larger (`upscaler`, `tiles`) and smoother (`smooth`), chunk by chunk (`improver`)."""
