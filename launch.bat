@@ -54,9 +54,14 @@ exit /b %errorlevel%
 exit /b %errorlevel%
 
 :tools
-.venv\Scripts\python.exe tests\support\list_test_tools.py >.venv\test-tools.txt || exit /b 1
-call :install .venv\test-tools.installed .venv\test-tools.txt
-exit /b %errorlevel%
+.venv\Scripts\python.exe tests\support\list_test_tools.py test >.venv\test-tools.txt || exit /b 1
+call :install .venv\test-tools.installed .venv\test-tools.txt || exit /b 1
+rem Alone: torchvision, which spandrel names but works without, fails to import beside another build of torch.
+.venv\Scripts\python.exe tests\support\list_test_tools.py improve >.venv\improve.txt || exit /b 1
+set "PIP_NO_DEPS=1"
+call :install .venv\improve.installed .venv\improve.txt || exit /b 1
+set "PIP_NO_DEPS="
+exit /b 0
 
 rem :install STAMP LIST - what LIST names, unless STAMP says that it was done with LIST and constraints.txt as they are now.
 :install

@@ -44,8 +44,11 @@ set_up() {
 }
 
 set_up_tests() {
-  .venv/bin/python tests/support/list_test_tools.py >.venv/test-tools.txt
+  .venv/bin/python tests/support/list_test_tools.py test >.venv/test-tools.txt
   install .venv/test-tools.installed .venv/test-tools.txt constraints.txt
+  # Alone: torchvision, which spandrel names but works without, fails to import beside another build of torch.
+  .venv/bin/python tests/support/list_test_tools.py improve >.venv/improve.txt
+  PIP_NO_DEPS=1 install .venv/improve.installed .venv/improve.txt constraints.txt
 }
 
 set_up

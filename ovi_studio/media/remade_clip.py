@@ -188,9 +188,9 @@ def _picture_packets(
         with _opened(chunk) as container:
             packets = [packet for packet in container.demux(video=0) if packet.dts is not None]
         if number == 0:
-            delay = -round(packets[0].dts * packets[0].time_base / base)
+            delay = -round(decoding_time(packets[0]) / base)
         for index, packet in enumerate(packets):
-            packet.pts = shown + round(packet.pts * packet.time_base / base)
+            packet.pts = shown + round((packet.pts or 0) * packet.time_base / base)
             # Counted here: in a chunk of one or two frames, as the last one can be, the encoder delays nothing.
             packet.dts = shown + index * frame - delay
             packet.duration = min(frame, length - packet.pts)
