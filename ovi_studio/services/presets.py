@@ -4,7 +4,7 @@
     description: A quick look
     badge: fast                      # optional
     variants: [960x960_5s]           # optional: the only variants it is for
-    settings: {steps: 20}            # fields of `ClipSpec` except prompt, image and seed
+    settings: {steps: 20}            # fields of `ClipSpec` except prompt, typed_prompt, image and seed
     adapters:                        # optional
       - name: lightning/fast.safetensors    # path below the adapter folder
         role: accelerator                   # or style
@@ -34,7 +34,7 @@ from ovi_studio.core.shipped import PRESETS
 from ovi_studio.core.spec import ADAPTER_LISTS, ClipSpec
 from ovi_studio.media.small_files import folder_errors, read_yaml, slug, write_atomically, write_yaml
 
-NOT_SETTINGS = ("prompt", "image", "seed")
+NOT_SETTINGS = ("prompt", "typed_prompt", "image", "seed")
 """Fields of a clip that say what to make, not how."""
 MAX_OWN = 500
 ROLES = {"accelerator": "accelerators", "style": "adapters"}

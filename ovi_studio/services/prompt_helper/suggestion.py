@@ -17,7 +17,7 @@ from ovi_studio.services.prompt_helper.instructions import correction, instructi
 
 _TRIES = 2
 """An answer that does not fit is asked for once more, with the reason."""
-_PIECE = re.compile(r"\s+|[^\s<>]+|<[^<>]*>|[<>]")
+_PIECE = re.compile(r"\s+|\w+|<[^<>]*>|[^\w\s]")
 
 
 class Edit(StrEnum):
@@ -40,7 +40,7 @@ class Suggestion:
     @property
     def changes(self) -> tuple[tuple[Edit, str], ...]:
         """The difference, word by word, in order: all but what was removed is the new prompt."""
-        return tuple(_difference(self.before, self.after))
+        return tuple(difference(self.before, self.after))
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,8 @@ def suggest_all(
         on_each()
 
 
-def _difference(before: str, after: str) -> Iterator[tuple[Edit, str]]:
+def difference(before: str, after: str) -> Iterator[tuple[Edit, str]]:
+    """Yield the pieces of two texts in order, word by word."""
     old, new = _PIECE.findall(before), _PIECE.findall(after)
     for kind, start, end, first, last in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
         if kind == "equal":

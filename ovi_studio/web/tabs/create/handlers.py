@@ -30,8 +30,9 @@ from ovi_studio.web.tabs.create.presets_handlers import connect_presets
 from ovi_studio.web.tabs.create.settings_chips import facts_html
 from ovi_studio.web.tabs.create.stage.grid_handlers import FormReader
 from ovi_studio.web.tabs.create.stage.tab import build_stage
+from ovi_studio.web.tabs.create.suggestion_handlers import connect_suggestion
 from ovi_studio.web.tabs.create.tab import CreateForm, build_form, new_origin, queue_button
-from ovi_studio.web.tabs.create.written import splits, write_prompt, written_text
+from ovi_studio.web.tabs.create.written import splits, typed_text, write_prompt, written_text
 from ovi_studio.web.toasts import Toasts
 from ovi_studio.web.uploads import shown_copy
 
@@ -47,6 +48,7 @@ def build_create(studio: Studio, page: gr.Blocks, toasts: Toasts) -> tuple[Creat
     presets = connect_presets(studio, form, extra, page, toasts)
     _connect_queue(form, extra, handlers)
     _connect_fields(form, extra, handlers, page)
+    connect_suggestion(studio, form, extra["suggestion"])
     connect_draft(form, extra, handlers)
     first_clip = LivePart(handlers.refresh_offer, [extra["first_clip"]], gr.State(()))
     return form, [stage, presets, first_clip]
@@ -326,6 +328,7 @@ class CreateHandlers:
         form = dict(zip(self._names, values, strict=True))
         tag = views.tag_of(self._find(form["variant"]))
         form["prompt"] = written_text(form["prompt"], form.pop("cues"), form.pop("sound"), tag)
+        form["typed_prompt"] = typed_text(form["typed_prompt"], form["prompt"])
         if (form["timesteps"] or "").strip():
             form.pop("steps")  # the timesteps decide their number
         # An empty seed is drawn at random, whatever the mode.

@@ -22,7 +22,7 @@ from ovi_studio.web.tabs.create.options import ratio_options, shown_value, skip_
 from ovi_studio.web.tabs.create.tab import CreateForm, new_origin
 from ovi_studio.web.toasts import Toasts
 
-_NOT_SAVED = ("prompt", "cues", "sound", "image")
+_NOT_SAVED = ("prompt", "cues", "sound", "typed_prompt", "image")
 
 
 def connect_presets(

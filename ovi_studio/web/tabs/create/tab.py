@@ -30,6 +30,7 @@ from ovi_studio.web.tabs.create.options import (
 )
 from ovi_studio.web.tabs.create.presets_row import PRESETS_SCRIPT
 from ovi_studio.web.tabs.create.settings_chips import build_chips
+from ovi_studio.web.tabs.create.suggestion import build_suggestion
 from ovi_studio.web.tabs.create.written import write_prompt, written_text
 from ovi_studio.web.uploads import is_upload, shown_copy
 
@@ -50,6 +51,8 @@ class CreateForm:
     cues: gr.HTML
     """`{"raw", "cues"}`: whether the prompt is edited as text, and its cues (`core/prompt_composition`)."""
     sound: gr.Textbox
+    typed: gr.HTML
+    """`{"before", "after"}` of the helper's suggestion that was accepted, or None; hidden."""
     first_frame: gr.Image
     model: gr.Radio
     steps: gr.Slider
@@ -82,6 +85,7 @@ class CreateForm:
             "prompt": self.prompt,
             "cues": self.cues,
             "sound": self.sound,
+            "typed_prompt": self.typed,
             "image": self.first_frame,
             "variant": self.model,
             "steps": self.steps,
@@ -109,7 +113,16 @@ class CreateForm:
     @property
     def outputs(self) -> list[gr.components.Component]:
         """The components that `fill` returns updates for, in the same order."""
-        own = [self.origin, self.editing, *self.written, self.first_frame, self.model, self.steps, self.ratio]
+        own = [
+            self.origin,
+            self.editing,
+            *self.written,
+            self.typed,
+            self.first_frame,
+            self.model,
+            self.steps,
+            self.ratio,
+        ]
         own += [self.seed_mode, self.seed, self.count, *self.sampling.values(), *self.stacks.values()]
         return [*own, self.table, self.batch_name, self.notice, self.queue]
 
@@ -131,7 +144,8 @@ class CreateForm:
             reason = f"{spec.variant} is not installed; using {variant.title}."
             notice = views.notice_html(reason, texts.MODEL_REPLACED)
         job = None if editing is None else {"id": editing, "number": self.studio.store.get(editing).number}
-        updates = [new_origin(), job, *write_prompt(prompt), self._picture(spec), variant.name]
+        typed = {"before": spec.typed_prompt, "after": prompt} if spec.typed_prompt else None
+        updates = [new_origin(), job, *write_prompt(prompt), typed, self._picture(spec), variant.name]
         updates += [widened(self.steps, spec.steps), self._ratio(spec, variant)]
         # Fixed, so that the same settings make the same clip.
         updates += [SeedMode.FIXED, str(spec.seed), 1, *self._sampling(spec, variant), *self._stacks(spec)]
@@ -140,7 +154,7 @@ class CreateForm:
     def _fill_prompt(self, prompt: str | None, notice: str) -> list[Any]:
         updates = dict.fromkeys((id(component) for component in self.outputs), gr.skip())
         if prompt is not None:
-            updates |= dict(zip(map(id, self.written), write_prompt(prompt), strict=True))
+            updates |= dict(zip(map(id, self.written), write_prompt(prompt), strict=True)) | {id(self.typed): None}
         updates |= {id(self.origin): new_origin(), id(self.editing): None}
         updates |= {id(self.notice): notice, id(self.queue): queue_button(1, False)}
         return [updates[id(component)] for component in self.outputs]
@@ -189,10 +203,11 @@ def build_form(studio: Studio) -> tuple[CreateForm, dict[str, Any]]:
     best = variants[0] if variants else None
     start = start_values(best, studio.preset_offers()[0])
     extra: dict[str, Any] = {}
-    parts: dict[str, Any] = {name: gr.HTML(None, visible="hidden") for name in ("origin", "editing", "look")}
+    parts: dict[str, Any] = {name: gr.HTML(None, visible="hidden") for name in ("origin", "editing", "look", "typed")}
     desk_place = gr.Column(elem_id="desk-place", min_width=0)
     build_first_clip(studio, extra)
     parts["prompt"], parts["cues"], parts["sound"] = build_prompt(extra)
+    extra["suggestion"] = build_suggestion(studio)
     parts["first_frame"] = build_first_frame(extra)
     extra["frame_examples"] = build_frame_examples(best.name if best else None)
     parts["stacks"] = {name: gr.Textbox("[]", label=name, visible=False) for name in ADAPTER_LISTS}

@@ -45,6 +45,13 @@ WILDCARDS = "Wildcards"
 GROUP = "{red|blue} makes a clip of each. For a literal brace, write \\{"
 GROUP_GOES_ON = "One clip for each alternative; close the group with }"
 
+SUGGEST = "Suggest a better prompt"
+SUGGEST_ASKING = "Asking…"
+SUGGEST_PLACE = "Your prompt is sent to {place}, and so is a first frame."
+SUGGEST_OFFER = "Suggestion"
+SUGGEST_ACCEPT = "Use it"
+SUGGEST_DISCARD = "Discard"
+
 FORM_REPLACED = "The form was replaced."
 NOT_SPLIT = "The tags of this text are not in the order that the fields below can show. It stays as it is."
 NOT_SPLIT_TITLE = "Stays as text"

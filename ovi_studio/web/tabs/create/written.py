@@ -22,6 +22,16 @@ def written_text(prompt: str | None, cues: Any, sound: str | None, tag: AudioTag
     return Composition(prompt or "", parse_cues(given.get("cues")), sound or "").text(tag)
 
 
+def typed_text(accepted: Any, prompt: str) -> str:
+    """Return what was typed before a suggestion was accepted; empty if the prompt has become another one since."""
+    given = accepted if isinstance(accepted, dict) else {}
+    before, after = given.get("before"), given.get("after")
+    if not isinstance(before, str) or not isinstance(after, str):
+        return ""
+    words = set(after.split())
+    return before if 2 * len(words & set(prompt.split())) >= len(words) else ""
+
+
 def splits(prompt: str | None, cues: Any) -> bool:
     """Whether the text in the scene's field has tags that can become rows and a sound."""
     if isinstance(cues, dict) and cues.get("cues"):

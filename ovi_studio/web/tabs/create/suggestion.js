@@ -1,0 +1,46 @@
+// The difference between a prompt and the helper's suggestion. What models and people write is only ever set as text.
+const words = props.words;
+const part = (selector) => element.querySelector(selector);
+const button = (act) => part(`[data-act=${act}]`);
+const TAGS = { kept: "span", removed: "del", added: "ins" };
+
+for (const act of ["ask", "accept", "discard"]) button(act).textContent = words[act];
+part(".ask span").textContent = words.place;
+part("h3").textContent = words.offer;
+
+function waits(asking) {
+  button("ask").disabled = asking;
+  button("ask").textContent = asking ? words.asking : words.ask;
+  element.toggleAttribute("aria-busy", asking);
+}
+
+function piece([change, text]) {
+  const node = document.createElement(TAGS[change] ?? "span");
+  node.textContent = text;
+  return node;
+}
+
+function show() {
+  const value = props.value ?? {};
+  waits(false);
+  part(".problem").hidden = !value.problem;
+  part(".problem").textContent = value.problem ?? "";
+  part(".offer").hidden = !value.changes;
+  part(".difference").replaceChildren(...(value.changes ?? []).map(piece));
+  const warnings = (value.warnings ?? []).map((text) => {
+    const item = document.createElement("li");
+    item.textContent = text;
+    return item;
+  });
+  part("ul").replaceChildren(...warnings);
+}
+
+element.addEventListener("click", (event) => {
+  const act = event.target.closest("[data-act]")?.dataset.act;
+  if (!act) return;
+  if (act === "ask") waits(true);
+  trigger(act);
+  if (act !== "ask") document.querySelector("#prompt textarea")?.focus();
+});
+watch("value", show);
+show();
