@@ -7,7 +7,7 @@ from ovi_studio.adapters.model_names import model_names
 from ovi_studio.adapters.report import format_library
 from ovi_studio.adapters.sources import find_missing, plan_adapters
 from ovi_studio.checkpoints.download import DownloadPlan
-from ovi_studio.checkpoints.layout import complete_variants, default_variant
+from ovi_studio.checkpoints.layout import default_variant
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.variants import find_variant, known_variants
 from ovi_studio.engine.command import DEFAULT_OUTPUT_DIRECTORY
@@ -40,17 +40,6 @@ def chosen_preset(name: str | None, runtime: RuntimeOptions, outputs: Path | Non
         remedy = f" Run `python -m ovi_studio download {name}` ({missing.licences})." if missing.sources else ""
         raise JobError(f"The preset {preset.title} cannot be used: {missing.reason}{remedy}")
     return preset
-
-
-def chosen_variant(preset: Preset | None, checkpoint_directory: Path) -> str:
-    """Return the best complete variant among those the preset is for; raises `JobError` if there is none."""
-    if preset is None or not preset.variants:
-        return default_variant(checkpoint_directory)
-    fitting = [variant.name for variant in complete_variants(checkpoint_directory) if variant.name in preset.variants]
-    if not fitting:
-        names = ", ".join(preset.variants)
-        raise JobError(f"The preset {preset.title} needs {names}, and none of them is complete; download one first.")
-    return fitting[0]
 
 
 def plan_download(name: str, runtime: RuntimeOptions) -> DownloadPlan:

@@ -6,6 +6,7 @@ from ovi_studio.cli import (
     doctor,
     download,
     engine,
+    film,
     generate,
     improve,
     loras,
@@ -19,6 +20,7 @@ from ovi_studio.cli import (
 COMMANDS = (
     generate.COMMAND,
     improve.COMMAND,
+    film.COMMAND,
     show.COMMAND,
     suggest.COMMAND,
     download.COMMAND,

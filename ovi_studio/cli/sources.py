@@ -19,6 +19,7 @@ from ovi_studio.core.spec import merge_settings
 from ovi_studio.core.variants import find_variant
 from ovi_studio.engine.command import DEFAULT_OUTPUT_DIRECTORY
 from ovi_studio.runtime.options import RuntimeOptions
+from ovi_studio.services.preset_offers import chosen_variant
 from ovi_studio.services.prompt_files import OfficialRun, check_picture, expand_table
 from ovi_studio.services.prompt_tables import read_table
 
@@ -56,7 +57,7 @@ def collect(options: argparse.Namespace, runtime: RuntimeOptions, run: OfficialR
     preset = adapters.chosen_preset(options.preset, runtime, options.out)
     values = merge_settings(preset.settings if preset else {}, given)
     if not options.clip and "variant" not in values:
-        values["variant"] = adapters.chosen_variant(preset, runtime.checkpoints)
+        values["variant"] = chosen_variant(preset, runtime.checkpoints)
     clips = _expand(options, values, runtime.checkpoints)
     if preset is not None:
         for variant in {spec.variant for spec in clips.specs}:

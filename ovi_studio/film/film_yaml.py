@@ -103,9 +103,27 @@ def format_film(film: Film, folder: Path | None = None) -> dict[str, Any]:
         ),
         "characters": {one.name: _given(looks=one.looks, voice=one.voice) for one in film.characters},
         "places": dict(film.places),
-        "shots": [_format_shot(shot, folder, numbered=numbered) for shot in film.shots],
+        "shots": [format_shot(shot, folder, numbered=numbered) for shot in film.shots],
     }
     return _given(**found)
+
+
+def format_shot(shot: Shot, folder: Path | None = None, *, numbered: bool = False) -> dict[str, Any]:
+    """A shot as an entry of a film; `numbered` leaves out its id, which is its place in the film."""
+    return _given(
+        id=None if numbered else shot.id,
+        prompt=shot.prompt,
+        place=shot.place,
+        characters=list(shot.characters),
+        speech=[
+            _given(who=row.who, how=row.how, said=row.said, seen=None if row.seen else "no") for row in shot.speech
+        ],
+        sound=shot.sound,
+        seconds=shot.seconds,
+        begin=_format_begin(shot.begin, folder),
+        takes=_format_takes(shot.takes),
+        transition={"cross_fade": shot.fade_ms} if shot.fade_ms else None,
+    )
 
 
 def _parse_look(given: Any) -> Look:
@@ -194,23 +212,6 @@ def _parse_transition(given: Any, what: str) -> int:
     if set(values) != {"cross_fade"}:
         raise JobError(f"{what}: its transition must be `cut` or `{{cross_fade: milliseconds}}`.")
     return _whole(values["cross_fade"], f"{what}: its cross-fade")
-
-
-def _format_shot(shot: Shot, folder: Path | None, *, numbered: bool) -> dict[str, Any]:
-    return _given(
-        id=None if numbered else shot.id,
-        prompt=shot.prompt,
-        place=shot.place,
-        characters=list(shot.characters),
-        speech=[
-            _given(who=row.who, how=row.how, said=row.said, seen=None if row.seen else "no") for row in shot.speech
-        ],
-        sound=shot.sound,
-        seconds=shot.seconds,
-        begin=_format_begin(shot.begin, folder),
-        takes=_format_takes(shot.takes),
-        transition={"cross_fade": shot.fade_ms} if shot.fade_ms else None,
-    )
 
 
 def _format_begin(begin: Begin, folder: Path | None) -> Any:

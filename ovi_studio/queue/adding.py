@@ -11,6 +11,7 @@ from ovi_studio.core.grids import Grid
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.queue.dependencies import parent_columns
 from ovi_studio.queue.order import last_position
+from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.queue.rows import spec_columns
 
 MAX_NAME_LENGTH = 200
@@ -19,6 +20,7 @@ MAX_NAME_LENGTH = 200
 
 def add_batch(
     connection: sqlite3.Connection,
+    paths: StudioPaths,
     specs: Sequence[ClipSpec],
     name: str,
     *,
@@ -42,8 +44,8 @@ def add_batch(
             if not 0 <= parent < index:
                 raise ValueError(f"clip {index} continues clip {parent}, which does not come before it")
             row |= {"parent": ids[parent]}
-        else:
-            row |= parent_columns(connection, parent)
+        elif parent is not None:
+            row |= parent_columns(connection, parent, paths)
     return insert_jobs(connection, rows)
 
 

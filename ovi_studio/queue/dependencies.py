@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from ovi_studio.core.errors import FolderError, JobError
 from ovi_studio.queue.database import Database
-from ovi_studio.queue.files import keep_last_frame
+from ovi_studio.queue.files import find_clip_of, keep_last_frame
 from ovi_studio.queue.model import Dependency, Job, JobState
 from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.queue.pictures import adding_pictures
@@ -35,14 +35,18 @@ def jobs_of(connection: sqlite3.Connection, rows: Iterable[sqlite3.Row], paths: 
     return [job_of(row, paths, found.get(row["id"])) for row in rows]
 
 
-def parent_columns(connection: sqlite3.Connection, parent: str | None) -> dict[str, str | None]:
-    """The columns for a job that continues `parent`; raises `JobError` if there is no such job."""
-    if parent is None:
-        return {"parent": None, "parent_clip": None}
+def parent_columns(connection: sqlite3.Connection, parent: str, paths: StudioPaths) -> dict[str, str | None]:
+    """The columns for a job that continues `parent`, of which only the clip may be left.
+
+    Raises `JobError` if there is neither.
+    """
     row = connection.execute("SELECT state, clip FROM jobs WHERE id = ?", (parent,)).fetchone()
-    if row is None:
+    if row is not None:
+        return {"parent": parent, "parent_clip": row["clip"] if row["state"] == JobState.DONE else None}
+    clip = find_clip_of(paths, parent)
+    if clip is None:
         raise JobError("The job to continue no longer exists; it was deleted.")
-    return {"parent": parent, "parent_clip": row["clip"] if row["state"] == JobState.DONE else None}
+    return {"parent": parent, "parent_clip": clip.name}
 
 
 def refresh_parent_clips(connection: sqlite3.Connection) -> None:

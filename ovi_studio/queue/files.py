@@ -38,6 +38,13 @@ def find_clip(paths: StudioPaths, number: int, job_id: str) -> Path | None:
     return None
 
 
+def find_clip_of(paths: StudioPaths, job_id: str) -> Path | None:
+    """The complete clip of a job that may have been deleted from the queue, if it is in the output folder."""
+    found = (path.name.partition("_")[0] for path in sorted(paths.outputs.glob(f"*_{job_id}*.mp4")))
+    numbers = [int(number) for number in found if number.isdecimal()]
+    return next((clip for number in numbers if (clip := find_clip(paths, number, job_id))), None)
+
+
 def remove_leftovers(paths: StudioPaths, number: int, job_id: str) -> None:
     """Remove what an engine left when it died while writing: part files, and a poster without a clip."""
     with folder_errors(paths.outputs):

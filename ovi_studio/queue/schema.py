@@ -113,7 +113,33 @@ _PARENTS = (
     "WHERE state = 'queued' AND (parent IS NULL OR parent_clip IS NOT NULL)",
 )
 
-MIGRATIONS = (_FIRST, _PARTS, _COUNTED, _NOTED, _CACHED, _DELETED, _GRIDS, _PARENTS)
+# Films with their takes: which job made which take of a shot, from what, and which one is in the film. `chosen` is 2 if
+# a person chose it.
+_FILMS = (
+    """
+    CREATE TABLE films (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        source TEXT UNIQUE,
+        film TEXT NOT NULL,
+        created REAL NOT NULL
+    )
+    """,
+    """
+    CREATE TABLE takes (
+        film INTEGER NOT NULL REFERENCES films (id) ON DELETE CASCADE,
+        shot TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        job TEXT NOT NULL UNIQUE,
+        recipe TEXT NOT NULL,
+        seed INTEGER NOT NULL,
+        parent TEXT,
+        chosen INTEGER NOT NULL,
+        PRIMARY KEY (film, shot, number)
+    ) WITHOUT ROWID
+    """,
+)
+
+MIGRATIONS = (_FIRST, _PARTS, _COUNTED, _NOTED, _CACHED, _DELETED, _GRIDS, _PARENTS, _FILMS)
 """Statements that migrate version n to n + 1, at index n."""
 
 

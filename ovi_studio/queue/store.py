@@ -89,7 +89,7 @@ class Store:
         if grid is not None and grid.cells != len(specs):
             raise ValueError(f"a grid of {grid.cells} cells has {len(specs)} clips")
         with kept_pictures(self.paths, specs) as kept, self.database.write() as connection:
-            return add_batch(connection, kept, name, priority=priority, grid=grid, parents=parents)
+            return add_batch(connection, self.paths, kept, name, priority=priority, grid=grid, parents=parents)
 
     def duplicate(self, ids: Collection[str]) -> list[str]:
         """Queue copies of jobs at the end, each in the batch of the original; returns the new ids."""

@@ -40,6 +40,7 @@ from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.queue.store import Store
 from ovi_studio.runtime.clip_runner import OVI_MODELS
 from ovi_studio.runtime.options import RuntimeOptions
+from ovi_studio.services.films import Films
 from ovi_studio.services.intake import Intake
 from ovi_studio.services.model_offer import ModelOffer, offer_model
 from ovi_studio.services.preset_offers import PresetOffer, offers
@@ -101,6 +102,7 @@ class Studio:
         self.model_downloads = Downloads(self.checkpoint_directory)
         self.undo = UndoLog()
         self.prompt_helper = PromptHelper(helper or HelperSettings())
+        self.films = Films(self)
 
     @classmethod
     def open(
@@ -224,16 +226,23 @@ class Studio:
     ) -> list[str]:
         """Add clips as one batch, which may be a grid, and return the ids of their jobs. Higher priorities run first.
 
-        Raises `JobError` if a model is incomplete, or an adapter is missing, does not fit or is another file than the
-        clip names.
+        Raises `JobError` like `prepared`.
         """
         if abs(priority) > MAX_PRIORITY:
             raise JobError(f"The priority must be between {-MAX_PRIORITY} and {MAX_PRIORITY}, not {priority}.")
+        return self.store.add(self.prepared(specs), name, priority=priority, grid=grid)
+
+    def prepared(self, specs: Sequence[ClipSpec]) -> list[ClipSpec]:
+        """Return the clips as they are queued: with the hash of every adapter file.
+
+        Raises `JobError` if a model is incomplete, or an adapter is missing, does not fit or is another file than the
+        clip names.
+        """
         complete = {variant.name for variant in self.variants()}
         for missing in {spec.variant for spec in specs} - complete:
             self.variant(missing)  # an unknown variant has its own message
             raise JobError(f"The model {missing} is not complete; download it in the System tab first.")
-        return self.store.add(self._with_adapters(specs), name, priority=priority, grid=grid)
+        return self._with_adapters(specs)
 
     def _with_adapters(self, specs: Sequence[ClipSpec]) -> list[ClipSpec]:
         """Return the clips with the hash of every adapter file, so that a file that is replaced later is not used.

@@ -1,0 +1,138 @@
+"""`ovi-studio film`, from a screenplay to one mp4."""
+
+import subprocess
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from clip_reading import read_samples
+
+from ovi_studio.__main__ import main
+from ovi_studio.core.clip import Clip
+from ovi_studio.core.shipped import PRESETS
+from ovi_studio.core.variants import FRAME_RATE, SAMPLE_RATE
+from ovi_studio.engine.command import engine_command
+from ovi_studio.film.film_yaml import read_film
+from ovi_studio.film.reading import load_film
+from ovi_studio.film.script import FromShot
+from ovi_studio.media import clip_files
+from ovi_studio.queue.files import clip_name
+from ovi_studio.queue.paths import StudioPaths
+from ovi_studio.queue.store import Store
+from ovi_studio.queue.work import EngineSession
+from ovi_studio.runtime.options import RuntimeOptions
+
+EXAMPLE = PRESETS / "films" / "ruby-and-sky.fountain"
+Film = Callable[..., str]
+
+
+@pytest.fixture
+def film(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Film:
+    """Run the command and return what it prints; it may fail only with this message."""
+
+    def run(*words: object, error: str | None = None) -> str:
+        folders = ["--out", str(tmp_path / "outputs"), "--ckpt-dir", str(tmp_path / "checkpoints")]
+        status = main(["film", *map(str, words), *folders])
+        said = capsys.readouterr()
+        if error is None:
+            assert status == 0, said.err
+        else:
+            assert status == 1
+            assert error in said.err
+        return said.out
+
+    return run
+
+
+def make_clips(outputs: Path) -> None:
+    """Make short clips of whatever waits, as an engine would."""
+    with closing(Store.open(outputs)) as store, EngineSession(store.database, "worker") as work:
+        while (job := work.claim()) is not None:
+            frames = np.full((25, 32, 32, 3), 8 * job.number, np.uint8)
+            sound = 0.1 * np.sin(np.arange(25 * SAMPLE_RATE // FRAME_RATE) / 9).astype(np.float32)
+            clip = Clip(job.spec, frames, sound, record={"job": job.id})
+            path = clip_files.write_clip(clip, outputs, clip_name(job.number, job.id, job.spec.prompt))
+            work.finish(job, path, 1.0)
+
+
+@pytest.mark.parametrize("seconds", [3.0, 5.0])
+def test_the_example_is_a_film_of_six_shots_with_two_characters(seconds: float) -> None:
+    found = load_film(EXAMPLE, seconds)
+    assert [character.name for character in found.characters] == ["Ruby", "Sky"]
+    assert all(character.looks for character in found.characters)
+    assert len(found.shots) == 6
+    assert [shot.begin == FromShot() for shot in found.shots] == [False] * 5 + [True]
+
+
+def test_a_screenplay_is_queued_made_chosen_from_and_joined(film: Film, tmp_path: Path) -> None:
+    outputs = tmp_path / "outputs"
+    film("status", EXAMPLE, error="is no film of this studio; queue it first: ovi-studio film")
+    assert film(EXAMPLE).startswith("6 clips queued. The page makes them")
+    assert film(EXAMPLE) == "0 clips queued. Nothing else has changed.\n"
+    status = film("status", EXAMPLE)
+    assert status.startswith(
+        "Ruby and Sky: 0 of 6 shots are made.\nShot 1: Ruby rolls from left to right.\n  * take 1:"
+    )
+    assert "Waits for the last frame of job 5." in status
+    film("export", EXAMPLE, tmp_path / "film.mp4", error="6 of 6 shots have no clip: Shot 1 (queued)")
+    make_clips(outputs)
+    assert "6 of 6 shots are made" in film("status", EXAMPLE)
+    # Shot 6 continues shot 5.
+    assert film("again", EXAMPLE, 5).startswith("2 clips queued")
+    make_clips(outputs)
+    assert film("choose", EXAMPLE, 5, 1) == "0 clips queued. Nothing else has changed.\n"
+    target = tmp_path / "film.mp4"
+    assert film("export", EXAMPLE, target) == f"{target}\n"
+    film("export", EXAMPLE, target, error="exists; choose another name")
+    film("export", EXAMPLE, target, "--replace")
+    frames = 6 * 25 - 1 - 12  # without the doubled frame and the fade
+    assert len(read_samples(target)) == round(frames * SAMPLE_RATE / FRAME_RATE)
+
+
+def test_a_screenplay_is_written_as_yaml_and_queued_from_that(film: Film, tmp_path: Path) -> None:
+    target = tmp_path / "film.yaml"
+    film("write", EXAMPLE, target)
+    assert read_film(target) == load_film(EXAMPLE, 3)
+    film("write", EXAMPLE, target, error="exists; choose another name, or add --replace")
+    film("write", EXAMPLE, tmp_path / "film.txt", error="give a name that ends in .yaml")
+    assert film(target).startswith("6 clips queued")
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["status"], "That is not how `film status` is written"),
+        ([EXAMPLE, "status"], "see `python -m ovi_studio film --help`"),
+        (["choose", EXAMPLE, "1", "best"], "'best' is not the number of a take"),
+        (["none.yaml"], "none.yaml cannot be read"),
+    ],
+    ids=["no file", "order", "no number", "no such file"],
+)
+def test_what_is_written_wrongly_is_said(film: Film, words: list[object], error: str) -> None:
+    film(*words, error=error)
+
+
+@pytest.mark.slow
+def test_the_embedded_model_makes_the_example(film: Film, tmp_path: Path) -> None:
+    source, target, outputs = tmp_path / "film.yaml", tmp_path / "film.mp4", tmp_path / "outputs"
+    film("write", EXAMPLE, source)
+    source.write_text(source.read_text() + "look: {preset: demo-lightning, seed: 1}\n")
+    film(source)
+    options = RuntimeOptions(checkpoint_directory=tmp_path / "checkpoints")
+    # A supervised engine without a page ends when nothing waits.
+    subprocess.run([*engine_command(StudioPaths.of(outputs), options), "--supervised"], check=True, timeout=150)
+    assert "6 of 6 shots are made" in film("status", source)
+    film("export", source, target)
+    frames = 6 * 73 - 1 - 12
+    samples = read_samples(target)
+    assert len(samples) == round(frames * SAMPLE_RATE / FRAME_RATE)
+    assert [clip_files.read_record(target, shot)["spec"]["seed"] for shot in range(1, 7)] == [1] * 6
+    # No click at a cut: nothing steeper there than within the shots.
+    steps = np.abs(np.diff(samples))
+    cuts = [round(73 * number * SAMPLE_RATE / FRAME_RATE) for number in (1, 2, 3)]
+    near = np.zeros(len(steps), bool)
+    for cut in cuts:
+        near[cut - 16 : cut + 16] = True
+    assert steps[near].max() <= steps[~near].max()
