@@ -14,6 +14,7 @@ from ovi_studio.engine.command import DEFAULT_OUTPUT_DIRECTORY
 from ovi_studio.runtime.options import OptionGroup, RuntimeOptions
 
 if TYPE_CHECKING:
+    from ovi_studio.film.cut import CutList
     from ovi_studio.services.films import QueuedFilm, ShotStatus
     from ovi_studio.services.studio import Studio
 
@@ -23,10 +24,13 @@ film status FILE               list its shots with their takes
 film choose FILE SHOT TAKE     put another take into the film
 film again FILE SHOT           make another take of a shot
 film write FILE FILM.yaml      write the film as film.yaml, to be edited
-film export FILE [FILM.mp4]    join the chosen takes
+film export FILE [NAME ...]    join the chosen takes into NAME.mp4; NAME.srt and .vtt are its captions, NAME.otio,
+                               .edl and .fcpxml its shots for another program
 
 FILE is film.yaml, a screenplay (.fountain) or a list of prompts (.txt); see docs/film.md.
 """
+_FILM = ".mp4"
+_MAX_TARGETS = 20
 _HOW_IT_IS_MADE = "The page makes them while it runs; so does `python -m ovi_studio engine`."
 
 
@@ -106,20 +110,42 @@ def _write(studio: "Studio", options: argparse.Namespace, file: str, target: str
     return 0
 
 
-def _export(studio: "Studio", options: argparse.Namespace, file: str, target: str = "") -> int:
+def _export(studio: "Studio", options: argparse.Namespace, file: str, *targets: str) -> int:
+    from ovi_studio.film import captions, timeline
+
+    paths = [Path(target) for target in targets or [f"{Path(file).stem}.mp4"]]
+    cut = studio.films.cut_list(studio.films.find(Path(file)))
+    known = (_FILM, *captions.FORMATS, *timeline.FORMATS)
+    for path in paths:
+        if path.suffix.lower() not in known:
+            raise JobError(f"{path.name} cannot be exported; give a name that ends in {', '.join(known)}.")
+        if path.exists() and not options.replace:
+            raise JobError(f"{path} exists; choose another name, or add --replace.")
+    for path in paths:
+        if path.suffix.lower() in captions.FORMATS:
+            captions.write_captions(captions.film_captions(cut), path)
+        elif path.suffix.lower() in timeline.FORMATS:
+            timeline.write_timeline(cut, path)
+        else:
+            _join(cut, path, replace=options.replace)
+        print(path)
+    return 0
+
+
+def _join(cut: "CutList", path: Path, *, replace: bool) -> None:
     from ovi_studio.film.export import FilmProgress, export_film
 
+    shown = sys.stderr.isatty()
+
     def show(progress: FilmProgress) -> None:
-        if sys.stderr.isatty():
+        if shown:
             print(f"\r{progress.frames} of {progress.total} frames", end="", file=sys.stderr, flush=True)
 
-    path = Path(target or f"{Path(file).stem}.mp4")
-    cut = studio.films.cut_list(studio.films.find(Path(file)))
-    written = export_film(cut, path, replace=options.replace, on_progress=show)
-    if sys.stderr.isatty():
-        print(file=sys.stderr)
-    print(written)
-    return 0
+    try:
+        export_film(cut, path, replace=replace, on_progress=show)
+    finally:
+        if shown:
+            print(file=sys.stderr)
 
 
 def _report(queued: "QueuedFilm") -> None:
@@ -153,6 +179,6 @@ _NEEDED: Mapping[Callable[..., int], tuple[int, ...]] = {
     _choose: (3,),
     _again: (2,),
     _write: (2,),
-    _export: (1, 2),
+    _export: (1, _MAX_TARGETS),
 }
 COMMAND = Command("film", "queue a film, choose takes, join its shots", _add_options, _run, description=_DESCRIPTION)

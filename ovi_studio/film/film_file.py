@@ -1,5 +1,6 @@
 """Writes a film's mp4 as its frames and its sound come: to a part file, which becomes the film when it is complete."""
 
+import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import av
 import numpy as np
 from av.video.frame import PictureType
 
-from ovi_studio.core.variants import FRAME_RATE
+from ovi_studio.core.variants import FRAME_RATE, SAMPLE_RATE
 from ovi_studio.media.mp4_encoder import add_audio, add_video, sound_frame
 from ovi_studio.media.small_files import part_path
 
@@ -34,7 +35,9 @@ class FilmFile:
 
     def __init__(self, path: Path, height: int, width: int, *, comment: str, chapters: Sequence[Chapter]) -> None:
         self._path, self._part = path, part_path(path)
-        self._container = av.open(str(self._part), "w", format="mp4", options={"movflags": "faststart"})
+        # The length of the sound is in units of the whole file; in milliseconds it would be rounded up to 16 samples.
+        options = {"movflags": "faststart", "movie_timescale": str(math.lcm(FRAME_RATE, SAMPLE_RATE))}
+        self._container = av.open(str(self._part), "w", format="mp4", options=options)
         self._container.metadata["comment"] = comment
         self._container.set_chapters([_chapter(number, chapter) for number, chapter in enumerate(chapters)])
         self._video = add_video(self._container, height, width)

@@ -86,7 +86,11 @@ def test_a_screenplay_is_queued_made_chosen_from_and_joined(film: Film, tmp_path
     target = tmp_path / "film.mp4"
     assert film("export", EXAMPLE, target) == f"{target}\n"
     film("export", EXAMPLE, target, error="exists; choose another name")
-    film("export", EXAMPLE, target, "--replace")
+    film("export", EXAMPLE, tmp_path / "film.avi", error="film.avi cannot be exported; give a name that ends in .mp4")
+    others = [tmp_path / "film.srt", tmp_path / "film.otio"]
+    assert film("export", EXAMPLE, target, *others, "--replace") == "".join(f"{one}\n" for one in (target, *others))
+    assert "Come out! The sun is shining!" in others[0].read_text()
+    assert others[1].is_file()
     frames = 6 * 25 - 1 - 12  # without the doubled frame and the fade
     assert len(read_samples(target)) == round(frames * SAMPLE_RATE / FRAME_RATE)
 
