@@ -21,6 +21,7 @@ from ovi_studio.media.recipe_copies import MAX_RECORD_BYTES, recipe_box
 from ovi_studio.media.shot_copies import ShotCopy
 from ovi_studio.media.small_files import folder_errors
 from ovi_studio.media.soundtrack import read_samples
+from ovi_studio.media.xmp_mark import mark_box
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def export_film(
             film.add_frame(frame)
             if on_progress is not None:
                 on_progress(FilmProgress(number, total))
-        film.finish([recipe_box(record), *(shot.box() for shot in shots)])
+        film.finish([mark_box(), recipe_box(record), *(shot.box() for shot in shots)])
     return target
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.variants import FRAME_RATE, FRAMES_PER_LATENT
 from ovi_studio.media.recipe_copies import with_recipe
+from ovi_studio.media.xmp_mark import with_mark
 
 SCALER = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
 """For conversions between RGB and YUV; without accurate rounding they shift green by about one level each."""
@@ -86,7 +87,7 @@ def encode_png(pixels: np.ndarray) -> bytes:
 
 
 def encode_poster(pixels: np.ndarray, recipe: str) -> bytes:
-    """The JPEG that is shown for a clip, with the clip's recipe in it; see `POSTER_FRAME`."""
+    """The JPEG that is shown for a clip, with its mark and the clip's recipe in it; see `POSTER_FRAME`."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=85)
-    return with_recipe(buffer.getvalue(), recipe)
+    return with_mark(with_recipe(buffer.getvalue(), recipe))

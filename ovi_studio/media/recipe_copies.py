@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from ovi_studio.media import mp4_boxes
+from ovi_studio.media.jpeg_segments import JPEG_START, behind_first_segment, segments
 
 MAX_RECORD_BYTES = 2**20
 _BOX = uuid.UUID("42639b46-fdde-4d63-a959-132b4ac80e34").bytes
@@ -18,12 +19,10 @@ _BOX = uuid.UUID("42639b46-fdde-4d63-a959-132b4ac80e34").bytes
 _COMMENT_TAG = b"\xa9cmt"
 _TAG_HEADER = 8
 """Bytes before a tag's value: type and locale."""
-_JPEG_START, _JPEG_COMMENT, _JPEG_SCAN = b"\xff\xd8", b"\xff\xfe", b"\xff\xda"
+_JPEG_COMMENT = b"\xff\xfe"
 _PART = b"Ovi Studio recipe\0"
 """Marks our comments in a JPEG; their contents, in order, are the recipe."""
 _MAX_PART = 0xFFFF - 2 - len(_PART)
-_MAX_SEGMENTS = 1000
-"""Real files have about ten before the picture itself."""
 
 
 def recipe_box(recipe: str) -> bytes:
@@ -32,12 +31,11 @@ def recipe_box(recipe: str) -> bytes:
 
 
 def with_recipe(jpeg: bytes, recipe: str) -> bytes:
-    """A JPEG with the recipe in comments behind its first segment, which names the kind of JPEG."""
-    size = int.from_bytes(jpeg[4:6], "big")
-    data, end = recipe.encode(), 4 + size
+    """A JPEG with the recipe in comments."""
+    data = recipe.encode()
     parts = [_PART + data[start : start + _MAX_PART] for start in range(0, len(data), _MAX_PART)]
     comments = b"".join(_JPEG_COMMENT + struct.pack(">H", 2 + len(part)) + part for part in parts)
-    return jpeg[:end] + comments + jpeg[end:]
+    return behind_first_segment(jpeg, comments)
 
 
 def stored_recipes(file: BinaryIO) -> Iterator[bytes]:
@@ -45,7 +43,7 @@ def stored_recipes(file: BinaryIO) -> Iterator[bytes]:
 
     Of a copy that is too large, one byte more than `MAX_RECORD_BYTES` is read.
     """
-    if mp4_boxes.read(file, 0, 2) == _JPEG_START:
+    if mp4_boxes.read(file, 0, 2) == JPEG_START:
         copies = [_jpeg_recipe(file)]
     else:
         copies = [read_tag(file, _COMMENT_TAG, MAX_RECORD_BYTES), _own_box(file)]
@@ -69,22 +67,9 @@ def _content(file: BinaryIO, box: mp4_boxes.Box, skip: int, limit: int) -> bytes
 
 def _jpeg_recipe(file: BinaryIO) -> bytes | None:
     found = None
-    for comment in _jpeg_comments(file):
-        if comment.startswith(_PART):
-            found = (found or b"") + comment.removeprefix(_PART)
+    for marker, content in segments(file):
+        if marker == _JPEG_COMMENT and content.startswith(_PART):
+            found = (found or b"") + content.removeprefix(_PART)
             if len(found) > MAX_RECORD_BYTES:
                 break
     return found
-
-
-def _jpeg_comments(file: BinaryIO) -> Iterator[bytes]:
-    """The comments before the picture itself; stops at the first invalid segment."""
-    start = len(_JPEG_START)
-    for _ in range(_MAX_SEGMENTS):
-        header = mp4_boxes.read(file, start, 4)
-        marker, size = header[:2], int.from_bytes(header[2:], "big")
-        if len(header) < 4 or header[0] != 0xFF or marker == _JPEG_SCAN or size < 2:
-            return
-        if marker == _JPEG_COMMENT:
-            yield mp4_boxes.read(file, start + 4, size - 2)
-        start += 2 + size

@@ -23,6 +23,7 @@ from ovi_studio.media.frames import POSTER_FRAME, encode_poster, read_frame
 from ovi_studio.media.mp4_encoder import add_cover, add_video, decoding_time
 from ovi_studio.media.recipe_copies import MAX_RECORD_BYTES, recipe_box
 from ovi_studio.media.small_files import part_path
+from ovi_studio.media.xmp_mark import mark_box
 
 MAX_FRAME_RATE = 60
 _POSTER_BYTES = 2**20
@@ -133,7 +134,7 @@ def write_remade(
     def write(part: Path) -> bytes:
         _mux(clip, chunks, rate, recipe, part, check)
         with part.open("ab") as file:
-            file.write(recipe_box(recipe))
+            file.write(mark_box() + recipe_box(recipe))
         return encode_poster(read_frame(part, POSTER_FRAME * rate // clip.rate), recipe)
 
     size = sum(chunk.stat().st_size for chunk in chunks) + clip.path.stat().st_size + _POSTER_BYTES
