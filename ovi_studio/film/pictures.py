@@ -83,8 +83,8 @@ def _inspect(path: Path, number: int) -> ClipShape:
         video = container.streams.video[0]
         if video.average_rate != FRAME_RATE or video.codec_context.pix_fmt != PIXELS:
             raise JobError(
-                f"Shot {number} ({path.name}) does not have {FRAME_RATE} frames a second and 8-bit colours ({PIXELS}), as "
-                f"clips are made; choose one of the shot's takes."
+                f"Shot {number} ({path.name}) does not have {FRAME_RATE} frames a second and 8-bit colours ({PIXELS}); "
+                f"choose one of the shot's takes as it was made."
             )
         if not container.streams.audio:
             raise JobError(f"Shot {number} ({path.name}) has no sound; make it again.")

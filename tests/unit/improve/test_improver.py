@@ -22,6 +22,7 @@ from ovi_studio.improve.upscaler_library import UpscalerLibrary
 from ovi_studio.library.probe import probe
 from ovi_studio.media.clip_files import read_record, read_spec
 from ovi_studio.media.pictures import decode_picture
+from ovi_studio.media.xmp_mark import MADE_BY_MODEL, read_source_type
 
 needs_spandrel = pytest.mark.skipif(
     importlib.util.find_spec("spandrel") is None, reason="the extra `improve` is not installed"
@@ -100,6 +101,7 @@ def test_larger_clip_has_the_upscaled_frames_and_everything_else_of_the_original
     pictures = tmp_path / "pictures"
     assert read_spec(path, pictures) == read_spec(clip, pictures)
     record, before = read_record(path), read_record(clip)
+    assert {read_source_type(file) for file in (path, path.with_suffix(".jpg"))} == {MADE_BY_MODEL}
     (done,) = record.pop("improvements")
     assert done["source_sha256"] == hashlib.sha256(clip.read_bytes()).hexdigest()
     assert done["upscaler"] == {
