@@ -25,14 +25,15 @@ from ovi_studio.core.log_lines import start_log
 from ovi_studio.core.signals import ending_signals
 from ovi_studio.distributed.ranks import join_ranks, launched
 from ovi_studio.engine.executor import Executor, ExecutorFault, LocalExecutor
+from ovi_studio.engine.improving import ImprovementMonitor, JobImprover
 from ovi_studio.engine.monitor import JobMonitor
 from ovi_studio.engine.slot import EngineSlot
 from ovi_studio.media.clip_files import check_writable, write_encoded
 from ovi_studio.queue.database import Database
-from ovi_studio.queue.estimates import record_compilation, record_phase_times
+from ovi_studio.queue.estimates import record_compilation, record_improvement, record_phase_times
 from ovi_studio.queue.files import clip_name
 from ovi_studio.queue.locks import is_held
-from ovi_studio.queue.model import EngineState, Job, Verdict
+from ovi_studio.queue.model import ClipToImprove, EngineState, Job, Verdict
 from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.queue.recovery import recover_dead_engines
 from ovi_studio.queue.store import FALLBACK_LEVEL, FARM, PAUSED, Store, memory_fallback_enabled
@@ -83,9 +84,10 @@ def run(
                 log.info("Another engine already serves this queue; this one ends.")
                 return
             # With other machines in the queue, a job that this one cannot make waits for one of them.
-            executor = LocalExecutor(_runner(options, database, models), only_complete=database.setting(FARM, False))
+            runner = _runner(options, database, models)
+            executor = LocalExecutor(runner, only_complete=database.setting(FARM, False))
             log.info("Engine %s starts with %s.", work.owner, " ".join(executor.options.arguments()) or "no options")
-            Engine(work, executor, stop, supervised=supervised).serve()
+            Engine(work, executor, stop, supervised=supervised, improver=JobImprover(paths, runner)).serve()
             executor.close()
             log.info("Engine %s ends.", work.owner)
     except Exception:
@@ -108,6 +110,7 @@ class Engine:
 
     Args:
         patrols: whether to look for dead engines while there is nothing to do.
+        improver: for jobs that improve clips; None: this engine claims none.
     """
 
     def __init__(
@@ -118,6 +121,7 @@ class Engine:
         *,
         supervised: bool = False,
         patrols: bool = True,
+        improver: JobImprover | None = None,
     ) -> None:
         self._work = work
         self._paths = work.database.paths
@@ -125,6 +129,7 @@ class Engine:
         self._stop = stop
         self._supervised = supervised
         self._patrols = patrols
+        self._improver = improver
         self._previewer = Previewer(work.database)
         self._announced: tuple[EngineState, str | None] | None = None
         self._patrolled = time.monotonic()
@@ -152,7 +157,9 @@ class Engine:
 
     def _claim(self) -> Job | None:
         # The executor may have to look for its models, so only if there is something to make.
-        return self._work.claim(self._executor.variants()) if self._work.waiting() else None
+        if not self._work.waiting():
+            return None
+        return self._work.claim(self._executor.variants(), improves=self._improver is not None)
 
     def _work_on(self, job: Job) -> None:
         log.info("Job %d (%s), attempt %d, starts.", job.number, job.id, job.attempt)
@@ -171,15 +178,17 @@ class Engine:
             self._after_out_of_memory(job)()
 
     def _attempt(self, job: Job) -> Callable[[], bool]:
-        """Make the clip; returns the transition to write."""
-        monitor = JobMonitor(self._work, job, self._previewer, self._stop.is_set)
-        start = time.monotonic()
+        """Make the clip, or improve one; returns the transition to write."""
+        monitor: JobMonitor | ImprovementMonitor
         try:
             check_writable(self._paths.outputs)  # before minutes of loading and computing
-            made = self._executor.make(job.spec, monitor, {"job": job.id})
-            path = write_encoded(made.files, self._paths.outputs, clip_name(job.number, job.id, job.spec.prompt))
+            if job.improves is not None and self._improver is not None:
+                monitor = ImprovementMonitor(self._work, job, job.improves, self._stop.is_set)
+                return self._improve(job, job.improves, self._improver, monitor)
+            monitor = JobMonitor(self._work, job, self._previewer, self._stop.is_set)
+            return self._make(job, monitor)
         except Stopped:
-            endings = {Verdict.CANCEL: self._work.cancelled, Verdict.STOP: self._work.release}
+            endings = {Verdict.CANCEL: self._cancelled, Verdict.STOP: self._work.release}
             return partial(endings.get(monitor.verdict, lambda _: False), job)
         except FolderError as error:
             return partial(self._pause_queue, job, str(error))
@@ -191,7 +200,28 @@ class Engine:
             return partial(self._work.fail, job, str(error))
         except MemoryError:
             return self._after_out_of_memory(job)
+
+    def _make(self, job: Job, monitor: JobMonitor) -> Callable[[], bool]:
+        start = time.monotonic()
+        made = self._executor.make(job.spec, monitor, {"job": job.id})
+        path = write_encoded(made.files, self._paths.outputs, clip_name(job.number, job.id, job.spec.prompt))
         return partial(self._finish, job, path.name, time.monotonic() - start, monitor, made.frames)
+
+    def _improve(
+        self, job: Job, improves: ClipToImprove, improver: JobImprover, monitor: ImprovementMonitor
+    ) -> Callable[[], bool]:
+        start = time.monotonic()
+        path = improver.improve(job, improves, monitor)
+        seconds = time.monotonic() - start
+        if not monitor.resumed:
+            record_improvement(self._work.database, improves, seconds)
+        log.info("Job %d is done after %.1f s: %s", job.number, seconds, path.name)
+        return partial(self._work.finish, job, path, seconds)
+
+    def _cancelled(self, job: Job) -> bool:
+        if job.improves is not None and self._improver is not None:
+            self._improver.discard(job)
+        return self._work.cancelled(job)
 
     def _after_out_of_memory(self, job: Job) -> Callable[[], bool]:
         """Try a job again with less memory; fail it with advice if that is not possible or not allowed."""

@@ -96,21 +96,12 @@ class JobMonitor:
         return max(0.0, self._step_times[0] - start - step)
 
     def _report(self) -> None:
-        if self._work.database.replaced():
-            raise RuntimeError(f"{self._work.database.paths.database} was replaced by another file")
         pace = self._seconds_per_step(RECENT_STEPS)
         left = self._seconds_left(pace)
         progress = JobProgress(self._phase, self._step, self._total, pace, left, self._fraction, self._preview)
-        try:
-            verdict = self._work.report(self._job, progress)
-        except JobError as error:
-            # Progress is not worth failing a clip; only the final transition is retried until it succeeds.
-            log.warning("The progress of job %d could not be written: %s", self._job.number, error)
-            verdict = Verdict.CONTINUE
-        if verdict is Verdict.CONTINUE and self._stopping():
-            verdict = Verdict.STOP
         # A clip that is nearly written is not discarded because the engine must end.
         computed = self._phase in (ClipPhase.DECODING, ClipPhase.WRITING)
+        verdict = ask(self._work, self._job, progress, self._stopping)
         if verdict is not Verdict.CONTINUE and not (verdict is Verdict.STOP and computed):
             self.verdict = verdict
             raise Stopped
@@ -162,3 +153,16 @@ class JobMonitor:
             log.warning("The preview of job %d could not be written: %s", self._job.number, error)
         else:
             self._preview = path
+
+
+def ask(work: EngineSession, job: Job, progress: JobProgress, stopping: "Callable[[], bool]") -> Verdict:
+    """Report progress; returns whether to continue."""
+    if work.database.replaced():
+        raise RuntimeError(f"{work.database.paths.database} was replaced by another file")
+    try:
+        verdict = work.report(job, progress)
+    except JobError as error:
+        # Progress is not worth failing a clip; only the final transition is retried until it succeeds.
+        log.warning("The progress of job %d could not be written: %s", job.number, error)
+        verdict = Verdict.CONTINUE
+    return Verdict.STOP if verdict is Verdict.CONTINUE and stopping() else verdict

@@ -6,7 +6,7 @@ They are removed when the clip is written. Imports torch only with an upscaler.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import av
 
 from ovi_studio.checkpoints.hashes import file_sha256
-from ovi_studio.core.errors import JobError
+from ovi_studio.core.errors import JobError, is_out_of_memory
 from ovi_studio.core.improvement import Improvement
 from ovi_studio.improve.chunk_folder import chunk_folder, discard_chunks
 from ovi_studio.improve.smooth import Interpolator, Minterpolate
@@ -75,11 +75,21 @@ class ClipImprover:
 
         Raises `JobError`, and what `on_progress` raises. Only chunks are left behind then.
         """
-        clip = StoredClip.open(source)
-        if improvement.fps is not None and clip.rate >= improvement.fps:
+        try:
+            return self._improve(source, improvement, target, on_progress, record)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
             raise JobError(
-                f"{source.name} has {clip.rate} frames a second already; choose more, or the clip that it was made of."
-            )
+                f"There is not enough memory to improve {source.name}; close other programs, or choose a smaller "
+                f"upscaler or --device cpu."
+            ) from error
+
+    def _improve(
+        self, source: Path, improvement: Improvement, target: Target, on_progress: Progress, record: Mapping[str, Any]
+    ) -> Path:
+        clip = StoredClip.open(source)
+        clip.check_slower_than(improvement.fps)
         improvement = self._upscalers.pin(improvement)
         check_writable(target.directory)
         on_progress(0, clip.frames)

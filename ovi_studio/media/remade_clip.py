@@ -76,6 +76,14 @@ class StoredClip:
             )
         return cls(path, record, len(times), rate.numerator, (video.height, video.width))
 
+    def check_slower_than(self, fps: int | None) -> None:
+        """Raise `JobError` if the clip cannot be given so many frames a second; None: they stay."""
+        if fps is not None and self.rate >= fps:
+            raise JobError(
+                f"{self.path.name} has {self.rate} frames a second already; choose more, or the clip that it was made "
+                f"of."
+            )
+
     def decode(self, start: int = 0) -> Iterator[av.VideoFrame]:
         """Yield the frames from number `start` on; raises `JobError` if the file is broken or ends early."""
         number = 0

@@ -1,8 +1,8 @@
-"""Jobs that begin with the last frame of another job's clip.
+"""Jobs that begin with the last frame of another job's clip, or improve that clip.
 
 Such a job waits until its parent is done (`schema.CLAIMABLE`). Nothing is stored about why it waits: that follows from
 the states of the jobs before it each time it is read, so retrying or restoring one of them is all that it takes to free
-those behind it. The frame itself is read when the job is claimed.
+those behind it. The clip itself is looked at when the job is claimed.
 """
 
 import itertools
@@ -57,11 +57,16 @@ def refresh_parent_clips(connection: sqlite3.Connection) -> None:
     )
 
 
-def with_first_frame(database: Database, job: Job) -> Job:
-    """A claimed job with its first frame, if it is the last one of another clip, which is then stored with the job.
+def with_clip(database: Database, job: Job) -> Job:
+    """A claimed job with what it needs of another clip: its first frame, which is then stored with the job, or all.
 
     Raises `JobError` if that clip is gone, `FolderError` if the frame cannot be written.
     """
+    if job.improves is not None:
+        clip = job.improves.clip
+        if clip is None or clip.is_symlink() or not clip.is_file():
+            raise JobError("The clip to improve was moved or deleted; put it back and retry this job.")
+        return job
     if job.parent is None or job.spec.image is not None:
         return job
     with database.read() as connection:
@@ -94,7 +99,7 @@ def _dependencies(connection: sqlite3.Connection, waiting: list[str]) -> Mapping
     rows = connection.execute(
         "WITH RECURSIVE line (id) AS (SELECT value FROM json_each(:ids) UNION "
         f"SELECT parent FROM jobs JOIN line USING (id) WHERE {_WAITS}) "
-        "SELECT id, number, state, parent, parent_clip FROM jobs JOIN line USING (id)",
+        "SELECT id, number, state, parent, parent_clip, improvement FROM jobs JOIN line USING (id)",
         {"ids": json.dumps(waiting)},
     )
     known = {row["id"]: row for row in rows}
@@ -107,19 +112,21 @@ def _dependencies(connection: sqlite3.Connection, waiting: list[str]) -> Mapping
                 break
             line.append(row["parent"])
         for child, parent in reversed(list(itertools.pairwise(line))):
-            found[child] = _dependency(known.get(parent), found.get(parent))
+            improves = known[child]["improvement"] is not None
+            found[child] = _dependency(known.get(parent), found.get(parent), improves)
     return found
 
 
-def _dependency(parent: sqlite3.Row | None, above: Dependency | None) -> Dependency:
+def _dependency(parent: sqlite3.Row | None, above: Dependency | None, improves: bool) -> Dependency:
+    alternative = "cancel this one" if improves else _OWN_FRAME
     if above is not None and above.blocked:
         return replace(above, number=None if parent is None else parent["number"])
     if parent is None:
-        sentence = f"Blocked: a job on which it depends was deleted; put that back, or {_OWN_FRAME}."
+        sentence = f"Blocked: a job on which it depends was deleted; put that back, or {alternative}."
         return Dependency(None, True, sentence)
     number = parent["number"]
     if parent["state"] in (JobState.FAILED, JobState.CANCELLED):
         what = "failed" if parent["state"] == JobState.FAILED else "was cancelled"
-        sentence = f"Blocked: job {number}, on which it depends, {what}; retry job {number}, or {_OWN_FRAME}."
+        sentence = f"Blocked: job {number}, on which it depends, {what}; retry job {number}, or {alternative}."
         return Dependency(number, True, sentence)
-    return Dependency(number, False, f"Waits for the last frame of job {number}.")
+    return Dependency(number, False, f"Waits for the {'clip' if improves else 'last frame'} of job {number}.")

@@ -6,13 +6,16 @@ and frames, whatever their aspect ratio, so its name determines the size. A step
 negative pass, and less with a step cache, so the key of steps also includes both; the other phases depend on neither.
 """
 
+import json
 import statistics
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+from ovi_studio.core.improvement import Improvement
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.step_caches import OFF
 from ovi_studio.queue.database import Database
+from ovi_studio.queue.model import ClipToImprove
 
 _COMPILATION = "pace/compiling"
 _MEASURED_COMPILATION = 17.0
@@ -88,14 +91,35 @@ def estimate_clip(database: Database, spec: ClipSpec) -> float | None:
     return None if pace is None else pace.seconds(spec.steps)
 
 
+def record_improvement(database: Database, improves: ClipToImprove, seconds: float) -> None:
+    """Store how long the improvement of a whole clip took."""
+    key = _improvement_key(improves.improvement)
+    times = [*_history(database, key).get("pixel", ()), seconds / max(1, improves.pixels)]
+    database.put_setting(key, {"pixel": times[-_REMEMBERED:]})
+
+
+def estimate_improvement(database: Database, improvement: Improvement, pixels: int) -> float | None:
+    """Seconds for so many pixels of all frames; None if nothing was improved like this on this machine."""
+    pace = _medians(database, _improvement_key(improvement)).get("pixel")
+    return None if pace is None else pace * pixels
+
+
 def estimate_queue(database: Database) -> QueueEstimate:
     """Seconds for all waiting jobs; the remaining time of running jobs is in their progress."""
     with database.read() as connection:
         kinds = connection.execute(
             "SELECT variant, guided, step_cache, COUNT(*) AS jobs, SUM(steps) AS steps FROM jobs "
-            "WHERE state = 'queued' GROUP BY variant, guided, step_cache"
+            "WHERE state = 'queued' AND improvement IS NULL GROUP BY variant, guided, step_cache"
+        ).fetchall()
+        improvements = connection.execute(
+            "SELECT improvement, COUNT(*) AS jobs, SUM(pixels) AS pixels FROM jobs "
+            "WHERE state = 'queued' AND improvement IS NOT NULL GROUP BY improvement"
         ).fetchall()
     seconds, unmeasured = 0.0, 0
+    for kind in improvements:
+        taken = estimate_improvement(database, Improvement.from_dict(json.loads(kind["improvement"])), kind["pixels"])
+        unmeasured += kind["jobs"] if taken is None else 0
+        seconds += taken or 0.0
     for kind in kinds:
         pace = _recall(database, kind["variant"], bool(kind["guided"]), kind["step_cache"])
         if pace is None:
@@ -119,6 +143,10 @@ def _history(database: Database, key: str) -> Mapping[str, list[float]]:
     """The times under a key, the latest last; an older version stored only the last one, and not in a list."""
     values = database.setting(key, {})
     return {name: times if isinstance(times, list) else [times] for name, times in values.items()}
+
+
+def _improvement_key(improvement: Improvement) -> str:
+    return f"pace/improvement/{improvement.sha256}/{improvement.fps}"
 
 
 def _edges_key(variant: str) -> str:

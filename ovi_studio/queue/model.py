@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from ovi_studio.core.improvement import Improvement
 from ovi_studio.core.spec import ClipSpec
 
 
@@ -31,6 +32,8 @@ class ClipPhase(StrEnum):
     DENOISING = "denoising"
     DECODING = "decoding"
     WRITING = "writing"
+    IMPROVING = "improving"
+    """The only phase of a job that improves a clip; its steps are the clip's frames."""
 
 
 class Verdict(StrEnum):
@@ -83,6 +86,32 @@ class Dependency:
 
 
 @dataclass(frozen=True)
+class ImprovementOrder:
+    """A clip that is to be improved: one that exists, or that of a job which may not be done yet."""
+
+    spec: ClipSpec
+    """The clip's own, for display."""
+    improvement: Improvement
+    pixels: int
+    """Of all frames of the clip, for estimates."""
+    clip: str | None = None
+    """Name of the mp4 in the output folder; None: the clip of `job`."""
+    job: str | None = None
+    """The id of a job."""
+
+
+@dataclass(frozen=True)
+class ClipToImprove:
+    """What a job does that makes no new clip."""
+
+    improvement: Improvement
+    pixels: int
+    """Of all frames of the clip."""
+    clip: Path | None
+    """The mp4; None until the job that makes it is done."""
+
+
+@dataclass(frozen=True)
 class Job:
     """A snapshot of a job in the queue."""
 
@@ -117,9 +146,11 @@ class Job:
     seconds: float | None
     """How long the clip took, including loading, by a monotonic clock."""
     parent: str | None = None
-    """The id of the job that this one continues: its first frame is the last one of that job's clip."""
+    """The id of the job that this one continues or improves: its first frame is the last one of that job's clip."""
     dependency: Dependency | None = None
     """None unless the job waits for its parent."""
+    improves: ClipToImprove | None = None
+    """None unless the job improves a clip; `spec` is that clip's then."""
 
     @property
     def poster(self) -> Path | None:

@@ -15,6 +15,15 @@ from ovi_studio.queue.model import JobState
 Side = Literal["before", "after"]
 
 
+MAX_PRIORITY = 100
+
+
+def check_priority(priority: int) -> None:
+    """Raise `JobError` for a priority that no job may have."""
+    if abs(priority) > MAX_PRIORITY:
+        raise JobError(f"The priority must be between {-MAX_PRIORITY} and {MAX_PRIORITY}, not {priority}.")
+
+
 def place(connection: sqlite3.Connection, ids: Sequence[str], anchor: str, side: Side) -> None:
     """Move queued jobs, in the given order, directly before or after `anchor`; they get its priority."""
     moving = [job for job in dict.fromkeys(ids) if job != anchor]

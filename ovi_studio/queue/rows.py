@@ -8,8 +8,18 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+from ovi_studio.core.improvement import Improvement
 from ovi_studio.core.spec import ClipSpec
-from ovi_studio.queue.model import ClipPhase, Dependency, EngineInfo, EngineState, Job, JobProgress, JobState
+from ovi_studio.queue.model import (
+    ClipPhase,
+    ClipToImprove,
+    Dependency,
+    EngineInfo,
+    EngineState,
+    Job,
+    JobProgress,
+    JobState,
+)
 from ovi_studio.queue.paths import StudioPaths
 
 JOBS = "SELECT jobs.*, batches.name AS batch_name FROM jobs JOIN batches ON batches.id = jobs.batch"
@@ -65,7 +75,15 @@ def job_of(row: sqlite3.Row, paths: StudioPaths, dependency: Dependency | None =
         seconds=row["seconds"],
         parent=row["parent"],
         dependency=dependency,
+        improves=_improves(row, paths),
     )
+
+
+def _improves(row: sqlite3.Row, paths: StudioPaths) -> ClipToImprove | None:
+    if row["improvement"] is None:
+        return None
+    clip = None if row["parent_clip"] is None else paths.outputs / Path(row["parent_clip"]).name
+    return ClipToImprove(Improvement.from_dict(json.loads(row["improvement"])), row["pixels"], clip)
 
 
 def engine_of(row: sqlite3.Row) -> EngineInfo:

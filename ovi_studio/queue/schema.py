@@ -139,7 +139,15 @@ _FILMS = (
     """,
 )
 
-MIGRATIONS = (_FIRST, _PARTS, _COUNTED, _NOTED, _CACHED, _DELETED, _GRIDS, _PARENTS, _FILMS)
+# What a job does to the clip in `parent_clip` instead of making one, as JSON, and for how many pixels.
+_IMPROVEMENTS = (
+    "ALTER TABLE jobs ADD COLUMN improvement TEXT",
+    "ALTER TABLE jobs ADD COLUMN pixels INTEGER",
+    "DROP INDEX jobs_counted",
+    "CREATE INDEX jobs_counted ON jobs (state, variant, guided, step_cache, improvement, steps, pixels)",
+)
+
+MIGRATIONS = (_FIRST, _PARTS, _COUNTED, _NOTED, _CACHED, _DELETED, _GRIDS, _PARENTS, _FILMS, _IMPROVEMENTS)
 """Statements that migrate version n to n + 1, at index n."""
 
 

@@ -14,10 +14,10 @@ from typing import Any
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.grids import Grid
 from ovi_studio.core.spec import ClipSpec
-from ovi_studio.queue.adding import add_batch, insert_jobs
+from ovi_studio.queue.adding import add_batch, add_improvements, insert_jobs
 from ovi_studio.queue.database import Database
 from ovi_studio.queue.dependencies import jobs_of
-from ovi_studio.queue.model import ENDED, EngineInfo, Job, JobBatch, JobState
+from ovi_studio.queue.model import ENDED, EngineInfo, ImprovementOrder, Job, JobBatch, JobState
 from ovi_studio.queue.order import Side, first_waiting, last_position, place
 from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.queue.pictures import kept_pictures, remove_unused_pictures
@@ -91,12 +91,22 @@ class Store:
         with kept_pictures(self.paths, specs) as kept, self.database.write() as connection:
             return add_batch(connection, self.paths, kept, name, priority=priority, grid=grid, parents=parents)
 
+    def add_improvements(self, orders: Sequence[ImprovementOrder], name: str = "", *, priority: int = 0) -> list[str]:
+        """Queue improvements of clips as one batch, all or none; returns the ids of the jobs, in order.
+
+        One of a job that is not done waits for its clip.
+        """
+        if not orders:
+            raise JobError("There are no clips to improve; choose some.")
+        with self.database.write() as connection:
+            return add_improvements(connection, self.paths, orders, name, priority=priority)
+
     def duplicate(self, ids: Collection[str]) -> list[str]:
         """Queue copies of jobs at the end, each in the batch of the original; returns the new ids."""
         with self.database.write() as connection:
             found = connection.execute(
-                "SELECT batch, priority, spec, variant, steps, guided, parent, parent_clip FROM jobs "
-                f"WHERE {_IN_IDS} ORDER BY number",
+                "SELECT batch, priority, spec, variant, steps, guided, parent, parent_clip, improvement, pixels "
+                f"FROM jobs WHERE {_IN_IDS} ORDER BY number",
                 _ids(ids),
             ).fetchall()
             return insert_jobs(connection, [dict(row) for row in found])
@@ -109,11 +119,11 @@ class Store:
                 "UPDATE jobs SET spec = :spec, variant = :variant, steps = :steps, guided = :guided, cell = NULL, "
                 # With a picture of its own it no longer depends on another clip.
                 "parent = CASE WHEN :pictured THEN NULL ELSE parent END "
-                "WHERE id = :id AND state = 'queued'",
+                "WHERE id = :id AND state = 'queued' AND improvement IS NULL",
                 {**spec_columns(kept), "id": job_id, "pictured": kept.image is not None},
             ).rowcount
         if not changed:
-            raise JobError("Only a waiting job can be changed; duplicate it, or cancel it first.")
+            raise JobError("Only a waiting job that makes a clip can be changed; duplicate it, or cancel it first.")
 
     def cancel(self, ids: Collection[str]) -> int:
         """Cancel jobs: waiting ones immediately, running ones at their next step."""

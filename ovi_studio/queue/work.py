@@ -14,7 +14,7 @@ from typing import Any
 from ovi_studio.core.errors import FolderError, JobError
 from ovi_studio.media.small_files import folder_errors
 from ovi_studio.queue.database import Database
-from ovi_studio.queue.dependencies import with_first_frame
+from ovi_studio.queue.dependencies import with_clip
 from ovi_studio.queue.files import remove_preview
 from ovi_studio.queue.locks import Lock
 from ovi_studio.queue.model import EngineState, Job, JobProgress, JobState, Verdict
@@ -25,7 +25,10 @@ ENDED_CLEANLY = 1
 FOUND_DEAD = 2
 """Values of `engines.ended`; 0 is a live engine."""
 _REMEMBERED_ENGINES = 20
-_MAKEABLE = "(:variants IS NULL OR variant IN (SELECT value FROM json_each(:variants)))"
+_MAKEABLE = (
+    "CASE WHEN improvement IS NOT NULL THEN :improves "
+    "ELSE :variants IS NULL OR variant IN (SELECT value FROM json_each(:variants)) END"
+)
 
 
 class EngineSession:
@@ -80,21 +83,22 @@ class EngineSession:
             row = connection.execute("SELECT stop FROM engines WHERE owner = ?", (self.owner,)).fetchone()
         return row is not None and bool(row["stop"])
 
-    def claim(self, variants: Collection[str] | None = None) -> Job | None:
+    def claim(self, variants: Collection[str] | None = None, *, improves: bool = True) -> Job | None:
         """Claim the next job and count the attempt; None if no job can start or the queue is paused.
 
-        A job that begins with the last frame of another clip has it as its picture. If that clip is gone, the job fails
-        with advice, and the next one is claimed.
+        A job that begins with the last frame of another clip has it as its picture. If a clip that a job needs is
+        gone, the job fails with advice, and the next one is claimed.
 
         Args:
             variants: those that this engine can make; None for all.
+            improves: whether it can improve clips.
         """
-        while self.waiting(variants):  # called twenty thousand times a day, so this must not write
-            job = self._claim_next(variants)
+        while self.waiting(variants, improves=improves):  # called twenty thousand times a day, so this must not write
+            job = self._claim_next(variants, improves)
             if job is None:
                 return None
             try:
-                return with_first_frame(self.database, job)
+                return with_clip(self.database, job)
             except FolderError:
                 self.release(job)
                 raise
@@ -102,28 +106,28 @@ class EngineSession:
                 self.fail(job, str(error))
         return None
 
-    def _claim_next(self, variants: Collection[str] | None) -> Job | None:
+    def _claim_next(self, variants: Collection[str] | None, improves: bool) -> Job | None:
         with self.database.write() as connection:
             claimed = connection.execute(
                 "UPDATE jobs SET state = 'running', owner = :owner, attempt = attempt + 1, cancel = 0, started = :now "
                 f"WHERE number = (SELECT number FROM jobs WHERE {CLAIMABLE} AND {_MAKEABLE} "
                 "ORDER BY priority DESC, position, number LIMIT 1) "
                 "AND NOT EXISTS (SELECT 1 FROM settings WHERE key = 'paused' AND value = 'true') RETURNING number",
-                {"owner": self.owner, "now": time.time(), "variants": _as_json(variants)},
+                {"owner": self.owner, "now": time.time(), "variants": _as_json(variants), "improves": improves},
             ).fetchall()
             if not claimed:
                 return None
             row = connection.execute(f"{JOBS} WHERE number = ?", (claimed[0]["number"],)).fetchone()
             return job_of(row, self.database.paths)
 
-    def waiting(self, variants: Collection[str] | None = None) -> bool:
+    def waiting(self, variants: Collection[str] | None = None, *, improves: bool = True) -> bool:
         """Whether there is a job to claim; see `claim`."""
         with self.database.read() as connection:
             return bool(
                 connection.execute(
                     f"SELECT EXISTS (SELECT 1 FROM jobs WHERE {CLAIMABLE} AND {_MAKEABLE}) "
                     "AND NOT EXISTS (SELECT 1 FROM settings WHERE key = 'paused' AND value = 'true')",
-                    {"variants": _as_json(variants)},
+                    {"variants": _as_json(variants), "improves": improves},
                 ).fetchone()[0]
             )
 

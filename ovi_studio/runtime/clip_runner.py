@@ -211,6 +211,11 @@ class ClipRunner:
         self._exhausted = (*self._exhausted, step.exhausted)
         self._drop()
 
+    def unload(self) -> None:
+        """Free the memory of the models, which are loaded again for the next clip; does nothing for several ranks."""
+        if self.alone:
+            self._drop()
+
     def on_peer_loss(self, call: Callable[[bool], None]) -> None:
         """Set a callback for the loss of another rank, which ends this process.
 

@@ -36,11 +36,13 @@ from ovi_studio.library import Library
 from ovi_studio.media.pictures import MAX_FILE_SIZE, decode_picture
 from ovi_studio.queue.estimates import QueueEstimate, estimate_clip, estimate_queue
 from ovi_studio.queue.model import Job, JobState
+from ovi_studio.queue.order import check_priority
 from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.queue.store import Store
 from ovi_studio.runtime.clip_runner import OVI_MODELS
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.services.films import Films
+from ovi_studio.services.improvements import Improvements
 from ovi_studio.services.intake import Intake
 from ovi_studio.services.model_offer import ModelOffer, offer_model
 from ovi_studio.services.preset_offers import PresetOffer, offers
@@ -52,8 +54,6 @@ from ovi_studio.services.prompt_tables import read_table
 from ovi_studio.services.soundtracks import Soundtracks
 from ovi_studio.services.templates import Templates
 from ovi_studio.services.undo import UndoLog
-
-MAX_PRIORITY = 100
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,7 @@ class Studio:
         self.adapter_downloads = Downloads(self.adapters.directory, execute=fetch_adapters)
         self.model_downloads = Downloads(self.checkpoint_directory)
         self.undo = UndoLog()
+        self.improvements = Improvements(store, library, options)
         self.prompt_helper = PromptHelper(helper or HelperSettings())
         self.films = Films(self)
 
@@ -228,8 +229,7 @@ class Studio:
 
         Raises `JobError` like `prepared`.
         """
-        if abs(priority) > MAX_PRIORITY:
-            raise JobError(f"The priority must be between {-MAX_PRIORITY} and {MAX_PRIORITY}, not {priority}.")
+        check_priority(priority)
         return self.store.add(self.prepared(specs), name, priority=priority, grid=grid)
 
     def prepared(self, specs: Sequence[ClipSpec]) -> list[ClipSpec]:

@@ -45,7 +45,10 @@ def build_api(studio: Studio) -> None:
             # Gradio's own conversion of what is no number ends in an error without a sentence.
             number.preprocess = _as_sent
         answer, file = gr.JSON(label="Answer"), gr.File(label="Clip")
-        hidden = [gr.Button() for _ in range(7)]
+        upscaler = gr.Textbox("", label="Name of an upscaler; empty: the size stays", max_length=300)
+        fps = gr.Number(None, label="Frames a second: 48 or 60; empty: as they are", precision=0)
+        fps.preprocess = _as_sent
+        hidden = [gr.Button() for _ in range(8)]
         calls.file = file
     event_options: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden"}
     hidden[0].click(
@@ -61,6 +64,7 @@ def build_api(studio: Studio) -> None:
     hidden[4].click(calls.retry, jobs, answer, api_name="retry", **event_options)
     hidden[5].click(calls.clip, job, file, api_name="clip", **event_options)
     hidden[6].click(calls.suggest, [prompt, variant, picture], answer, api_name="suggest", **event_options)
+    hidden[7].click(calls.improve, [jobs, upscaler, fps, name, priority], answer, api_name="improve", **event_options)
 
 
 class ApiCalls:
@@ -157,6 +161,17 @@ class ApiCalls:
             changes = [{"change": str(edit), "text": text} for edit, text in found.changes]
             return {"prompt": found.after, "warnings": list(found.warnings), "changes": changes}
 
+    def improve(
+        self, jobs: Any, upscaler: str = "", fps: float | None = None, name: str = "", priority: float | None = 0
+    ) -> dict[str, Any]:
+        """Queue larger and smoother copies of the clips of jobs, which may not be done yet; returns the new jobs."""
+        with _sentences():
+            wanted = {"upscaler": upscaler or None, "fps": _whole("fps", fps, 0) or None}
+            chosen = _whole("priority", priority, 0)
+            return {
+                "jobs": self._studio.improvements.improve_jobs(_ids(jobs), wanted, str(name or ""), priority=chosen)
+            }
+
     def get(self, job: str) -> Job:
         """Look up a job by its id."""
         with _sentences():
@@ -177,7 +192,7 @@ def job_facts(job: Job) -> dict[str, Any]:
         "attempt": job.attempt,
         "phase": str(progress.phase) if progress else None,
         "step": progress.step if progress else 0,
-        "steps": job.spec.steps,
+        "steps": progress.total if progress and job.improves else job.spec.steps,
         "part": progress.fraction if progress else None,
         "seconds_left": progress.seconds_left if progress else None,
         "seconds": job.seconds,
@@ -186,6 +201,7 @@ def job_facts(job: Job) -> dict[str, Any]:
         "waits": job.dependency and job.dependency.sentence,
         "blocked": job.dependency is not None and job.dependency.blocked,
         "clip": _name(job.clip),
+        "improvement": job.improves and job.improves.improvement.to_dict(),
         "spec": spec,
     }
 

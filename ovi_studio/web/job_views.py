@@ -45,6 +45,8 @@ def progress_words(job: Job) -> tuple[str, str, float | None]:
             return "First step", left, 0.0
         case ClipPhase.DECODING:
             return "Decoding picture and sound", left, progress.fraction
+        case ClipPhase.IMPROVING:
+            return f"Improving: frame {progress.step} of {progress.total}", left, progress.fraction
     return "Writing the clip", left, None
 
 

@@ -32,6 +32,7 @@ _ANSWERS: dict[str, Any] = {
     "/cancel": {"type": "object", "properties": {"cancelled": _WHOLE}},
     "/retry": {"type": "object", "properties": {"queued": _WHOLE}},
     "/clip": {"$ref": "#/components/schemas/File"},
+    "/improve": {"type": "object", "properties": {"jobs": _TEXTS}},
     "/suggest": {
         "type": "object",
         "properties": {"prompt": _TEXT, "warnings": _TEXTS, "changes": {"type": "array", "items": _CHANGE}},
@@ -202,6 +203,11 @@ def _schemas() -> dict[str, Any]:
         "waits": maybe(_TEXT) | {"description": "The job that this one continues, while it waits for it."},
         "blocked": {"type": "boolean", "description": "Whether it waits in vain; `waits` says what to do."},
         "clip": maybe(_TEXT) | {"description": "The name of the file."},
+        "improvement": {
+            "type": ["object", "null"],
+            "properties": {"upscaler": maybe(_TEXT), "fps": maybe(_WHOLE), "sha256": maybe(_TEXT)},
+            "description": "What the job does to a clip, if it makes no new one.",
+        },
         "spec": {"type": "object", "description": "All settings of the clip."},
     }
     meta = {"type": "object", "properties": {"_type": {"const": "gradio.FileData"}}}

@@ -16,6 +16,7 @@ from ovi_studio.runtime.options import OptionGroup, RuntimeOptions
 EVERYTHING = RuntimeOptions(
     checkpoint_directory=Path("/weights"),
     adapter_directory=Path("/my loras"),
+    upscaler_directory=Path("/my upscalers"),
     device="cuda:1",
     dtype="float32",
     attention="flash2",

@@ -1,0 +1,81 @@
+"""Improvements of many clips at once: all are queued, or none with the reason."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from job_helpers import SPEC
+from stored_clips import make_clip
+from upscaler_files import write_upscaler
+
+from ovi_studio.core.errors import JobError
+from ovi_studio.runtime.options import RuntimeOptions
+from ovi_studio.services import improvements
+from ovi_studio.services.studio import Studio
+
+
+@pytest.fixture
+def studio(tmp_path: Path) -> Iterator[Studio]:
+    options = RuntimeOptions(checkpoint_directory=tmp_path / "none", upscaler_directory=tmp_path / "upscalers")
+    with closing(Studio.open(tmp_path / "outputs", options)) as studio:
+        studio.paths.prepare()
+        yield studio
+
+
+def clip_ids(studio: Studio, count: int) -> list[str]:
+    return [studio.library.find(make_clip(studio.paths.outputs, f"clip {n}", frames=2).name) for n in range(count)]
+
+
+def test_many_clips_of_the_library_are_queued_as_one_batch(studio):
+    clips = clip_ids(studio, 3)
+    jobs = studio.improvements.improve_clips(clips, {"fps": 60}, "smooth", priority=2)
+    found = [studio.store.get(job) for job in jobs]
+    assert {job.batch_name for job in found} == {"smooth"}
+    assert [job.improves.clip for job in found] == [studio.library.path(clip) for clip in clips]
+    assert [job.improves.pixels for job in found] == [2 * 64 * 96] * 3
+    assert {job.priority for job in found} == {2}
+
+
+@pytest.mark.parametrize("wanted", [{}, {"fps": 30}, {"upscaler": "missing"}, {"fps": 48, "strength": 1}])
+def test_what_cannot_be_done_is_refused_when_it_is_queued(studio, wanted):
+    with pytest.raises(JobError):
+        studio.improvements.improve_clips(clip_ids(studio, 1), wanted)
+    assert studio.store.jobs() == []
+
+
+def test_one_bad_clip_keeps_all_from_being_queued(studio):
+    clips = clip_ids(studio, 2)
+    for bad, reason in (("0" * 32, "no longer"), ("", "no longer")):
+        with pytest.raises(JobError, match=reason):
+            studio.improvements.improve_clips([*clips, bad], {"fps": 48})
+    with pytest.raises(JobError, match="1 to 1000"):
+        studio.improvements.improve_clips([], {"fps": 48})
+    with pytest.raises(JobError, match="priority"):
+        studio.improvements.improve_clips(clips, {"fps": 48}, priority=101)
+    assert studio.store.jobs() == []
+
+
+def test_upscaler_is_pinned_by_its_hash_and_needs_its_package(studio, tmp_path, monkeypatch):
+    write_upscaler(tmp_path / "upscalers" / "double.pth")
+    assert studio.improvements.upscalers() == ["double"]
+    monkeypatch.setattr(improvements.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(JobError, match="spandrel"):
+        studio.improvements.improve_clips(clip_ids(studio, 1), {"upscaler": "double"})
+    monkeypatch.setattr(improvements.importlib.util, "find_spec", lambda name: object())
+    (job,) = studio.improvements.improve_clips(clip_ids(studio, 1), {"upscaler": "double"})
+    assert len(studio.store.get(job).improves.improvement.sha256) == 64
+
+
+def test_improvements_go_behind_jobs_that_are_not_done(studio):
+    (first,) = studio.store.add([SPEC])
+    (second,) = studio.improvements.improve_jobs([first], {"fps": 48})
+    (third,) = studio.improvements.improve_jobs([second], {"fps": 60})
+    assert [studio.store.get(job).dependency.sentence for job in (second, third)] == [
+        "Waits for the clip of job 1.",
+        "Waits for the clip of job 2.",
+    ]
+    assert studio.store.get(second).improves.pixels > 0
+    studio.store.cancel([first])
+    with pytest.raises(JobError, match="Job 1 is cancelled"):
+        studio.improvements.improve_jobs([first], {"fps": 48})
