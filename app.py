@@ -21,6 +21,7 @@ from ovi_studio.core.log_lines import keep_lines_whole, start_log
 from ovi_studio.core.signals import exit_cleanly_on_signals
 from ovi_studio.core.terminal import use_forgiving_output
 from ovi_studio.engine.command import DEFAULT_OUTPUT_DIRECTORY, add_studio_options
+from ovi_studio.farm.command import add_farm_options, farm_address, join_line
 from ovi_studio.media.pictures import MAX_FILE_SIZE
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.services.prompt_helper.settings import HelperSettings
@@ -91,6 +92,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         help="also serve MCP at /mcp, for programs that use language models; needs the extra [mcp]",
     )
     add_studio_options(parser)
+    add_farm_options(parser)
     HelperSettings.add_to(parser)
     parser.add_argument(
         "--engines",
@@ -144,16 +146,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from ovi_studio.services.studio import Studio
 
     try:
+        farm = farm_address(options)
         studio = Studio.open(
             options.out,
             RuntimeOptions.of(options),
             state=options.state,
             models=options.models,
             engines=options.engines,
+            farm=farm,
             open_to_all=_on_space() and options.login is None and not options.share,
             helper=HelperSettings.of(options),
         )
         studio.start()
+        if farm is not None and farm.own:
+            # To the terminal and to no log, since it contains the token.
+            print(f"On another machine, in a copy of Ovi Studio: {join_line(farm, studio.paths)}", flush=True)
     except JobError as error:
         sys.exit(str(error))
     try:

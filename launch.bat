@@ -4,6 +4,8 @@ rem   launch.bat                 the page on http://localhost:7860
 rem   launch.bat check           layout, types, layers and quick tests, in about a minute
 rem   launch.bat test            all tests
 rem   launch.bat test-gpu        checks on a GPU of 24 GB or more
+rem   launch.bat --farm ADDRESS  the page, and other machines that make its clips (docs/farm.md)
+rem   launch.bat join ADDRESS    make the clips of another machine's page
 rem   launch.bat generate ...    any command of "python -m ovi_studio"
 rem Set-up is skipped when requirements.txt and constraints.txt have not changed since the last time; the first check or
 rem test also sets up what tests need (the extra "test" of pyproject.toml).
@@ -24,6 +26,8 @@ echo Setting up in .venv; the first time this downloads some gigabytes ... 1>&2
 :ready
 call :install .venv\requirements.installed requirements.txt || exit /b 1
 
+if /i "%~1"=="join" call :ray || exit /b 1
+echo %* | findstr /c:"--farm" /c:"--ray-address" >nul && (call :ray || exit /b 1)
 if "%~1"=="" goto page
 set "FIRST=%~1"
 if "%FIRST:~0,2%"=="--" goto page
@@ -62,6 +66,11 @@ set "PIP_NO_DEPS=1"
 call :install .venv\improve.installed .venv\improve.txt || exit /b 1
 set "PIP_NO_DEPS="
 exit /b 0
+
+:ray
+>.venv\ray.txt echo ray
+call :install .venv\ray.installed .venv\ray.txt
+exit /b %errorlevel%
 
 rem :install STAMP LIST - what LIST names, unless STAMP says that it was done with LIST and constraints.txt as they are now.
 :install

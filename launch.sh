@@ -4,6 +4,8 @@
 #   ./launch.sh check           layout, types, layers and quick tests, in about a minute
 #   ./launch.sh test            all tests
 #   ./launch.sh test-gpu        checks on a GPU of 24 GB or more
+#   ./launch.sh --farm ADDRESS  the page, and other machines that make its clips (docs/farm.md)
+#   ./launch.sh join ADDRESS    make the clips of another machine's page
 #   ./launch.sh generate ...    any command of `python -m ovi_studio`
 # Set-up is skipped when requirements.txt and constraints.txt have not changed since the last time; the first check or
 # test also sets up what tests need (the extra `test` of pyproject.toml).
@@ -51,7 +53,15 @@ set_up_tests() {
   PIP_NO_DEPS=1 install .venv/improve.installed .venv/improve.txt constraints.txt
 }
 
+set_up_ray() {
+  echo ray >.venv/ray.txt
+  install .venv/ray.installed .venv/ray.txt constraints.txt
+}
+
 set_up
+case " ${1:-} $* " in
+  " join "* | *" --farm "* | *" --farm="* | *" --ray-address "* | *" --ray-address="*) set_up_ray ;;
+esac
 case "${1:-}" in
   "" | --*) exec .venv/bin/python app.py "$@" ;;
   check)

@@ -14,7 +14,7 @@ import pytest
 from places import PYTHON_PATH, TESTS
 from tiny_model import BUNDLE, DIMENSIONS
 
-ROOMS = ("quality", "ranks", "browser", "process", "gpu")
+ROOMS = ("quality", "farm", "ranks", "browser", "process", "gpu")
 """Folders that need more than a processor and a moment; markers of their names say so."""
 
 

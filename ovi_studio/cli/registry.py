@@ -6,9 +6,11 @@ from ovi_studio.cli import (
     doctor,
     download,
     engine,
+    farm,
     film,
     generate,
     improve,
+    join,
     loras,
     plan,
     show,
@@ -34,4 +36,6 @@ COMMANDS = (
     train.COMMAND,
     distil.COMMAND,
     engine.COMMAND,
+    join.COMMAND,
+    farm.COMMAND,
 )

@@ -25,7 +25,7 @@ def serve(parsed: argparse.Namespace, arguments: Sequence[str]) -> int:
     options = RuntimeOptions.of(parsed)
     launch_if_several(options.ranks, MODULE, arguments)
     paths = StudioPaths.of(parsed.out, parsed.state)
-    run(paths, options, models=parsed.models, owner=parsed.owner, supervised=parsed.supervised)
+    run(paths, options, models=parsed.models, owner=parsed.owner, supervised=parsed.supervised, shared=parsed.shared)
     return 0
 
 

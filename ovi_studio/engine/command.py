@@ -31,9 +31,12 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     # For the supervisor and for tests.
     parser.add_argument("--owner", help=argparse.SUPPRESS)
     parser.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--shared", action="store_true", help=argparse.SUPPRESS)
 
 
-def engine_command(paths: StudioPaths, options: RuntimeOptions, models: str = OVI_MODELS) -> list[str]:
-    """Return the command that starts an engine for a studio."""
+def engine_command(
+    paths: StudioPaths, options: RuntimeOptions, models: str = OVI_MODELS, *, shared: bool = False
+) -> list[str]:
+    """Return the command that starts an engine for a studio; `shared`: see `engine.loop.run`."""
     command = [sys.executable, "-m", MODULE, "--out", str(paths.outputs), "--state", str(paths.state)]
-    return [*command, "--models", models, *options.arguments()]
+    return [*command, "--models", models, *(["--shared"] if shared else []), *options.arguments()]

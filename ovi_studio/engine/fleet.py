@@ -40,7 +40,11 @@ def slots(count: int, visible: str | None) -> list[EngineSlot]:
 
 
 class Fleet:
-    """Supervises an engine in every slot; `start`, then `stop`."""
+    """Supervises an engine in every slot, and the process that looks after other machines; `start`, then `stop`.
+
+    Args:
+        farm_command: starts that process; None: there are no other machines.
+    """
 
     def __init__(
         self,
@@ -48,6 +52,7 @@ class Fleet:
         command: Sequence[str],
         engines: int,
         *,
+        farm_command: Sequence[str] | None = None,
         back_off: Sequence[float] = BACK_OFF_SECONDS,
         patience: float = PATIENCE_SECONDS,
     ) -> None:
@@ -55,6 +60,9 @@ class Fleet:
             Supervisor(store, command, back_off=back_off, patience=patience, slot=slot)
             for slot in slots(engines, os.environ.get(_VISIBLE))
         ]
+        if farm_command is not None:
+            farm = Supervisor(store, farm_command, back_off=back_off, patience=patience, slot=EngineSlot.of_farm())
+            self._supervisors.append(farm)
 
     def start(self) -> None:
         """Start all engines; raises `JobError` if another web process serves this database."""

@@ -36,7 +36,7 @@ from ovi_studio.queue.locks import is_held
 from ovi_studio.queue.model import ClipToImprove, EngineState, Job, Verdict
 from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.queue.recovery import recover_dead_engines
-from ovi_studio.queue.store import FALLBACK_LEVEL, FARM, PAUSED, Store, memory_fallback_enabled
+from ovi_studio.queue.store import FALLBACK_LEVEL, PAUSED, Store, memory_fallback_enabled
 from ovi_studio.queue.work import EngineSession
 from ovi_studio.runtime.clip_runner import OVI_MODELS, ClipRunner
 from ovi_studio.runtime.options import RuntimeOptions
@@ -59,6 +59,7 @@ def run(
     models: str = OVI_MODELS,
     owner: str | None = None,
     supervised: bool = False,
+    shared: bool = False,
 ) -> None:
     """Serve the queue until asked to end.
 
@@ -66,6 +67,7 @@ def run(
         models: `module:class` of the model source.
         owner: unique name in the store; random unless given.
         supervised: whether a supervisor started this engine, which then writes only to the log file.
+        shared: whether to leave jobs whose models are not complete here to other machines.
     """
     keep_compiled_code(paths.compiled)
     if launched() and not join_ranks().is_leader:
@@ -75,7 +77,7 @@ def run(
     owner = owner or f"engine-{secrets.token_hex(4)}"
     start_log(EngineSlot.of(owner).file(paths.log), to_terminal=not supervised)
     stop = threading.Event()
-    _stop_on_signals(stop)
+    stop_on_signals(stop)
     try:
         database = Database(paths)
         recover_dead_engines(database)
@@ -83,9 +85,8 @@ def run(
             if supervised and _is_superfluous(work):
                 log.info("Another engine already serves this queue; this one ends.")
                 return
-            # With other machines in the queue, a job that this one cannot make waits for one of them.
             runner = _runner(options, database, models)
-            executor = LocalExecutor(runner, only_complete=database.setting(FARM, False))
+            executor = LocalExecutor(runner, only_complete=shared)
             log.info("Engine %s starts with %s.", work.owner, " ".join(executor.options.arguments()) or "no options")
             Engine(work, executor, stop, supervised=supervised, improver=JobImprover(paths, runner)).serve()
             executor.close()
@@ -305,7 +306,9 @@ def _is_superfluous(work: EngineSession) -> bool:
     )
 
 
-def _stop_on_signals(stop: threading.Event) -> None:
+def stop_on_signals(stop: threading.Event) -> None:
+    """Set the event at the first signal that asks this process to end; a second one ends it at once."""
+
     def handle(number: int, frame: object) -> None:
         stop.set()
         # A second signal does not wait for the step.

@@ -32,6 +32,11 @@ _TRUSTED_FRACTION = 0.2
 log = logging.getLogger(__name__)
 
 
+def is_previewed(index: int, total: int) -> bool:
+    """Whether there is a preview after step `index`, from 1 to `total`."""
+    return index < total and index % max(1, -(-total // PREVIEWS)) == 0
+
+
 class JobMonitor:
     """A `ProgressSink` that raises `Stopped` when the job must end; `verdict` then says why."""
 
@@ -64,7 +69,7 @@ class JobMonitor:
         """See `ProgressSink`."""
         self._phase, self._step, self._total, self.latents = ClipPhase.DENOISING, index, total, latents
         self._step_times.append(time.monotonic())
-        if self._previews and latents is not None and index < total and index % max(1, -(-total // PREVIEWS)) == 0:
+        if self._previews and latents is not None and is_previewed(index, total):
             self._write_preview(latents)
         self._report()
         if index == total:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _FIRST = "engine"
+_FARM = "farm"
+_MACHINE = "farm."
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,36 @@ class EngineSlot:
     def of(cls, owner: str) -> "EngineSlot":
         """Return the slot of an engine by its name; the first slot for a name that a person chose."""
         name = owner.rpartition("-")[0]
-        return cls(name) if name.removeprefix(_FIRST).isdigit() else cls()
+        known = name == _FARM or name.startswith(_MACHINE) or name.removeprefix(_FIRST).isdigit()
+        return cls(name) if known else cls()
+
+    @classmethod
+    def of_farm(cls) -> "EngineSlot":
+        """Return the slot of the process that looks after other machines and makes no clips itself."""
+        return cls(_FARM)
+
+    @classmethod
+    def of_machine(cls, name: str) -> "EngineSlot":
+        """Return the slot of another machine's engine."""
+        return cls(_MACHINE + name)
+
+    def owner(self, suffix: str) -> str:
+        """Return the name of an engine in this slot; the suffix, without `-`, tells it from those before it."""
+        return f"{self.name}-{suffix}"
 
     @property
     def title(self) -> str:
-        """What people call it, as in `Engine 2`; they count from 1."""
+        """What people call it, as in `Engine 2`; they count from 1. A machine has its own name."""
+        if self.name == _FARM:
+            return "Other machines"
+        if self.name.startswith(_MACHINE):
+            return self.name.removeprefix(_MACHINE)
         return f"Engine {int(self.name.removeprefix(_FIRST) or 0) + 1}"
+
+    @property
+    def makes_clips(self) -> bool:
+        """Whether its engines take jobs."""
+        return self.name != _FARM
 
     @property
     def first(self) -> bool:

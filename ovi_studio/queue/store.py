@@ -29,8 +29,6 @@ PAUSED = "paused"
 """Name of the setting that stores the pause."""
 FALLBACK_LEVEL = "fallback_level"
 """Name of the setting that counts how often several GPUs ran out of memory since the user started the engine."""
-FARM = "farm"
-"""Name of the setting that says whether other machines take jobs from this queue."""
 _MEMORY_FALLBACK = "retry_in_smaller_tier"
 _AS_NEW = (
     "attempt = 0, cancel = 0, error = NULL, note = NULL, started = NULL, finished = NULL, seconds = NULL, "

@@ -32,6 +32,9 @@ from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.variants import Variant, find_variant
 from ovi_studio.engine.command import engine_command
 from ovi_studio.engine.fleet import Fleet
+from ovi_studio.engine.slot import EngineSlot
+from ovi_studio.farm.command import FarmAddress, farm_command
+from ovi_studio.farm.roster import makeable
 from ovi_studio.library import Library
 from ovi_studio.media.pictures import MAX_FILE_SIZE, decode_picture
 from ovi_studio.queue.estimates import QueueEstimate, estimate_clip, estimate_queue
@@ -114,13 +117,20 @@ class Studio:
         state: str | Path | None = None,
         models: str = OVI_MODELS,
         engines: int = 1,
+        farm: FarmAddress | None = None,
         open_to_all: bool = False,
         helper: HelperSettings | None = None,
     ) -> "Studio":
-        """Open the studio that writes its clips to `outputs`; `start` then runs its engines. `models` is for tests."""
+        """Open the studio that writes its clips to `outputs`; `start` then runs its engines. `models` is for tests.
+
+        Args:
+            farm: the head of the other machines that make clips of this queue; None: there are none.
+        """
         options = options or RuntimeOptions()
         store = Store.open(outputs, state)
-        fleet = Fleet(store, engine_command(store.paths, options, models), engines)
+        command = engine_command(store.paths, options, models, shared=farm is not None)
+        farming = None if farm is None else farm_command(store.paths, farm, options, models)
+        fleet = Fleet(store, command, engines, farm_command=farming)
         return cls(store, Library(store.paths), fleet, options, open_to_all=open_to_all, helper=helper)
 
     def start(self) -> None:
@@ -238,7 +248,7 @@ class Studio:
         Raises `JobError` if a model is incomplete, or an adapter is missing, does not fit or is another file than the
         clip names.
         """
-        complete = {variant.name for variant in self.variants()}
+        complete = {variant.name for variant in self.variants()} | makeable(self.store.database)
         for missing in {spec.variant for spec in specs} - complete:
             self.variant(missing)  # an unknown variant has its own message
             raise JobError(f"The model {missing} is not complete; download it in the System tab first.")
@@ -270,7 +280,11 @@ class Studio:
         running = self.store.jobs(states=[JobState.RUNNING])
         left = sum(job.progress.seconds_left or 0 for job in running if job.progress)
         waiting = self.estimate_queue()
-        return replace(waiting, seconds=(left + waiting.seconds) / max(1, len(self.store.engines())))
+        return replace(waiting, seconds=(left + waiting.seconds) / max(1, self._makers()))
+
+    def _makers(self) -> int:
+        """Return how many clips are made at the same time."""
+        return sum(EngineSlot.of(engine.owner).makes_clips for engine in self.store.engines())
 
     # Jobs
 

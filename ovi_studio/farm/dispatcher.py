@@ -1,0 +1,150 @@
+"""The farm process: sees the machines of the cluster and runs an engine for each of their seats.
+
+Actors that are free claim the next job that they can make, so nothing is dealt out, and a slow machine delays nobody.
+The process has a name and a lock in the store like an engine, and a supervisor starts it again when it ends. If Ray's
+head ends, so does this process; the next one starts another head, and the machines join that.
+"""
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import ray
+
+from ovi_studio.adapters.library import AdapterLibrary
+from ovi_studio.core.errors import JobError
+from ovi_studio.farm.actor import ActorSetup
+from ovi_studio.farm.executor import SILENCE_SECONDS, ActorExecutor
+from ovi_studio.farm.machine import Machine
+from ovi_studio.farm.roster import MachineState, MachineStatus, Order, orders, publish, retries
+from ovi_studio.farm.seats import BACK_OFF_SECONDS, Seat, SeatEngine, seats
+from ovi_studio.queue.locks import is_held
+from ovi_studio.queue.model import EngineState
+from ovi_studio.queue.recovery import recover_dead_engines
+from ovi_studio.queue.work import EngineSession
+
+TICK_SECONDS = 0.5
+_END_SECONDS = 25.0
+"""How long machines may take to end their steps when the process ends; less than a supervisor's patience."""
+
+log = logging.getLogger(__name__)
+
+
+class Dispatcher:
+    """Runs the engines of all machines; the process is connected to the cluster.
+
+    Args:
+        head_alive: whether Ray's head lives, as far as this process knows.
+    """
+
+    def __init__(
+        self,
+        work: EngineSession,
+        setup: ActorSetup,
+        head: Machine,
+        adapters: AdapterLibrary,
+        stop: threading.Event,
+        *,
+        supervised: bool = False,
+        head_alive: Callable[[], bool] = lambda: True,
+        back_off: Sequence[float] = BACK_OFF_SECONDS,
+        silence: float = SILENCE_SECONDS,
+    ) -> None:
+        self._work = work
+        self._database = work.database
+        self._setup = setup
+        self._head = head
+        self._adapters = adapters
+        self._stop = stop
+        self._supervised = supervised
+        self._head_alive = head_alive
+        self._back_off = back_off
+        self._silence = silence
+        self._engines: dict[Seat, SeatEngine] = {}
+        self._published = ""
+        self._retries = retries(work.database)
+
+    def serve(self) -> None:
+        """Serve until asked to end."""
+        self._work.announce(EngineState.IDLE, None)
+        try:
+            while not self._stopping():
+                self._tick()
+                self._stop.wait(TICK_SECONDS)
+        finally:
+            self._end()
+
+    def _tick(self) -> None:
+        if not self._head_alive():
+            raise RuntimeError("Ray's head has ended")
+        present = list(seats(ray.nodes()))
+        try:
+            self._tend(present)
+            recover_dead_engines(self._database, own=self._work.owner)
+            self._publish()
+        except JobError as error:
+            log.warning("The queue is not accessible: %s", error)
+
+    def _tend(self, present: Sequence[Seat]) -> None:
+        given = orders(self._database)
+        retried = retries(self._database)
+        for seat in present:
+            engine = self._engines.get(seat)
+            if engine is None:
+                engine = SeatEngine(seat, self._database, self._new_executor, self._head, self._back_off)
+                self._engines[seat] = engine
+            if retried != self._retries:
+                engine.retry()
+            order = given.get(seat.name)
+            if order is Order.REMOVE:
+                engine.end()
+            else:
+                engine.tend(paused=order is Order.PAUSE, drained=order is Order.DRAIN)
+        self._retries = retried
+        for seat in self._engines.keys() - set(present):
+            # Its engine notices by itself that the machine is gone.
+            if not self._engines[seat].alive:
+                log.info("Machine %s has left.", seat.name)
+                del self._engines[seat]
+
+    def _new_executor(self, seat: Seat) -> ActorExecutor:
+        return ActorExecutor(
+            seat.node,
+            seat.name,
+            gpus=seat.gpus,
+            setup=self._setup,
+            adapters=self._adapters,
+            silence=self._silence,
+        )
+
+    def _publish(self) -> None:
+        removed = {name for name, order in orders(self._database).items() if order is Order.REMOVE}
+        found = [_with_state(engine.status(), removed) for engine in self._engines.values()]
+        found.sort(key=lambda machine: machine.name)
+        written = json.dumps([(m.name, m.state, m.reason, m.clips, m.variants) for m in found])
+        if written != self._published:
+            publish(self._database, found)
+            self._published = written
+
+    def _stopping(self) -> bool:
+        if self._stop.is_set() or self._work.stop_requested():
+            return True
+        working = any(engine.status().state is MachineState.WORKING for engine in self._engines.values())
+        abandoned = self._supervised and not is_held(self._database.paths.web_lock)
+        return abandoned and not working and not self._work.waiting()
+
+    def _end(self) -> None:
+        deadline = time.monotonic() + _END_SECONDS
+        for engine in self._engines.values():
+            engine.end()
+        for engine in self._engines.values():
+            engine.join(max(0.0, deadline - time.monotonic()))
+        publish(self._database, [])
+
+
+def _with_state(status: MachineStatus, removed: set[str]) -> MachineStatus:
+    if status.name in removed and status.state is not MachineState.WORKING:
+        return MachineStatus(**{**vars(status), "state": MachineState.REMOVED})
+    return status

@@ -1,0 +1,125 @@
+"""The machines of the farm as the page and `farm status` show them, and what people ask of them.
+
+Both are settings of the queue's database: the farm process publishes the machines and reads the orders, everybody else
+does the opposite. Imports no torch or ray.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from ovi_studio.core.errors import JobError
+from ovi_studio.queue.database import Database
+
+_MACHINES = "farm/machines"
+_ORDERS = "farm/orders"
+
+
+class MachineState(StrEnum):
+    """What a machine does."""
+
+    STARTING = "starting"
+    IDLE = "idle"
+    WORKING = "working"
+    PAUSED = "paused"
+    SET_ASIDE = "set aside"
+    """It fails, for the reason that is given; it is tried again later, and when somebody asks for it."""
+    REMOVED = "removed"
+
+
+class Order(StrEnum):
+    """What somebody asked of a machine."""
+
+    PAUSE = "pause"
+    """Finish the current clip, and take no other."""
+    DRAIN = "drain"
+    """The same, and then give its memory back."""
+    REMOVE = "remove"
+    """Give the current job back after its step, and make nothing more."""
+
+
+@dataclass(frozen=True)
+class MachineStatus:
+    """One GPU of a machine, or its processor."""
+
+    name: str
+    card: str
+    memory: float
+    """GiB of the GPU; 0 without one."""
+    variants: tuple[str, ...]
+    state: MachineState
+    reason: str = ""
+    """Why it makes nothing, or its last error."""
+    clips: int = 0
+    """Made since it joined."""
+    clips_per_hour: float | None = None
+    since: float = 0.0
+    """Seconds since 1970, for display."""
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "MachineStatus":
+        """From what `publish` wrote."""
+        return cls(**{**values, "variants": tuple(values["variants"]), "state": MachineState(values["state"])})
+
+
+def publish(database: Database, machines: list[MachineStatus]) -> None:
+    """Replace the list of machines."""
+    database.put_setting(_MACHINES, [asdict(machine) for machine in machines])
+
+
+def machines(database: Database) -> list[MachineStatus]:
+    """Return the machines as they were published last."""
+    return [MachineStatus.from_json(values) for values in database.setting(_MACHINES, [])]
+
+
+def makeable(database: Database) -> set[str]:
+    """Return the variants that some machine can make."""
+    return {variant for machine in machines(database) for variant in machine.variants}
+
+
+def orders(database: Database) -> dict[str, Order]:
+    """Return what was asked of machines, by name."""
+    return {name: Order(order) for name, order in database.setting(_ORDERS, {}).items()}
+
+
+def give_order(database: Database, name: str, order: Order | None) -> None:
+    """Ask something of a machine; None: to make clips again. Raises `JobError` if there is no such machine."""
+    known = {machine.name for machine in machines(database)}
+    if name not in known:
+        raise JobError(
+            f"There is no machine {name}; there {'are ' + ', '.join(sorted(known)) if known else 'is none'}."
+        )
+    given = {**database.setting(_ORDERS, {}), name: order}
+    database.put_setting(_ORDERS, {key: value for key, value in given.items() if value is not None})
+    if order is None:
+        database.put_setting(_RETRIES, database.setting(_RETRIES, 0) + 1)
+
+
+_RETRIES = "farm/retries"
+
+
+def retries(database: Database) -> int:
+    """Return how often somebody asked a machine to make clips again; machines that were set aside are then tried."""
+    return database.setting(_RETRIES, 0)
+
+
+def format_machines(found: list[MachineStatus]) -> str:
+    """Return the table that `farm status` prints."""
+    rows = [("machine", "card", "GiB", "state", "makes", "clips", "an hour", "")]
+    rows += [
+        (
+            one.name,
+            one.card,
+            f"{one.memory:.0f}" if one.memory else "",
+            str(one.state),
+            ", ".join(one.variants),
+            str(one.clips),
+            "" if one.clips_per_hour is None else f"{one.clips_per_hour:.1f}",
+            one.reason,
+        )
+        for one in found
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)

@@ -1,0 +1,132 @@
+"""Clips that are made on other machines: Ray nodes that are real processes, which are really killed."""
+
+import threading
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from engine_helpers import assert_done_exactly_once, running, studio, wait_for, wait_until_ended
+from farm_helpers import add_machine, cluster, dispatcher, kill_actors, kill_node, spec, wait_for_machines
+from PIL import Image
+
+from ovi_studio.core.adapter_stack import AdapterUse
+from ovi_studio.farm.roster import MachineState, Order, give_order, machines
+from ovi_studio.media.clip_files import read_record
+from ovi_studio.queue.model import JobState
+from ovi_studio.queue.store import Store
+
+# Ray reads its variables when it is imported, so only the fixture imports it.
+pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
+
+
+@pytest.fixture(scope="module")
+def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
+    with pytest.MonkeyPatch.context() as patch:
+        from places import PYTHON_PATH
+
+        patch.setenv("PYTHONPATH", PYTHON_PATH)
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", "0123456789abcdef" * 4)
+        with cluster() as found:
+            add_machine(found, "rig")
+            yield found
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    with studio(tmp_path / "outputs", monkeypatch) as store:
+        yield store
+
+
+def test_clips_come_from_another_machine_and_say_so(farm: object, store: Store, tmp_path: Path) -> None:
+    picture = tmp_path / "first.png"
+    Image.new("RGB", (32, 32), "red").save(picture)
+    uses = (AdapterUse(name="demo-lightning.safetensors"),)
+    ids = store.add([spec("one"), spec("two", image=picture), spec("three", adapters=uses)])
+    with dispatcher(store):
+        wait_until_ended(store, 120)
+    assert_done_exactly_once(store, ids)
+    records = [read_record(store.get(job).clip) for job in ids]
+    assert [record["machine"]["name"] for record in records] == ["rig"] * 3
+    assert read_record(store.get(ids[0]).poster)["machine"]["name"] == "rig"
+    assert [record["spec"]["adapters"] for record in records[:2]] == [[], []]
+    assert records[2]["spec"]["adapters"][0]["name"] == "demo-lightning.safetensors"
+    assert Path(records[1]["spec"]["image"]).name == store.get(ids[1]).spec.image.name
+
+
+def test_a_job_is_cancelled_within_a_step_and_the_machine_goes_on(farm: object, store: Store) -> None:
+    (job,) = store.add([spec("wait", steps=500)])
+    with dispatcher(store):
+        wait_for(lambda: running(store), 60)
+        store.cancel([job])
+        wait_for(lambda: store.get(job).state is JobState.CANCELLED, 10)
+        ids = store.add([spec()])
+        wait_until_ended(store)
+    assert store.get(ids[0]).state is JobState.DONE
+
+
+def test_errors_are_what_they_are_at_home(farm: object, store: Store) -> None:
+    refused, crowded = store.add([spec("refuse"), spec("crowded")])
+    with dispatcher(store):
+        wait_until_ended(store, 90)
+    assert store.get(refused).error == "This cannot be done; try something else."
+    assert (store.get(crowded).state, store.get(crowded).attempt) == (JobState.DONE, 1)
+    assert store.get(crowded).note == "Made in tier 8: memory ran out in tier 12."
+
+
+def test_job_that_ends_its_process_is_tried_twice_and_others_are_made(farm: object, store: Store) -> None:
+    deadly, other = store.add([spec("die"), spec()])
+    with dispatcher(store):
+        wait_until_ended(store, 120)
+    assert (store.get(deadly).state, store.get(deadly).attempt) == (JobState.FAILED, 2)
+    assert "stopped twice" in store.get(deadly).error
+    assert_done_exactly_once(store, [other])
+
+
+def test_clip_of_a_killed_process_is_made_again_and_is_there_once(farm: object, store: Store) -> None:
+    ids = store.add([spec("wait", steps=40)])
+    with dispatcher(store):
+        wait_for(lambda: running(store), 60)
+        assert kill_actors() == 1
+        wait_until_ended(store, 90)
+    assert_done_exactly_once(store, ids)
+    assert store.get(ids[0]).attempt == 2
+
+
+def test_paused_machine_takes_nothing_and_removed_one_gives_its_job_back(farm: object, store: Store) -> None:
+    with dispatcher(store):
+        wait_for_machines(store, "rig")
+        (job,) = store.add([spec("wait", steps=500)])
+        wait_for(lambda: running(store), 30)
+        give_order(store.database, "rig", Order.REMOVE)
+        wait_for(lambda: store.get(job).state is JobState.QUEUED, 30)
+        assert store.get(job).attempt == 0
+        give_order(store.database, "rig", None)
+        wait_for(lambda: running(store), 60)
+        give_order(store.database, "rig", Order.PAUSE)
+        store.cancel([job])
+        wait_for(lambda: machines(store.database)[0].state is MachineState.PAUSED, 30)
+        (waiting,) = store.add([spec()])
+        threading.Event().wait(1)
+        assert store.get(waiting).state is JobState.QUEUED
+
+
+def test_end_of_the_farm_gives_the_job_back(farm: object, store: Store) -> None:
+    (job,) = store.add([spec("wait", steps=500)])
+    with dispatcher(store):
+        wait_for(lambda: running(store), 60)
+    assert (store.get(job).state, store.get(job).attempt) == (JobState.QUEUED, 0)
+    assert machines(store.database) == []
+
+
+def test_job_of_a_machine_that_loses_power_is_made_by_another_without_counting(farm: object, store: Store) -> None:
+    doomed = add_machine(farm, "doomed")
+    ids = store.add([spec("wait", steps=100), spec("wait", steps=100)])
+    with dispatcher(store):
+        wait_for(lambda: len(store.ids(states=[JobState.RUNNING])) == 2 and running(store), 90)
+        kill_node(doomed)
+        wait_until_ended(store, 120)
+    assert_done_exactly_once(store, ids)
+    assert [store.get(job).attempt for job in ids] == [1, 1]
+    assert {read_record(store.get(job).clip)["machine"]["name"] for job in ids} == {"rig"}

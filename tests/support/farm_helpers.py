@@ -1,0 +1,113 @@
+"""A farm on this machine: Ray nodes that are real processes, and a dispatcher in a thread of the test."""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+
+import psutil
+from engine_helpers import wait_for
+from fake_models import NAME
+
+from ovi_studio.adapters.library import AdapterLibrary
+from ovi_studio.checkpoints.layout import complete_variants
+from ovi_studio.core.spec import ClipSpec
+from ovi_studio.engine.slot import EngineSlot
+from ovi_studio.farm.machine import NAME_LABEL, Machine, Versions, fingerprints
+from ovi_studio.farm.roster import machines
+from ovi_studio.queue.store import Store
+from ovi_studio.queue.work import EngineSession
+from ovi_studio.runtime.options import RuntimeOptions
+
+OPTIONS = RuntimeOptions(memory="16")
+VARIANT = complete_variants(RuntimeOptions().checkpoints)[-1].name
+"""The embedded one, which every machine has."""
+BACK_OFF = (0.1, 0.2, 0.4)
+_STORE = 80 * 2**20
+
+
+def spec(prompt: str = "a clip", **settings: object) -> ClipSpec:
+    return ClipSpec(**{"prompt": prompt, "variant": VARIANT, "steps": 3} | settings)
+
+
+@contextlib.contextmanager
+def cluster() -> Iterator[object]:
+    """A head without machines, to which this process is connected."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    found = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 0, "object_store_memory": _STORE, "include_dashboard": False},
+    )
+    try:
+        ray.init(address=found.address, log_to_driver=False, logging_level="error")
+        yield found
+    finally:
+        ray.shutdown()
+        found.shutdown()
+
+
+def add_machine(found: object, name: str) -> object:
+    return found.add_node(num_cpus=1, object_store_memory=_STORE, labels={NAME_LABEL: name})
+
+
+@contextlib.contextmanager
+def dispatcher(store: Store, head: Machine | None = None, **options: object) -> Iterator[threading.Event]:
+    """Serve the queue with the machines of the cluster; the event ends it, as the end of the block does."""
+    from ovi_studio.farm.actor import ActorSetup
+    from ovi_studio.farm.dispatcher import Dispatcher
+
+    stop = threading.Event()
+    facts = head or Machine("head", Versions.here(), variants=fingerprints(OPTIONS.checkpoints))
+    setup = ActorSetup(OPTIONS, models=NAME)
+    adapters = AdapterLibrary(OPTIONS.adapters)
+    failures = []
+
+    def serve() -> None:
+        try:
+            with EngineSession(store.database, EngineSlot.of_farm().owner("test")) as work:
+                Dispatcher(work, setup, facts, adapters, stop, **{"back_off": BACK_OFF} | options).serve()
+        except BaseException as error:
+            failures.append(error)
+            raise
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield stop
+    finally:
+        stop.set()
+        thread.join(60)
+    assert not failures
+
+
+def wait_for_machines(store: Store, *names: str) -> None:
+    wait_for(lambda: {one.name for one in machines(store.database) if one.variants} >= set(names), 90)
+
+
+def kill_actors(node: object | None = None) -> int:
+    """Kill the processes of actors; of one node, or all. Returns how many."""
+    below = None if node is None else {child.pid for child in _raylet(node).children(recursive=True)}
+    found = [
+        process.pid
+        for process in psutil.process_iter(["cmdline"])
+        if (process.info["cmdline"] or [""])[0].startswith("ray::ClipActor") and (below is None or process.pid in below)
+    ]
+    for pid in found:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return len(found)
+
+
+def kill_node(node: object) -> None:
+    """Kill all processes of a node at once, as a power cut does."""
+    raylet = _raylet(node)
+    for process in [raylet, *raylet.children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def _raylet(node: object) -> psutil.Process:
+    return psutil.Process(node.all_processes["raylet"][0].process.pid)

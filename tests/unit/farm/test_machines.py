@@ -1,0 +1,156 @@
+"""What a machine must have to join, the files that it is sent, and what people ask of it; nothing here needs Ray."""
+
+import argparse
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ovi_studio.core.errors import FolderError, JobError
+from ovi_studio.farm import files
+from ovi_studio.farm.command import FarmAddress, add_farm_options, farm_address, join_line, ray_environment, token_file
+from ovi_studio.farm.files import Content, FileCache
+from ovi_studio.farm.machine import Machine, Versions, differences
+from ovi_studio.farm.roster import (
+    MachineState,
+    MachineStatus,
+    Order,
+    format_machines,
+    give_order,
+    machines,
+    makeable,
+    orders,
+    publish,
+)
+from ovi_studio.queue.store import Store
+
+HEAD = Machine("head", Versions("1.0", "3.11.7", "2.60.0"), variants={"720x720_5s": "a", "demo": "d"})
+STATUS = MachineStatus("rig", "RTX 3090", 24.0, ("720x720_5s",), MachineState.IDLE)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with closing(Store.open(tmp_path / "outputs")) as store:
+        yield store
+
+
+def test_machine_with_the_same_versions_and_some_of_the_same_files_fits():
+    assert differences(HEAD, replace(HEAD, name="rig", variants={"demo": "d"})) == []
+    assert differences(HEAD, replace(HEAD, variants={"own": "x"})) == []
+
+
+@pytest.mark.parametrize(
+    ("here", "part"),
+    [
+        (replace(HEAD, versions=replace(HEAD.versions, studio="0.9")), "0.9 here and 1.0 on the head"),
+        (replace(HEAD, versions=replace(HEAD.versions, python="3.12.1")), "PYTHON=python3.11.7 ./launch.sh"),
+        (replace(HEAD, versions=replace(HEAD.versions, ray="2.59.0")), "pip install ray==2.60.0"),
+        (replace(HEAD, variants={"720x720_5s": "b"}), "download 720x720_5s"),
+        (replace(HEAD, variants={}), "No variant is complete"),
+    ],
+    ids=["studio", "python", "ray", "files", "nothing"],
+)
+def test_each_difference_is_a_sentence_with_what_mends_it(here, part):
+    (sentence,) = differences(HEAD, here)
+    assert part in sentence
+
+
+def test_description_survives_the_way_to_the_head_and_labels_are_what_ray_accepts():
+    card = replace(HEAD, card="NVIDIA GeForce RTX 3090 (24 GB)", memory=23.7)
+    assert Machine.from_json(card.to_json()) == card
+    assert card.labels()["ovi-studio/card"] == "NVIDIA-GeForce-RTX-3090-24-GB"
+    assert all(len(value) <= 63 for value in card.labels().values())
+
+
+def content(data: bytes, location: str = "x.safetensors") -> Content:
+    return Content(location, hashlib.sha256(data).hexdigest(), len(data))
+
+
+def test_file_arrives_in_pieces_and_is_not_there_before_the_last(tmp_path):
+    cache, wanted = FileCache(tmp_path / "files"), content(b"abcdef", "hash/adapter.safetensors")
+    assert cache.lacks([wanted]) == [wanted]
+    cache.append(wanted, 0, b"abc")
+    assert cache.lacks([wanted]) == [wanted]
+    cache.append(wanted, 3, b"def")
+    assert cache.lacks([wanted]) == []
+    assert cache.path(wanted).read_bytes() == b"abcdef"
+
+
+def test_file_that_was_damaged_on_the_way_is_refused_and_can_be_sent_again(tmp_path):
+    cache, wanted = FileCache(tmp_path), content(b"abcdef")
+    with pytest.raises(JobError, match="damaged on its way"):
+        cache.append(wanted, 0, b"abcdeg")
+    assert list(tmp_path.iterdir()) == []
+    cache.append(wanted, 0, b"abcdef")
+    with pytest.raises(JobError, match="lost on the way"):
+        cache.append(content(b"other", "y"), 3, b"er")
+
+
+def test_cache_keeps_what_was_used_last_below_its_bound(tmp_path):
+    cache = FileCache(tmp_path, bound=8)
+    old, used, new = (content(data, name) for data, name in ((b"aaa", "a"), (b"bbb", "b"), (b"ccc", "c")))
+    for age, (one, data) in enumerate(((old, b"aaa"), (used, b"bbb"))):
+        cache.append(one, 0, data)
+        os.utime(cache.path(one), (age, age))
+    os.utime(cache.path(used), (0, 0))
+    os.utime(cache.path(old), (1, 1))
+    assert cache.lacks([used]) == []
+    cache.append(new, 0, b"ccc")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "c"]
+    with pytest.raises(JobError, match="too large"):
+        cache.append(content(b"0123456789", "big"), 0, b"0")
+
+
+def test_full_disk_of_a_machine_is_no_fault_of_the_job(tmp_path, monkeypatch):
+    usage = files.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda path: usage._replace(free=2))
+    with pytest.raises(FolderError, match="free up some space"):
+        FileCache(tmp_path).append(content(b"abcdef"), 0, b"abcdef")
+
+
+def test_orders_are_for_machines_that_exist_and_can_be_undone(store):
+    publish(store.database, [STATUS])
+    assert machines(store.database) == [STATUS]
+    assert makeable(store.database) == {"720x720_5s"}
+    give_order(store.database, "rig", Order.DRAIN)
+    assert orders(store.database) == {"rig": Order.DRAIN}
+    give_order(store.database, "rig", None)
+    assert orders(store.database) == {}
+    with pytest.raises(JobError, match="no machine other; there are rig"):
+        give_order(store.database, "other", Order.PAUSE)
+
+
+def test_table_of_machines_says_why_one_makes_nothing():
+    table = format_machines([replace(STATUS, state=MachineState.SET_ASIDE, reason="no driver")])
+    assert "rig      RTX 3090  24   set aside" in table
+    assert table.endswith("no driver")
+
+
+def test_token_is_made_once_and_is_for_the_owner_alone(store):
+    path = token_file(store.paths)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert token_file(store.paths).read_text() == path.read_text()
+    assert len(path.read_text()) == 64
+    line = join_line(FarmAddress.parse("192.168.1.5"), store.paths)
+    assert line == f"RAY_AUTH_TOKEN={path.read_text()} ./launch.sh join 192.168.1.5:6379"
+    assert ray_environment(path)["RAY_AUTH_MODE"] == ray_environment(None)["RAY_AUTH_MODE"] == "token"
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "", "host:port", ":6379"])
+def test_head_needs_an_address_of_its_own(address):
+    with pytest.raises(JobError):
+        FarmAddress.parse(address)
+
+
+def test_farm_without_ray_says_how_to_install_it(monkeypatch):
+    parser = argparse.ArgumentParser()
+    add_farm_options(parser)
+    monkeypatch.setattr("ovi_studio.farm.command.find_spec", lambda name: None)
+    assert farm_address(parser.parse_args([])) is None
+    with pytest.raises(JobError, match="pip install"):
+        farm_address(parser.parse_args(["--farm", "192.168.1.5"]))
