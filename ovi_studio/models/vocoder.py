@@ -8,6 +8,7 @@ plain weights that this module has.
 import inspect
 import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, Self
 
 import torch
@@ -52,15 +53,21 @@ def _weight(magnitude: Tensor, direction: Tensor) -> Tensor:
 
 
 def kaiser_lowpass() -> Tensor:
-    """Return a filter (1, 1, TAPS) with sum 1 that keeps the lower half of the band: a sinc under a Kaiser window.
+    """Return a new filter (1, 1, TAPS) with sum 1 that keeps the lower half of the band: a sinc under a Kaiser window.
 
     The window's shape follows from the width of the transition, 0.6 of the band, by Kaiser's formulas
     (Oppenheim and Schafer, Discrete-Time Signal Processing), into which BigVGAN puts half the number of taps.
     """
+    return _lowpass_taps().to(torch.get_default_device(), copy=True)
+
+
+@cache
+def _lowpass_taps() -> Tensor:
+    # Once and on the CPU: a vocoder has dozens of filters, and on the meta device each would take longer than the rest.
     attenuation = 2.285 * (TAPS // 2 - 1) * 1.2 * math.pi + 7.95
     beta = 0.1102 * (attenuation - 8.7)
-    time = torch.arange(TAPS) - (TAPS - 1) / 2
-    taps = torch.kaiser_window(TAPS, periodic=False, beta=beta) * torch.sinc(time / 2)
+    time = torch.arange(TAPS, device="cpu") - (TAPS - 1) / 2
+    taps = torch.kaiser_window(TAPS, periodic=False, beta=beta, device="cpu") * torch.sinc(time / 2)
     return (taps / taps.sum()).view(1, 1, TAPS)
 
 

@@ -65,7 +65,7 @@ def test_pause_cancel_retry_duplicate_edit_and_delete(page: Any, client: Any) ->
 
 @needs_browser
 def test_a_batch_has_its_own_progress_and_can_be_shown_alone(page: Any, client: Any) -> None:
-    (long,) = line_up(client, f"{LONG} slowly")
+    (long,) = line_up(client, f"{LONG} slowly", steps=1000)
     wait_for(lambda: state(client, long) == "running", 120)
     client.predict("a {red|blue|green} ball", name="Three <b>balls</b>", api_name="/queue")
     show(page, "Queue")

@@ -52,8 +52,8 @@ def softened(frames: np.ndarray, random: np.random.Generator) -> np.ndarray:
         blurred = 0.5 * blurred + 0.25 * (np.roll(blurred, 1, axis) + np.roll(blurred, -1, axis))
     blurred[:, -2:] = frames[:, -2:]  # the top and bottom edges are not neighbours
     blurred[:, :2] = frames[:, :2]
-    noisy = blurred + random.normal(0, 7, blurred.shape)
-    return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
+    blurred += 7 * random.standard_normal(blurred.shape, np.float32)
+    return np.rint(blurred).clip(0, 255).astype(np.uint8)
 
 
 def empty(scene: Scene) -> np.ndarray:
