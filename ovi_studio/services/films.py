@@ -15,6 +15,7 @@ from ovi_studio.core.requests import draw_seeds
 from ovi_studio.film.cut import CutList, CutShot, SpokenLine
 from ovi_studio.film.film_yaml import format_film, format_shot, parse_film
 from ovi_studio.film.reading import CLIP_SECONDS, FOUNTAIN, load_film
+from ovi_studio.film.screenplay import read_screenplay
 from ovi_studio.film.script import MAX_TAKES, Film, Shot
 from ovi_studio.queue.files import find_clip_of
 from ovi_studio.queue.films import FilmStore, StoredFilm, Take
@@ -28,6 +29,14 @@ _ROOT = Path("/")
 """Pictures of stored films have absolute paths."""
 DELETED = "deleted"
 """State of a take of which neither the job nor the clip is left."""
+
+
+@dataclass(frozen=True)
+class ListedFilm:
+    """A film in the list of all."""
+
+    id: int
+    title: str
 
 
 @dataclass(frozen=True)
@@ -96,9 +105,9 @@ class Films:
         self._studio = studio
         self._store = FilmStore(studio.store)
 
-    def all(self) -> list[StoredFilm]:
+    def all(self) -> list[ListedFilm]:
         """All films, the latest first."""
-        return self._store.films()
+        return [ListedFilm(stored.id, json.loads(stored.text)["title"]) for stored in self._store.films()]
 
     def get(self, film: int) -> Film:
         """The film as data."""
@@ -114,6 +123,11 @@ class Films:
     def read(self, path: Path) -> Film:
         """The film in a file; the dialogue of a screenplay is cut for the model that will make it."""
         return load_film(path, self._clip_seconds(path) if path.suffix.lower() in FOUNTAIN else CLIP_SECONDS)
+
+    def read_text(self, text: str, title: str) -> Film:
+        """The film of a screenplay, whose dialogue is cut for the best model here."""
+        variants = self._studio.variants()
+        return read_screenplay(text, title, variants[0].seconds if variants else CLIP_SECONDS)
 
     def queue_file(self, path: Path, *, priority: int = 0) -> QueuedFilm:
         """Queue the film in a file; if it was queued before, what has changed, is missing or has failed."""
@@ -137,7 +151,10 @@ class Films:
     def edit_shot(self, film: int, shot: str, values: Mapping[str, Any]) -> QueuedFilm:
         """Change entries of a shot, named as in `film.yaml`; None takes one back to what it is without being given."""
         before = self.get(film)
-        before.shot(shot)
+        label = before.label(before.shot(shot))
+        if isinstance(begin := values.get("begin"), Mapping) and "picture" in begin:
+            # The values may come from a client, which must not name files of this machine.
+            raise JobError(f"{label}: a picture cannot be named here; name it in the film's file and queue that.")
         entries = [
             format_shot(one) if one.id != shot else {**format_shot(one), **values, "id": shot} for one in before.shots
         ]

@@ -5,9 +5,7 @@ The size of a request is limited before it is parsed (`guard`).
 """
 
 import asyncio
-import math
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,8 @@ from ovi_studio.core.prompts import MAX_PROMPT_LENGTH
 from ovi_studio.core.requests import Request, SeedMode
 from ovi_studio.queue.model import ENDED, Job, JobState
 from ovi_studio.services.studio import Studio
+from ovi_studio.web.api_values import as_sent, mapping, sentences, whole
+from ovi_studio.web.film_api import build_film_api
 from ovi_studio.web.public_text import without_folders
 from ovi_studio.web.uploads import shown_copy, uploads_only
 
@@ -43,11 +43,11 @@ def build_api(studio: Studio) -> None:
         offset, limit = gr.Number(0, label="Offset", precision=0), gr.Number(200, label="Limit", precision=0)
         for number in (count, priority, offset, limit):
             # Gradio's own conversion of what is no number ends in an error without a sentence.
-            number.preprocess = _as_sent
+            number.preprocess = as_sent
         answer, file = gr.JSON(label="Answer"), gr.File(label="Clip")
         upscaler = gr.Textbox("", label="Name of an upscaler; empty: the size stays", max_length=300)
         fps = gr.Number(None, label="Frames a second: 48 or 60; empty: as they are", precision=0)
-        fps.preprocess = _as_sent
+        fps.preprocess = as_sent
         hidden = [gr.Button() for _ in range(8)]
         calls.file = file
     event_options: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden"}
@@ -65,6 +65,7 @@ def build_api(studio: Studio) -> None:
     hidden[5].click(calls.clip, job, file, api_name="clip", **event_options)
     hidden[6].click(calls.suggest, [prompt, variant, picture], answer, api_name="suggest", **event_options)
     hidden[7].click(calls.improve, [jobs, upscaler, fps, name, priority], answer, api_name="improve", **event_options)
+    build_film_api(studio)
 
 
 class ApiCalls:
@@ -89,8 +90,8 @@ class ApiCalls:
         `settings` are the other fields of a clip; if they have no seed, `count` seeds are drawn. Returns the ids of
         the jobs, warnings about the prompts, and notes about how the picture was understood.
         """
-        with _sentences():
-            given = _mapping(settings)
+        with sentences():
+            given = mapping(settings)
             if unsuitable := {"prompt", "image", "variant"} & given.keys():
                 raise JobError(
                     f"The settings contain {', '.join(sorted(unsuitable))}; pass it as its own parameter instead."
@@ -98,17 +99,17 @@ class ApiCalls:
             mode = SeedMode.RANDOM if given.get("seed") in (None, "") else SeedMode.FIXED
             chosen = variant or next((found.name for found in self._studio.variants()), "")
             values = {**given, "prompt": prompt, "variant": chosen, "image": picture}
-            clips = self._studio.expand(Request(values, None, mode, _whole("count", count, 1)))
-            jobs = self._studio.queue(clips.specs, str(name or ""), priority=_whole("priority", priority, 0))
+            clips = self._studio.expand(Request(values, None, mode, whole("count", count, 1)))
+            jobs = self._studio.queue(clips.specs, str(name or ""), priority=whole("priority", priority, 0))
             warnings = [str(warning) for warning in clips.warnings[:MAX_LISTED]]
             return {"jobs": jobs, "warnings": warnings, "notes": list(clips.notes)}
 
     def list(self, state: str = "", offset: float = 0, limit: float = 200) -> list[dict[str, Any]]:
         """List the running jobs, then the waiting ones in their order, then the others, latest first."""
-        with _sentences():
+        with sentences():
             if state and state not in [*JobState]:
                 raise JobError(f"Unknown state {state[:20]!r}; valid states are {', '.join(JobState)}.")
-            first, rows = _whole("offset", offset, 0), min(_whole("limit", limit, 200), MAX_LISTED)
+            first, rows = whole("offset", offset, 0), min(whole("limit", limit, 200), MAX_LISTED)
             if first < 0 or rows < 0:
                 raise JobError("Offset and limit must be 0 or more.")
             states = [JobState(state)] if state else None
@@ -129,18 +130,18 @@ class ApiCalls:
 
     def cancel(self, jobs: Any) -> dict[str, int]:
         """Cancel jobs by their ids; returns the number of cancelled jobs."""
-        with _sentences():
+        with sentences():
             return {"cancelled": self._studio.store.cancel(_ids(jobs))}
 
     def retry(self, jobs: Any) -> dict[str, int]:
         """Queue failed and cancelled jobs again; returns their number."""
-        with _sentences():
+        with sentences():
             return {"queued": self._studio.store.retry(_ids(jobs))}
 
     def clip(self, job: str) -> str:
         """Return the clip of a finished job, as an mp4 file."""
         found = self.get(job)
-        with _sentences():
+        with sentences():
             path = found.clip
             if path is None:
                 raise JobError(f"The job is {found.state}; it has no clip.")
@@ -154,7 +155,7 @@ class ApiCalls:
         Nothing is queued. Returns the suggestion, warnings about it, and the difference in pieces that were kept,
         removed or added. Pass the old prompt as `typed_prompt` in the settings of `queue` to have both in the clip.
         """
-        with _sentences():
+        with sentences():
             chosen = self._studio.variant(variant) if variant else self._studio.variants()[0]
             path = None if picture is None else Path(picture)
             found = self._studio.prompt_helper.suggest(prompt, chosen, path)
@@ -165,16 +166,16 @@ class ApiCalls:
         self, jobs: Any, upscaler: str = "", fps: float | None = None, name: str = "", priority: float | None = 0
     ) -> dict[str, Any]:
         """Queue larger and smoother copies of the clips of jobs, which may not be done yet; returns the new jobs."""
-        with _sentences():
-            wanted = {"upscaler": upscaler or None, "fps": _whole("fps", fps, 0) or None}
-            chosen = _whole("priority", priority, 0)
+        with sentences():
+            wanted = {"upscaler": upscaler or None, "fps": whole("fps", fps, 0) or None}
+            chosen = whole("priority", priority, 0)
             return {
                 "jobs": self._studio.improvements.improve_jobs(_ids(jobs), wanted, str(name or ""), priority=chosen)
             }
 
     def get(self, job: str) -> Job:
         """Look up a job by its id."""
-        with _sentences():
+        with sentences():
             (known,) = _ids(job)
             return self._studio.store.get(known)
 
@@ -208,36 +209,6 @@ def job_facts(job: Job) -> dict[str, Any]:
 
 def _name(path: Path | None) -> str | None:
     return None if path is None else path.name
-
-
-@contextmanager
-def _sentences() -> Iterator[None]:
-    """What people can put right reaches the client as a sentence; anything else is an error of this program."""
-    try:
-        yield
-    except JobError as error:
-        raise gr.Error(str(error), print_exception=False) from error
-
-
-def _as_sent(value: Any) -> Any:
-    return value
-
-
-def _mapping(settings: Any) -> dict[str, Any]:
-    if settings is None:
-        return {}
-    if not isinstance(settings, dict):
-        raise JobError('The settings must be an object, such as {"steps": 20}.')
-    return dict(settings)
-
-
-def _whole(name: str, value: Any, default: int) -> int:
-    """A whole number; `default` if none was sent."""
-    if value is None or value == "":
-        return default
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value % 1:
-        raise JobError(f"{str(value)[:20]!r} is not a valid value for {name}; pass a whole number.")
-    return int(value)
 
 
 def _ids(given: Any) -> list[str]:

@@ -38,6 +38,17 @@ _ANSWERS: dict[str, Any] = {
         "properties": {"prompt": _TEXT, "warnings": _TEXTS, "changes": {"type": "array", "items": _CHANGE}},
     },
 }
+_FILM_QUEUED = {"type": "object", "properties": {"film": _WHOLE, "jobs": _TEXTS, "remarks": _TEXTS}}
+_FILM_ANSWERS: dict[str, Any] = {
+    **dict.fromkeys(("/film_queue", "/film_edit", "/film_move", "/film_choose", "/film_again"), _FILM_QUEUED),
+    "/film_list": {
+        "type": "array",
+        "items": {"type": "object", "properties": {"film": _WHOLE, "title": _TEXT}},
+    },
+    "/film_status": {"$ref": "#/components/schemas/Film"},
+    "/film_delete": {"type": "object"},
+    "/film_export": {"$ref": "#/components/schemas/File"},
+}
 _COMPONENTS = {"File": _UPLOAD, "JSON": {}, "Json": {}}
 """Component of Gradio -> the schema of its values, if Gradio's own one is of no use to a client."""
 
@@ -82,7 +93,7 @@ def _endpoint(name: str, endpoint: dict[str, Any]) -> dict[str, Any]:
     summary = " ".join(endpoint.get("description", "").split())
     call = f"/gradio_api/call/v2{name}"
     begun = {"type": "object", "properties": {"event_id": _TEXT}, "required": ["event_id"]}
-    answer = {"type": "array", "prefixItems": [_ANSWERS[name]]}
+    answer = {"type": "array", "prefixItems": [(_ANSWERS | _FILM_ANSWERS)[name]]}
     events = (
         "Lines `event: generating|complete|error|heartbeat`, each with a line `data:` of JSON: a list with the answer "
         "as its only item; of an error, an object with its sentence."
@@ -213,7 +224,30 @@ def _schemas() -> dict[str, Any]:
     meta = {"type": "object", "properties": {"_type": {"const": "gradio.FileData"}}}
     upload = {"type": ["object", "null"], "properties": {"path": _TEXT, "meta": meta}, "required": ["path", "meta"]}
     file = {"type": "object", "properties": {"url": _TEXT, "orig_name": _TEXT, "size": maybe(_WHOLE)}}
-    return {"Job": {"type": "object", "properties": job}, "Upload": upload, "File": file}
+    return {"Job": {"type": "object", "properties": job}, "Upload": upload, "File": file, "Film": _film_schema()}
+
+
+def _film_schema() -> dict[str, Any]:
+    take = {
+        "number": _WHOLE,
+        "job": _TEXT,
+        "seed": _WHOLE,
+        "state": {"type": "string", "enum": [*(str(state) for state in JobState), "blocked", "deleted"]},
+        "message": _TEXT,
+        "clip": {"type": ["string", "null"], "description": "The name of the file."},
+        "chosen": {"type": "boolean"},
+    }
+    shot = {
+        "id": _TEXT,
+        "continues": {"type": ["string", "null"], "description": "The shot with whose last frame it begins."},
+        "takes": {"type": "array", "items": {"type": "object", "properties": take}},
+    }
+    film = {
+        "film": {"type": "object", "description": "The film as in film.yaml."},
+        "done": {**_WHOLE, "description": "Shots whose chosen take is made."},
+        "shots": {"type": "array", "items": {"type": "object", "properties": shot}},
+    }
+    return {"type": "object", "properties": film}
 
 
 def _json(description: str, schema: dict[str, Any]) -> dict[str, Any]:
