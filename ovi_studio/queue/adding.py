@@ -12,7 +12,7 @@ from ovi_studio.core.grids import Grid
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.queue.dependencies import parent_columns
 from ovi_studio.queue.model import ImprovementOrder
-from ovi_studio.queue.order import last_position
+from ovi_studio.queue.order import check_priority, last_position
 from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.queue.rows import spec_columns
 
@@ -30,7 +30,11 @@ def add_batch(
     grid: Grid | None = None,
     parents: Sequence[str | int | None] = (),
 ) -> list[str]:
-    """Insert clips, whose pictures are stored, as one batch; returns the ids of the jobs. See `Store.add`."""
+    """Insert clips, whose pictures are stored, as one batch; returns the ids of the jobs. See `Store.add`.
+
+    Raises `JobError` for a priority out of range, or if there is no job to continue.
+    """
+    check_priority(priority)
     if parents and len(parents) != len(specs):
         raise ValueError(f"{len(parents)} parents for {len(specs)} clips")
     batch = _insert_batch(connection, name or specs[0].prompt, grid)

@@ -39,7 +39,6 @@ from ovi_studio.library import Library
 from ovi_studio.media.pictures import MAX_FILE_SIZE, decode_picture
 from ovi_studio.queue.estimates import QueueEstimate, estimate_clip, estimate_queue
 from ovi_studio.queue.model import Job, JobState
-from ovi_studio.queue.order import check_priority
 from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.queue.store import Store
 from ovi_studio.runtime.clip_runner import OVI_MODELS
@@ -239,7 +238,6 @@ class Studio:
 
         Raises `JobError` like `prepared`.
         """
-        check_priority(priority)
         return self.store.add(self.prepared(specs), name, priority=priority, grid=grid)
 
     def prepared(self, specs: Sequence[ClipSpec]) -> list[ClipSpec]:

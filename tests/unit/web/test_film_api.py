@@ -101,6 +101,7 @@ def test_no_path_of_this_machine_crosses(studio: Studio, calls: FilmCalls, tmp_p
         ("film_queue", [], "Pass a film or a screenplay"),
         ("film_queue", [["a"]], "The film must consist of lines"),
         ("film_queue", [FILM, "", "", "high"], "'high' is not a valid value for priority"),
+        ("film_queue", [FILM, "", "", 101], "The priority must be between -100 and 100, not 101"),
         ("film_status", [99], "This film no longer exists"),
         ("film_status", [None], "Pass the number of a film"),
         ("film_edit", [1, "1", ["a"]], "must be an object"),
