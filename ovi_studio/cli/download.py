@@ -31,7 +31,7 @@ def existing_folders(folders: list[Path]) -> list[Path]:
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", help="a model variant, or a preset whose LoRA files are missing")
+    parser.add_argument("name", help="a model variant, a preset whose LoRA files are missing, or `whisper`")
     parser.add_argument("--dry-run", action="store_true", help="only show what would be linked and downloaded")
     add_look_in(parser)
     RuntimeOptions.add_to(parser, OptionGroup.FOLDERS)
@@ -42,13 +42,17 @@ def _run(options: argparse.Namespace) -> int:
     from ovi_studio.checkpoints import download
     from ovi_studio.checkpoints.adopt import adopt, find, format_findings
     from ovi_studio.checkpoints.layout import take_inventory
+    from ovi_studio.checkpoints.whisper_files import plan_whisper
     from ovi_studio.cli import adapters
     from ovi_studio.core.variants import known_variants
+    from ovi_studio.takes.listeners import WHISPER
 
     runtime = RuntimeOptions.of(options)
     variant = known_variants(runtime.checkpoints).get(options.name)
     folders = existing_folders(options.look_in)
-    if variant is None:
+    if options.name == WHISPER:
+        plan = plan_whisper(runtime.checkpoints)
+    elif variant is None:
         if folders:
             raise JobError(f"--look-in finds files of model variants; {options.name} is none.")
         plan = adapters.plan_download(options.name, runtime)
@@ -65,12 +69,13 @@ def _run(options: argparse.Namespace) -> int:
     def report(progress: download.DownloadProgress) -> None:
         print(f"\r\033[K{download.format_progress(progress)}", end="", file=sys.stderr, flush=True)
 
-    fetch = download.fetch if variant else fetch_adapters
+    fetch = download.fetch if variant else download.fetch_files if options.name == WHISPER else fetch_adapters
     try:
         fetch(plan, report)
     finally:
         print(file=sys.stderr)
-    print(f"{'Variant' if variant else 'Preset'} {options.name} is complete in {plan.directory}.")
+    kind = "Variant" if variant else "Listener" if options.name == WHISPER else "Preset"
+    print(f"{kind} {options.name} is complete in {plan.directory}.")
     return 0
 
 

@@ -46,6 +46,9 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--priority", type=int, default=0, help="higher ones run first (default: %(default)s)")
     parser.add_argument("--count", type=int, default=1, help="takes that `again` makes (default: %(default)s)")
     parser.add_argument("--replace", action="store_true", help="let `export` and `write` replace a file")
+    parser.add_argument(
+        "--listener", metavar="NAME", help="of `film export`: place captions by the words that it hears (see review)"
+    )
     RuntimeOptions.add_to(parser, OptionGroup.FOLDERS)
 
 
@@ -112,6 +115,7 @@ def _write(studio: "Studio", options: argparse.Namespace, file: str, target: str
 
 def _export(studio: "Studio", options: argparse.Namespace, file: str, *targets: str) -> int:
     from ovi_studio.film import captions, timeline
+    from ovi_studio.takes.listeners import find_listener
 
     paths = [Path(target) for target in targets or [f"{Path(file).stem}.mp4"]]
     cut = studio.films.cut_list(studio.films.find(Path(file)))
@@ -121,9 +125,11 @@ def _export(studio: "Studio", options: argparse.Namespace, file: str, *targets: 
             raise JobError(f"{path.name} cannot be exported; give a name that ends in {', '.join(known)}.")
         if path.exists() and not options.replace:
             raise JobError(f"{path} exists; choose another name, or add --replace.")
+    checkpoints = RuntimeOptions.of(options).checkpoints
+    listener = find_listener(options.listener, checkpoints) if options.listener else None
     for path in paths:
         if path.suffix.lower() in captions.FORMATS:
-            captions.write_captions(captions.film_captions(cut), path)
+            captions.write_captions(captions.film_captions(cut, listener), path)
         elif path.suffix.lower() in timeline.FORMATS:
             timeline.write_timeline(cut, path)
         else:

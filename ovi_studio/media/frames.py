@@ -4,6 +4,9 @@ Clips are read frame by frame: all frames of a ten-second clip take 650 MB.
 """
 
 import io
+import itertools
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -39,17 +42,27 @@ def read_frame(path: Path, index: int | None = None) -> np.ndarray:
 
     Raises `JobError` if the clip cannot be decoded.
     """
+    (found,) = deque(itertools.islice(_decoded(path), None if index is None else index + 1), maxlen=1)
+    return to_rgb(found)
+
+
+def read_frames(path: Path) -> Iterator[np.ndarray]:
+    """All frames in order, each uint8 (H, W, 3), RGB; raises `JobError` if the clip cannot be decoded."""
+    converter = VideoReformatter()
+    for frame in _decoded(path):
+        yield to_rgb(frame, converter)
+
+
+def _decoded(path: Path) -> Iterator[av.VideoFrame]:
+    """At least one frame; raises `JobError`."""
+    frame = None
     try:
         with path.open("rb") as file, av.open(file, "r", format="mp4", metadata_errors="replace") as container:
             container.streams.video[0].thread_type = "AUTO"
-            found = None
-            for number, frame in enumerate(container.decode(video=0)):
-                found = frame
-                if number == index:
-                    break
-            if found is None:
-                raise ValueError("no frame")
-            return to_rgb(found)
+            for frame in container.decode(video=0):
+                yield frame
+        if frame is None:
+            raise ValueError("no frame")
     # A missing stream raises IndexError, a stream without frames ValueError.
     except (av.FFmpegError, OSError, IndexError, ValueError) as error:
         raise JobError(f"{path.name} cannot be decoded; the file is broken. Make the clip again.") from error
