@@ -6,6 +6,7 @@ from ovi_studio.cli import (
     doctor,
     download,
     engine,
+    export,
     farm,
     film,
     generate,
@@ -24,6 +25,7 @@ from ovi_studio.cli import (
 COMMANDS = (
     generate.COMMAND,
     improve.COMMAND,
+    export.COMMAND,
     film.COMMAND,
     show.COMMAND,
     review.COMMAND,

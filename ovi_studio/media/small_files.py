@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import unicodedata
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,23 @@ def write_atomically(path: Path, data: bytes) -> None:
         try:
             with part.open("wb") as file:
                 file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def write_new(path: Path, blocks: Iterable[bytes]) -> None:
+    """Write a file by way of its part file; raises `JobError` if there is one of this name, which is never replaced."""
+    part = part_path(path)
+    with folder_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if os.path.lexists(path):
+            raise JobError(f"{path} exists and is never replaced; delete it, or choose another folder.")
+        try:
+            with part.open("wb") as file:
+                file.writelines(blocks)
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(path)

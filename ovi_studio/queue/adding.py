@@ -62,6 +62,7 @@ def add_improvements(
     priority: int = 0,
 ) -> list[str]:
     """Insert improvements of clips as one batch; see `Store.add_improvements`."""
+    check_priority(priority)
     batch = _insert_batch(connection, name or f"{orders[0].improvement.words}: {orders[0].spec.prompt}")
     return insert_jobs(
         connection,

@@ -14,7 +14,6 @@ from ovi_studio.library import Library
 from ovi_studio.media.remade_clip import StoredClip
 from ovi_studio.queue.estimates import estimate_improvement
 from ovi_studio.queue.model import ImprovementOrder, Job, JobState
-from ovi_studio.queue.order import check_priority
 from ovi_studio.queue.store import Store
 from ovi_studio.runtime.options import RuntimeOptions
 
@@ -43,7 +42,6 @@ class Improvements:
         Args:
             wanted: `upscaler` and `fps`, see `Improvement`.
         """
-        check_priority(priority)
         improvement = self._checked(clips, wanted)
         paths = {clip: self._library.path(clip) for clip in dict.fromkeys(clips)}
         orders = [self._of_file(path, improvement) for path in paths.values()]
@@ -53,7 +51,6 @@ class Improvements:
         self, jobs: Collection[str], wanted: Mapping[str, Any], name: str = "", *, priority: int = 0
     ) -> list[str]:
         """Queue improvements of the clips of jobs; those of jobs that are not done wait for them."""
-        check_priority(priority)
         improvement = self._checked(jobs, wanted)
         orders = [self._of_job(self._store.get(job), improvement) for job in dict.fromkeys(jobs)]
         return self._store.add_improvements(orders, name, priority=priority)

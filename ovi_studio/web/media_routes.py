@@ -8,7 +8,8 @@ URLs are relative to the page, so that they also work behind a share link:
     studio/job/<job>/poster.jpg
     studio/job/<job>/sound.json       the waveform of its sound, and where its speech is
     studio/job/<job>/spectrogram.png
-    studio/clip/<clip>/...            clip.mp4, poster.jpg, sound.json and spectrogram.png of a clip of the library
+    studio/job/<job>/export.<format>  its sound (wav), a frame (png?frame=12) or a loop (gif, webp; ?side=480), saved
+    studio/clip/<clip>/...            all of these of a clip of the library
     studio/clip/<clip>/about.json     and studio/clips.zip: see `clip_routes`
     studio/lora/<adapter>/preview.jpg the picture next to a LoRA file, scaled down
     studio/template/<template>/picture the picture of a shipped template
@@ -19,9 +20,11 @@ Ids are only looked up; no path is built from them. If the page has a login, all
 """
 
 import io
+import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from urllib.parse import quote
 
 from PIL import Image
 from starlette.concurrency import run_in_threadpool
@@ -30,6 +33,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from ovi_studio.core.errors import JobError
+from ovi_studio.media.exports import FORMATS, ExportOptions, export
 from ovi_studio.media.pictures import read_picture
 from ovi_studio.media.speech_timing import estimate_speech
 from ovi_studio.queue.model import Job, JobState
@@ -41,9 +45,14 @@ from ovi_studio.web.clip_routes import about_clip, bundle_clips, posted_ids
 from ovi_studio.web.fonts import font_route
 from ovi_studio.web.guard import is_logged_in
 from ovi_studio.web.live import pulse_of
+from ovi_studio.web.public_text import without_folders
 
 THUMBNAIL_SIDE = 192
 PREVIEW_SIDE = 480
+_exports = threading.BoundedSemaphore(2)
+"""Each of them decodes a clip, which takes a core."""
+_EXPORT_PATIENCE = 30.0
+"""Seconds that one waits for others."""
 _FOREVER = "private, max-age=86400, immutable"
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -88,6 +97,11 @@ def media_routes(studio: Studio) -> list[Route]:
         route("clip/{id}/poster.jpg", partial(_library_file, suffix=".jpg")),
         route("clip/{id}/sound.json", partial(_sound, find=_library_clip)),
         route("clip/{id}/spectrogram.png", partial(_spectrogram, find=_library_clip)),
+        *(
+            route(f"{name}/{{id}}/export.{kind}", partial(_export, kind=kind, find=find))
+            for name, find in (("job", _job_clip), ("clip", _library_clip))
+            for kind in FORMATS
+        ),
         route("lora/{id}/preview.jpg", _adapter_preview),
         route("template/{id}/picture", _template_picture),
         font_route(),
@@ -168,6 +182,31 @@ def _spectrogram(studio: Studio, request: Request, find: FindClip) -> Response:
     path, _ = find(studio, request.path_params["id"])
     data = spectrogram_png(studio.soundtracks.get(_served(path, studio.paths)))
     return Response(data, media_type="image/png", headers=_HEADERS | {"Cache-Control": _FOREVER})
+
+
+def _export(studio: Studio, request: Request, kind: str, find: FindClip) -> Response:
+    path = _served(find(studio, request.path_params["id"])[0], studio.paths)
+    if not _exports.acquire(timeout=_EXPORT_PATIENCE):
+        return Response("Other clips are being exported; try again in a moment.", 503)
+    try:
+        options = ExportOptions(
+            **{name: _number(request, name) for name in ("frame", "side") if name in request.query_params}
+        )
+        data = export(path, kind, options)
+    except JobError as error:
+        return Response(without_folders(str(error)), 400)
+    finally:
+        _exports.release()
+    name = f"{path.stem}.{kind}"
+    saved = {"Content-Disposition": f"attachment; filename*=utf-8''{quote(name)}"}
+    return Response(data, media_type=FORMATS[kind], headers=_HEADERS | saved)
+
+
+def _number(request: Request, name: str) -> int:
+    try:
+        return int(request.query_params[name])
+    except ValueError as error:
+        raise JobError(f"{name} must be a whole number.") from error
 
 
 def _job_file(studio: Studio, request: Request, suffix: str) -> Response:

@@ -174,12 +174,15 @@ def _upload() -> dict[str, Any]:
 
 
 def _media() -> dict[str, Any]:
-    def route(kind: str, what: str, *, saves: bool = False) -> dict[str, Any]:
+    def route(kind: str, what: str, *, saves: bool = False, **numbers: str) -> dict[str, Any]:
         parameters: list[dict[str, Any]] = [{"name": "job", "in": "path", "required": True, "schema": _TEXT}]
         if saves:
             parameters.append(
                 {"name": "download", "in": "query", "schema": _TEXT, "description": "Any value: save it."}
             )
+        parameters += [
+            {"name": name, "in": "query", "schema": _WHOLE, "description": words} for name, words in numbers.items()
+        ]
         content = {kind: {"schema": {"type": "string", "format": "binary"}}}
         found = {"description": what, "content": content}
         answers = {"200": found, "401": _said("Log in first."), "404": _said("This no longer exists.")}
@@ -187,6 +190,16 @@ def _media() -> dict[str, Any]:
 
     return {
         "/studio/job/{job}/clip.mp4": route("video/mp4", "The clip of a finished job.", saves=True),
+        "/studio/job/{job}/export.wav": route("audio/wav", "The sound of a finished job's clip."),
+        "/studio/job/{job}/export.png": route(
+            "image/png", "A frame of a finished job's clip.", frame="From 0; -1: last."
+        ),
+        **{
+            f"/studio/job/{{job}}/export.{kind}": route(
+                f"image/{kind}", "A loop without sound.", side="Pixels at most."
+            )
+            for kind in ("gif", "webp")
+        },
         "/studio/job/{job}/poster.jpg": route("image/jpeg", "A still picture of a finished job's clip."),
         "/studio/job/{job}/preview.jpg": route("image/jpeg", "The live preview of a running job."),
     }

@@ -131,3 +131,18 @@ def test_other_pages_cannot_send_files(client: TestClient) -> None:
 def test_uploads_together_are_limited(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(UploadFolder, "has_room", lambda self, size: False)
     assert client.post("/studio/drop", params={"name": "a.png"}, content=b"x").status_code == 507
+
+
+def test_a_clip_is_exported_and_what_is_wrong_with_a_request_is_said(studio: Studio, client: TestClient) -> None:
+    (clip,) = ids(studio, "A fox")
+    still = client.get(f"/studio/clip/{clip}/export.png?frame=3")
+    assert (still.status_code, still.headers["content-type"]) == (200, "image/png")
+    assert "A_fox" in still.headers["content-disposition"]
+    assert client.get(f"/studio/clip/{clip}/export.wav").content.startswith(b"RIFF")
+    assert client.get(f"/studio/clip/{clip}/export.gif?side=32").content.startswith(b"GIF89a")
+    for asked, reason in (("png?frame=99", "frames 0 to 11"), ("png?frame=x", "whole number"), ("gif?side=1", "16 to")):
+        refused = client.get(f"/studio/clip/{clip}/export.{asked}")
+        assert refused.status_code == 400
+        assert reason in refused.text
+    assert client.get(f"/studio/clip/{clip}/export.exe").status_code == 404
+    assert client.get(f"/studio/clip/{'0' * 32}/export.wav").status_code == 404
