@@ -44,13 +44,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
-    # Imported modules stay; looking through them for garbage again and again is a third of the time of a collection.
-    gc.disable()
-    try:
-        return (yield)
-    finally:
+    from ovi_studio.core.imports import without_collecting
+
+    with without_collecting():
+        found = yield
+        # The modules stay for as long as this process.
         gc.freeze()
-        gc.enable()
+        return found
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,7 @@ from ovi_studio.adapters.library import AdapterLibrary
 from ovi_studio.core.allocator import free_unused_memory
 from ovi_studio.core.clip import Clip, NewFrameSink
 from ovi_studio.core.errors import JobError, Stopped, is_out_of_memory
+from ovi_studio.core.imports import without_collecting
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.variants import find_variant
 from ovi_studio.distributed.ranks import ALONE, RankGroup, Ranks
@@ -85,16 +86,18 @@ class OviModels:
 
     def load(self, variant: str, options: RuntimeOptions, ranks: Ranks, exhausted: tuple[str, ...]) -> "Pipeline":
         """See `ModelSource`."""
-        from ovi_studio.checkpoints.layout import require
-        from ovi_studio.runtime.pipeline import Compute, Pipeline
+        with without_collecting():
+            from ovi_studio.checkpoints.layout import require
+            from ovi_studio.runtime.pipeline import Compute, Pipeline
 
         inventory = require(variant, options.checkpoints)
         return Pipeline.load(inventory, Compute.of(options, exhausted), AdapterLibrary(options.adapters).path, ranks)
 
     def tier(self, variant: str, options: RuntimeOptions) -> str | None:
         """See `ModelSource`."""
-        from ovi_studio.runtime.pipeline import Compute
-        from ovi_studio.runtime.placement import choose_plan
+        with without_collecting():
+            from ovi_studio.runtime.pipeline import Compute
+            from ovi_studio.runtime.placement import choose_plan
 
         device = Compute.of(options).device
         if device.type != "cuda":

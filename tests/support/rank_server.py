@@ -14,8 +14,11 @@ import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
-import ovi_studio.distributed.sharding
-import ovi_studio.runtime.pipeline  # noqa: F401  # what all ranks import
+from ovi_studio.core.imports import without_collecting
+
+with without_collecting():
+    import ovi_studio.distributed.sharding
+    import ovi_studio.runtime.pipeline  # noqa: F401  # what all ranks import
 
 
 def main() -> None:
