@@ -5,6 +5,7 @@ job may be the cause. A machine that is gone, or cannot be reached, is not the j
 queue. Nothing that still runs there can reach the library, because only the head writes clips.
 """
 
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +45,7 @@ DESCRIBE_SECONDS = 1800.0
 """How long a machine may take to hash its checkpoints."""
 MAX_FAILED_JOBS = 3
 """Jobs that may fail one after the other before the machine counts as the cause."""
+_LEAVING_SECONDS = 2.0
 _NODE_SECONDS = 15.0
 """How long a machine whose actor has ended may take to show that it is still there."""
 
@@ -222,8 +224,11 @@ class ActorExecutor:
 
     def _gone(self, error: RayError) -> Exception:
         """Return the error for an actor that is gone: its machine's fault, or possibly the job's."""
-        if not self._node_lives():
-            return self._lost("it has left the cluster, or cannot be reached")
+        # The processes of a machine that leaves end one after the other, so it is asked twice.
+        for wait in (0.0, _LEAVING_SECONDS):
+            time.sleep(wait)
+            if not self._node_lives():
+                return self._lost("it has left the cluster, or cannot be reached")
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         self.fault = f"The process on {self._name} has ended: {reason}"
         return RuntimeError(self.fault)

@@ -11,13 +11,17 @@ from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
+import psutil
 import pytest
 from engine_helpers import assert_done_exactly_once, running, studio, wait_for, wait_until_ended
 from fake_models import NAME
 from farm_helpers import spec
 
+from ovi_studio.engine.slot import EngineSlot
+from ovi_studio.engine.supervisor import Supervisor
 from ovi_studio.farm.command import FarmAddress, farm_command, token_file
 from ovi_studio.farm.roster import machines
+from ovi_studio.queue.locks import Lock
 from ovi_studio.queue.model import JobState
 from ovi_studio.queue.store import Store
 from ovi_studio.runtime.options import RuntimeOptions
@@ -65,12 +69,38 @@ def process(log: Path, *command: str, **environment: str) -> Iterator[subprocess
                 child.wait()
 
 
-def test_machine_joins_makes_clips_and_leaves_in_order(store: Store, tmp_path: Path) -> None:
+@contextmanager
+def supervised_farm(store: Store, address: FarmAddress) -> Iterator[Supervisor]:
+    """The farm process as the page runs it: started again when it ends."""
+    command = farm_command(store.paths, address, RuntimeOptions(), NAME)
+    supervisor = Supervisor(store, command, back_off=(0.1, 0.2, 0.4), slot=EngineSlot.of_farm())
+    # Its process ends when there is no page, which holds this lock.
+    with Lock.acquire(store.paths.web_lock, 1):
+        supervisor.start()
+        try:
+            yield supervisor
+        finally:
+            supervisor.stop()
+
+
+def farm_owners(store: Store) -> set[str]:
+    return {engine.owner for engine in store.engines() if engine.ready and not EngineSlot.of(engine.owner).makes_clips}
+
+
+def kill_head(address: FarmAddress) -> None:
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if words and words[0].endswith("gcs_server") and f"--gcs_server_port={address.port}" in words:
+            process.kill()
+            return
+    raise AssertionError("there is no head to kill")
+
+
+def test_machine_joins_makes_clips_comes_back_after_the_head_and_leaves_in_order(store: Store, tmp_path: Path) -> None:
     address = FarmAddress(own_address(), free_port())
     join = [sys.executable, "-m", "ovi_studio", "join", str(address), "--name", "rig"]
     with ExitStack() as stack:
-        farm = farm_command(store.paths, address, RuntimeOptions(), NAME)
-        stack.enter_context(process(tmp_path / "farm.log", *farm))
+        stack.enter_context(supervised_farm(store, address))
         said = tmp_path / "join.log"
         wait_for(lambda: bool(store.engines()), 120)
 
@@ -83,6 +113,13 @@ def test_machine_joins_makes_clips_and_leaves_in_order(store: Store, tmp_path: P
         wait_until_ended(store, 120)
         assert_done_exactly_once(store, [job])
         assert "makes demo for" in said.read_text()
+
+        before = farm_owners(store)
+        kill_head(address)
+        wait_for(lambda: farm_owners(store) - before, 120)
+        (late,) = store.add([spec()])
+        wait_for(lambda: store.get(late).state is JobState.DONE, 180)
+        assert_done_exactly_once(store, [job, late])
 
         (interrupted,) = store.add([spec("wait", steps=1000)])
         wait_for(lambda: running(store), 30)
