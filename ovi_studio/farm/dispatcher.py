@@ -18,7 +18,7 @@ from ovi_studio.core.errors import JobError
 from ovi_studio.farm.actor import ActorSetup
 from ovi_studio.farm.executor import SILENCE_SECONDS, ActorExecutor
 from ovi_studio.farm.machine import Machine
-from ovi_studio.farm.roster import MachineState, MachineStatus, Order, orders, publish, retries
+from ovi_studio.farm.roster import MachineState, MachineStatus, Order, orders, publish, retries, waiting_notice
 from ovi_studio.farm.seats import BACK_OFF_SECONDS, Seat, SeatEngine, seats
 from ovi_studio.queue.locks import is_held
 from ovi_studio.queue.model import EngineState
@@ -65,6 +65,8 @@ class Dispatcher:
         self._engines: dict[Seat, SeatEngine] = {}
         self._published = ""
         self._retries = retries(work.database)
+        self._missing: set[str] = set()
+        """Variants that jobs wait for and nobody makes."""
 
     def serve(self) -> None:
         """Serve until asked to end."""
@@ -84,6 +86,7 @@ class Dispatcher:
             self._tend(present)
             recover_dead_engines(self._database, own=self._work.owner)
             self._publish()
+            self._tell_who_waits()
         except JobError as error:
             log.warning("The queue is not accessible: %s", error)
 
@@ -127,6 +130,18 @@ class Dispatcher:
         if written != self._published:
             publish(self._database, found)
             self._published = written
+
+    def _tell_who_waits(self) -> None:
+        """Say once which jobs wait for a machine that is not there, or makes nothing."""
+        found = [engine.status() for engine in self._engines.values()]
+        made = {
+            name for one in found if one.state in (MachineState.IDLE, MachineState.WORKING) for name in one.variants
+        }
+        waiting = self._work.waiting_variants()
+        missing = waiting.keys() - made - self._head.variants.keys()
+        for variant in sorted(missing - self._missing):
+            self._database.add_notice(waiting_notice(variant, waiting[variant], found))
+        self._missing = missing
 
     def _stopping(self) -> bool:
         if self._stop.is_set() or self._work.stop_requested():

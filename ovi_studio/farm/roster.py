@@ -96,6 +96,14 @@ def give_order(database: Database, name: str, order: Order | None) -> None:
         database.put_setting(_RETRIES, database.setting(_RETRIES, 0) + 1)
 
 
+def waiting_notice(variant: str, jobs: int, found: list[MachineStatus]) -> str:
+    """Return the notice for jobs whose variant no machine makes at present."""
+    having = [f"{machine.name} is {machine.state}" for machine in found if variant in machine.variants]
+    who = ", ".join(having) or "no machine has it at present"
+    count = "A job waits" if jobs == 1 else f"{jobs} jobs wait"
+    return f"{count} for a machine that can make {variant}: {who}."
+
+
 _RETRIES = "farm/retries"
 
 

@@ -131,6 +131,12 @@ class EngineSession:
                 ).fetchone()[0]
             )
 
+    def waiting_variants(self) -> dict[str, int]:
+        """Return how many jobs wait for each variant, without those that wait for another job."""
+        with self.database.read() as connection:
+            query = f"SELECT variant, COUNT(*) FROM jobs WHERE {CLAIMABLE} GROUP BY variant"
+            return dict(connection.execute(query).fetchall())
+
     def report(self, job: Job, progress: JobProgress) -> Verdict:
         """Store the progress of a job and read, in the same statement, whether to continue."""
         with self.database.write(durable=False) as connection:

@@ -2,15 +2,17 @@
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from engine_helpers import assert_done_exactly_once, running, studio, wait_for, wait_until_ended
-from farm_helpers import add_machine, cluster, dispatcher, kill_actors, kill_node, spec, wait_for_machines
+from farm_helpers import VARIANT, add_machine, cluster, dispatcher, kill_actors, kill_node, spec, wait_for_machines
 from PIL import Image
 
 from ovi_studio.core.adapter_stack import AdapterUse
+from ovi_studio.farm.machine import Machine, Versions
 from ovi_studio.farm.roster import MachineState, Order, give_order, machines
 from ovi_studio.media.clip_files import read_record
 from ovi_studio.queue.model import JobState
@@ -110,6 +112,21 @@ def test_paused_machine_takes_nothing_and_removed_one_gives_its_job_back(farm: o
         (waiting,) = store.add([spec()])
         threading.Event().wait(1)
         assert store.get(waiting).state is JobState.QUEUED
+
+
+def test_machine_with_other_model_files_is_set_aside_and_the_job_that_only_it_could_make_says_so(
+    farm: object, store: Store
+) -> None:
+    head = Machine("head", Versions.here(), variants={VARIANT: "another hash"})
+    store.add([spec(), replace(spec(), variant="960x960_10s")])
+    with dispatcher(store, head):
+        wait_for(lambda: [m.state for m in machines(store.database)] == [MachineState.SET_ASIDE], 60)
+        assert f"The files of {VARIANT} are not those of the head" in machines(store.database)[0].reason
+        wait_for(store.database.notices, 10)
+    assert [notice.text for notice in store.database.notices()] == [
+        "A job waits for a machine that can make 960x960_10s: no machine has it at present."
+    ]
+    assert store.counts()[JobState.QUEUED] == 2
 
 
 def test_end_of_the_farm_gives_the_job_back(farm: object, store: Store) -> None:
