@@ -47,7 +47,7 @@ def main() -> int:
     torch.set_num_threads(os.cpu_count() or 1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_upscaler(folder / "upscalers" / "small.safetensors", 2, features=16, layers=4)
+        write_upscaler(folder / "upscalers" / "small.safetensors", 2)
         clip = make_clip(folder / "clips", frames)
         improver = ClipImprover(UpscalerLibrary(folder / "upscalers"), device="cpu")
         peak_before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

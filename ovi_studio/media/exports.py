@@ -35,6 +35,8 @@ class ExportOptions:
 
     frame: int = 0
     """Which frame a still shows, from 0; -1 is the last one."""
+    milliseconds: int | None = None
+    """The time whose frame a still shows, instead of `frame`; after the end it is the last one."""
     side: int = 480
     """Pixels of the longer side of a loop at most; the picture is never made larger."""
 
@@ -49,7 +51,7 @@ def export(path: Path, kind: str, options: ExportOptions) -> bytes:
         case "wav":
             return encode_wav(read_samples(path))
         case "png":
-            return encode_png(_frame(StoredClip.open(path), options.frame))
+            return encode_png(_frame(StoredClip.open(path), options))
         case "gif":
             return _gif(StoredClip.open(path), options.side)
         case "webp":
@@ -68,7 +70,10 @@ def encode_wav(samples: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _frame(clip: StoredClip, index: int) -> np.ndarray:
+def _frame(clip: StoredClip, options: ExportOptions) -> np.ndarray:
+    index = options.frame
+    if options.milliseconds is not None:
+        index = min(options.milliseconds * clip.rate // 1000, clip.frames - 1)
     number = clip.frames + index if index < 0 else index
     if not 0 <= number < clip.frames:
         raise JobError(f"{clip.path.name} has frames 0 to {clip.frames - 1}, and no frame {index}.")

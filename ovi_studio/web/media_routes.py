@@ -8,7 +8,7 @@ URLs are relative to the page, so that they also work behind a share link:
     studio/job/<job>/poster.jpg
     studio/job/<job>/sound.json       the waveform of its sound, and where its speech is
     studio/job/<job>/spectrogram.png
-    studio/job/<job>/export.<format>  its sound (wav), a frame (png?frame=12) or a loop (gif, webp; ?side=480), saved
+    studio/job/<job>/export.<format>  its sound (wav), a frame (png) or a loop (gif, webp); see `media.exports`
     studio/clip/<clip>/...            all of these of a clip of the library
     studio/clip/<clip>/about.json     and studio/clips.zip: see `clip_routes`
     studio/lora/<adapter>/preview.jpg the picture next to a LoRA file, scaled down
@@ -190,7 +190,11 @@ def _export(studio: Studio, request: Request, kind: str, find: FindClip) -> Resp
         return Response("Other clips are being exported; try again in a moment.", 503)
     try:
         options = ExportOptions(
-            **{name: _number(request, name) for name in ("frame", "side") if name in request.query_params}
+            **{
+                name: _number(request, name)
+                for name in ("frame", "milliseconds", "side")
+                if name in request.query_params
+            }
         )
         data = export(path, kind, options)
     except JobError as error:

@@ -192,7 +192,7 @@ def _media() -> dict[str, Any]:
         "/studio/job/{job}/clip.mp4": route("video/mp4", "The clip of a finished job.", saves=True),
         "/studio/job/{job}/export.wav": route("audio/wav", "The sound of a finished job's clip."),
         "/studio/job/{job}/export.png": route(
-            "image/png", "A frame of a finished job's clip.", frame="From 0; -1: last."
+            "image/png", "A frame of a finished job's clip.", frame="From 0.", milliseconds="Or when."
         ),
         **{
             f"/studio/job/{{job}}/export.{kind}": route(

@@ -120,6 +120,18 @@ def test_the_lightbox_plays_a_clip_shows_its_settings_and_goes_to_its_neighbours
 
 
 @needs_browser
+def test_the_lightbox_saves_the_frame_on_screen(page: Any) -> None:
+    play(page, "fox")
+    page.keyboard.press("Space")
+    page.evaluate("document.querySelector('#lightbox ovi-player').video.currentTime = 0.26")
+    page.wait_for_function("!document.querySelector('#lightbox ovi-player').video.seeking")
+    with page.expect_download() as saved:
+        page.get_by_label("Save as").select_option("png")
+    assert saved.value.suggested_filename.startswith("A_red_fox")
+    assert Image.open(saved.value.path()).size == (96, 64)
+
+
+@needs_browser
 def test_a_clip_deleted_in_the_lightbox_comes_back_by_undo(page: Any, studio: Studio) -> None:
     play(page, "fox")
     page.keyboard.press("Delete")

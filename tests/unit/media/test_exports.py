@@ -36,6 +36,12 @@ def test_still_is_the_exact_frame(clip, number):
     assert np.array_equal(np.asarray(picture), read_frames(clip)[number])
 
 
+@pytest.mark.parametrize(("milliseconds", "number"), [(0, 0), (41, 0), (42, 1), (500, 12), (60_000, 24)])
+def test_still_of_a_moment_is_the_frame_that_is_shown_then(clip, milliseconds, number):
+    picture = Image.open(io.BytesIO(export(clip, "png", ExportOptions(milliseconds=milliseconds))))
+    assert np.array_equal(np.asarray(picture), read_frames(clip)[number])
+
+
 @pytest.mark.parametrize("number", [25, -26])
 def test_frame_that_is_not_there_is_refused_with_those_that_are(clip, number):
     with pytest.raises(JobError, match="frames 0 to 24"):

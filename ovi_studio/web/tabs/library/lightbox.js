@@ -28,6 +28,12 @@ const tags = make("ul", { className: "tags" });
 const field = make("input", { type: "text", placeholder: "Add a tag", maxLength: 200 });
 const facts = document.createElement("dl");
 const download = make("a", { textContent: "Download", className: "action", download: "" });
+const formats = make("select", { className: "action" });
+formats.setAttribute("aria-label", "Save as");
+for (const [text, value] of [["Save as…", ""], ["Sound (WAV)", "wav"], ["Frame on screen (PNG)", "png"], ["Loop (GIF)", "gif"], ["Loop (WebP)", "webp"]]) {
+  formats.append(make("option", { textContent: text, value }));
+}
+formats.addEventListener("change", () => saveAs(formats.value));
 const trouble = make("p", { className: "trouble", hidden: true });
 const actions = make(
   "div",
@@ -35,6 +41,7 @@ const actions = make(
   button("Use these settings", "Use these settings", () => leave("use"), "action primary"),
   button("Continue from the last frame", "Continue from the last frame", () => leave("continued"), "action"),
   download,
+  formats,
   button("Compare", "Compare (C)", () => showComparison([shown]), "action"),
   button("Delete", "Delete (Delete)", () => trash(), "action"),
 );
@@ -75,6 +82,12 @@ async function show(id) {
   const at = ids.indexOf(id);
   position.textContent = at < 0 ? "" : `Clip ${at + 1} of ${ids.length} on this page`;
   await refresh();
+}
+
+function saveAs(format) {
+  const moment = format === "png" ? `?milliseconds=${Math.floor(1000 * player.video.currentTime)}` : "";
+  make("a", { href: `studio/clip/${shown}/export.${format}${moment}`, download: "" }).click();
+  formats.value = "";
 }
 
 async function refresh() {
