@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ovi_studio.capacity.memory import INTEGERS_AT_ONCE
+from ovi_studio.models.float8_product import float8_product, multiply_float8
 from ovi_studio.models.quantized_rows import QuantisedRows, quantise_rows, row_passes
 
 _MIN_ROWS = 17
@@ -157,21 +158,13 @@ class ScaledFloat8Linear(ScaledLinear):
     def multiply(self, rows: QuantisedRows, out: Tensor) -> None:
         # With a scale for each row, GPUs give results in bfloat16 alone.
         dtype = torch.bfloat16 if out.device.type == "cuda" else out.dtype
+        bias = None if self.bias is None else self.bias.to(dtype)
+        factors = (rows.values, rows.scale, self.weight, self.weight_scale, bias)
         # The compiler does not know the product that writes to a given tensor.
-        direct = out.dtype == dtype and not torch.compiler.is_compiling()
-        product = torch._scaled_mm(
-            rows.values,
-            self.weight.T,
-            scale_a=rows.scale,
-            scale_b=self.weight_scale.T,
-            bias=None if self.bias is None else self.bias.to(dtype),
-            out_dtype=dtype,
-            # Its sums are far more precise than the factors, which have 4 significant bits.
-            use_fast_accum=True,
-            out=out if direct else None,
-        )
-        if not direct:
-            out.copy_(product)
+        if out.dtype == dtype and not torch.compiler.is_compiling():
+            multiply_float8(*factors, dtype, out)
+        else:
+            out.copy_(float8_product(*factors, dtype))
 
 
 def stored_rows(weight: Tensor, dtype: torch.dtype) -> QuantisedRows:

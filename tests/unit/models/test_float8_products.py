@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ovi_studio.checkpoints.number_formats import convert
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.weight_formats import Weights
+from ovi_studio.models import float8_product
 from ovi_studio.models.device import compute_device
 from ovi_studio.models.precision import check_weights
 from ovi_studio.models.quantized_linear import ScaledFloat8Linear
@@ -101,3 +102,31 @@ def test_an_amd_gpu_is_refused_whatever_it_says_of_its_capability(
     monkeypatch.setattr(torch.version, "hip", "7.1")
     with pytest.raises(JobError, match="need a GPU with fp8 units"):
         check_weights(Weights.FP8_FAST, compute_device())
+
+
+def refusing(message: str) -> Callable[..., Tensor]:
+    def multiply(*_: Any, **__: Any) -> Tensor:
+        raise RuntimeError(message)
+
+    return multiply
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_shape_that_the_gpus_library_refuses_is_multiplied_in_bfloat16(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, compiled: bool
+) -> None:
+    plain = layer().to(dtype)
+    x = random(9, 32).to(dtype)
+    converted = ScaledFloat8Linear.of(plain)
+    expected = converted(x)
+    monkeypatch.setattr(torch, "_scaled_mm", refusing("CUDA error: CUBLAS_STATUS_NOT_SUPPORTED when calling ..."))
+    monkeypatch.setattr(float8_product, "_ROWS_AT_ONCE", 4)
+    run = torch.compile(converted, backend="aot_eager", fullgraph=True) if compiled else converted
+    assert relative(run(x), expected) < 5e-3
+
+
+def test_another_error_of_the_product_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "_scaled_mm", refusing("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling ..."))
+    with pytest.raises(RuntimeError, match="ALLOC_FAILED"):
+        ScaledFloat8Linear.of(layer())(random(9, 32))
