@@ -18,8 +18,7 @@ from diffusers import AutoencoderKLWan
 from torch import Tensor
 
 from ovi_studio.distributed.ranks import Ranks
-from ovi_studio.models.causal_layers import up_block
-from ovi_studio.models.video_vae import Patch, UpBlock, byte_frames, decode_tile, split_into_tiles, whole_frame_layers
+from ovi_studio.models.video_vae import Patch, byte_frames, decode_tile, split_into_tiles, whole_frame_layers
 
 _MARGIN = 2
 """Latent pixels that a tile computes beyond each side, weighted by the cost of the layers; estimated."""
@@ -37,9 +36,7 @@ class Piece:
     """Whether all pixels were finite before they became bytes."""
 
 
-def decode_pieces(
-    vae: AutoencoderKLWan, latents: Tensor, tile: int | None, ranks: Ranks, apply: UpBlock = up_block
-) -> Iterator[list[Piece]]:
+def decode_pieces(vae: AutoencoderKLWan, latents: Tensor, tile: int | None, ranks: Ranks) -> Iterator[list[Piece]]:
     """Decode normalised latents (channels, frames, height, width); one latent frame of a tile per rank at a time.
 
     Every rank gets the same number of lists; those of the leader hold the pieces of all ranks.
@@ -54,7 +51,7 @@ def decode_pieces(
         batch = tiles[first : first + ranks.count]
         own: Iterator[Piece] | None = None
         if ranks.index < len(batch):
-            own = _on_host(decode_tile(vae, features, batch[ranks.index], apply))
+            own = _on_host(decode_tile(vae, features, batch[ranks.index]))
         for _ in range(latents.shape[1]):
             piece = None if own is None else next(own)
             yield [found for found in ranks.gather(piece) if found is not None]

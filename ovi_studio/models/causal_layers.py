@@ -4,7 +4,7 @@ Everything is channels-last in memory, from the first convolution to the last, a
 
 - A causal convolution reads one window of memory: the frames it keeps from the past, and its new frames, which norm and
   activation write there directly. Only the kept frames are copied; borders are padded by the convolution itself.
-- Norm and SiLU are two kernels on a GPU, and a single one where the compiler joins them.
+- Norm and SiLU are two kernels on a GPU. Compiling would join them, for a tenth of the time (docs/performance.md).
 - Upsampling in time and space is one copy. The shortcut around it is added in place, without being expanded in memory.
 
 The first piece of a video is a single frame, before which there are zeros: of three taps in time only the last counts.
@@ -102,7 +102,7 @@ def _convolve_frames(convolution: nn.Conv3d, window: Tensor, weight: Tensor) -> 
 def _convolve(
     x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, ...], padding: tuple[int, ...]
 ) -> Tensor:
-    if x.device.type == "cpu" and x.dtype is torch.float32 and not torch.compiler.is_compiling():
+    if x.device.type == "cpu" and x.dtype is torch.float32:
         # For small inputs torch chooses a kernel of its own instead, which takes two to seven times as long.
         return torch.mkldnn_convolution(x, weight, bias, padding, stride, (1,) * len(stride), 1)
     convolution = functional.conv2d if x.dim() == 4 else functional.conv3d
@@ -112,15 +112,12 @@ def _convolve(
 def _norm_silu(norm: Any, x: Tensor, target: Tensor) -> Tensor:
     """Write SiLU(norm(x)) to `target`, for a `WanRMS_norm` over the channels."""
     channels = x.shape[1]
-    compiling = torch.compiler.is_compiling()
-    if x.device.type == "cpu" and x.dtype is torch.float32 and not compiling:
+    if x.device.type == "cpu" and x.dtype is torch.float32:
         # `rms_norm` is a kernel of its own on a GPU only.
         length = torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min_(_TINY)
         torch.mul(x, length.reciprocal_().mul_(channels**0.5), out=target)
         return functional.silu(target.mul_(norm.gamma), inplace=True)
     scaled = functional.rms_norm(x.movedim(1, -1), (channels,), norm.gamma.flatten(), _TINY**2 / channels)
-    if compiling:  # which makes one pass of it, but refuses to write results into a window
-        return target.copy_(functional.silu(scaled.movedim(-1, 1)))
     torch.ops.aten.silu.out(scaled.movedim(-1, 1), out=target)
     return target
 

@@ -1,6 +1,7 @@
 """Whether to compile the transformer's blocks: as requested, refused with a reason, or decided automatically."""
 
 import logging
+import math
 from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
@@ -14,21 +15,25 @@ MAX_BLOCK_VARIANTS = 256
 """Compiled versions of a block: with and without a first frame, for numbers of chunks, adapters and number formats. At
 its own limit of 8, torch goes on without compiling."""
 
+LARGE = 1e9
+"""Parameters of a model whose clips take longer than compiling it. The embedded one's take seconds."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 
-def choose_compilation(requested: bool | None, device: torch.device) -> bool:
+def choose_compilation(requested: bool | None, device: torch.device, parameters: float = math.inf) -> bool:
     """Whether to compile the blocks on a device.
 
     Args:
-        requested: the user's choice; None: compile on a GPU where that works.
+        requested: the user's choice; None: compile a large model on a GPU where that works.
+        parameters: their number in the model.
 
     Raises `JobError` if compiling is requested but does not work here.
     """
-    if requested is False or (requested is None and device.type != "cuda"):
+    if requested is False or (requested is None and (device.type != "cuda" or parameters < LARGE)):
         return False
     problem = compiler_problem(device)
     if problem is None:

@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,13 +21,6 @@ from torch import Tensor, nn
 
 from ovi_studio.core.variants import FRAMES_PER_LATENT, latent_stride
 from ovi_studio.models.causal_layers import Past, causal_convolution, down_block, mid_block, pointwise, up_block
-from ovi_studio.models.compilation import allow_many_variants
-
-
-class UpBlock(Protocol):
-    """Applies an up block of the decoder, as `causal_layers.up_block` does."""
-
-    def __call__(self, block: nn.Module, x: Tensor, past: Past, *, first: bool) -> Tensor: ...
 
 
 def build_video_vae(config: Mapping[str, Any]) -> AutoencoderKLWan:
@@ -168,7 +161,7 @@ class Region:
 
 
 @torch.no_grad()
-def decode_tile(vae: AutoencoderKLWan, features: Tensor, tile: Region, apply: UpBlock = up_block) -> Iterator[Patch]:
+def decode_tile(vae: AutoencoderKLWan, features: Tensor, tile: Region) -> Iterator[Patch]:
     """Stream the frames of one tile through the up blocks and the last convolution; one patch per latent frame."""
     decoder = vae.decoder
     height, width = features.shape[-2:]
@@ -184,24 +177,13 @@ def decode_tile(vae: AutoencoderKLWan, features: Tensor, tile: Region, apply: Up
     for index in range(features.shape[2]):
         x = regions[0].crop(features[:, :, index : index + 1], Region(slice(0, height), slice(0, width)))
         for block, before, after in zip(decoder.up_blocks, regions, regions[1:], strict=False):
-            x = apply(block, x, past, first=index == 0)
+            x = up_block(block, x, past, first=index == 0)
             x = after.crop(x, before.scaled(_upsampling(block)))
         x = target.crop(causal_convolution(decoder.conv_out, x, past, decoder.norm_out), regions[-1])
         frames = slice(start, start + x.shape[2])
         start = frames.stop
         picture = unpatchify(x, vae.config.patch_size)[0]
         yield Patch(frames, pixels.rows, pixels.columns, picture.clamp(-1, 1), torch.isfinite(picture).all())
-
-
-def compiled_up_block() -> UpBlock:
-    """Return `up_block`, compiled for every shape that it meets, except for the first piece of a video."""
-    allow_many_variants()
-    compiled = torch.compile(up_block, dynamic=False)
-
-    def apply(block: nn.Module, x: Tensor, past: Past, *, first: bool) -> Tensor:
-        return (up_block if first else compiled)(block, x, past, first=first)
-
-    return apply
 
 
 def _resolutions(decoder: WanDecoder3d) -> tuple[list[int], list[int]]:

@@ -14,9 +14,7 @@ from ovi_studio.core.variants import FRAMES_PER_LATENT
 from ovi_studio.distributed.decode import FrameAssembler, decode_pieces
 from ovi_studio.distributed.ranks import Ranks
 from ovi_studio.media.frame_array import FrameArray
-from ovi_studio.models.causal_layers import up_block
 from ovi_studio.models.device import available_memory, kernel_search
-from ovi_studio.models.video_vae import compiled_up_block
 from ovi_studio.runtime.finite import FiniteCheck
 from ovi_studio.runtime.placement import Placement
 
@@ -30,7 +28,6 @@ class ClipDecoder:
 
     Args:
         tile: the plan's maximum of latent pixels along each side of a tile; None for no limit.
-        compiled: whether the video decoder's blocks are compiled.
     """
 
     def __init__(
@@ -42,7 +39,6 @@ class ClipDecoder:
         finite: FiniteCheck,
         *,
         tile: int | None,
-        compiled: bool,
     ) -> None:
         self._models = models
         self._placement = placement
@@ -50,7 +46,6 @@ class ClipDecoder:
         self._ranks = ranks
         self._finite = finite
         self._tile = tile
-        self._up_block = compiled_up_block() if compiled else up_block
 
     def audio(self, latents: Tensor) -> Tensor:
         """Decode audio latents (length, channels) to samples (length * 512,), float32 in [-1, 1], on the host.
@@ -79,7 +74,7 @@ class ClipDecoder:
         decoded, finite = 0, True
         with self._placement.in_use(vae), kernel_search(self._device), new_sink(count, height, width) as sink:
             assembler = FrameAssembler(height, width)
-            for pieces in decode_pieces(vae, latents, self.tile_size(*latents.shape[2:]), self._ranks, self._up_block):
+            for pieces in decode_pieces(vae, latents, self.tile_size(*latents.shape[2:]), self._ranks):
                 for piece in pieces:
                     decoded += piece.pixels.size
                     finite = finite and piece.finite

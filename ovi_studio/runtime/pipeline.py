@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ovi_studio.adapters.library import AdapterLibrary, default_adapter_directory
 from ovi_studio.adapters.manager import AdapterManager
+from ovi_studio.capacity.arithmetic import TowerSizes
 from ovi_studio.capacity.memory import TOKENS_AT_ONCE, Demand
 from ovi_studio.capacity.tiers import ALL_RESIDENT, AUTO, MemoryPlan
 from ovi_studio.checkpoints.hashes import BackgroundHash
@@ -82,6 +83,11 @@ class Compute:
         name = choose_attention(self.options.attention, tokens, self.device, self.dtype, ranks)
         return replace(self, options=replace(self.options, attention=name))
 
+    def compiles(self, variant: Variant) -> bool:
+        """Whether the blocks of the variant's transformer are compiled; raises `JobError` as `choose_compilation`."""
+        parameters = TowerSizes.of(variant.dimensions).parameters
+        return choose_compilation(self.options.compilation, self.device, parameters)
+
 
 class Pipeline:
     """The models of one variant, ready to make clips.
@@ -129,17 +135,15 @@ class Pipeline:
             writable=partial(self._placement.writable, models.transformer),
         )
         models.transformer.set_attention(choose_backend(compute.options.attention, compute.device, compute.dtype))
-        self.compiled = choose_compilation(compute.options.compilation, compute.device)
-        """Whether the transformer's blocks and the decoder are compiled."""
+        self.compiled = compute.compiles(variant)
+        """Whether the transformer's blocks are compiled."""
         self.on_compiling: Callable[[], None] = lambda: None
         """Called before a step in which blocks are compiled; what it raises ends the run."""
         self._compiled_kinds: set[tuple[Any, ...]] = set()
         if self.compiled:
             models.transformer.compile_blocks()
         self._finite = FiniteCheck(compute.options.attention, self.plan.weights, lambda: self.adapters.in_use)
-        self.decoder = ClipDecoder(
-            models, self._placement, compute.device, ranks, self._finite, tile=self.plan.tile, compiled=self.compiled
-        )
+        self.decoder = ClipDecoder(models, self._placement, compute.device, ranks, self._finite, tile=self.plan.tile)
 
     @property
     def tier(self) -> str | None:
@@ -164,7 +168,7 @@ class Pipeline:
         plan = choose_plan(inventory.variant, compute.device, tier, compute.options.weights)
         # What is not possible is refused before minutes of loading.
         compute = compute.with_attention(inventory.variant, ranks)
-        choose_compilation(compute.options.compilation, compute.device)
+        compute.compiles(inventory.variant)
         # The hashes are for the clip's record and are computed long before it is written.
         hashes = (
             BackgroundHash([path for paths in inventory.files.values() for path in paths]) if ranks.is_leader else None

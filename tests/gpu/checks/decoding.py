@@ -1,5 +1,3 @@
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from diffusers import AutoencoderKLWan
@@ -12,10 +10,9 @@ from ovi_studio.capacity.memory import Demand, decode_bytes
 from ovi_studio.core.variants import published_variants
 from ovi_studio.distributed.decode import FrameAssembler, decode_pieces
 from ovi_studio.distributed.ranks import ALONE
-from ovi_studio.models.causal_layers import make_channels_last, up_block
-from ovi_studio.models.compilation import compiler_problem
+from ovi_studio.models.causal_layers import make_channels_last
 from ovi_studio.models.device import kernel_search
-from ovi_studio.models.video_vae import UpBlock, compiled_up_block, decode_whole, to_bytes
+from ovi_studio.models.video_vae import decode_whole, to_bytes
 
 _BOUND = 2e-2
 """Maximum relative error: tiles agree with whole frames up to rounding, and bfloat16 is rounded after every layer."""
@@ -23,7 +20,7 @@ _BOUND = 2e-2
 
 @torch.no_grad()
 def check(rig: Rig, found: Findings) -> None:
-    """Whole frames, tiles and compiled blocks decode to the same full-size clip, as in a clip; seconds, peak memory."""
+    """Whole frames and tiles decode to the same full-size clip, as in a clip; seconds and peak memory."""
     vae = random_video_vae(rig, rig.device)
     make_channels_last(vae)
     frames, side, size = (2, 4, 2) if rig.small else (31, 44, 30)
@@ -34,10 +31,10 @@ def check(rig: Rig, found: Findings) -> None:
     whole = to_bytes(decode_whole(vae, latents))
     shape = (4 * (frames - 1) + 1, 16 * side, 16 * side, 3)
     require(whole.shape == shape, f"The shape is {whole.shape}.")
-    for name, tile, up in _ways(rig, found, size):
-        _decode(vae, latents, tile, up)  # compilation, and cuDNN's search
+    for name, tile in (("whole frames", None), (f"tiles of {size}", size)):
+        _decode(vae, latents, tile)  # cuDNN's search
         with measured(rig.device) as work:
-            decoded = _decode(vae, latents, tile, up)
+            decoded = _decode(vae, latents, tile)
         work.note(found, name)
         if not rig.small:
             found.note(f"{name}, planned", decode_bytes(clip, tile) / GIB, "GiB")
@@ -46,21 +43,9 @@ def check(rig: Rig, found: Findings) -> None:
         require(error <= _BOUND, f"With {name} the clip differs by {error:.1e}; the bound is {_BOUND:.0e}.")
 
 
-def _ways(rig: Rig, found: Findings, size: int) -> Iterator[tuple[str, int | None, UpBlock]]:
-    """Yield names, tile sizes and how up blocks are applied."""
-    yield "whole frames", None, up_block
-    yield f"tiles of {size}", size, up_block
-    problem = compiler_problem(rig.device) if rig.on_gpu else "compiling for a CPU takes too long"
-    if problem is None:
-        yield "whole frames, compiled", None, compiled_up_block()
-        torch.compiler.reset()
-    else:
-        found.leave_out("compiled blocks", f"{problem}.")
-
-
-def _decode(vae: AutoencoderKLWan, latents: torch.Tensor, tile: int | None, up: UpBlock) -> np.ndarray:
+def _decode(vae: AutoencoderKLWan, latents: torch.Tensor, tile: int | None) -> np.ndarray:
     """Decode piece by piece, as a clip is: frames travel to the host while the next ones are computed."""
     assembler = FrameAssembler(*(side * vae.config.scale_factor_spatial for side in latents.shape[2:]))
     with kernel_search(latents.device):
-        pieces = [assembler.add(piece) for (piece,) in decode_pieces(vae, latents, tile, ALONE, up)]
+        pieces = [assembler.add(piece) for (piece,) in decode_pieces(vae, latents, tile, ALONE)]
     return np.concatenate([frames for frames in pieces if frames is not None])

@@ -22,7 +22,7 @@ from ovi_studio.capacity.budget import RESERVE
 from ovi_studio.checkpoints.layout import require
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.spec import ClipSpec
-from ovi_studio.core.variants import published_variants
+from ovi_studio.core.variants import EMBEDDED_BUNDLE, published_variants, read_bundle
 from ovi_studio.media import clip_files
 from ovi_studio.models import compilation
 from ovi_studio.models.attention import choose_backend
@@ -284,11 +284,24 @@ def test_blocks_are_compiled_on_a_gpu_where_that_works(
 ) -> None:
     cuda(24)
     monkeypatch.setattr(compilation, "compiler_problem", lambda device: None)
+    monkeypatch.setattr(compilation, "LARGE", 1)
     called = []
     monkeypatch.setattr(OviTransformer, "compile_blocks", lambda model: called.append(model))
     with computing_on_the_host():
         loaded(tiny_bundle, compilation=asked, weights=weights)
     assert len(called) == compiled
+
+
+def test_only_models_whose_clips_take_longer_than_compiling_are_compiled_by_themselves(
+    cuda: Cuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda(24)
+    monkeypatch.setattr(compilation, "compiler_problem", lambda device: None)
+    compute = Compute.of()
+    assert all(compute.compiles(variant) for variant in published_variants().values())
+    embedded = read_bundle(EMBEDDED_BUNDLE)
+    assert not compute.compiles(embedded)
+    assert Compute.of(RuntimeOptions(compilation=True)).compiles(embedded)
 
 
 def test_tf32_is_off_unless_requested(cuda: Cuda, tiny_bundle: Path) -> None:

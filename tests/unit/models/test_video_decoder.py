@@ -7,13 +7,11 @@ import pytest
 import torch
 from diffusers import AutoencoderKLWan
 from torch import Tensor, nn
-from torch._dynamo.testing import CompileCounter
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ovi_studio.models.causal_layers import Past, make_channels_last, residual_block, up_block
 from ovi_studio.models.video_vae import (
     build_video_vae,
-    compiled_up_block,
     decode,
     decode_tile,
     decode_whole,
@@ -251,31 +249,3 @@ def test_continuing_a_residual_block_copies_only_the_frames_of_the_past(vae: Aut
         residual_block(block, x, past)
     # Two convolutions, each of which reads its two frames of the past and replaces them.
     assert copied.values == 2 * 2 * x[:, :, :2].numel()
-
-
-@pytest.mark.slow
-@torch.no_grad()
-def test_a_compiled_up_block_computes_what_it_does_otherwise(vae: AutoencoderKLWan) -> None:
-    block = vae.decoder.up_blocks[0]  # it doubles height, width and frames
-    x = torch.randn(1, block.in_dim, 3, 3, 4).contiguous(memory_format=torch.channels_last_3d)
-    results = []
-    for apply in (up_block, compiled_up_block()):
-        past: Past = {}
-        pieces = [apply(block, piece, past, first=index == 0) for index, piece in enumerate(x.split(1, dim=2))]
-        results.append(torch.cat(pieces, dim=2))
-    assert results[0].shape[2] == 1 + 2 * 2
-    torch.testing.assert_close(*results, rtol=0, atol=1e-5)
-
-
-@pytest.mark.slow
-def test_up_blocks_compile_as_a_whole_and_once_for_each_block(vae: AutoencoderKLWan) -> None:
-    counter = CompileCounter()
-    compiled = torch.compile(up_block, backend=counter, fullgraph=True, dynamic=False)
-
-    def apply(block: nn.Module, x: Tensor, past: Past, *, first: bool) -> Tensor:
-        return (up_block if first else compiled)(block, x, past, first=first)
-
-    features = whole_frame_layers(vae, random_latents(4, 2, 3))
-    for _ in range(2):  # a second clip is compiled already
-        list(decode_tile(vae, features, split_into_tiles(2, 3, 1, 1)[0], apply))
-    assert counter.frame_count == len(vae.decoder.up_blocks)

@@ -20,14 +20,12 @@ from ovi_studio.engine import monitor as monitors
 from ovi_studio.engine.monitor import JobMonitor
 from ovi_studio.media.clip_files import write_clip
 from ovi_studio.models.transformer import OviTransformer
-from ovi_studio.models.video_vae import up_block
 from ovi_studio.queue.database import Database
 from ovi_studio.queue.estimates import PhaseTimes, record_compilation, record_phase_times, recorded_compilation
 from ovi_studio.queue.model import ClipPhase
 from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.queue.store import Store
 from ovi_studio.queue.work import EngineSession
-from ovi_studio.runtime import clip_decoder
 from ovi_studio.runtime import pipeline as pipelines
 from ovi_studio.runtime.clip_runner import ClipRunner
 from ovi_studio.runtime.options import RuntimeOptions
@@ -42,7 +40,6 @@ def compiling(tiny_pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Pipel
     """A pipeline that takes its blocks for compiled ones."""
     monkeypatch.setattr(pipelines, "choose_compilation", lambda *_: True)
     monkeypatch.setattr(OviTransformer, "compile_blocks", lambda _: None)
-    monkeypatch.setattr(clip_decoder, "compiled_up_block", lambda: up_block)
     compute = Compute(torch.device("cpu"), torch.float32)
     return Pipeline(tiny_pipeline.variant, tiny_pipeline.models, compute)
 
