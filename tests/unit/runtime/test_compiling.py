@@ -195,7 +195,7 @@ def recorded(directory: Path, **changes: Any) -> RuntimeOptions:
     } | changes.pop("record", {})
     clip = Clip(SPEC, np.zeros((2, 32, 32, 3), np.uint8), np.zeros(1400, np.float32), record=record)
     given = dict.fromkeys(("dtype", "attention", "compilation", "weights")) | changes
-    parsed = argparse.Namespace(clip=write_clip(clip, directory), **given)
+    parsed = argparse.Namespace(shot=None, clip=write_clip(clip, directory), **given)
     return as_recorded(RuntimeOptions.of(parsed), parsed)
 
 
