@@ -47,14 +47,21 @@ def read_yaml(path: Path) -> Any:
             raise JobError(f"{path.name} is not a regular file; replace it.")
         with path.open("rb") as file:
             data = file.read(MAX_FILE_SIZE + 1)
-        if len(data) > MAX_FILE_SIZE:
-            raise JobError(f"{path.name} is larger than {MAX_FILE_SIZE // 1024} kB; split it.")
-        return yaml.load(data.decode("utf-8-sig"), _Loader)
     except OSError as error:
         raise JobError(f"{path.name} cannot be read ({error.strerror}); check the file and its permissions.") from error
+    return parse_yaml(data, path.name)
+
+
+def parse_yaml(text: str | bytes, name: str) -> Any:
+    """The content of a YAML file's text as dicts, lists and strings; raises `JobError` that calls the file `name`."""
+    try:
+        data = text if isinstance(text, bytes) else text.encode()
+        if len(data) > MAX_FILE_SIZE:
+            raise JobError(f"{name} is larger than {MAX_FILE_SIZE // 1024} kB; split it.")
+        return yaml.load(data.decode("utf-8-sig"), _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise JobError(f"{path.name} is not valid YAML ({reason}); correct it.") from error
+        raise JobError(f"{name} is not valid YAML ({reason}); correct it.") from error
 
 
 def write_yaml(path: Path, value: Any) -> None:

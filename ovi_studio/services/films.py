@@ -5,6 +5,7 @@ Whatever changes a film also queues what is missing afterwards, and only that (`
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from ovi_studio.film.film_yaml import format_film, format_shot, parse_film
 from ovi_studio.film.reading import CLIP_SECONDS, FOUNTAIN, load_film
 from ovi_studio.film.screenplay import read_screenplay
 from ovi_studio.film.script import MAX_TAKES, Film, Shot
+from ovi_studio.media.small_files import parse_yaml
 from ovi_studio.queue.files import find_clip_of
 from ovi_studio.queue.films import FilmStore, StoredFilm, Take
 from ovi_studio.queue.model import JobState
@@ -125,7 +127,9 @@ class Films:
         return load_film(path, self._clip_seconds(path) if path.suffix.lower() in FOUNTAIN else CLIP_SECONDS)
 
     def read_text(self, text: str, title: str) -> Film:
-        """The film of a screenplay, whose dialogue is cut for the best model here."""
+        """The film in a text: film.yaml, or a screenplay, whose dialogue is cut for the best model here."""
+        if re.search(r"^shots:", text, re.MULTILINE):
+            return parse_film(parse_yaml(text, "film.yaml"), None)
         variants = self._studio.variants()
         return read_screenplay(text, title, variants[0].seconds if variants else CLIP_SECONDS)
 

@@ -18,6 +18,7 @@ from ovi_studio.web.tabs import CREATE_TAB
 from ovi_studio.web.tabs.create.handlers import build_create
 from ovi_studio.web.tabs.create.stage.texts import STAGE_SHORTCUTS
 from ovi_studio.web.tabs.create.tab import CreateForm
+from ovi_studio.web.tabs.film.tab import build_film
 from ovi_studio.web.tabs.library.tab import build_library
 from ovi_studio.web.tabs.library.texts import SHORTCUTS as LIBRARY_SHORTCUTS
 from ovi_studio.web.tabs.loras.tab import build_loras
@@ -93,6 +94,12 @@ TABS = (
         "M4 5h16v14H4zM10.5 9.2v5.6l4.5-2.8z",
         lambda context: build_library(context.studio, context.form, context.tabs, context.toasts),
         LIBRARY_SHORTCUTS,
+    ),
+    Tab(
+        "film",
+        "Film",
+        "M4 5h16v14H4zM8 5v14M16 5v14M4 9.5h4M4 14.5h4M16 9.5h4M16 14.5h4",
+        lambda context: build_film(context.studio, context.toasts),
     ),
     Tab(
         "loras",

@@ -1,0 +1,1 @@
+"""The Film tab: a film as a storyboard."""

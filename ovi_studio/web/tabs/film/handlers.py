@@ -1,0 +1,106 @@
+"""Event handlers of the Film tab; each returns updates for its components."""
+
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from ovi_studio.core.errors import JobError
+from ovi_studio.film.film_yaml import format_shot
+from ovi_studio.services.films import QueuedFilm
+from ovi_studio.services.studio import Studio
+from ovi_studio.web.film_api import FilmCalls
+from ovi_studio.web.tabs.film import texts, views
+from ovi_studio.web.toasts import Toasts
+
+Seen = tuple[int, int]
+"""The change counter and the film that the page already shows."""
+_MAX_ROWS = 50
+
+
+class FilmHandlers:
+    """The functions behind the components of the tab."""
+
+    def __init__(self, studio: Studio, toasts: Toasts, calls: FilmCalls) -> None:
+        self._studio, self._films, self._toasts, self._calls = studio, studio.films, toasts, calls
+
+    def refresh(self, seen: Seen, film: int | None) -> Any:
+        """Return updates for `FilmComponents.shown`, or none if nothing changed."""
+        if (self._studio.store.change_counter(), film or 0) == seen:
+            return gr.skip()
+        return self._shown(film)
+
+    def choose_film(self, film: int | None) -> Any:
+        """Show another film."""
+        return self._shown(film)
+
+    def act(self, event: gr.EventData, film: int | None) -> Any:
+        """Handle an action on a card."""
+        data = event._data if isinstance(event._data, dict) else {}
+        action, shot = str(data.get("action")), str(data.get("shot"))
+        acts: dict[str, Callable[[], QueuedFilm]] = {
+            "choose": lambda: self._films.choose(film or 0, shot, _number(data.get("take"))),
+            "again": lambda: self._films.again(film or 0, shot),
+            "move": lambda: self._films.move_shot(film or 0, shot, _number(data.get("position"))),
+            "edit": lambda: self._films.edit_shot(film or 0, shot, self._changes(film or 0, shot, data)),
+        }
+        if action not in acts:
+            return gr.skip()
+        try:
+            toast = self._toasts.note(_said(acts[action]()))
+        except JobError as error:
+            toast = self._toasts.note(str(error), failed=True)
+        return *self._shown(film), toast
+
+    def queue(self, text: str, film: int | None) -> Any:
+        """Queue the film in a text, and show it."""
+        try:
+            done = self._films.queue(self._films.read_text(text, texts.UNTITLED))
+            film, toast, text = done.film, self._toasts.note(_said(done)), ""
+        except JobError as error:
+            toast = self._toasts.note(str(error), failed=True)
+        return *self._shown(film), toast, text
+
+    def join(self, film: int | None) -> Any:
+        """Join the chosen takes; returns the file and a toast."""
+        try:
+            return gr.File(self._calls.film_export(film), visible=True), gr.skip()
+        except gr.Error as error:
+            return gr.skip(), self._toasts.note(str(error.message), failed=True)
+
+    def _shown(self, film: int | None) -> tuple[Any, ...]:
+        counter = self._studio.store.change_counter()
+        films = self._films.all()
+        known = [one.id for one in films]
+        chosen = film if film in known else known[0] if known else None
+        status = None if chosen is None else self._films.status(chosen)
+        choices = [(f"{one.title} ({one.id})", one.id) for one in films]
+        ready = status is not None and status.done == len(status.shots)
+        return (
+            gr.Dropdown(choices, value=chosen, interactive=bool(choices)),
+            views.summary_html(status),
+            views.storyboard(status),
+            gr.Button(interactive=status is not None and status.done > 0),
+            gr.Button(interactive=ready),
+            (counter, chosen or 0),
+        )
+
+    def _changes(self, film: int, shot: str, data: dict[str, Any]) -> dict[str, Any]:
+        """The entries that a form changed; rows of speech keep everything but what is said."""
+        given = data.get("values")
+        values = {str(name): str(text) for name, text in given.items()} if isinstance(given, dict) else {}
+        rows = format_shot(self._films.get(film).shot(shot)).get("speech", [])
+        speech = [{**row, "said": values.get(f"said-{number}", row["said"])} for number, row in enumerate(rows)]
+        changed: dict[str, Any] = {name: values[name] for name in ("prompt", "sound") if name in values}
+        # A row that was emptied is one that nobody says any more.
+        return changed | {"speech": [row for row in speech if row["said"].strip()][:_MAX_ROWS]}
+
+
+def _said(done: QueuedFilm) -> str:
+    return " ".join([texts.queued(len(done.jobs)), *done.remarks[:2]])
+
+
+def _number(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise JobError("That is not a number of this film; reload the page.")
+    return value

@@ -1,0 +1,36 @@
+"""What the Film tab says."""
+
+EMPTY = (
+    "No film yet. Paste a screenplay below, or queue one on the command line: its scenes and lines become the shots of "
+    "a storyboard."
+)
+CHOOSE, NO_FILM = "Film", "No film"
+PLAY, JOIN = "Play all", "Export film"
+NEW = "New film"
+SCREENPLAY = "Screenplay in Fountain form, or film.yaml"
+SCREENPLAY_INFO = "INT. or EXT. begins a scene, names in capitals speak; docs/film.md describes both forms."
+SCREENPLAY_EXAMPLE = (
+    "INT. LIGHTHOUSE - NIGHT\n\nMARA (60, in a yellow raincoat) climbs the stairs.\n\nMARA\nIt is still burning."
+)
+QUEUE = "Queue the film"
+UNTITLED = "Untitled"
+NOTHING_ELSE = "Everything is made from these takes already."
+STATES = {
+    "queued": "Waiting",
+    "running": "Running",
+    "done": "Done",
+    "failed": "Failed",
+    "cancelled": "Cancelled",
+    "blocked": "Blocked",
+    "deleted": "Deleted",
+}
+
+
+def made(done: int, total: int) -> str:
+    """Say how far a film is."""
+    return f"{done} of {total} shots are made"
+
+
+def queued(count: int) -> str:
+    """Say what a change led to."""
+    return NOTHING_ELSE if not count else "1 clip was queued." if count == 1 else f"{count} clips were queued."

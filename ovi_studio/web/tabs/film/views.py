@@ -1,0 +1,111 @@
+"""HTML of the storyboard. All text from users is escaped here; `film.js` puts the cards into the page."""
+
+from html import escape
+from typing import Any
+
+from ovi_studio.queue.model import JobState
+from ovi_studio.services.films import FilmStatus, ShotStatus, TakeStatus
+from ovi_studio.web.public_text import for_page
+from ovi_studio.web.tabs.film import texts
+
+_ICONS = {
+    "earlier": ("Move earlier", "M19 12H6M11 6l-6 6 6 6"),
+    "later": ("Move later", "M5 12h13M13 6l6 6-6 6"),
+    "edit": ("Edit", "M4 20h4L19 9l-4-4L4 16zM13 7l4 4"),
+    "again": ("Another take", "M4 12a8 8 0 1 1 2.5 5.8M4 12V6M4 12h6"),
+}
+
+
+def storyboard(status: FilmStatus | None) -> dict[str, Any]:
+    """Return the value that `film.js` renders."""
+    if status is None:
+        return {"shots": [], "empty": texts.EMPTY}
+    shots = [_shot(shot, number, len(status.shots)) for number, shot in enumerate(status.shots, 1)]
+    return {"shots": shots, "empty": ""}
+
+
+def summary_html(status: FilmStatus | None) -> str:
+    """Render the line about the whole film."""
+    if status is None:
+        return ""
+    return f"<p>{texts.made(status.done, len(status.shots))}</p>"
+
+
+def _shot(status: ShotStatus, number: int, total: int) -> dict[str, Any]:
+    clip = _clip(status.chosen)
+    return {"id": status.shot.id, "clip": clip, "html": _card(status, number, total)}
+
+
+def _card(status: ShotStatus, number: int, total: int) -> str:
+    chosen = status.chosen
+    name = f"Shot {number}"
+    hidden = {"earlier"} if number == 1 else {"later"} if number == total else set()
+    buttons = "".join(_button(action, name) for action in _ICONS if action not in hidden)
+    takes = "".join(_take(take) for take in status.takes) if len(status.takes) > 1 else ""
+    message = f'<p class="message">{escape(for_page(chosen.message))}</p>' if chosen.message else ""
+    return (
+        f'<div class="still">{_picture(chosen, name)}<span class="number">{number}</span>'
+        f'<span class="chip {chosen.state}">{texts.STATES[chosen.state]}</span></div>'
+        f'<div class="about">{_text(status)}{message}</div>'
+        + (f'<div class="takes" role="group" aria-label="Takes of shot {number}">{takes}</div>' if takes else "")
+        + f'<div class="actions">{buttons}</div>{_form(status, name)}'
+    )
+
+
+def _picture(take: TakeStatus, name: str) -> str:
+    if _clip(take) is None:
+        return ""
+    return (
+        f'<button type="button" data-action="play" aria-label="Play from {name.lower()}">'
+        f'<img src="studio/job/{take.job}/picture.jpg?done" alt="" loading="lazy" decoding="async">'
+        '<svg viewBox="0 0 24 24" aria-hidden="true"><path d="M8 5l11 7-11 7z"/></svg></button>'
+    )
+
+
+def _clip(take: TakeStatus) -> str | None:
+    """The address of a take's clip; none if its job was deleted, since routes go by jobs."""
+    made = take.state == JobState.DONE and take.clip is not None and take.job_number is not None
+    return f"studio/job/{take.job}/clip.mp4" if made else None
+
+
+def _text(status: ShotStatus) -> str:
+    shot = status.shot
+    facts = [f"continues {status.continues}"] if status.continues else []
+    facts += [f"fades in {shot.fade_ms} ms"] if shot.fade_ms else []
+    facts += [shot.place] if shot.place else []
+    rows = "".join(f"<p class=said><b>{escape(row.who or row.how)}</b> {escape(row.said)}</p>" for row in shot.speech)
+    prompt = f"<p>{escape(shot.prompt)}</p>" if shot.prompt else ""
+    return f'{prompt}{rows}<p class="facts">{escape(" · ".join(facts))}</p>'
+
+
+def _take(take: TakeStatus) -> str:
+    pressed = str(take.chosen).lower()
+    return (
+        f'<button type="button" data-action="choose" data-take="{take.number}" aria-pressed="{pressed}" '
+        f'title="{texts.STATES[take.state]}, seed {take.seed}">Take {take.number}</button>'
+    )
+
+
+def _button(action: str, name: str) -> str:
+    label, path = _ICONS[action]
+    return (
+        f'<button type="button" data-action="{action}" aria-label="{label}: {name.lower()}" title="{label}">'
+        f'<svg viewBox="0 0 24 24" aria-hidden="true"><path d="{path}"/></svg></button>'
+    )
+
+
+def _form(status: ShotStatus, name: str) -> str:
+    """The form that edits a shot, which `film.js` opens."""
+    fields = _field(f"{name}: what is seen", "prompt", status.shot.prompt)
+    for number, row in enumerate(status.shot.speech, 1):
+        who = row.who or row.how or "somebody"
+        fields += _field(f"Speech {number}: {who}", f"said-{number - 1}", row.said)
+    fields += _field("Sound", "sound", status.shot.sound)
+    return (
+        f'<form hidden>{fields}<div><button type="submit" class="primary">Save</button>'
+        '<button type="button" data-action="close">Cancel</button></div></form>'
+    )
+
+
+def _field(label: str, name: str, value: str) -> str:
+    return f'<label>{escape(label)}<textarea name="{name}" rows="2" maxlength="4000">{escape(value)}</textarea></label>'

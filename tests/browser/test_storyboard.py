@@ -1,0 +1,57 @@
+"""The Film tab in a real browser: from a screenplay to cards that are edited, moved and played."""
+
+from typing import Any
+
+import pytest
+from browser import DESKTOP, PHONE, accessibility_faults, fits_width, needs_browser, show
+from page_helpers import open_page
+from studio_app import Application
+
+pytestmark = needs_browser
+SCREENPLAY = "INT. HALL\n\nTOM waits.\n\nTOM\nHello.\n\nTom leaves.\n\nTom is back.\n"
+
+
+def film(application: Application, chromium: Any, size: tuple[int, int]) -> Any:
+    page = open_page(application, chromium, size)
+    show(page, "Film")
+    return page
+
+
+def test_a_screenplay_becomes_a_storyboard(application: Application, chromium: Any) -> None:
+    page = film(application, chromium, DESKTOP)
+    page.get_by_text("No film yet").wait_for()
+    assert accessibility_faults(page) == []
+    page.get_by_role("button", name="New film").click()
+    page.get_by_label("Screenplay in Fountain form").fill(SCREENPLAY)
+    page.get_by_role("button", name="Queue the film").click()
+    cards = page.locator("#storyboard .shot")
+    page.locator("#storyboard .chip.done").nth(2).wait_for()
+    # Edited, by keyboard, and only this one is made again.
+    page.get_by_role("button", name="Edit: shot 2").click()
+    page.keyboard.press("ControlOrMeta+a")
+    page.keyboard.type("Tom smiles.")
+    page.get_by_role("button", name="Save").click()
+    cards.nth(1).locator("p >> text=Tom smiles.").wait_for()
+    cards.nth(1).get_by_role("button", name="Take 2", pressed=True).wait_for()
+    page.get_by_role("button", name="Move later: shot 1").click()
+    page.locator("#storyboard .shot:first-child p >> text=Tom smiles.").wait_for()
+    page.locator("#storyboard .chip.done").nth(2).wait_for()
+    page.get_by_role("button", name="Play from shot 1").click()
+    page.get_by_role("dialog", name="Film").get_by_text("of 3").wait_for()
+    page.wait_for_function("document.querySelector('#storyboard video').src.endsWith('/clip.mp4')")
+    page.keyboard.press("Escape")
+    page.close()
+
+
+@pytest.mark.parametrize(("size", "theme"), [(DESKTOP, "dark"), (PHONE, "light")], ids=["dark", "phone"])
+def test_axe_finds_nothing_on_the_storyboard(
+    application: Application, chromium: Any, size: tuple[int, int], theme: str
+) -> None:
+    application.client().predict({"title": "Two", "shots": ["a", "b"]}, "", "", 0, api_name="/film_queue")
+    page = film(application, chromium, size)
+    page.emulate_media(color_scheme=theme)
+    page.locator("#storyboard .shot").nth(1).wait_for()
+    page.locator("#storyboard [data-action=edit]").first.click()
+    assert accessibility_faults(page) == []
+    assert fits_width(page)
+    page.close()

@@ -1,0 +1,83 @@
+"""What the Film tab shows, and what its cards do."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from ovi_studio.runtime.options import RuntimeOptions
+from ovi_studio.services.studio import Studio
+from ovi_studio.web.film_api import FilmCalls
+from ovi_studio.web.tabs.film.handlers import FilmHandlers
+from ovi_studio.web.toasts import Toasts
+
+SCREENPLAY = "INT. HALL <b>\n\nTOM waits.\n\nTOM\nHello & welcome.\n\nTom leaves.\n"
+
+
+@pytest.fixture
+def studio(tmp_path: Path) -> Iterator[Studio]:
+    options = RuntimeOptions(checkpoint_directory=tmp_path / "checkpoints")
+    with closing(Studio.open(tmp_path / "outputs", options)) as studio:
+        yield studio
+
+
+@pytest.fixture
+def handlers(studio: Studio) -> FilmHandlers:
+    with gr.Blocks():
+        return FilmHandlers(studio, Toasts(studio.undo), FilmCalls(studio))
+
+
+def act(handlers: FilmHandlers, film: int, **data: Any) -> tuple[list[dict[str, Any]], str]:
+    """The cards and the toast after an action on one of them."""
+    updates = handlers.act(SimpleNamespace(_data=data), film)
+    return updates[2]["shots"], updates[-1]["text"]
+
+
+def test_a_screenplay_becomes_cards_whose_text_is_escaped(studio: Studio, handlers: FilmHandlers) -> None:
+    assert handlers.refresh((-1, 0), None)[2]["empty"].startswith("No film yet")
+    *shown, toast, text = handlers.queue(SCREENPLAY, None)
+    assert (toast["text"], text) == ("2 clips were queued.", "")
+    film, cards = shown[5][1], shown[2]["shots"]
+    assert [card["id"] for card in cards] == ["1", "2"]
+    assert "Hello &amp; welcome." in cards[0]["html"]
+    assert "HALL &lt;b&gt;" in cards[0]["html"]
+    assert shown[1] == "<p>0 of 2 shots are made</p>"
+    assert handlers.refresh(shown[5], film) == gr.skip()
+
+
+def test_a_film_in_yaml_is_taken_too_and_faults_keep_the_text(handlers: FilmHandlers) -> None:
+    assert handlers.queue("title: x\nshots: [a, b, c]\n", None)[-2]["text"] == "3 clips were queued."
+    *_, toast, text = handlers.queue("title: x\nshots: {}\n", None)
+    assert "The shots must be a list" in toast["text"]
+    assert text == "title: x\nshots: {}\n"
+    assert "Nobody speaks" in handlers.queue("EXT. SEA\n", None)[-2]["text"]
+
+
+def test_cards_change_the_film(studio: Studio, handlers: FilmHandlers) -> None:
+    film = handlers.queue(SCREENPLAY, None)[5][1]
+    cards, toast = act(handlers, film, action="again", shot="1")
+    assert toast == "1 clip was queued."
+    assert 'data-take="2" aria-pressed="true"' in cards[0]["html"]
+    assert act(handlers, film, action="choose", shot="1", take=1)[1] == "Everything is made from these takes already."
+    cards, toast = act(handlers, film, action="move", shot="2", position=0)
+    assert [card["id"] for card in cards] == ["2", "1"]
+    values = {"prompt": "Tom smiles.", "said-0": "", "sound": "Rain", "begin": "previous"}
+    assert act(handlers, film, action="edit", shot="1", values=values)[1] == "1 clip was queued."
+    shot = studio.films.get(film).shot("1")
+    # Only what the form has; an emptied row of speech is gone.
+    assert (shot.prompt, shot.speech, shot.sound) == ("Tom smiles.", (), "Rain")
+    assert studio.films.get(film).parents()["1"] is None
+
+
+def test_what_a_client_makes_up_is_refused_with_a_sentence(handlers: FilmHandlers) -> None:
+    film = handlers.queue(SCREENPLAY, None)[5][1]
+    assert "not a number of this film" in act(handlers, film, action="choose", shot="1", take="1")[1]
+    assert "no shot 'x'" in act(handlers, film, action="again", shot="x")[1]
+    assert handlers.act(SimpleNamespace(_data={"action": "shout"}), film) == gr.skip()
+    assert handlers.act(SimpleNamespace(_data="again"), film) == gr.skip()
+    assert "no longer exists" in act(handlers, 99, action="again", shot="1")[1]
+    assert "2 of 2 shots have no clip" in handlers.join(film)[1]["text"]
