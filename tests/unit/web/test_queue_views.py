@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from ovi_studio.core.improvement import Improvement
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.library import LibraryClip
-from ovi_studio.queue.model import Dependency, Job, JobBatch, JobState
+from ovi_studio.queue.model import ClipToImprove, Dependency, Job, JobBatch, JobState
 from ovi_studio.web.header.views import batch_news
 from ovi_studio.web.tabs.library.views import wall_html
 from ovi_studio.web.tabs.queue.views import row_html, table_value
@@ -59,6 +60,14 @@ def test_a_row_says_what_its_job_waits_for_and_what_blocks_it() -> None:
     blocked = row_html(replace(JOB, dependency=Dependency(7, True, "Blocked: retry job 7.")))
     assert ">Blocked</span>" in blocked
     assert "retry job 7" in blocked
+
+
+def test_a_row_says_what_its_job_does_to_a_clip() -> None:
+    shown = row(FIRST, improves=ClipToImprove(Improvement("film <x>", 48), 100, None))
+    assert "improves a clip · film &lt;x&gt;, 48 frames a second" in shown
+    assert "steps" not in shown
+    assert 'data-action="edit"' in row(FIRST)
+    assert 'data-action="edit"' not in shown
 
 
 def test_with_several_engines_a_running_row_names_its_own() -> None:

@@ -78,7 +78,10 @@ def row_html(job: Job, engines: int = 1) -> str:
 
 
 def _facts(job: Job, engines: int) -> list[str]:
-    facts = [job.spec.variant, f"{job.spec.steps} steps", f"seed {job.spec.seed}"]
+    if job.improves is None:
+        facts = [job.spec.variant, f"{job.spec.steps} steps", f"seed {job.spec.seed}"]
+    else:
+        facts = ["improves a clip", job.improves.improvement.words]
     turn = {1: "before others", -1: "after others"}.get((job.priority > 0) - (job.priority < 0))
     facts += [turn] if turn and job.state is JobState.QUEUED else []
     facts += [f"attempt {job.attempt}"] if job.attempt > 1 else []
@@ -158,7 +161,7 @@ def _picture(job: Job) -> str:
 
 
 def _is_hidden(action: str, job: Job) -> bool:
-    return action == "cancel" and job.cancelling
+    return (action == "cancel" and job.cancelling) or (action == "edit" and job.improves is not None)
 
 
 def _button(action: str, job: Job) -> str:
