@@ -273,3 +273,17 @@ def test_one_click_on_an_empty_page_makes_a_clip(chromium: Any, tmp_path: Path) 
         wait_for(lambda: list(application.outputs.glob("*.mp4")), 60)
         page.wait_for_selector("[data-example]", state="detached")
         page.context.close()
+
+
+def test_a_prompt_that_is_sent_at_once_is_among_the_earlier_ones(page: Any) -> None:
+    page.evaluate(
+        """async () => {
+          const field = document.querySelector("#prompt textarea");
+          field.value = "A fox that hurries.";
+          field.dispatchEvent(new Event("input", { bubbles: true }));
+          await Promise.resolve();
+          document.querySelector("#generate").click();
+        }"""
+    )
+    page.wait_for_selector("#notice >> text=in the queue")
+    assert "A fox that hurries." in page.evaluate("localStorage.getItem('ovi-prompts') ?? ''")

@@ -126,10 +126,11 @@ function leave() {
 }
 // The job that is edited when the main button is pressed, and whether it was saved then.
 let saving = null;
-composer.pressed = () => {
+composer.pressed = (values, parts) => {
   settle();
   saving = form?.editing ?? null;
-  if (!saving) usedPrompt();
+  // Of the values that are sent: what was typed just before is not yet in `form`.
+  if (!saving) usedPrompt({ prompt: values[parts.prompt], cues: values[parts.cues], sound: values[parts.sound] });
 };
 composer.answered = (editing) => {
   if (!saving || editing) return;

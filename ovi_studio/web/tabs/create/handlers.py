@@ -59,7 +59,9 @@ def _connect_queue(form: CreateForm, extra: dict[str, Any], handlers: "CreateHan
     inputs = [*batch, form.priority, *form.fields.values()]
     after = [form.notice, form.seed, form.table, form.editing, form.queue]
     files = {"image": inputs.index(form.first_frame), "table": inputs.index(form.table)}
-    script = f"(...values) => (composer.pressed(), composer.withFiles(values, {json.dumps(files)}))"
+    parts = {name: inputs.index(part) for name, part in zip(("prompt", "cues", "sound"), form.written, strict=True)}
+    pressed = f"composer.pressed(values, {json.dumps(parts)})"
+    script = f"(...values) => ({pressed}, composer.withFiles(values, {json.dumps(files)}))"
     queued = form.queue.click(handlers.queue, inputs, after, js=script, **PRIVATE)
     queued.then(None, form.editing, None, js="(editing) => composer.answered(editing)")
     inspected = [form.editing, form.table, form.count, *form.written, form.model, form.steps]

@@ -11,8 +11,8 @@ const wordsOf = ({ prompt, cues, sound }) =>
     .filter((part) => part?.trim())
     .join(" ");
 
-function usedPrompt() {
-  const parts = writtenParts(form ?? {});
+function usedPrompt(written) {
+  const parts = writtenParts(written);
   if (!wordsOf(parts).trim()) return;
   const others = read(PROMPTS, []).filter((entry) => !same(writtenParts(entry), parts));
   write(PROMPTS, [{ ...parts, time: Date.now() }, ...others].slice(0, MOST_PROMPTS));
