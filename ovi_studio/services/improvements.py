@@ -12,7 +12,6 @@ from ovi_studio.core.variants import find_variant
 from ovi_studio.improve.upscaler_library import UpscalerLibrary
 from ovi_studio.library import Library
 from ovi_studio.media.remade_clip import StoredClip
-from ovi_studio.queue.estimates import estimate_improvement
 from ovi_studio.queue.model import ImprovementOrder, Job, JobState
 from ovi_studio.queue.store import Store
 from ovi_studio.runtime.options import RuntimeOptions
@@ -54,12 +53,6 @@ class Improvements:
         improvement = self._checked(jobs, wanted)
         orders = [self._of_job(self._store.get(job), improvement) for job in dict.fromkeys(jobs)]
         return self._store.add_improvements(orders, name, priority=priority)
-
-    def estimate(self, clips: Collection[str], wanted: Mapping[str, Any]) -> float | None:
-        """Seconds for clips of the library; None if nothing was improved like this on this machine."""
-        improvement = self._checked(clips, wanted)
-        pixels = sum(self._of_file(self._library.path(clip), improvement).pixels for clip in dict.fromkeys(clips))
-        return estimate_improvement(self._store.database, improvement, pixels)
 
     def _checked(self, clips: Collection[str], wanted: Mapping[str, Any]) -> Improvement:
         if not 0 < len(clips) <= MAX_CLIPS:
