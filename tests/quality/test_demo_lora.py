@@ -63,8 +63,8 @@ def test_a_lora_teaches_a_new_colour_and_keeps_the_old_ones(tmp_path: Path, monk
     write(tmp_path / "clips", draw(2, OLD_CLIPS, new=False), "old")
     out = tmp_path / "loras" / "colour.safetensors"
     command = ["train-lora", str(tmp_path / "clips"), "--variant", VARIANT, "--out", str(out), "--trigger", ""]
-    command += ["--steps", "240", "--batch-size", "4", "--shift", "3"]
-    command += ["--learning-rate", "5e-3", "--work", str(tmp_path / "work")]
+    command += ["--steps", "240", "--batch-size", "2", "--shift", "3"]
+    command += ["--learning-rate", "8e-3", "--work", str(tmp_path / "work")]
     assert main(command) == 0
 
     inventory = require(VARIANT, tmp_path)
