@@ -64,6 +64,7 @@ def fields_of(form: CreateForm, **values: Any) -> list[Any]:
     given = {
         **VALUES,
         "cues": None,
+        "typed_prompt": None,
         "sound": "",
         "image": None,
         "timesteps": "",

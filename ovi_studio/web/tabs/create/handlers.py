@@ -330,7 +330,7 @@ class CreateHandlers:
         form = dict(zip(self._names, values, strict=True))
         tag = views.tag_of(self._find(form["variant"]))
         form["prompt"] = written_text(form["prompt"], form.pop("cues"), form.pop("sound"), tag)
-        form["typed_prompt"] = typed_text(form["typed_prompt"], form["prompt"])
+        form["typed_prompt"] = typed_text(form.pop("typed_prompt"), form["prompt"])
         if (form["timesteps"] or "").strip():
             form.pop("steps")  # the timesteps decide their number
         # An empty seed is drawn at random, whatever the mode.
