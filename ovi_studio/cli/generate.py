@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ovi_studio.cli.command import Command
+from ovi_studio.cli.made_again import add_source_options
 from ovi_studio.cli.progress_bar import step_bar
 from ovi_studio.cli.sources import as_recorded, collect, report
 from ovi_studio.core.adapter_stack import parse_use
@@ -37,7 +38,7 @@ _OTHER_FILMS = {".mov", ".m4v", ".mkv", ".webm", ".avi", ".gif", ".mpg", ".mpeg"
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    source = parser.add_mutually_exclusive_group(required=True)
+    source = parser.add_mutually_exclusive_group()
     source.add_argument(
         "--prompt",
         help="speech in <S>...<E>, audio description in the variant's tag; {red|blue} makes a clip of each",
@@ -52,6 +53,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shot", type=int, metavar="N", help="with --from FILM.mp4: the number of the shot to make again"
     )
+    add_source_options(parser)
     parser.add_argument("--image", type=Path, help="first frame")
     parser.add_argument(
         "--raw-colours",

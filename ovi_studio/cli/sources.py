@@ -10,14 +10,16 @@ from typing import Any
 
 from ovi_studio.adapters.library import AdapterLibrary
 from ovi_studio.cli import adapters
+from ovi_studio.cli.made_again import anew, settle_source
 from ovi_studio.core.adapter_stack import Stack
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.log_lines import one_line
 from ovi_studio.core.prompt_patterns import escape_prompt
 from ovi_studio.core.requests import MAX_RUN, Context, Expansion, Request, SeedMode, expand_request
-from ovi_studio.core.spec import merge_settings
+from ovi_studio.core.spec import ClipSpec, merge_settings
 from ovi_studio.core.variants import find_variant
 from ovi_studio.engine.command import DEFAULT_OUTPUT_DIRECTORY
+from ovi_studio.media.sources import pin_source
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.services.preset_offers import chosen_variant
 from ovi_studio.services.prompt_files import OfficialRun, check_picture, expand_table
@@ -40,6 +42,8 @@ _SPEC_OPTIONS = (
     "audio_negative_prompt",
     "timesteps",
     "adapters",
+    "strength",
+    "resamples",
 )
 _OPTION_NAMES = {"adapters": "--lora"}
 
@@ -49,10 +53,14 @@ def collect(options: argparse.Namespace, runtime: RuntimeOptions, run: OfficialR
 
     Seeds are reproducible: the given seed or the default of `ClipSpec`, and the following ones with `--count`.
     """
+    settle_source(options)
     given = {name: value for name in _SPEC_OPTIONS if (value := getattr(options, name)) is not None}
     if run is not None:
         given.pop("raw_colours", None)  # `read_official_config` applies it
-        _refuse_settings([*given, *(["preset"] if options.preset else [])], "the configuration file")
+        _refuse_settings(
+            [*given, *(["source"] if options.kept else []), *(["preset"] if options.preset else [])],
+            "the configuration file",
+        )
         return _pinned(run.clips, runtime)
     preset = adapters.chosen_preset(options.preset, runtime, options.out)
     values = merge_settings(preset.settings if preset else {}, given)
@@ -95,6 +103,7 @@ def _expand(options: argparse.Namespace, values: Mapping[str, Any], checkpoint_d
     """Expand a prompt, a table, or the settings of an existing clip."""
     context = Context(cache(partial(find_variant, checkpoint_directory=checkpoint_directory)), check_picture, MAX_RUN)
     base = _recipe(options) if options.clip else {"prompt": options.prompt}
+    base |= options.kept
     request = Request(merge_settings(base, values), seed_mode=SeedMode.FIXED, count=options.count)
     if options.prompts:
         return expand_table(read_table(options.prompts, MAX_RUN), request, context)
@@ -112,18 +121,36 @@ def _pinned(clips: Expansion, runtime: RuntimeOptions) -> Expansion:
         except JobError:
             return stack  # making the clip fails with the same reason, and the other clips are made
 
-    specs = tuple(spec.with_stack(pin(spec.stack)) if spec.stack else spec for spec in clips.specs)
+    @cache
+    def pin_file(spec: ClipSpec) -> ClipSpec:
+        try:
+            return pin_source(spec)
+        except JobError:
+            return spec  # as above
+
+    specs = tuple(pin_file(spec.with_stack(pin(spec.stack)) if spec.stack else spec) for spec in clips.specs)
     return replace(clips, specs=specs)
 
 
 def _recipe(options: argparse.Namespace) -> dict[str, Any]:
     """Read the settings of the clip to make again."""
-    from ovi_studio.media.clip_files import PICTURES_FOLDER, read_spec
+    from ovi_studio.media.clip_files import PICTURES_FOLDER, FirstFrameMissing, read_spec
 
     pictures = (options.out or DEFAULT_OUTPUT_DIRECTORY) / PICTURES_FOLDER
-    spec = read_spec(options.clip, pictures, image=options.image, shot=options.shot)
+    try:
+        spec = read_spec(options.clip, pictures, image=options.image, shot=options.shot, source=options.source)
+    except FirstFrameMissing as error:
+        if not options.starts_anew:
+            raise
+        spec = error.spec  # the clip's own picture is there
     # A clip stores its expanded prompt, which must not be expanded as a pattern again.
-    return spec.to_dict() | {"prompt": escape_prompt(spec.prompt)}
+    values = spec.to_dict() | {"prompt": escape_prompt(spec.prompt)}
+    if not options.starts_anew:
+        if spec.source is not None and not spec.source.is_file():
+            raise JobError(f"{options.clip} keeps a part of {spec.source.name}, which is gone; name it with --source.")
+        return values
+    # With the same noise, what is made again would become the same again.
+    return anew(values, options.prompt)
 
 
 def _refuse_settings(names: Iterable[str], source: str) -> None:

@@ -60,3 +60,13 @@ def picture_size(height: int, width: int, area: int, unit: int = UNIT) -> tuple[
     candidates = [(row * unit, max(1, round(row * ratio)) * unit) for row in rows]
     candidates.append((max(unit, round(height * scale / unit) * unit), max(unit, round(width * scale / unit) * unit)))
     return min(candidates, key=lambda size: (abs(size[0] * size[1] - area), abs(size[1] / size[0] - ratio)))
+
+
+def source_size(height: int, width: int, area: int, unit: int = UNIT) -> tuple[int, int]:
+    """The clip's (height, width) if the picture of a video of the given size is kept: the same one, if clips have it.
+
+    Any other video is treated like a first frame.
+    """
+    rounded = abs(height * width - area) <= unit * (height + width) / 2  # each side by half a unit
+    fits = rounded and height % unit == width % unit == 0
+    return (height, width) if fits else picture_size(height, width, area, unit)

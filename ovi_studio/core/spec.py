@@ -16,8 +16,9 @@ from ovi_studio.core.adapter_stack import Stack, parse_stack, stack_to_json
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.prompt_tags import read_tags
 from ovi_studio.core.prompts import MAX_PROMPT_LENGTH
-from ovi_studio.core.sizes import picture_size, snap_size
+from ovi_studio.core.sizes import picture_size, snap_size, source_size
 from ovi_studio.core.solvers import find_solver
+from ovi_studio.core.spans import ALL, NOTHING, Spans, check_spans, format_spans, parse_spans
 from ovi_studio.core.step_caches import OFF, find_step_cache
 from ovi_studio.core.variants import Variant
 
@@ -26,6 +27,8 @@ MAX_SEED = 2**63 - 1
 MAX_GUIDANCE = 100.0
 MAX_SHIFT = 100.0
 MAX_TIMESTEP = 1000.0
+MIN_STRENGTH = 0.01
+MAX_RESAMPLES = 20
 MAX_SIDE = 8192
 """Pixels; sizes are scaled to the variant's area anyway, so only the aspect ratio matters."""
 MAX_RATIO = 16.0
@@ -69,6 +72,18 @@ class ClipSpec:
     """Adapters for style and content, which are kept when the sampling settings are changed."""
     typed_prompt: str = ""
     """What a person wrote, if the prompt is a helper's suggestion that was accepted; decides nothing about the clip."""
+    source: Path | None = None
+    """A clip, video or sound of which a part is kept, or from whose latents the clip starts."""
+    source_sha256: str | None = None
+    """Hash of the source, in hexadecimal; None: whatever the file contains when the clip is queued or made."""
+    keep_picture: Spans = NOTHING
+    """What of the source's picture is kept; its aspect ratio then determines the clip's size."""
+    keep_sound: Spans = NOTHING
+    """What of the source's sound is kept."""
+    strength: float = 1.0
+    """Fraction of the steps that are made; below 1 what is not kept starts from the source, and not from noise."""
+    resamples: int = 0
+    """How often each step is made again before it counts, so that what is made fits better to what is kept."""
 
     def __post_init__(self) -> None:
         _check_prompts(self)
@@ -84,6 +99,17 @@ class ClipSpec:
         if self.timesteps is not None:
             _check_timesteps(self.timesteps, self.steps)
         _check_stacks(self.accelerators, self.adapters)
+        _check_source(self)
+
+    @property
+    def uses_picture(self) -> bool:
+        """Whether the source must have a picture."""
+        return bool(self.keep_picture) or self.strength < 1
+
+    @property
+    def uses_sound(self) -> bool:
+        """Whether the source must have sound."""
+        return bool(self.keep_sound) or self.strength < 1
 
     @property
     def guided(self) -> bool:
@@ -107,7 +133,10 @@ class ClipSpec:
     def to_dict(self) -> dict[str, Any]:
         """All fields as plain JSON values."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        values["image"] = None if self.image is None else str(self.image)
+        for name in ("image", "source"):
+            values[name] = None if values[name] is None else str(values[name])
+        for name in ("keep_picture", "keep_sound"):
+            values[name] = format_spans(values[name])
         for name in ("size", "timesteps"):
             values[name] = None if values[name] is None else list(values[name])
         for name in ADAPTER_LISTS:
@@ -173,8 +202,15 @@ def format_timesteps(timesteps: tuple[float, ...] | None) -> str:
     return ",".join(f"{timestep:.12g}" for timestep in timesteps or ())
 
 
-def clip_size(spec: ClipSpec, variant: Variant, picture: tuple[int, int] | None = None) -> tuple[int, int]:
-    """(height, width) of the clip, given the (height, width) of its first frame if there is one."""
+def clip_size(
+    spec: ClipSpec,
+    variant: Variant,
+    picture: tuple[int, int] | None = None,
+    source: tuple[int, int] | None = None,
+) -> tuple[int, int]:
+    """(height, width) of the clip, given those of its first frame and of the source whose picture it uses, if any."""
+    if source is not None:
+        return source_size(*source, variant.pixel_area, variant.size_unit)
     if picture is not None:
         return picture_size(*picture, variant.pixel_area, variant.size_unit)
     return snap_size(*(spec.size or variant.default_size), variant.pixel_area, variant.size_unit)
@@ -225,6 +261,13 @@ def _text(value: Any) -> str:
     return value
 
 
+def _digest(value: Any) -> str:
+    digest = _text(value).strip().lower()
+    if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
+        raise ValueError
+    return digest
+
+
 def _pair(value: Any) -> tuple[int, int]:
     if isinstance(value, str):
         return parse_size(value)
@@ -258,8 +301,16 @@ _PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "accelerators": parse_stack,
     "adapters": parse_stack,
     "typed_prompt": _text,
+    "source": Path,
+    "source_sha256": _digest,
+    "keep_picture": parse_spans,
+    "keep_sound": parse_spans,
+    "strength": _number,
+    "resamples": _integer,
 }
 ADAPTER_LISTS = ("accelerators", "adapters")
+SOURCE_FIELDS = ("source", "source_sha256", "keep_picture", "keep_sound", "strength", "resamples")
+"""What is kept of another clip; none of it is a setting that a preset could have."""
 _FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _BEFORE_IT_EXISTED = {"raw_colours": True}
 """Setting -> the value that clips were made with before it existed, if that is not its default."""
@@ -303,6 +354,27 @@ def _check_timesteps(timesteps: tuple[float, ...], steps: int) -> None:
 def _check_stacks(accelerators: Stack, adapters: Stack) -> None:
     # Both lists together: a file listed twice would act with the sum of its strengths.
     parse_stack(accelerators + adapters)
+
+
+def _check_source(spec: ClipSpec) -> None:
+    _check_range("strength", spec.strength, MIN_STRENGTH, 1)
+    _check_range("number of resamples", spec.resamples, 0, MAX_RESAMPLES)
+    kept = [check_spans(spec.keep_picture), check_spans(spec.keep_sound)]
+    if spec.source is None:
+        given = spec.source_sha256 is not None or any(kept) or spec.strength < 1 or spec.resamples
+        _check(not given, "No source is given of which something could be kept; name a clip, video or sound.")
+        return
+    _check(
+        any(kept) or spec.strength < 1,
+        f"Nothing of {spec.source.name} is used; say what is kept of its picture or sound, or choose a strength below "
+        "1 to start from it.",
+    )
+    _check(kept != [ALL, ALL], f"All of {spec.source.name} is kept, so nothing would be made; keep less.")
+    _check(any(kept) or not spec.resamples, "Resamples fit a clip to what is kept, but nothing is; set them to 0.")
+    _check(
+        spec.image is None or not (spec.keep_picture and spec.keep_picture[0].start == 0),
+        "The first frame and the kept picture both say what the clip begins with; leave out one of them.",
+    )
 
 
 def _check_prompts(spec: ClipSpec) -> None:

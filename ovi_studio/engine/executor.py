@@ -7,6 +7,7 @@ of another machine. Imports no torch.
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 from ovi_studio.checkpoints.layout import complete_variants
@@ -80,11 +81,13 @@ class LocalExecutor:
     """The `Executor` of this process and its ranks.
 
     Args:
+        outputs: where the clips will be, from which their recipes name their sources.
         only_complete: claim only jobs whose models are complete here, since other machines may have the others.
     """
 
-    def __init__(self, runner: ClipRunner, *, only_complete: bool = False) -> None:
+    def __init__(self, runner: ClipRunner, outputs: Path | None = None, *, only_complete: bool = False) -> None:
         self._runner = runner
+        self._outputs = outputs
         self._only_complete = only_complete
 
     @property
@@ -117,7 +120,8 @@ class LocalExecutor:
         """See `Executor`."""
         clip = self._runner.run(spec, progress)
         progress.phase(ClipPhase.WRITING)
-        return MadeClip(encode_clip(replace(clip, record={**clip.record, **facts})), clip.frames)
+        files = encode_clip(replace(clip, record={**clip.record, **facts}), self._outputs)
+        return MadeClip(files, clip.frames)
 
     def next_step_down(self) -> StepDown | None:
         """See `Executor`."""

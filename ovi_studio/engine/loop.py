@@ -86,7 +86,7 @@ def run(
                 log.info("Another engine already serves this queue; this one ends.")
                 return
             runner = _runner(options, database, models)
-            executor = LocalExecutor(runner, only_complete=shared)
+            executor = LocalExecutor(runner, paths.outputs, only_complete=shared)
             log.info("Engine %s starts with %s.", work.owner, " ".join(executor.options.arguments()) or "no options")
             Engine(work, executor, stop, supervised=supervised, improver=JobImprover(paths, runner)).serve()
             executor.close()

@@ -56,12 +56,12 @@ def write_clip(clip: Clip, directory: str | Path, name: str | None = None) -> Pa
     directory = Path(directory)
     height, width = clip.frames.shape[1:3]
     stem = file_stem(name) if name else f"{file_stem(clip.spec.prompt)}_{height}x{width}_{clip.spec.seed}"
-    return _write(encode_clip(clip), directory, stem)
+    return _write(encode_clip(clip, directory), directory, stem)
 
 
 def write_clip_as(clip: Clip, path: Path) -> Path:
     """Write a clip like `write_clip`, with exactly this file name unless it is taken (`clip_names.check_name_free`)."""
-    return _write(encode_clip(clip), path.parent, path.stem, path.suffix)
+    return _write(encode_clip(clip, path.parent), path.parent, path.stem, path.suffix)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,12 +74,16 @@ class EncodedClip:
     """The JPEG."""
 
 
-def encode_clip(clip: Clip) -> EncodedClip:
-    """Encode a clip with its recipe; possible once for a clip whose frames are a film. Raises `JobError`."""
+def encode_clip(clip: Clip, directory: Path | None = None) -> EncodedClip:
+    """Encode a clip with its recipe; possible once for a clip whose frames are a film. Raises `JobError`.
+
+    Args:
+        directory: where the files will be, from which the recipe names the clip's source; None: only by its name.
+    """
     if not np.isfinite(clip.samples).all():
         raise JobError("Some values of the sound are NaN or infinite; make the clip with other settings.")
     cover = None if clip.picture is None else encode_cover(clip.picture)
-    recipe = _recipe(clip, cover)
+    recipe = _recipe(clip, cover, directory)
     movie = Film.of(clip.frames).mp4(clip.samples, recipe, clip.picture, cover)
     return EncodedClip(movie, encode_poster(clip.frames[poster_index(clip.frames.shape[0])], recipe))
 
@@ -174,9 +178,17 @@ def read_cover(path: Path) -> bytes | None:
 
 
 def read_spec(
-    path: str | Path, pictures_directory: str | Path, *, image: Path | None = None, shot: int | None = None
+    path: str | Path,
+    pictures_directory: str | Path,
+    *,
+    image: Path | None = None,
+    shot: int | None = None,
+    source: Path | None = None,
 ) -> ClipSpec:
     """The spec that makes the clip at `path` again.
+
+    If it keeps a part of another file, `source` names that file as seen from here, or from next to the clip if it is
+    not there any more; whether it is the right one is seen when the clip is made.
 
     Its first frame is written to `pictures_directory/<sha256>.png` or `.jpg`, and the spec's `image` names that file.
     Raises `JobError` like `read_record`, and `FirstFrameMissing` if the first frame is not in the file (which is so in
@@ -185,9 +197,12 @@ def read_spec(
     Args:
         image: the first frame to use instead of the one in the file.
         shot: see `read_record`.
+        source: where the clip's source is now.
     """
     path = Path(path)
     record = read_record(path, shot)
+    if (named := record["spec"].get("source")) is not None:
+        record["spec"]["source"] = str(source or _find_source(str(named), path.parent))
     if image is None and (record.get("picture") is not None or record["spec"].get("image") is not None):
         data = read_cover(path) if shot is None else _read_shot(path, shot).picture
         if data is None or hashlib.sha256(data).hexdigest() != _stored_hash(record):
@@ -195,6 +210,12 @@ def read_spec(
             raise FirstFrameMissing(f"The first frame is not in {path}; choose the picture again.", spec)
         image = _save_first_frame(data, Path(pictures_directory), f"in {path}")
     return ClipSpec.from_record({**record["spec"], "image": image})
+
+
+def _find_source(named: str, folder: Path) -> Path:
+    """Return the path of a clip's source: as the recipe names it from the clip's folder, or in that folder itself."""
+    recorded = folder / named
+    return recorded if recorded.is_file() else folder / Path(named).name
 
 
 def make_poster(path: Path) -> bytes:
@@ -216,8 +237,10 @@ def _parse_recipe(stored: bytes, path: Path) -> dict[str, Any]:
     return record
 
 
-def _recipe(clip: Clip, cover: bytes | None) -> str:
+def _recipe(clip: Clip, cover: bytes | None, directory: Path | None) -> str:
     spec = clip.spec.to_dict()
+    if clip.spec.source is not None:
+        spec["source"] = _relative(clip.spec.source, directory)
     record = {**clip.record, "app": APP, "version": __version__, "spec": spec}
     if clip.picture is not None and cover is not None:
         # Only the name: the path may reveal something about the person.
@@ -228,6 +251,16 @@ def _recipe(clip: Clip, cover: bytes | None) -> str:
     if len(text) > MAX_RECORD_BYTES:
         raise ValueError(f"the clip's record has {len(text)} characters and could not be read back")
     return text
+
+
+def _relative(source: Path, directory: Path | None) -> str:
+    """Return how a clip in the folder names its source: the whole path may reveal something about the person."""
+    if directory is None:
+        return source.name
+    try:
+        return Path(os.path.relpath(source.resolve(), directory.resolve())).as_posix()
+    except ValueError:  # on another drive
+        return source.name
 
 
 # Writing

@@ -9,7 +9,7 @@ decode to rounding: nothing is blended and there are no seams.
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,17 +50,33 @@ def encode(vae: AutoencoderKLWan, video: Tensor) -> Tensor:
     A first frame and groups of `FRAMES_PER_LATENT` frames give a latent frame each; frames beyond the last group are
     left out.
     """
+    return _encode_groups(vae, (video[:, :, group] for group in _groups(video.shape[2])))
+
+
+@torch.no_grad()
+def encode_frames(vae: AutoencoderKLWan, frames: np.ndarray) -> Tensor:
+    """Return normalised latent means (1, channels, ...) of uint8 (T, H, W, 3), of which a few at a time are converted.
+
+    They go to the device on which the model is.
+    """
+    return _encode_groups(vae, (from_bytes(frames[group]).to(vae.device) for group in _groups(len(frames))))
+
+
+def _groups(frames: int) -> Iterator[slice]:
+    """Yield the frames of each latent frame."""
+    yield slice(0, 1)
+    for start in range(1, frames - FRAMES_PER_LATENT + 1, FRAMES_PER_LATENT):
+        yield slice(start, start + FRAMES_PER_LATENT)
+
+
+def _encode_groups(vae: AutoencoderKLWan, groups: Iterable[Tensor]) -> Tensor:
     encoder, past = vae.encoder, Past()
-    pieces = patchify(video.to(vae.dtype), vae.config.patch_size)
-    count = 1 + (video.shape[2] - 1) // FRAMES_PER_LATENT
     moments = []
-    for index in range(count):
-        end = 1 + index * FRAMES_PER_LATENT
-        first = index == 0
-        x = _channels_last(pieces[:, :, 0 if first else end - FRAMES_PER_LATENT : end])
+    for index, group in enumerate(groups):
+        x = _channels_last(patchify(group.to(vae.dtype), vae.config.patch_size))
         x = causal_convolution(encoder.conv_in, x, past)
         for block in encoder.down_blocks:
-            x = down_block(block, x, past, first=first)
+            x = down_block(block, x, past, first=index == 0)
         x = mid_block(encoder.mid_block, x, past)
         moments.append(causal_convolution(encoder.conv_out, x, past, encoder.norm_out))
     latents = pointwise(vae.quant_conv, torch.cat(moments, dim=2))[:, : vae.config.z_dim]

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -84,6 +85,17 @@ class ClipDecoder:
                     on_decoded(decoded / (count * height * width * 3))
             # Only at the end, since the ranks decode together.
             self._finite.require("the picture", finite)
+        return sink.result()
+
+    def given(self, frames: np.ndarray, on_decoded: OnDecoded | None, new_sink: NewFrameSink) -> Frames:
+        """Pass on frames that are there already, uint8 (T, H, W, 3), as if they were decoded."""
+        count, height, width, _ = frames.shape
+        with new_sink(count, height, width) as sink:
+            for start in range(0, count, FRAMES_PER_LATENT):
+                if self._ranks.is_leader:
+                    sink.add(frames[start : start + FRAMES_PER_LATENT].copy())
+                if on_decoded is not None:
+                    on_decoded(min(1.0, (start + FRAMES_PER_LATENT) / count))
         return sink.result()
 
     def tile_size(self, height: int, width: int) -> int | None:

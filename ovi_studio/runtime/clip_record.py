@@ -9,6 +9,9 @@ from typing import Any
 
 import torch
 
+from ovi_studio.core.spec import ClipSpec
+from ovi_studio.sampling.kept import Kept, KeptStream
+
 _PACKAGES = ("torch", "diffusers", "transformers", "av")
 
 
@@ -48,3 +51,22 @@ def machine(device: torch.device, dtype: torch.dtype, attention: str, *, compile
         "attention": attention,
         "compiled": compiled,
     }
+
+
+def source_record(spec: ClipSpec, kept: Kept) -> dict[str, Any]:
+    """Return what a clip has of its source: the file's name and hash, and of each half how much.
+
+    A half of which all is kept is the file's own picture or sound; of others the latents are kept, and decoded.
+    """
+    return {
+        "name": "" if spec.source is None else spec.source.name,
+        "sha256": spec.source_sha256,
+        "picture": _kept_record(kept.video),
+        "sound": _kept_record(kept.audio),
+    }
+
+
+def _kept_record(stream: KeptStream | None) -> dict[str, Any] | None:
+    if stream is None:
+        return None
+    return {"kept_latents": int(stream.mask.sum()), "latents": stream.mask.numel(), "unchanged": stream.whole}

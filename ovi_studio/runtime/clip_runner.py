@@ -22,6 +22,7 @@ from ovi_studio.media.clip_files import check_writable, write_clip, write_clip_a
 from ovi_studio.media.film import Film
 from ovi_studio.media.frame_array import FrameArray
 from ovi_studio.media.pictures import read_first_frame
+from ovi_studio.media.sources import check_source
 from ovi_studio.queue.model import ClipPhase
 from ovi_studio.runtime.lockstep import dismiss, run_follower, run_leader
 from ovi_studio.runtime.options import RuntimeOptions
@@ -236,6 +237,8 @@ class ClipRunner:
     def _check(self, spec: ClipSpec) -> None:
         """Raise `JobError` for a bad spec before models are loaded, which takes minutes."""
         read_first_frame(spec)
+        if spec.source is not None:
+            check_source(spec, find_variant(spec.variant, self.options.checkpoints))
         for use in spec.stack:
             if not use.zero:
                 self._adapters.find(use.name)

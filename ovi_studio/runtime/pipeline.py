@@ -23,6 +23,7 @@ from ovi_studio.checkpoints.number_formats import official_shapes
 from ovi_studio.core.clip import Clip, Frames, NewFrameSink, Picture
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.prompts import format_prompt
+from ovi_studio.core.spans import kept_of_picture, kept_of_sound
 from ovi_studio.core.spec import ClipSpec, clip_size
 from ovi_studio.core.step_caches import OFF, find_step_cache
 from ovi_studio.core.variants import Part, Variant
@@ -31,22 +32,25 @@ from ovi_studio.distributed.ranks import ALONE, Ranks
 from ovi_studio.distributed.shards import reshard
 from ovi_studio.media.frame_array import FrameArray
 from ovi_studio.media.pictures import read_first_frame
+from ovi_studio.media.sources import Source, pin_source, read_source
 from ovi_studio.models import video_vae
 from ovi_studio.models.attention import choose_backend
 from ovi_studio.models.causal_layers import make_channels_last
 from ovi_studio.models.compilation import choose_compilation
 from ovi_studio.models.device import compute_device, forbid_spilling
+from ovi_studio.models.mel import mel_spectrogram
 from ovi_studio.models.precision import set_tf32
 from ovi_studio.models.text_encoder import encode_texts
 from ovi_studio.runtime.attention_choice import choose_attention
 from ovi_studio.runtime.clip_decoder import ClipDecoder, OnDecoded
-from ovi_studio.runtime.clip_record import PhaseClock, machine, package_versions
+from ovi_studio.runtime.clip_record import PhaseClock, machine, package_versions, source_record
 from ovi_studio.runtime.conditioning import TextEmbeddings, first_frame_pixels
 from ovi_studio.runtime.finite import FiniteCheck
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.placement import Placement, check_host_memory, choose_plan
 from ovi_studio.sampling.denoise import Latents, OnStep, Schedule, Step, denoise, draw_noise
 from ovi_studio.sampling.guidance import Guidance
+from ovi_studio.sampling.kept import Kept, KeptStream
 
 if TYPE_CHECKING:
     from ovi_studio.distributed.sharding import Sharding
@@ -202,9 +206,12 @@ class Pipeline:
         """
         clock = PhaseClock(self.compute.device)
         with self.ranks.share_errors():
+            spec = pin_source(spec)
             skip_block = self._skip_block(spec)
             picture = read_first_frame(spec)
-            layout = self._layout(spec, picture)
+            source = read_source(spec, self.variant)
+            size = self._latent_size(spec, picture, source)
+            layout = self._layout(spec, size)
         with clock.phase("adapters"), self.ranks.share_errors():
             # Adapters change the layers that project text, so they come first.
             prepared = self.adapters.prepare(spec.stack, spec.steps)
@@ -214,20 +221,31 @@ class Pipeline:
             texts = self.embed_texts(spec)
         with clock.phase("first_frame"):
             first_frame = None if picture is None else self.encode_first_frame(picture)
-        noise = self.draw_noise(self._latent_size(spec, picture), spec.seed)
-        noise, texts, first_frame = self._broadcast_inputs(noise, texts, first_frame)
+        kept, own = None, Source()
+        if source is not None:
+            with clock.phase("source"), self.ranks.share_errors():
+                kept = self.encode_source(spec, source)
+            # Decoding what is kept as a whole would only blur it.
+            own = source.parts(picture=kept.all_picture, sound=kept.all_sound)
+        noise = self.draw_noise(size, spec.seed)
+        noise, texts, first_frame, kept = self._broadcast_inputs(noise, texts, first_frame, kept)
         video_passes: list[int] = []
         watched = self._watched(on_step, video_passes)
         with clock.phase("denoise"), self._compiling(spec, noise, first_frame):
-            latents = self.denoise(spec, noise, texts, first_frame, skip_block, watched, layout)
+            latents = self.denoise(spec, noise, texts, first_frame, skip_block, watched, layout, kept)
         with clock.phase("decode_audio"), self.ranks.share_errors():
-            samples = self.decoder.audio(latents.audio)
+            samples = self.decoder.audio(latents.audio).numpy() if own.samples is None else own.samples
         with clock.phase("decode_video"), self.ranks.share_errors():
-            frames = self.decoder.video(latents.video, on_decoded, new_sink)
+            if own.frames is None:
+                frames = self.decoder.video(latents.video, on_decoded, new_sink)
+            else:
+                frames = self.decoder.given(own.frames, on_decoded, new_sink)
         record = self._record(clock, frames, memory)
         record["video_passes"] = sum(video_passes)
         record["adapters"] = {name: report.summary() for name, report in prepared.reports.items()}
-        return Clip(spec.with_stack(prepared.stack), frames, samples.numpy(), picture, record)
+        if kept is not None:
+            record["source"] = source_record(spec, kept)
+        return Clip(spec.with_stack(prepared.stack), frames, samples, picture, record)
 
     def embed_texts(self, spec: ClipSpec) -> TextEmbeddings:
         """Encode the prompt and the negative prompts."""
@@ -243,6 +261,21 @@ class Pipeline:
         pixels = first_frame_pixels(picture.pixels, self.variant.pixel_area, self.variant.size_unit)
         with self._in_use(self.models.video_vae):
             return video_vae.encode(self.models.video_vae, pixels.unsqueeze(2).to(self.compute.device))[0]
+
+    def encode_source(self, spec: ClipSpec, source: Source) -> Kept:
+        """Encode what a clip uses of its source; raises `JobError` if a span of it keeps nothing."""
+        video = audio = None
+        models, device = self.models, self.compute.device
+        if source.frames is not None:
+            mask = kept_of_picture(spec.keep_picture, self.variant.video_latent_frames)
+            with self._in_use(models.video_vae):
+                video = KeptStream.of_video(video_vae.encode_frames(models.video_vae, source.frames)[0], mask)
+        if source.samples is not None:
+            mask = kept_of_sound(spec.keep_sound, self.variant.audio_latent_length)
+            mel = mel_spectrogram(torch.from_numpy(source.samples).unsqueeze(0).to(device))
+            with self._in_use(models.audio_vae):
+                audio = KeptStream.of_audio(models.audio_vae.encode(mel)[0].T, mask)
+        return Kept(video, audio, spec.strength, spec.resamples)
 
     def draw_noise(self, latent_size: tuple[int, int], seed: int) -> Latents:
         """Draw the noise for latents of the given (height, width)."""
@@ -260,6 +293,7 @@ class Pipeline:
         skip_block: int | None = None,
         on_step: OnStep | None = None,
         layout: PassLayout = SINGLE_PROCESS,
+        kept: Kept | None = None,
     ) -> Latents:
         """Run the sampling loop with this pipeline's transformer and the adapters that were applied last."""
         transformer = self.models.transformer
@@ -290,6 +324,7 @@ class Pipeline:
                     guidance(),
                     schedule,
                     first_frame=first_frame,
+                    kept=kept,
                     on_step=on_step,
                     before_step=before_step,
                     layout=layout,
@@ -344,24 +379,37 @@ class Pipeline:
 
         return watched
 
-    def _latent_size(self, spec: ClipSpec, picture: Picture | None) -> tuple[int, int]:
-        height, width = clip_size(spec, self.variant, None if picture is None else picture.pixels.shape[:2])
+    def _latent_size(self, spec: ClipSpec, picture: Picture | None, source: Source | None) -> tuple[int, int]:
+        first = None if picture is None else picture.pixels.shape[:2]
+        height, width = clip_size(spec, self.variant, first)
+        if source is not None and source.frames is not None:
+            own, (height, width) = (height, width), source.frames.shape[1:3]
+            if first is not None and own != (height, width):
+                raise JobError(
+                    f"The first frame makes clips of {own[0]}x{own[1]} pixels, and the kept picture has "
+                    f"{height}x{width}; crop the first frame to the same aspect ratio."
+                )
         return height // self.variant.latent_stride, width // self.variant.latent_stride
 
     def _broadcast_inputs(
-        self, noise: Latents, texts: TextEmbeddings, first_frame: Tensor | None
-    ) -> tuple[Latents, TextEmbeddings, Tensor | None]:
+        self, noise: Latents, texts: TextEmbeddings, first_frame: Tensor | None, kept: Kept | None
+    ) -> tuple[Latents, TextEmbeddings, Tensor | None, Kept | None]:
         """Give all ranks the leader's values: GPUs may round differently, and such differences would remain."""
         embeddings = (texts.positive, texts.video_negative, texts.audio_negative)
+        streams = [] if kept is None else [stream for stream in (kept.video, kept.audio) if stream is not None]
         given = [] if first_frame is None else [first_frame]
-        video, audio, positive, video_negative, audio_negative, *frames = self.ranks.broadcast_tensors(
-            noise.video, noise.audio, *embeddings, *given
+        video, audio, positive, video_negative, audio_negative, *others = self.ranks.broadcast_tensors(
+            noise.video, noise.audio, *embeddings, *given, *(stream.clean for stream in streams)
         )
         texts = TextEmbeddings(positive, video_negative, audio_negative)
-        return Latents(video, audio), texts, frames[0] if frames else None
+        if first_frame is not None:
+            first_frame = others.pop(0)
+        if kept is not None:
+            kept = kept.with_latents(others)
+        return Latents(video, audio), texts, first_frame, kept
 
-    def _layout(self, spec: ClipSpec, picture: Picture | None) -> PassLayout:
-        height, width = self._latent_size(spec, picture)
+    def _layout(self, spec: ClipSpec, latent_size: tuple[int, int]) -> PassLayout:
+        height, width = latent_size
         tower = self.variant.dimensions["fusion"]["video"]
         tokens = self.variant.video_latent_frames * height * width // math.prod(tower["patch_size"])
         # With a step cache most steps have a single pass: one half of the ranks would wait for the other.

@@ -38,13 +38,17 @@ class RestartSolver:
 
     def __init__(self, sigmas: np.ndarray, noise: Noise) -> None:
         self.timesteps = torch.from_numpy(sigmas * TRAIN_TIMESTEPS)
-        self._sigmas = [*sigmas.tolist(), 0.0]
+        self.noise_levels: list[float] = [*sigmas.tolist(), 0.0]
         self._noise = noise
         self._index = 0
 
+    def set_begin_index(self, begin_index: int) -> None:
+        """Start with the step of this index, like diffusers' schedulers."""
+        self._index = begin_index
+
     def step(self, velocity: Tensor, latents: Tensor) -> Tensor:
         """Return the latents at the next sigma."""
-        sigma, following = self._sigmas[self._index : self._index + 2]
+        sigma, following = self.noise_levels[self._index : self._index + 2]
         self._index += 1
         clean = latents - sigma * velocity
         return clean if following == 0 else torch.lerp(clean, self._noise(clean), following)
@@ -58,6 +62,9 @@ class DiffusersScheduler(Protocol):
 
     @property
     def step_index(self) -> int | None: ...
+
+    @property
+    def begin_index(self) -> int | None: ...
 
     def set_timesteps(self, num_inference_steps: int, *, device: str, sigmas: list[float] | None = None) -> None: ...
 
@@ -153,12 +160,23 @@ def timesteps(scheduler: Scheduler) -> Sequence[float]:
     return scheduler.timesteps.tolist()
 
 
+def noise_levels(scheduler: Scheduler) -> Sequence[float]:
+    """Return the sigma at which each step starts, and after the last one 0."""
+    return scheduler.noise_levels if isinstance(scheduler, RestartSolver) else scheduler.sigmas.tolist()
+
+
+def begin_at(scheduler: Scheduler, index: int) -> None:
+    """Leave out the steps before `index`; only before the first step."""
+    scheduler.set_begin_index(index)
+
+
 def advance(scheduler: Scheduler, velocity: Tensor, latents: Tensor) -> Tensor:
     """Return the latents one step closer to clean; the scheduler counts its steps itself."""
     if isinstance(scheduler, RestartSolver):
         return scheduler.step(velocity, latents)
     # The schedulers ignore the timestep, since their first index is set; the right one is passed for clarity.
-    current = scheduler.timesteps[scheduler.step_index or 0]
+    index = scheduler.begin_index if scheduler.step_index is None else scheduler.step_index
+    current = scheduler.timesteps[index or 0]
     return scheduler.step(velocity, current, latents, return_dict=False)[0]
 
 

@@ -33,7 +33,16 @@ from ovi_studio.core.variants import find_variant
 from ovi_studio.core.weight_formats import Weights
 from ovi_studio.media.pictures import read_recent
 from ovi_studio.runtime.options import RuntimeOptions
-from ovi_studio.services.prompt_tables import PICTURE, SUFFIXES, PromptTable, TableRow, find_file, read_table, read_text
+from ovi_studio.services.prompt_tables import (
+    PICTURE,
+    SOURCE,
+    SUFFIXES,
+    PromptTable,
+    TableRow,
+    find_file,
+    read_table,
+    read_text,
+)
 
 MAX_CONFIG_SIZE = 2**18
 
@@ -53,10 +62,10 @@ def expand_table(table: PromptTable, request: Request, context: Context, *, pict
 
     An empty cell keeps the request's value, but an empty `image_path` means no picture; the seed -1 means a random one.
     Picture paths are resolved from the table's folder, then from the working directory. Raises `JobError` if a row
-    names a picture although `pictures` is False.
+    names a picture or a source although `pictures` is False.
     """
     if not pictures:
-        _refuse_pictures(table.rows)
+        _refuse_files(table.rows)
     rows = (Row(row.line, _row_request(row, table.path, request)) for row in table.rows)
     return expand_rows(rows, context, table.notes)
 
@@ -102,12 +111,17 @@ def _picture_notes(path: Path, raw_colours: bool) -> tuple[str, ...]:
     return read_recent(path, raw_colours=raw_colours).notes
 
 
-def _refuse_pictures(rows: Iterable[TableRow]) -> None:
+def _refuse_files(rows: Iterable[TableRow]) -> None:
     for row in rows:
         if row.cells.get(PICTURE, "").strip():
             raise JobError(
                 f"Line {row.line} names a picture, which uploaded tables cannot do; use the command line for a table "
                 "with pictures, or queue those clips one by one."
+            )
+        if row.cells.get(SOURCE, "").strip():
+            raise JobError(
+                f"Line {row.line} names a source, which uploaded tables cannot do; use the command line for a table "
+                "with sources."
             )
 
 
@@ -122,9 +136,18 @@ def _row_request(row: TableRow, table: Path, request: Request, *, with_picture: 
             values["image"] = None
         elif PICTURE in row.cells:
             values["image"] = _find_picture(row.cells[PICTURE], table.parent)
+        if given.get(SOURCE):
+            values[SOURCE] = _find_source(given[SOURCE], table.parent)
     except JobError as error:
         return error
     return replace(request, values=values, seed_mode=SeedMode.FIXED if "seed" in given else request.seed_mode)
+
+
+def _find_source(text: str, folder: Path) -> Path:
+    source = find_file(text, folder)
+    if source is None:
+        raise JobError(f"There is no file {text.strip()}, which the column source names; check its path.")
+    return source
 
 
 def _find_picture(text: str, folder: Path) -> Path | None:

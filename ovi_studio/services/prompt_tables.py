@@ -21,7 +21,7 @@ from ovi_studio.core.spec import ClipSpec
 MAX_TABLE_SIZE = 20 * 2**20
 PROMPT_LIST = ".txt"
 SUFFIXES = (".csv", ".tsv", PROMPT_LIST)
-PROMPT, PICTURE = "prompt", "image"
+PROMPT, PICTURE, SOURCE = "prompt", "image", "source"
 _OFFICIAL_COLUMNS = {"text_prompt": PROMPT, "image_path": PICTURE}
 COLUMNS: Mapping[str, str] = _OFFICIAL_COLUMNS | {field.name: field.name for field in dataclasses.fields(ClipSpec)}
 """Name of a column, in lower case -> field of `ClipSpec`."""

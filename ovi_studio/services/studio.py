@@ -28,7 +28,7 @@ from ovi_studio.core.requests import (
     pattern_prompts,
 )
 from ovi_studio.core.sizes import named_sizes, picture_size, snap_size
-from ovi_studio.core.spec import ClipSpec
+from ovi_studio.core.spec import SOURCE_FIELDS, ClipSpec
 from ovi_studio.core.variants import Variant, find_variant
 from ovi_studio.engine.command import engine_command
 from ovi_studio.engine.fleet import Fleet
@@ -37,6 +37,7 @@ from ovi_studio.farm.command import FarmAddress, farm_command
 from ovi_studio.farm.roster import makeable
 from ovi_studio.library import Library
 from ovi_studio.media.pictures import MAX_FILE_SIZE, decode_picture
+from ovi_studio.media.sources import check_source, pin_source
 from ovi_studio.queue.estimates import QueueEstimate, estimate_clip, estimate_queue
 from ovi_studio.queue.model import Job, JobState
 from ovi_studio.queue.paths import StudioPaths
@@ -216,11 +217,13 @@ class Studio:
     def expand_table(self, table: Path, request: Request) -> Expansion:
         """Expand an uploaded table to its clips; the request's settings apply where a row has none of its own.
 
-        Raises `JobError` if a row names a picture: a table from a browser must not refer to files of this machine.
+        Raises `JobError` if a row names a picture or a source: a table from a browser must not refer to files of this
+        machine.
         """
         if not table.is_file():
             raise JobError("The table is no longer on the server; choose it again.")
-        values = {name: value for name, value in request.values.items() if name not in ("prompt", "image")}
+        own = ("prompt", "image", *SOURCE_FIELDS)
+        values = {name: value for name, value in request.values.items() if name not in own}
         if request.seed_mode is SeedMode.RANDOM:
             values["seed"] = draw_seeds(1)[0]  # one for the whole table, so that its rows can be compared
         row_request = replace(request, values=values, seed_mode=SeedMode.FIXED)
@@ -250,7 +253,7 @@ class Studio:
         for missing in {spec.variant for spec in specs} - complete:
             self.variant(missing)  # an unknown variant has its own message
             raise JobError(f"The model {missing} is not complete; download it in the System tab first.")
-        return self._with_adapters(specs)
+        return self._with_sources(self._with_adapters(specs))
 
     def _with_adapters(self, specs: Sequence[ClipSpec]) -> list[ClipSpec]:
         """Return the clips with the hash of every adapter file, so that a file that is replaced later is not used.
@@ -262,6 +265,14 @@ class Studio:
             self.adapters.match(entry, model_names(self.variant(variant)))
         pin = cache(self.adapters.pin)  # the clips of a batch mostly have the same adapters
         return [spec.with_stack(pin(spec.stack)) if spec.stack else spec for spec in specs]
+
+    def _with_sources(self, specs: Sequence[ClipSpec]) -> list[ClipSpec]:
+        """Return the clips with whole paths and hashes of their sources; raises `JobError` for an unusable one."""
+        for spec in specs:
+            check_source(spec, self.variant(spec.variant))
+        return [
+            spec if spec.source is None else pin_source(replace(spec, source=spec.source.absolute())) for spec in specs
+        ]
 
     # Time estimates
 

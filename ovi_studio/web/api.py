@@ -87,7 +87,8 @@ class ApiCalls:
     ) -> dict[str, Any]:
         """Queue a prompt, which may be a pattern.
 
-        `settings` are the other fields of a clip; if they have no seed, `count` seeds are drawn. Returns the ids of
+        `settings` are the other fields of a clip; if they have no seed, `count` seeds are drawn. Their `source` is the
+        id of a finished job, whose clip is kept in part. Returns the ids of
         the jobs, warnings about the prompts, and notes about how the picture was understood.
         """
         with sentences():
@@ -96,6 +97,8 @@ class ApiCalls:
                 raise JobError(
                     f"The settings contain {', '.join(sorted(unsuitable))}; pass it as its own parameter instead."
                 )
+            if given.get("source") not in (None, ""):
+                given["source"] = str(self._finished(given["source"]))
             mode = SeedMode.RANDOM if given.get("seed") in (None, "") else SeedMode.FIXED
             chosen = variant or next((found.name for found in self._studio.variants()), "")
             values = {**given, "prompt": prompt, "variant": chosen, "image": picture}
@@ -140,14 +143,18 @@ class ApiCalls:
 
     def clip(self, job: str) -> str:
         """Return the clip of a finished job, as an mp4 file."""
-        found = self.get(job)
         with sentences():
-            path = found.clip
-            if path is None:
-                raise JobError(f"The job is {found.state}; it has no clip.")
-            if path.is_symlink() or not path.is_file():
-                raise JobError("The clip was moved or deleted.")
-            return shown_copy(self.file, path)
+            return shown_copy(self.file, self._finished(job))
+
+    def _finished(self, job: Any) -> Path:
+        """Return the clip of a job, raising `JobError` if it has none."""
+        (known,) = _ids(job)
+        found = self._studio.store.get(known)
+        if found.clip is None:
+            raise JobError(f"The job is {found.state}; it has no clip.")
+        if found.clip.is_symlink() or not found.clip.is_file():
+            raise JobError("The clip was moved or deleted.")
+        return found.clip
 
     def suggest(self, prompt: str, variant: str = "", picture: str | None = None) -> dict[str, Any]:
         """Let the owner's chat model rewrite a prompt, which may be a pattern, in the form of a variant.
@@ -183,7 +190,7 @@ class ApiCalls:
 def job_facts(job: Job) -> dict[str, Any]:
     """Describe a job for clients, without any path of this machine."""
     progress = job.progress
-    spec = job.spec.to_dict() | {"image": job.spec.image is not None}
+    spec = job.spec.to_dict() | {"image": job.spec.image is not None, "source": _name(job.spec.source)}
     return {
         "id": job.id,
         "number": job.number,

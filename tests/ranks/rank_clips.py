@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from adapter_helpers import write_adapter
+from training_helpers import own_clip
 
 from ovi_studio.adapters.library import AdapterLibrary
 from ovi_studio.capacity.layouts import Strategy
@@ -19,6 +20,7 @@ from ovi_studio.checkpoints.layout import require
 from ovi_studio.core.adapter_stack import AdapterUse, Strength
 from ovi_studio.core.clip import Clip
 from ovi_studio.core.errors import JobError
+from ovi_studio.core.spans import parse_spans
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.distributed.decode import decode_pieces
 from ovi_studio.distributed.ranks import Ranks, join_ranks
@@ -42,11 +44,18 @@ def make(pipeline: Pipeline, spec: ClipSpec) -> tuple[Clip, list[torch.Tensor]]:
 def clips(ranks: Ranks, bundle: Path, picture: Path) -> dict[str, Any]:
     find = AdapterLibrary(picture.parent).path
     schedule = {"video": Strength.parse("1;0"), "audio": Strength.parse("0;1")}
+    source = picture.with_name("source.mp4")
+    if ranks.is_leader:
+        own_clip(picture.parent, "source", 1, caption=None)
+    ranks.broadcast(None)
     specs = {
         "text": SPEC,
         "picture": dataclasses.replace(SPEC, image=picture),
         "one pass": dataclasses.replace(SPEC, video_guidance=1, audio_guidance=1),
         "step cache": dataclasses.replace(SPEC, steps=20, step_cache="fast"),
+        "kept": dataclasses.replace(
+            SPEC, source=source, keep_picture=parse_spans("0-0.3"), keep_sound=parse_spans("all"), resamples=1
+        ),
         "adapter beside": SPEC.with_settings({"adapters": (AdapterUse(name="style", **schedule),)}),
     }
     inventory = require("tiny", bundle)

@@ -26,7 +26,7 @@ def found(
 
 
 def test_clips_equal_those_of_one_process(found: Any) -> None:
-    assert len(found["clips"]) == 10
+    assert len(found["clips"]) == 12
     for name, clip in found["clips"].items():
         assert clip["same on every rank"], name
         assert clip["latents"] < 1e-5, name

@@ -301,7 +301,11 @@ def test_official_file_is_read_unchanged(work, table):
     assert [spec.image for spec in run.clips.specs[1:3]] == [work / "here.png", work / "example_prompts" / "there.png"]
     assert [row.line for row in run.clips.bad_rows] == [3, 5]
     assert "i2v needs" in run.clips.bad_rows[0].reason
+    no_source = dict.fromkeys(("source", "source_sha256", "keep_picture", "keep_sound"))
     assert run.clips.specs[0].to_dict() | {"image": None} == {
+        **no_source,
+        "strength": 1.0,
+        "resamples": 0,
         "prompt": "a",
         "variant": "960x960_10s",
         "image": None,
