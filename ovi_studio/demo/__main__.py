@@ -77,6 +77,14 @@ def _add_measuring(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     evaluate.add_argument("--out", type=Path, default=Path("evaluation.jsonl"), help="results, one JSON line per clip")
     evaluate.add_argument("--clips", type=Path, help="folder for the clips as mp4 (default: do not keep them)")
     evaluate.set_defaults(run=_evaluate)
+    film = commands.add_parser(
+        "evaluate-film",
+        help="make clips that keep a part of real scenes, judge them and print the table of docs/film.md",
+    )
+    film.add_argument("--setting", choices=("quality", "fast", "lightning"), default="lightning")
+    film.add_argument("--prompts", type=int, default=60)
+    film.add_argument("--bundle", type=Path, default=EMBEDDED_BUNDLE)
+    film.set_defaults(run=_evaluate_film)
     sheet = commands.add_parser("sheet", help="draw clips of some short prompts as a picture")
     sheet.add_argument("target", type=Path, metavar="FILE.jpg")
     sheet.add_argument("--setting", choices=SETTINGS, default="lightning-short")
@@ -150,6 +158,20 @@ def _evaluate(options: argparse.Namespace) -> None:
         evaluation.run(own, runner, clips=options.clips, on_row=_report)
         rows += evaluation.rows(evaluate.tasks(options.prompts, options.seeds, short=setting.short))
     print(scores.table(rows))
+
+
+def _evaluate_film(options: argparse.Namespace) -> None:
+    from ovi_studio.core.variants import read_bundle
+    from ovi_studio.demo import evaluate
+    from ovi_studio.demo.evaluate_film import FilmRow, evaluate_film, film_table
+
+    def show(row: FilmRow) -> None:
+        wrong = [name for name, answer in row.answers.items() if answer is not None and not answer]
+        verdict = f"wrong: {', '.join(wrong)}" if wrong else "right"
+        print(f"{row.kind}: {verdict}", flush=True)
+
+    runner, name = evaluate.clip_runner(options.bundle), read_bundle(options.bundle).name
+    print(film_table(evaluate_film(runner, name, options.setting, options.prompts, show)))
 
 
 def _sheet(options: argparse.Namespace) -> None:
