@@ -1,4 +1,4 @@
-"""The embedded model makes one half, or a span of time, for what is kept of real scenes: few clips, many in `docs/film.md`."""
+"""The embedded model makes one half, or a span of time, for what is kept of real scenes (`docs/film.md` has many)."""
 
 import pytest
 
