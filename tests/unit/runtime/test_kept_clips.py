@@ -218,10 +218,9 @@ def test_a_broken_file_is_one_sentence(tiny_pipeline: Pipeline, tmp_path: Path, 
         tiny_pipeline(with_(path, keep_picture=ALL))
 
 
-@pytest.mark.parametrize("part", [0.3, 0.6])
-def test_a_truncated_clip_is_one_sentence(tiny_pipeline: Pipeline, source: Path, part: float) -> None:
-    data = source.read_bytes()
-    source.write_bytes(data[: int(len(data) * part)])
+@pytest.mark.parametrize("size", [200, 1000])
+def test_a_truncated_clip_is_one_sentence(tiny_pipeline: Pipeline, source: Path, size: int) -> None:
+    source.write_bytes(source.read_bytes()[:size])
     with pytest.raises(JobError, match=r"source\.mp4 "):
         tiny_pipeline(with_(source, keep_picture=ALL, steps=1))
 
