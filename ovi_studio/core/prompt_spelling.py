@@ -116,9 +116,29 @@ def without_tags(text: str) -> str:
     return " ".join([*pieces, text[end:]])
 
 
+def for_people(prompt: str) -> str:
+    """The prompt as people read it: speech in quotation marks, a note before the sound, and no tags."""
+    pieces, end = [], 0
+    for tag in find_tags(prompt):
+        pieces.append(prompt[end : tag.start])
+        match tag.mark:
+            case Mark.SPEECH:
+                pieces.append(" “")
+            case Mark.SPEECH_END:
+                pieces[-1] = pieces[-1].rstrip()
+                pieces.append("” ")
+            case Mark.AUDCAP | Mark.AUDIO:
+                pieces.append(" ♪ ")
+            case Mark.AUDCAP_END:
+                pieces.append(" ")
+        end = tag.end
+    joined = re.sub(r"[^\S\n]+", " ", "".join([*pieces, prompt[end:]]))
+    return re.sub(r"“ +", "“", re.sub(r" *\n *", "\n", joined)).strip()
+
+
 def in_words(prompt: str) -> str:
-    """The prompt in one line, without the model's tags: what lists of clips show."""
-    return " ".join(without_tags(prompt).split())
+    """`for_people` in one line: what lists of clips show."""
+    return " ".join(for_people(prompt).split())
 
 
 def _mark(match: re.Match[str], folded: str) -> Mark | None:

@@ -74,7 +74,7 @@ KERNELS: Mapping[str, Kernel] = {
         min_capability=_HOPPER,
         below_capability=_BLACKWELL,
         gpus="an H100 or H200",
-        installation="build it from the `hopper` folder of the flash-attention repository",
+        installation="build it from the folder “hopper” of the flash-attention repository",
     ),
     "sage": Kernel(
         "SageAttention",

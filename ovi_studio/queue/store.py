@@ -292,6 +292,13 @@ class Store:
         """Increases with every change, including progress."""
         return self.database.change_counter()
 
+    def turning_points(self) -> str:
+        """Changes when a job is added, starts, is in another phase or stops running; not with progress in a phase."""
+        running = "SELECT group_concat(id || COALESCE(phase, '') || cancel) FROM jobs WHERE state = 'running'"
+        with self.database.read() as connection:
+            newest, active = connection.execute(f"SELECT MAX(number), ({running}) FROM jobs").fetchone()
+        return f"{newest or 0} {active or ''}"
+
     # The queue as a whole
 
     @property

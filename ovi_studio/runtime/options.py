@@ -42,19 +42,19 @@ def installed_attentions() -> list[str]:
 
 
 def _attentions() -> Choices:
-    return [("the fastest exact one", AUTO), *((KERNELS[name].title, name) for name in installed_attentions())]
+    return [("Fastest exact one", AUTO), *((KERNELS[name].title, name) for name in installed_attentions())]
 
 
 def _weights() -> Choices:
-    return [("by the memory tier", AUTO), *((str(name), str(name)) for name in Weights)]
+    return [("As the memory tier needs", AUTO), *((str(name), str(name)) for name in Weights)]
 
 
 def _tiers() -> Choices:
-    return [("by the free memory", AUTO), *((f"{tier.name} GB", tier.name) for tier in TIERS[:-1]), ("all", "max")]
+    return [("As much as is free", AUTO), *((f"{tier.name} GB", tier.name) for tier in TIERS[:-1]), ("All", "max")]
 
 
 def _compilations() -> Choices:
-    return [("where it works", None), ("always", True), ("never", False)]
+    return [("Where it works", None), ("Always", True), ("Never", False)]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ URLs are relative to the page, so that they also work behind a share link:
     studio/lora/<adapter>/preview.jpg the picture next to a LoRA file, scaled down
     studio/template/<template>/picture the picture of a shipped template
     studio/font/<file>                the page's font
-    studio/pulse                      a text that changes with anything the page shows (`live`)
+    studio/pulse                      a text that changes with anything the page shows; with ?known= it waits for another
 
 Ids are only looked up; no path is built from them. If the page has a login, all routes but the font's require it too.
 """
@@ -44,7 +44,7 @@ from ovi_studio.services.templates import PICTURES
 from ovi_studio.web.clip_routes import about_clip, bundle_clips, posted_ids
 from ovi_studio.web.fonts import font_route
 from ovi_studio.web.guard import is_logged_in
-from ovi_studio.web.live import pulse_of
+from ovi_studio.web.live import next_pulse, pulse_of
 from ovi_studio.web.public_text import without_folders
 
 THUMBNAIL_SIDE = 192
@@ -83,10 +83,17 @@ def media_routes(studio: Studio) -> list[Route]:
         except JobError:
             return Response("These clips no longer exist.", 404)
 
+    async def pulse(request: Request) -> Response:
+        if not is_logged_in(request):
+            return Response("Log in first.", 401)
+        known = request.query_params.get("known")
+        now = pulse_of(studio) if known is None else await next_pulse(studio, known)
+        return Response(str(now), media_type="text/plain", headers=_HEADERS | {"Cache-Control": "no-store"})
+
     return [
         Route("/studio/clips.zip", bundle, methods=["POST"]),
         route("clip/{id}/about.json", about_clip),
-        route("pulse", _pulse),
+        Route("/studio/pulse", pulse, methods=["GET"]),
         route("job/{id}/picture.jpg", _job_picture),
         route("job/{id}/preview.jpg", _job_preview),
         route("job/{id}/clip.mp4", partial(_job_file, suffix=".mp4")),
@@ -116,10 +123,6 @@ def job_picture_url(job: Job) -> str | None:
         # Not every step has a new preview; an unchanged URL lets the browser use its cache.
         return f"studio/job/{job.id}/preview.jpg?{_version(job.progress.preview)}"
     return None if job.spec.image is None else f"studio/job/{job.id}/picture.jpg?frame={job.spec.image.stem[:12]}"
-
-
-def _pulse(studio: Studio, request: Request) -> Response:
-    return Response(pulse_of(studio), media_type="text/plain", headers=_HEADERS | {"Cache-Control": "no-store"})
 
 
 def _version(path: Path) -> str:

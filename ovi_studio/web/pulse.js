@@ -1,5 +1,5 @@
-// Polls the server for changes, which costs it next to nothing, and triggers the handlers of visible parts only after a
-// change. Says when the server is gone, and goes on when it is back. `element` and `trigger` are Gradio's.
+// Asks the server for news, whose answer waits until there are some, and triggers the handlers of visible parts only
+// then. Says when the server is gone, and goes on when it is back. `element` and `trigger` are Gradio's.
 const WAIT = 500;
 // A server that is only busy answers late, but does not refuse.
 const PATIENCE = 6000;
@@ -9,20 +9,24 @@ let table = "";
 let refused = 0;
 
 async function poll() {
+  let wait = WAIT;
   try {
-    const answer = await fetch("studio/pulse", { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
+    // A browser opens only a few connections to one server: pages that nobody looks at hold none.
+    const known = document.hidden ? "" : `?${new URLSearchParams({ known: page })}`;
+    const answer = await fetch(`studio/pulse${known}`, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
     if (answer.status === 401) tell("login");
     else if (!answer.ok) throw new Error(answer.status);
     else {
       tell("");
       report(await answer.text());
+      if (known) wait = 0;
     }
     refused = 0;
   } catch (error) {
     refused += error.name === "TimeoutError" ? REFUSALS : 1;
     if (refused >= REFUSALS) tell("lost");
   }
-  setTimeout(poll, WAIT);
+  setTimeout(poll, wait);
 }
 
 function tell(trouble) {

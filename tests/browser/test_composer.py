@@ -249,6 +249,7 @@ def test_an_example_picture_of_the_embedded_model_is_one_click(page: Any) -> Non
 def test_chips_name_the_settings_and_the_look_in_use(page: Any) -> None:
     choose(page, "look")
     page.click("[data-preset=demo]")
+    page.wait_for_selector("#notice >> text=settings applied")
     look = page.locator("[data-chip=look] b")
     wait_for(lambda: look.inner_text() == "Demo")
     assert page.locator("[data-preset=demo]").get_attribute("aria-pressed") == "true"

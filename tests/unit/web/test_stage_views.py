@@ -59,7 +59,7 @@ def test_progress_is_spoken_by_quarters_and_not_by_steps() -> None:
 def test_the_model_s_tags_are_not_shown_where_a_prompt_is_only_a_title() -> None:
     shown = views.status_html([running(3, 1)], None, 0, False, True)
     shown += views.filmstrip_html([running(3, 1)], [job(2, JobState.DONE, clip=Path("a.mp4"))], frozenset(), 0)
-    assert "A man says, Hello. wind" in shown
+    assert "A man says, “Hello.” ♪ wind" in shown
     assert "AUDCAP" not in shown
     assert "&lt;S&gt;" not in shown
 

@@ -10,6 +10,7 @@ from ovi_studio.core.step_caches import STEP_CACHES, describe_step_caches
 from ovi_studio.core.variants import Variant
 from ovi_studio.services.prompt_tables import SUFFIXES
 from ovi_studio.services.studio import Studio
+from ovi_studio.web.tabs.create import texts
 from ovi_studio.web.tabs.create.options import PRIORITY_CHOICES, skip_options
 from ovi_studio.web.uploads import uploads_only
 
@@ -25,49 +26,49 @@ def build_sampling(studio: Studio, best: Variant | None, start: dict[str, Any]) 
 
     settings: dict[str, gr.components.Component] = {}
     with gr.Row():
-        settings["video_guidance"] = slider("video_guidance", "Video guidance", 0, 15, 0.1)
-        settings["audio_guidance"] = slider("audio_guidance", "Audio guidance", 0, 15, 0.1)
+        settings["video_guidance"] = slider("video_guidance", texts.VIDEO_GUIDANCE, 0, 15, 0.1)
+        settings["audio_guidance"] = slider("audio_guidance", texts.AUDIO_GUIDANCE, 0, 15, 0.1)
     settings["solver"] = gr.Dropdown(
         [(solver.title, solver.name) for solver in SOLVERS.values()],
         value=start["solver"],
-        label="Solver",
+        label=texts.SOLVER,
         info=describe_solvers(),
     )
-    settings["shift"] = slider("shift", "Shift", 0.5, 20, 0.5, "Larger: more steps near noise")
+    settings["shift"] = slider("shift", texts.SHIFT, 0.5, 20, 0.5, texts.SHIFT_HINT)
     settings["timesteps"] = gr.Textbox(
         "",
-        label="Explicit timesteps (optional)",
-        info="Instead of steps and shift, from noise (1000) to clean (0)",
+        label=texts.TIMESTEPS,
+        info=texts.TIMESTEPS_HINT,
         placeholder="1000,750,500,250",
         max_length=4000,
         max_lines=1,
         elem_id="timesteps",
     )
-    settings["slg_layer"] = gr.Slider(label="Skip-layer block", step=1, **skip_options(studio, best))
+    settings["slg_layer"] = gr.Slider(label=texts.SKIPPED_BLOCK, step=1, **skip_options(studio, best))
     settings["raw_colours"] = gr.Checkbox(
         start["raw_colours"],
-        label="Raw colours of the first frame",
-        info="Ignore its colour profile and transparency, as the official code does",
+        label=texts.RAW_COLOURS,
+        info=texts.RAW_COLOURS_HINT,
         elem_id="raw-colours",
     )
     settings["step_cache"] = gr.Dropdown(
         [(cache.title, cache.name) for cache in STEP_CACHES.values()],
         value=start["step_cache"],
-        label="Step cache",
+        label=texts.STEP_CACHE,
         info=describe_step_caches(),
     )
-    settings["video_negative_prompt"] = negative("video_negative_prompt", "Negative prompt for the picture")
-    settings["audio_negative_prompt"] = negative("audio_negative_prompt", "Negative prompt for the sound")
+    settings["video_negative_prompt"] = negative("video_negative_prompt", texts.VIDEO_NEGATIVE)
+    settings["audio_negative_prompt"] = negative("audio_negative_prompt", texts.AUDIO_NEGATIVE)
     return settings
 
 
 def build_batch(extra: dict[str, Any]) -> tuple[gr.File, gr.Textbox, gr.Radio]:
     """Build the table, the name of the batch and its priority."""
-    batch_name = gr.Textbox("", label="Name of the batch (optional)", max_length=200, max_lines=1, elem_id="batch-name")
-    priority = gr.Radio(PRIORITY_CHOICES, value=0, label="Priority", elem_id="priority", elem_classes="segments")
+    batch_name = gr.Textbox("", label=texts.BATCH_NAME, max_length=200, max_lines=1, elem_id="batch-name")
+    priority = gr.Radio(PRIORITY_CHOICES, value=0, label=texts.PRIORITY, elem_id="priority", elem_classes="segments")
+    gr.HTML(texts.TABLE_HINT, elem_id="table-hint")
     table = gr.File(
-        label="Prompts from a file, queued instead of the prompt above: CSV or TSV with a column text_prompt, or "
-        "a text file with one prompt per line",
+        label=texts.TABLE,
         file_types=list(SUFFIXES),
         type="filepath",
         height=120,

@@ -1,5 +1,6 @@
 // Chips that show the settings, each with a popover that holds its components.
 const chips = document.querySelector.bind(document);
+const says = (name, values = {}) => window.ovi.filled(props.words.chips[name], values);
 const facts = () => document.querySelector("#model-facts .facts")?.dataset;
 const models = () => JSON.parse(facts()?.models ?? "[]");
 const looks = () =>
@@ -23,7 +24,7 @@ function lookOf(form) {
     card.classList.toggle("changed", !used && name === form.look);
   }
   if (used) return used.title;
-  return chosen ? `${chosen.title}, changed` : "Your own";
+  return chosen ? says("changed", chosen) : says("own_preset");
 }
 
 // A form that is replaced arrives field by field: chips that showed each of them would jump between the lines.
@@ -38,13 +39,14 @@ function showChips(form) {
 function drawChips(form) {
   const known = models();
   const model = known.find((one) => one.name === form.variant);
-  const seed = { random: "Random", fixed: form.seed || "Random", next: `${form.seed || "Random"}, then +1` };
+  const drawn = form.seed || says("random");
+  const seed = { random: says("random"), fixed: drawn, next: says("then_next", { seed: drawn }) };
   const texts = {
-    model: model?.title ?? form.variant ?? "None",
+    model: model?.title ?? form.variant ?? says("none"),
     look: lookOf(form),
-    ratio: form.image ? "First frame" : form.ratio === "own" ? "Own" : (form.ratio ?? ""),
-    length: model ? `${model.seconds} s` : "",
-    steps: form.timesteps ? `${form.steps}, explicit` : String(form.steps ?? ""),
+    ratio: form.image ? says("first_frame") : form.ratio === "own" ? says("own_ratio") : (form.ratio ?? ""),
+    length: model ? says("seconds", model) : "",
+    steps: form.timesteps ? says("explicit", form) : String(form.steps ?? ""),
     seed: seed[form.seed_mode] ?? "",
     count: String(form.count ?? 1),
   };
@@ -78,7 +80,7 @@ function showLengths(known, model) {
       button.className = "length";
       button.dataset.model = nearest.get(seconds).name;
       button.setAttribute("aria-pressed", String(seconds === model.seconds));
-      button.append(`${seconds} s`, Object.assign(document.createElement("span"), { textContent: nearest.get(seconds).title }));
+      button.append(says("seconds", { seconds }), Object.assign(document.createElement("span"), { textContent: nearest.get(seconds).title }));
       return button;
     }),
   );

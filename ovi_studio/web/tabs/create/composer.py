@@ -21,24 +21,24 @@ _DESK_SCRIPTS = ("draft.js", "kept_files.js", "chips.js", "prompt_history.js", "
 _MOST_TYPED = 5 * MAX_PROMPT_LENGTH
 """Characters that a field takes: what is too long for a prompt is kept, and reported."""
 _SHOWN_LINES = 3
-_DESK = """
-<div class="edit-bar" role="group" aria-label="Editing a job" hidden><strong></strong>
-<button type="button" data-act="discard">Discard</button>
-<button type="button" data-act="save" class="save">Save</button></div>
-<div class="desk-bar" role="toolbar" aria-label="Form">
-<button type="button" data-act="undo" title="Undo the last replacement of the form (Ctrl+Z)" disabled>Undo</button>
-<button type="button" data-act="redo" title="Redo it (Ctrl+Shift+Z)" disabled>Redo</button>
-<button type="button" data-act="history" aria-haspopup="dialog" aria-expanded="false">History</button>
-<button type="button" data-act="raw" aria-pressed="false" title="The prompt as the model reads it">Raw text</button>
+_DESK = f"""
+<div class="edit-bar" role="group" aria-label="{texts.EDITING}" hidden><strong></strong>
+<button type="button" data-act="discard">{texts.DISCARD}</button>
+<button type="button" data-act="save" class="save">{texts.SAVE}</button></div>
+<div class="desk-bar" role="toolbar" aria-label="{texts.DESK}">
+<button type="button" data-act="undo" title="{texts.UNDO_HINT}" disabled>{texts.UNDO}</button>
+<button type="button" data-act="redo" title="{texts.REDO_HINT}" disabled>{texts.REDO}</button>
+<button type="button" data-act="history" aria-haspopup="dialog" aria-expanded="false">{texts.HISTORY}</button>
+<button type="button" data-act="raw" aria-pressed="false" title="{texts.RAW_HINT}">{texts.RAW}</button>
 </div>
-<div class="history pop" role="dialog" aria-label="Earlier prompts">
-<input type="search" aria-label="Search earlier prompts" placeholder="Search earlier prompts">
+<div class="history pop" role="dialog" aria-label="{texts.EARLIER_PROMPTS}">
+<input type="search" aria-label="{texts.SEARCH_PROMPTS}" placeholder="{texts.SEARCH_PROMPTS}">
 <ul></ul><p class="none" hidden></p></div>
 """
-_CUES = """
-<ol class="cues" aria-label="Speech and what happens in between"></ol>
-<div class="add"><button type="button" data-add="speech">Add speech</button>
-<button type="button" data-add="text">Add what happens next</button></div>
+_CUES = f"""
+<ol class="cues" aria-label="{texts.CUES}"></ol>
+<div class="add"><button type="button" data-add="speech">{texts.ADD_SPEECH}</button>
+<button type="button" data-add="text">{texts.ADD_TEXT}</button></div>
 """
 _FINDINGS_SCRIPT = """
 element.addEventListener("click", (event) => {
@@ -62,6 +62,9 @@ def build_desk(names: list[str]) -> gr.HTML:
         "wildcards": texts.WILDCARDS,
         "group": texts.GROUP,
         "group_goes_on": texts.GROUP_GOES_ON,
+        "clips_of_wildcard": texts.CLIPS_OF_WILDCARD,
+        "editing": texts.EDITED_JOB,
+        "chips": texts.CHIP_WORDS,
     }
     return gr.HTML(
         {},
@@ -92,6 +95,7 @@ def build_prompt(extra: dict[str, Any]) -> tuple[gr.Textbox, gr.HTML, gr.Textbox
         js_on_load=(_HERE / "cues.js").read_text(encoding="utf-8"),
         elem_id="cues",
         apply_default_css=False,
+        words=texts.CUE_WORDS,
     )
     sound = gr.Textbox(
         "",

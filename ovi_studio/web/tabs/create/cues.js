@@ -1,6 +1,7 @@
 // What is said and what happens in between, as rows. `props.value` is {raw, cues: [{who, said, mark} | {text}]}; the
 // texts are what people typed, and never become HTML.
 const root = element.querySelector(".cues");
+const words = (name, row) => window.ovi.filled(props.words[name], { row });
 const cuesOf = () => props.value?.cues ?? [];
 let own = null;
 
@@ -39,20 +40,23 @@ function row(cue, index, count) {
   const what = "text" in cue ? "text" : "speech";
   const item = make("li", { class: `cue ${what}` });
   if (what === "text") {
-    item.append(field("textarea", `What happens, row ${index + 1}`, cue.text, "Then what happens", edit("text")));
+    item.append(field("textarea", words("text", index + 1), cue.text, words("text_example"), edit("text")));
   } else {
     item.append(
-      field("input", `Who speaks, row ${index + 1}`, cue.who ?? "", "The man says", edit("who")),
-      field("textarea", `What they say, row ${index + 1}`, cue.said ?? "", "The sea was louder last night.", edit("said")),
+      field("input", words("who", index + 1), cue.who ?? "", words("who_example"), edit("who")),
+      field("textarea", words("said", index + 1), cue.said ?? "", words("said_example"), edit("said")),
     );
   }
   const tools = make("div", { class: "tools" });
-  const tool = (act, text, label, disabled) =>
-    tools.append(make("button", { type: "button", "data-row": act, "aria-label": `${label} ${index + 1}`, title: label, disabled }, text));
+  const tool = (act, text, disabled) => {
+    const title = props.words[act];
+    const label = window.ovi.filled(props.words.act, { act: title, row: index + 1 });
+    tools.append(make("button", { type: "button", "data-row": act, "aria-label": label, title, disabled }, text));
+  };
   tools.append(make("span", { class: "pace" }));
-  tool("up", "↑", "Move up row", index === 0);
-  tool("down", "↓", "Move down row", index === count - 1);
-  tool("remove", "×", "Remove row", false);
+  tool("up", "↑", index === 0);
+  tool("down", "↓", index === count - 1);
+  tool("remove", "×", false);
   item.append(tools);
   return item;
 }
@@ -91,7 +95,7 @@ function offerBack(before, index) {
     change(before);
     draw();
   };
-  document.dispatchEvent(new CustomEvent("ovi:toast", { detail: { text: "The row was removed.", undo } }));
+  document.dispatchEvent(new CustomEvent("ovi:toast", { detail: { text: words("removed"), undo } }));
 }
 
 element.addEventListener("click", (event) => {

@@ -54,6 +54,32 @@ function settle() {
   if (restored) write(DRAFT, form);
   else restore();
   show();
+  noticeChanges();
+}
+
+// What the server says about the form depends on these values: asked anew after a change, when typing pauses.
+const ASKED = [
+  {
+    event: "inspect",
+    names: ["editing", "table", "count", "prompt", "cues", "sound", "variant", "steps", "video_guidance", "audio_guidance", "step_cache"],
+    idle: ({ prompt, cues, sound, table }) => !table && !prompt && !sound && !cues?.cues?.length,
+  },
+  { event: "preview", names: ["table", "count"], idle: ({ table }) => !table },
+];
+const PAUSE = 150;
+let asking = 0;
+const told = {};
+
+function noticeChanges() {
+  clearTimeout(asking);
+  asking = setTimeout(() => {
+    for (const { event, names, idle } of ASKED) {
+      const now = JSON.stringify(names.map((name) => form[name] ?? null));
+      // An empty form has nothing to say until something was said about it.
+      if (now !== told[event] && (event in told || !idle(form))) trigger(event);
+      if (event in told || !idle(form)) told[event] = now;
+    }
+  }, PAUSE);
 }
 
 function replaced(before, now) {
@@ -86,7 +112,7 @@ function show() {
   column?.classList.toggle("editing", Boolean(form.editing));
   const bar = element.querySelector(".edit-bar");
   bar.hidden = !form.editing;
-  if (form.editing) bar.querySelector("strong").textContent = `Editing job ${form.editing.number}`;
+  if (form.editing) bar.querySelector("strong").textContent = window.ovi.filled(props.words.editing, form.editing);
   showChips(form);
 }
 

@@ -66,22 +66,12 @@ def _connect_queue(form: CreateForm, extra: dict[str, Any], handlers: "CreateHan
     queued.then(None, form.editing, None, js="(editing) => composer.answered(editing)")
     inspected = [form.editing, form.table, form.count, *form.written, form.model, form.steps]
     inspected += [form.sampling[name] for name in ("video_guidance", "audio_guidance", "step_cache")]
-    gr.on(
-        [component.change for component in inspected],
-        handlers.inspect,
-        inspected,
-        [extra["findings"], extra["makes"], form.queue],
-        trigger_mode="always_last",
-        **PRIVATE,
-    )
-    gr.on(
-        [form.table.change, form.count.change],
-        handlers.preview_table,
-        [form.table, form.ratio, form.count, *form.fields.values()],
-        extra["table_makes"],
-        trigger_mode="always_last",
-        **PRIVATE,
-    )
+    # `draft.js` notices changes: Gradio's own events come with every key, and also when nothing has changed (6.31).
+    latest: dict[str, Any] = PRIVATE | {"trigger_mode": "always_last"}
+    found = [extra["findings"], extra["makes"], form.queue]
+    extra["desk"].inspect(handlers.inspect, inspected, found, **latest)
+    tabled = [form.table, form.ratio, form.count, *form.fields.values()]
+    extra["desk"].preview(handlers.preview_table, tabled, extra["table_makes"], **latest)
     outputs = [*form.written, form.origin, form.notice, form.queue]
     extra["first_clip"].example(handlers.make_example, inputs, outputs, **PRIVATE)
     extra["first_clip"].fetch(handlers.download, None, form.notice, **PRIVATE)
@@ -200,11 +190,11 @@ class CreateHandlers:
     def _one_clip(self, request: Request, seed: str) -> ClipSpec:
         """Return the form's single clip, for the job that is being edited."""
         if not (seed or "").strip():
-            raise JobError("The seed is empty; enter one for the clip.")
+            raise JobError(texts.SEED_EMPTY)
         values = {**request.values, "seed": seed}
         specs = self._studio.expand(replace(request, values=values, seed_mode=SeedMode.FIXED, count=1)).specs
         if len(specs) > 1:
-            raise JobError("A job is one clip; remove the braces and wildcards, or stop editing and queue it.")
+            raise JobError(texts.ONE_CLIP_ONLY)
         return specs[0]
 
     def _clips(self, request: Request, table: str | None) -> Expansion:
@@ -214,8 +204,8 @@ class CreateHandlers:
         clips = self._studio.expand_table(Path(table), request)
         if not clips.specs:
             first = next(iter(clips.bad_rows), None)
-            reason = f" (line {first.line}: {first.reason})" if first else ""
-            raise JobError(f"No row of the table makes a clip{reason}; correct it.")
+            reason = texts.NO_ROW_REASON.format(line=first.line, reason=first.reason) if first else ""
+            raise JobError(texts.NO_ROW.format(reason=reason))
         return clips
 
     def inspect(
@@ -250,7 +240,7 @@ class CreateHandlers:
                 raise problem
             seconds = self._studio.estimate(self._studio.spec(Request({**values, "prompt": prompts[0]})))
         except JobError as error:
-            return findings, views.notice_html(str(error), "This cannot be queued yet"), gr.skip()
+            return findings, views.notice_html(str(error), texts.NOT_YET), gr.skip()
         makes = form_views.makes_html(prompts, seeds, seconds)
         return findings, makes, queue_button(len(prompts) * seeds, job is not None)
 
@@ -262,7 +252,7 @@ class CreateHandlers:
             request = self._request(values, ratio, SeedMode.RANDOM, "", count)
             return form_views.table_html(self._studio.expand_table(Path(table), request))
         except JobError as error:
-            return views.notice_html(str(error), "This table cannot be used")
+            return views.notice_html(str(error), texts.TABLE_UNUSABLE)
 
     def repair(self, prompt: str, cues: Any, sound: str, model: str | None) -> Any:
         """Write the prompt into the form with its tags in the right form."""
@@ -304,7 +294,7 @@ class CreateHandlers:
             try:
                 found = self._studio.picture_facts(Path(picture), name, raw_colours=raw_colours)
             except JobError as error:
-                return gr.skip(), views.notice_html(str(error), "This picture cannot be used as the first frame"), ""
+                return gr.skip(), views.notice_html(str(error), texts.PICTURE_UNUSABLE), ""
             size, notes = found.size, form_views.picture_notes_html(found.notes)
         return gr.Radio(**ratio_options(self._studio, self._studio.variant(name), ratio, size)), gr.skip(), notes
 

@@ -21,7 +21,7 @@ SEED_CHOICES = [
     (texts.SEED_FIXED, SeedMode.FIXED),
     (texts.SEED_NEXT, SeedMode.NEXT),
 ]
-PRIORITY_CHOICES = [("Before others", 1), ("Normal", 0), ("After others", -1)]
+PRIORITY_CHOICES = [(texts.BEFORE_OTHERS, 1), (texts.NORMAL, 0), (texts.AFTER_OTHERS, -1)]
 
 
 def start_values(best: Variant | None, found: list[PresetOffer]) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def skip_options(studio: Studio, variant: Variant | None, layer: int | None = No
         "minimum": 0,
         "maximum": studio.blocks(variant.name) - 1 if variant else 1,
         "value": max(0, own if layer is None else layer),
-        "info": "Skipped in the negative pass; 0 skips none",
+        "info": texts.SKIPPED_BLOCK_HINT,
     }
 
 

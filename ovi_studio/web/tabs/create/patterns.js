@@ -32,7 +32,8 @@ function offer(field, typed) {
       option.setAttribute("aria-selected", String(index === 0));
       option.dataset.name = name;
       const title = Object.assign(document.createElement("b"), { textContent: `__${name}__` });
-      const examples = `${count} clips: ${lines.join(", ")}${count > lines.length ? ", …" : ""}`;
+      const shown = count > lines.length ? [...lines, "…"] : lines;
+      const examples = window.ovi.filled(props.words.clips_of_wildcard, { count, lines: shown.join(", ") });
       option.append(title, Object.assign(document.createElement("span"), { textContent: examples }));
       option.addEventListener("pointerdown", (event) => {
         event.preventDefault();

@@ -17,6 +17,7 @@ from ovi_studio.services.studio import Studio
 from ovi_studio.web import views
 from ovi_studio.web.events import PRIVATE
 from ovi_studio.web.live import LivePart
+from ovi_studio.web.tabs.create import texts
 from ovi_studio.web.tabs.create import views as form_views
 from ovi_studio.web.tabs.create.options import ratio_options, shown_value, skip_options, widened
 from ovi_studio.web.tabs.create.tab import CreateForm, new_origin
@@ -70,7 +71,7 @@ class PresetHandlers:
             preset = self._usable_preset(_text(event, "preset"))
             chosen = self._model(preset, values[self._names.index("variant")])
         except JobError as error:
-            return *unchanged, views.notice_html(str(error), "The preset was not applied"), gr.skip(), gr.skip()
+            return *unchanged, views.notice_html(str(error), texts.PRESET_NOT_APPLIED), gr.skip(), gr.skip()
         given = dict(preset.settings) | {"variant": chosen}
         if "steps" in given:
             given.setdefault("timesteps", None)
@@ -87,7 +88,7 @@ class PresetHandlers:
         has_picture = values[self._names.index("image")] is not None
         changes_ratio = (moved or "variant" in preset.settings or ratio is not None) and not has_picture
         options = gr.Radio(**ratio_options(self._studio, variant, ratio)) if changes_ratio else gr.skip()
-        notice = views.success_html(f"{preset.title}: settings applied.")
+        notice = views.success_html(texts.PRESET_APPLIED.format(title=preset.title))
         return *[updates[name] for name in self._names], options, notice, preset.name, new_origin()
 
     def download(self, event: gr.EventData) -> str:
@@ -95,7 +96,7 @@ class PresetHandlers:
         try:
             self._studio.download_adapters(_text(event, "preset"))
         except JobError as error:
-            return views.notice_html(str(error), "Not downloaded")
+            return views.notice_html(str(error), texts.DOWNLOAD_FAILED)
         return ""
 
     def save(self, title: str, ratio: str, *values: Any) -> Any:
@@ -107,8 +108,8 @@ class PresetHandlers:
             spec = self._studio.spec(Request({**form, "prompt": "any"}, ratio))
             preset = self._studio.presets.save(title, spec.to_dict(), variants=(spec.variant,))
         except JobError as error:
-            return gr.skip(), gr.skip(), views.notice_html(str(error), "The preset was not saved")
-        return "", self._cards(), views.success_html(f"The preset {preset.title} was saved.")
+            return gr.skip(), gr.skip(), views.notice_html(str(error), texts.PRESET_NOT_SAVED)
+        return "", self._cards(), views.success_html(texts.PRESET_SAVED.format(title=preset.title))
 
     def delete(self, event: gr.EventData, request: gr.Request) -> Any:
         """Delete one of the user's own presets; the cards follow the presets by themselves."""
@@ -119,14 +120,14 @@ class PresetHandlers:
         except JobError as error:
             return self._toasts.note(str(error), failed=True)
         restore = partial(self._studio.presets.restore, name, content)
-        return self._toasts.undoable(request, f"The preset {title} was deleted.", restore)
+        return self._toasts.undoable(request, texts.PRESET_DELETED.format(title=title), restore)
 
     def show_chosen(self, *lists: str) -> str:
         """Show the form's adapters."""
         try:
             return form_views.chosen_html(*map(parse_stack, lists))
         except JobError as error:
-            return views.notice_html(str(error), "These LoRA files cannot be used")
+            return views.notice_html(str(error), texts.LORAS_UNUSABLE)
 
     def remove_adapter(self, event: gr.EventData, *lists: str) -> Any:
         """Remove an adapter from one of the lists."""
@@ -142,7 +143,7 @@ class PresetHandlers:
                 if not offer.usable:
                     raise JobError(offer.problem)
                 return offer.preset
-        raise JobError("This preset no longer exists; reload the page.")
+        raise JobError(texts.PRESET_GONE)
 
     def _model(self, preset: Preset, current: str | None) -> str:
         """Return the preset's own model, else the form's if it fits, else the best one that fits."""
@@ -151,7 +152,7 @@ class PresetHandlers:
         if preset.variants and chosen not in preset.variants:
             chosen = next((name for name in installed if name in preset.variants), chosen)
         if chosen not in installed:
-            raise JobError(f"The model {chosen} is not installed; download it in the System tab first.")
+            raise JobError(texts.MODEL_NOT_HERE.format(model=chosen))
         return str(chosen)
 
     def _cards(self) -> str:

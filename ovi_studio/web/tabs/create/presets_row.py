@@ -5,6 +5,7 @@ from typing import Any
 import gradio as gr
 
 from ovi_studio.services.studio import Studio
+from ovi_studio.web.tabs.create import texts
 from ovi_studio.web.tabs.create import views as form_views
 
 PRESETS_SCRIPT = """
@@ -25,14 +26,14 @@ def build_presets(studio: Studio, extra: dict[str, Any]) -> None:
     """Build the cards and the fields that save a preset; components for the handlers are added to `extra`."""
     found, notices = studio.preset_offers()
     extra["presets"] = gr.HTML(form_views.presets_html(found, notices), elem_id="presets", js_on_load=PRESETS_SCRIPT)
-    with gr.Accordion("Save these settings as a preset", open=False, elem_id="keep-preset"), gr.Row(equal_height=True):
+    with gr.Accordion(texts.SAVE_PRESET, open=False, elem_id="keep-preset"), gr.Row(equal_height=True):
         extra["preset_title"] = gr.Textbox(
             "",
-            label="Title",
-            placeholder="Quick film look",
-            info="Model, size, sampling and LoRA files; not the prompt, the picture or the seed",
+            label=texts.PRESET_TITLE,
+            placeholder=texts.PRESET_PLACEHOLDER,
+            info=texts.PRESET_HINT,
             max_length=60,
             max_lines=1,
             scale=3,
         )
-        extra["keep_preset"] = gr.Button("Save", size="md", min_width=90, scale=0, elem_id="keep-preset-button")
+        extra["keep_preset"] = gr.Button(texts.SAVE_PRESET_BUTTON, size="md", min_width=120, scale=0, elem_id="keep-preset-button")

@@ -30,7 +30,7 @@ def build_chips(
     """Build the chips and the popovers; returns the components by their name in `CreateForm`."""
     best = variants[0] if variants else None
     gr.HTML(
-        f'<div class="chips" role="group" aria-label="Settings">{_CHIPS}</div>',
+        f'<div class="chips" role="group" aria-label="{texts.CHIPS_GROUP}">{_CHIPS}</div>',
         elem_id="chips",
         js_on_load=None,
         apply_default_css=False,
@@ -53,7 +53,7 @@ def build_chips(
         parts["seed_mode"] = gr.Radio(
             SEED_CHOICES, value=SeedMode.RANDOM, label=texts.SEED, elem_id="seed-mode", elem_classes="segments"
         )
-        parts["seed"] = gr.Textbox("", label=texts.SEED_NUMBER, placeholder="drawn", max_length=19, max_lines=1)
+        parts["seed"] = gr.Textbox("", label=texts.SEED_NUMBER, placeholder=texts.SEED_PLACEHOLDER, max_length=19, max_lines=1)
     with _popover("count"):
         parts["count"] = gr.Number(1, label=texts.COUNT, precision=0, minimum=1, maximum=1000)
     for name in ("model", "ratio"):

@@ -16,11 +16,35 @@ SEED_RANDOM = "Random"
 SEED_FIXED = "Fixed"
 SEED_NEXT = "+1"
 SEED_NUMBER = "Number"
+SEED_PLACEHOLDER = "Drawn at random"
 COUNT = "Seeds for each prompt"
 
 SAMPLING = "Guidance and sampling"
+VIDEO_GUIDANCE, AUDIO_GUIDANCE = "Video guidance", "Audio guidance"
+SOLVER = "Solver"
+SHIFT, SHIFT_HINT = "Shift", "Larger: more steps near noise"
+TIMESTEPS = "Explicit timesteps (optional)"
+TIMESTEPS_HINT = "Instead of steps and shift, from noise (1000) to clean (0)"
+SKIPPED_BLOCK, SKIPPED_BLOCK_HINT = "Skipped block", "Skipped in the negative pass; 0 skips none"
+RAW_COLOURS = "Raw colours of the first frame"
+RAW_COLOURS_HINT = "Ignore its colour profile and transparency, as the official code does"
+STEP_CACHE = "Step cache"
+VIDEO_NEGATIVE, AUDIO_NEGATIVE = "Negative prompt for the picture", "Negative prompt for the sound"
+
 BATCH = "Many clips at once: table, batch name, priority"
+BATCH_NAME = "Name of the batch (optional)"
+PRIORITY = "Priority"
+BEFORE_OTHERS, NORMAL, AFTER_OTHERS = "Before others", "Normal", "After others"
+TABLE = "Prompts from a file"
+TABLE_HINT = (
+    "A file of prompts is queued instead of the prompt above: CSV or TSV with a column text_prompt, or a text file with "
+    "one prompt on each line."
+)
+
 SAVE_PRESET = "Save these settings as a preset"
+PRESET_TITLE, PRESET_PLACEHOLDER = "Title", "Quick film look"
+PRESET_HINT = "Model, size, sampling and LoRA files; not the prompt, the picture or the seed"
+SAVE_PRESET_BUTTON = "Save preset"
 
 QUEUE_ONE = "Create clip"
 QUEUE_MANY = "Create {number} clips"
@@ -28,15 +52,54 @@ SAVE_JOB = "Save changes"
 
 CHIPS = {
     "model": "Model",
-    "look": "Look",
+    "look": "Preset",
     "ratio": "Ratio",
     "length": "Length",
     "steps": "Steps",
     "seed": "Seed",
     "count": "Count",
 }
+CHIPS_GROUP = "Settings"
+CHIP_WORDS = {
+    "random": "Random",
+    "then_next": "{seed}, then +1",
+    "seconds": "{seconds} s",
+    "first_frame": "First frame",
+    "own_ratio": "Own",
+    "explicit": "{steps}, explicit",
+    "changed": "{title}, changed",
+    "own_preset": "Your own",
+    "none": "None",
+}
+"""What the chips say of their settings."""
 LENGTH = "Length"
 ONE_LENGTH = "Every clip of this model has this length. Continue a clip from its last frame to make it longer."
+
+DESK = "Form"
+UNDO, UNDO_HINT = "Undo", "Undo the last replacement of the form (Ctrl+Z)"
+REDO, REDO_HINT = "Redo", "Redo it (Ctrl+Shift+Z)"
+RAW, RAW_HINT = "Raw text", "The prompt as the model reads it"
+EDITING, DISCARD, SAVE = "Editing a job", "Discard", "Save"
+EDITED_JOB = "Editing job {number}"
+HISTORY, EARLIER_PROMPTS, SEARCH_PROMPTS = "History", "Earlier prompts", "Search earlier prompts"
+CLIPS_OF_WILDCARD = "{count} clips: {lines}"
+
+CUES = "Speech and what happens in between"
+ADD_SPEECH, ADD_TEXT = "Add speech", "Add what happens next"
+CUE_WORDS = {
+    "text": "What happens, row {row}",
+    "text_example": "Then what happens",
+    "who": "Who speaks, row {row}",
+    "who_example": "The man says",
+    "said": "What they say, row {row}",
+    "said_example": "The sea was louder last night.",
+    "up": "Move up",
+    "down": "Move down",
+    "remove": "Remove",
+    "act": "{act} row {row}",
+    "removed": "The row was removed.",
+}
+"""What the rows of speech say; `{row}` is a number."""
 LOST_PICTURE = "The first frame is no longer kept; choose the picture again."
 LOST_TABLE = "The table is no longer kept; choose the file again."
 NO_PROMPTS = "The prompts of the clips that you queue are listed here."
@@ -57,6 +120,18 @@ NOT_SPLIT = "The tags of this text are not in the order that the fields below ca
 NOT_SPLIT_TITLE = "Stays as text"
 JOB_SAVED = "The job was changed."
 NOT_SAVED = "Not changed"
+SEED_EMPTY = "The seed is empty; enter one for the clip."
+ONE_CLIP_ONLY = "A job is one clip; remove the braces and wildcards, or stop editing and queue it."
+NO_ROW = "No row of the table makes a clip{reason}; correct it."
+NO_ROW_REASON = " (line {line}: {reason})"
+NOT_YET, TABLE_UNUSABLE = "This cannot be queued yet", "This table cannot be used"
+PICTURE_UNUSABLE = "This picture cannot be used as the first frame"
+PRESET_NOT_APPLIED, PRESET_APPLIED = "The preset was not applied", "{title}: settings applied."
+PRESET_NOT_SAVED, PRESET_SAVED = "The preset was not saved", "The preset {title} was saved."
+PRESET_DELETED = "The preset {title} was deleted."
+PRESET_GONE = "This preset no longer exists; reload the page."
+MODEL_NOT_HERE = "The model {model} is not downloaded; get it in the System tab first."
+LORAS_UNUSABLE = "These LoRA files cannot be used"
 NOT_QUEUED = "Not queued"
 WHICH_PICTURES = "Which pictures work with the embedded model?"
 TRY_ONE = "Try one:"
@@ -72,7 +147,7 @@ EXAMPLES = (
     ("Circling ring", "A yellow ring flies in circles in the dark.", "a tone that follows its height"),
 )
 """Title, scene and sound of examples in the words of the embedded model (`demo/captions.py`)."""
-ONLY_DEMO = "Only the small model is installed: get one for real scenes"
+ONLY_DEMO = "Get a model for real scenes"
 REAL_MODEL = "For real scenes: {title}."
 RUNS_HERE = "It {how}."
 DOES_NOT_RUN_HERE = "This machine cannot run it: it {how}."

@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from ovi_studio.core.prompt_spelling import for_people
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.library import LibraryClip, TrashedClip
 from ovi_studio.web.tabs.library import texts
@@ -20,7 +21,7 @@ Serve = Callable[[Path], str | None]
 _LABEL = 70
 """Characters of a prompt in a label that is only heard."""
 
-_STAR = '<path d="M12 4.2l2.4 4.9 5.4.8-3.9 3.8.9 5.4-4.8-2.6-4.8 2.6.9-5.4-3.9-3.8 5.4-.8z"/>'
+_HEART = '<path d="M12 19.5C6.5 15.2 4 12.3 4 9.2A4.1 4.1 0 0 1 12 7.8a4.1 4.1 0 0 1 8 1.4c0 3.1-2.5 6-8 10.3z"/>'
 _PLAY = '<path d="M9 6.5v11l9-5.5z"/>'
 
 
@@ -70,7 +71,7 @@ def describe_clip(clip: LibraryClip, title: str) -> dict[str, Any]:
     """Describe a clip as JSON for the lightbox, which shows all of it as text; `title` is that of its model."""
     return {
         "name": clip.name,
-        "prompt": clip.spec.prompt,
+        "prompt": for_people(clip.spec.prompt),
         "favourite": clip.favourite,
         "tags": list(clip.tags),
         "facts": _facts(clip, title),
@@ -104,7 +105,7 @@ def _card(clip: LibraryClip, selected: bool) -> str:
         f'<div class="tools">{_tick(clip.id, prompt, selected)}'
         f'<button type="button" class="star" data-act="mark" data-id="{clip.id}" '
         f'aria-pressed="{"true" if clip.favourite else "false"}" aria-label="Favourite: {short}" title="{mark}">'
-        f'<svg viewBox="0 0 24 24" aria-hidden="true">{_STAR}</svg></button></div></li>'
+        f'<svg viewBox="0 0 24 24" aria-hidden="true">{_HEART}</svg></button></div></li>'
     )
 
 

@@ -122,7 +122,7 @@ def _model(inventory: Inventory, missing: Sequence[MissingFile], download: Downl
     elif len(missing) < len(files):
         state, kind = f"Missing {format_bytes(sum(file.source.size for file in missing))}", "note"
     else:
-        state, kind = "Not installed", "note"
+        state, kind = "Not downloaded", "note"
     body = ""
     if here and download.busy:
         state, kind, body = "Downloading", "note", _progress(download)

@@ -98,7 +98,7 @@ def _build_editor() -> dict[str, Any]:
         max_length=MAX_PROMPT_LENGTH,
     )
     found["audio"] = gr.Textbox(
-        label="Sound", info="Without a tag; may contain slots.", lines=2, max_length=MAX_PROMPT_LENGTH
+        label="Sound", info="What is heard; may contain slots.", lines=2, max_length=MAX_PROMPT_LENGTH
     )
     found["lines"] = gr.Textbox(
         label="Slot values",

@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 
 from ovi_studio.core.errors import JobError
+from ovi_studio.core.prompt_spelling import for_people
 from ovi_studio.core.variants import Variant
 from ovi_studio.media.clip_files import read_record
 from ovi_studio.queue.model import ClipPhase, Job, JobState
@@ -195,7 +196,7 @@ def recipe_html(job: Job, variant: Variant | None) -> str:
     }
     items = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in rows.items() if value)
     return (
-        f'<details class="recipe"><summary>{texts.SETTINGS}</summary><p class="prompt">{escape(spec.prompt)}</p>'
+        f'<details class="recipe"><summary>{texts.SETTINGS}</summary><p class="prompt">{escape(for_people(spec.prompt))}</p>'
         f"<dl>{items}</dl></details>"
     )
 
