@@ -1,7 +1,7 @@
 """Parts of the page that update by themselves, all in one call, and only when something has changed.
 
-`pulse.js` asks the route `studio/pulse` what there is; a Gradio handler would cost some twenty times as much. The answer
-waits for news: what people wait for, such as a clip that is done, arrives at once, and progress twice a second.
+`pulse.js` asks the route `studio/pulse` what there is; a Gradio handler would cost some twenty times as much. The
+answer waits for news: what people wait for, such as a clip that is done, arrives at once, and progress twice a second.
 """
 
 import asyncio

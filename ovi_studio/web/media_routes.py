@@ -14,7 +14,7 @@ URLs are relative to the page, so that they also work behind a share link:
     studio/lora/<adapter>/preview.jpg the picture next to a LoRA file, scaled down
     studio/template/<template>/picture the picture of a shipped template
     studio/font/<file>                the page's font
-    studio/pulse                      a text that changes with anything the page shows; with ?known= it waits for another
+    studio/pulse                      a text that changes with anything the page shows; ?known= waits for another one
 
 Ids are only looked up; no path is built from them. If the page has a login, all routes but the font's require it too.
 """

@@ -34,8 +34,8 @@ def test_a_clip_from_a_prompt_is_shown_and_the_prompt_is_shown_as_text(
     page.wait_for_selector("#notice >> text=1 clip is in the queue")
     job = newest(client)
     page.wait_for_selector(f"#clip video[src*='{job['id']}']")
-    full = f"{HOSTILE_SHOWN} ♪ a thud"
-    assert page.text_content("#recipe .prompt") == full
+    full = f"{HOSTILE_SHOWN} <AUDCAP>a thud<ENDAUDCAP>"
+    assert page.text_content("#recipe .prompt") == f"{HOSTILE_SHOWN} ♪ a thud"
     show(page, "Queue")
     page.wait_for_selector(f".job[data-id='{job['id']}'] >> text=Done")
     assert HOSTILE_SHOWN in page.inner_text(f".job[data-id='{job['id']}']")

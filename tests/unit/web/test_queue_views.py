@@ -84,7 +84,7 @@ def test_an_empty_list_says_what_to_do() -> None:
 
 
 def test_lists_show_prompts_without_the_models_tags() -> None:
-    tagged, plain = "A man says, <S>Hello.<E> <AUDCAP>wind<ENDAUDCAP>", "A man says, Hello. wind"
+    tagged, plain = "A man says, <S>Hello.<E> <AUDCAP>wind<ENDAUDCAP>", "A man says, “Hello.” ♪ wind"
     clip = LibraryClip("0" * 32, "x.mp4", replace(JOB.spec, prompt=tagged), (96, 96), 3.0, 0.0, None, False)
     batch = JobBatch(1, tagged, 1.0, dict.fromkeys(JobState, 0) | {JobState.DONE: 1})
     for shown in (row(tagged), row(tagged, tagged), wall_html([clip], ()), batch_news([batch])):

@@ -36,4 +36,6 @@ def build_presets(studio: Studio, extra: dict[str, Any]) -> None:
             max_lines=1,
             scale=3,
         )
-        extra["keep_preset"] = gr.Button(texts.SAVE_PRESET_BUTTON, size="md", min_width=120, scale=0, elem_id="keep-preset-button")
+        extra["keep_preset"] = gr.Button(
+            texts.SAVE_PRESET_BUTTON, size="md", min_width=120, scale=0, elem_id="keep-preset-button"
+        )

@@ -53,7 +53,9 @@ def build_chips(
         parts["seed_mode"] = gr.Radio(
             SEED_CHOICES, value=SeedMode.RANDOM, label=texts.SEED, elem_id="seed-mode", elem_classes="segments"
         )
-        parts["seed"] = gr.Textbox("", label=texts.SEED_NUMBER, placeholder=texts.SEED_PLACEHOLDER, max_length=19, max_lines=1)
+        parts["seed"] = gr.Textbox(
+            "", label=texts.SEED_NUMBER, placeholder=texts.SEED_PLACEHOLDER, max_length=19, max_lines=1
+        )
     with _popover("count"):
         parts["count"] = gr.Number(1, label=texts.COUNT, precision=0, minimum=1, maximum=1000)
     for name in ("model", "ratio"):

@@ -37,8 +37,8 @@ PRIORITY = "Priority"
 BEFORE_OTHERS, NORMAL, AFTER_OTHERS = "Before others", "Normal", "After others"
 TABLE = "Prompts from a file"
 TABLE_HINT = (
-    "A file of prompts is queued instead of the prompt above: CSV or TSV with a column text_prompt, or a text file with "
-    "one prompt on each line."
+    "A file of prompts is queued instead of the prompt above: CSV or TSV with a column text_prompt, or a text file "
+    "with one prompt on each line."
 )
 
 SAVE_PRESET = "Save these settings as a preset"

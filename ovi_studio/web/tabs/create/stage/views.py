@@ -195,8 +195,9 @@ def recipe_html(job: Job, variant: Variant | None) -> str:
         "File": job.clip.name,
     }
     items = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in rows.items() if value)
+    prompt = escape(for_people(spec.prompt))
     return (
-        f'<details class="recipe"><summary>{texts.SETTINGS}</summary><p class="prompt">{escape(for_people(spec.prompt))}</p>'
+        f'<details class="recipe"><summary>{texts.SETTINGS}</summary><p class="prompt">{prompt}</p>'
         f"<dl>{items}</dl></details>"
     )
 
