@@ -98,4 +98,4 @@ def batch_news(batches: Sequence[JobBatch]) -> str:
         }
         for batch in batches
     ]
-    return f'<span id="batch-news" hidden data-batches="{escape(json.dumps(news))}"></span>'
+    return f'<span id="batch-news" hidden data-batches="{escape(json.dumps(news, ensure_ascii=False))}"></span>'
