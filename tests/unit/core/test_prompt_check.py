@@ -18,12 +18,27 @@ from ovi_studio.core.prompt_check import (
     text_to_rows,
 )
 from ovi_studio.core.prompt_repair import prompt_warnings
+from ovi_studio.core.prompt_spelling import for_people, in_words
 from ovi_studio.core.prompts import MAX_PROMPT_LENGTH, AudioTag
 
 GOOD = {
     AudioTag.AUDIO: "A man says, <S>Hello.<E> Audio: Wind.",
     AudioTag.AUDCAP: "A man says, <S>Hello.<E> <AUDCAP>Wind.<ENDAUDCAP>",
 }
+
+
+@pytest.mark.parametrize(
+    ("prompt", "read"),
+    [
+        *((GOOD[tag], "A man says, “Hello.” ♪ Wind.") for tag in AudioTag),
+        ("He says, <S> Hi. <E>\nThen he goes.", "He says, “Hi.”\nThen he goes."),
+        ("a red ball", "a red ball"),
+        ("", ""),
+    ],
+)
+def test_people_read_quotation_marks_and_a_note_in_place_of_tags(prompt: str, read: str) -> None:
+    assert for_people(prompt) == read
+    assert in_words(prompt) == " ".join(read.split())
 
 
 @pytest.mark.parametrize("tag", AudioTag)
