@@ -124,7 +124,15 @@ def test_settings_reach_the_clip_and_show_prints_them(generate: Run, run: Run, p
     shown = run("show", *made.paths)
     assert shown.status == 0
     record = json.loads("\n".join(shown.out))
-    rest = {"raw_colours": False, "timesteps": None, "accelerators": [], "adapters": [], "strength": 1, "resamples": 0}
+    rest = {
+        "raw_colours": False,
+        "timesteps": None,
+        "accelerators": [],
+        "adapters": [],
+        "typed_prompt": "",
+        "strength": 1,
+        "resamples": 0,
+    }
     rest |= dict.fromkeys(("source", "source_sha256", "keep_picture", "keep_sound"))
     assert record["spec"] == settings | {"prompt": PROMPT, "image": "ball.png", "size": [64, 96]} | rest
     assert record["app"] == "Ovi Studio"
