@@ -48,7 +48,7 @@ def settle_source(options: argparse.Namespace) -> None:
     options.kept = {} if file is None else _kept(options, file)
     options.starts_anew = file is not None
     _refuse_idle(options)
-    if file is None and not any(getattr(options, name) for name in _PROMPTS):
+    if file is None and all(getattr(options, name) is None for name in _PROMPTS):
         raise JobError("Nothing says what to make; give --prompt, --prompts, --config-file, --from or --again.")
     if file is not None and options.clip is not None:
         raise JobError("--from makes a clip again as it was; use --again, or leave out what is to be kept.")

@@ -14,7 +14,6 @@ from ovi_studio.core.errors import JobError
 from ovi_studio.core.spans import kept_of_picture, kept_of_sound
 from ovi_studio.core.spec import ClipSpec, clip_size
 from ovi_studio.core.variants import Variant
-from ovi_studio.media import foreign
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +47,8 @@ def check_source(spec: ClipSpec, variant: Variant) -> None:
     """Raise `JobError` unless the source is there, is the named file, has what is used of it, and leaves work to do."""
     if spec.source is None:
         return
+    from ovi_studio.media import foreign  # needs PyAV, which a clip without a source can do without
+
     pin_source(spec)
     facts = foreign.probe(spec.source)
     if spec.uses_picture and facts.shape is None:
@@ -66,6 +67,8 @@ def read_source(spec: ClipSpec, variant: Variant) -> Source | None:
     """Read what a clip uses of its source; None if it has none. Raises `JobError` like `check_source`."""
     if spec.source is None:
         return None
+    from ovi_studio.media import foreign
+
     check_source(spec, variant)
     facts = foreign.probe(spec.source)
     frames = None
