@@ -6,8 +6,13 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from adapter_helpers import write_adapter
 
 from ovi_studio.adapters.library import AdapterLibrary
+from ovi_studio.adapters.model_names import model_names
+from ovi_studio.adapters.report import fit
+from ovi_studio.core.adapter_stack import AdapterUse
+from ovi_studio.core.variants import published_variants
 from ovi_studio.services.templates import Templates
 from ovi_studio.web.drawn import drawn_html
 from ovi_studio.web.tabs.loras import views as lora_views
@@ -48,12 +53,34 @@ def test_a_drawn_picture_is_the_same_every_time_and_another_for_another_name() -
     assert drawn_html("film.safetensors") != drawn_html("ink.safetensors")
 
 
+def lora_cards(folder: Path, *used: str) -> str:
+    """The HTML for the files of a folder, of which those named are in the clip."""
+    library = AdapterLibrary(folder, shipped=None)
+    entries = library.scan()
+    names = model_names(next(iter(published_variants().values())))
+    return lora_views.loras_html(
+        entries,
+        {entry.id: fit(entry, library, names) for entry in entries},
+        {name: AdapterUse(name=name) for name in used},
+        {},
+    )
+
+
 def test_files_that_cannot_be_used_are_one_folded_list_with_their_reasons(tmp_path: Path) -> None:
     for name in ("a", "b<i>"):
         (tmp_path / f"{name}.safetensors").write_bytes(b"no such file")
         os.utime(tmp_path / f"{name}.safetensors", (1, 1))  # a new one may still be arriving
-    entries = AdapterLibrary(tmp_path, shipped=None).scan()
-    html = lora_views.loras_html(entries, {}, {}, {})
-    assert html.startswith('<details class="rejected"><summary>2 files in the folder cannot be used</summary>')
+    write_adapter(tmp_path / "foreign.safetensors", ["lora_te1_text_model.layers.0.q_proj"])
+    html = lora_cards(tmp_path)
+    assert html.startswith('<details class="rejected"><summary>3 files cannot be used</summary>')
     assert "b&lt;i&gt;" in html
+    assert "text encoder" in html
     assert '<ul class="loras"' not in html
+
+
+def test_a_file_that_no_longer_fits_can_be_removed_from_the_clip(tmp_path: Path) -> None:
+    write_adapter(tmp_path / "foreign.safetensors", ["lora_te1_text_model.layers.0.q_proj"])
+    html = lora_cards(tmp_path, "foreign.safetensors")
+    assert 'data-act="leave"' in html
+    assert "text encoder" in html
+    assert "rejected" not in html

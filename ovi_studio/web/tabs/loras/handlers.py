@@ -13,7 +13,7 @@ from ovi_studio.core.errors import JobError
 from ovi_studio.core.prompts import MAX_PROMPT_LENGTH
 from ovi_studio.core.variants import Variant, find_variant, published_variants
 from ovi_studio.services.presets import Presets
-from ovi_studio.web.tabs.loras import views
+from ovi_studio.web.tabs.loras import texts, views
 
 
 class LorasServices(Protocol):
@@ -98,19 +98,19 @@ class LorasHandlers:
         """Append a trigger word to the prompt, unless it already contains it."""
         words = self._library.get(adapter).description.trigger_words
         if not isinstance(number, int) or not 0 <= number < len(words):
-            raise JobError("This trigger word no longer exists; reload the page.")
+            raise JobError(texts.WORD_GONE)
         word = words[number]
         if word.casefold() in prompt.casefold():
             return prompt
         longer = f"{prompt.rstrip()}, {word}" if prompt.strip() else word
         if len(longer) > MAX_PROMPT_LENGTH:
-            raise JobError(f"The prompt would have {len(longer)} characters; the maximum is {MAX_PROMPT_LENGTH}.")
+            raise JobError(texts.prompt_too_long(len(longer), MAX_PROMPT_LENGTH))
         return longer
 
     def save_preset(self, title: str, chosen: ChosenAdapters) -> str:
         """Save the chosen adapters as a preset, which leaves all other settings unchanged."""
         if not chosen.adapters:
-            raise JobError("No LoRA files are in use; choose some first.")
+            raise JobError(texts.NOTHING_TO_SAVE)
         return self._presets.save(title, {"adapters": chosen.adapters}, badge="LoRAs").title
 
     def _found(self, search: str) -> Sequence[AdapterEntry]:

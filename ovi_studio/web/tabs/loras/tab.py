@@ -15,6 +15,7 @@ from ovi_studio.core.adapter_stack import Stack
 from ovi_studio.core.errors import JobError
 from ovi_studio.web.events import PRIVATE
 from ovi_studio.web.tabs.create.tab import shown_value
+from ovi_studio.web.tabs.loras import texts
 from ovi_studio.web.tabs.loras.handlers import ChosenAdapters, LorasHandlers, LorasServices
 from ovi_studio.web.views import notice_html, success_html
 
@@ -59,12 +60,12 @@ def _build_parts() -> LorasComponents:
     with gr.Column(elem_id="loras"):
         with gr.Row(elem_classes="heading"):
             found["search"] = gr.Textbox(
-                "", label="Search", placeholder="Name, base model or trigger word", max_length=200, max_lines=1, scale=1
+                "", label=texts.SEARCH, placeholder=texts.SEARCH_PLACEHOLDER, max_length=200, max_lines=1, scale=1
             )
             found["title"] = gr.Textbox(
-                "", label="Save the LoRAs in use as a preset", placeholder="Title", max_length=60, max_lines=1, scale=1
+                "", label=texts.SAVE_LABEL, placeholder=texts.SAVE_PLACEHOLDER, max_length=60, max_lines=1, scale=1
             )
-            found["keep"] = gr.Button("Save", size="md", min_width=90, scale=0, elem_id="keep-stack")
+            found["keep"] = gr.Button(texts.SAVE, size="md", min_width=120, scale=0, elem_id="keep-stack")
         found["notice"] = gr.HTML(elem_classes="fleeting")
         found["summary"] = gr.HTML(apply_default_css=False)
         found["cards"] = gr.HTML(js_on_load=_SCRIPT, elem_id="lora-cards", apply_default_css=False)
@@ -136,8 +137,8 @@ def _connect_cards(parts: LorasComponents, handlers: LorasHandlers, form: LorasF
         try:
             kept = handlers.save_preset(title, ChosenAdapters.of(*lists))
         except JobError as error:
-            return gr.skip(), notice_html(str(error), "The preset was not saved")
-        return "", success_html(f"The preset {kept} was saved.")
+            return gr.skip(), notice_html(str(error), texts.NOT_SAVED)
+        return "", success_html(texts.preset_saved(kept))
 
     for happens in (parts.keep.click, parts.title.submit):
         happens(keep, [parts.title, *stacks], [parts.title, parts.notice], **PRIVATE)
@@ -148,7 +149,7 @@ def _guarded(action: Callable[[], Any], count: int) -> list[Any]:
     try:
         return [action(), ""]
     except JobError as error:
-        return [*[gr.skip()] * count, notice_html(str(error), "This cannot be done")]
+        return [*[gr.skip()] * count, notice_html(str(error), texts.NOT_DONE)]
 
 
 def _id(event: gr.EventData) -> str:

@@ -11,14 +11,14 @@ from ovi_studio.adapters.library import AdapterEntry
 from ovi_studio.adapters.report import Fit
 from ovi_studio.checkpoints.disk import format_bytes
 from ovi_studio.core.adapter_stack import AdapterUse, Strength
-from ovi_studio.core.towers import TOWERS
+from ovi_studio.core.towers import TOWERS, Tower
 from ovi_studio.web.drawn import drawn_html
 from ovi_studio.web.public_text import for_page
+from ovi_studio.web.tabs.loras import texts
 
 SLIDER_RANGE = (-1.0, 2.0)
 """The usual range; the text field next to the slider takes any strength, and schedules."""
 _SHOWN_WORDS = 12
-_TOWER_NAMES = {"video": "Picture", "audio": "Sound"}
 
 
 def loras_html(
@@ -27,47 +27,50 @@ def loras_html(
     uses: Mapping[str, AdapterUse],
     accelerators: Mapping[str, AdapterUse],
 ) -> str:
-    """Render adapters as cards; `fits` is by id, `uses` and `accelerators` are by name."""
-    usable = [entry for entry in entries if not entry.problem]
-    cards = "".join(
-        _card(entry, fits[entry.id], uses.get(entry.name), accelerators.get(entry.name)) for entry in usable
-    )
-    shown = f'<ul class="loras" aria-label="LoRA files">{cards}</ul>' if usable else ""
-    return shown + _rejected([entry for entry in entries if entry.problem])
+    """Render adapters as cards, and those that cannot be used as one list.
+
+    Args:
+        fits: by id.
+        uses, accelerators: by name; what is in use has a card, so that it can be removed.
+    """
+    in_use = uses.keys() | accelerators.keys()
+    cards, rejected = [], []
+    for entry in entries:
+        fit = fits[entry.id]
+        if fit.usable or entry.name in in_use:
+            cards.append(_card(entry, fit, uses.get(entry.name), accelerators.get(entry.name)))
+        else:
+            rejected.append((entry, fit.problem))
+    wall = f'<ul class="loras" aria-label="{texts.CARDS}">{"".join(cards)}</ul>' if cards else ""
+    return wall + _rejected(rejected)
 
 
-def _rejected(entries: Sequence[AdapterEntry]) -> str:
-    """Render the files that cannot be used as one folded list, each with its reason."""
+def _rejected(entries: Sequence[tuple[AdapterEntry, str]]) -> str:
+    """Render files as one folded list, each with the reason why it cannot be used."""
     if not entries:
         return ""
-    files = "1 file in the folder" if len(entries) == 1 else f"{len(entries)} files in the folder"
-    rows = "".join(map(_rejected_row, entries))
-    return f'<details class="rejected"><summary>{files} cannot be used</summary><ul>{rows}</ul></details>'
-
-
-def _rejected_row(entry: AdapterEntry) -> str:
-    reason = escape(for_page(entry.problem or ""))
-    return f"<li><b>{escape(entry.name)}</b><span>{format_bytes(entry.size)}</span><p>{reason}</p></li>"
+    rows = "".join(
+        f"<li><b>{escape(entry.name)}</b><span>{format_bytes(entry.size)}</span><p>{escape(for_page(reason))}</p></li>"
+        for entry, reason in entries
+    )
+    return f'<details class="rejected"><summary>{texts.rejected(len(entries))}</summary><ul>{rows}</ul></details>'
 
 
 def empty_html(folder: str | None, searched: bool) -> str:
     """Render a sentence in place of cards; the folder is None where it is not to be told."""
     if searched:
-        return '<div class="nothing" role="status"><p>No files match. Use fewer words.</p></div>'
-    if folder is None:
-        return '<div class="nothing" role="status"><p>There are no LoRA files here.</p></div>'
-    return (
-        f'<div class="nothing" role="status"><p>Put .safetensors files or PEFT folders into <code>{escape(folder)}'
-        "</code>; they appear here automatically.</p></div>"
-    )
+        sentence = texts.NOTHING_FOUND
+    elif folder is None:
+        sentence = texts.NO_FILES
+    else:
+        sentence = f"{texts.EMPTY_BEFORE} <code>{escape(folder)}</code>{texts.EMPTY_AFTER}"
+    return f'<div class="nothing" role="status"><p>{sentence}</p></div>'
 
 
 def summary_html(accelerators: Sequence[AdapterUse], uses: Sequence[AdapterUse]) -> str:
     """Render what the next clip uses, in one line."""
-    styles = "no LoRA file" if not uses else "1 LoRA file" if len(uses) == 1 else f"{len(uses)} LoRA files"
     fast = ", ".join(_short(use.name) for use in accelerators)
-    more = f" The preset's accelerator is {escape(fast)}." if fast else ""
-    return f'<p class="uses" role="status">The next clip uses {styles}.{more}</p>'
+    return f'<p class="uses" role="status">{escape(texts.in_use(len(uses), fast))}</p>'
 
 
 def _card(entry: AdapterEntry, fit: Fit, use: AdapterUse | None, accelerator: AdapterUse | None) -> str:
@@ -87,11 +90,10 @@ def _card(entry: AdapterEntry, fit: Fit, use: AdapterUse | None, accelerator: Ad
 
 def _facts(entry: AdapterEntry) -> str:
     about = entry.description
-    facts = [entry.name, format_bytes(entry.size), about.base_model, f"by {about.author}" if about.author else ""]
-    licence = f"Licence: {about.licence}" if about.licence else "Licence: not stated in the file"
+    facts = [entry.name, format_bytes(entry.size), about.base_model, texts.author(about.author)]
     text = f'<p class="about">{escape(about.description[:300])}</p>' if about.description else ""
     line = " · ".join(escape(fact) for fact in facts if fact)
-    return f'<p class="file">{line}</p>{text}<p class="licence">{escape(licence)}</p>'
+    return f'<p class="file">{line}</p>{text}<p class="licence">{escape(texts.licence(about.licence))}</p>'
 
 
 def _badge(fit: Fit) -> str:
@@ -106,40 +108,40 @@ def _words(entry: AdapterEntry) -> str:
         return ""
     chips = "".join(
         f'<button type="button" class="chip" data-act="word" data-number="{number}" '
-        f'aria-label="Add “{escape(word)}” to the prompt">{escape(word)}</button>'
+        f'aria-label="{escape(texts.add_word(word))}">{escape(word)}</button>'
         for number, word in enumerate(words)
     )
-    return f'<div class="chips" role="group" aria-label="Trigger words of {escape(entry.title)}">{chips}</div>'
+    label = escape(texts.trigger_words(entry.title))
+    return f'<div class="chips" role="group" aria-label="{label}">{chips}</div>'
 
 
 def _controls(entry: AdapterEntry, fit: Fit, use: AdapterUse | None, accelerator: AdapterUse | None) -> str:
-    title = escape(entry.title)
     if accelerator is not None:
-        return '<p class="role">The preset’s accelerator; choose another preset in the Create tab to change it.</p>'
+        return f'<p class="role">{texts.ACCELERATOR}</p>'
     if use is None:
-        if not fit.usable:
-            return ""
-        return f'<button type="button" class="take" data-act="take" aria-label="Use {title}">Use</button>'
-    fields = "".join(_strength(entry, tower, use.strength(tower)) for tower in TOWERS)
-    return (
-        f'<div class="strengths" role="group" aria-label="Strengths of {title}">{fields}</div>'
-        f'<button type="button" class="take" data-act="leave" aria-label="Remove {title}">Remove</button>'
-    )
+        return _button("take", texts.USE, texts.use(entry.title))
+    fields = "".join(_strength(entry, tower, use.strength(tower)) for tower in TOWERS) if fit.usable else ""
+    group = f'<div class="strengths" role="group" aria-label="{escape(texts.strengths(entry.title))}">{fields}</div>'
+    return f"{group if fields else ''}{_button('leave', texts.REMOVE, texts.remove(entry.title))}"
 
 
-def _strength(entry: AdapterEntry, tower: str, strength: Strength) -> str:
+def _button(act: str, words: str, label: str) -> str:
+    return f'<button type="button" class="take" data-act="{act}" aria-label="{escape(label)}">{words}</button>'
+
+
+def _strength(entry: AdapterEntry, tower: Tower, strength: Strength) -> str:
     """Render a slider for a constant strength, and a text field for any strength."""
-    name, field = _TOWER_NAMES[tower], f"lora-{entry.id}-{tower}"
+    field = f"lora-{entry.id}-{tower}"
     low, high = SLIDER_RANGE
     values = strength.over(2) if len(strength.spans) == 1 and len(strength.spans[0]) == 1 else ()
     plain = values[0] if values else 1.0
     off = "" if values else " disabled"
     return (
-        f'<div class="strength"><label for="{field}">{name}</label>'
+        f'<div class="strength"><label for="{field}">{texts.TOWERS[tower]}</label>'
         f'<input type="range" min="{min(low, plain):g}" max="{max(high, plain):g}" step="0.05" value="{plain:g}" '
-        f'data-tower="{tower}" aria-label="{name}: strength of {escape(entry.title)}"{off}>'
+        f'data-tower="{tower}" aria-label="{escape(texts.strength(tower, entry.title))}"{off}>'
         f'<input id="{field}" type="text" value="{escape(str(strength))}" data-tower="{tower}" maxlength="200" '
-        'autocomplete="off" inputmode="decimal" title="A number, or a schedule over the steps such as 1;0"></div>'
+        f'autocomplete="off" inputmode="decimal" title="{texts.STRENGTH_HINT}"></div>'
     )
 
 
