@@ -2,7 +2,7 @@
 
 The folder is the source of truth: a clip is an mp4 directly in it that contains a recipe of this app, no matter how it
 got there. Links do not count, so that an id never leads out of the folder; other files and broken ones are ignored.
-Nothing is deleted except by `empty_trash`. Thread-safe; every method may raise `JobError` with advice.
+Nothing is deleted except by `delete_trashed`. Thread-safe; every method may raise `JobError` with advice.
 """
 
 import hashlib
@@ -231,10 +231,22 @@ class Library:
             finally:
                 self.refresh()
 
-    def empty_trash(self) -> int:
-        """Delete everything in the trash permanently; returns the number of clips."""
+    def empty_trash(self) -> list[str]:
+        """Hide everything in the trash, which is then deleted by `delete_trashed`; returns the ids of the clips."""
         with self._changing:
+            self.revision += 1
             return self._trash.empty()
+
+    def refill_trash(self, trashed: Collection[str]) -> None:
+        """Take back `empty_trash`."""
+        with self._changing:
+            self.revision += 1
+            self._trash.show_again(trashed)
+
+    def delete_trashed(self, trashed: Collection[str]) -> None:
+        """Delete clips permanently that `empty_trash` returned, but for those that were restored in the meantime."""
+        with self._changing:
+            self._trash.delete(trashed)
 
     def close(self) -> None:
         """Close the index."""

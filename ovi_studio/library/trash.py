@@ -9,7 +9,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from ovi_studio.core.errors import JobError
@@ -27,6 +27,7 @@ class Trash:
     def __init__(self, folder: Path, outputs: Path) -> None:
         self.folder = folder
         self.outputs = outputs
+        self._hidden: set[str] = set()
 
     def put(self, clip: Path) -> str:
         """Move a clip and its poster to the trash; returns the id of the entry. Raises `JobError`."""
@@ -49,7 +50,7 @@ class Trash:
 
     def clips(self) -> list[TrashedClip]:
         """The clips in the trash, the latest first."""
-        found = [_describe(entry, clip) for entry, clip in self._entries()]
+        found = [_describe(entry, clip) for entry, clip in self._entries() if entry.name not in self._hidden]
         return sorted(found, key=lambda clip: clip.id, reverse=True)
 
     def restore(self, trashed: str) -> Path:
@@ -61,14 +62,25 @@ class Trash:
                     return self._move_back(entry, clip)
         raise JobError("That clip is no longer in the trash; reload the library.")
 
-    def empty(self) -> int:
-        """Delete everything in the trash permanently; returns the number of clips."""
-        count = 0
-        for entry, _ in self._entries(also_incomplete=True):
-            with folder_errors(self.folder):
-                shutil.rmtree(entry)
-            count += 1
-        return count
+    def empty(self) -> list[str]:
+        """Hide everything in the trash; returns the ids for `show_again` or `delete`."""
+        found = [entry.name for entry, _ in self._entries(also_incomplete=True) if entry.name not in self._hidden]
+        self._hidden.update(found)
+        return found
+
+    def show_again(self, trashed: Collection[str]) -> None:
+        """Take back `empty`."""
+        self._hidden.difference_update(trashed)
+
+    def delete(self, trashed: Collection[str]) -> None:
+        """Delete entries permanently, but for those that were restored; what cannot be deleted is shown again."""
+        try:
+            for entry, _ in self._entries(also_incomplete=True):
+                if entry.name in trashed:
+                    with folder_errors(self.folder):
+                        shutil.rmtree(entry)
+        finally:
+            self.show_again(trashed)
 
     def _move_back(self, entry: Path, clip: Path) -> Path:
         target = claim_clip_path(self.outputs, clip.stem)

@@ -140,6 +140,7 @@ class Studio:
     def close(self) -> None:
         """Stop the engine and close the files."""
         self.supervisor.stop()
+        self.undo.close()
         self.prompt_helper.close()
         self.library.close()
         self.store.close()

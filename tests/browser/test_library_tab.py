@@ -51,7 +51,7 @@ def clips(studio: Studio) -> Iterator[Path]:
     for file in outputs.iterdir():
         file.unlink()
     look(studio)
-    studio.library.empty_trash()
+    studio.library.delete_trashed(studio.library.empty_trash())
 
 
 def look(studio: Studio) -> None:
@@ -267,7 +267,9 @@ def test_settings_and_the_last_frame_fill_the_form(page: Any, studio: Studio, cl
 
 
 @needs_browser
-def test_clips_are_trashed_restored_and_deleted_only_after_confirmation(page: Any, studio: Studio) -> None:
+def test_clips_are_trashed_restored_and_deleted_after_a_question_that_can_be_taken_back(
+    page: Any, studio: Studio
+) -> None:
     for words in ("fox", "harbour"):
         card(page, words).get_by_role("checkbox").check()
     page.get_by_text("2 clips selected").wait_for()
@@ -285,9 +287,12 @@ def test_clips_are_trashed_restored_and_deleted_only_after_confirmation(page: An
     page.get_by_role("button", name="Empty the trash").click()
     page.get_by_role("button", name="Delete permanently").click()
     page.wait_for_selector("text=The trash is empty")
+    assert studio.library.trashed() == []
+    page.get_by_role("button", name="Undo").last.click()
+    count(page, 1)
+    assert len(studio.library.trashed()) == 1
     page.get_by_label("Clips", exact=True).check()
     count(page, 2)
-    assert studio.library.trashed() == []
 
 
 @needs_browser

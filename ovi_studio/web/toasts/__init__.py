@@ -36,9 +36,11 @@ class Toasts:
         self.undone = self.component.undo(self._undo, None, self.component, **PRIVATE)
         """The event after which something was taken back."""
 
-    def undoable(self, request: gr.Request, label: str, undo: Callable[[], None]) -> dict[str, Any]:
-        """Report an act that `undo` reverses; `label` is a sentence about it."""
-        offer = self._log.offer(_session(request), label, undo)
+    def undoable(
+        self, request: gr.Request, label: str, undo: Callable[[], None], finish: Callable[[], None] | None = None
+    ) -> dict[str, Any]:
+        """Report an act that `undo` reverses; `label` is a sentence about it. `finish` is as in `UndoLog.offer`."""
+        offer = self._log.offer(_session(request), label, undo, finish)
         return {"text": for_page(label), "offer": offer.id, "seconds": OFFERED_SECONDS}
 
     def note(self, text: str, *, failed: bool = False) -> dict[str, Any]:

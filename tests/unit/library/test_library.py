@@ -488,10 +488,37 @@ def test_emptying_the_trash_deletes_only_what_was_put_there(library, paths):
     strange = paths.state / "trash" / "my notes"
     strange.mkdir()
     (paths.state / "trash" / ("a" * 24)).symlink_to(paths.outputs)
-    assert library.empty_trash() == 1
+    emptied = library.empty_trash()
+    assert library.trashed() == []
+    library.delete_trashed(emptied)
+    assert sorted(entry.name for entry in (paths.state / "trash").iterdir()) == ["a" * 24, "my notes"]
     assert prompts(library) == ["keep"]
     assert strange.is_dir()
     assert library.trashed() == []
+
+
+def test_an_emptied_trash_keeps_its_files_until_they_are_deleted(library, paths):
+    write(paths, "away")
+    library.trash([listed(library)[0].id])
+    revision = library.revision
+    emptied = library.empty_trash()
+    assert library.revision > revision
+    assert library.empty_trash() == []
+    # The program was killed: another one finds them where they were.
+    again = Library(paths)
+    assert [clip.prompt for clip in again.trashed()] == ["away"]
+    again.close()
+    library.refill_trash(emptied)
+    assert [clip.prompt for clip in library.trashed()] == ["away"]
+
+
+def test_a_clip_that_comes_back_from_an_emptied_trash_is_not_deleted(library, paths):
+    write(paths, "away")
+    trashed = library.trash([listed(library)[0].id])
+    emptied = library.empty_trash()
+    library.restore(trashed)
+    library.delete_trashed(emptied)
+    assert prompts(library) == ["away"]
 
 
 @pytest.mark.parametrize("hostile", ["", "..", "../../outputs", "0" * 24, "/etc"])

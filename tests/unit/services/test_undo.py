@@ -1,5 +1,7 @@
 """What was just done can be taken back, once, by the page that did it, for a short time."""
 
+import threading
+
 import pytest
 
 from ovi_studio.core.errors import JobError
@@ -58,3 +60,25 @@ def test_an_act_that_cannot_be_reversed_says_why() -> None:
     offer = log.offer("page", "A preset was deleted.", refuse)
     with pytest.raises(JobError, match="in the meantime"):
         log.undo("page", offer.id)
+
+
+def test_what_cannot_be_reversed_is_done_only_when_it_can_no_longer_be_taken_back() -> None:
+    done = threading.Event()
+    log = UndoLog(kept_seconds=0.02)
+    offer = log.offer("page", "The trash was emptied.", lambda: None, done.set)
+    assert not done.is_set()
+    assert done.wait(5)
+    with pytest.raises(JobError, match="too late"):
+        log.undo("page", offer.id)
+
+
+@pytest.mark.parametrize("ends", ["taken back", "program ends"])
+def test_what_is_taken_back_or_outlived_is_not_done(ends: str) -> None:
+    done = threading.Event()
+    log = UndoLog(kept_seconds=0.1)
+    offer = log.offer("page", "The trash was emptied.", lambda: None, done.set)
+    if ends == "taken back":
+        log.undo("page", offer.id)
+    else:
+        log.close()
+    assert not done.wait(0.2)

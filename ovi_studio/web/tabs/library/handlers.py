@@ -5,6 +5,7 @@ The browser names clips only by id. Most methods may raise `JobError`.
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -32,6 +33,8 @@ SCAN_SECONDS = 2.0
 """How old a scan of the folder may be while somebody types or turns pages; `tick` scans it anew."""
 Done = tuple[str, Callable[[], None]]
 """A sentence about what was done, and how to take it back."""
+Emptied = tuple[str, Callable[[], None], Callable[[], None]]
+"""The same, and what deletes the files when it is no longer taken back."""
 
 
 class LibraryServices(Protocol):
@@ -48,8 +51,6 @@ class LibraryHandlers:
         self._library = studio.library
         self._checkpoints = studio.checkpoint_directory
         self._cache = cache
-        self._emptied = 0
-        """Number of times the trash was emptied, which `Library.revision` does not count."""
 
     # Showing. Each returns values for `LibraryComponents.shown`.
 
@@ -59,7 +60,7 @@ class LibraryHandlers:
         try:
             # To scan thousands of files takes longer than to search them.
             self._library.refresh(older_than=SCAN_SECONDS)
-            stamp = self._stamp
+            stamp = self._library.revision
             if query[5] == "trash":
                 return self._show_trash(stamp, selected)
         except JobError as error:
@@ -79,14 +80,10 @@ class LibraryHandlers:
             self._library.refresh()
         except JobError as error:
             return self._refused(error, texts.UNREADABLE)
-        return [gr.skip()] * SHOWN if seen == self._stamp else self.show(*inputs)
+        return [gr.skip()] * SHOWN if seen == self._library.revision else self.show(*inputs)
 
     def _refused(self, error: JobError, title: str) -> Any:
         return notice_html(str(error), title), *[gr.skip()] * (SHOWN - 1)
-
-    @property
-    def _stamp(self) -> tuple[int, int]:
-        return self._library.revision, self._emptied
 
     def _show_clips(self, stamp: Any, query: Query, page: int, selected: list[str], words: str, variant: str) -> Any:
         found = self._library.search(query)
@@ -96,11 +93,9 @@ class LibraryHandlers:
             wall = views.wall_html(found.clips, selected)
         else:
             wall = views.empty_html(texts.NOTHING_FOUND if filtered or found.total else texts.EMPTY)
-        first = query.offset + 1
-        text = (
-            f"{first} to {query.offset + len(found.clips)} of {views.count_clips(found.total)}" if found.clips else ""
-        )
-        more = query.offset + len(found.clips) < found.total
+        last = query.offset + len(found.clips)
+        text = texts.shown(query.offset + 1, last, found.total) if found.clips else ""
+        more = last < found.total
         choices = [(texts.ALL_MODELS, ALL), *((self._title(name), name) for name in names)]
         shelf = views.shelf_html(self._library.collections(), self._library.tags()[:SHOWN_TAGS], words or "")
         return (
@@ -118,7 +113,7 @@ class LibraryHandlers:
     def _show_trash(self, stamp: Any, selected: list[str]) -> Any:
         clips = self._library.trashed()
         wall = views.trash_html(clips, selected, self._serve) if clips else views.empty_html(texts.EMPTY_TRASH)
-        text = views.count_clips(len(clips)) if clips else ""
+        text = texts.clips(len(clips)) if clips else ""
         hidden = gr.Button(visible=False)
         return "", wall, text, hidden, hidden, gr.skip(), gr.Button(visible=bool(clips)), "", stamp
 
@@ -130,7 +125,7 @@ class LibraryHandlers:
 
     def show_selection(self, ids: list[str], place: str) -> Any:
         """Update the bar of actions for the selected clips."""
-        text = f"{views.count_clips(len(ids))} selected"
+        text = texts.selected(len(ids))
         clips = place != "trash"
         return ids, gr.Row(visible=bool(ids)), text, gr.Row(visible=clips), gr.Button(visible=not clips)
 
@@ -151,7 +146,7 @@ class LibraryHandlers:
         """Add or remove the tags in a text; returns the text that stays in the field."""
         tags = parse_tags(text)
         if not tags:
-            raise JobError("Type a tag first; several are separated by commas.")
+            raise JobError(texts.TYPE_A_TAG)
         self._library.change_tags(ids, **{"add" if add else "remove": tags})
         return ""
 
@@ -182,7 +177,7 @@ class LibraryHandlers:
         def undo() -> None:
             self._library.save_collection(name, search)
 
-        return f"The collection {name} was deleted.", undo
+        return texts.collection_deleted(name), undo
 
     # Changing
 
@@ -195,7 +190,7 @@ class LibraryHandlers:
         def undo() -> None:
             self._library.restore(trashed)
 
-        return _moved(len(trashed), "to the trash"), undo
+        return texts.trashed(len(trashed)), undo
 
     def trash_event(self, event: gr.EventData) -> Done | None:
         """Move the clips of an event to the trash, as `trash` does."""
@@ -203,18 +198,19 @@ class LibraryHandlers:
 
     def restore(self, ids: list[str]) -> str:
         """Move clips back into the library; returns what was done."""
-        return _moved(self._library.restore(ids), "back to the library")
+        return texts.restored(self._library.restore(ids))
 
     def confirm_emptying(self) -> Any:
         """Ask whether to empty the trash."""
-        count = views.count_clips(len(self._library.trashed()))
-        return gr.Row(visible=True), f"Permanently delete {count}? This cannot be undone."
+        return gr.Row(visible=True), texts.empty_question(len(self._library.trashed()))
 
-    def empty_trash(self) -> Any:
-        """Permanently delete the clips in the trash."""
-        count = self._library.empty_trash()
-        self._emptied += 1
-        return gr.Row(visible=False), f"{views.count_clips(count)} permanently deleted."
+    def empty_trash(self) -> Emptied | None:
+        """Empty the trash; None if nothing is in it. The files stay on the disk for as long as it can be taken back."""
+        trashed = self._library.empty_trash()
+        if not trashed:
+            return None
+        undo, finish = (partial(act, trashed) for act in (self._library.refill_trash, self._library.delete_trashed))
+        return texts.emptied(len(trashed)), undo, finish
 
     # Using clips again
 
@@ -263,7 +259,3 @@ def _ids(event: gr.EventData) -> list[str]:
 def id_of(event: gr.EventData) -> str:
     """The clip that an event is about; empty if it names none."""
     return next(iter(_ids(event)), "")
-
-
-def _moved(count: int, where: str) -> str:
-    return f"{views.count_clips(count)} moved {where}."

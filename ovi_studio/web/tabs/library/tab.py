@@ -15,7 +15,7 @@ from ovi_studio.web.events import PRIVATE
 from ovi_studio.web.tabs import CREATE_TAB
 from ovi_studio.web.tabs.library import texts
 from ovi_studio.web.tabs.library.components import LibraryComponents, build_parts
-from ovi_studio.web.tabs.library.handlers import Done, LibraryHandlers, LibraryServices, id_of
+from ovi_studio.web.tabs.library.handlers import Done, Emptied, LibraryHandlers, LibraryServices, id_of
 from ovi_studio.web.toasts import Toasts
 from ovi_studio.web.views import notice_html
 
@@ -164,7 +164,7 @@ def _connect_undoable(
     _then_show(happens(act, None, [toasts.component, parts.notice], **PRIVATE), parts, handlers)
 
 
-def _reported(done: Done | None, toasts: Toasts, request: gr.Request) -> Any:
+def _reported(done: Done | Emptied | None, toasts: Toasts, request: gr.Request) -> Any:
     return gr.skip() if done is None else toasts.undoable(request, *done)
 
 
@@ -172,15 +172,18 @@ def _connect_trash(parts: LibraryComponents, handlers: LibraryHandlers, toasts: 
     def restore(selected: list[str], place: str) -> Any:
         return toasts.note(handlers.restore(selected)), *handlers.show_selection([], place)
 
-    def empty(place: str) -> Any:
-        asked, done = handlers.empty_trash()
-        return asked, toasts.note(done), *handlers.show_selection([], place)
+    def empty(place: str, request: gr.Request) -> Any:
+        hidden = gr.Row(visible=False)
+        try:
+            done = handlers.empty_trash()
+        except JobError as error:
+            return hidden, *[gr.skip()] * 6, notice_html(str(error), texts.NOT_EMPTIED)
+        return hidden, _reported(done, toasts, request), *handlers.show_selection([], place), ""
 
     restoring = _guarded(restore, 6, texts.NOT_RESTORED)
     outputs = [toasts.component, *parts.selection, parts.notice]
     _then_show(parts.restore.click(restoring, [parts.selected, parts.place], outputs, **PRIVATE), parts, handlers)
-    emptying = _guarded(empty, 7, texts.NOT_EMPTIED)
-    _then_show(parts.confirm.click(emptying, parts.place, [parts.ask, *outputs], **PRIVATE), parts, handlers)
+    _then_show(parts.confirm.click(empty, parts.place, [parts.ask, *outputs], **PRIVATE), parts, handlers)
     asking = _guarded(handlers.confirm_emptying, 2, texts.UNREADABLE)
     parts.empty.click(asking, None, [parts.ask, parts.question, parts.notice], **PRIVATE)
     gr.on([parts.keep.click, parts.place.change], lambda: gr.Row(visible=False), None, parts.ask, **PRIVATE)

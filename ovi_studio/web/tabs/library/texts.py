@@ -42,6 +42,13 @@ NOT_EMPTIED = "The trash was not emptied"
 NOT_USED = "The settings cannot be used"
 WITHOUT_FIRST_FRAME = "Filled in without the first frame"
 
+WALL_LABEL, TRASH_LABEL = "Clips", "Trash"
+SELECT = "Select"
+PLAY, MARK, UNMARK = "Play", "Add to favourites", "Remove from favourites"
+FAVOURITE = "Favourite"
+TYPE_A_TAG = "Type a tag first; several are separated by commas."
+NONE = "none"
+
 SHORTCUTS = (
     Shortcut("← → ↑ ↓", "Go from poster to poster; in the lightbox, from clip to clip"),
     Shortcut("Enter", "Open the lightbox"),
@@ -52,3 +59,58 @@ SHORTCUTS = (
     Shortcut("C", "In the lightbox: compare with the selected clips, or with the next one"),
     Shortcut("Delete", "Move to the trash"),
 )
+
+
+def clips(count: int) -> str:
+    """A number of clips."""
+    return "1 clip" if count == 1 else f"{count} clips"
+
+
+def selected(count: int) -> str:
+    """How many clips are selected."""
+    return f"{clips(count)} selected"
+
+
+def shown(first: int, last: int, total: int) -> str:
+    """Which clips the page shows."""
+    return f"{first} to {last} of {clips(total)}"
+
+
+def trashed(count: int) -> str:
+    """Clips were moved to the trash."""
+    return f"{clips(count)} moved to the trash."
+
+
+def restored(count: int) -> str:
+    """Clips were moved back from the trash."""
+    return f"{clips(count)} moved back to the library."
+
+
+def empty_question(count: int) -> str:
+    """Whether to empty the trash."""
+    return f"Delete {clips(count)} from the disk? You can undo this for ten seconds."
+
+
+def emptied(count: int) -> str:
+    """The trash was emptied."""
+    return f"The trash was emptied: {clips(count)} deleted."
+
+
+def collection_deleted(name: str) -> str:
+    """A collection was deleted."""
+    return f"The collection {name} was deleted."
+
+
+def delete_collection(name: str) -> str:
+    """What the button beside a collection does."""
+    return f"Delete the collection {name}"
+
+
+def deleted(when: str) -> str:
+    """When a clip was moved to the trash."""
+    return f"Deleted {when}"
+
+
+def today(time: str) -> str:
+    """A time of this day."""
+    return f"today {time}"

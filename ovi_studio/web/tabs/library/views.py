@@ -28,7 +28,7 @@ _PLAY = '<path d="M9 6.5v11l9-5.5z"/>'
 def wall_html(clips: Sequence[LibraryClip], selected: Collection[str]) -> str:
     """Render the clips as cards, marking the selected ones."""
     cards = "".join(_card(clip, clip.id in selected) for clip in clips)
-    return f'<ul class="wall" aria-label="Clips">{cards}</ul>'
+    return f'<ul class="wall" aria-label="{texts.WALL_LABEL}">{cards}</ul>'
 
 
 def trash_html(clips: Sequence[TrashedClip], selected: Collection[str], serve: Serve) -> str:
@@ -38,10 +38,10 @@ def trash_html(clips: Sequence[TrashedClip], selected: Collection[str], serve: S
         words = clip.prompt or clip.name
         cards.append(
             f'<li class="card"><div class="poster">{_picture(serve(clip.poster) if clip.poster else None)}</div>'
-            f"{_caption(words, f'Deleted {format_day(clip.trashed)}')}"
+            f"{_caption(words, texts.deleted(format_day(clip.trashed)))}"
             f'<div class="tools">{_tick(clip.id, words, clip.id in selected)}</div></li>'
         )
-    return f'<ul class="wall" aria-label="Trash">{"".join(cards)}</ul>'
+    return f'<ul class="wall" aria-label="{texts.TRASH_LABEL}">{"".join(cards)}</ul>'
 
 
 def empty_html(sentence: str) -> str:
@@ -82,39 +82,34 @@ def format_day(when: float) -> str:
     """Format a time in the local time zone: `today 14:05`, else `3 May 2026`."""
     moment = time.localtime(when)
     if moment[:3] == time.localtime()[:3]:
-        return f"today {moment.tm_hour:02d}:{moment.tm_min:02d}"
+        return texts.today(f"{moment.tm_hour:02d}:{moment.tm_min:02d}")
     return f"{moment.tm_mday} {time.strftime('%b %Y', moment)}"
-
-
-def count_clips(count: int) -> str:
-    """Format a number of clips, as in `1 clip` or `12 clips`."""
-    return f"{count} clip{'' if count == 1 else 's'}"
 
 
 def _card(clip: LibraryClip, selected: bool) -> str:
     prompt = clip.spec.prompt
     short = escape(shorten(prompt, _LABEL))
-    mark = "Remove from favourites" if clip.favourite else "Add to favourites"
+    mark = texts.UNMARK if clip.favourite else texts.MARK
     tags = "".join(f"<span>{escape(tag)}</span>" for tag in clip.tags)
     return (
         f'<li class="card" data-clip="{clip.id}">'
-        f'<button type="button" class="poster" data-act="open" data-id="{clip.id}" aria-label="Play: {short}">'
+        f'<button type="button" class="poster" data-act="open" data-id="{clip.id}" aria-label="{texts.PLAY}: {short}">'
         f'{_picture(_poster(clip))}<svg viewBox="0 0 24 24" aria-hidden="true">{_PLAY}</svg>'
         f'<span class="length">{clip.seconds:.1f} s</span></button>'
         f'{_caption(prompt, format_day(clip.made))}{f"""<p class="tags">{tags}</p>""" if tags else ""}'
         f'<div class="tools">{_tick(clip.id, prompt, selected)}'
         f'<button type="button" class="star" data-act="mark" data-id="{clip.id}" '
-        f'aria-pressed="{"true" if clip.favourite else "false"}" aria-label="Favourite: {short}" title="{mark}">'
-        f'<svg viewBox="0 0 24 24" aria-hidden="true">{_HEART}</svg></button></div></li>'
+        f'aria-pressed="{"true" if clip.favourite else "false"}" aria-label="{texts.FAVOURITE}: {short}" '
+        f'title="{mark}"><svg viewBox="0 0 24 24" aria-hidden="true">{_HEART}</svg></button></div></li>'
     )
 
 
 def _collection(name: str, search: str, current: bool) -> str:
-    shown, terms = escape(name), escape(search)
+    shown, terms, forget = escape(name), escape(search), escape(texts.delete_collection(name))
     return (
         f'<span class="chip{" current" if current else ""}"><button type="button" data-search="{terms}" '
         f'aria-pressed="{"true" if current else "false"}" title="{terms}">{shown}</button>'
-        f'<button type="button" class="remove" data-forget="{shown}" aria-label="Delete the collection {shown}">×'
+        f'<button type="button" class="remove" data-forget="{shown}" aria-label="{forget}">×'
         "</button></span>"
     )
 
@@ -135,8 +130,8 @@ def _caption(words: str, when: str) -> str:
 def _tick(clip: str, words: str, selected: bool) -> str:
     return (
         f'<label class="tick"><input type="checkbox" data-act="pick" data-id="{escape(clip)}"'
-        f'{" checked" if selected else ""} aria-label="Select: {escape(shorten(words, _LABEL))}">'
-        '<span aria-hidden="true">Select</span></label>'
+        f'{" checked" if selected else ""} aria-label="{texts.SELECT}: {escape(shorten(words, _LABEL))}">'
+        f'<span aria-hidden="true">{texts.SELECT}</span></label>'
     )
 
 
