@@ -31,6 +31,7 @@ memory, `BLOCKS_IN_FLIGHT` if they are gathered from shards.
 """
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from ovi_studio.capacity.arithmetic import TowerSizes
@@ -268,7 +269,14 @@ def fitting_tile(latent_size: tuple[int, int], room: float, limit: int | None = 
 # Host memory
 
 
-def own_host_bytes(variant: Variant, weights: Weights, *, streamed: int = 0, on_gpu: bool = True) -> float:
+def own_host_bytes(
+    variant: Variant,
+    weights: Weights,
+    *,
+    streamed: int = 0,
+    on_gpu: bool = True,
+    converted: Collection[Part] = (),
+) -> float:
     """Bytes of host memory that loading needs and the system cannot reclaim; with less, the kernel kills the process.
 
     Tensors in the format of their file are memory-mapped and can be read again, so they do not count. Streamed blocks
@@ -276,11 +284,13 @@ def own_host_bytes(variant: Variant, weights: Weights, *, streamed: int = 0, on_
 
     Args:
         streamed: number of streamed blocks of the transformer; the text encoder is streamed if this is not 0.
+        converted: parts whose files have another number format than the published ones (`Inventory.converted`).
     """
     demand = Demand.of(variant, weights=weights)
     if not on_gpu:
         width = 2 if weights is Weights.BF16 else 1
         return demand.weight_bytes * width + demand.float32_models
-    converted = weights is not variant.weights
-    transformer = demand.weight_bytes if converted else streamed * demand.block_bytes
-    return transformer + (demand.text_encoder if streamed else 0) + demand.codecs
+    whole = weights is not variant.weights or Part.TRANSFORMER in converted
+    transformer = demand.weight_bytes if whole else streamed * demand.block_bytes
+    text_encoder = demand.text_encoder if streamed or Part.TEXT_ENCODER in converted else 0
+    return transformer + text_encoder + demand.codecs

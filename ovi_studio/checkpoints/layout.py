@@ -7,14 +7,16 @@ tokenizer, as a clone of a diffusers repository directly below the checkpoint di
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ovi_studio.checkpoints.file_check import damage, holds
+from ovi_studio.checkpoints.file_check import damage, holds, read_header
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.variants import Part, Variant, find_variant, known_variants
+from ovi_studio.core.weight_formats import Weights
 
 CHECKPOINT_VARIABLE = "OVI_CKPT_DIR"
 
@@ -28,6 +30,10 @@ _DIFFUSERS_PATHS = {
 def default_checkpoint_directory() -> Path:
     """`ckpts/` in the working directory, unless `OVI_CKPT_DIR` is set."""
     return Path(os.environ.get(CHECKPOINT_VARIABLE) or "ckpts")
+
+
+_OTHER_SIZE = 0.1
+"""A file whose size differs from the published one's by more than this fraction has another number format."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,25 @@ class Inventory:
     def complete(self) -> bool:
         """Whether all parts are intact."""
         return not self.problems
+
+    @property
+    def converted(self) -> frozenset[Part]:
+        """Of transformer and text encoder those whose files have another number format than the published ones.
+
+        Their tensors are converted while they are loaded, so they are in memory and not in the map of a file.
+        """
+        formats = {Part.TRANSFORMER: self.variant.weights, Part.TEXT_ENCODER: Weights.BF16}
+        return frozenset(part for part, weights in formats.items() if self._has_other_format(part, weights))
+
+    def _has_other_format(self, part: Part, weights: Weights) -> bool:
+        paths, published = self.files.get(part, ()), sum(file.size for file in self.variant.files[part])
+        # A bundle's are too small to matter.
+        if not paths or self.variant.root or not published:
+            return False
+        if all(path.suffix == ".safetensors" for path in paths):
+            return _main_format(paths) != ("F8_E4M3" if weights is Weights.FP8 else "BF16")
+        # A file of `torch.save` tells its number format only to torch.
+        return abs(sum(path.stat().st_size for path in paths) / published - 1) > _OTHER_SIZE
 
     @property
     def download_command(self) -> str:
@@ -133,6 +158,16 @@ def as_safetensors(path: Path) -> tuple[Path, ...]:
         return (index,)  # `damage` will report that this file is invalid
     # Only the name is used, so that an index cannot refer to files outside its folder.
     return tuple(index.with_name(Path(name).name) for name in names)
+
+
+def _main_format(paths: tuple[Path, ...]) -> str:
+    """The number format, in safetensors' words, in which these files have most of their bytes."""
+    sizes: Counter[str] = Counter()
+    for path in paths:
+        for entry in read_header(path).values():
+            start, end = entry["data_offsets"]
+            sizes[entry["dtype"]] += end - start
+    return max(sizes, key=lambda name: sizes[name], default="")
 
 
 def _folders(root: Path) -> Iterator[Path]:

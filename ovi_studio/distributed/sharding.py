@@ -108,7 +108,7 @@ def load_shared(
     """
     worker = compute_device()
     with ranks.share_errors():
-        _check_host_memory(inventory.variant, weights, sharding, ranks, device, worker)
+        _check_host_memory(inventory, weights, sharding, ranks, device, worker)
     if not sharding.shards:
         with ranks.share_errors():
             return load_models(inventory, device, dtype, weights=weights, worker=worker)
@@ -192,7 +192,7 @@ def _offload(sharding: Sharding) -> CPUOffloadPolicy | bool:
 
 
 def _check_host_memory(
-    variant: Variant, weights: Weights, sharding: Sharding, ranks: Ranks, home: torch.device, worker: torch.device
+    inventory: Inventory, weights: Weights, sharding: Sharding, ranks: Ranks, home: torch.device, worker: torch.device
 ) -> None:
     """Raise `JobError` if host memory is too small for all ranks of this machine.
 
@@ -200,12 +200,13 @@ def _check_host_memory(
         home: the device of models that are not in use.
         worker: the device that computes.
     """
-    needed = 0.0
+    variant, needed = inventory.variant, 0.0
     if sharding.shards and sharding.offloaded:
         needed = _copies(sharding) * shareable_bytes(Demand.of(variant, weights=weights))
     elif not sharding.shards and home.type == "cpu":
         # Weights in the files' own format are memory maps, which the ranks share.
-        needed = ranks.count * own_host_bytes(variant, weights, on_gpu=worker.type == "cuda")
+        on_gpu = worker.type == "cuda"
+        needed = ranks.count * own_host_bytes(variant, weights, on_gpu=on_gpu, converted=inventory.converted)
     if needed and ranks.is_leader:
         require_host_memory(needed, variant.name, "shard over more GPUs without --fsdp-offload, or use int8 weights")
 

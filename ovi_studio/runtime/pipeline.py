@@ -186,7 +186,13 @@ class Pipeline:
             sharding = resolve_sharding(compute.options.sharding, inventory.variant, ranks, plan.weights)
             models = load_shared(inventory, home, compute.dtype, sharding, ranks, plan.weights)
         else:
-            check_host_memory(inventory.variant, plan, compute.device, offloaded=compute.options.offloaded)
+            check_host_memory(
+                inventory.variant,
+                plan,
+                compute.device,
+                offloaded=compute.options.offloaded,
+                converted=inventory.converted,
+            )
             models = load_models(inventory, home, compute.dtype, weights=plan.weights, worker=compute.device)
         pristine = StoredTensors(inventory.files[Part.TRANSFORMER])
         return cls(inventory.variant, models, compute, hashes, find_adapter, ranks, plan, pristine, sharding)

@@ -1,6 +1,6 @@
 """Where the models of a variant are while a clip is made: the memory plan, and moving models to the device and back."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from ovi_studio.capacity.tiers import (
     fitting_tier,
     plan_memory,
 )
-from ovi_studio.core.variants import Variant
+from ovi_studio.core.variants import Part, Variant
 from ovi_studio.core.weight_formats import Weights
 from ovi_studio.distributed.shards import is_sharded
 from ovi_studio.models.device import usable_memory
@@ -48,15 +48,25 @@ def choose_plan(variant: Variant, device: torch.device, memory: str = AUTO, weig
     return plan_memory(tier, Demand.largest(variant), _weights(variant, device, tier, weights), free=free)
 
 
-def check_host_memory(variant: Variant, plan: MemoryPlan, device: torch.device, *, offloaded: bool) -> None:
+def check_host_memory(
+    variant: Variant,
+    plan: MemoryPlan,
+    device: torch.device,
+    *,
+    offloaded: bool,
+    converted: Collection[Part] = (),
+) -> None:
     """Raise `JobError` if host memory is too small for the models that are kept there; called before they are loaded.
 
     Args:
         offloaded: see `Placement`.
+        converted: see `own_host_bytes`.
     """
     if device.type == "cuda" and not (offloaded or plan.tier.offloaded):
         return
-    needed = own_host_bytes(variant, plan.weights, streamed=plan.streamed, on_gpu=device.type == "cuda")
+    needed = own_host_bytes(
+        variant, plan.weights, streamed=plan.streamed, on_gpu=device.type == "cuda", converted=converted
+    )
     require_host_memory(needed, variant.name, "or use a GPU with more memory, which keeps fewer weights in host memory")
 
 

@@ -283,7 +283,7 @@ def _ability_results(inventories: Sequence[Inventory], gpus: Sequence[ProbedGpu]
     topic = "What this machine can run"
     usable = 0
     for inventory in inventories:
-        possible, how = assess(inventory.variant, gpus, memory)
+        possible, how = assess(inventory, gpus, memory)
         usable += possible and inventory.complete
         if not possible:
             yield CheckResult(topic, CheckState.NOTE, f"{inventory.variant.name}: {how}")
@@ -295,8 +295,9 @@ def _ability_results(inventories: Sequence[Inventory], gpus: Sequence[ProbedGpu]
         yield CheckResult(topic, CheckState.PROBLEM, "Nothing yet", "download one of the models above")
 
 
-def assess(variant: Variant, gpus: Sequence[ProbedGpu], memory: int) -> tuple[bool, str]:
+def assess(inventory: Inventory, gpus: Sequence[ProbedGpu], memory: int) -> tuple[bool, str]:
     """Whether and how the variant's largest clip should fit, planned with the memory free without other programs."""
+    variant = inventory.variant
     if variant.root is not None:
         return True, "on a GPU or on the CPU"
     if not gpus:
@@ -308,7 +309,7 @@ def assess(variant: Variant, gpus: Sequence[ProbedGpu], memory: int) -> tuple[bo
     if together := _sharded_text(variant, min(frees), len(gpus), memory):
         return True, together
     plan = _plan_on_one_gpu(variant, largest, default_weights(variant, fitting_tier(largest)))
-    needed = own_host_bytes(variant, plan.weights, streamed=plan.streamed)
+    needed = own_host_bytes(variant, plan.weights, streamed=plan.streamed, converted=inventory.converted)
     if memory < needed:
         return False, f"needs {format_bytes(round(needed))} of host memory for weights that are kept there"
     if plan.least_free > largest:

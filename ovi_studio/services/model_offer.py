@@ -40,7 +40,7 @@ def offer_model(checkpoints: Path) -> ModelOffer | None:
     gpus, memory = known_gpus(), host_memory().total
     offers = []
     for inventory in inventories:
-        possible, how = assess(inventory.variant, gpus, memory)
+        possible, how = assess(inventory, gpus, memory)
         files = [missing.source for missing in missing_files(inventory)]
         size, licences = sum(file.size for file in files), _unique(file.licence for file in files)
         offers.append(ModelOffer(inventory.variant, possible, how, size, licences))

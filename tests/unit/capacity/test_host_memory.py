@@ -20,7 +20,7 @@ from ovi_studio.capacity.host import HostMemory, host_memory, require_host_memor
 from ovi_studio.checkpoints.layout import require
 from ovi_studio.core.allocator import configure_allocator, share_host_arenas
 from ovi_studio.core.errors import JobError
-from ovi_studio.core.variants import published_variants
+from ovi_studio.core.variants import Part, published_variants
 from ovi_studio.models.device import compute_device, forbid_spilling, usable_memory
 from ovi_studio.runtime.pipeline import Compute, Pipeline
 from ovi_studio.runtime.placement import check_host_memory, choose_plan
@@ -124,6 +124,28 @@ def test_a_tier_asks_for_what_is_packed_and_converted_and_not_for_what_files_can
     machine(16)
     with pytest.raises(JobError, match=r"needs 26 GB of host memory"):
         check("8")  # int8 is made while loading
+
+
+def test_models_that_are_converted_while_they_are_loaded_are_counted(
+    machine: Callable[[int], None], cuda: Cuda
+) -> None:
+    cuda(80)
+    device = compute_device()
+    plan = choose_plan(LONG, device, "max")
+
+    def check(*converted: Part) -> None:
+        check_host_memory(LONG, plan, device, offloaded=True, converted=converted)
+
+    machine(8)
+    check()
+    with pytest.raises(JobError, match=r"needs 14 GB of host memory"):
+        check(Part.TEXT_ENCODER)
+    machine(16)
+    check(Part.TEXT_ENCODER)
+    with pytest.raises(JobError, match=r"needs 26 GB of host memory"):
+        check(Part.TRANSFORMER)
+    with pytest.raises(JobError, match=r"needs 37 GB of host memory"):
+        check(Part.TRANSFORMER, Part.TEXT_ENCODER)
 
 
 def test_a_cpu_needs_twice_of_what_a_gpu_needs(machine: Callable[[int], None]) -> None:

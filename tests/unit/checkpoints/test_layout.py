@@ -232,3 +232,36 @@ def test_the_refusal_names_every_bad_file_and_the_command_that_fetches_it(direct
 def test_the_command_holds_a_directory_with_a_space_together() -> None:
     inventory = Inventory(VARIANT, Path("my models/ckpts"), {}, ())
     assert inventory.download_command == 'python -m ovi_studio download 720x720_5s --ckpt-dir "my models/ckpts"'
+
+
+def sized(path: Path, size: int, dtype: str | None = None) -> None:
+    """A file of `size` bytes, or, with a number format, a safetensors file with so many bytes of it; all in a hole."""
+    start = path.read_bytes() if dtype is None else b""
+    if dtype:
+        header = json.dumps({"w": {"dtype": dtype, "shape": [size], "data_offsets": [0, size]}}).encode()
+        start = len(header).to_bytes(8, "little") + header
+    with path.open("wb") as file:
+        file.write(start)
+        file.truncate(size if dtype is None else len(start) + size)
+
+
+@pytest.mark.parametrize(("dtype", "converted"), [("BF16", False), ("F16", True), ("F32", True), ("F8_E4M3", True)])
+def test_a_model_in_another_number_format_than_the_published_one_is_known_by_its_header(
+    directory: Path, dtype: str, converted: bool
+) -> None:
+    official = location(directory, Part.TEXT_ENCODER)
+    official.unlink()
+    sized(official.with_suffix(".safetensors"), 10_000, dtype)
+    assert (Part.TEXT_ENCODER in take_inventory(VARIANT, directory).converted) is converted
+
+
+def test_a_model_of_torch_save_in_another_number_format_is_known_by_its_size(directory: Path) -> None:
+    official, (file,) = location(directory, Part.TEXT_ENCODER), VARIANT.files[Part.TEXT_ENCODER]
+    for size, converted in ((file.size, False), (2 * file.size, True)):
+        official.write_bytes(b"\x80\x02")
+        sized(official, size)
+        assert (Part.TEXT_ENCODER in take_inventory(VARIANT, directory).converted) is converted
+
+
+def test_nothing_is_known_of_a_model_that_is_not_there(tmp_path: Path) -> None:
+    assert take_inventory(VARIANT, tmp_path).converted == frozenset()

@@ -16,6 +16,7 @@ from places import SUPPORT
 from ovi_studio.capacity.budget import GIB
 from ovi_studio.capacity.host import HostMemory
 from ovi_studio.capacity.layouts import ShardingOptions, Strategy
+from ovi_studio.checkpoints.layout import take_inventory
 from ovi_studio.core.errors import JobError, Stopped
 from ovi_studio.core.variants import published_variants
 from ovi_studio.core.weight_formats import Weights
@@ -154,13 +155,13 @@ def test_shards_are_pinned_if_all_of_them_fit_the_host_in_powers_of_two(
 
 
 def test_too_little_host_memory_for_all_ranks_is_reported_before_loading(monkeypatch: pytest.MonkeyPatch) -> None:
-    variant = published_variants()["960x960_5s"]
+    inventory = take_inventory(published_variants()["960x960_5s"], Path("nowhere"))
     ranks = Neighbours(4)
     monkeypatch.setattr("ovi_studio.capacity.host.host_memory", lambda: HostMemory(64 * GIB, 48 * GIB))
 
     def check(strategy: Strategy, weights: Weights = Weights.BF16, *, offloaded: bool, home: str = "cuda") -> None:
         lying = Sharding(strategy, 0, offloaded)
-        sharding._check_host_memory(variant, weights, lying, ranks, torch.device(home), torch.device("cuda"))
+        sharding._check_host_memory(inventory, weights, lying, ranks, torch.device(home), torch.device("cuda"))
 
     check(Strategy.FULL_SHARD, offloaded=True)  # one copy of 35 GB for all of them
     check(Strategy.HYBRID_SHARD, offloaded=False)

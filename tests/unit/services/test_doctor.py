@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import sys
-import zipfile
 from collections import namedtuple
 from pathlib import Path
 
@@ -79,18 +78,16 @@ class Machine:
         self._patch.setattr(shutil, "disk_usage", lambda _: usage(10**12, 10**12 - free, free))
 
     def has_variant(self, name: str) -> None:
-        header = json.dumps({"weight": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}).encode()
+        header = json.dumps({"weight": {"dtype": "BF16", "shape": [1], "data_offsets": [0, 2]}}).encode()
         for files in published_variants()[name].files.values():
             for file in files:
                 path = self.ckpts / file.location
                 path.parent.mkdir(parents=True, exist_ok=True)
-                if path.suffix == ".pth":
-                    with zipfile.ZipFile(path, "w") as archive:
-                        archive.writestr("data.pkl", b"weights")
-                elif path.suffix == ".pt":
+                if path.suffix in (".pth", ".pt"):
                     path.write_bytes(b"\x80\x02pickle")
+                    os.truncate(path, file.size)  # from which its number format is told
                 else:
-                    path.write_bytes(len(header).to_bytes(8, "little") + header + b"\x00")
+                    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(2))
 
     def has_bundle(self) -> None:
         """Add an embedded bundle with a description but no files."""
