@@ -5,16 +5,18 @@ The size of a request is limited before it is parsed (`guard`).
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from ovi_studio.core.errors import JobError
+from ovi_studio.core.grids import Grid
 from ovi_studio.core.prompts import MAX_PROMPT_LENGTH
-from ovi_studio.core.requests import Request, SeedMode
+from ovi_studio.core.requests import Expansion, Request, SeedMode
 from ovi_studio.queue.model import ENDED, Job, JobState
+from ovi_studio.services.grids import ChosenAxis, plan_grid
 from ovi_studio.services.studio import Studio
 from ovi_studio.web.api_values import as_sent, mapping, sentences, whole
 from ovi_studio.web.film_api import build_film_api
@@ -24,6 +26,7 @@ from ovi_studio.web.uploads import shown_copy, uploads_only
 POLL_SECONDS = 0.25
 MAX_LISTED = 1000
 MAX_IDS = 10_000
+_WAYS = ("across", "down")
 
 
 def build_api(studio: Studio) -> None:
@@ -48,7 +51,9 @@ def build_api(studio: Studio) -> None:
         upscaler = gr.Textbox("", label="Name of an upscaler; empty: the size stays", max_length=300)
         fps = gr.Number(None, label="Frames a second: 48 or 60; empty: as they are", precision=0)
         fps.preprocess = as_sent
-        hidden = [gr.Button() for _ in range(8)]
+        across, down = (gr.Textbox("", label=f"Axis {way}, such as seed or steps", max_length=200) for way in _WAYS)
+        across_values, down_values = (gr.JSON([], label=f"Values {way}") for way in _WAYS)
+        hidden = [gr.Button() for _ in range(9)]
         calls.file = file
     event_options: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden"}
     hidden[0].click(
@@ -65,6 +70,13 @@ def build_api(studio: Studio) -> None:
     hidden[5].click(calls.clip, job, file, api_name="clip", **event_options)
     hidden[6].click(calls.suggest, [prompt, variant, picture], answer, api_name="suggest", **event_options)
     hidden[7].click(calls.improve, [jobs, upscaler, fps, name, priority], answer, api_name="improve", **event_options)
+    hidden[8].click(
+        calls.grid,
+        [prompt, across, across_values, down, down_values, variant, picture, settings, name, priority],
+        answer,
+        api_name="grid",
+        **event_options,
+    )
     build_film_api(studio)
 
 
@@ -88,24 +100,59 @@ class ApiCalls:
         """Queue a prompt, which may be a pattern.
 
         `settings` are the other fields of a clip; if they have no seed, `count` seeds are drawn. Their `source` is the
-        id of a finished job, whose clip is kept in part. Returns the ids of
-        the jobs, warnings about the prompts, and notes about how the picture was understood.
+        id of a finished job, whose clip is kept in part. Returns the ids of the jobs, warnings about the prompts, and
+        notes about how the picture was understood.
         """
         with sentences():
-            given = mapping(settings)
-            if unsuitable := {"prompt", "image", "variant"} & given.keys():
-                raise JobError(
-                    f"The settings contain {', '.join(sorted(unsuitable))}; pass it as its own parameter instead."
-                )
-            if given.get("source") not in (None, ""):
-                given["source"] = str(self._finished(given["source"]))
-            mode = SeedMode.RANDOM if given.get("seed") in (None, "") else SeedMode.FIXED
-            chosen = variant or next((found.name for found in self._studio.variants()), "")
-            values = {**given, "prompt": prompt, "variant": chosen, "image": picture}
-            clips = self._studio.expand(Request(values, None, mode, whole("count", count, 1)))
-            jobs = self._studio.queue(clips.specs, str(name or ""), priority=whole("priority", priority, 0))
-            warnings = [str(warning) for warning in clips.warnings[:MAX_LISTED]]
-            return {"jobs": jobs, "warnings": warnings, "notes": list(clips.notes)}
+            request = self._request(prompt, variant, picture, settings, whole("count", count, 1))
+            return self._queued(self._studio.expand(request), name, priority)
+
+    def grid(
+        self,
+        prompt: str,
+        across: str,
+        across_values: Any,
+        down: str = "",
+        down_values: Any = None,
+        variant: str = "",
+        picture: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+        name: str = "",
+        priority: float | None = 0,
+    ) -> dict[str, Any]:
+        """Queue one prompt over one setting, or two, as a batch that the page shows as a table.
+
+        `across` and `down` are `seed`, a setting, `preset`, or `strength:` with the name of an adapter of the clip.
+        Returns what `queue` does, and the grid: its titles and labels, and the ids of the jobs row by row.
+        """
+        with sentences():
+            rows = ChosenAxis(str(down), _texts("down_values", down_values)) if down else None
+            columns = ChosenAxis(str(across or ""), _texts("across_values", across_values))
+            request = self._request(prompt, variant, picture, settings, 1)
+            planned = plan_grid(self._studio, request, columns, rows)
+            answer = self._queued(planned.expansion, name, priority, planned.grid)
+            width = len(planned.grid.columns)
+            cells = [answer["jobs"][start : start + width] for start in range(0, planned.grid.cells, width)]
+            return answer | {"grid": planned.grid.to_json() | {"jobs": cells}}
+
+    def _request(
+        self, prompt: str, variant: str, picture: str | None, settings: Mapping[str, Any] | None, count: int
+    ) -> Request:
+        given = mapping(settings)
+        if unsuitable := {"prompt", "image", "variant"} & given.keys():
+            raise JobError(
+                f"The settings contain {', '.join(sorted(unsuitable))}; pass it as its own parameter instead."
+            )
+        if given.get("source") not in (None, ""):
+            given["source"] = str(self._finished(given["source"]))
+        mode = SeedMode.RANDOM if given.get("seed") in (None, "") else SeedMode.FIXED
+        chosen = variant or next((found.name for found in self._studio.variants()), "")
+        return Request({**given, "prompt": prompt, "variant": chosen, "image": picture}, None, mode, count)
+
+    def _queued(self, clips: Expansion, name: Any, priority: Any, grid: Grid | None = None) -> dict[str, Any]:
+        jobs = self._studio.queue(clips.specs, str(name or ""), priority=whole("priority", priority, 0), grid=grid)
+        warnings = [str(warning) for warning in clips.warnings[:MAX_LISTED]]
+        return {"jobs": jobs, "warnings": warnings, "notes": list(clips.notes)}
 
     def list(self, state: str = "", offset: float = 0, limit: float = 200) -> list[dict[str, Any]]:
         """List the running jobs, then the waiting ones in their order, then the others, latest first."""
@@ -216,6 +263,14 @@ def job_facts(job: Job) -> dict[str, Any]:
 
 def _name(path: Path | None) -> str | None:
     return None if path is None else path.name
+
+
+def _texts(name: str, given: Any) -> Sequence[str]:
+    """The values of an axis, which may be numbers."""
+    values = given if isinstance(given, list) else [given]
+    if not all(isinstance(value, str | int | float) and not isinstance(value, bool) for value in values):
+        raise JobError(f"{name} must be a list of numbers or texts, such as [10, 20, 30].")
+    return [str(value) for value in values]
 
 
 def _ids(given: Any) -> list[str]:

@@ -27,8 +27,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.routing import BaseRoute
 
 from ovi_studio.core.errors import JobError
+from ovi_studio.core.improvement import FRAME_RATES
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.queue.model import ENDED, JobState
+from ovi_studio.services.grids import grid_kinds
 from ovi_studio.services.studio import Studio
 from ovi_studio.web.api import ApiCalls, job_facts
 from ovi_studio.web.guard import MCP_PATH
@@ -37,6 +39,7 @@ from ovi_studio.web.views import tag_of
 
 MAX_WAIT = 600
 _POLL_SECONDS = 0.5
+_RATES = " or ".join(map(str, FRAME_RATES))
 _PNG = b"\x89PNG"
 _INSTRUCTIONS = """
 Ovi Studio makes short video clips with sound (speech, effects) from a text prompt, and optionally a first frame.
@@ -49,6 +52,17 @@ _ENDS = ToolAnnotations(readOnlyHint=False, destructiveHint=True, idempotentHint
 
 JobId = Annotated[str, Field(description="The id of a job, from queue_clips or list_jobs.")]
 JobIds = Annotated[list[str], Field(description="Ids of jobs, from queue_clips or list_jobs.", max_length=10_000)]
+Model = Annotated[str, Field(description="A model's name from show_settings; empty: the best one.")]
+Settings = Annotated[
+    dict[str, Any] | None,
+    Field(description='Settings that differ from their defaults, such as {"steps": 20, "seed": 42}.'),
+]
+BatchName = Annotated[str, Field(description="A name for this batch on the page.", max_length=200)]
+Priority = Annotated[int, Field(description="Higher ones run first.", ge=-100, le=100)]
+FirstFrame = Annotated[
+    str,
+    Field(description="A PNG or JPEG in base64, at most about 700 kB, with which the clip begins; empty: none."),
+]
 
 
 class McpServer:
@@ -73,6 +87,8 @@ class McpServer:
         for tool, annotations in (
             (tools.show_settings, _READS),
             (tools.queue_clips, _ADDS),
+            (tools.queue_grid, _ADDS),
+            (tools.improve_clips, _ADDS),
             (tools.wait_for_job, _READS),
             (tools.list_jobs, _READS),
             (tools.cancel_jobs, _ENDS),
@@ -106,8 +122,9 @@ class Tools:
     ) -> dict[str, Any]:
         """Show what can be set, or the settings of one job.
 
-        Without a job: the models with their sizes, length and prompt format, and the default of every setting that
-        queue_clips accepts. With a job: its prompt and all of its settings, with which the same clip is made again.
+        Without a job: the models with their sizes, length and prompt format, the default of every setting that
+        queue_clips accepts, the axes of queue_grid with values to choose from, and the upscalers of improve_clips.
+        With a job: its prompt and all of its settings, with which the same clip is made again.
         """
         return await _answer(lambda: self._settings_of(job) if job else self._possible())
 
@@ -121,20 +138,12 @@ class Tools:
                 max_length=4000,
             ),
         ],
-        model: Annotated[str, Field(description="A model's name from show_settings; empty: the best one.")] = "",
-        settings: Annotated[
-            dict[str, Any] | None,
-            Field(description='Settings that differ from their defaults, such as {"steps": 20, "seed": 42}.'),
-        ] = None,
+        model: Model = "",
+        settings: Settings = None,
         count: Annotated[int, Field(description="Clips for each prompt, with different seeds.", ge=1, le=1000)] = 1,
-        name: Annotated[str, Field(description="A name for this batch on the page.", max_length=200)] = "",
-        priority: Annotated[int, Field(description="Higher ones run first.", ge=-100, le=100)] = 0,
-        first_frame: Annotated[
-            str,
-            Field(
-                description="A PNG or JPEG in base64, at most about 700 kB, with which the clip begins; empty: none."
-            ),
-        ] = "",
+        name: BatchName = "",
+        priority: Priority = 0,
+        first_frame: FirstFrame = "",
     ) -> dict[str, Any]:
         """Add clips to the queue and return at once.
 
@@ -147,6 +156,65 @@ class Tools:
                 return self._calls.queue(prompt, model, path, settings, count, name, priority)
 
         return await _answer(queue)
+
+    async def queue_grid(
+        self,
+        prompt: Annotated[
+            str, Field(description="One prompt as in queue_clips, without {braces|of} choices.", max_length=4000)
+        ],
+        across: Annotated[
+            str,
+            Field(
+                description="What differs from column to column: a name of grid_axes in show_settings, or strength: "
+                "with the name of an adapter in the settings."
+            ),
+        ],
+        across_values: Annotated[
+            list[str | int | float],
+            Field(description='Two or more values, such as [10, 20, 40]; for seeds also "3 random".', max_length=100),
+        ],
+        down: Annotated[str, Field(description="What differs from row to row; empty: there is one row.")] = "",
+        down_values: Annotated[
+            list[str | int | float] | None, Field(description="The values of the rows.", max_length=100)
+        ] = None,
+        model: Model = "",
+        settings: Settings = None,
+        name: BatchName = "",
+        priority: Priority = 0,
+        first_frame: FirstFrame = "",
+    ) -> dict[str, Any]:
+        """Make one clip over one setting, or two, to compare them: a batch of at most 100 clips, shown as a table.
+
+        All other settings are the same, the seed too. Returns what queue_clips does, and in `grid` the labels of
+        columns and rows with the ids of the jobs, row by row.
+        """
+
+        def queue() -> dict[str, Any]:
+            with _picture(first_frame) as path:
+                return self._calls.grid(
+                    prompt, across, across_values, down, down_values, model, path, settings, name, priority
+                )
+
+        return await _answer(queue)
+
+    async def improve_clips(
+        self,
+        jobs: JobIds,
+        upscaler: Annotated[
+            str, Field(description="A name of upscalers in show_settings; empty: the size stays.", max_length=300)
+        ] = "",
+        fps: Annotated[
+            int, Field(description=f"Frames a second: {_RATES}; 0: they stay as they are.", ge=0, le=max(FRAME_RATES))
+        ] = 0,
+        name: BatchName = "",
+        priority: Priority = 0,
+    ) -> dict[str, Any]:
+        """Queue copies of clips with a larger picture, more frames a second, or both; the originals are kept.
+
+        The jobs may still be waiting: then the copies wait for their clips. Returns the ids of the new jobs, for
+        wait_for_job and fetch_clip.
+        """
+        return await _answer(lambda: self._calls.improve(jobs, upscaler, fps, name, priority))
 
     async def wait_for_job(
         self,
@@ -220,7 +288,12 @@ class Tools:
             for variant in variants
         ]
         kept = {name: value for name, value in defaults.items() if name not in ("prompt", "variant", "image")}
-        return {"models": described, "settings_with_their_defaults": kept}
+        return {
+            "models": described,
+            "settings_with_their_defaults": kept,
+            "grid_axes": {kind.name: list(kind.values.values()) for kind in grid_kinds(self._studio).values()},
+            "upscalers": self._studio.improvements.upscalers(),
+        }
 
     def _clip(self, job: str, root: str) -> tuple[bytes | None, dict[str, Any]]:
         found = self._calls.get(job)

@@ -22,10 +22,24 @@ _CHANGE = {
     "type": "object",
     "properties": {"change": {"type": "string", "enum": [str(edit) for edit in Edit]}, "text": _TEXT},
 }
+_GRID = {
+    "type": "object",
+    "properties": {
+        "title": _TEXT,
+        "columns": _TEXTS,
+        "row_title": _TEXT,
+        "rows": _TEXTS,
+        "jobs": {"type": "array", "items": _TEXTS, "description": "Ids, row by row."},
+    },
+}
 _ANSWERS: dict[str, Any] = {
     "/queue": {
         "type": "object",
         "properties": {"jobs": _TEXTS, "warnings": _TEXTS, "notes": _TEXTS},
+    },
+    "/grid": {
+        "type": "object",
+        "properties": {"jobs": _TEXTS, "warnings": _TEXTS, "notes": _TEXTS, "grid": _GRID},
     },
     "/list": {"type": "array", "items": _JOB},
     "/wait": _JOB,

@@ -141,6 +141,18 @@ def test_an_invalid_request_is_refused_with_a_message(client: Any, values: dict[
         ("/queue", ["a clip", "", None, [1], 1, "", 0], "The settings must be an object"),
         ("/queue", ["a clip", "", None, {"seed": -2}, 1, "", 0], "seed must be between"),
         ("/queue", ["a clip \ud800", "", None, {}, 1, "", 0], "prompt"),
+        ("/grid", ["a clip", "colour", [1, 2]], "cannot have the axis 'colour'; choose one of seed, steps"),
+        ("/grid", ["a clip", "", [1, 2]], "cannot have the axis ''"),
+        ("/grid", ["a clip", "steps", [3]], "Steps has 1 value; give two or more"),
+        ("/grid", ["a clip", "steps", []], "Steps has no value"),
+        ("/grid", ["a clip", "steps", [3, 3]], "has the value 3 twice"),
+        ("/grid", ["a clip", "steps", ["\ud800", 3]], "not a valid value for steps"),
+        ("/grid", ["a clip", "steps", [True, 3]], "across_values must be a list of numbers or texts"),
+        ("/grid", ["a clip", "steps", {"a": 1}], "across_values must be a list of numbers or texts"),
+        ("/grid", ["a clip", "seed", ["11 random"], "steps", [*range(1, 11)]], "That grid has 110 clips"),
+        ("/grid", ["a clip", "steps", [1, 2], "steps", [3, 4]], "both set steps"),
+        ("/grid", ["a {red|blue} clip", "steps", [1, 2]], "A grid is made of one clip"),
+        ("/grid", ["a clip", "steps", [1, 2], "", [], "", None, {"seed": "x"}], "not a valid value for seed"),
         ("/list", ["", "first", 10], "'first' is not a valid value for offset"),
         ("/list", ["", 0, -1], "0 or more"),
         ("/list", ["someday", 0, 10], "Unknown state 'someday'"),
@@ -155,6 +167,8 @@ def test_whatever_a_client_sends_is_answered_with_a_sentence(
     application: Application, endpoint: str, values: list[Any], sentence: str
 ) -> None:
     url = f"{application.url}gradio_api/call{endpoint}"
+    if endpoint == "/grid":
+        values = [*values, *["", "steps", [1, 2], "", [], "", None, {}, "", 0][len(values) :]]
     request = urllib.request.Request(url, json.dumps({"data": values}).encode(), {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=30) as answer:
         event = json.loads(answer.read())["event_id"]
@@ -163,6 +177,20 @@ def test_whatever_a_client_sends_is_answered_with_a_sentence(
     assert "event: error" in said
     assert sentence in said
     assert "Traceback" not in said
+
+
+def test_a_grid_is_one_batch_with_its_jobs_row_by_row(client: Any) -> None:
+    answer = client.predict(
+        "a ball", "shift", [3, 4.5], "seed", ["7", "2 random"], settings={"steps": 1}, name="shifts", api_name="/grid"
+    )
+    grid = answer["grid"]
+    assert (grid["title"], grid["columns"], grid["row_title"]) == ("Shift", ["3", "4.5"], "Seed")
+    assert [job for row in grid["jobs"] for job in row] == answer["jobs"]
+    listed = {job["id"]: job for job in client.predict(api_name="/list")}
+    made = [[listed[job] for job in row] for row in grid["jobs"]]
+    assert [[job["spec"]["shift"] for job in row] for row in made] == [[3, 4.5]] * 3
+    assert [[str(job["spec"]["seed"]) for job in row] for row in made] == [[seed] * 2 for seed in grid["rows"]]
+    assert {job["batch"] for row in made for job in row} == {"shifts"}
 
 
 def test_seed_zero_is_a_seed_and_minus_one_is_none(client: Any) -> None:

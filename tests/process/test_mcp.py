@@ -21,7 +21,17 @@ from studio_app import Application, running
 pytest.importorskip("mcp", reason="the package mcp is not installed: pip install 'mcp>=1.21,<2'")
 
 LOGIN = ("studio", "right horse")
-TOOLS = {"show_settings", "queue_clips", "wait_for_job", "list_jobs", "cancel_jobs", "retry_jobs", "fetch_clip"}
+TOOLS = {
+    "show_settings",
+    "queue_clips",
+    "queue_grid",
+    "improve_clips",
+    "wait_for_job",
+    "list_jobs",
+    "cancel_jobs",
+    "retry_jobs",
+    "fetch_clip",
+}
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +115,36 @@ def test_a_first_frame_cancel_retry_and_list(application: Application) -> None:
     assert (cancelled, retried) == ({"cancelled": 2}, {"queued": 2})
 
 
+def test_a_grid_is_made_and_a_clip_of_it_becomes_smoother(application: Application) -> None:
+    async def work(client: Any) -> tuple[Any, ...]:
+        shown = await ask(client, "show_settings")
+        grid = await ask(
+            client,
+            "queue_grid",
+            prompt="A ball",
+            across="steps",
+            across_values=[2, 3],
+            down="seed",
+            down_values=["5,6"],
+        )
+        (better,) = (await ask(client, "improve_clips", jobs=grid["jobs"][3:], fps=48))["jobs"]
+        ended = await ask(client, "wait_for_job", job=better, seconds=90)
+        cells = [[await ask(client, "show_settings", job=job) for job in row] for row in grid["grid"]["jobs"]]
+        return shown, grid["grid"], ended, cells
+
+    shown, grid, ended, cells = session(application, work)
+    assert shown["grid_axes"]["steps"] == ["10", "20", "30", "50"]
+    assert shown["upscalers"] == []
+    assert (grid["title"], grid["columns"], grid["row_title"], grid["rows"]) == (
+        "Steps",
+        ["2", "3"],
+        "Seed",
+        ["5", "6"],
+    )
+    assert [[(spec["seed"], spec["steps"]) for spec in row] for row in cells] == [[(5, 2), (5, 3)], [(6, 2), (6, 3)]]
+    assert (ended["state"], ended["improvement"]["fps"], ended["spec"]["seed"]) == ("done", 48, 6)
+
+
 def test_the_tools_are_described_and_refuse_with_sentences(application: Application) -> None:
     async def work(client: Any) -> tuple[Any, list[Any]]:
         tools = (await client.list_tools()).tools
@@ -115,6 +155,12 @@ def test_the_tools_are_described_and_refuse_with_sentences(application: Applicat
             ("queue_clips", {"prompt": "x", "first_frame": "no base64!"}),
             ("fetch_clip", {"job": "../../etc/passwd"}),
             ("list_jobs", {"state": "lost"}),
+            ("queue_grid", {"prompt": "x", "across": "colour", "across_values": ["red", "blue"]}),
+            ("queue_grid", {"prompt": "x", "across": "steps", "across_values": [3]}),
+            ("queue_grid", {"prompt": "{a|b}", "across": "steps", "across_values": [3, 4]}),
+            ("improve_clips", {"jobs": ["0" * 32], "upscaler": "none"}),
+            ("improve_clips", {"jobs": ["0" * 32], "fps": 30}),
+            ("improve_clips", {"jobs": []}),
         ]
         return tools, [await client.call_tool(name, arguments) for name, arguments in calls]
 
@@ -135,6 +181,12 @@ def test_the_tools_are_described_and_refuse_with_sentences(application: Applicat
             "not valid base64",
             "no longer exists",
             "Unknown state",
+            "choose one of seed, steps",
+            "two or more",
+            "remove the braces",
+            "no upscaler 'none'",
+            "choose 48 or 60",
+            "Choose 1 to 1000 clips",
         ],
         strict=True,
     ):

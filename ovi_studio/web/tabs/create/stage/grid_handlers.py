@@ -1,16 +1,16 @@
 """Grids on the stage: choosing the axes, queueing one as a batch, and showing it as a table."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
-from ovi_studio.core.adapter_stack import Stack, parse_stack
+from ovi_studio.core.adapter_stack import parse_stack
 from ovi_studio.core.errors import JobError
-from ovi_studio.core.grids import expand_grid
 from ovi_studio.core.requests import Request
-from ovi_studio.services.grid_axes import AxisKind, axis_kinds, read_axis
+from ovi_studio.services.grid_axes import AxisKind, axis_kinds
+from ovi_studio.services.grids import ChosenAxis, grid_kinds, plan_grid
 from ovi_studio.services.studio import Studio
 from ovi_studio.web.events import PRIVATE
 from ovi_studio.web.tabs.create.stage import grid_views, texts
@@ -101,14 +101,12 @@ class GridHandlers:
     def queue(self, across: str, across_values: list[str], down: str, down_values: list[str], *values: Any) -> Any:
         """Queue the form's clip as a grid."""
         try:
-            base, kinds = self._base(values)
-            columns = read_axis(_kind(kinds, across), across_values or [], base)
-            rows = None if down == _NOTHING else read_axis(_kind(kinds, down), down_values or [], base)
-            specs, grid = expand_grid(base, columns, rows)
-            self._studio.queue(specs, grid=grid)
+            rows = None if down == _NOTHING else ChosenAxis(down, down_values or [])
+            planned = plan_grid(self._studio, self._reader.read(*values), ChosenAxis(across, across_values or []), rows)
+            self._studio.queue(planned.expansion.specs, grid=planned.grid)
         except JobError as error:
             return self._toasts.note(f"{texts.NOT_DONE}: {error}", failed=True)
-        return self._toasts.note(texts.grid_queued(len(specs)))
+        return self._toasts.note(texts.grid_queued(planned.grid.cells))
 
     def show(self, event: gr.EventData) -> str:
         """Show the grid of a batch, or nothing."""
@@ -122,22 +120,5 @@ class GridHandlers:
         name = next((job.batch_name for job in jobs.values()), "")
         return grid_views.grid_html(grid, jobs, name)
 
-    def _base(self, values: Sequence[Any]) -> tuple[Any, dict[str, AxisKind]]:
-        request = replace(self._reader.read(*values), count=1)
-        specs = self._studio.expand(request).specs
-        if len(specs) != 1:
-            raise JobError(texts.ONE_CLIP)
-        return specs[0], self._kinds_of(specs[0].stack)
-
-    def _kinds(self, stacks: Sequence[str]) -> dict[str, AxisKind]:
-        return self._kinds_of(tuple(use for stack in stacks for use in parse_stack(stack)))
-
-    def _kinds_of(self, stack: Stack) -> dict[str, AxisKind]:
-        found, _ = self._studio.preset_offers()
-        return axis_kinds([offer.preset for offer in found if offer.usable], stack)
-
-
-def _kind(kinds: dict[str, AxisKind], name: str) -> AxisKind:
-    if name not in kinds:
-        raise JobError("This axis no longer exists; choose another one.")
-    return kinds[name]
+    def _kinds(self, stacks: Sequence[str]) -> Mapping[str, AxisKind]:
+        return grid_kinds(self._studio, tuple(use for stack in stacks for use in parse_stack(stack)))

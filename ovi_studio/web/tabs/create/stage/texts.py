@@ -94,7 +94,6 @@ NO_AXIS = "Nothing"
 QUEUE_GRID = "Create the grid"
 CLOSE_GRID = "Close the grid"
 NO_CELL = "No clip"
-ONE_CLIP = "A grid is made of one clip; remove the braces and wildcards from the prompt."
 
 
 def grid_queued(cells: int) -> str:
