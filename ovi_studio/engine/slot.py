@@ -49,9 +49,14 @@ class EngineSlot:
         """What people call it, as in `Engine 2`; they count from 1. A machine has its own name."""
         if self.name == _FARM:
             return "Other machines"
-        if self.name.startswith(_MACHINE):
+        if self.elsewhere:
             return self.name.removeprefix(_MACHINE)
         return f"Engine {int(self.name.removeprefix(_FIRST) or 0) + 1}"
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether its engines make clips on another machine."""
+        return self.name.startswith(_MACHINE)
 
     @property
     def makes_clips(self) -> bool:

@@ -151,6 +151,8 @@ class Job:
     """None unless the job waits for its parent."""
     improves: ClipToImprove | None = None
     """None unless the job improves a clip; `spec` is that clip's then."""
+    made_by: str | None = None
+    """The engine that runs the job or ran it last; None while the job waits."""
 
     @property
     def poster(self) -> Path | None:
@@ -192,6 +194,8 @@ class EngineInfo:
     variant: str | None
     """The variant whose models are loaded."""
     stopping: bool
+    started: float | None = None
+    """Seconds since 1970, for display."""
 
 
 @dataclass(frozen=True)

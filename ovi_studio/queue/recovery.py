@@ -88,6 +88,7 @@ def _recover(database: Database, owner: str, deliberate: bool) -> list[str]:
         for outcome in outcomes:
             connection.execute(
                 f"UPDATE jobs SET state = :state, attempt = :attempt, error = :error, clip = :clip, "
+                f"made_by = CASE WHEN :state = 'queued' THEN NULL ELSE made_by END, "
                 f"finished = CASE WHEN :state = 'queued' THEN NULL ELSE :now END, "
                 f"ended = CASE WHEN :state = 'queued' THEN NULL ELSE (SELECT value FROM changes) END, "
                 f"{NO_PROGRESS} WHERE number = :number",

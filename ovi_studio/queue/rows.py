@@ -76,6 +76,7 @@ def job_of(row: sqlite3.Row, paths: StudioPaths, dependency: Dependency | None =
         parent=row["parent"],
         dependency=dependency,
         improves=_improves(row, paths),
+        made_by=row["made_by"],
     )
 
 
@@ -96,6 +97,7 @@ def engine_of(row: sqlite3.Row) -> EngineInfo:
         ready=bool(row["ready"]),
         variant=row["variant"],
         stopping=bool(row["stop"]),
+        started=row["started"],
     )
 
 

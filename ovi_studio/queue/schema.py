@@ -147,7 +147,16 @@ _IMPROVEMENTS = (
     "CREATE INDEX jobs_counted ON jobs (state, variant, guided, step_cache, improvement, steps, pixels)",
 )
 
-MIGRATIONS = (_FIRST, _PARTS, _COUNTED, _NOTED, _CACHED, _DELETED, _GRIDS, _PARENTS, _FILMS, _IMPROVEMENTS)
+# Which engine made a job, since when an engine runs, and the order in which the kinds of waiting jobs come.
+_MAKERS = (
+    "ALTER TABLE jobs ADD COLUMN made_by TEXT",
+    "ALTER TABLE engines ADD COLUMN started REAL",
+    "DROP INDEX jobs_counted",
+    "CREATE INDEX jobs_counted ON jobs "
+    "(state, priority, variant, guided, step_cache, improvement, steps, pixels, position)",
+)
+
+MIGRATIONS = (_FIRST, _PARTS, _COUNTED, _NOTED, _CACHED, _DELETED, _GRIDS, _PARENTS, _FILMS, _IMPROVEMENTS, _MAKERS)
 """Statements that migrate version n to n + 1, at index n."""
 
 

@@ -32,7 +32,7 @@ FALLBACK_LEVEL = "fallback_level"
 _MEMORY_FALLBACK = "retry_in_smaller_tier"
 _AS_NEW = (
     "attempt = 0, cancel = 0, error = NULL, note = NULL, started = NULL, finished = NULL, seconds = NULL, "
-    f"ended = NULL, {NO_PROGRESS}"
+    f"ended = NULL, made_by = NULL, {NO_PROGRESS}"
 )
 """Resets whatever an engine wrote into a job."""
 _IN_IDS = "id IN (SELECT value FROM json_each(:ids))"

@@ -49,8 +49,8 @@ class EngineSession:
         self._lock.write(f"{os.getpid()}\n")
         with self.database.write() as connection:
             connection.execute(
-                "INSERT OR REPLACE INTO engines (owner, pid, supervised, state) VALUES (?, ?, ?, ?)",
-                (self.owner, os.getpid(), self._supervised, EngineState.STARTING),
+                "INSERT OR REPLACE INTO engines (owner, pid, supervised, state, started) VALUES (?, ?, ?, ?, ?)",
+                (self.owner, os.getpid(), self._supervised, EngineState.STARTING, time.time()),
             )
             connection.execute(
                 "DELETE FROM engines WHERE ended AND number NOT IN "
@@ -109,7 +109,8 @@ class EngineSession:
     def _claim_next(self, variants: Collection[str] | None, improves: bool) -> Job | None:
         with self.database.write() as connection:
             claimed = connection.execute(
-                "UPDATE jobs SET state = 'running', owner = :owner, attempt = attempt + 1, cancel = 0, started = :now "
+                "UPDATE jobs SET state = 'running', owner = :owner, made_by = :owner, attempt = attempt + 1, cancel = 0, "
+                "started = :now "
                 f"WHERE number = (SELECT number FROM jobs WHERE {CLAIMABLE} AND {_MAKEABLE} "
                 "ORDER BY priority DESC, position, number LIMIT 1) "
                 "AND NOT EXISTS (SELECT 1 FROM settings WHERE key = 'paused' AND value = 'true') RETURNING number",
@@ -185,7 +186,7 @@ class EngineSession:
         with self.database.write() as connection:
             changed = connection.execute(
                 f"UPDATE jobs SET state = CASE cancel WHEN 1 THEN 'cancelled' ELSE 'queued' END, "
-                f"attempt = attempt - 1, started = NULL, note = COALESCE(?, note), {NO_PROGRESS} "
+                f"attempt = attempt - 1, started = NULL, made_by = NULL, note = COALESCE(?, note), {NO_PROGRESS} "
                 f"WHERE id = ? AND owner = ? AND state = 'running'",
                 (note, job.id, self.owner),
             ).rowcount

@@ -4,9 +4,11 @@ The strings are used as the value of `gr.HTML` and never in a template: Gradio e
 inserted into a template (6.31), so a prompt could run code in the page.
 """
 
+from collections.abc import Sequence
 from html import escape
 
-from ovi_studio.queue.model import ClipPhase, Job, JobState
+from ovi_studio.engine.slot import EngineSlot
+from ovi_studio.queue.model import ClipPhase, EngineInfo, Job, JobState
 from ovi_studio.web.views import format_pace, format_seconds
 
 WAVE = """
@@ -19,6 +21,21 @@ STATE_NAMES = {
     JobState.FAILED: "Failed",
     JobState.CANCELLED: "Cancelled",
 }
+
+THIS_MACHINE = "This machine"
+
+
+def makers(engines: Sequence[EngineInfo]) -> list[EngineSlot]:
+    """Return the slots of the engines that make clips, here and on other machines."""
+    return [slot for slot in (EngineSlot.of(engine.owner) for engine in engines) if slot.makes_clips]
+
+
+def maker_name(owner: str, engines: Sequence[EngineInfo]) -> str:
+    """Return what people call an engine; empty if there is only one, which needs no name."""
+    slot, working = EngineSlot.of(owner), makers(engines)
+    if slot.elsewhere or sum(not one.elsewhere for one in working) > 1:
+        return slot.title
+    return THIS_MACHINE if any(one.elsewhere for one in working) else ""
 
 
 def progress_words(job: Job) -> tuple[str, str, float | None]:

@@ -7,7 +7,7 @@ from html import escape
 from ovi_studio.engine.supervisor import Condition, Supervision
 from ovi_studio.queue.estimates import QueueEstimate
 from ovi_studio.queue.model import EngineInfo, EngineState, Job, JobBatch, JobState, Notice
-from ovi_studio.web.job_views import progress_words
+from ovi_studio.web.job_views import makers, progress_words
 from ovi_studio.web.views import format_seconds, shorten
 
 
@@ -52,8 +52,8 @@ def _engine_words(supervision: Supervision, engines: Sequence[EngineInfo], runni
     if any(engine.stopping for engine in engines):
         return "warn", "The engine will restart after this step"
     working = sum(engine.state is EngineState.WORKING for engine in engines)
-    if working and len(engines) > 1:
-        return "good", f"{working} of {len(engines)} engines are working"
+    if working and (count := len(makers(engines))) > 1:
+        return "good", f"{working} of {count} engines are working"
     if working:
         return "good", progress_words(running[0])[0] if running else "Working"
     loaded = engines[0].variant

@@ -115,7 +115,7 @@ def test_estimates_of_improvements_come_from_their_own_history(store):
 def test_database_from_before_improvements_opens(tmp_path, monkeypatch):
     outputs = tmp_path / "outputs"
     with monkeypatch.context() as before:
-        before.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:-1])
+        before.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[: schema.MIGRATIONS.index(schema._IMPROVEMENTS)])
         with closing(Store.open(outputs)) as old, old.database.write() as connection:
             connection.execute("INSERT INTO batches (name, created) VALUES ('a', 0)")
             assert "improvement" not in [row["name"] for row in connection.execute("PRAGMA table_info(jobs)")]

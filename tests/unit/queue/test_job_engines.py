@@ -57,6 +57,25 @@ def test_released_job_goes_back_to_its_place_and_the_attempt_does_not_count(stor
     assert store.get(ids[0]).state is JobState.CANCELLED
 
 
+def test_job_keeps_who_made_it_and_forgets_it_when_it_waits_again(store):
+    store.add(specs(4))
+    with EngineSession(store.database, "farm.rig-1") as work:
+        done, failed, released = (work.claim() for _ in range(3))
+        assert done.made_by == store.get(done.id).made_by == work.owner
+        work.finish(done, store.paths.outputs / "x.mp4", 1.0)
+        work.fail(failed, "x")
+        work.release(released)
+    assert [store.get(job.id).made_by for job in (done, failed, released)] == ["farm.rig-1", "farm.rig-1", None]
+    store.retry([failed.id])
+    assert store.get(failed.id).made_by is None
+    with pytest.raises(RuntimeError), EngineSession(store.database, "farm.rig-2") as work:
+        lost = work.claim()
+        raise RuntimeError
+    assert store.get(lost.id).made_by == "farm.rig-2"
+    recover_dead_engines(store.database)
+    assert store.get(lost.id).made_by is None
+
+
 def test_engine_claims_the_next_job_that_it_can_make_and_leaves_the_others_at_their_place(store):
     first, second = store.add([replace(SPEC, variant="960x960_10s"), SPEC])
     with EngineSession(store.database, "worker") as work:

@@ -1,5 +1,6 @@
 """What the rows of the queue say."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from ovi_studio.core.improvement import Improvement
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.library import LibraryClip
-from ovi_studio.queue.model import ClipToImprove, Dependency, Job, JobBatch, JobState
+from ovi_studio.queue.model import ClipToImprove, Dependency, EngineInfo, EngineState, Job, JobBatch, JobState
 from ovi_studio.web.header.views import batch_news
 from ovi_studio.web.tabs.library.views import wall_html
 from ovi_studio.web.tabs.queue.views import row_html, table_value
@@ -70,11 +71,28 @@ def test_a_row_says_what_its_job_does_to_a_clip() -> None:
     assert 'data-action="edit"' not in shown
 
 
-def test_with_several_engines_a_running_row_names_its_own() -> None:
-    running = replace(JOB, state=JobState.RUNNING, owner="engine1-abcd")
-    assert "Engine 2" in row_html(running, 2)
-    assert "Engine" not in row_html(running)
-    assert "Engine" not in row_html(JOB, 2)
+def engines(*owners: str) -> list[EngineInfo]:
+    return [EngineInfo(owner, 1, True, EngineState.IDLE, True, None, False) for owner in owners]
+
+
+@pytest.mark.parametrize(
+    ("made_by", "running", "name"),
+    [
+        ("engine1-abcd", ["engine-a", "engine1-abcd"], "Engine 2"),
+        ("engine1-abcd", ["engine-a", "engine1-abcd", "farm-b", "farm.rig-c"], "Engine 2"),
+        ("engine-old", ["engine-a", "farm-b", "farm.rig-c"], "This machine"),
+        ("farm.rig.2-old", ["engine-a", "farm-b", "farm.rig-c"], "rig.2"),
+        ("farm.rig-old", ["engine-a"], "rig"),
+        ("engine-a", ["engine-a"], ""),
+        ("engine-a", ["engine-a", "farm-b"], ""),
+        (None, ["engine-a", "engine1-b", "farm.rig-c"], ""),
+    ],
+)
+def test_a_row_names_the_engine_or_machine_of_its_job_where_there_are_several(made_by, running, name) -> None:
+    for state in (JobState.RUNNING, JobState.DONE, JobState.FAILED):
+        shown = row_html(replace(JOB, state=state, made_by=made_by), engines(*running))
+        facts = re.findall(r"<span>(demo · .*?)</span>", shown)[0].split(" · ")
+        assert facts[3:] == ([name] if name else [])
 
 
 def test_an_empty_list_says_what_to_do() -> None:

@@ -135,7 +135,7 @@ class QueueHandlers:
         filtered = bool(number or states or text.strip())
         return [
             views.summary_html(counts, batch, None if number else self._studio.time_left().seconds, batches),
-            views.table_value(jobs, total, offset, filtered=filtered, engines=len(self._store.engines())),
+            views.table_value(jobs, total, offset, filtered=filtered, engines=self._store.engines()),
             gr.skip() if choices == listed else gr.Dropdown(list(choices), value=number if batch else 0),
             gr.Button(
                 texts.RESUME if self._store.paused else texts.PAUSE,

@@ -10,10 +10,9 @@ from itertools import takewhile
 from typing import Any
 
 from ovi_studio.core.prompt_spelling import in_words
-from ovi_studio.engine.slot import EngineSlot
 from ovi_studio.queue.adding import MAX_NAME_LENGTH
-from ovi_studio.queue.model import Job, JobBatch, JobState
-from ovi_studio.web.job_views import STATE_NAMES, bar, progress_words
+from ovi_studio.queue.model import EngineInfo, Job, JobBatch, JobState
+from ovi_studio.web.job_views import STATE_NAMES, bar, maker_name, progress_words
 from ovi_studio.web.media_routes import job_picture_url
 from ovi_studio.web.public_text import for_page
 from ovi_studio.web.tabs.queue import texts
@@ -48,7 +47,7 @@ _BEFORE_OWN = 30
 
 
 def table_value(
-    jobs: Sequence[Job], total: int, offset: int, *, filtered: bool = False, engines: int = 1
+    jobs: Sequence[Job], total: int, offset: int, *, filtered: bool = False, engines: Sequence[EngineInfo] = ()
 ) -> dict[str, Any]:
     """Return the value that `queue.js` renders."""
     rows = [{"id": job.id, "queued": job.state is JobState.QUEUED, "html": row_html(job, engines)} for job in jobs]
@@ -58,8 +57,8 @@ def table_value(
     return {"rows": rows, "place": place, "back": offset > 0, "on": last < total, "empty": empty}
 
 
-def row_html(job: Job, engines: int = 1) -> str:
-    """Render the content of a row; with several engines it says which one runs the job."""
+def row_html(job: Job, engines: Sequence[EngineInfo] = ()) -> str:
+    """Render the content of a row; with several engines or machines it says which one makes the job, or made it."""
     state, detail, progress = _state(job)
     buttons = "".join(_button(action, job) for action in _ACTIONS[job.state] if not _is_hidden(action, job))
     grip = (
@@ -77,7 +76,7 @@ def row_html(job: Job, engines: int = 1) -> str:
     )
 
 
-def _facts(job: Job, engines: int) -> list[str]:
+def _facts(job: Job, engines: Sequence[EngineInfo]) -> list[str]:
     if job.improves is None:
         facts = [job.spec.variant, f"{job.spec.steps} steps", f"seed {job.spec.seed}"]
     else:
@@ -85,7 +84,8 @@ def _facts(job: Job, engines: int) -> list[str]:
     turn = {1: "before others", -1: "after others"}.get((job.priority > 0) - (job.priority < 0))
     facts += [turn] if turn and job.state is JobState.QUEUED else []
     facts += [f"attempt {job.attempt}"] if job.attempt > 1 else []
-    return facts + ([EngineSlot.of(job.owner).title] if job.owner and engines > 1 else [])
+    name = maker_name(job.made_by, engines) if job.made_by else ""
+    return facts + ([name] if name else [])
 
 
 def _prompt(job: Job) -> str:
