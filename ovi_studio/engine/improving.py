@@ -11,7 +11,7 @@ from ovi_studio.improve.chunk_folder import discard_chunks
 from ovi_studio.improve.improver import ClipImprover, Target
 from ovi_studio.improve.upscaler_library import UpscalerLibrary
 from ovi_studio.media.clip_names import file_stem
-from ovi_studio.queue.estimates import estimate_improvement
+from ovi_studio.queue.estimates import History
 from ovi_studio.queue.files import clip_name
 from ovi_studio.queue.model import ClipPhase, ClipToImprove, Job, JobProgress, Verdict
 from ovi_studio.queue.paths import StudioPaths
@@ -32,7 +32,7 @@ class ImprovementMonitor:
         self.resumed = False
         """Whether an earlier attempt has done a part of it."""
         self._work, self._job, self._stopping = work, job, stopping
-        self._known = estimate_improvement(work.database, improves.improvement, improves.pixels)
+        self._known = History(work.database).improvement(improves.improvement, improves.pixels)
         self._reported = 0.0
         self._begun: tuple[float, float] | None = None
         """When frames of this attempt were first done, and how many that were."""

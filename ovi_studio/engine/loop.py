@@ -248,10 +248,11 @@ class Engine:
         finished = self._work.finish(job, self._paths.outputs / name, seconds)
         log.info("Job %d is done after %.1f s: %s", job.number, seconds, name)
         try:
+            maker = EngineSlot.of(self._work.owner).name
             if (pace := monitor.pace()) is not None:
-                record_phase_times(self._work.database, job.spec, pace)
+                record_phase_times(self._work.database, job.spec, pace, maker, monitor.once())
             if (compilation := monitor.compilation()) is not None:
-                record_compilation(self._work.database, compilation)
+                record_compilation(self._work.database, compilation, maker)
             if monitor.latents is not None:
                 self._previewer.learn(job.spec.variant, monitor.latents, frames)
         except JobError as error:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from ovi_studio.core.errors import JobError, Stopped
 from ovi_studio.core.step_caches import OFF
+from ovi_studio.engine.slot import EngineSlot
 from ovi_studio.media.small_files import part_path
-from ovi_studio.queue.estimates import PhaseTimes, recorded_compilation, recorded_edges, recorded_phase_times
+from ovi_studio.queue.estimates import ClipKind, History, PhaseTimes
 from ovi_studio.queue.files import preview_path
 from ovi_studio.queue.model import ClipPhase, Job, JobProgress, Verdict
 from ovi_studio.queue.work import EngineSession
@@ -48,9 +49,10 @@ class JobMonitor:
         self._job = job
         self._previewer = previewer
         self._stopping = stopping
-        self._known = recorded_phase_times(work.database, job.spec)
-        self._edges = recorded_edges(work.database, job.spec.variant) or self._known
-        self._compilation = recorded_compilation(work.database)
+        history, maker = History(work.database), EngineSlot.of(work.owner).name
+        self._known = history.phase_times(ClipKind.of(job.spec), maker)
+        self._edges = history.edges(job.spec.variant, maker) or self._known
+        self._compilation = history.compilation(maker)
         self._previews = read_settings(work.database).previews
         self._phase = ClipPhase.LOADING
         self._preview: Path | None = None
@@ -99,6 +101,14 @@ class JobMonitor:
         if start is None or step is None or len(self._step_times) < 2:
             return None
         return max(0.0, self._step_times[0] - start - step)
+
+    def once(self) -> dict[ClipPhase, float]:
+        """Return the seconds of the phases that only some clips have: loading models, and compiling."""
+        started, compiling = self._started, self.compilation()
+        once = {} if compiling is None else {ClipPhase.COMPILING: compiling}
+        if {ClipPhase.LOADING, ClipPhase.TEXT} <= set(started):
+            once[ClipPhase.LOADING] = started[ClipPhase.TEXT] - started[ClipPhase.LOADING]
+        return once
 
     def _report(self) -> None:
         pace = self._seconds_per_step(RECENT_STEPS)

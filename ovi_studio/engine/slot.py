@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-_FIRST = "engine"
+from ovi_studio.queue.model import FIRST_ENGINE
+
 _FARM = "farm"
 _MACHINE = "farm."
 
@@ -13,7 +14,7 @@ _MACHINE = "farm."
 class EngineSlot:
     """A slot for one engine at a time."""
 
-    name: str = _FIRST
+    name: str = FIRST_ENGINE
     """The prefix of its engines' names in the store."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Additional environment variables of its engines, which select the GPU."""
@@ -21,13 +22,13 @@ class EngineSlot:
     @classmethod
     def numbered(cls, number: int, environment: Mapping[str, str]) -> "EngineSlot":
         """Return the slot with a number, from 0."""
-        return cls(f"{_FIRST}{number}" if number else _FIRST, environment)
+        return cls(f"{FIRST_ENGINE}{number}" if number else FIRST_ENGINE, environment)
 
     @classmethod
     def of(cls, owner: str) -> "EngineSlot":
         """Return the slot of an engine by its name; the first slot for a name that a person chose."""
         name = owner.rpartition("-")[0]
-        known = name == _FARM or name.startswith(_MACHINE) or name.removeprefix(_FIRST).isdigit()
+        known = name == _FARM or name.startswith(_MACHINE) or name.removeprefix(FIRST_ENGINE).isdigit()
         return cls(name) if known else cls()
 
     @classmethod
@@ -51,7 +52,7 @@ class EngineSlot:
             return "Other machines"
         if self.elsewhere:
             return self.name.removeprefix(_MACHINE)
-        return f"Engine {int(self.name.removeprefix(_FIRST) or 0) + 1}"
+        return f"Engine {int(self.name.removeprefix(FIRST_ENGINE) or 0) + 1}"
 
     @property
     def elsewhere(self) -> bool:
@@ -66,7 +67,7 @@ class EngineSlot:
     @property
     def first(self) -> bool:
         """Whether this is the first slot, whose supervisor holds the web process's lock and reports its condition."""
-        return self.name == _FIRST
+        return self.name == FIRST_ENGINE
 
     def owns(self, owner: str) -> bool:
         """Whether the engine with this name belongs to this slot."""

@@ -28,6 +28,10 @@ class MachineState(StrEnum):
     REMOVED = "removed"
 
 
+TAKING = (MachineState.IDLE, MachineState.WORKING)
+"""The states of machines that take jobs."""
+
+
 class Order(StrEnum):
     """What somebody asked of a machine."""
 

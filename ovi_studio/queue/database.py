@@ -13,7 +13,7 @@ import itertools
 import json
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -110,8 +110,19 @@ class Database:
 
     def put_setting(self, key: str, value: Any) -> None:
         """Store a JSON value under a name."""
+        self.put_settings({key: value})
+
+    def put_settings(self, values: Mapping[str, Any]) -> None:
+        """Store JSON values under their names, in one transaction."""
         with self.write() as connection:
-            connection.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (key, json.dumps(value)))
+            rows = [(key, json.dumps(value)) for key, value in values.items()]
+            connection.executemany("INSERT OR REPLACE INTO settings VALUES (?, ?)", rows)
+
+    def settings(self, prefix: str) -> dict[str, str]:
+        """The stored JSON of all names that begin like this."""
+        with self.read() as connection:
+            rows = connection.execute("SELECT key, value FROM settings WHERE key GLOB ?", (f"{prefix}*",))
+            return dict(rows.fetchall())
 
     def notices(self) -> list[Notice]:
         """The notices for the user, the latest first."""

@@ -1,27 +1,29 @@
-"""Estimates of how long clips take on this machine, from the times of earlier ones.
+"""How long clips take, from the times of earlier ones, for every engine and machine by itself.
 
 Every phase is predicted from its own history: the median of the last few times, so that a clip during which the
 machine did something else does not spoil the next estimate. All clips of a variant have about the same number of pixels
 and frames, whatever their aspect ratio, so its name determines the size. A step takes about half the time without a
 negative pass, and less with a step cache, so the key of steps also includes both; the other phases depend on neither.
+
+An engine is named by its slot, which the engines after it have as well.
 """
 
 import json
 import statistics
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from ovi_studio.core.improvement import Improvement
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.step_caches import OFF
 from ovi_studio.queue.database import Database
-from ovi_studio.queue.model import ClipToImprove
+from ovi_studio.queue.model import FIRST_ENGINE, ClipPhase, ClipToImprove
 
-_COMPILATION = "pace/compiling"
+_PACE = "pace"
+_MADE = "made/"
 _MEASURED_COMPILATION = 17.0
 """Seconds on an H200 (docs/performance.md)."""
-
-
 _REMEMBERED = 5
 """Clips of which the times are kept."""
 
@@ -48,112 +50,152 @@ class PhaseTimes(EdgeTimes):
 
 
 @dataclass(frozen=True)
-class QueueEstimate:
-    """Seconds for all waiting jobs whose kind was measured before, and the number of the others."""
+class ClipKind:
+    """What the time of a clip depends on."""
 
-    seconds: float
-    unmeasured: int
+    variant: str
+    guided: bool
+    step_cache: str
+    steps: int
 
-
-def record_phase_times(database: Database, spec: ClipSpec, pace: PhaseTimes) -> None:
-    """Store the times of a clip."""
-    times = asdict(pace)
-    step = {"step": times.pop("step")}
-    for key, new in ((_edges_key(spec.variant), times), (_key(spec.variant, spec.guided, spec.step_cache), step)):
-        known = _history(database, key)
-        database.put_setting(key, {name: [*known.get(name, ()), value][-_REMEMBERED:] for name, value in new.items()})
+    @classmethod
+    def of(cls, spec: ClipSpec) -> "ClipKind":
+        """Return the kind of a clip."""
+        return cls(spec.variant, spec.guided, spec.step_cache, spec.steps)
 
 
-def record_compilation(database: Database, seconds: float) -> None:
+@dataclass(frozen=True)
+class MadeClips:
+    """What an engine has made, since this was first counted."""
+
+    clips: int = 0
+    seconds: Mapping[str, float] | None = None
+    """By phase."""
+    latest: ClipKind | None = None
+    """The kind of its last clip."""
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "MadeClips":
+        """From what was stored."""
+        return cls(values["clips"], values["seconds"], ClipKind(**values["latest"]))
+
+    def with_clip(self, kind: ClipKind, seconds: Mapping[ClipPhase, float]) -> "MadeClips":
+        """Return the same after another clip."""
+        sums = dict(self.seconds or {})
+        for phase, taken in seconds.items():
+            sums[phase] = sums.get(phase, 0.0) + taken
+        return MadeClips(self.clips + 1, sums, kind)
+
+
+class History:
+    """The times of earlier clips of all engines, read at once."""
+
+    def __init__(self, database: Database) -> None:
+        self._stored = database.settings(_PACE)
+
+    def phase_times(self, kind: ClipKind, maker: str) -> PhaseTimes | None:
+        """The times of an engine's clips of a kind; None if it made none."""
+        # A kind that an older version recorded has the times of all phases under its own key.
+        known = self._medians(_edges_key(maker, kind.variant)) | self._medians(_step_key(maker, kind))
+        return PhaseTimes(**known) if "step" in known else None
+
+    def seconds(self, kind: ClipKind, maker: str) -> float | None:
+        """Seconds that a clip takes an engine, without loading models; None if it made none of its kind."""
+        times = self.phase_times(kind, maker)
+        return None if times is None else times.seconds(kind.steps)
+
+    def edges(self, variant: str, maker: str) -> EdgeTimes | None:
+        """The times of the phases around the steps of a variant's clips, of whichever kind."""
+        known = self._medians(_edges_key(maker, variant))
+        return EdgeTimes(**known) if known else None
+
+    def compilation(self, maker: str) -> float:
+        """Seconds that compiling took an engine last, or before that on the GPU where it was measured."""
+        stored = self._stored.get(_compilation_key(maker))
+        return _MEASURED_COMPILATION if stored is None else json.loads(stored)
+
+    def improvement(self, improvement: Improvement, pixels: float) -> float | None:
+        """Seconds for so many pixels of all frames; None if nothing was improved like this on this machine."""
+        pace = self._medians(_improvement_key(improvement)).get("pixel")
+        return None if pace is None else pace * pixels
+
+    def with_time(self, key: str, new: Mapping[str, float]) -> dict[str, list[float]]:
+        """The times under a key with another one of each, without those that are too old."""
+        known = self._times(key)
+        return {name: [*known.get(name, ()), value][-_REMEMBERED:] for name, value in new.items()}
+
+    def _medians(self, key: str) -> dict[str, float]:
+        return {name: statistics.median(times) for name, times in self._times(key).items()}
+
+    def _times(self, key: str) -> Mapping[str, list[float]]:
+        """The times under a key, the latest last; an older version stored only the last one, and not in a list."""
+        values = json.loads(self._stored.get(key, "{}"))
+        return {name: times if isinstance(times, list) else [times] for name, times in values.items()}
+
+
+def record_phase_times(
+    database: Database,
+    spec: ClipSpec,
+    times: PhaseTimes,
+    maker: str = FIRST_ENGINE,
+    once: Mapping[ClipPhase, float] | None = None,
+) -> None:
+    """Store the times of a clip.
+
+    Args:
+        once: seconds of the phases that only some clips have.
+    """
+    history, kind = History(database), ClipKind.of(spec)
+    edges = asdict(times)
+    step = {"step": edges.pop("step")}
+    phases = {ClipPhase.TEXT: times.text, ClipPhase.DENOISING: times.step * spec.steps}
+    phases |= {ClipPhase.DECODING: times.decode, ClipPhase.WRITING: times.write, **(once or {})}
+    made = made_clips(database).get(maker, MadeClips()).with_clip(kind, phases)
+    database.put_settings(
+        {
+            _edges_key(maker, spec.variant): history.with_time(_edges_key(maker, spec.variant), edges),
+            _step_key(maker, kind): history.with_time(_step_key(maker, kind), step),
+            _MADE + maker: asdict(made),
+        }
+    )
+
+
+def made_clips(database: Database) -> dict[str, MadeClips]:
+    """What every engine has made, by its slot."""
+    stored = database.settings(_MADE)
+    return {key.removeprefix(_MADE): MadeClips.from_json(json.loads(value)) for key, value in stored.items()}
+
+
+def record_compilation(database: Database, seconds: float, maker: str = FIRST_ENGINE) -> None:
     """Store how long compiling took."""
-    database.put_setting(_COMPILATION, seconds)
-
-
-def recorded_compilation(database: Database) -> float:
-    """Seconds that compiling took here when it was done last, or before that on the GPU where it was measured."""
-    return database.setting(_COMPILATION, _MEASURED_COMPILATION)
-
-
-def recorded_phase_times(database: Database, spec: ClipSpec) -> PhaseTimes | None:
-    """The times of clips of this kind; None if none was made on this machine."""
-    return _recall(database, spec.variant, spec.guided, spec.step_cache)
-
-
-def recorded_edges(database: Database, variant: str) -> EdgeTimes | None:
-    """The times of the phases around the steps of this variant's clips, of whichever kind."""
-    known = _medians(database, _edges_key(variant))
-    return EdgeTimes(**known) if known else None
-
-
-def estimate_clip(database: Database, spec: ClipSpec) -> float | None:
-    """Seconds for one clip, without loading models; None if no clip of its kind was made on this machine."""
-    pace = recorded_phase_times(database, spec)
-    return None if pace is None else pace.seconds(spec.steps)
+    database.put_setting(_compilation_key(maker), seconds)
 
 
 def record_improvement(database: Database, improves: ClipToImprove, seconds: float) -> None:
-    """Store how long the improvement of a whole clip took."""
+    """Store how long the improvement of a whole clip took; clips are only improved on this machine."""
     key = _improvement_key(improves.improvement)
-    times = [*_history(database, key).get("pixel", ()), seconds / max(1, improves.pixels)]
-    database.put_setting(key, {"pixel": times[-_REMEMBERED:]})
-
-
-def estimate_improvement(database: Database, improvement: Improvement, pixels: int) -> float | None:
-    """Seconds for so many pixels of all frames; None if nothing was improved like this on this machine."""
-    pace = _medians(database, _improvement_key(improvement)).get("pixel")
-    return None if pace is None else pace * pixels
-
-
-def estimate_queue(database: Database) -> QueueEstimate:
-    """Seconds for all waiting jobs; the remaining time of running jobs is in their progress."""
-    with database.read() as connection:
-        kinds = connection.execute(
-            "SELECT variant, guided, step_cache, COUNT(*) AS jobs, SUM(steps) AS steps FROM jobs "
-            "WHERE state = 'queued' AND improvement IS NULL GROUP BY variant, guided, step_cache"
-        ).fetchall()
-        improvements = connection.execute(
-            "SELECT improvement, COUNT(*) AS jobs, SUM(pixels) AS pixels FROM jobs "
-            "WHERE state = 'queued' AND improvement IS NOT NULL GROUP BY improvement"
-        ).fetchall()
-    seconds, unmeasured = 0.0, 0
-    for kind in improvements:
-        taken = estimate_improvement(database, Improvement.from_dict(json.loads(kind["improvement"])), kind["pixels"])
-        unmeasured += kind["jobs"] if taken is None else 0
-        seconds += taken or 0.0
-    for kind in kinds:
-        pace = _recall(database, kind["variant"], bool(kind["guided"]), kind["step_cache"])
-        if pace is None:
-            unmeasured += kind["jobs"]
-        else:
-            seconds += pace.seconds(0) * kind["jobs"] + pace.step * kind["steps"]
-    return QueueEstimate(seconds, unmeasured)
-
-
-def _recall(database: Database, variant: str, guided: bool, step_cache: str) -> PhaseTimes | None:
-    # A kind that an older version recorded has the times of all phases under its own key.
-    known = _medians(database, _edges_key(variant)) | _medians(database, _key(variant, guided, step_cache))
-    return PhaseTimes(**known) if "step" in known else None
-
-
-def _medians(database: Database, key: str) -> dict[str, float]:
-    return {name: statistics.median(times) for name, times in _history(database, key).items()}
-
-
-def _history(database: Database, key: str) -> Mapping[str, list[float]]:
-    """The times under a key, the latest last; an older version stored only the last one, and not in a list."""
-    values = database.setting(key, {})
-    return {name: times if isinstance(times, list) else [times] for name, times in values.items()}
+    database.put_setting(key, History(database).with_time(key, {"pixel": seconds / max(1, improves.pixels)}))
 
 
 def _improvement_key(improvement: Improvement) -> str:
-    return f"pace/improvement/{improvement.sha256}/{improvement.fps}"
+    return f"{_PACE}/improvement/{improvement.sha256}/{improvement.fps}"
 
 
-def _edges_key(variant: str) -> str:
-    return f"pace/{variant}"
+def _of(maker: str) -> str:
+    # Before there were several, the only one had no name.
+    return _PACE if maker == FIRST_ENGINE else f"{_PACE}@{maker}"
 
 
-def _key(variant: str, guided: bool, step_cache: str) -> str:
-    if not guided:
-        return f"pace/{variant}/plain"
-    return f"pace/{variant}/guided" if step_cache == OFF else f"pace/{variant}/guided/{step_cache}"
+def _compilation_key(maker: str) -> str:
+    return f"{_of(maker)}/compiling"
+
+
+def _edges_key(maker: str, variant: str) -> str:
+    return f"{_of(maker)}/{variant}"
+
+
+def _step_key(maker: str, kind: ClipKind) -> str:
+    key = _edges_key(maker, kind.variant)
+    if not kind.guided:
+        return f"{key}/plain"
+    return f"{key}/guided" if kind.step_cache == OFF else f"{key}/guided/{kind.step_cache}"

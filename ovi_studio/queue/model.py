@@ -8,6 +8,9 @@ from pathlib import Path
 from ovi_studio.core.improvement import Improvement
 from ovi_studio.core.spec import ClipSpec
 
+FIRST_ENGINE = "engine"
+"""Slot of the engine of a page that has only one."""
+
 
 class JobState(StrEnum):
     """The state of a job."""

@@ -109,8 +109,8 @@ class EngineSession:
     def _claim_next(self, variants: Collection[str] | None, improves: bool) -> Job | None:
         with self.database.write() as connection:
             claimed = connection.execute(
-                "UPDATE jobs SET state = 'running', owner = :owner, made_by = :owner, attempt = attempt + 1, cancel = 0, "
-                "started = :now "
+                "UPDATE jobs SET state = 'running', owner = :owner, made_by = :owner, attempt = attempt + 1, "
+                "cancel = 0, started = :now "
                 f"WHERE number = (SELECT number FROM jobs WHERE {CLAIMABLE} AND {_MAKEABLE} "
                 "ORDER BY priority DESC, position, number LIMIT 1) "
                 "AND NOT EXISTS (SELECT 1 FROM settings WHERE key = 'paused' AND value = 'true') RETURNING number",

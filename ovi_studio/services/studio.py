@@ -32,21 +32,21 @@ from ovi_studio.core.spec import SOURCE_FIELDS, ClipSpec
 from ovi_studio.core.variants import Variant, find_variant
 from ovi_studio.engine.command import engine_command
 from ovi_studio.engine.fleet import Fleet
-from ovi_studio.engine.slot import EngineSlot
 from ovi_studio.farm.command import FarmAddress, farm_command
 from ovi_studio.farm.roster import makeable
 from ovi_studio.library import Library
 from ovi_studio.media.pictures import MAX_FILE_SIZE, decode_picture
 from ovi_studio.media.sources import check_source, pin_source
-from ovi_studio.queue.estimates import QueueEstimate, estimate_clip, estimate_queue
 from ovi_studio.queue.model import Job, JobState
 from ovi_studio.queue.paths import StudioPaths
+from ovi_studio.queue.schedule import QueueEstimate, estimate_clip, estimate_queue
 from ovi_studio.queue.store import Store
 from ovi_studio.runtime.clip_runner import OVI_MODELS
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.services.films import Films
 from ovi_studio.services.improvements import Improvements
 from ovi_studio.services.intake import Intake
+from ovi_studio.services.machines import list_makers
 from ovi_studio.services.model_offer import ModelOffer, offer_model
 from ovi_studio.services.preset_offers import PresetOffer, offers
 from ovi_studio.services.presets import Presets
@@ -277,24 +277,13 @@ class Studio:
 
     # Time estimates
 
-    def estimate(self, spec: ClipSpec) -> float | None:
-        """Estimate the seconds for one clip; None until a clip of its kind was made on this machine."""
-        return estimate_clip(self.store.database, spec)
-
-    def estimate_queue(self) -> QueueEstimate:
-        """Estimate the seconds for all waiting jobs."""
-        return estimate_queue(self.store.database)
+    def estimate(self, spec: ClipSpec, count: int = 1) -> float | None:
+        """Estimate the seconds for clips alone, by whoever takes jobs; None until one of their kind was made."""
+        return estimate_clip(self.store.database, spec, list_makers(self.store), count)
 
     def time_left(self) -> QueueEstimate:
-        """Estimate the seconds until all jobs have ended, shared out to all engines."""
-        running = self.store.jobs(states=[JobState.RUNNING])
-        left = sum(job.progress.seconds_left or 0 for job in running if job.progress)
-        waiting = self.estimate_queue()
-        return replace(waiting, seconds=(left + waiting.seconds) / max(1, self._makers()))
-
-    def _makers(self) -> int:
-        """Return how many clips are made at the same time."""
-        return sum(EngineSlot.of(engine.owner).makes_clips for engine in self.store.engines())
+        """Estimate the seconds until all jobs have ended."""
+        return estimate_queue(self.store.database, list_makers(self.store))
 
     # Jobs
 

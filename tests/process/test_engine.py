@@ -31,9 +31,9 @@ from places import PYTHON_PATH
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.engine.command import engine_command
 from ovi_studio.media import clip_files
-from ovi_studio.queue.estimates import estimate_clip
 from ovi_studio.queue.model import ClipPhase, EngineState, JobState
 from ovi_studio.queue.recovery import live_engines
+from ovi_studio.queue.schedule import estimate_clip
 from ovi_studio.queue.store import Store
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.preview import Previewer

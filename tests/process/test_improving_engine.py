@@ -13,7 +13,7 @@ from stored_clips import make_clip
 
 from ovi_studio.core.improvement import Improvement
 from ovi_studio.media.clip_files import read_record
-from ovi_studio.queue.estimates import estimate_improvement
+from ovi_studio.queue.estimates import History
 from ovi_studio.queue.model import ClipPhase, ImprovementOrder, JobState
 from ovi_studio.queue.recovery import recover_dead_engines
 from ovi_studio.queue.store import Store
@@ -44,7 +44,7 @@ def test_clip_is_improved_as_soon_as_it_is_made(store):
     made, better = store.get(first).clip, store.get(second).clip
     assert len(read_frames(better)) == 2 * len(read_frames(made))
     assert read_record(better)["improvements"][0]["source"] == made.name
-    assert estimate_improvement(store.database, SMOOTH, 100) > 0
+    assert History(store.database).improvement(SMOOTH, 100) > 0
 
 
 def test_improvement_goes_on_after_a_kill_and_leaves_nothing_when_it_is_cancelled(store, tmp_path):

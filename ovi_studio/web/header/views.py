@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from html import escape
 
 from ovi_studio.engine.supervisor import Condition, Supervision
-from ovi_studio.queue.estimates import QueueEstimate
 from ovi_studio.queue.model import EngineInfo, EngineState, Job, JobBatch, JobState, Notice
+from ovi_studio.queue.schedule import QueueEstimate
 from ovi_studio.web.job_views import makers, progress_words
 from ovi_studio.web.views import format_seconds, shorten
 

@@ -12,9 +12,10 @@ from stored_clips import make_clip
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.improvement import Improvement
 from ovi_studio.queue import schema
-from ovi_studio.queue.estimates import estimate_queue, record_improvement
+from ovi_studio.queue.estimates import record_improvement
 from ovi_studio.queue.model import ImprovementOrder, JobState
 from ovi_studio.queue.recovery import recover_dead_engines
+from ovi_studio.queue.schedule import estimate_queue
 from ovi_studio.queue.store import Store
 from ovi_studio.queue.work import EngineSession
 

@@ -25,8 +25,9 @@ from PIL import Image
 
 from ovi_studio.core.errors import JobError
 from ovi_studio.queue import trash
-from ovi_studio.queue.estimates import PhaseTimes, estimate_clip, estimate_queue, record_phase_times
+from ovi_studio.queue.estimates import PhaseTimes, record_phase_times
 from ovi_studio.queue.model import JobState, Verdict
+from ovi_studio.queue.schedule import estimate_clip, estimate_queue
 from ovi_studio.queue.store import Store
 from ovi_studio.queue.work import EngineSession
 

@@ -11,8 +11,9 @@ from job_helpers import SPEC, queued, specs, states
 from PIL import Image
 
 from ovi_studio.queue import trash
-from ovi_studio.queue.estimates import PhaseTimes, estimate_clip, record_phase_times
+from ovi_studio.queue.estimates import PhaseTimes, record_phase_times
 from ovi_studio.queue.model import JobState
+from ovi_studio.queue.schedule import estimate_clip
 from ovi_studio.queue.store import Store
 from ovi_studio.queue.work import EngineSession
 

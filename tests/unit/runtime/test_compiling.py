@@ -21,7 +21,7 @@ from ovi_studio.engine.monitor import JobMonitor
 from ovi_studio.media.clip_files import write_clip
 from ovi_studio.models.transformer import OviTransformer
 from ovi_studio.queue.database import Database
-from ovi_studio.queue.estimates import PhaseTimes, record_compilation, record_phase_times, recorded_compilation
+from ovi_studio.queue.estimates import History, PhaseTimes, record_compilation, record_phase_times
 from ovi_studio.queue.model import ClipPhase
 from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.queue.store import Store
@@ -169,9 +169,9 @@ def test_compiling_counts_neither_as_a_step_nor_as_text(
 
 
 def test_before_it_was_measured_here_compiling_is_estimated_by_another_gpu(store: Store) -> None:
-    assert recorded_compilation(store.database) == 17
+    assert History(store.database).compilation("engine") == 17
     record_compilation(store.database, 55.5)
-    assert recorded_compilation(store.database) == 55.5
+    assert History(store.database).compilation("engine") == 55.5
 
 
 # The cache, and making a clip again

@@ -15,8 +15,8 @@ from ovi_studio.core.sizes import snap_size
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.variants import published_variants
 from ovi_studio.engine.supervisor import Condition, Supervision
-from ovi_studio.queue.estimates import QueueEstimate
 from ovi_studio.queue.model import Job, JobState, Notice
+from ovi_studio.queue.schedule import QueueEstimate
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.services import model_offer
 from ovi_studio.services.studio import Studio
@@ -194,7 +194,7 @@ def test_user_text_and_errors_are_escaped(tmp_path: Path) -> None:
     shown += header_views.notices_html([Notice(1, "<tp1>", 0)])
     down = Supervision(Condition.DOWN, "<tr>", ("<tw>",))
     shown += header_views.engine_html(down, [], [], 1, QueueEstimate(1, 0), True) + header_views.trouble_html(down)
-    shown += form_views.makes_html(["<tm>", "<tn>"], 1, None) + form_views.queued_html(1, "<tx>", ["<ty>"])
+    shown += form_views.makes_html(["<tm>", "<tn>"], 1, None, None) + form_views.queued_html(1, "<tx>", ["<ty>"])
     shown += form_views.picture_notes_html(["<tz>"])
     for tag in (
         "<tb>",

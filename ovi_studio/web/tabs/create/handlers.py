@@ -238,11 +238,13 @@ class CreateHandlers:
         try:
             if problem is not None:
                 raise problem
-            seconds = self._studio.estimate(self._studio.spec(Request({**values, "prompt": prompts[0]})))
+            spec = self._studio.spec(Request({**values, "prompt": prompts[0]}))
+            clips = len(prompts) * seeds
+            seconds, whole = (self._studio.estimate(spec, count) for count in (1, clips))
         except JobError as error:
             return findings, views.notice_html(str(error), texts.NOT_YET), gr.skip()
-        makes = form_views.makes_html(prompts, seeds, seconds)
-        return findings, makes, queue_button(len(prompts) * seeds, job is not None)
+        makes = form_views.makes_html(prompts, seeds, seconds, whole)
+        return findings, makes, queue_button(clips, job is not None)
 
     def preview_table(self, table: str | None, ratio: str, count: float | None, *values: Any) -> str:
         """Show what an uploaded table makes, before it is queued."""

@@ -194,13 +194,13 @@ def _length_html(pattern: str) -> str:
     return f'<li class="finding {kind}"><b>Length</b>{len(pattern):,} of {MAX_PROMPT_LENGTH:,} characters</li>'
 
 
-def makes_html(prompts: Sequence[str], seeds: int, seconds: float | None) -> str:
-    """Render which clips the prompts make, and how long that takes."""
+def makes_html(prompts: Sequence[str], seeds: int, seconds: float | None, whole: float | None) -> str:
+    """Render which clips the prompts make, and how long one of them and all take."""
     number = len(prompts) * seeds
     time = "Time not measured yet on this machine"
-    if seconds is not None:
+    if seconds is not None and whole is not None:
         each = f" ({format_seconds(seconds)} each)" if number > 1 else ""
-        time = f"About {format_seconds(seconds * number)}{each}"
+        time = f"About {format_seconds(whole)}{each}"
     clips = "Makes 1 clip" if number == 1 else f"Makes {number} clips"
     listed = ""
     if len(prompts) > 1:
