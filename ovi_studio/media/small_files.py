@@ -89,34 +89,29 @@ def folder_errors(folder: Path) -> Iterator[None]:
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace a file by way of its part file; it is on the disk when this returns. Raises `JobError`."""
-    part = part_path(path)
     with folder_errors(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with part.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        _write(path, [data])
 
 
 def write_new(path: Path, blocks: Iterable[bytes]) -> None:
     """Write a file by way of its part file; raises `JobError` if there is one of this name, which is never replaced."""
-    part = part_path(path)
     with folder_errors(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
         if os.path.lexists(path):
             raise JobError(f"{path} exists and is never replaced; delete it, or choose another folder.")
-        try:
-            with part.open("wb") as file:
-                file.writelines(blocks)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        _write(path, blocks)
+
+
+def _write(path: Path, blocks: Iterable[bytes]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = part_path(path)
+    try:
+        with part.open("wb") as file:
+            file.writelines(blocks)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def move_file(source: Path, target: Path) -> None:
