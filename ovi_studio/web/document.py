@@ -18,7 +18,7 @@ from ovi_studio.web.tokens import DARK, LIGHT, token_rules
 _DOCUMENTS = ("frontend/index.html", "frontend/share.html")
 _HEAD = "<head>"
 _LOGIN = Path(__file__).parent / "login" / "login.html"
-_SCRIPTS = ("theme.js", "keys.js")
+_SCRIPTS = ("theme.js", "shared.js")
 _FONT_FACES = "".join(
     f'@font-face {{ font-family: "Inter"; font-weight: {weights}; font-display: swap; '
     f'src: url("{font_url(name)}") format("woff2"); }}'

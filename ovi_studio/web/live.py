@@ -15,7 +15,7 @@ import gradio as gr
 from starlette.concurrency import run_in_threadpool
 
 from ovi_studio.services.studio import Studio
-from ovi_studio.web.events import PRIVATE
+from ovi_studio.web.events import LATEST
 
 LOOK_SECONDS = 0.1
 """How often a waiting answer looks for news; a look costs some 0.3 ms."""
@@ -93,4 +93,4 @@ def connect(parts: Sequence[LivePart], events: Sequence[Callable[..., Any]]) -> 
     outputs = [output for part in parts for output in (*part.outputs, part.seen)]
     for event in events:
         # An event during a running refresh is not lost.
-        event(refresh, [part.seen for part in parts], outputs, trigger_mode="always_last", **PRIVATE)
+        event(refresh, [part.seen for part in parts], outputs, **LATEST)

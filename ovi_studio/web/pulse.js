@@ -7,6 +7,7 @@ const REFUSALS = 3;
 let page = "";
 let table = "";
 let refused = 0;
+let missed = false;
 
 async function poll() {
   let wait = WAIT;
@@ -14,15 +15,19 @@ async function poll() {
     // A browser opens only a few connections to one server: pages that nobody looks at hold none.
     const known = document.hidden ? "" : `?${new URLSearchParams({ known: page })}`;
     const answer = await fetch(`studio/pulse${known}`, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
-    if (answer.status === 401) tell("login");
-    else if (!answer.ok) throw new Error(answer.status);
+    if (answer.status === 401) {
+      missed = true;
+      tell("login");
+    } else if (!answer.ok) throw new Error(answer.status);
     else {
       tell("");
+      if (missed) askAgain();
       report(await answer.text());
       if (known) wait = 0;
     }
     refused = 0;
   } catch (error) {
+    missed = true;
     refused += error.name === "TimeoutError" ? REFUSALS : 1;
     if (refused >= REFUSALS) tell("lost");
   }
@@ -35,9 +40,14 @@ function tell(trouble) {
   shown.dataset.trouble = trouble;
   shown.hidden = !trouble;
   for (const part of shown.querySelectorAll("[data-of]")) part.hidden = part.dataset.of !== trouble;
-  // Whatever happened meanwhile is fetched, even if the text is the same.
-  if (trouble) page = table = "";
   document.dispatchEvent(new CustomEvent("ovi:connection", { detail: trouble }));
+}
+
+// Requests of the page may be lost with an answer of the pulse: they are made again, even if nothing else is new.
+function askAgain() {
+  missed = false;
+  page = table = "";
+  document.dispatchEvent(new CustomEvent("ovi:again"));
 }
 
 function report(now) {

@@ -13,7 +13,7 @@ import gradio as gr
 from gradio import state_holder
 from gradio.blocks import Block
 
-from ovi_studio.web.events import PRIVATE
+from ovi_studio.web.events import LATEST
 
 MAX_SESSIONS = 200
 """The oldest one is forgotten first; its page asks for everything anew when it is used again."""
@@ -32,7 +32,7 @@ def forget_old_sessions(page: gr.Blocks) -> None:
                 holder.session_data.pop(session, None)
                 holder.time_last_used.pop(session, None)
 
-    page.load(forget, None, None, **PRIVATE)
+    page.load(forget, None, None, **LATEST)
 
 
 class _Session(state_holder.SessionState):

@@ -94,6 +94,23 @@ def test_the_whole_form_survives_a_reload_and_a_restart_of_the_server(
     assert spec["prompt"] == "A blue boat. The man says, <S>Hello.<E> <AUDCAP>gulls<ENDAUDCAP>"
 
 
+def test_questions_that_the_server_did_not_hear_are_asked_again(page: Any) -> None:
+    """Of the form, and of a tab that was opened meanwhile; a proxy answers for a server that is restarted."""
+    page.fill("#prompt textarea", "A boat.")
+    page.wait_for_selector("#makes >> text=1 clip")
+    for address in ("**/gradio_api/**", "**/studio/pulse**"):
+        page.context.route(address, lambda route: route.fulfill(status=502))
+    page.get_by_text("No connection").wait_for()
+    with page.expect_request("**/run/predict"):
+        page.fill("#prompt textarea", "A {red|blue} boat.")
+    show(page, "Library")
+    page.context.unroute_all()
+    page.get_by_text("No connection").wait_for(state="hidden")
+    page.wait_for_function("document.querySelector('#wall')?.innerText.trim()")
+    show(page, "Create")
+    page.wait_for_selector("#generate >> text=Create 2 clips")
+
+
 def test_a_first_frame_is_uploaded_again_if_the_server_was_restarted_while_the_page_was_open(
     page: Any, application: Application, client: Any, tmp_path: Path
 ) -> None:

@@ -8,7 +8,7 @@ import gradio as gr
 
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.services.intake import LIMITS, PICTURES, Intake, Outcome
-from ovi_studio.web.events import PRIVATE
+from ovi_studio.web.events import EACH
 from ovi_studio.web.public_text import for_page
 from ovi_studio.web.tabs import CREATE_TAB
 from ovi_studio.web.toasts import Toasts
@@ -55,8 +55,8 @@ def build_drop(intake: Intake, form: DropForm, tabs: gr.Tabs, toasts: Toasts) ->
         for ticket in _tickets(event):
             intake.discard(ticket)
 
-    place.taken(take, None, [*form.outputs, tabs, place, toasts.component], **PRIVATE)
-    place.left(leave, None, None, **PRIVATE)
+    place.taken(take, None, [*form.outputs, tabs, place, toasts.component], **EACH)
+    place.left(leave, None, None, **EACH)
 
 
 def _filled(form: DropForm, outcomes: Sequence[Outcome]) -> list[Any]:

@@ -6,7 +6,7 @@ import gradio as gr
 
 from ovi_studio.queue.model import JobState
 from ovi_studio.services.studio import Studio
-from ovi_studio.web.events import PRIVATE
+from ovi_studio.web.events import EACH, PRIVATE
 from ovi_studio.web.header import views
 from ovi_studio.web.live import LivePart, build_pulse
 from ovi_studio.web.public_text import public_status
@@ -70,7 +70,7 @@ def _connect(studio: Studio, line: gr.HTML, news: gr.HTML, restart: gr.Button) -
         if isinstance(notice, int):
             studio.store.database.dismiss_notice(notice)
 
-    news.dismiss(dismiss, None, None, **PRIVATE)
+    news.dismiss(dismiss, None, None, **EACH)
     restart.click(studio.supervisor.restart, None, None, **PRIVATE)
     return LivePart(refresh, [line, news, restart], gr.State(()))
 

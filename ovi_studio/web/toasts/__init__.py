@@ -17,7 +17,7 @@ import gradio as gr
 
 from ovi_studio.core.errors import JobError
 from ovi_studio.services.undo import OFFERED_SECONDS, UndoLog
-from ovi_studio.web.events import PRIVATE
+from ovi_studio.web.events import EACH
 from ovi_studio.web.public_text import for_page
 
 _SECONDS = 8
@@ -33,7 +33,7 @@ class Toasts:
         self.component = gr.HTML(
             {}, html_template="", js_on_load=script, elem_id="toast-source", apply_default_css=False
         )
-        self.undone = self.component.undo(self._undo, None, self.component, **PRIVATE)
+        self.undone = self.component.undo(self._undo, None, self.component, **EACH)
         """The event after which something was taken back."""
 
     def undoable(

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,14 +44,45 @@ def test_a_tab_has_the_icon_of_its_entry(tab: Tab) -> None:
     assert tab.icon.replace(" ", "%20") in rules[0]
 
 
-def test_the_page_has_the_registered_tabs_in_order(tmp_path: Path) -> None:
-    studio = Studio.open(tmp_path / "outputs", RuntimeOptions(checkpoint_directory=tmp_path / "checkpoints"))
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    place = tmp_path_factory.mktemp("page")
+    studio = Studio.open(place / "outputs", RuntimeOptions(checkpoint_directory=place / "checkpoints"))
     try:
-        components = build_studio(studio).config["components"]
+        return build_studio(studio)
     finally:
         studio.close()
-    shown = [part["props"] for part in components if part["type"] == "tabitem"]
+
+
+def test_the_page_has_the_registered_tabs_in_order(page: Any) -> None:
+    shown = [part["props"] for part in page.config["components"] if part["type"] == "tabitem"]
     assert [(tab["id"], tab["label"]) for tab in shown if tab["id"]] == [(tab.id, tab.title) for tab in TABS]
+
+
+def test_what_says_how_something_is_now_is_not_dropped_while_an_earlier_one_is_answered(page: Any) -> None:
+    # `once`, Gradio's own mode, drops them.
+    states = {
+        "input",
+        "change",
+        "shown",
+        "hidden",
+        "load",
+        "beat",
+        "table",
+        "inspect",
+        "preview",
+        "again",
+        "put",
+        "read",
+    }
+    dropped = {
+        (event, handler.name)
+        for handler in page.fns.values()
+        if handler.trigger_mode == "once"
+        for _, event in handler.targets
+        if event in states
+    }
+    assert dropped == set()
 
 
 def test_a_page_that_anyone_may_open_names_no_folder_of_this_machine(tmp_path: Path) -> None:

@@ -52,8 +52,8 @@ function drawChips(form) {
   };
   for (const [name, text] of Object.entries(texts)) {
     const chip = chips(`#chips [data-chip=${name}]`);
+    if (!chip || !connectChip(chip)) showChips(form);
     if (!chip) continue;
-    connectChip(chip);
     chip.querySelector("b").textContent = text;
     chip.title = `${chip.querySelector("span").textContent}: ${text}`;
   }
@@ -97,10 +97,10 @@ function place(popover, chip) {
   popover.style.top = `${top}px`;
 }
 
-// Gradio builds its components in no particular order, so that a chip may be there before its popover.
+// Whether a chip opens its popover. Gradio builds its components in no particular order: one may be there without the other.
 function connectChip(chip) {
   const popover = chips(`#pop-${chip.dataset.chip}`);
-  if (!popover || chip.popoverTargetElement) return;
+  if (!popover || chip.popoverTargetElement) return Boolean(popover);
   popover.popover = "auto";
   popover.setAttribute("role", "dialog");
   popover.setAttribute("aria-label", chip.querySelector("span").textContent);
@@ -116,6 +116,7 @@ function connectChip(chip) {
     if (length) chips(`#model input[value="${CSS.escape(length.dataset.model)}"]`)?.click();
     if (event.target.closest("[data-preset], [data-model]")) popover.hidePopover();
   });
+  return true;
 }
 // Whoever writes a seed wants it to be used.
 document.addEventListener("input", (event) => {

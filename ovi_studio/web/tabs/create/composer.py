@@ -49,8 +49,8 @@ watch("value", () => document.dispatchEvent(new CustomEvent("ovi:checked")));
 """
 
 
-def build_desk(names: list[str]) -> gr.HTML:
-    """Build the bar above the prompt; its scripts keep the values called `names` (`draft.js`)."""
+def build_desk(names: list[str], asked: dict[str, list[str]]) -> gr.HTML:
+    """Build the bar above the prompt; its scripts keep the values called `names`, and ask about some (`draft.js`)."""
     script = "\n".join((_HERE / name).read_text(encoding="utf-8") for name in _DESK_SCRIPTS)
     words = {
         "replaced": texts.FORM_REPLACED,
@@ -73,6 +73,7 @@ def build_desk(names: list[str]) -> gr.HTML:
         elem_id="desk",
         apply_default_css=False,
         names=names,
+        asked=asked,
         words=words,
         wildcards=_wildcards(),
     )

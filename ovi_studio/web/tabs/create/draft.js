@@ -2,6 +2,7 @@
 // names of the form's values in the order in which `keep` receives them and `taken` returns them.
 const composer = (window.composer = {});
 const QUIET = 60;
+const READING = 250;
 const MOST_UNDOS = 30;
 const DRAFT = "ovi-draft";
 const UNDO = "ovi-undo";
@@ -57,30 +58,42 @@ function settle() {
   noticeChanges();
 }
 
-// What the server says about the form depends on these values: asked anew after a change, when typing pauses.
-const ASKED = [
-  {
-    event: "inspect",
-    names: ["editing", "table", "count", "prompt", "cues", "sound", "variant", "steps", "video_guidance", "audio_guidance", "step_cache"],
-    idle: ({ prompt, cues, sound, table }) => !table && !prompt && !sound && !cues?.cues?.length,
-  },
-  { event: "preview", names: ["table", "count"], idle: ({ table }) => !table },
-];
+// What the server says about the form depends on the values that `props.asked` names by event: it is asked when typing
+// pauses, if the last question was about other values. An empty form has nothing to say until something was said of it.
+// Gradio finds events by their names in quotes.
+const IDLE = {
+  "inspect": ({ prompt, cues, sound, table }) => !table && !prompt && !sound && !cues?.cues?.length,
+  "preview": ({ table }) => !table,
+};
 const PAUSE = 150;
 let asking = 0;
-const told = {};
+let asked = {};
 
 function noticeChanges() {
   clearTimeout(asking);
-  asking = setTimeout(() => {
-    for (const { event, names, idle } of ASKED) {
-      const now = JSON.stringify(names.map((name) => form[name] ?? null));
-      // An empty form has nothing to say until something was said about it.
-      if (now !== told[event] && (event in told || !idle(form))) trigger(event);
-      if (event in told || !idle(form)) told[event] = now;
-    }
-  }, PAUSE);
+  asking = setTimeout(ask, PAUSE);
 }
+
+function ask() {
+  // A form that is being put back is not yet in the components, whose values are sent.
+  if (!form || putting) return;
+  for (const [event, names] of Object.entries(props.asked)) {
+    const untouched = !(event in asked) && IDLE[event](form);
+    if (!untouched && asked[event] !== text(names.map((name) => form[name]))) trigger(event);
+  }
+}
+// What was sent counts, and not what should have been: whatever differs from it is asked once more.
+composer.asks = (event, values) => {
+  asked[event] = text(values);
+  return values;
+};
+const text = (values) => JSON.stringify(values.map((value) => value ?? null));
+// Questions that the server did not answer, and the sizes of a model that was chosen meanwhile.
+document.addEventListener("ovi:again", () => {
+  asked = {};
+  noticeChanges();
+  trigger("again");
+});
 
 function replaced(before, now) {
   if (now.editing) {
@@ -126,6 +139,11 @@ async function put(next) {
   show();
 }
 composer.taken = () => pending;
+// After a whole form was put on the page, also one whose values were all there before.
+composer.arrived = (values) => {
+  putting = null;
+  composer.keep(values);
+};
 
 function step(from, to) {
   settle();
@@ -166,11 +184,18 @@ composer.answered = (editing) => {
 
 function restore() {
   restored = true;
-  const draft = read(DRAFT, null);
-  if (draft && props.names.every((name) => name in draft) && !same(draft, form)) put(draft);
+  const draft = read(DRAFT, {});
+  // A draft of before an update lacks what the form has since.
+  const next = { ...form, ...Object.fromEntries(props.names.filter((name) => name in draft).map((name) => [name, draft[name]])) };
+  if (!same(next, form)) put(next);
 }
-// The values of an untouched form arrive without a change of any of them.
-setTimeout(() => trigger("read"));
+// The values of an untouched form arrive without a change of any of them. Gradio may not listen yet.
+function readForm() {
+  if (form) return;
+  trigger("read");
+  setTimeout(readForm, READING);
+}
+setTimeout(readForm);
 
 const acts = {
   undo: () => step(undo, redo),

@@ -19,7 +19,7 @@ from ovi_studio.core.spec import ClipSpec, parse_timesteps
 from ovi_studio.core.variants import Variant
 from ovi_studio.services.studio import Studio
 from ovi_studio.web import views
-from ovi_studio.web.events import PRIVATE
+from ovi_studio.web.events import LATEST, PRIVATE
 from ovi_studio.web.live import LivePart
 from ovi_studio.web.tabs.create import texts
 from ovi_studio.web.tabs.create import views as form_views
@@ -64,14 +64,15 @@ def _connect_queue(form: CreateForm, extra: dict[str, Any], handlers: "CreateHan
     script = f"(...values) => ({pressed}, composer.withFiles(values, {json.dumps(files)}))"
     queued = form.queue.click(handlers.queue, inputs, after, js=script, **PRIVATE)
     queued.then(None, form.editing, None, js="(editing) => composer.answered(editing)")
-    inspected = [form.editing, form.table, form.count, *form.written, form.model, form.steps]
-    inspected += [form.sampling[name] for name in ("video_guidance", "audio_guidance", "step_cache")]
     # `draft.js` notices changes: Gradio's own events come with every key, and also when nothing has changed (6.31).
-    latest: dict[str, Any] = PRIVATE | {"trigger_mode": "always_last"}
-    found = [extra["findings"], extra["makes"], form.queue]
-    extra["desk"].inspect(handlers.inspect, inspected, found, **latest)
-    tabled = [form.table, form.ratio, form.count, *form.fields.values()]
-    extra["desk"].preview(handlers.preview_table, tabled, extra["table_makes"], **latest)
+    answers = {
+        "inspect": (handlers.inspect, [extra["findings"], extra["makes"], form.queue]),
+        "preview": (handlers.preview_table, [extra["table_makes"]]),
+    }
+    for event, (handler, shown) in answers.items():
+        asked = [form.draft[name] for name in form.asked[event]]
+        script = f"(...values) => composer.asks('{event}', values)"
+        getattr(extra["desk"], event)(handler, asked, shown, js=script, **LATEST)
     outputs = [*form.written, form.origin, form.notice, form.queue]
     extra["first_clip"].example(handlers.make_example, inputs, outputs, **PRIVATE)
     extra["first_clip"].fetch(handlers.download, None, form.notice, **PRIVATE)
@@ -82,18 +83,18 @@ def _connect_fields(form: CreateForm, extra: dict[str, Any], handlers: "CreateHa
     extra["findings"].repair(handlers.repair, whole, form.written, **PRIVATE)
     extra["findings"].split(handlers.toggle_raw, whole, [*form.written, form.notice], **PRIVATE)
     extra["desk"].raw(handlers.toggle_raw, whole, [*form.written, form.notice], **PRIVATE)
-    page.load(handlers.list_models, form.model, [form.model, extra["model_facts"]], **PRIVATE)
-    form.sampling["timesteps"].change(handlers.count_timesteps, form.sampling["timesteps"], form.steps, **PRIVATE)
-    form.model.input(handlers.choose_model, form.model, form.sampling["slg_layer"], **PRIVATE)
-    form.model.change(frame_examples_html, form.model, extra["frame_examples"], **PRIVATE)
+    page.load(handlers.list_models, form.model, [form.model, extra["model_facts"]], **LATEST)
+    form.sampling["timesteps"].change(handlers.count_timesteps, form.sampling["timesteps"], form.steps, **LATEST)
+    form.model.input(handlers.choose_model, form.model, form.sampling["slg_layer"], **LATEST)
+    form.model.change(frame_examples_html, form.model, extra["frame_examples"], **LATEST)
     chosen = [form.first_frame, *form.written, form.origin]
-    extra["frame_examples"].choose(handlers.choose_frame, None, chosen, **PRIVATE)
+    extra["frame_examples"].choose(handlers.choose_frame, None, chosen, **LATEST)
     gr.on(
         [form.model.input, form.first_frame.change, form.sampling["raw_colours"].input],
         handlers.choose_size,
         [form.model, form.ratio, form.first_frame, form.sampling["raw_colours"]],
         [form.ratio, form.notice, extra["picture_notes"]],
-        **PRIVATE,
+        **LATEST,
     )
 
 
@@ -102,12 +103,15 @@ def connect_draft(form: CreateForm, extra: dict[str, Any], handlers: "CreateHand
     parts = list(form.draft.values())
     keep = "(...values) => void window.composer?.keep(values)"
     gr.on([part.change for part in parts], None, parts, None, js=keep, trigger_mode="multiple")
-    extra["desk"].read(None, parts, None, js=keep)
-    put = extra["desk"].put(None, None, parts, js="() => composer.taken()")
+    extra["desk"].read(None, parts, None, js=keep, trigger_mode="multiple")
+    put = extra["desk"].put(None, None, parts, js="() => composer.taken()", trigger_mode="multiple")
+    arrived = "(...values) => void composer.arrived(values)"
+    put.then(None, parts, None, js=arrived, trigger_mode="multiple")
     # The sizes and the range of blocks belong to the model of that form.
     shaped = [form.model, form.ratio, form.first_frame, form.sampling["raw_colours"], form.sampling["slg_layer"]]
     outputs = [form.model, extra["model_facts"], form.ratio, extra["picture_notes"], form.sampling["slg_layer"]]
-    put.then(handlers.reshape, shaped, [*outputs, form.notice], **PRIVATE)
+    for happens in (put.then, extra["desk"].again):
+        happens(handlers.reshape, shaped, [*outputs, form.notice], **LATEST)
 
 
 class CreateHandlers:

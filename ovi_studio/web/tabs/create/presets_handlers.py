@@ -15,7 +15,7 @@ from ovi_studio.core.spec import ADAPTER_LISTS
 from ovi_studio.services.presets import Preset
 from ovi_studio.services.studio import Studio
 from ovi_studio.web import views
-from ovi_studio.web.events import PRIVATE
+from ovi_studio.web.events import EACH, LATEST, PRIVATE
 from ovi_studio.web.live import LivePart
 from ovi_studio.web.tabs.create import texts
 from ovi_studio.web.tabs.create import views as form_views
@@ -33,10 +33,10 @@ def connect_presets(
     handlers = PresetHandlers(studio, form, toasts)
     cards: gr.HTML = extra["presets"]
     parts = list(form.fields.values())
-    cards.choose(handlers.apply, parts, [*parts, form.ratio, form.notice, form.look, form.origin], **PRIVATE)
+    cards.choose(handlers.apply, parts, [*parts, form.ratio, form.notice, form.look, form.origin], **LATEST)
     cards.download(handlers.download, None, form.notice, **PRIVATE)
     cards.stop(studio.adapter_downloads.cancel, None, None, **PRIVATE)
-    cards.remove(handlers.delete, None, toasts.component, **PRIVATE)
+    cards.remove(handlers.delete, None, toasts.component, **EACH)
     gr.on(
         [extra["keep_preset"].click, extra["preset_title"].submit],
         handlers.save,
@@ -45,7 +45,7 @@ def connect_presets(
         **PRIVATE,
     )
     stacks = [form.stacks[name] for name in ADAPTER_LISTS]
-    gr.on([*(part.change for part in stacks), page.load], handlers.show_chosen, stacks, extra["chosen"], **PRIVATE)
+    gr.on([*(part.change for part in stacks), page.load], handlers.show_chosen, stacks, extra["chosen"], **LATEST)
     extra["chosen"].take_out(handlers.remove_adapter, stacks, stacks, **PRIVATE)
     return LivePart(handlers.refresh, [cards], gr.State(()))
 

@@ -111,6 +111,16 @@ class CreateForm:
         }
 
     @property
+    def asked(self) -> dict[str, list[str]]:
+        """The names in `draft` of what the server's word on the form depends on, by the event that asks for it."""
+        guidance = ["video_guidance", "audio_guidance", "step_cache"]
+        prompt = ["prompt", "cues", "sound"]
+        return {
+            "inspect": ["editing", "table", "count", *prompt, "variant", "steps", *guidance],
+            "preview": ["table", "ratio", "count", *self.fields],
+        }
+
+    @property
     def outputs(self) -> list[gr.components.Component]:
         """The components that `fill` returns updates for, in the same order."""
         own = [
@@ -227,7 +237,7 @@ def build_form(studio: Studio) -> tuple[CreateForm, dict[str, Any]]:
         number.preprocess = _as_given
     form = CreateForm(studio=studio, **parts)
     with desk_place:
-        extra["desk"] = build_desk(list(form.draft))
+        extra["desk"] = build_desk(list(form.draft), form.asked)
     return form, extra
 
 

@@ -147,11 +147,7 @@ dialog().addEventListener("close", () => {
 
 document.addEventListener("ovi:film", () => cards().length && play(cards()[0]));
 
-// Only a visible page asks for changes.
-const place = element.closest("[role=tabpanel]") ?? element;
-new IntersectionObserver((entries) => {
-  trigger(entries[entries.length - 1].isIntersecting ? "shown" : "hidden");
-}).observe(place);
+window.ovi.whileShown(element, (visible) => trigger(visible ? "shown" : "hidden"));
 
 watch("value", render);
 render();

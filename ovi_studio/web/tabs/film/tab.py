@@ -11,7 +11,7 @@ import gradio as gr
 
 from ovi_studio.film.fountain import MAX_CHARACTERS
 from ovi_studio.services.studio import Studio
-from ovi_studio.web.events import PRIVATE
+from ovi_studio.web.events import EACH, LATEST, PRIVATE
 from ovi_studio.web.film_api import FilmCalls
 from ovi_studio.web.tabs.film import texts
 from ovi_studio.web.tabs.film.handlers import FilmHandlers
@@ -58,11 +58,11 @@ def build_film(studio: Studio, toasts: Toasts) -> None:
         updates = handlers.refresh((-1, 0), film)
         return gr.Timer(active=True), *updates
 
-    tab.board.shown(show, view, [tab.timer, *tab.shown], **PRIVATE)
-    tab.board.hidden(lambda: gr.Timer(active=False), None, tab.timer, **PRIVATE)
+    tab.board.shown(show, view, [tab.timer, *tab.shown], **LATEST)
+    tab.board.hidden(lambda: gr.Timer(active=False), None, tab.timer, **LATEST)
     tab.timer.tick(handlers.refresh, view, tab.shown, **PRIVATE)
-    tab.film.input(handlers.choose_film, tab.film, tab.shown, **PRIVATE)
-    tab.board.act(handlers.act, tab.film, [*tab.shown, toasts.component], trigger_mode="multiple", **PRIVATE)
+    tab.film.input(handlers.choose_film, tab.film, tab.shown, **LATEST)
+    tab.board.act(handlers.act, tab.film, [*tab.shown, toasts.component], **EACH)
     tab.queue.click(handlers.queue, [tab.text, tab.film], [*tab.shown, toasts.component, tab.text], **PRIVATE)
     tab.join.click(handlers.join, tab.film, [tab.file, toasts.component], **PRIVATE)
     tab.play.click(None, None, None, js="() => document.dispatchEvent(new CustomEvent('ovi:film'))", **PRIVATE)

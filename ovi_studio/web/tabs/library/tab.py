@@ -11,7 +11,7 @@ import gradio as gr
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.media.clip_files import FirstFrameMissing
-from ovi_studio.web.events import PRIVATE
+from ovi_studio.web.events import EACH, LATEST, PRIVATE
 from ovi_studio.web.tabs import CREATE_TAB
 from ovi_studio.web.tabs.library import texts
 from ovi_studio.web.tabs.library.components import LibraryComponents, build_parts
@@ -63,7 +63,7 @@ def _connect_wall(parts: LibraryComponents, handlers: LibraryHandlers) -> None:
     first = [parts.page, *parts.selection, *parts.shown]
     filters = [parts.words.change, parts.favourites.change, parts.pictured.input, parts.order.input]
     changes = [*filters, parts.variant.input, parts.place.change]
-    gr.on(changes, show_first, parts.inputs, first, trigger_mode="always_last", **PRIVATE)
+    gr.on(changes, show_first, parts.inputs, first, **LATEST)
     for happens, by in (
         (parts.previous.click, -1),
         (parts.wall.back, -1),
@@ -75,12 +75,12 @@ def _connect_wall(parts: LibraryComponents, handlers: LibraryHandlers) -> None:
     def shown(*inputs: Any) -> Any:
         return gr.Timer(active=True), *handlers.show(*inputs)
 
-    parts.wall.shown(shown, parts.inputs, [parts.timer, *parts.shown], **PRIVATE)
-    parts.wall.hidden(lambda: gr.Timer(active=False), None, parts.timer, **PRIVATE)
+    parts.wall.shown(shown, parts.inputs, [parts.timer, *parts.shown], **LATEST)
+    parts.wall.hidden(lambda: gr.Timer(active=False), None, parts.timer, **LATEST)
     parts.timer.tick(handlers.tick, [parts.seen, *parts.inputs], parts.shown, **PRIVATE)
-    parts.wall.pick(handlers.select, parts.place, parts.selection, trigger_mode="multiple", **PRIVATE)
+    parts.wall.pick(handlers.select, parts.place, parts.selection, **EACH)
     _then_show(
-        parts.wall.mark(_guarded_event(handlers.mark, 0, texts.NOT_MARKED), None, parts.notice, **PRIVATE),
+        parts.wall.mark(_guarded_event(handlers.mark, 0, texts.NOT_MARKED), None, parts.notice, **EACH),
         parts,
         handlers,
     )
@@ -92,7 +92,7 @@ def _connect_search(parts: LibraryComponents, handlers: LibraryHandlers, toasts:
         return "", gr.Row(visible=False)
 
     naming = [parts.naming, parts.name]
-    parts.words.change(lambda words: gr.Button(visible=bool(words)), parts.words, parts.name_search, **PRIVATE)
+    parts.words.change(lambda words: gr.Button(visible=bool(words)), parts.words, parts.name_search, **LATEST)
     parts.name_search.click(lambda: (gr.Row(visible=True), ""), None, naming, **PRIVATE).then(
         None, None, None, js="() => document.querySelector('#collection-name :is(input, textarea)')?.focus()"
     )
@@ -141,7 +141,7 @@ def _connect_lightbox(parts: LibraryComponents, handlers: LibraryHandlers, toast
         (parts.lightbox.mark, handlers.mark, texts.NOT_MARKED),
         (parts.lightbox.tag, handlers.tag_one, texts.NOT_TAGGED),
     ):
-        _then_show(event(_guarded_event(action, 0, title), None, parts.notice, **PRIVATE), parts, handlers)
+        _then_show(event(_guarded_event(action, 0, title), None, parts.notice, **EACH), parts, handlers)
     for event in (parts.lightbox.trash, parts.wall.trash):
         _connect_undoable(event, handlers.trash_event, parts, handlers, toasts)
 
@@ -161,7 +161,7 @@ def _connect_undoable(
         except JobError as error:
             return gr.skip(), notice_html(str(error), texts.NOT_DELETED)
 
-    _then_show(happens(act, None, [toasts.component, parts.notice], **PRIVATE), parts, handlers)
+    _then_show(happens(act, None, [toasts.component, parts.notice], **EACH), parts, handlers)
 
 
 def _reported(done: Done | Emptied | None, toasts: Toasts, request: gr.Request) -> Any:
@@ -186,7 +186,7 @@ def _connect_trash(parts: LibraryComponents, handlers: LibraryHandlers, toasts: 
     _then_show(parts.confirm.click(empty, parts.place, [parts.ask, *outputs], **PRIVATE), parts, handlers)
     asking = _guarded(handlers.confirm_emptying, 2, texts.UNREADABLE)
     parts.empty.click(asking, None, [parts.ask, parts.question, parts.notice], **PRIVATE)
-    gr.on([parts.keep.click, parts.place.change], lambda: gr.Row(visible=False), None, parts.ask, **PRIVATE)
+    gr.on([parts.keep.click, parts.place.change], lambda: gr.Row(visible=False), None, parts.ask, **LATEST)
 
 
 def _connect_form(parts: LibraryComponents, handlers: LibraryHandlers, form: LibraryForm, tabs: gr.Tabs) -> None:
@@ -213,7 +213,7 @@ def _then_show(event: Any, parts: LibraryComponents, handlers: LibraryHandlers) 
         # Keep the notice of the action before.
         return notice or gr.skip(), *rest
 
-    event.then(shown, parts.inputs, parts.shown, **PRIVATE)
+    event.then(shown, parts.inputs, parts.shown, **LATEST)
 
 
 def _guarded(action: Callable[..., Any], count: int, title: str) -> Callable[..., Any]:

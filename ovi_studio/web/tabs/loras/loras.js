@@ -49,8 +49,4 @@ watch("value", () => {
   for (const field of element.querySelectorAll(".strength input")) field.value = field.defaultValue;
 });
 
-// Only a visible page polls for changes.
-const place = element.closest("[role=tabpanel]") ?? element;
-new IntersectionObserver((entries) => {
-  trigger(entries[entries.length - 1].isIntersecting ? "shown" : "hidden");
-}).observe(place);
+window.ovi.whileShown(element, (visible) => trigger(visible ? "shown" : "hidden"));

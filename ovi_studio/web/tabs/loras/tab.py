@@ -13,7 +13,7 @@ import gradio as gr
 
 from ovi_studio.core.adapter_stack import Stack
 from ovi_studio.core.errors import JobError
-from ovi_studio.web.events import PRIVATE
+from ovi_studio.web.events import LATEST, PRIVATE
 from ovi_studio.web.tabs.create.tab import shown_value
 from ovi_studio.web.tabs.loras import texts
 from ovi_studio.web.tabs.loras.handlers import ChosenAdapters, LorasHandlers, LorasServices
@@ -87,15 +87,14 @@ def _connect(parts: LorasComponents, handlers: LorasHandlers, form: LorasForm) -
     def show(*given: Any) -> Any:
         return gr.Timer(active=True), *draw(*given)
 
-    parts.cards.shown(show, asked, [parts.timer, *drawn], **PRIVATE)
-    parts.cards.hidden(lambda: gr.Timer(active=False), None, parts.timer, **PRIVATE)
+    parts.cards.shown(show, asked, [parts.timer, *drawn], **LATEST)
+    parts.cards.hidden(lambda: gr.Timer(active=False), None, parts.timer, **LATEST)
     gr.on(
         [parts.timer.tick, parts.search.change, *(stack.change for stack in stacks), form.model.change],
         refresh,
         [parts.seen, *asked],
         drawn,
-        trigger_mode="always_last",
-        **PRIVATE,
+        **LATEST,
     )
     _connect_cards(parts, handlers, form)
 
@@ -126,7 +125,7 @@ def _connect_cards(parts: LorasComponents, handlers: LorasHandlers, form: LorasF
 
     parts.cards.take(changing(add), stacks, written, **PRIVATE)
     parts.cards.leave(changing(remove), stacks, written, **PRIVATE)
-    parts.cards.strength(changing(set_strengths), stacks, written, trigger_mode="always_last", **PRIVATE)
+    parts.cards.strength(changing(set_strengths), stacks, written, **LATEST)
 
     def word(event: gr.EventData, prompt: str) -> Any:
         return _guarded(lambda: handlers.add_trigger_word(_id(event), event._data.get("number"), prompt or ""), 1)

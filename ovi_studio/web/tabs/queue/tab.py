@@ -10,7 +10,7 @@ from pathlib import Path
 import gradio as gr
 
 from ovi_studio.services.studio import Studio
-from ovi_studio.web.events import PRIVATE
+from ovi_studio.web.events import EACH, LATEST, PRIVATE
 from ovi_studio.web.tabs.create.tab import CreateForm
 from ovi_studio.web.tabs.queue import texts
 from ovi_studio.web.tabs.queue.handlers import ALL, QueueHandlers
@@ -64,19 +64,18 @@ def build_queue(
     tab = _build()
     handlers = QueueHandlers(studio, form, toasts)
     for event in (pulse.table, page.load):
-        event(handlers.refresh, tab.view, tab.shown, trigger_mode="always_last", **PRIVATE)
+        event(handlers.refresh, tab.view, tab.shown, **LATEST)
     gr.on(
         [tab.batch.input, tab.which.input, tab.text.change],
         handlers.apply_filters,
         tab.view,
         [*tab.shown, tab.page],
-        trigger_mode="always_last",
-        **PRIVATE,
+        **LATEST,
     )
-    tab.summary.choose(handlers.choose_batch, tab.view, [*tab.shown, tab.page], **PRIVATE)
+    tab.summary.choose(handlers.choose_batch, tab.view, [*tab.shown, tab.page], **LATEST)
     after = [*tab.shown, tab.page, toasts.component]
     # Every click counts, also one during a running action.
-    tab.table.act(handlers.act, tab.view, [*after, *form.outputs, tabs], trigger_mode="multiple", **PRIVATE)
+    tab.table.act(handlers.act, tab.view, [*after, *form.outputs, tabs], **EACH)
     for button, handler in (
         (tab.pause, handlers.pause),
         (tab.cancel, handlers.cancel_waiting),

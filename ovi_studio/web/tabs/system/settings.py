@@ -10,7 +10,7 @@ from ovi_studio.queue.store import Store
 from ovi_studio.runtime.declared import Setting
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.settings import EngineSettings, read_settings, save_settings
-from ovi_studio.web.events import PRIVATE
+from ovi_studio.web.events import LATEST, PRIVATE
 from ovi_studio.web.views import notice_html, success_html
 
 _NOT_CHOSEN = "auto"
@@ -59,7 +59,7 @@ def build_settings(studio: SettingsServices, shown: Any) -> None:
         return success_html("Saved. The engine restarts after its current step; a running job starts again.")
 
     boxes = [*fields.values(), previews]
-    shown(load_settings, None, boxes, **PRIVATE)
+    shown(load_settings, None, boxes, **LATEST)
     save.click(save_and_restart, boxes, notice, **PRIVATE)
 
 

@@ -17,8 +17,4 @@ element.addEventListener("click", async (event) => {
   }
 });
 
-// Only a visible page polls for changes.
-const place = element.closest("[role=tabpanel]") ?? element;
-new IntersectionObserver((entries) => {
-  trigger(entries[entries.length - 1].isIntersecting ? "shown" : "hidden");
-}).observe(place);
+window.ovi.whileShown(element, (visible) => trigger(visible ? "shown" : "hidden"));

@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from ovi_studio.web.events import PRIVATE
+from ovi_studio.web.events import LATEST, PRIVATE
 from ovi_studio.web.tabs.system import views
 from ovi_studio.web.tabs.system.handlers import SystemHandlers, SystemServices
 from ovi_studio.web.tabs.system.settings import build_settings
@@ -35,13 +35,13 @@ def build_system(studio: SystemServices) -> None:
     def check() -> Any:
         handlers.start_check(again=True)
 
-    parts.models.shown(show, None, [parts.timer, *shown], **PRIVATE)
-    parts.models.hidden(lambda: gr.Timer(active=False), None, parts.timer, **PRIVATE)
+    parts.models.shown(show, None, [parts.timer, *shown], **LATEST)
+    parts.models.hidden(lambda: gr.Timer(active=False), None, parts.timer, **LATEST)
     parts.timer.tick(tick, parts.seen, shown, **PRIVATE)
     parts.check.click(check, None, None, **PRIVATE).then(tick, parts.seen, shown, **PRIVATE)
     parts.restart.click(handlers.restart, None, parts.notice, **PRIVATE)
-    parts.models.shown(handlers.retries, None, parts.retry, **PRIVATE)
-    parts.retry.input(handlers.allow_retries, parts.retry, None, **PRIVATE)
+    parts.models.shown(handlers.retries, None, parts.retry, **LATEST)
+    parts.retry.input(handlers.allow_retries, parts.retry, None, **LATEST)
 
     def download(event: gr.EventData) -> str:
         return handlers.download(getattr(event, "name", None))

@@ -11,7 +11,7 @@ from ovi_studio.core.errors import JobError
 from ovi_studio.core.prompt_check import parse_prompt
 from ovi_studio.core.prompts import MAX_PROMPT_LENGTH, AudioTag
 from ovi_studio.services.templates import CATEGORIES, OWN
-from ovi_studio.web.events import PRIVATE
+from ovi_studio.web.events import LATEST, PRIVATE
 from ovi_studio.web.tabs import CREATE_TAB
 from ovi_studio.web.tabs.templates.handlers import ALL, TemplatesForm, TemplatesHandlers, TemplatesServices
 from ovi_studio.web.toasts import Toasts
@@ -119,7 +119,7 @@ def _connect_choice(
 ) -> None:
     cards = [parts.cards, parts.notice]
     for happens in (parts.category.input, parts.cards.shown):
-        happens(handlers.cards, [parts.category, parts.chosen], cards, **PRIVATE)
+        happens(handlers.cards, [parts.category, parts.chosen], cards, **LATEST)
 
     def choose(event: gr.EventData, model: str | None, category: str) -> Any:
         chosen = getattr(event, "id", None)
@@ -127,7 +127,7 @@ def _connect_choice(
         return _guarded(lambda: [*handlers.choose(chosen, model), *handlers.cards(category, chosen)], 7)
 
     choosing = parts.cards.choose(
-        choose, [form.model, parts.category], [*parts.choice, parts.cards, parts.notice], **PRIVATE
+        choose, [form.model, parts.category], [*parts.choice, parts.cards, parts.notice], **LATEST
     )
     # On a narrow screen the slots are far below the card.
     choosing.then(
@@ -147,7 +147,7 @@ def _connect_choice(
 
         return _guarded(used, len(form.outputs) + 1)
 
-    parts.slots.fill(fill, form.model, [parts.prompt, parts.notice], trigger_mode="always_last", **PRIVATE)
+    parts.slots.fill(fill, form.model, [parts.prompt, parts.notice], **LATEST)
     parts.slots.use(use, form.model, [*form.outputs, tabs, parts.notice], **PRIVATE)
 
 
@@ -210,7 +210,7 @@ def _connect_deleting(parts: TemplatesComponents, handlers: TemplatesHandlers, t
         [*parts.choice, parts.cards, parts.notice, toasts.component],
         **PRIVATE,
     )
-    toasts.undone.then(handlers.cards, [parts.category, parts.chosen], [parts.cards, parts.notice], **PRIVATE)
+    toasts.undone.then(handlers.cards, [parts.category, parts.chosen], [parts.cards, parts.notice], **LATEST)
 
 
 def _guarded(action: Callable[[], list[Any]], count: int) -> list[Any]:

@@ -31,8 +31,4 @@ watch("value", () => {
   for (const field of element.querySelectorAll("[data-slot]")) field.value = field.defaultValue;
 });
 
-// Only a visible page polls for changes.
-const place = element.closest("[role=tabpanel]") ?? element;
-new IntersectionObserver((entries) => {
-  if (entries[entries.length - 1].isIntersecting) trigger("shown");
-}).observe(place);
+window.ovi.whileShown(element, (visible) => visible && trigger("shown"));

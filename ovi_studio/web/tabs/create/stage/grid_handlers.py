@@ -12,7 +12,7 @@ from ovi_studio.core.requests import Request
 from ovi_studio.services.grid_axes import AxisKind, axis_kinds
 from ovi_studio.services.grids import ChosenAxis, grid_kinds, plan_grid
 from ovi_studio.services.studio import Studio
-from ovi_studio.web.events import PRIVATE
+from ovi_studio.web.events import LATEST, PRIVATE
 from ovi_studio.web.tabs.create.stage import grid_views, texts
 from ovi_studio.web.toasts import Toasts
 
@@ -47,12 +47,12 @@ def connect_grid(studio: Studio, reader: FormReader, strip: gr.HTML, table: gr.H
         across, down = _axis_fields(texts.ACROSS, "seed"), _axis_fields(texts.DOWN, _NOTHING)
         queue = gr.Button(texts.QUEUE_GRID, elem_id="queue-grid")
     stacks = list(reader.stacks)
-    maker.expand(handlers.list_axes, [across.kind, down.kind, *stacks], [across.kind, down.kind], **PRIVATE)
+    maker.expand(handlers.list_axes, [across.kind, down.kind, *stacks], [across.kind, down.kind], **LATEST)
     for fields in (across, down):
-        fields.kind.input(handlers.offer_values, [fields.kind, *stacks], fields.values, **PRIVATE)
+        fields.kind.input(handlers.offer_values, [fields.kind, *stacks], fields.values, **LATEST)
     axes = [across.kind, across.values, down.kind, down.values]
     queue.click(handlers.queue, [*axes, *reader.inputs], toasts.component, **PRIVATE)
-    strip.grid(handlers.show, None, table, **PRIVATE | {"trigger_mode": "always_last"})
+    strip.grid(handlers.show, None, table, **LATEST)
 
 
 def _axis_fields(label: str, chosen: str) -> _AxisFields:

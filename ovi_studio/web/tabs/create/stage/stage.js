@@ -207,6 +207,10 @@ watch("value", () => {
   if (batch) trigger("grid", { batch });
 });
 document.addEventListener("ovi:stage", arrange);
+document.addEventListener("ovi:again", () => {
+  if (shown) trigger("choose", { id: shown });
+  if (batch) trigger("grid", { batch });
+});
 measure();
 arrange();
 if (batch) trigger("grid", { batch });

@@ -1,12 +1,11 @@
 """The components of the stage, and what connects them."""
 
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 
 from ovi_studio.services.studio import Studio
-from ovi_studio.web.events import PRIVATE
+from ovi_studio.web.events import EACH, LATEST, PRIVATE
 from ovi_studio.web.live import LivePart
 from ovi_studio.web.tabs.create.stage import texts
 from ovi_studio.web.tabs.create.stage.grid_handlers import FormReader, connect_grid
@@ -48,12 +47,11 @@ _ANNOUNCE = "watch('value', () => document.dispatchEvent(new CustomEvent('ovi:st
 def _connect(
     strip: gr.HTML, handlers: StageHandlers, acts: gr.HTML, recipe: gr.HTML, form: StageForm, toasts: Toasts
 ) -> None:
-    latest: dict[str, Any] = PRIVATE | {"trigger_mode": "always_last"}
-    strip.choose(handlers.choose, None, [acts, recipe], **latest)
-    strip.vary(handlers.vary, None, toasts.component, **PRIVATE)
+    strip.choose(handlers.choose, None, [acts, recipe], **LATEST)
+    strip.vary(handlers.vary, None, toasts.component, **EACH)
     strip.use(handlers.use, None, [*form.outputs, toasts.component], **PRIVATE)
     strip.extend(handlers.extend, None, [*form.outputs, toasts.component], **PRIVATE)
     strip.frame(handlers.take_frame, None, [form.first_frame, toasts.component], **PRIVATE)
-    strip.favourite(handlers.mark, None, [acts, toasts.component], **PRIVATE)
-    strip.remove(handlers.remove, None, toasts.component, **PRIVATE)
-    strip.cancel(handlers.cancel, None, toasts.component, **PRIVATE)
+    strip.favourite(handlers.mark, None, [acts, toasts.component], **EACH)
+    strip.remove(handlers.remove, None, toasts.component, **EACH)
+    strip.cancel(handlers.cancel, None, toasts.component, **EACH)
