@@ -20,8 +20,18 @@ from ovi_studio.library.text import fold
 
 MAX_SEARCH_LENGTH = 500
 """Characters; the rest of a longer search is ignored."""
-SYNTAX = 'seed:42  model:demo  lora:film  tag:sea  is:favourite  has:frame  before:2026-01-01  -snow  "two words"'
-"""All that can be searched for, in one line for people."""
+SYNTAX = (
+    "seed:42",
+    "model:demo",
+    "lora:film",
+    "tag:sea",
+    "is:favourite",
+    "has:frame",
+    "before:2026-01-01",
+    "-snow",
+    '"two words"',
+)
+"""An example of everything that can be searched for."""
 
 _TERM = re.compile(r'(-?)(?:([a-z]+):)?(?:"([^"]*)"?|(\S*))', re.IGNORECASE)
 _DATE = re.compile(r"(\d{4})(?:-(\d{1,2}))?(?:-(\d{1,2}))?")

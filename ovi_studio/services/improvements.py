@@ -29,6 +29,11 @@ class Improvements:
         self._checkpoints = options.checkpoints
         self._upscalers = UpscalerLibrary(options.upscalers)
 
+    @property
+    def can_upscale(self) -> bool:
+        """Whether the package that reads upscalers is installed."""
+        return importlib.util.find_spec("spandrel") is not None
+
     def upscalers(self) -> list[str]:
         """The names to choose from."""
         return [entry.name for entry in self._upscalers.scan()]
@@ -58,7 +63,7 @@ class Improvements:
         if not 0 < len(clips) <= MAX_CLIPS:
             raise JobError(f"Choose 1 to {MAX_CLIPS} clips to improve.")
         improvement = self._upscalers.pin(Improvement.from_dict(wanted))
-        if improvement.upscaler is not None and importlib.util.find_spec("spandrel") is None:
+        if improvement.upscaler is not None and not self.can_upscale:
             raise JobError(
                 "Upscaling needs the package spandrel on the machine of this app; docs/improve.md says how to install "
                 "it."

@@ -1,16 +1,20 @@
 """What the browser reads about clips of the library besides their media, for `media_routes`.
 
 studio/clip/<clip>/about.json     the prompt, settings, tags and favourite mark of a clip
+studio/clip/<clip>/export.zip     a clip with its settings; studio/job/<job>/export.zip, too
 studio/clips.zip                  clips and a table of their settings; a form posts `ids`, separated by spaces
 """
 
 import time
-from urllib.parse import parse_qs
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import parse_qs, quote
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from ovi_studio.core.errors import JobError
+from ovi_studio.core.spec import ClipSpec
 from ovi_studio.services.clip_bundle import MAX_CLIPS, zip_clips
 from ovi_studio.services.studio import Studio
 from ovi_studio.web.tabs.library.views import describe_clip
@@ -44,6 +48,10 @@ def bundle_clips(studio: Studio, ids: list[str]) -> Response:
             continue
     if not clips:
         raise JobError("There is no such clip.")
-    name = time.strftime("ovi-clips-%Y%m%d-%H%M%S.zip")
-    headers = _NEVER | {"Content-Disposition": f'attachment; filename="{name}"'}
+    return send_zip(clips, time.strftime("ovi-clips-%Y%m%d-%H%M%S.zip"))
+
+
+def send_zip(clips: Sequence[tuple[Path, ClipSpec]], name: str) -> Response:
+    """Send a zip of these files and their settings under a file name."""
+    headers = _NEVER | {"Content-Disposition": f"attachment; filename*=utf-8''{quote(name)}"}
     return StreamingResponse(zip_clips(clips), media_type="application/zip", headers=headers)

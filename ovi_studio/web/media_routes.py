@@ -9,6 +9,7 @@ URLs are relative to the page, so that they also work behind a share link:
     studio/job/<job>/sound.json       the waveform of its sound, and where its speech is
     studio/job/<job>/spectrogram.png
     studio/job/<job>/export.<format>  its sound (wav), a frame (png) or a loop (gif, webp); see `media.exports`
+    studio/job/<job>/export.zip       it and its settings as a table
     studio/clip/<clip>/...            all of these of a clip of the library
     studio/clip/<clip>/about.json     and studio/clips.zip: see `clip_routes`
     studio/lora/<adapter>/preview.jpg the picture next to a LoRA file, scaled down
@@ -41,7 +42,7 @@ from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.services.soundtracks import spectrogram_png
 from ovi_studio.services.studio import Studio
 from ovi_studio.services.templates import PICTURES
-from ovi_studio.web.clip_routes import about_clip, bundle_clips, posted_ids
+from ovi_studio.web.clip_routes import about_clip, bundle_clips, posted_ids, send_zip
 from ovi_studio.web.fonts import font_route
 from ovi_studio.web.guard import is_logged_in
 from ovi_studio.web.live import next_pulse, pulse_of
@@ -109,6 +110,8 @@ def media_routes(studio: Studio) -> list[Route]:
             for name, find in (("job", _job_clip), ("clip", _library_clip))
             for kind in FORMATS
         ),
+        route("job/{id}/export.zip", _job_bundle),
+        route("clip/{id}/export.zip", _library_bundle),
         route("lora/{id}/preview.jpg", _adapter_preview),
         route("template/{id}/picture", _template_picture),
         font_route(),
@@ -207,6 +210,18 @@ def _export(studio: Studio, request: Request, kind: str, find: FindClip) -> Resp
     name = f"{path.stem}.{kind}"
     saved = {"Content-Disposition": f"attachment; filename*=utf-8''{quote(name)}"}
     return Response(data, media_type=FORMATS[kind], headers=_HEADERS | saved)
+
+
+def _job_bundle(studio: Studio, request: Request) -> Response:
+    job = studio.store.get(request.path_params["id"])
+    path = _served(_job_clip(studio, job.id)[0], studio.paths)
+    return send_zip([(path, job.spec)], f"{path.stem}.zip")
+
+
+def _library_bundle(studio: Studio, request: Request) -> Response:
+    clip = request.path_params["id"]
+    path = _served(studio.library.path(clip), studio.paths)
+    return send_zip([(path, studio.library.get(clip).spec)], f"{path.stem}.zip")
 
 
 def _number(request: Request, name: str) -> int:

@@ -208,6 +208,7 @@ def _media() -> dict[str, Any]:
         "/studio/job/{job}/export.png": route(
             "image/png", "A frame of a finished job's clip.", frame="From 0.", milliseconds="Or when."
         ),
+        "/studio/job/{job}/export.zip": route("application/zip", "A finished job's clip and a table of its settings."),
         **{
             f"/studio/job/{{job}}/export.{kind}": route(
                 f"image/{kind}", "A loop without sound.", side="Pixels at most."

@@ -6,6 +6,7 @@ from ovi_studio.services.studio import Studio
 from ovi_studio.web.api import build_api
 from ovi_studio.web.drop.drop import build_drop
 from ovi_studio.web.header import build_header
+from ovi_studio.web.improving import build_improving
 from ovi_studio.web.keyboard import build_keyboard
 from ovi_studio.web.live import connect
 from ovi_studio.web.page_errors import answer_in_sentences
@@ -31,6 +32,7 @@ def build_studio(studio: Studio) -> gr.Blocks:
                 with gr.Tab(tab.title, id=tab.id):
                     tab.build(context)
         build_drop(studio.intake, context.form, tabs, toasts)
+        build_improving(studio.improvements, toasts)
         forget_old_sessions(page)
         connect(context.live, [pulse.beat, page.load])
     answer_in_sentences(page)

@@ -11,6 +11,7 @@ import gradio as gr
 
 from ovi_studio.web.document import serve_own_document
 from ovi_studio.web.player import player_head
+from ovi_studio.web.saving import saving_head
 from ovi_studio.web.tabs.registry import TABS, Tab
 from ovi_studio.web.tokens import BATCH_COLOURS, DARK, LIGHT, gradio_variables
 
@@ -22,6 +23,7 @@ _STYLESHEETS = (
     "toasts/toasts.css",
     "keyboard/keyboard.css",
     "drop/drop.css",
+    "improving/improving.css",
 )
 """The page's own stylesheets, which come first: those of the tabs build on them."""
 _SCRIPTS = ("page.js", "header/news.js", "header/away.js")
@@ -63,7 +65,7 @@ def launch_options() -> dict[str, Any]:
         "theme": build_theme(),
         "css": "\n".join([*map(_icon_rule, TABS), *map(_batch_rule, range(BATCH_COLOURS))]),
         "css_paths": [*(here / name for name in _STYLESHEETS), *(path for tab in TABS for path in tab.stylesheets)],
-        "head": player_head(),
+        "head": player_head() + saving_head(),
         "js": "() => {" + "".join(f"({(here / name).read_text(encoding='utf-8')})();" for name in _SCRIPTS) + "}",
         "footer_links": [],
     }

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 import pytest
-from browser import HOSTILE, PHONE, fits_width, is_unharmed, needs_browser, wait_for
+from browser import HOSTILE, PHONE, accessibility_faults, fits_width, is_unharmed, needs_browser, wait_for
 from clip_reading import read_frames
 from PIL import Image
 from tab_server import Tab, make_clip
@@ -20,11 +20,19 @@ from ovi_studio.core.spec import ClipSpec
 from ovi_studio.library import LibraryClip, Query, TrashedClip
 from ovi_studio.media.pictures import decode_picture
 from ovi_studio.services.studio import Studio
+from ovi_studio.web.improving import build_improving
 from ovi_studio.web.tabs.library import views
 from ovi_studio.web.tabs.library.handlers import PAGE_SIZE, LibraryHandlers, id_of
 from ovi_studio.web.tabs.library.tab import build_library
+from ovi_studio.web.toasts import Toasts
 
-TAB = ("Library", build_library)
+
+def build(studio: Studio, form: Any, tabs: gr.Tabs, toasts: Toasts) -> None:
+    build_library(studio, form, tabs, toasts)
+    build_improving(studio.improvements, toasts)
+
+
+TAB = ("Library", build)
 
 
 @pytest.fixture
@@ -126,9 +134,50 @@ def test_the_lightbox_saves_the_frame_on_screen(page: Any) -> None:
     page.evaluate("document.querySelector('#lightbox ovi-player').video.currentTime = 0.26")
     page.wait_for_function("!document.querySelector('#lightbox ovi-player').video.seeking")
     with page.expect_download() as saved:
-        page.get_by_label("Save as").select_option("png")
+        page.get_by_label("Save as").select_option("Frame on screen (PNG)")
     assert saved.value.suggested_filename.startswith("A_red_fox")
     assert Image.open(saved.value.path()).size == (96, 64)
+    with page.expect_download() as saved:
+        page.get_by_label("Save as").select_option("Clip and settings (zip)")
+    with zipfile.ZipFile(saved.value.path()) as archive:
+        assert [Path(name).suffix for name in archive.namelist()] == [".csv", ".mp4"]
+
+
+@needs_browser
+def test_what_cannot_be_saved_is_said(page: Any, clips: Path) -> None:
+    play(page, "fox")
+    next(path for path in clips.glob("*.mp4") if "fox" in path.name).unlink()
+    page.get_by_label("Save as").select_option("Sound (WAV)")
+    page.wait_for_selector("#toasts >> text=Not saved: This no longer exists.")
+
+
+@needs_browser
+def test_selected_clips_are_queued_to_be_made_smoother_and_what_cannot_be_is_said(page: Any, studio: Studio) -> None:
+    for words in ("fox", "harbour"):
+        card(page, words).get_by_role("checkbox").check()
+    page.get_by_text("2 clips selected").wait_for()
+    page.click("#improve-selected")
+    dialog = page.get_by_role("dialog", name="Larger and smoother")
+    dialog.get_by_text("put an upscaler").wait_for()
+    queue = dialog.get_by_role("button", name="Queue 2 copies")
+    assert queue.is_disabled()
+    dialog.get_by_label("48").check()
+    queue.click()
+    page.wait_for_selector("#toasts >> text=2 copies are in the queue: 48 frames a second.")
+    assert not dialog.is_visible()
+    jobs = studio.store.jobs()
+    assert {job.improves.clip.name.split("_")[2] for job in jobs} == {"fox", "harbour"}
+    assert {job.improves.improvement.fps for job in jobs} == {48}
+    studio.store.cancel([job.id for job in jobs])
+    play(page, "fox")
+    page.get_by_role("button", name="Larger and smoother").locator("visible=true").last.click()
+    dialog.get_by_label("60").check()
+    fox = [clip.id for clip in studio.library.search(Query("fox")).clips]
+    trashed = studio.library.trash(fox)
+    dialog.get_by_role("button", name="Queue a copy").click()
+    dialog.get_by_text("no longer in the library").wait_for()
+    assert accessibility_faults(page) == []
+    studio.library.restore(trashed)
 
 
 @needs_browser

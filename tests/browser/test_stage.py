@@ -192,6 +192,23 @@ def test_on_a_phone_the_stage_is_a_sheet_that_comes_up_with_a_clip(
     page.close()
 
 
+def test_the_clip_on_the_stage_is_saved_in_other_forms_and_made_smoother(page: Any, client: Any) -> None:
+    (job,) = make(client, 6)
+    on_stage(page, job)
+    with page.expect_download() as saved:
+        page.locator("#result-bar").get_by_label("Save as").select_option("Sound (WAV)")
+    assert saved.value.suggested_filename.endswith(".wav")
+    page.get_by_role("button", name="Improve").click()
+    dialog = page.get_by_role("dialog", name="Larger and smoother")
+    dialog.get_by_label("48").check()
+    dialog.get_by_role("button", name="Queue a copy").click()
+    page.wait_for_selector("#toasts >> text=A copy is in the queue: 48 frames a second.")
+    wait_for(lambda: all(found["state"] == "done" for found in listed(client)), 90)
+    better = listed(client)[0]
+    assert better["improvement"]["fps"] == 48
+    on_stage(page, better["id"])
+
+
 def test_a_grid_is_made_from_the_form_and_is_shown_after_a_restart(
     page: Any, client: Any, application: Application
 ) -> None:

@@ -5,9 +5,11 @@ region.id = "toasts";
 region.setAttribute("role", "status");
 const LONGEST = 4;
 
+// A modal dialog makes everything outside of itself inert; Gradio's rules for widths end at its own container.
+const place = () => (document.querySelector("dialog:modal") ?? document.querySelector(".contain") ?? document.body).append(region);
+
 function show({ text, seconds = 8, failed = false, undo = null }) {
-  // A modal dialog makes everything outside of itself inert; Gradio's rules for widths end at its own container.
-  (document.querySelector("dialog:modal") ?? document.querySelector(".contain") ?? document.body).append(region);
+  place();
   const toast = document.createElement("div");
   toast.className = failed ? "toast failed" : "toast";
   const words = document.createElement("p");
@@ -61,6 +63,8 @@ document.addEventListener("keydown", (event) => {
   offers[offers.length - 1].click();
 });
 document.addEventListener("ovi:toast", (event) => show(event.detail));
+// What was said in a dialog is not closed with it.
+document.addEventListener("close", (event) => event.target.contains(region) && place(), true);
 
 watch("value", () => {
   const { text, offer, ...rest } = props.value ?? {};

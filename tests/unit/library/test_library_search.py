@@ -70,7 +70,7 @@ def test_a_value_that_cannot_be_meant_is_refused_with_a_sentence(text: str, sent
 
 
 def test_the_line_for_people_is_a_valid_search_of_every_kind_it_names() -> None:
-    kinds = [term.kind for term in parse_search(SYNTAX)]
+    kinds = [term.kind for term in parse_search(" ".join(SYNTAX))]
     assert kinds == ["seed", "model", "lora", "tag", "favourite", "frame", "until", "word", "word"]
 
 

@@ -144,5 +144,12 @@ def test_a_clip_is_exported_and_what_is_wrong_with_a_request_is_said(studio: Stu
         refused = client.get(f"/studio/clip/{clip}/export.{asked}")
         assert refused.status_code == 400
         assert reason in refused.text
+    bundle = client.get(f"/studio/clip/{clip}/export.zip")
+    assert "A_fox_64x96_100.zip" in bundle.headers["content-disposition"]
+    with zipfile.ZipFile(io.BytesIO(bundle.content)) as archive:
+        assert [Path(name).suffix for name in archive.namelist()] == [".csv", ".mp4"]
+        assert b"A fox" in archive.read(TABLE)
+    assert client.get(f"/studio/clip/{'0' * 32}/export.zip").status_code == 404
+    assert client.get("/studio/job/none/export.zip").status_code == 404
     assert client.get(f"/studio/clip/{clip}/export.exe").status_code == 404
     assert client.get(f"/studio/clip/{'0' * 32}/export.wav").status_code == 404

@@ -43,6 +43,7 @@ class LibraryComponents:
     actions: gr.Row
     download: gr.Button
     compare: gr.Button
+    improve: gr.Button
     mark: gr.Button
     tags: gr.Textbox
     add_tags: gr.Button
@@ -92,7 +93,9 @@ def build_parts() -> LibraryComponents:
             found["previous"] = gr.Button(texts.PREVIOUS, visible=False, min_width=100, scale=0)
             found["range"] = gr.HTML(elem_classes="range")
             found["next"] = gr.Button(texts.NEXT, visible=False, min_width=100, scale=0)
-    found["lightbox"] = gr.HTML(js_on_load=_script("lightbox.js"), elem_id="lightbox-source", apply_default_css=False)
+    found["lightbox"] = gr.HTML(
+        js_on_load=_script("lightbox.js"), elem_id="lightbox-source", apply_default_css=False, words=texts.LIGHTBOX
+    )
     found["timer"] = gr.Timer(REFRESH_SECONDS, active=False)
     found |= {"page": gr.State(0), "selected": gr.State([]), "seen": gr.State(None)}
     return LibraryComponents(**found)
@@ -130,7 +133,8 @@ def _build_filters() -> dict[str, Any]:
 def _build_shelf() -> dict[str, Any]:
     found: dict[str, Any] = {}
     with gr.Row(elem_id="library-search-row"):
-        gr.HTML(f"{texts.SYNTAX_BEFORE} <code>{escape(SYNTAX)}</code>", elem_id="search-syntax", elem_classes="grow")
+        examples = " ".join(f"<code>{escape(example)}</code>" for example in SYNTAX)
+        gr.HTML(f"{texts.SYNTAX_BEFORE} {examples}", elem_id="search-syntax", elem_classes="grow")
         found["name_search"] = gr.Button(texts.SAVE_SEARCH, size="sm", visible=False, min_width=130, scale=0)
         found["add_files"] = gr.Button(texts.ADD_FILES, size="sm", min_width=110, scale=0, elem_id="add-files")
     found["shelf"] = gr.HTML(js_on_load=_script("shelf.js"), elem_id="library-shelf", apply_default_css=False)
@@ -161,6 +165,7 @@ def _build_bars() -> dict[str, Any]:
         with gr.Row(elem_classes="actions") as found["actions"]:
             button("download", texts.DOWNLOAD_SELECTED, 110)
             button("compare", texts.COMPARE_SELECTED, 90, elem_id="compare-selected")
+            button("improve", texts.IMPROVE_SELECTED, 150, elem_id="improve-selected")
             button("mark", texts.FAVOURITE_SELECTED, 90)
             found["tags"] = gr.Textbox(
                 label=texts.TAGS_FIELD,

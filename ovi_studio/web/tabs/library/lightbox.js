@@ -1,6 +1,6 @@
 // The lightbox: one clip as large as the window, its settings next to it, and its neighbours by the arrow keys.
-// `element` and `trigger` are Gradio's. Everything that people wrote is inserted as text.
-const HINTS = "← → browse · Space play · F favourite · D download · C compare · Delete · Esc close";
+// `props`, `element` and `trigger` are Gradio's. Everything that people wrote is inserted as text.
+const words = props.words;
 let ids = [];
 let shown = null;
 let opener = null;
@@ -23,40 +23,36 @@ const player = document.createElement("ovi-player");
 const compare = document.createElement("ovi-compare");
 const stage = make("div", { className: "lightbox-stage" }, player, compare);
 const prompt = make("p", { className: "prompt", tabIndex: 0 });
-const star = button("♡", "Favourite (F)", () => mark(), "star");
+const star = button("♡", words.favourite, () => mark(), "star");
 const tags = make("ul", { className: "tags" });
-const field = make("input", { type: "text", placeholder: "Add a tag", maxLength: 200 });
+const field = make("input", { type: "text", placeholder: words.addTag, maxLength: 200 });
 const facts = document.createElement("dl");
-const download = make("a", { textContent: "Download", className: "action", download: "" });
-const formats = make("select", { className: "action" });
-formats.setAttribute("aria-label", "Save as");
-for (const [text, value] of [["Save as…", ""], ["Sound (WAV)", "wav"], ["Frame on screen (PNG)", "png"], ["Loop (GIF)", "gif"], ["Loop (WebP)", "webp"]]) {
-  formats.append(make("option", { textContent: text, value }));
-}
-formats.addEventListener("change", () => saveAs(formats.value));
+const download = make("a", { textContent: words.download, className: "action", download: "" });
+const forms = document.createElement("ovi-save");
 const trouble = make("p", { className: "trouble", hidden: true });
 const actions = make(
   "div",
   { className: "actions" },
-  button("Use these settings", "Use these settings", () => leave("use"), "action primary"),
-  button("Continue from the last frame", "Continue from the last frame", () => leave("continued"), "action"),
+  button(words.use, words.use, () => leave("use"), "action primary"),
+  button(words.continue, words.continue, () => leave("continued"), "action wide"),
+  button(words.improve, words.improve, () => improve(), "action wide"),
   download,
-  formats,
-  button("Compare", "Compare (C)", () => showComparison([shown]), "action"),
-  button("Delete", "Delete (Delete)", () => trash(), "action"),
+  forms,
+  button(words.compare, words.compareKey, () => showComparison([shown]), "action"),
+  button(words.delete, words.deleteKey, () => trash(), "action"),
 );
 const panel = make("div", { className: "lightbox-side" }, trouble, prompt, actions, tags, field, facts);
-const previous = button("‹", "Previous clip (←)", () => step(-1), "turn previous");
-const next = button("›", "Next clip (→)", () => step(1), "turn next");
+const previous = button("‹", words.previous, () => step(-1), "turn previous");
+const next = button("›", words.next, () => step(1), "turn next");
 const position = make("p", { className: "position" });
-const close = button("×", "Close (Esc)", () => dialog.close(), "close");
-const bar = make("div", { className: "lightbox-top" }, position, make("p", { className: "hints", textContent: HINTS }), star, close);
+const close = button("×", words.close, () => dialog.close(), "close");
+const bar = make("div", { className: "lightbox-top" }, position, make("p", { className: "hints", textContent: words.hints }), star, close);
 const dialog = make("dialog", { id: "lightbox", tabIndex: -1 }, bar, previous, stage, next, panel);
-dialog.setAttribute("aria-label", "Clip");
+dialog.setAttribute("aria-label", words.title);
 prompt.setAttribute("role", "region");
-prompt.setAttribute("aria-label", "Prompt");
-tags.setAttribute("aria-label", "Tags");
-field.setAttribute("aria-label", "Add a tag");
+prompt.setAttribute("aria-label", words.prompt);
+tags.setAttribute("aria-label", words.tags);
+field.setAttribute("aria-label", words.addTag);
 position.setAttribute("role", "status");
 // Only there do rules for certain widths apply (Gradio 6.31).
 (element.closest(".contain") ?? document.body).append(dialog);
@@ -79,15 +75,10 @@ async function show(id) {
   player.setAttribute("autoplay", "");
   player.setAttribute("address", `studio/clip/${id}`);
   download.href = `studio/clip/${id}/clip.mp4?download=1`;
+  forms.setAttribute("address", `studio/clip/${id}`);
   const at = ids.indexOf(id);
-  position.textContent = at < 0 ? "" : `Clip ${at + 1} of ${ids.length} on this page`;
+  position.textContent = at < 0 ? "" : words.position.replace("{at}", at + 1).replace("{count}", ids.length);
   await refresh();
-}
-
-function saveAs(format) {
-  const moment = format === "png" ? `?milliseconds=${Math.floor(1000 * player.video.currentTime)}` : "";
-  make("a", { href: `studio/clip/${shown}/export.${format}${moment}`, download: "" }).click();
-  formats.value = "";
 }
 
 async function refresh() {
@@ -96,7 +87,7 @@ async function refresh() {
   if (id !== shown) return;
   trouble.hidden = Boolean(found);
   if (!found) {
-    trouble.textContent = "This clip is no longer in the library.";
+    trouble.textContent = words.gone;
     return;
   }
   player.setAttribute("label", found.prompt.slice(0, 100));
@@ -117,7 +108,7 @@ async function about(id) {
 }
 
 function tagItem(tag) {
-  const remove = button("×", `Remove the tag ${tag}`, () => trigger("tag", { ids: [shown], remove: tag }), "remove");
+  const remove = button("×", `${words.removeTag} ${tag}`, () => trigger("tag", { ids: [shown], remove: tag }), "remove");
   return make("li", {}, make("span", { textContent: tag }), remove);
 }
 
@@ -129,6 +120,8 @@ function step(by) {
   if (id) show(id);
   else document.dispatchEvent(new CustomEvent("ovi:turn", { detail: { step: by } }));
 }
+
+const improve = () => document.dispatchEvent(new CustomEvent("ovi:improve", { detail: { clips: [shown] } }));
 
 const mark = () => trigger("mark", { ids: [shown], favourite: star.getAttribute("aria-pressed") !== "true" });
 
@@ -158,7 +151,7 @@ async function showComparison(chosen) {
   const found = await Promise.all(compared.map(about));
   const clips = compared.map((id, index) => ({
     address: `studio/clip/${id}`,
-    label: `Seed ${found[index]?.facts[0][1] ?? ""}: ${(found[index]?.prompt ?? "").slice(0, 60)}`,
+    label: `${words.seed} ${found[index]?.facts[0][1] ?? ""}: ${(found[index]?.prompt ?? "").slice(0, 60)}`,
   }));
   stage.classList.add("comparing");
   player.removeAttribute("address");
@@ -181,7 +174,8 @@ const KEYS = {
 dialog.addEventListener(
   "keydown",
   (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target === field) return;
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target === field || event.target === forms) return;
     const comparing = stage.classList.contains("comparing");
     if (comparing && event.key === "Escape") {
       event.preventDefault();

@@ -21,6 +21,7 @@ from ovi_studio.web.views import notice_html
 
 _DOWNLOAD = "() => document.dispatchEvent(new CustomEvent('ovi:download-selected'))"
 _COMPARE = "() => document.dispatchEvent(new CustomEvent('ovi:compare-selected'))"
+_IMPROVE = "() => document.dispatchEvent(new CustomEvent('ovi:improve-selected'))"
 _CLEAR = "() => document.dispatchEvent(new CustomEvent('ovi:clear-selection'))"
 _ADD_FILES = "() => document.dispatchEvent(new CustomEvent('ovi:add-files'))"
 
@@ -112,6 +113,7 @@ def _connect_search(parts: LibraryComponents, handlers: LibraryHandlers, toasts:
 def _connect_selection(parts: LibraryComponents, handlers: LibraryHandlers, toasts: Toasts) -> None:
     parts.download.click(None, None, None, js=_DOWNLOAD)
     parts.compare.click(None, None, None, js=_COMPARE)
+    parts.improve.click(None, None, None, js=_IMPROVE)
     parts.clear.click(None, None, None, js=_CLEAR)
     parts.add_files.click(None, None, None, js=_ADD_FILES)
 

@@ -23,6 +23,7 @@ COLLECTIONS, TAGS = "Collections", "Tags"
 
 DOWNLOAD_SELECTED = "Download zip"
 COMPARE_SELECTED = "Compare"
+IMPROVE_SELECTED = "Larger and smoother"
 FAVOURITE_SELECTED = "Favourite"
 TAGS_FIELD, TAGS_PLACEHOLDER = "Tags for the selected clips", "Tags, separated by commas"
 ADD_TAGS, REMOVE_TAGS = "Add tags", "Remove tags"
@@ -48,6 +49,31 @@ PLAY, MARK, UNMARK = "Play", "Add to favourites", "Remove from favourites"
 FAVOURITE = "Favourite"
 TYPE_A_TAG = "Type a tag first; several are separated by commas."
 NONE = "none"
+
+LIGHTBOX = {
+    "title": "Clip",
+    "hints": "← → browse · Space play · F favourite · D download · C compare · Delete · Esc close",
+    "prompt": "Prompt",
+    "tags": "Tags",
+    "addTag": "Add a tag",
+    "removeTag": "Remove the tag",
+    "favourite": "Favourite (F)",
+    "download": "Download",
+    "use": "Use these settings",
+    "continue": "Continue from the last frame",
+    "improve": "Larger and smoother",
+    "compare": "Compare",
+    "compareKey": "Compare (C)",
+    "delete": "Delete",
+    "deleteKey": "Delete (Delete)",
+    "previous": "Previous clip (←)",
+    "next": "Next clip (→)",
+    "close": "Close (Esc)",
+    "position": "Clip {at} of {count} on this page",
+    "gone": "This clip is no longer in the library.",
+    "seed": "Seed",
+}
+"""What the lightbox says; the script fills in the braces."""
 
 SHORTCUTS = (
     Shortcut("← → ↑ ↓", "Go from poster to poster; in the lightbox, from clip to clip"),

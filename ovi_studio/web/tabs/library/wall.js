@@ -148,6 +148,7 @@ document.addEventListener("ovi:download-selected", () => {
 });
 document.addEventListener("ovi:clear-selection", () => pickAll(false));
 document.addEventListener("ovi:compare-selected", () => announce("ovi:compare", { ids: ticked() }));
+document.addEventListener("ovi:improve-selected", () => announce("ovi:improve", { clips: ticked() }));
 
 // The lightbox asks for what is left and right of a clip, on other pages, too.
 let awaited = null;

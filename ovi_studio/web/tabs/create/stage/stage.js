@@ -147,6 +147,7 @@ const ACTS = {
   compare: ({ id }) => (compared.length ? endComparison() : compare(id)),
   grid: ({ batch: id }) => (batch ? closeGrid() : openGrid(id)),
   "close-grid": closeGrid,
+  improve: ({ id }) => document.dispatchEvent(new CustomEvent("ovi:improve", { detail: { jobs: [id] } })),
   favourite: ({ id }, target) => trigger("favourite", { id, favourite: target.getAttribute("aria-pressed") !== "true" }),
 };
 const SENT = ["vary", "use", "frame", "extend", "remove", "cancel"];

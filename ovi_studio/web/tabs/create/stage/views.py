@@ -16,6 +16,7 @@ from ovi_studio.queue.model import ClipPhase, Job, JobState
 from ovi_studio.web.job_views import WAVE, bar, progress_words
 from ovi_studio.web.media_routes import job_picture_url
 from ovi_studio.web.public_text import for_page
+from ovi_studio.web.saving import save_html
 from ovi_studio.web.tabs.create.stage import texts
 from ovi_studio.web.views import (
     format_adapters,
@@ -31,6 +32,7 @@ _ICONS = {
     "use": "M6 3h9l4 4v14H6zM14 3v5h5M9 13h6M9 17h6",
     "frame": "M4 5h16v14H4zM4 15l4-4 4 4 3-3 5 5",
     "extend": "M4 6v12l8-6zM14 12h6m-3-3l3 3-3 3",
+    "improve": "M4 14v6h6M4 20l7-7M20 10V4h-6M20 4l-7 7",
     "favourite": "M12 20s-7.5-4.6-7.5-10A4.2 4.2 0 0 1 12 7.4 4.2 4.2 0 0 1 19.5 10c0 5.4-7.5 10-7.5 10z",
     "compare": "M4 5h7v14H4zM13 5h7v14h-7z",
     "grid": "M4 4h7v7H4zM13 4h7v7h-7zM4 13h7v7H4zM13 13h7v7h-7z",
@@ -149,6 +151,7 @@ def result_bar_html(job: Job, favourite: bool | None, in_grid: bool) -> str:
         _act(job, "use", texts.SAME_SEED, texts.SAME_SEED_HINT),
         _act(job, "frame", texts.LAST_FRAME, texts.LAST_FRAME_HINT),
         _act(job, "extend", texts.CONTINUE, texts.CONTINUE_HINT),
+        _act(job, "improve", texts.IMPROVE, texts.IMPROVE_HINT),
         '<span class="grow"></span>',
     ]
     if in_grid:
@@ -160,6 +163,7 @@ def result_bar_html(job: Job, favourite: bool | None, in_grid: bool) -> str:
         _act(job, "compare", texts.COMPARE, texts.COMPARE_HINT),
         f'<a href="{address}/clip.mp4?download" download title="{texts.DOWNLOAD}">{_icon("download")}'
         f"<span>{texts.DOWNLOAD}</span></a>",
+        save_html(address),
         _act(job, "remove", texts.DELETE, texts.DELETE),
     ]
     return (
