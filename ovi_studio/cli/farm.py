@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ovi_studio.cli.command import Command
 from ovi_studio.engine.command import DEFAULT_OUTPUT_DIRECTORY
+from ovi_studio.runtime.options import RuntimeOptions
 
 _STATUS = "status"
 _RESUME = "resume"
@@ -22,12 +23,16 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, default=DEFAULT_OUTPUT_DIRECTORY, help="folder for the clips (default: %(default)s)"
     )
     parser.add_argument("--state", type=Path, help="folder of the queue")
+    RuntimeOptions.add_to(parser, only=["checkpoint_directory"])
 
 
 def _run(options: argparse.Namespace) -> int:
+    from ovi_studio.checkpoints.layout import complete_variants
     from ovi_studio.core.errors import JobError
-    from ovi_studio.farm.roster import Order, format_machines, give_order, machines
+    from ovi_studio.farm.roster import Order, give_order
     from ovi_studio.queue.store import Store
+    from ovi_studio.services.gpu_memory import gpu_memory
+    from ovi_studio.services.machines import format_figures, machine_figures
 
     store = Store.open(options.out, options.state)
     try:
@@ -35,8 +40,11 @@ def _run(options: argparse.Namespace) -> int:
             if not options.machine:
                 raise JobError(f"Name the machine: farm {options.act} NAME.")
             give_order(store.database, options.machine, None if options.act == _RESUME else Order(options.act))
-        found = machines(store.database)
-        print(format_machines(found) if found else "No machine has joined; start the page with --farm ADDRESS.")
+        complete = [variant.name for variant in complete_variants(RuntimeOptions.of(options).checkpoints)]
+        found = machine_figures(store, complete, gpu_memory())
+        print(format_figures(found) if found else "No engine runs; start the page.")
+        if not any(one.elsewhere for one in found):
+            print("No other machine has joined; start the page with --farm ADDRESS.")
     finally:
         store.close()
     return 0

@@ -60,6 +60,8 @@ class Fleet:
             Supervisor(store, command, back_off=back_off, patience=patience, slot=slot)
             for slot in slots(engines, os.environ.get(_VISIBLE))
         ]
+        self.leads_machines = farm_command is not None
+        """Whether other machines may join."""
         if farm_command is not None:
             farm = Supervisor(store, farm_command, back_off=back_off, patience=patience, slot=EngineSlot.of_farm())
             self._supervisors.append(farm)

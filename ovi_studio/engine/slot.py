@@ -52,7 +52,12 @@ class EngineSlot:
             return "Other machines"
         if self.elsewhere:
             return self.name.removeprefix(_MACHINE)
-        return f"Engine {int(self.name.removeprefix(FIRST_ENGINE) or 0) + 1}"
+        return f"Engine {self.number + 1}"
+
+    @property
+    def number(self) -> int:
+        """The number of an engine of this machine, from 0."""
+        return int(self.name.removeprefix(FIRST_ENGINE) or 0)
 
     @property
     def elsewhere(self) -> bool:

@@ -14,6 +14,7 @@ from ovi_studio.queue.database import Database
 
 _MACHINES = "farm/machines"
 _ORDERS = "farm/orders"
+_DASHBOARD = "farm/dashboard"
 
 
 class MachineState(StrEnum):
@@ -60,6 +61,8 @@ class MachineStatus:
     clips_per_hour: float | None = None
     since: float = 0.0
     """Seconds since 1970, for display."""
+    free: float | None = None
+    """GiB of the memory that are free; None if that is not known."""
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "MachineStatus":
@@ -100,6 +103,16 @@ def give_order(database: Database, name: str, order: Order | None) -> None:
         database.put_setting(_RETRIES, database.setting(_RETRIES, 0) + 1)
 
 
+def dashboard(database: Database) -> str | None:
+    """Return the address of Ray's dashboard; None if it does not run."""
+    return database.setting(_DASHBOARD)
+
+
+def publish_dashboard(database: Database, address: str | None) -> None:
+    """Say where Ray's dashboard runs."""
+    database.put_setting(_DASHBOARD, address)
+
+
 def waiting_notice(variant: str, jobs: int, found: list[MachineStatus]) -> str:
     """Return the notice for jobs whose variant no machine makes at present."""
     having = [f"{machine.name} is {machine.state}" for machine in found if variant in machine.variants]
@@ -114,24 +127,3 @@ _RETRIES = "farm/retries"
 def retries(database: Database) -> int:
     """Return how often somebody asked a machine to make clips again; machines that were set aside are then tried."""
     return database.setting(_RETRIES, 0)
-
-
-def format_machines(found: list[MachineStatus]) -> str:
-    """Return the table that `farm status` prints."""
-    rows = [("machine", "card", "GiB", "state", "makes", "clips", "an hour", "")]
-    rows += [
-        (
-            one.name,
-            one.card,
-            f"{one.memory:.0f}" if one.memory else "",
-            str(one.state),
-            ", ".join(one.variants),
-            str(one.clips),
-            "" if one.clips_per_hour is None else f"{one.clips_per_hour:.1f}",
-            one.reason,
-        )
-        for one in found
-    ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-    return "\n".join(line.rstrip() for line in lines)

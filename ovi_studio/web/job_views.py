@@ -9,6 +9,7 @@ from html import escape
 
 from ovi_studio.engine.slot import EngineSlot
 from ovi_studio.queue.model import ClipPhase, EngineInfo, Job, JobState
+from ovi_studio.services.machines import THIS_MACHINE
 from ovi_studio.web.views import format_pace, format_seconds
 
 WAVE = """
@@ -21,8 +22,6 @@ STATE_NAMES = {
     JobState.FAILED: "Failed",
     JobState.CANCELLED: "Cancelled",
 }
-
-THIS_MACHINE = "This machine"
 
 
 def makers(engines: Sequence[EngineInfo]) -> list[EngineSlot]:

@@ -10,7 +10,17 @@ from typing import Any
 
 import huggingface_hub
 import pytest
-from browser import HOSTILE, PHONE, fits_width, is_unharmed, needs_browser, show
+from browser import (
+    DESKTOP,
+    HOSTILE,
+    PHONE,
+    accessibility_faults,
+    fits_width,
+    is_unharmed,
+    needs_browser,
+    show,
+    wait_for,
+)
 from hub_server import HubServer
 from tab_server import Tab
 
@@ -18,17 +28,21 @@ from ovi_studio.checkpoints import download
 from ovi_studio.checkpoints.background import DownloadPhase, Downloads
 from ovi_studio.checkpoints.layout import take_inventory
 from ovi_studio.core.errors import JobError
+from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.variants import published_variants
+from ovi_studio.farm.roster import MachineState, MachineStatus, Order, give_order, orders, publish, retries
+from ovi_studio.queue.estimates import PhaseTimes, record_phase_times
+from ovi_studio.queue.work import EngineSession
 from ovi_studio.services.doctor import CheckResult, CheckState, DoctorReport
 from ovi_studio.services.studio import Studio
-from ovi_studio.web.tabs.system import views
+from ovi_studio.web.tabs.system import texts, views
 from ovi_studio.web.tabs.system.tab import build_system
 
 NAME = "720x720_5s"
 LARGE = 4_000_000
 
 
-TAB = ("System", lambda studio, *_: build_system(studio))
+TAB = ("System", lambda studio, _form, _tabs, toasts: build_system(studio, toasts))
 
 
 @pytest.fixture
@@ -90,6 +104,94 @@ def test_results_log_engine_and_folders_are_shown_as_text(tab: Tab, chromium: An
     page.set_viewport_size(dict(zip(("width", "height"), PHONE, strict=True)))
     assert fits_width(page)
     assert is_unharmed(page)
+    page.close()
+
+
+@pytest.fixture
+def farm(studio: Studio) -> Iterator[Studio]:
+    """A studio with two machines, as the farm's process describes them."""
+    rig = MachineStatus(
+        "rig", "NVIDIA GeForce RTX 3090", 24.0, (NAME, "960x960_5s"), MachineState.WORKING, since=time.time() - 7500,
+        free=5.25,
+    )  # fmt: skip
+    attic = MachineStatus("attic", HOSTILE, 12.0, (NAME,), MachineState.SET_ASIDE, f"No driver. {HOSTILE}")
+    spec = ClipSpec(prompt="x", variant=NAME, steps=50)
+    record_phase_times(studio.store.database, spec, PhaseTimes(text=1.0, step=1.2, decode=5.0, write=1.0), "farm.rig")
+    studio.supervisor.leads_machines = True
+    publish(studio.store.database, [attic, rig])
+    with EngineSession(studio.store.database, "engine-test"), EngineSession(studio.store.database, "farm.rig-test"):
+        yield studio
+    for name in orders(studio.store.database):
+        give_order(studio.store.database, name, None)
+    publish(studio.store.database, [])
+    studio.supervisor.leads_machines = False
+
+
+@needs_browser
+def test_machines_are_shown_with_their_figures_and_told_what_to_do_by_one_click(
+    tab: Tab, chromium: Any, farm: Studio
+) -> None:
+    page = tab.open(chromium)
+    rig, attic = (page.locator(f"[data-machine={name}]") for name in ("rig", "attic"))
+    rig.wait_for()
+    shown = rig.inner_text()
+    for figure in ("RTX 3090", "5.2 GiB free of 24", NAME, "54 clips an hour, 1.20 s a step", "2 h 5 min", "Working"):
+        assert figure in shown
+    assert "No driver. <script>" in attic.inner_text()
+    assert "Process" in page.locator("#engine-state").inner_text()
+    assert "rig" not in page.locator("#engine-state").inner_text()
+    for word, order, state in (
+        ("Pause", Order.PAUSE, "Pauses after its clip"),
+        ("Drain", Order.DRAIN, "Drains after its clip"),
+        ("Remove", Order.REMOVE, "Leaves after its step"),
+        ("Resume", None, "Working"),
+    ):
+        page.get_by_role("button", name=f"{word}: rig", exact=True).click()
+        rig.get_by_text(state, exact=True).wait_for()
+        assert orders(farm.store.database).get("rig") is order
+    page.get_by_role("button", name="Undo").last.click()
+    rig.get_by_text("Leaves after its step").wait_for()
+    assert orders(farm.store.database) == {"rig": Order.REMOVE}
+    page.get_by_role("button", name="Try again: attic", exact=True).click()
+    wait_for(lambda: retries(farm.store.database) == 2)
+    assert is_unharmed(page)
+    page.close()
+
+
+@needs_browser
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_machines_have_room_and_axe_finds_nothing(tab: Tab, chromium: Any, farm: Studio, theme: str) -> None:
+    for size in (DESKTOP, PHONE):
+        page = tab.open(chromium, size)
+        page.emulate_media(color_scheme=theme)
+        page.wait_for_selector("[data-machine=rig]")
+        # The other tab of this page is a stand-in, so its heading is not there.
+        assert [fault for fault in accessibility_faults(page) if "machine" in fault] == []
+        assert fits_width(page)
+        page.close()
+
+
+@needs_browser
+def test_a_page_for_anyone_shows_no_machines_and_takes_no_orders(tab: Tab, chromium: Any, farm: Studio) -> None:
+    page = tab.open(chromium)
+    button = page.get_by_role("button", name="Pause: rig", exact=True)
+    button.wait_for()
+    farm.open_to_all = True
+    try:
+        button.click()
+        page.get_by_text(texts.NOT_ORDERED).wait_for()
+        assert "rig" not in orders(farm.store.database)
+        page.locator("[data-machine]").first.wait_for(state="detached")
+    finally:
+        farm.open_to_all = False
+    page.close()
+
+
+@needs_browser
+def test_without_a_farm_there_is_only_the_engine_of_this_machine(tab: Tab, chromium: Any) -> None:
+    page = tab.open(chromium)
+    page.wait_for_selector("#engine-state .badge")
+    assert page.locator("#machines").inner_text().strip() == ""
     page.close()
 
 

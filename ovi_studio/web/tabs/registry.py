@@ -117,6 +117,6 @@ TABS = (
         "system",
         "System",
         "M4 7h9M17 7h3M4 17h3M11 17h9M15 5v4M9 15v4",
-        lambda context: build_system(context.studio),
+        lambda context: build_system(context.studio, context.toasts),
     ),
 )

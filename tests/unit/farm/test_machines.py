@@ -20,7 +20,6 @@ from ovi_studio.farm.roster import (
     MachineState,
     MachineStatus,
     Order,
-    format_machines,
     give_order,
     machines,
     makeable,
@@ -123,12 +122,6 @@ def test_orders_are_for_machines_that_exist_and_can_be_undone(store):
     assert orders(store.database) == {}
     with pytest.raises(JobError, match="no machine other; there are rig"):
         give_order(store.database, "other", Order.PAUSE)
-
-
-def test_table_of_machines_says_why_one_makes_nothing():
-    table = format_machines([replace(STATUS, state=MachineState.SET_ASIDE, reason="no driver")])
-    assert "rig      RTX 3090  24   set aside" in table
-    assert table.endswith("no driver")
 
 
 def test_token_is_made_once_and_is_for_the_owner_alone(store):

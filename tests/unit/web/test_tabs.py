@@ -106,7 +106,7 @@ def test_the_system_tab_of_a_page_that_anyone_may_open_shows_neither_folders_nor
         studio = Studio.open(tmp_path / "outputs", options, open_to_all=open_to_all)
         try:
             studio.paths.log.write_text(f"Loading {tmp_path}/checkpoints/secret\n", encoding="utf-8")
-            handlers = SystemHandlers(studio)
+            handlers = SystemHandlers(studio, None)
             handlers._report = examine_files(tmp_path)
             shown[open_to_all] = " ".join(handlers.refresh(())[-1])
         finally:

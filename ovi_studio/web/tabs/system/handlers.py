@@ -14,17 +14,20 @@ import psutil
 
 from ovi_studio.checkpoints.background import Downloads, DownloadState
 from ovi_studio.checkpoints.download import missing_files
-from ovi_studio.checkpoints.layout import take_inventory
+from ovi_studio.checkpoints.layout import complete_variants, take_inventory
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.variants import published_variants
 from ovi_studio.engine.supervisor import tail
+from ovi_studio.farm.roster import Order, dashboard, give_order, orders
 from ovi_studio.queue.paths import PAGE_LOG, StudioPaths
 from ovi_studio.queue.store import enable_memory_fallback, memory_fallback_enabled
 from ovi_studio.services.doctor import CheckResult, CheckState, DoctorReport, examine
 from ovi_studio.services.gpu_memory import gpu_memory
+from ovi_studio.services.machines import machine_figures
 from ovi_studio.web.public_text import public_status, without_folders
-from ovi_studio.web.tabs.system import views
+from ovi_studio.web.tabs.system import machine_views, texts, views
 from ovi_studio.web.tabs.system.settings import SettingsServices
+from ovi_studio.web.toasts import Toasts
 from ovi_studio.web.views import notice_html, success_html
 
 GPU_SECONDS = 5
@@ -43,19 +46,21 @@ class SystemServices(SettingsServices, Protocol):
 class SystemHandlers:
     """The functions behind the components of the tab."""
 
-    def __init__(self, studio: SystemServices) -> None:
+    def __init__(self, studio: SystemServices, toasts: Toasts) -> None:
         self._studio = studio
+        self._toasts = toasts
         self._downloads = studio.model_downloads
         self._report: DoctorReport | None = None
         self._examining: threading.Thread | None = None
         self._cached_files: tuple[Any, list[views.ModelFiles]] = (None, [])
+        self._complete_variants: list[str] = []
         self._gpus_queried = -math.inf
         self._gpu_usage: dict[str, tuple[int, int]] = {}
         self._lock = threading.Lock()
 
     def refresh(self, seen: tuple[str, ...]) -> Any:
         """Return updates for the strings that differ from `seen`, and the new value of `seen`."""
-        now = self._engine(), self._models(), self._usage(), self._findings(), self._log()
+        now = self._machines(), self._engine(), self._models(), self._usage(), self._findings(), self._log()
         before = seen if len(seen) == len(now) else ("",) * len(now)
         changed = [text if text != old else gr.skip() for text, old in zip(now, before, strict=True)]
         return *changed, now
@@ -74,7 +79,7 @@ class SystemHandlers:
         try:
             self._downloads.start(name if isinstance(name, str) else "")
         except JobError as error:
-            return notice_html(str(error), "Not downloaded")
+            return notice_html(str(error), texts.DOWNLOAD_FAILED)
         return ""
 
     def cancel(self) -> None:
@@ -84,7 +89,22 @@ class SystemHandlers:
     def restart(self) -> str:
         """Restart the engine after its current step; returns a notice."""
         self._studio.supervisor.restart()
-        return success_html("The engine restarts after its current step.")
+        return success_html(texts.RESTARTING)
+
+    def order(self, event: gr.EventData, request: gr.Request) -> Any:
+        """Tell a machine to pause, drain, leave or go on; can be taken back."""
+        data = event._data if isinstance(event._data, dict) else {}
+        name, asked = str(data.get("name")), str(data.get("order"))
+        database = self._studio.store.database
+        try:
+            if self._studio.open_to_all or asked not in (machine_views.RESUME, *Order):
+                raise JobError(texts.NOT_ORDERED)
+            before = orders(database).get(name)
+            order = None if asked == machine_views.RESUME else Order(asked)
+            give_order(database, name, order)
+        except JobError as error:
+            return self._toasts.note(str(error), failed=True)
+        return self._toasts.undoable(request, texts.ordered(name, order), lambda: give_order(database, name, before))
 
     def retries(self) -> bool:
         """Whether a clip that ran out of memory is retried in a smaller memory tier."""
@@ -100,6 +120,22 @@ class SystemHandlers:
         except JobError as error:
             raise gr.Error(str(error)) from error
 
+    def _machines(self) -> str:
+        """Render the machines of the farm; nothing without one, and for strangers."""
+        store = self._studio.store
+        try:
+            if self._studio.open_to_all or not self._studio.supervisor.leads_machines:
+                return ""
+            found = machine_figures(store, self._complete(), self._gpus())
+            return machine_views.machines_html(found, dashboard(store.database))
+        except JobError as error:
+            return notice_html(str(error), texts.STATE_UNREADABLE)
+
+    def _complete(self) -> list[str]:
+        """Return the models that this machine can make clips with."""
+        self._model_files(self._downloads.state())
+        return self._complete_variants
+
     def _engine(self) -> str:
         try:
             status = self._studio.supervisor.status()
@@ -107,7 +143,7 @@ class SystemHandlers:
                 public_status(status) if self._studio.open_to_all else status, self._studio.store.engines()
             )
         except JobError as error:
-            return notice_html(str(error), "The engine's state cannot be read")
+            return notice_html(str(error), texts.STATE_UNREADABLE)
 
     def _models(self) -> str:
         state = self._downloads.state()
@@ -119,13 +155,14 @@ class SystemHandlers:
         if self._cached_files[0] != stamp:
             directory = self._studio.checkpoint_directory
             inventories = [take_inventory(variant, directory) for variant in published_variants().values()]
+            self._complete_variants = [variant.name for variant in complete_variants(directory)]
             self._cached_files = stamp, [(inventory, missing_files(inventory)) for inventory in inventories]
         return self._cached_files[1]
 
     def _usage(self) -> str:
         memory = psutil.virtual_memory()
-        usage = {**self._gpus(), "Host memory": (memory.total - memory.available, memory.total)}
-        for name, folder in (("Disk with the clips", self._studio.paths.outputs), ("Disk with the checkpoints", None)):
+        usage = {**self._gpus(), texts.HOST_MEMORY: (memory.total - memory.available, memory.total)}
+        for name, folder in ((texts.CLIPS_DISK, self._studio.paths.outputs), (texts.CHECKPOINTS_DISK, None)):
             folder = folder or self._studio.checkpoint_directory.absolute()
             place = next((one for one in (folder, *folder.parents) if one.is_dir()), None)
             if place is not None:
@@ -145,7 +182,7 @@ class SystemHandlers:
         report = self._report
         if report is not None:
             return views.report_html(_without_folders(report) if self._studio.open_to_all else report)
-        return views.waiting_html("Checking the machine, the packages and the models.")
+        return views.waiting_html(texts.CHECKING)
 
     def _log(self) -> str:
         return "" if self._studio.open_to_all else views.log_html(tail(self._studio.paths.log, LOG_LINES))
@@ -156,7 +193,7 @@ class SystemHandlers:
         except Exception:
             # A machine on which the doctor fails needs a report most of all.
             logging.getLogger(__name__).exception("The doctor failed")
-            result = CheckResult("Machine", CheckState.PROBLEM, f"The check failed; {PAGE_LOG} says why.")
+            result = CheckResult("Machine", CheckState.PROBLEM, texts.check_failed(PAGE_LOG))
             self._report = DoctorReport((result,))
 
 

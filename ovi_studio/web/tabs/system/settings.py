@@ -11,6 +11,7 @@ from ovi_studio.runtime.declared import Setting
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.settings import EngineSettings, read_settings, save_settings
 from ovi_studio.web.events import LATEST, PRIVATE
+from ovi_studio.web.tabs.system import texts
 from ovi_studio.web.views import notice_html, success_html
 
 _NOT_CHOSEN = "auto"
@@ -39,8 +40,8 @@ def build_settings(studio: SettingsServices, shown: Any) -> None:
                     fields[name] = _component(name, settings[name], given)
         for name in checkboxes:
             fields[name] = _component(name, settings[name], given)
-        previews = gr.Checkbox(label="Live preview", info="Show a small picture of a clip every few steps.")
-        save = gr.Button("Save and restart the engine", elem_id="save-settings", size="md")
+        previews = gr.Checkbox(label=texts.PREVIEW, info=texts.PREVIEW_HINT)
+        save = gr.Button(texts.SAVE, elem_id="save-settings", size="md")
         notice = gr.HTML(elem_classes="fleeting")
 
     def load_settings() -> Any:
@@ -54,9 +55,9 @@ def build_settings(studio: SettingsServices, shown: Any) -> None:
             options = type(given).from_json({name: value for name, value in chosen.items() if not given.given(name)})
             save_settings(studio.store.database, EngineSettings(options, bool(values[-1])))
         except JobError as error:
-            return notice_html(str(error), "Not saved")
+            return notice_html(str(error), texts.NOT_SAVED)
         studio.supervisor.restart()
-        return success_html("Saved. The engine restarts after its current step; a running job starts again.")
+        return success_html(texts.SAVED)
 
     boxes = [*fields.values(), previews]
     shown(load_settings, None, boxes, **LATEST)
@@ -73,7 +74,7 @@ def _component(name: str, setting: Setting, given: RuntimeOptions) -> gr.compone
 
 def _labels(name: str, setting: Setting, given: RuntimeOptions) -> dict[str, Any]:
     fixed = given.given(name)
-    info = "Set on the command line." if fixed else setting.info
+    info = texts.ON_COMMAND_LINE if fixed else setting.info
     return {"label": setting.label, "info": info, "interactive": not fixed}
 
 

@@ -10,33 +10,33 @@ from ovi_studio.checkpoints.background import DownloadPhase, DownloadState
 from ovi_studio.checkpoints.disk import format_bytes
 from ovi_studio.checkpoints.download import MissingFile
 from ovi_studio.checkpoints.layout import Inventory
+from ovi_studio.engine.slot import EngineSlot
 from ovi_studio.engine.supervisor import Condition, Supervision
-from ovi_studio.queue.model import EngineInfo, EngineState
+from ovi_studio.queue.model import EngineInfo
 from ovi_studio.services.doctor import CheckResult, CheckState, DoctorReport
-from ovi_studio.web.views import format_seconds, notice_html
+from ovi_studio.web.tabs.system import texts
+from ovi_studio.web.views import notice_html
 
 ModelFiles = tuple[Inventory, Sequence[MissingFile]]
 """The inventory of a variant, and its missing files."""
 
 _MAX_EXPANDED = 8
 """Number of results up to which a topic is expanded; a longer one is collapsed unless it has a problem."""
-_STATES = {CheckState.OK: "OK", CheckState.NOTE: "Note", CheckState.PROBLEM: "Problem"}
 _COMMAND = re.compile(r"`((?:python|pip) [^`]+)`|(pip install .+)$")
-_CONDITIONS = {
-    Condition.STARTING: ("Starting", "note"),
-    Condition.RUNNING: ("Running", "ok"),
-    Condition.WAITING: ("Restarting soon", "note"),
-    Condition.DOWN: ("Down", "problem"),
-    Condition.STOPPED: ("Stopped", "note"),
-}
+_KINDS = {Condition.RUNNING: "ok", Condition.DOWN: "problem"}
 
 
 def engine_html(status: Supervision, engines: Sequence[EngineInfo]) -> str:
     """Render the engine's state, why it is not running, and the last lines of its log."""
-    title, kind = _CONDITIONS[status.condition]
-    lines = "".join(f"<p>{escape(_engine_line(engine))}</p>" for engine in engines)
+    title, kind = texts.CONDITIONS[status.condition], _KINDS.get(status.condition, "note")
+    slots = [(engine, EngineSlot.of(engine.owner)) for engine in engines]
+    lines = "".join(
+        f"<p>{escape(texts.engine_line(engine, leads=not slot.makes_clips))}</p>"
+        for engine, slot in slots
+        if not slot.elsewhere
+    )
     reason = f"<p>{escape(status.reason)}</p>" if status.reason else ""
-    words = _log("Last lines of the engine log", "\n".join(status.last_words)) if status.last_words else ""
+    words = _log(texts.LAST_LINES, "\n".join(status.last_words)) if status.last_words else ""
     return (
         f'<div class="panel" role="status"><p class="condition"><span class="badge {kind}">{escape(title)}</span></p>'
         f"{reason}{lines}{words}</div>"
@@ -47,17 +47,15 @@ def models_html(stock: Sequence[ModelFiles], download: DownloadState) -> str:
     """Render the published models with their state, and the running download."""
     note = ""
     if download.phase is DownloadPhase.FAILED:
-        note = notice_html(download.reason, f"{download.variant} could not be downloaded")
+        note = notice_html(download.reason, texts.not_downloaded(download.variant))
     return note + "".join(_model(inventory, missing, download) for inventory, missing in stock)
 
 
 def report_html(report: DoctorReport) -> str:
     """Render the doctor's results by topic, with commands that can be copied."""
-    count = len(report.problems)
-    found = f"{count} problem{'s' if count > 1 else ''} found" if count else "No problems found"
     by_topic = groupby(report.results, key=lambda result: result.topic)
     groups = "".join(_topic(topic, list(results)) for topic, results in by_topic)
-    return f'<p class="found" role="status">{found}.</p>{groups}'
+    return f'<p class="found" role="status">{texts.found(len(report.problems))}</p>{groups}'
 
 
 def waiting_html(sentence: str) -> str:
@@ -73,11 +71,11 @@ def usage_html(usage: Mapping[str, tuple[int, int]]) -> str:
     rows = []
     for name, (used, total) in usage.items():
         percent = round(100 * used / total) if total else 0
-        text = f"{format_bytes(total - used)} free of {format_bytes(total)}"
+        text = texts.free(format_bytes(total - used), format_bytes(total))
         rows.append(
             f'<div class="usage"><p><span>{escape(name)}</span><span class="left">{text}</span></p>'
-            f'<div class="bar" role="meter" aria-label="{escape(name)} in use" aria-valuemin="0" aria-valuemax="100" '
-            f'aria-valuenow="{percent}"><i style="width:{percent}%"></i></div></div>'
+            f'<div class="bar" role="meter" aria-label="{escape(texts.in_use(name))}" aria-valuemin="0" '
+            f'aria-valuemax="100" aria-valuenow="{percent}"><i style="width:{percent}%"></i></div></div>'
         )
     return f'<div class="panel">{"".join(rows)}</div>'
 
@@ -92,23 +90,11 @@ def places_html(places: Mapping[str, Path]) -> str:
 
 def log_html(lines: Sequence[str]) -> str:
     """Render the end of the engine's log."""
-    return (
-        _log("Engine log", "\n".join(lines))
-        if lines
-        else '<p class="quiet">The engine has not logged anything yet.</p>'
-    )
+    return _log(texts.LOG, "\n".join(lines)) if lines else f'<p class="quiet">{texts.NO_LOG}</p>'
 
 
 def _log(title: str, text: str) -> str:
     return f'<pre class="log" tabindex="0" role="region" aria-label="{escape(title)}">{escape(text)}</pre>'
-
-
-def _engine_line(engine: EngineInfo) -> str:
-    loaded = f"{engine.variant} is loaded" if engine.variant else "no model is loaded yet"
-    doing = {EngineState.STARTING: "starting", EngineState.IDLE: "waiting for a job", EngineState.WORKING: "working"}
-    ending = "; it stops after this step" if engine.stopping else ""
-    own = "" if engine.supervised else ", started manually"
-    return f"Process {engine.pid}{own}: {doing[engine.state]}, {loaded}{ending}."
 
 
 def _model(inventory: Inventory, missing: Sequence[MissingFile], download: DownloadState) -> str:
@@ -118,16 +104,16 @@ def _model(inventory: Inventory, missing: Sequence[MissingFile], download: Downl
     files = [file for part in variant.files.values() for file in part]
     licences = ", ".join(dict.fromkeys(f"{file.repository} ({file.licence})" for file in files))
     if inventory.complete:
-        state, kind = "Complete", "ok"
+        state, kind = texts.COMPLETE, "ok"
     elif len(missing) < len(files):
-        state, kind = f"Missing {format_bytes(sum(file.source.size for file in missing))}", "note"
+        state, kind = texts.missing(format_bytes(sum(file.source.size for file in missing))), "note"
     else:
-        state, kind = "Not downloaded", "note"
+        state, kind = texts.NOT_DOWNLOADED, "note"
     body = ""
     if here and download.busy:
-        state, kind, body = "Downloading", "note", _progress(download)
+        state, kind, body = texts.DOWNLOADING, "note", _progress(download)
     elif not inventory.complete:
-        word = "Resume the download" if here and download.phase is DownloadPhase.CANCELLED else "Download"
+        word = texts.download_word(download.phase, here)
         disabled = " disabled" if download.busy else ""
         body = (
             f'<div class="act"><button type="button" class="plain" data-act="download" data-name="{name}" '
@@ -136,27 +122,25 @@ def _model(inventory: Inventory, missing: Sequence[MissingFile], download: Downl
     return (
         f'<section class="panel model" data-model="{name}"><div class="top">'
         f'<h3>{escape(variant.title)}</h3><span class="badge {kind}">{escape(state)}</span></div>'
-        f"<p>{name}, {format_bytes(sum(file.size for file in files))} in total, partly shared with other models</p>"
+        f"<p>{texts.model_size(name, format_bytes(sum(file.size for file in files)))}</p>"
         f'<p class="quiet">{escape(licences)}</p>{body}</section>'
     )
 
 
 def _progress(download: DownloadState) -> str:
-    stop = '<button type="button" class="plain" data-act="stop">Cancel</button>'
-    if download.cancelling:
-        stop = '<button type="button" class="plain" data-act="stop" disabled>Cancelling</button>'
+    word, disabled = (texts.CANCELLING, " disabled") if download.cancelling else (texts.CANCEL, "")
+    stop = f'<button type="button" class="plain" data-act="stop"{disabled}>{word}</button>'
     progress = download.progress
     if progress is None:
         line, bar = (
-            "Getting file sizes from the hub",
+            texts.GETTING_SIZES,
             '<div class="bar waiting" role="progressbar" aria-label="Progress"><i></i></div>',
         )
     else:
         percent = int(100 * progress.done / progress.total) if progress.total else 100
         left = (progress.total - progress.done) / progress.speed if progress.speed else None
-        time = f", {format_seconds(left)} left" if left is not None else ""
-        amount = f"{format_bytes(progress.done)} of {format_bytes(progress.total)}"
-        line = f"{amount}, {format_bytes(int(progress.speed))}/s{time}"
+        done, total, speed = map(format_bytes, (progress.done, progress.total, int(progress.speed)))
+        line = texts.downloaded(done, total, speed, left)
         bar = (
             '<div class="bar" role="progressbar" aria-label="Download" aria-valuemin="0" aria-valuemax="100" '
             f'aria-valuenow="{percent}"><i style="width:{percent}%"></i></div>'
@@ -170,14 +154,14 @@ def _topic(topic: str, results: Sequence[CheckResult]) -> str:
     if len(results) <= _MAX_EXPANDED:
         return f'<section class="panel"><h3>{escape(topic)}</h3>{items}</section>'
     wide = " open" if any(result.state is CheckState.PROBLEM for result in results) else ""
-    summary = f"<summary>{escape(topic)}: {len(results)} results</summary>"
+    summary = f"<summary>{escape(texts.results(topic, len(results)))}</summary>"
     return f'<details class="panel"{wide}>{summary}{items}</details>'
 
 
 def _result(result: CheckResult) -> str:
     return (
-        f'<li><span class="badge {result.state}">{_STATES[result.state]}</span><div><p>{escape(result.text)}</p>'
-        f"{_advice(result.advice)}</div></li>"
+        f'<li><span class="badge {result.state}">{texts.CHECK_STATES[result.state]}</span>'
+        f"<div><p>{escape(result.text)}</p>{_advice(result.advice)}</div></li>"
     )
 
 
@@ -195,5 +179,6 @@ def _advice(advice: str) -> str:
 def _copyable(text: str) -> str:
     return (
         f'<span class="copyable"><code>{escape(text)}</code>'
-        f'<button type="button" class="plain" data-act="copy" aria-label="Copy: {escape(text)}">Copy</button></span>'
+        f'<button type="button" class="plain" data-act="copy" aria-label="{texts.COPY}: {escape(text)}">{texts.COPY}'
+        "</button></span>"
     )
