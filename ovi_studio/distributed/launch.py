@@ -46,17 +46,10 @@ def launch_if_several(gpus: int | None, module: str, arguments: Sequence[str], *
         return
     if gpus is None:
         gpus = automatic_ranks()
-    elif gpus not in sharing_counts(MAX_GPUS, PUBLISHED_HEADS):
-        counts = ", ".join(map(str, sharing_counts(max(gpus, 8), PUBLISHED_HEADS)))
-        raise JobError(f"{gpus} GPUs cannot share a clip evenly; use one of {counts}.")
-    elif 0 < (found := gpu_count() if gpus > 1 else 0) < gpus:
-        raise JobError(f"There are {found} GPUs here, not {gpus}; use at most {found}.")
+    else:
+        require_gpus(gpus)
     if gpus == 1:
         return
-    if sys.platform == "win32":
-        raise JobError(
-            "On Windows a clip can use only one GPU, since NCCL is not available; use --gpus 1, or WSL for several."
-        )
     if to_terminal:
         os.environ[REPORTS] = ""
     command = launch_command(gpus, module, arguments)
@@ -64,6 +57,19 @@ def launch_if_several(gpus: int | None, module: str, arguments: Sequence[str], *
     sys.stderr.flush()
     # This keeps the process id, so that the parent process can still end it.
     os.execv(command[0], command)
+
+
+def require_gpus(gpus: int) -> None:
+    """Raise `JobError` if this many GPUs cannot share a clip on this machine; without a GPU its processor stands in."""
+    if gpus not in sharing_counts(MAX_GPUS, PUBLISHED_HEADS):
+        counts = ", ".join(map(str, sharing_counts(max(gpus, 8), PUBLISHED_HEADS)))
+        raise JobError(f"{gpus} GPUs cannot share a clip evenly; use one of {counts}.")
+    if 0 < (found := gpu_count() if gpus > 1 else 0) < gpus:
+        raise JobError(f"There are {found} GPUs here, not {gpus}; use at most {found}.")
+    if gpus > 1 and sys.platform == "win32":
+        raise JobError(
+            "On Windows a clip can use only one GPU, since NCCL is not available; use --gpus 1, or WSL for several."
+        )
 
 
 def automatic_ranks() -> int:

@@ -5,10 +5,9 @@ writes the files and the job's end itself. `LocalExecutor` is the `ClipRunner` o
 of another machine. Imports no torch.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from ovi_studio.checkpoints.layout import complete_variants
 from ovi_studio.core.clip import Frames
@@ -25,6 +24,17 @@ from ovi_studio.runtime.step_down import StepDown, out_of_memory_advice
 
 class ExecutorFault(JobError):
     """The executor and not the job is the cause: the job goes back to the queue, and the engine ends."""
+
+
+@dataclass(frozen=True)
+class ClipFacts:
+    """What a clip's recipe says that its spec does not."""
+
+    job: str
+    source: str | None = None
+    """How the recipe names the clip's source, see `clip_files.source_name`."""
+    machine: str | None = None
+    """The name of the machine that makes the clip, if it is not that of the page."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,12 +64,8 @@ class Executor(Protocol):
     def variants(self) -> Collection[str] | None:
         """Return the variants whose jobs to claim; None for all."""
 
-    def make(self, spec: ClipSpec, progress: ProgressSink, facts: Mapping[str, Any]) -> MadeClip:
-        """Make and encode a clip. Raises `JobError`, `MemoryError`, and what `progress` raises.
-
-        Args:
-            facts: added to the clip's record.
-        """
+    def make(self, spec: ClipSpec, progress: ProgressSink, facts: ClipFacts) -> MadeClip:
+        """Make and encode a clip. Raises `JobError`, `MemoryError`, and what `progress` raises."""
 
     def next_step_down(self) -> StepDown | None:
         """Return options that need less memory than those that were tried last; None if there are none."""
@@ -81,13 +87,11 @@ class LocalExecutor:
     """The `Executor` of this process and its ranks.
 
     Args:
-        outputs: where the clips will be, from which their recipes name their sources.
         only_complete: claim only jobs whose models are complete here, since other machines may have the others.
     """
 
-    def __init__(self, runner: ClipRunner, outputs: Path | None = None, *, only_complete: bool = False) -> None:
+    def __init__(self, runner: ClipRunner, *, only_complete: bool = False) -> None:
         self._runner = runner
-        self._outputs = outputs
         self._only_complete = only_complete
 
     @property
@@ -116,12 +120,14 @@ class LocalExecutor:
             return None
         return [variant.name for variant in complete_variants(self.options.checkpoints)]
 
-    def make(self, spec: ClipSpec, progress: ProgressSink, facts: Mapping[str, Any]) -> MadeClip:
+    def make(self, spec: ClipSpec, progress: ProgressSink, facts: ClipFacts) -> MadeClip:
         """See `Executor`."""
         clip = self._runner.run(spec, progress)
         progress.phase(ClipPhase.WRITING)
-        files = encode_clip(replace(clip, record={**clip.record, **facts}), self._outputs)
-        return MadeClip(files, clip.frames)
+        record = {**clip.record, "job": facts.job}
+        if facts.machine is not None:
+            record["machine"] = {**record.get("machine", {}), "name": facts.machine}
+        return MadeClip(encode_clip(replace(clip, record=record), facts.source), clip.frames)
 
     def next_step_down(self) -> StepDown | None:
         """See `Executor`."""
@@ -133,12 +139,7 @@ class LocalExecutor:
 
     def memory_advice(self, spec: ClipSpec, below: StepDown | None) -> str:
         """See `Executor`."""
-        return out_of_memory_advice(
-            below,
-            offloaded=self.options.offloaded,
-            smaller=_smaller_variants(spec, self.options),
-            automatic="let the queue do so automatically (System tab)",
-        )
+        return memory_advice(self.options, spec, below)
 
     def on_peer_loss(self, call: Callable[[bool], None]) -> None:
         """See `Executor`."""
@@ -147,6 +148,16 @@ class LocalExecutor:
     def close(self) -> None:
         """See `Executor`."""
         self._runner.close()
+
+
+def memory_advice(options: RuntimeOptions, spec: ClipSpec, below: StepDown | None) -> str:
+    """Return the reason for a job that failed because memory ran out with these options."""
+    return out_of_memory_advice(
+        below,
+        offloaded=options.offloaded,
+        smaller=_smaller_variants(spec, options),
+        automatic="let the queue do so automatically (System tab)",
+    )
 
 
 def _smaller_variants(spec: ClipSpec, options: RuntimeOptions) -> list[str]:

@@ -24,11 +24,11 @@ from ovi_studio.core.errors import FolderError, JobError, Stopped
 from ovi_studio.core.log_lines import start_log
 from ovi_studio.core.signals import ending_signals
 from ovi_studio.distributed.ranks import join_ranks, launched
-from ovi_studio.engine.executor import Executor, ExecutorFault, LocalExecutor
+from ovi_studio.engine.executor import ClipFacts, Executor, ExecutorFault, LocalExecutor
 from ovi_studio.engine.improving import ImprovementMonitor, JobImprover
 from ovi_studio.engine.monitor import JobMonitor
 from ovi_studio.engine.slot import EngineSlot
-from ovi_studio.media.clip_files import check_writable, write_encoded
+from ovi_studio.media.clip_files import check_writable, source_name, write_encoded
 from ovi_studio.queue.database import Database
 from ovi_studio.queue.estimates import record_compilation, record_improvement, record_phase_times
 from ovi_studio.queue.files import clip_name
@@ -86,7 +86,7 @@ def run(
                 log.info("Another engine already serves this queue; this one ends.")
                 return
             runner = _runner(options, database, models)
-            executor = LocalExecutor(runner, paths.outputs, only_complete=shared)
+            executor = LocalExecutor(runner, only_complete=shared)
             log.info("Engine %s starts with %s.", work.owner, " ".join(executor.options.arguments()) or "no options")
             Engine(work, executor, stop, supervised=supervised, improver=JobImprover(paths, runner)).serve()
             executor.close()
@@ -204,7 +204,8 @@ class Engine:
 
     def _make(self, job: Job, monitor: JobMonitor) -> Callable[[], bool]:
         start = time.monotonic()
-        made = self._executor.make(job.spec, monitor, {"job": job.id})
+        facts = ClipFacts(job.id, source_name(job.spec, self._paths.outputs))
+        made = self._executor.make(job.spec, monitor, facts)
         path = write_encoded(made.files, self._paths.outputs, clip_name(job.number, job.id, job.spec.prompt))
         return partial(self._finish, job, path.name, time.monotonic() - start, monitor, made.frames)
 

@@ -82,6 +82,10 @@ class JobMonitor:
         self._fraction = fraction
         self._report()
 
+    def waiting(self) -> None:
+        """Nothing has happened for a while; ends the job during a step if it must end."""
+        self._report()
+
     def pace(self) -> PhaseTimes | None:
         """Return the times of the phases, once the clip is written; None if they are incomplete."""
         started, step = self._started, self._seconds_per_step(len(self._step_times))

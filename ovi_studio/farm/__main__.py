@@ -74,16 +74,17 @@ def _dispatch(
     import ray
 
     from ovi_studio.farm.actor import ActorSetup
-    from ovi_studio.farm.cluster import publish_facts
+    from ovi_studio.farm.cluster import NAMESPACE, offer_models, publish_facts
     from ovi_studio.farm.dispatcher import Dispatcher
     from ovi_studio.farm.machine import Machine, Versions, fingerprints
 
     own = {"_node_ip_address": address.host} if address.own else {}
-    ray.init(address=str(address), log_to_driver=False, logging_level="error", namespace="ovi-studio", **own)
+    ray.init(address=str(address), log_to_driver=False, logging_level="error", namespace=NAMESPACE, **own)
     runtime = RuntimeOptions.of(options)
     settings = read_settings(database)
     facts = Machine("head", Versions.here(), variants=fingerprints(runtime.checkpoints))
     publish_facts(facts)
+    shelf = offer_models(runtime.checkpoints)
     recover_dead_engines(database)
     with EngineSession(database, owner, supervised=options.supervised) as work:
         Dispatcher(
@@ -95,6 +96,7 @@ def _dispatch(
             supervised=options.supervised,
             head_alive=lambda: head is None or head.poll() is None,
         ).serve()
+    ray.kill(shelf)
     ray.shutdown()
 
 

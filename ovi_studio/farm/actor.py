@@ -5,40 +5,26 @@ while nothing happens; `stop` is called beside it, and ends the clip at its next
 (`executor`); nothing here imports ray, and torch only when the machine is described.
 """
 
+import os
 import queue
+import shutil
 import threading
-import traceback
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
 
-import numpy as np
+import psutil
 
 from ovi_studio.checkpoints.hashes import cache_directory
-from ovi_studio.core.clip import Clip
 from ovi_studio.core.compiler_cache import keep_compiled_code
-from ovi_studio.core.errors import FolderError, JobError, Stopped
+from ovi_studio.core.errors import JobError
 from ovi_studio.core.spec import ClipSpec
-from ovi_studio.engine.executor import ExecutorFault, LocalExecutor, MadeClip
-from ovi_studio.engine.monitor import is_previewed
-from ovi_studio.farm.files import CACHE_BYTES, PIECE_BYTES, Content, FileCache
+from ovi_studio.engine.executor import Executor, LocalExecutor
+from ovi_studio.farm.files import CACHE_BYTES, Content, FileCache
 from ovi_studio.farm.machine import Machine, describe
-from ovi_studio.farm.wire import (
-    AliveEvent,
-    ClipRequest,
-    DecodedEvent,
-    DoneEvent,
-    Event,
-    FailedEvent,
-    Failure,
-    KeptFrames,
-    PhaseEvent,
-    PieceEvent,
-    StepEvent,
-)
-from ovi_studio.media.clip_files import encode_clip
-from ovi_studio.media.frames import spread_frames
-from ovi_studio.queue.model import ClipPhase
+from ovi_studio.farm.rank_executor import RankExecutor
+from ovi_studio.farm.relay import EventSink, clip_events, failed_event
+from ovi_studio.farm.wire import ADAPTERS, PICTURE, SOURCE, AliveEvent, ClipRequest, DoneEvent, Event, FailedEvent
 from ovi_studio.runtime.clip_runner import OVI_MODELS, ClipRunner
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.step_down import StepDown
@@ -58,23 +44,31 @@ class ActorSetup:
 
 
 class ClipActor:
-    """Makes the clips of one seat of a machine, one at a time."""
+    """Makes the clips of one seat of a machine, one at a time.
 
-    def __init__(self, name: str, setup: ActorSetup) -> None:
+    Args:
+        ranks: how many processes share a clip, each with a GPU of this actor's.
+    """
+
+    def __init__(self, name: str, setup: ActorSetup, ranks: int = 1) -> None:
         folder = cache_directory() / "farm"
         keep_compiled_code(folder / "compiled")
         self._name = name
-        self._setup = setup
+        self._previews = setup.previews
         self._files = FileCache(folder / "files", setup.cache_bytes)
-        options = replace(setup.options, adapter_directory=self._files.folder)
-        self._runner = ClipRunner(options, models=setup.models)
-        self._executor = LocalExecutor(self._runner)
+        self._folder = _own_folder(folder / "clips")
+        self._options = replace(setup.options, adapter_directory=self._folder / ADAPTERS)
+        self._ranks = ranks
+        self._executor: Executor = (
+            LocalExecutor(ClipRunner(self._options, models=setup.models))
+            if ranks == 1
+            else RankExecutor(self._options, setup.models, ranks)
+        )
         self._stop = threading.Event()
 
     def describe(self) -> Machine:
         """Describe the machine; takes minutes if its checkpoints were never hashed."""
-        options = self._executor.options
-        return describe(self._name, options.checkpoints, options.device)
+        return describe(self._name, self._options.checkpoints, self._options.device, self._ranks)
 
     def lacks(self, contents: Collection[Content]) -> list[Content]:
         """See `FileCache`."""
@@ -85,26 +79,21 @@ class ClipActor:
         try:
             self._files.append(content, offset, piece)
         except JobError as error:
-            return _failed(error)
+            return failed_event(error)
         return None
 
     def make(self, request: ClipRequest) -> Iterator[Event]:
         """Make a clip; the last event is a `DoneEvent` or a `FailedEvent`."""
         self._stop.clear()
-        events: queue.SimpleQueue[Event | MadeClip] = queue.SimpleQueue()
+        events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         threading.Thread(target=self._make, args=(request, events), name="clip", daemon=True).start()
-        while True:
+        event: Event = AliveEvent()
+        while not isinstance(event, DoneEvent | FailedEvent):
             try:
                 event = events.get(timeout=ALIVE_SECONDS)
             except queue.Empty:
-                yield AliveEvent()
-                continue
-            if isinstance(event, MadeClip):
-                yield from self._delivery(event)
-                return
+                event = AliveEvent()
             yield event
-            if isinstance(event, FailedEvent):
-                return
 
     def stop(self) -> None:
         """End the clip at its next step."""
@@ -122,86 +111,33 @@ class ClipActor:
         """See `Executor`."""
         return self._executor.memory_advice(spec, below)
 
-    def _make(self, request: ClipRequest, events: "queue.SimpleQueue[Event | MadeClip]") -> None:
-        try:
-            relay = _Relay(events, self._stop, previews=self._setup.previews)
-            clip = self._runner.run(self._here(request), relay)
-            relay.phase(ClipPhase.WRITING)
-            events.put(MadeClip(encode_clip(self._recorded(clip, request)), clip.frames))
-        except BaseException as error:  # sent to the head, which decides
-            failed = _failed(error)
-            events.put(replace(failed, text=_with_names(failed.text, request)))
+    def _make(self, request: ClipRequest, events: "queue.SimpleQueue[Event]") -> None:
+        def send(event: Event) -> bool:
+            events.put(event)
+            return not self._stop.is_set()
 
-    def _recorded(self, clip: Clip, request: ClipRequest) -> Clip:
-        """Return the clip with the names that its files have on the head, and with the machine in its record."""
-        record = {**clip.record, **request.facts, "machine": {**clip.record.get("machine", {}), "name": self._name}}
-        if "adapters" in record:
-            record["adapters"] = {_with_names(name, request): report for name, report in record["adapters"].items()}
-        return replace(clip, spec=replace(request.spec, image=clip.spec.image), record=record)
+        try:
+            sink = EventSink(send, previews=self._previews)
+            for event in clip_events(self._executor.make(self._here(request), sink, request.facts)):
+                events.put(event)
+        except BaseException as error:  # sent to the head, which decides
+            events.put(failed_event(error))
 
     def _here(self, request: ClipRequest) -> ClipSpec:
-        """Return the spec with the names that its files have on this machine."""
-        stack = tuple(
-            replace(use, name=request.adapters[use.name], sha256=None) if use.name in request.adapters else use
-            for use in request.spec.stack
-        )
-        image = None if request.image is None else self._files.path(request.image)
-        return replace(request.spec.with_stack(stack), image=image)
+        """Lay out the files of a clip, and return its spec with their paths."""
+        self._files.lay_out(request.files, self._folder)
 
-    def _delivery(self, made: MadeClip) -> Iterator[Event]:
-        movie = made.files.movie
-        for start in range(0, len(movie), PIECE_BYTES):
-            yield PieceEvent(movie[start : start + PIECE_BYTES])
-        shape = made.frames.shape
-        kept = {index: np.asarray(made.frames[index]) for index in spread_frames(shape[0])}
-        yield DoneEvent(made.files.poster, KeptFrames(shape, kept), len(movie), self._executor.variant)
+        def here(path: Path | None, folder: str) -> Path | None:
+            return None if path is None else self._folder / folder / path.name
+
+        spec = request.spec
+        return replace(spec, image=here(spec.image, PICTURE), source=here(spec.source, SOURCE))
 
 
-class _Relay:
-    """A `ProgressSink` that sends what it receives."""
-
-    def __init__(self, events: "queue.SimpleQueue[Event | MadeClip]", stop: threading.Event, *, previews: bool) -> None:
-        self._events = events
-        self._stop = stop
-        self._previews = previews
-
-    def phase(self, phase: ClipPhase) -> None:
-        self._send(PhaseEvent(phase))
-
-    def step(self, index: int, total: int, latents: Any = None) -> None:
-        shown = latents is not None and self._previews and (index == total or is_previewed(index, total))
-        self._send(StepEvent(index, total, _sent_latents(latents, whole=index == total) if shown else None))
-
-    def decoded(self, fraction: float) -> None:
-        self._send(DecodedEvent(fraction))
-
-    def _send(self, event: Event) -> None:
-        self._events.put(event)
-        if self._stop.is_set():
-            raise Stopped
-
-
-def _sent_latents(latents: Any, *, whole: bool) -> np.ndarray:
-    middle = latents.shape[1] // 2
-    chosen = latents if whole else latents[:, middle : middle + 1]
-    return chosen.detach().float().cpu().numpy().astype(np.float16)
-
-
-def _failed(error: BaseException) -> FailedEvent:
-    match error:
-        case Stopped():
-            return FailedEvent(Failure.STOPPED)
-        case ExecutorFault() | FolderError():
-            return FailedEvent(Failure.MACHINE, str(error))
-        case JobError():
-            return FailedEvent(Failure.JOB, str(error))
-        case MemoryError():
-            return FailedEvent(Failure.MEMORY)
-    return FailedEvent(Failure.DEFECT, "".join(traceback.format_exception(error)))
-
-
-def _with_names(text: str, request: ClipRequest) -> str:
-    """Return a text with the names that adapters have on the head."""
-    for name, cached in request.adapters.items():
-        text = text.replace(cached, name)
-    return text
+def _own_folder(parent: Path) -> Path:
+    """Return a folder of this process; removes those of processes that are gone."""
+    if parent.is_dir():
+        for folder in parent.iterdir():
+            if not folder.name.isdigit() or not psutil.pid_exists(int(folder.name)):
+                shutil.rmtree(folder, ignore_errors=True)
+    return parent / str(os.getpid())

@@ -1,21 +1,33 @@
 """Ray's processes: the head, the node of a machine, and whether a head answers. Imports ray only where it is used."""
 
+import contextlib
 import json
 import os
+import secrets
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import ovi_studio
+from ovi_studio.checkpoints.disk import RESUMES
 from ovi_studio.core.errors import JobError
 from ovi_studio.farm.command import TOKEN_VARIABLE, FarmAddress
 from ovi_studio.farm.machine import FACTS_KEY, Machine
+from ovi_studio.farm.models import Ask, ModelShelf
 
 OBJECT_STORE_BYTES = 200 * 2**20
 """Pieces of files pass through the store; nothing is kept there."""
+NAMESPACE = "ovi-studio"
+"""Of our actors."""
+SHELF_KEY = b"ovi_studio_models"
 _NAMESPACE = b"ovi_studio"
+_LEAVE_SECONDS = 20.0
+_RETRY_SECONDS = 0.5
+_HASHING_SECONDS = 1800.0
 _STARTS_SECONDS = 60.0
 _CONNECT_SECONDS = 3.0
 
@@ -42,7 +54,8 @@ def start_node(
 ) -> subprocess.Popen[bytes]:
     """Start the node of a machine, which ends when the head is gone."""
     written = ",".join(f"{key}={value}" for key, value in labels.items() if value)
-    return _start([f"--address={address}", f"--labels={written}", *more], environment)
+    named = [f"--labels={written}"] if written else []
+    return _start([f"--address={address}", *named, *more], environment)
 
 
 def answers(address: FarmAddress) -> bool:
@@ -59,6 +72,77 @@ def publish_facts(machine: Machine) -> None:
     from ray.experimental.internal_kv import _internal_kv_put
 
     _internal_kv_put(FACTS_KEY, json.dumps(machine.to_json()).encode(), overwrite=True, namespace=_NAMESPACE)
+
+
+def offer_models(checkpoints: Path) -> Any:
+    """Let machines copy the models in a folder of this one; returns an actor, which lives as long as it is referred to.
+
+    The process is connected to the cluster.
+    """
+    import ray
+    from ray.experimental.internal_kv import _internal_kv_put
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    # A new name, since the actor of a process that was killed may still have the old one.
+    name = f"models-{secrets.token_hex(4)}"
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    shelf = ray.remote(ModelShelf).options(name=name, num_cpus=0, scheduling_strategy=here)
+    actor = shelf.remote(checkpoints.resolve())
+    _internal_kv_put(SHELF_KEY, name.encode(), overwrite=True, namespace=_NAMESPACE)
+    return actor
+
+
+@contextlib.contextmanager
+def model_shelf(address: FarmAddress) -> Iterator[Ask]:
+    """Call the head's `ModelShelf`, from a node that has nothing to compute with; raises `JobError`."""
+    head_facts(address)
+    import ray
+    from ray.exceptions import RayError
+    from ray.experimental.internal_kv import _internal_kv_get
+
+    node = start_node(address, {}, {}, ("--num-cpus=0", "--num-gpus=0"))
+    try:
+        _connect(address)
+        name = _internal_kv_get(SHELF_KEY, namespace=_NAMESPACE)
+        if name is None:
+            raise JobError(f"The head {address} offers no models; update Ovi Studio there.")
+        shelf = ray.get_actor(name.decode(), namespace=NAMESPACE)
+
+        def ask(method: str, *arguments: Any) -> Any:
+            try:
+                return ray.get(getattr(shelf, method).remote(*arguments), timeout=_HASHING_SECONDS)
+            except (RayError, TimeoutError) as error:
+                raise JobError(f"The head {address} does not send its models any more; {RESUMES}.") from error
+
+        yield ask
+        ray.shutdown()
+    finally:
+        end_node(node)
+
+
+def _connect(address: FarmAddress) -> None:
+    """Connect this process to the cluster by way of this machine's node, once that is there."""
+    import ray
+
+    deadline = time.monotonic() + _STARTS_SECONDS
+    while True:
+        try:
+            ray.init(address=str(address), log_to_driver=False, logging_level="error", namespace=NAMESPACE)
+            return
+        except (ConnectionError, RuntimeError) as error:
+            if time.monotonic() > deadline:
+                raise JobError(f"No node of the head {address} starts here ({error}); see Ray's log.") from error
+            time.sleep(_RETRY_SECONDS)
+
+
+def end_node(node: subprocess.Popen[bytes]) -> None:
+    """End the node of a machine in order."""
+    node.terminate()
+    try:
+        node.wait(_LEAVE_SECONDS)
+    except subprocess.TimeoutExpired:
+        node.kill()
+        node.wait()
 
 
 def head_facts(address: FarmAddress) -> Machine:
@@ -86,11 +170,13 @@ def head_facts(address: FarmAddress) -> Machine:
 
 def _start(arguments: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
     program = [str(Path(sys.executable).with_name("ray")), "start"]
+    # Actors find our package there.
+    search = [str(Path(ovi_studio.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     store = f"--object-store-memory={OBJECT_STORE_BYTES}"
     return subprocess.Popen(
         [*program, *arguments, store, "--disable-usage-stats", "--block"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, **environment},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(search), **environment},
     )

@@ -19,7 +19,8 @@ from ovi_studio.farm.actor import ActorSetup
 from ovi_studio.farm.executor import SILENCE_SECONDS, ActorExecutor
 from ovi_studio.farm.machine import Machine
 from ovi_studio.farm.roster import MachineState, MachineStatus, Order, orders, publish, retries, waiting_notice
-from ovi_studio.farm.seats import BACK_OFF_SECONDS, Seat, SeatEngine, seats
+from ovi_studio.farm.seat_engine import BACK_OFF_SECONDS, SeatEngine
+from ovi_studio.farm.seats import Seat, seats
 from ovi_studio.queue.locks import is_held
 from ovi_studio.queue.model import EngineState
 from ovi_studio.queue.recovery import recover_dead_engines
@@ -113,14 +114,7 @@ class Dispatcher:
                 del self._engines[seat]
 
     def _new_executor(self, seat: Seat) -> ActorExecutor:
-        return ActorExecutor(
-            seat.node,
-            seat.name,
-            gpus=seat.gpus,
-            setup=self._setup,
-            adapters=self._adapters,
-            silence=self._silence,
-        )
+        return ActorExecutor(seat, self._setup, self._adapters, self._silence)
 
     def _publish(self) -> None:
         removed = {name for name, order in orders(self._database).items() if order is Order.REMOVE}

@@ -5,37 +5,32 @@ job may be the cause. A machine that is gone, or cannot be reached, is not the j
 queue. Nothing that still runs there can reach the library, because only the head writes clips.
 """
 
+import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError, RayError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from ovi_studio.adapters.header import locate
 from ovi_studio.adapters.library import AdapterLibrary
 from ovi_studio.core.errors import JobError, Stopped
 from ovi_studio.core.spec import ClipSpec
-from ovi_studio.engine.executor import ExecutorFault, MadeClip
+from ovi_studio.engine.executor import ClipFacts, ExecutorFault, MadeClip
 from ovi_studio.farm.actor import ActorSetup, ClipActor
+from ovi_studio.farm.cluster import answers
+from ovi_studio.farm.command import FarmAddress
 from ovi_studio.farm.files import PIECE_BYTES, Content
 from ovi_studio.farm.machine import Machine
-from ovi_studio.farm.wire import (
-    AliveEvent,
-    ClipRequest,
-    DecodedEvent,
-    DoneEvent,
-    Event,
-    FailedEvent,
-    Failure,
-    PhaseEvent,
-    PieceEvent,
-    StepEvent,
-)
-from ovi_studio.media.clip_files import EncodedClip
+from ovi_studio.farm.relay import Defect, failure_of, receive
+from ovi_studio.farm.seats import Seat
+from ovi_studio.farm.wire import ADAPTERS, PICTURE, SOURCE, ClipRequest, Event
+from ovi_studio.media.sources import pin_source
 from ovi_studio.runtime.progress import ProgressSink
 from ovi_studio.runtime.step_down import StepDown
 
@@ -46,46 +41,48 @@ DESCRIBE_SECONDS = 1800.0
 MAX_FAILED_JOBS = 3
 """Jobs that may fail one after the other before the machine counts as the cause."""
 _LEAVING_SECONDS = 2.0
-_NODE_SECONDS = 15.0
-"""How long a machine whose actor has ended may take to show that it is still there."""
+_NODE_ID = "ray.io/node-id"
+"""Ray's own label of a node."""
+
+log = logging.getLogger(__name__)
 
 
 class ActorExecutor:
-    """Makes clips on one GPU of another machine, or on its processor.
+    """Makes clips on one seat of another machine.
 
     Args:
         adapters: the adapters of the head.
+        silence: seconds that the machine may say nothing.
     """
 
-    def __init__(
-        self, node: str, name: str, *, gpus: int, setup: ActorSetup, adapters: AdapterLibrary, silence: float
-    ) -> None:
+    def __init__(self, seat: Seat, setup: ActorSetup, adapters: AdapterLibrary, silence: float) -> None:
         self.fault: str | None = None
         """Why no more clips can be made here."""
         self.taking = True
         """Whether to claim more jobs."""
         self.made = 0
         """Clips so far."""
-        self._node = node
-        self._name = name
+        self.variant: str | None = None
+        """See `Executor`."""
+        self._seat = seat
+        self._name = seat.name
         self._adapters = adapters
         self._silence = silence
-        self._variant: str | None = None
         self._failed_jobs = 0
-        self._placement = NodeAffinitySchedulingStrategy(node, soft=False)
+        self._group = _shared_gpus(seat) if seat.gpus > 1 else None
+        where = (
+            NodeAffinitySchedulingStrategy(seat.node, soft=False)
+            if self._group is None
+            else PlacementGroupSchedulingStrategy(self._group)
+        )
         # A clip occupies one thread of the actor; what is called beside it needs others.
         actor = ray.remote(ClipActor).options(
-            num_cpus=1, num_gpus=gpus, max_concurrency=4, max_restarts=0, scheduling_strategy=self._placement
+            num_cpus=1, num_gpus=seat.gpus, max_concurrency=4, max_restarts=0, scheduling_strategy=where
         )
-        if not gpus:
+        if not seat.gpus and seat.ranks == 1:
             setup = replace(setup, options=replace(setup.options, device="cpu"))
-        self._actor = actor.remote(name, setup)
+        self._actor = actor.remote(seat.name, setup, seat.ranks)
         self.machine: Machine = self._ask(self._actor.describe, DESCRIBE_SECONDS)
-
-    @property
-    def variant(self) -> str | None:
-        """See `Executor`."""
-        return self._variant
 
     @property
     def usable(self) -> bool:
@@ -101,31 +98,34 @@ class ActorExecutor:
         """See `Executor`."""
         return list(self.machine.variants) if self.taking else []
 
-    def make(self, spec: ClipSpec, progress: ProgressSink, facts: Mapping[str, Any]) -> MadeClip:
+    def make(self, spec: ClipSpec, progress: ProgressSink, facts: ClipFacts) -> MadeClip:
         """See `Executor`."""
-        request = self._request(spec, facts)
+        request = self._request(spec, replace(facts, machine=self._name))
         events = self._events(self._actor.make.options(num_returns="streaming").remote(request))
-        movie = bytearray()
         try:
-            for event in events:
-                if isinstance(event, PieceEvent):
-                    movie += event.data
-                elif isinstance(event, DoneEvent):
-                    return self._made(event, bytes(movie))
-                elif isinstance(event, FailedEvent):
-                    self._raise(event)
-                else:
-                    _report(event, progress)
+            made = receive(events, progress)
         except Stopped:
             self._actor.stop.remote()
             for _ in events:  # until the step is done, since the actor makes one clip at a time
                 pass
             raise
-        raise self._lost("its last clip ended without a result")
+        except ExecutorFault as error:
+            raise (error if self.fault else self._lost(str(error))) from None
+        except JobError as error:
+            self._count(error)
+            raise
+        except Defect as error:
+            self.fault = f"An unexpected error: {str(error).strip().splitlines()[-1]}"
+            log.error("An unexpected error on machine %s:\n%s", self._name, error)
+            raise
+        self.made += 1
+        self._failed_jobs = 0
+        self.variant = spec.variant
+        return made
 
     def next_step_down(self) -> StepDown | None:
         """See `Executor`."""
-        return self._ask(self._actor.next_step_down)
+        return self._ask(self._actor.next_step_down, self._silence)
 
     def step_down(self, step: StepDown) -> None:
         """See `Executor`."""
@@ -141,39 +141,46 @@ class ActorExecutor:
     def close(self) -> None:
         """End the actor."""
         ray.kill(self._actor)
+        if self._group is not None:
+            remove_placement_group(self._group)
 
-    def _request(self, spec: ClipSpec, facts: Mapping[str, Any]) -> ClipRequest:
+    def _request(self, spec: ClipSpec, facts: ClipFacts) -> ClipRequest:
         """Send the files that the machine lacks, and return the request for the clip."""
-        files: dict[Content, Path] = {}
-        image = None
-        if spec.image is not None:
-            image = Content.of(spec.image, spec.image.name)
-            files[image] = spec.image
-        names = {}
+        paths = dict(self._files(pin_source(spec)))
+        files = {name: Content.of(path) for name, path in paths.items()}
+        sent = {content: paths[name] for name, content in files.items()}
+        for content in self._ask(self._actor.lacks, self._silence, list(sent)) if sent else ():
+            self._send(content, sent[content])
+        return ClipRequest(spec, files, facts)
+
+    def _files(self, spec: ClipSpec) -> Iterator[tuple[str, Path]]:
+        """Yield the files of a clip, and their names in its folder; raises `JobError` if one is gone or another."""
+        for folder, path in ((PICTURE, spec.image), (SOURCE, spec.source)):
+            if path is not None:
+                yield f"{folder}/{path.name}", path
         for use in self._adapters.pin(spec.stack):
-            if use.zero or use.sha256 is None:
+            if use.zero:
                 continue
-            found = locate(self._adapters.path(use.name))
-            names[use.name] = f"{use.sha256}.safetensors" if found.config is None else use.sha256
+            entry = self._adapters.find(use.name)
+            found = locate(entry.path)
             for path in filter(None, (found.weights, found.config)):
-                location = names[use.name] if found.config is None else f"{use.sha256}/{path.name}"
-                files[Content.of(path, location)] = path
-        for content in self._ask(self._actor.lacks, self._silence, list(files)) if files else ():
-            self._send(content, files[content])
-        return ClipRequest(spec, image, names, facts)
+                # A folder with two files, or a file.
+                name = PurePosixPath(entry.name).parent / path.relative_to(entry.path.parent).as_posix()
+                yield f"{ADAPTERS}/{name}", path
 
     def _send(self, content: Content, path: Path) -> None:
         with path.open("rb") as file:
             for offset in range(0, max(1, content.size), PIECE_BYTES):
                 failed = self._ask(self._actor.receive, self._silence, content, offset, file.read(PIECE_BYTES))
                 if failed is not None:
-                    self._raise(failed)
+                    error = failure_of(failed)
+                    raise self._lost(str(error)) if isinstance(error, ExecutorFault) else error
 
-    def _ask(self, method: Any, seconds: float | None = None, *arguments: Any) -> Any:
+    def _ask(self, method: Any, seconds: float, *arguments: Any) -> Any:
         try:
-            return ray.get(method.remote(*arguments), timeout=seconds or self._silence)
+            return ray.get(method.remote(*arguments), timeout=seconds)
         except GetTimeoutError as error:
-            raise self._lost(f"it did not answer for {seconds or self._silence:.0f} s") from error
+            raise self._lost(f"it did not answer for {seconds:.0f} s") from error
         except RayError as error:
             raise self._gone(error) from error
 
@@ -192,31 +199,10 @@ class ActorExecutor:
                 raise self._gone(error) from error
             yield event
 
-    def _made(self, done: DoneEvent, movie: bytes) -> MadeClip:
-        if len(movie) != done.movie_bytes:
-            raise self._lost(f"{done.movie_bytes - len(movie)} bytes of a clip were lost on the way")
-        self.made += 1
-        self._failed_jobs = 0
-        self._variant = done.variant
-        return MadeClip(EncodedClip(movie, done.poster), done.frames)
-
-    def _raise(self, failed: FailedEvent) -> None:
-        match failed.failure:
-            case Failure.STOPPED:
-                raise Stopped
-            case Failure.MEMORY:
-                raise MemoryError
-            case Failure.MACHINE:
-                raise self._lost(failed.text)
-            case Failure.JOB:
-                self._failed_jobs += 1
-                if self._failed_jobs >= MAX_FAILED_JOBS:
-                    self.fault = (
-                        f"{self._failed_jobs} jobs failed there one after the other, the last because: {failed.text}"
-                    )
-                raise JobError(failed.text)
-        self.fault = f"An unexpected error: {failed.text.strip().splitlines()[-1]}"
-        raise RuntimeError(f"an error on {self._name}:\n{failed.text}")
+    def _count(self, error: JobError) -> None:
+        self._failed_jobs += 1
+        if self._failed_jobs >= MAX_FAILED_JOBS:
+            self.fault = f"{self._failed_jobs} jobs failed there one after the other, the last because: {error}"
 
     def _lost(self, reason: str) -> ExecutorFault:
         self.fault = f"Machine {self._name}: {reason}"
@@ -234,32 +220,11 @@ class ActorExecutor:
         return RuntimeError(self.fault)
 
     def _node_lives(self) -> bool:
-        # Ray notices only after a while that a node is gone, so something must run there.
-        probe = ray.remote(_nothing).options(num_cpus=0, max_retries=0, scheduling_strategy=self._placement)
-        try:
-            ray.get(probe.remote(), timeout=_NODE_SECONDS)
-        except (RayError, GetTimeoutError):
-            return False
-        return True
+        # Ray notices only after a while that a node is gone, so it is asked itself, too.
+        nodes = (node for node in ray.nodes() if node["NodeID"] == self._seat.node and node["Alive"])
+        return any(answers(FarmAddress(node["NodeManagerAddress"], node["NodeManagerPort"])) for node in nodes)
 
 
-def _nothing() -> None:
-    pass
-
-
-def _report(event: Event, progress: ProgressSink) -> None:
-    match event:
-        case PhaseEvent(phase):
-            progress.phase(phase)
-        case StepEvent(index, total, latents):
-            progress.step(index, total, None if latents is None else _tensor(latents))
-        case DecodedEvent(fraction):
-            progress.decoded(fraction)
-        case AliveEvent():
-            pass
-
-
-def _tensor(latents: Any) -> Any:
-    import torch
-
-    return torch.from_numpy(latents.copy())  # what comes out of the object store is read-only
+def _shared_gpus(seat: Seat) -> PlacementGroup:
+    """Reserve the GPUs of a seat on its node, all or none."""
+    return placement_group([{"CPU": 1, "GPU": seat.gpus}], "STRICT_PACK", bundle_label_selector=[{_NODE_ID: seat.node}])

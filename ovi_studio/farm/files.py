@@ -1,14 +1,17 @@
-"""Files that travel by content: first frames and adapters that a machine of the farm keeps under their hashes.
+"""Files that travel by content: what a clip is made from, kept on a machine of the farm under the hash of each file.
 
 A file comes in pieces into a part file and gets its name only if its hash is right, so that one that was damaged on the
-way is never used. The cache is bounded: the files that were used longest ago make room. Imports no torch or ray.
+way is never used. The cache is bounded: the files that were used longest ago make room. A clip sees its files under the
+names that they have on the head, as links to the cache, so that messages and recipes are the same wherever it is made;
+a link also outlives the cached file. Imports no torch or ray.
 """
 
 import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Collection, Iterator
+import time
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,23 +29,23 @@ CACHE_BYTES = 20 * 2**30
 class Content:
     """A file by its content."""
 
-    location: str
-    """Path in the cache, with `/`, which contains a hash of the content; never one that a person chose."""
+    name: str
+    """What people call it."""
     sha256: str
     size: int
     """Bytes."""
 
     @classmethod
-    def of(cls, path: Path, location: str) -> "Content":
+    def of(cls, path: Path) -> "Content":
         """Return the content of a file; raises `JobError` if it is gone."""
         try:
-            return cls(location, file_sha256(path), path.stat().st_size)
+            return cls(path.name, file_sha256(path), path.stat().st_size)
         except OSError as error:
             raise JobError(f"{path.name} cannot be read ({error.strerror}); choose it again.") from error
 
 
 class FileCache:
-    """The files of one machine, in one folder."""
+    """The files of one machine, in one folder, which the processes of all its GPUs share."""
 
     def __init__(self, folder: Path, bound: int = CACHE_BYTES) -> None:
         self.folder = folder
@@ -52,16 +55,21 @@ class FileCache:
 
     def path(self, content: Content) -> Path:
         """Return the path of a file, whether or not it is here."""
-        return self.folder / content.location
+        return self.folder / content.sha256
 
     def lacks(self, contents: Collection[Content]) -> list[Content]:
         """Return those files that must be sent; the others count as used now."""
         missing = []
         for content in contents:
             path = self.path(content)
-            if path.is_file() and path.stat().st_size == content.size:
-                os.utime(path)
-            else:
+            try:
+                stat = path.stat()
+                # The time of access alone: by the other one it is known that a file's hash is still right.
+                os.utime(path, ns=(time.time_ns(), stat.st_mtime_ns))
+            except OSError:
+                missing.append(content)
+                continue
+            if stat.st_size != content.size:
                 missing.append(content)
         return missing
 
@@ -70,40 +78,50 @@ class FileCache:
 
         Raises `JobError` if the content is not what was announced, `FolderError` if there is no room.
         """
-        # The GPUs of a machine share the folder.
-        part = part_path(self.path(content).with_name(f"{self.path(content).name}.{os.getpid()}"))
+        part = part_path(self.folder / f"{content.sha256}.{os.getpid()}")
         with _disk_errors(self.folder):
             if offset == 0:
                 self._make_room(content)
-                part.parent.mkdir(exist_ok=True)
                 part.unlink(missing_ok=True)
             with part.open("ab") as file:
                 if file.tell() != offset:
-                    raise JobError(f"A piece of {content.location} was lost on the way; queue the job again.")
+                    raise JobError(f"A piece of {content.name} was lost on its way to a machine; queue the job again.")
                 file.write(piece)
             if offset + len(piece) >= content.size:
                 self._complete(content, part)
+
+    def lay_out(self, files: Mapping[str, Content], folder: Path) -> None:
+        """Make a folder in which these files, and no others, have these names (paths with `/`)."""
+        with _disk_errors(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+            for name, content in files.items():
+                link = folder / name
+                link.parent.mkdir(parents=True, exist_ok=True)
+                # Not a symbolic link: the library refuses adapters that lie elsewhere.
+                link.hardlink_to(self.path(content))
 
     def _complete(self, content: Content, part: Path) -> None:
         with part.open("rb") as file:
             arrived = hashlib.file_digest(file, "sha256").hexdigest()
         if arrived != content.sha256:
             part.unlink()
-            raise JobError(f"The file {content.location} was damaged on its way to a machine; queue the job again.")
+            raise JobError(f"{content.name} was damaged on its way to a machine; queue the job again.")
         part.replace(self.path(content))
 
     def _make_room(self, content: Content) -> None:
         """Remove the files that were used longest ago until the new one fits below the bound."""
         if content.size > self._bound:
             raise JobError(
-                f"A file of {content.size / 2**30:.1f} GiB is too large for the cache of the farm's machines."
+                f"{content.name} has {content.size / 2**30:.1f} GiB, too much for the cache of the farm's machines."
             )
-        known = sorted((p for p in self.folder.rglob("*") if p.is_file()), key=lambda path: path.stat().st_mtime)
-        total = sum(path.stat().st_size for path in known)
-        for path in known:
+        known = sorted(
+            ((path, path.stat()) for path in self.folder.iterdir() if path.is_file()), key=lambda it: it[1].st_atime_ns
+        )
+        total = sum(stat.st_size for _, stat in known)
+        for path, stat in known:
             if total + content.size <= self._bound:
                 break
-            total -= path.stat().st_size
+            total -= stat.st_size
             path.unlink(missing_ok=True)
         free = shutil.disk_usage(self.folder).free
         if free < content.size:

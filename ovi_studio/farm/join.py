@@ -12,26 +12,39 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import ovi_studio
 from ovi_studio.checkpoints.layout import CHECKPOINT_VARIABLE
 from ovi_studio.core.errors import JobError
+from ovi_studio.distributed.launch import require_gpus
 from ovi_studio.farm.command import TOKEN_VARIABLE, FarmAddress, ray_environment, require_ray
-from ovi_studio.farm.machine import Machine, describe, differences, host_name
+from ovi_studio.farm.machine import Machine, Versions, describe, differences, host_name, version_differences
+from ovi_studio.farm.models import copy_command
 
+HEAD = "head"
+"""For `models_from`: the farm's own head."""
 RETRY_SECONDS = 5.0
-_LEAVE_SECONDS = 20.0
 
 
-def join(address: str, checkpoints: Path, *, name: str | None = None, download: str | None = None) -> int:
+def join(
+    address: str,
+    checkpoints: Path,
+    *,
+    name: str | None = None,
+    gpus: int = 1,
+    download: str | None = None,
+    models_from: str | None = None,
+) -> int:
     """Join the farm whose head is at an address; returns when the machine has left.
 
     Args:
         name: what the machine is called; None: its host name.
+        gpus: how many GPUs of the machine share a clip.
         download: a variant to fetch first.
+        models_from: the head from which to copy that variant, or all of them; None: the hub.
 
     Raises `JobError` if the machine does not fit, with a sentence for each difference.
     """
     require_ray()
+    require_gpus(gpus)
     head = FarmAddress.parse(address)
     os.environ.update(ray_environment(None))
     if not os.environ.get(TOKEN_VARIABLE):
@@ -40,19 +53,21 @@ def join(address: str, checkpoints: Path, *, name: str | None = None, download: 
     from ovi_studio.farm.cluster import head_facts
 
     facts = head_facts(head)
-    if download:
-        _download(download, checkpoints)
+    if found := version_differences(facts.versions, Versions.here()):  # before gigabytes are fetched
+        raise JobError(" ".join(found))
+    if models_from or download:
+        _fetch_models(download, checkpoints, head if models_from == HEAD else models_from)
     _say(f"Looking at this machine; the first time, its checkpoints are read, which takes minutes ({checkpoints}).")
-    here = describe(name or host_name(), checkpoints)
+    here = describe(name or host_name(), checkpoints, ranks=gpus)
     if found := differences(facts, here):
         raise JobError(" ".join(found))
-    _stay(head, here, _node_environment(checkpoints))
+    _stay(head, here, {CHECKPOINT_VARIABLE: str(checkpoints.resolve())})
     return 0
 
 
 def _stay(head: FarmAddress, here: Machine, environment: Mapping[str, str]) -> None:
     """Keep a node running, whatever happens to the head."""
-    from ovi_studio.farm.cluster import answers, start_node
+    from ovi_studio.farm.cluster import answers, end_node, start_node
 
     node = None
     try:
@@ -72,29 +87,18 @@ def _stay(head: FarmAddress, here: Machine, environment: Mapping[str, str]) -> N
     finally:
         if node is not None:
             _say("Leaving; a clip that is being made goes back to the queue.")
-            _end(node)
+            end_node(node)
 
 
-def _end(node: "subprocess.Popen[bytes]") -> None:
-    node.terminate()
-    try:
-        node.wait(_LEAVE_SECONDS)
-    except subprocess.TimeoutExpired:
-        node.kill()
-        node.wait()
-
-
-def _node_environment(checkpoints: Path) -> dict[str, str]:
-    """Return what the node's actors find in their environment: our package, and the folder of the checkpoints."""
-    home = str(Path(ovi_studio.__file__).parents[1])
-    search = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
-    return {"PYTHONPATH": search, CHECKPOINT_VARIABLE: str(checkpoints.resolve())}
-
-
-def _download(variant: str, checkpoints: Path) -> None:
-    command = [sys.executable, "-m", "ovi_studio", "download", variant, "--ckpt-dir", str(checkpoints)]
+def _fetch_models(variant: str | None, checkpoints: Path, head: FarmAddress | str | None) -> None:
+    """Fetch a variant from the hub, or this one or all from a head."""
+    chosen = [variant] if variant else []
+    if head is None:
+        command = [sys.executable, "-m", "ovi_studio", "download", *chosen, "--ckpt-dir", str(checkpoints)]
+    else:
+        command = copy_command(str(head), checkpoints, chosen)
     if subprocess.run(command, check=False).returncode:
-        raise JobError(f"The variant {variant} could not be fetched; see above, then join again.")
+        raise JobError("The models could not be fetched; see above, then join again: it resumes.")
 
 
 def _say(line: str) -> None:

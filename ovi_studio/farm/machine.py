@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from ovi_studio import __version__
+from ovi_studio.capacity.layouts import Gpus, plan_sharding
+from ovi_studio.capacity.memory import Demand
 from ovi_studio.checkpoints.hashes import file_sha256
 from ovi_studio.checkpoints.layout import Inventory, complete_variants, take_inventory
 from ovi_studio.core.variants import Variant
@@ -25,6 +27,7 @@ FACTS_KEY = b"ovi_studio"
 NAME_LABEL = "ovi-studio/name"
 CARD_LABEL = "ovi-studio/card"
 MEMORY_LABEL = "ovi-studio/memory-gib"
+RANKS_LABEL = "ovi-studio/gpus-a-clip"
 VARIANT_LABEL = "ovi-studio/variant."
 _NOT_IN_LABELS = re.compile(r"[^A-Za-z0-9_.-]+")
 _MAX_LABEL = 63
@@ -53,6 +56,8 @@ class Machine:
     card: str = "CPU"
     memory: float = 0.0
     """GiB of the GPU; 0 without one."""
+    ranks: int = 1
+    """How many GPUs share a clip, each with a process; without a GPU, how many processes."""
     variants: Mapping[str, str] = field(default_factory=dict)
     """Hash of the files of each complete variant that fits into the memory."""
 
@@ -68,6 +73,7 @@ class Machine:
     def labels(self) -> dict[str, str]:
         """Return the labels of the machine's node in Ray, for whoever looks at the cluster with Ray's tools."""
         labels = {NAME_LABEL: self.name, CARD_LABEL: self.card, MEMORY_LABEL: f"{self.memory:.0f}"}
+        labels[RANKS_LABEL] = str(self.ranks)
         labels |= {VARIANT_LABEL + name: digest[:16] for name, digest in self.variants.items()}
         return {_label(key): _label(value) for key, value in labels.items()}
 
@@ -92,7 +98,20 @@ def fingerprint(inventory: Inventory) -> str:
 
 def differences(head: Machine, here: Machine) -> list[str]:
     """Return a sentence for each thing that keeps a machine out of the farm, with the command that mends it."""
-    ours, theirs = here.versions, head.versions
+    found = version_differences(head.versions, here.versions)
+    if not found and not here.variants:
+        found.append(
+            "No variant is complete here and fits into the memory; download one with `./launch.sh download VARIANT`."
+        )
+    return found + [
+        f"The files of {name} are not those of the head; fetch them again with `./launch.sh download {name}`."
+        for name in sorted(head.variants.keys() & here.variants.keys())
+        if head.variants[name] != here.variants[name]
+    ]
+
+
+def version_differences(theirs: Versions, ours: Versions) -> list[str]:
+    """Return those of `differences` that are known before a machine is looked at."""
     found = []
     if ours.studio != theirs.studio:
         found.append(
@@ -109,21 +128,13 @@ def differences(head: Machine, here: Machine) -> list[str]:
             f"Ray is {ours.ray} here and {theirs.ray} on the head; install it with "
             f"`.venv/bin/python -m pip install ray=={theirs.ray}`."
         )
-    if not found and not here.variants:
-        found.append(
-            "No variant is complete here and fits into the memory; download one with `./launch.sh download VARIANT`."
-        )
-    return found + [
-        f"The files of {name} are not those of the head; fetch them again with `./launch.sh download {name}`."
-        for name in sorted(head.variants.keys() & here.variants.keys())
-        if head.variants[name] != here.variants[name]
-    ]
+    return found
 
 
-def describe(name: str, checkpoints: Path, device_name: str = "auto") -> Machine:
+def describe(name: str, checkpoints: Path, device_name: str = "auto", ranks: int = 1) -> Machine:
     """Describe this machine. Imports torch unless the device is the processor."""
     if device_name == "cpu":
-        return Machine(name, Versions.here(), variants=fingerprints(checkpoints))
+        return Machine(name, Versions.here(), ranks=ranks, variants=fingerprints(checkpoints))
     import torch
 
     from ovi_studio.models.device import compute_device, usable_memory
@@ -131,17 +142,24 @@ def describe(name: str, checkpoints: Path, device_name: str = "auto") -> Machine
 
     device = compute_device(device_name)
     if device.type != "cuda":
-        return describe(name, checkpoints, "cpu")
+        return describe(name, checkpoints, "cpu", ranks)
+    card = torch.cuda.get_device_name(device)
+    # The GPUs of a machine that share clips are alike.
+    free = min(usable_memory(torch.device("cuda", index)) for index in range(ranks)) if ranks > 1 else 0.0
 
     def fits(variant: Variant) -> bool:
-        return choose_plan(variant, device).least_free <= usable_memory(device)
+        plan = choose_plan(variant, device)
+        if ranks == 1:
+            return plan.least_free <= usable_memory(device)
+        return plan_sharding(Demand.largest(variant, plan.weights), Gpus.named(ranks, free, card)) is not None
 
     complete = complete_variants(checkpoints)
     return Machine(
         name,
         Versions.here(),
-        torch.cuda.get_device_name(device),
+        card,
         torch.cuda.get_device_properties(device).total_memory / 2**30,
+        ranks,
         {v.name: fingerprint(take_inventory(v, checkpoints)) for v in complete if fits(v)},
     )
 

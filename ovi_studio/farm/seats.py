@@ -1,42 +1,22 @@
-"""`Seat`: a place of the cluster where one clip at a time is made, and the thread that runs an engine for it.
+"""`Seat`: a place of the cluster where one clip at a time is made. Imports no ray."""
 
-The engine is that of `engine.loop`, with a name of its own in the store and the lock that goes with it. When it ends
-with an error, its lock is free and its job is recovered, as if its process had died.
-"""
-
-import logging
-import secrets
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ovi_studio.core.errors import JobError
-from ovi_studio.engine.executor import ExecutorFault
-from ovi_studio.engine.loop import Engine
-from ovi_studio.engine.slot import EngineSlot
-from ovi_studio.farm.executor import ActorExecutor
-from ovi_studio.farm.machine import NAME_LABEL, Machine, differences
-from ovi_studio.farm.roster import MachineState, MachineStatus
-from ovi_studio.queue.database import Database
-from ovi_studio.queue.work import EngineSession
-
-BACK_OFF_SECONDS = (1.0, 5.0, 30.0)
-ASIDE_SECONDS = 600.0
-"""How long a machine that fails every time is left alone before it is tried again."""
-
-log = logging.getLogger(__name__)
+from ovi_studio.farm.machine import NAME_LABEL, RANKS_LABEL
 
 
 @dataclass(frozen=True)
 class Seat:
-    """One GPU of a node, or the processor of a node without one."""
+    """The GPUs of a node that share a clip, mostly one, or the processor of a node without any."""
 
     node: str
     """Ray's id of the node; a machine that joins again has another."""
     name: str
     gpus: int
+    ranks: int = 1
+    """How many processes share a clip: as many as GPUs, if there are any."""
 
 
 def seats(nodes: Sequence[dict[str, Any]]) -> Iterator[Seat]:
@@ -45,147 +25,11 @@ def seats(nodes: Sequence[dict[str, Any]]) -> Iterator[Seat]:
     for node in sorted(nodes, key=lambda node: str(node["NodeID"])):
         if not node["Alive"]:
             continue
-        resources = node["Resources"]
-        name = node["Labels"].get(NAME_LABEL) or str(node["NodeManagerHostname"]).replace(".", "-")
+        resources, labels = node["Resources"], node["Labels"]
+        name = labels.get(NAME_LABEL) or str(node["NodeManagerHostname"]).replace(".", "-")
+        ranks = int(labels.get(RANKS_LABEL, 1))
         gpus = int(resources.get("GPU", 0))
-        for _ in range(gpus or resources.get("CPU", 0) >= 1):
+        for _ in range(gpus // ranks if gpus else resources.get("CPU", 0) >= 1):
             taken[name] = taken.get(name, 0) + 1
-            yield Seat(node["NodeID"], name if taken[name] == 1 else f"{name}.{taken[name]}", min(gpus, 1))
-
-
-class SeatEngine:
-    """Runs engines on a seat, one after the other, until the seat is gone; a new one after each that failed.
-
-    Args:
-        new_executor: starts an actor; takes minutes if the machine must hash its checkpoints.
-        head: what the machine must not differ from.
-    """
-
-    def __init__(
-        self,
-        seat: Seat,
-        database: Database,
-        new_executor: Callable[[Seat], ActorExecutor],
-        head: Machine,
-        back_off: Sequence[float] = BACK_OFF_SECONDS,
-    ) -> None:
-        self.seat = seat
-        self._database = database
-        self._new_executor = new_executor
-        self._head = head
-        self._back_off = tuple(back_off)
-        self._stop = threading.Event()
-        self._executor: ActorExecutor | None = None
-        self._machine = Machine(seat.name, head.versions)
-        self._error = ""
-        self._failures = 0
-        self._clips = 0
-        self._paused = False
-        self._retry_at = 0.0
-        self._since = time.time()
-        self._started = time.monotonic()
-        self._owner: str | None = None
-        self._thread: threading.Thread | None = None
-
-    @property
-    def alive(self) -> bool:
-        """Whether an engine runs."""
-        return self._thread is not None and self._thread.is_alive()
-
-    @property
-    def aside(self) -> bool:
-        """Whether the machine fails every time."""
-        return self._failures >= len(self._back_off)
-
-    def tend(self, *, paused: bool, drained: bool) -> None:
-        """Start an engine if there should be one; to be called again and again."""
-        self._paused = paused or drained
-        executor = self._executor
-        if executor is not None:
-            executor.taking = not self._paused
-        if drained and self.alive and not self._working():
-            self._stop.set()
-        if not self.alive and not drained and time.monotonic() >= self._retry_at:
-            self._stop = threading.Event()
-            self._thread = threading.Thread(target=self._serve, name=self.seat.name, daemon=True)
-            self._thread.start()
-
-    def retry(self) -> None:
-        """Try a machine again that was set aside."""
-        self._failures, self._retry_at, self._error = 0, 0.0, ""
-
-    def end(self) -> None:
-        """Ask the engine to end after its current step; its job goes back to the queue."""
-        self._stop.set()
-
-    def join(self, seconds: float) -> None:
-        """Wait until the engine has ended."""
-        if self._thread is not None:
-            self._thread.join(seconds)
-
-    def status(self) -> MachineStatus:
-        """Return the machine as people see it."""
-        hours = (time.monotonic() - self._started) / 3600
-        clips = self._clips + (self._executor.made if self._executor else 0)
-        return MachineStatus(
-            self.seat.name,
-            self._machine.card,
-            self._machine.memory,
-            tuple(sorted(self._machine.variants)),
-            self._state(),
-            self._error,
-            clips,
-            round(clips / hours, 1) if clips else None,
-            self._since,
-        )
-
-    def _state(self) -> MachineState:
-        if self._working():
-            return MachineState.WORKING
-        if self._paused:
-            return MachineState.PAUSED
-        if self.aside and not self.alive:
-            return MachineState.SET_ASIDE
-        return MachineState.IDLE if self._executor is not None else MachineState.STARTING
-
-    def _working(self) -> bool:
-        with self._database.read() as connection:
-            query = "SELECT EXISTS (SELECT 1 FROM jobs WHERE state = 'running' AND owner = ?)"
-            return bool(connection.execute(query, (self._owner,)).fetchone()[0])
-
-    def _serve(self) -> None:
-        try:
-            self._run()
-        except ExecutorFault as error:
-            self._failed(str(error))
-        except JobError as error:
-            self._failed(str(error), for_good=True)
-        except Exception as error:
-            fault = self._executor.fault if self._executor else None
-            if fault is None:
-                log.exception("The engine of machine %s ends because of an unexpected error:", self.seat.name)
-            self._failed(fault or f"{type(error).__name__}: {error}")
-        finally:
-            executor, self._executor = self._executor, None
-            if executor is not None:
-                self._clips += executor.made
-                executor.close()
-
-    def _run(self) -> None:
-        executor = self._new_executor(self.seat)
-        executor.taking = not self._paused
-        self._executor, self._machine = executor, executor.machine
-        if found := differences(self._head, executor.machine):
-            raise JobError(" ".join(found))
-        log.info("Machine %s (%s) makes %s.", self.seat.name, executor.machine.card, ", ".join(executor.variants()))
-        self._owner = EngineSlot.of_machine(self.seat.name).owner(secrets.token_hex(4))
-        with EngineSession(self._database, self._owner) as work:
-            Engine(work, executor, self._stop, patrols=False).serve()
-
-    def _failed(self, reason: str, *, for_good: bool = False) -> None:
-        made = self._executor.made if self._executor else 0
-        self._failures = len(self._back_off) if for_good else (1 if made else self._failures + 1)
-        self._error = reason
-        delay = ASIDE_SECONDS if self.aside else self._back_off[self._failures - 1]
-        self._retry_at = time.monotonic() + delay
-        log.warning("Machine %s is tried again after %.0f s: %s", self.seat.name, delay, reason)
+            numbered = name if taken[name] == 1 else f"{name}.{taken[name]}"
+            yield Seat(node["NodeID"], numbered, ranks if gpus else 0, ranks)

@@ -10,15 +10,14 @@ import random
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ovi_studio.core.spec import ClipSpec
-from ovi_studio.engine.executor import ExecutorFault, MadeClip
+from ovi_studio.engine.executor import ClipFacts, ExecutorFault, MadeClip
 from ovi_studio.engine.loop import Engine
 from ovi_studio.engine.slot import EngineSlot
 from ovi_studio.media.clip_files import EncodedClip
@@ -72,7 +71,7 @@ class SleepingExecutor:
         """See `Executor`."""
         return [VARIANT]
 
-    def make(self, spec: ClipSpec, progress: ProgressSink, facts: Mapping[str, Any]) -> MadeClip:
+    def make(self, spec: ClipSpec, progress: ProgressSink, facts: ClipFacts) -> MadeClip:
         """See `Executor`."""
         progress.phase(ClipPhase.TEXT)
         start = time.monotonic()

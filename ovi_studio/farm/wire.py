@@ -1,27 +1,33 @@
-"""What goes to an actor and comes back: requests and events, as plain values. Imports no torch or ray."""
+"""What goes to the maker of a clip in another process and comes back: requests and events, as plain values.
+
+Imports no torch or ray.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 import numpy as np
 
 from ovi_studio.core.spec import ClipSpec
+from ovi_studio.engine.executor import ClipFacts
 from ovi_studio.farm.files import Content
 from ovi_studio.queue.model import ClipPhase
+
+PICTURE = "picture"
+SOURCE = "source"
+ADAPTERS = "adapters"
+"""Folders of a clip's files."""
 
 
 @dataclass(frozen=True)
 class ClipRequest:
-    """A clip to make. Its first frame and adapters were sent before."""
+    """A clip to make. Its files were sent before."""
 
     spec: ClipSpec
-    image: Content | None
-    adapters: Mapping[str, str]
-    """The name in the machine's cache of each adapter of the spec."""
-    facts: Mapping[str, Any]
-    """Added to the clip's record."""
+    files: Mapping[str, Content]
+    """By folder and name."""
+    facts: ClipFacts
 
 
 @dataclass(frozen=True)
@@ -73,8 +79,6 @@ class DoneEvent:
     poster: bytes
     frames: KeptFrames
     movie_bytes: int
-    variant: str | None
-    """The variant whose models are loaded."""
 
 
 class Failure(StrEnum):

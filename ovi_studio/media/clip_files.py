@@ -56,12 +56,12 @@ def write_clip(clip: Clip, directory: str | Path, name: str | None = None) -> Pa
     directory = Path(directory)
     height, width = clip.frames.shape[1:3]
     stem = file_stem(name) if name else f"{file_stem(clip.spec.prompt)}_{height}x{width}_{clip.spec.seed}"
-    return _write(encode_clip(clip, directory), directory, stem)
+    return _write(encode_clip(clip, source_name(clip.spec, directory)), directory, stem)
 
 
 def write_clip_as(clip: Clip, path: Path) -> Path:
     """Write a clip like `write_clip`, with exactly this file name unless it is taken (`clip_names.check_name_free`)."""
-    return _write(encode_clip(clip, path.parent), path.parent, path.stem, path.suffix)
+    return _write(encode_clip(clip, source_name(clip.spec, path.parent)), path.parent, path.stem, path.suffix)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,18 +74,28 @@ class EncodedClip:
     """The JPEG."""
 
 
-def encode_clip(clip: Clip, directory: Path | None = None) -> EncodedClip:
+def encode_clip(clip: Clip, source: str | None) -> EncodedClip:
     """Encode a clip with its recipe; possible once for a clip whose frames are a film. Raises `JobError`.
 
     Args:
-        directory: where the files will be, from which the recipe names the clip's source; None: only by its name.
+        source: how the recipe names the clip's source, see `source_name`.
     """
     if not np.isfinite(clip.samples).all():
         raise JobError("Some values of the sound are NaN or infinite; make the clip with other settings.")
     cover = None if clip.picture is None else encode_cover(clip.picture)
-    recipe = _recipe(clip, cover, directory)
+    recipe = _recipe(clip, cover, source)
     movie = Film.of(clip.frames).mp4(clip.samples, recipe, clip.picture, cover)
     return EncodedClip(movie, encode_poster(clip.frames[poster_index(clip.frames.shape[0])], recipe))
+
+
+def source_name(spec: ClipSpec, directory: Path) -> str | None:
+    """Return how a clip in the folder names its source: the whole path may reveal something about the person."""
+    if spec.source is None:
+        return None
+    try:
+        return Path(os.path.relpath(spec.source.resolve(), directory.resolve())).as_posix()
+    except ValueError:  # on another drive
+        return spec.source.name
 
 
 def write_encoded(clip: EncodedClip, directory: Path, name: str) -> Path:
@@ -237,10 +247,8 @@ def _parse_recipe(stored: bytes, path: Path) -> dict[str, Any]:
     return record
 
 
-def _recipe(clip: Clip, cover: bytes | None, directory: Path | None) -> str:
-    spec = clip.spec.to_dict()
-    if clip.spec.source is not None:
-        spec["source"] = _relative(clip.spec.source, directory)
+def _recipe(clip: Clip, cover: bytes | None, source: str | None) -> str:
+    spec = {**clip.spec.to_dict(), "source": source}
     record = {**clip.record, "app": APP, "version": __version__, "spec": spec}
     if clip.picture is not None and cover is not None:
         # Only the name: the path may reveal something about the person.
@@ -251,16 +259,6 @@ def _recipe(clip: Clip, cover: bytes | None, directory: Path | None) -> str:
     if len(text) > MAX_RECORD_BYTES:
         raise ValueError(f"the clip's record has {len(text)} characters and could not be read back")
     return text
-
-
-def _relative(source: Path, directory: Path | None) -> str:
-    """Return how a clip in the folder names its source: the whole path may reveal something about the person."""
-    if directory is None:
-        return source.name
-    try:
-        return Path(os.path.relpath(source.resolve(), directory.resolve())).as_posix()
-    except ValueError:  # on another drive
-        return source.name
 
 
 # Writing

@@ -1,60 +1,58 @@
 """Clips that are made on other machines: Ray nodes that are real processes, which are really killed."""
 
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 
-import pytest
-from engine_helpers import assert_done_exactly_once, running, studio, wait_for, wait_until_ended
-from farm_helpers import VARIANT, add_machine, cluster, dispatcher, kill_actors, kill_node, spec, wait_for_machines
+from engine_helpers import assert_done_exactly_once, running, wait_for, wait_until_ended
+from farm_helpers import VARIANT, add_machine, dispatcher, kill_actors, kill_node, spec, wait_for_machines
 from PIL import Image
+from training_helpers import own_clip
 
 from ovi_studio.core.adapter_stack import AdapterUse
 from ovi_studio.farm.machine import Machine, Versions
 from ovi_studio.farm.roster import MachineState, Order, give_order, machines
 from ovi_studio.media.clip_files import read_record
+from ovi_studio.media.sources import pin_source
 from ovi_studio.queue.model import JobState
 from ovi_studio.queue.store import Store
 
-# Ray reads its variables when it is imported, so only the fixture imports it.
-pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
 
-
-@pytest.fixture(scope="module")
-def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
-    with pytest.MonkeyPatch.context() as patch:
-        from places import PYTHON_PATH
-
-        patch.setenv("PYTHONPATH", PYTHON_PATH)
-        patch.setenv("RAY_AUTH_MODE", "token")
-        patch.setenv("RAY_AUTH_TOKEN", "0123456789abcdef" * 4)
-        with cluster() as found:
-            add_machine(found, "rig")
-            yield found
-
-
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    with studio(tmp_path / "outputs", monkeypatch) as store:
-        yield store
-
-
-def test_clips_come_from_another_machine_and_say_so(farm: object, store: Store, tmp_path: Path) -> None:
+def test_clips_come_from_another_machine_with_all_that_they_are_made_from(
+    farm: object, store: Store, tmp_path: Path
+) -> None:
     picture = tmp_path / "first.png"
     Image.new("RGB", (32, 32), "red").save(picture)
+    own = own_clip(tmp_path, "my clip", 1, caption=None)
     uses = (AdapterUse(name="demo-lightning.safetensors"),)
-    ids = store.add([spec("one"), spec("two", image=picture), spec("three", adapters=uses)])
+    ids = store.add(
+        [
+            spec("one"),
+            spec("two", image=picture),
+            spec("three", adapters=uses),
+            pin_source(spec("four", source=own, strength=0.5)),
+        ]
+    )
     with dispatcher(store):
         wait_until_ended(store, 120)
     assert_done_exactly_once(store, ids)
     records = [read_record(store.get(job).clip) for job in ids]
-    assert [record["machine"]["name"] for record in records] == ["rig"] * 3
+    assert [record["machine"]["name"] for record in records] == ["rig"] * 4
     assert read_record(store.get(ids[0]).poster)["machine"]["name"] == "rig"
     assert [record["spec"]["adapters"] for record in records[:2]] == [[], []]
     assert records[2]["spec"]["adapters"][0]["name"] == "demo-lightning.safetensors"
     assert Path(records[1]["spec"]["image"]).name == store.get(ids[1]).spec.image.name
+    # As a clip that was made here names it, so that it can be made again.
+    assert records[3]["spec"]["source"] == "../my_clip.mp4"
+
+
+def test_clip_whose_source_was_replaced_is_refused(farm: object, store: Store, tmp_path: Path) -> None:
+    own = own_clip(tmp_path, "own", 1, caption=None)
+    (job,) = store.add([pin_source(spec(source=own, strength=0.5))])
+    own.write_bytes(own.read_bytes() + b" ")
+    with dispatcher(store):
+        wait_until_ended(store, 60)
+    assert store.get(job).error == "own.mp4 is not the file that the clip was made with; choose the original one."
 
 
 def test_a_job_is_cancelled_within_a_step_and_the_machine_goes_on(farm: object, store: Store) -> None:

@@ -14,7 +14,7 @@ from ovi_studio.adapters.library import AdapterLibrary
 from ovi_studio.checkpoints.layout import complete_variants
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.engine.slot import EngineSlot
-from ovi_studio.farm.machine import NAME_LABEL, Machine, Versions, fingerprints
+from ovi_studio.farm.machine import NAME_LABEL, RANKS_LABEL, Machine, Versions, fingerprints
 from ovi_studio.farm.roster import machines
 from ovi_studio.queue.store import Store
 from ovi_studio.queue.work import EngineSession
@@ -23,6 +23,7 @@ from ovi_studio.runtime.options import RuntimeOptions
 OPTIONS = RuntimeOptions(memory="16")
 VARIANT = complete_variants(RuntimeOptions().checkpoints)[-1].name
 """The embedded one, which every machine has."""
+TOKEN = "0123456789abcdef" * 4
 BACK_OFF = (0.1, 0.2, 0.4)
 _STORE = 80 * 2**20
 
@@ -49,26 +50,29 @@ def cluster() -> Iterator[object]:
         found.shutdown()
 
 
-def add_machine(found: object, name: str) -> object:
-    return found.add_node(num_cpus=1, object_store_memory=_STORE, labels={NAME_LABEL: name})
+def add_machine(found: object, name: str, ranks: int = 1) -> object:
+    labels = {NAME_LABEL: name, RANKS_LABEL: str(ranks)}
+    return found.add_node(num_cpus=1, object_store_memory=_STORE, labels=labels)
 
 
 @contextlib.contextmanager
-def dispatcher(store: Store, head: Machine | None = None, **options: object) -> Iterator[threading.Event]:
+def dispatcher(
+    store: Store, head: Machine | None = None, options: RuntimeOptions = OPTIONS, **more: object
+) -> Iterator[threading.Event]:
     """Serve the queue with the machines of the cluster; the event ends it, as the end of the block does."""
     from ovi_studio.farm.actor import ActorSetup
     from ovi_studio.farm.dispatcher import Dispatcher
 
     stop = threading.Event()
     facts = head or Machine("head", Versions.here(), variants=fingerprints(OPTIONS.checkpoints))
-    setup = ActorSetup(OPTIONS, models=NAME)
+    setup = ActorSetup(options, models=NAME)
     adapters = AdapterLibrary(OPTIONS.adapters)
     failures = []
 
     def serve() -> None:
         try:
             with EngineSession(store.database, EngineSlot.of_farm().owner("test")) as work:
-                Dispatcher(work, setup, facts, adapters, stop, **{"back_off": BACK_OFF} | options).serve()
+                Dispatcher(work, setup, facts, adapters, stop, **{"back_off": BACK_OFF} | more).serve()
         except BaseException as error:
             failures.append(error)
             raise

@@ -66,8 +66,8 @@ def test_description_survives_the_way_to_the_head_and_labels_are_what_ray_accept
     assert all(len(value) <= 63 for value in card.labels().values())
 
 
-def content(data: bytes, location: str = "x.safetensors") -> Content:
-    return Content(location, hashlib.sha256(data).hexdigest(), len(data))
+def content(data: bytes, name: str = "x.safetensors") -> Content:
+    return Content(name, hashlib.sha256(data).hexdigest(), len(data))
 
 
 def test_file_arrives_in_pieces_and_is_not_there_before_the_last(tmp_path):
@@ -86,8 +86,26 @@ def test_file_that_was_damaged_on_the_way_is_refused_and_can_be_sent_again(tmp_p
         cache.append(wanted, 0, b"abcdeg")
     assert list(tmp_path.iterdir()) == []
     cache.append(wanted, 0, b"abcdef")
-    with pytest.raises(JobError, match="lost on the way"):
+    with pytest.raises(JobError, match="lost on its way"):
         cache.append(content(b"other", "y"), 3, b"er")
+
+
+def test_clip_sees_its_own_files_under_their_names_as_long_as_it_lasts(tmp_path):
+    cache, folder = FileCache(tmp_path / "files", bound=8), tmp_path / "clip"
+    one, other = content(b"abcdef"), content(b"ghijkl", "y")
+    cache.append(one, 0, b"abcdef")
+    hashed = cache.path(one).stat().st_mtime_ns
+    assert cache.lacks([one]) == []
+    # Otherwise it would be hashed again for every clip.
+    assert cache.path(one).stat().st_mtime_ns == hashed
+    cache.lay_out({"adapters/film/soft.safetensors": one}, folder)
+    cache.append(other, 0, b"ghijkl")
+    assert cache.lacks([one]) == [one]
+    assert (folder / "adapters" / "film" / "soft.safetensors").read_bytes() == b"abcdef"
+    cache.lay_out({"picture/first.png": other}, folder)
+    assert [path.name for path in folder.rglob("*") if path.is_file()] == ["first.png"]
+    with pytest.raises(FolderError):
+        cache.lay_out({"picture/first.png": one}, folder)
 
 
 def test_cache_keeps_what_was_used_last_below_its_bound(tmp_path):
@@ -100,8 +118,8 @@ def test_cache_keeps_what_was_used_last_below_its_bound(tmp_path):
     os.utime(cache.path(old), (1, 1))
     assert cache.lacks([used]) == []
     cache.append(new, 0, b"ccc")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "c"]
-    with pytest.raises(JobError, match="too large"):
+    assert cache.lacks([old, used, new]) == [old]
+    with pytest.raises(JobError, match="too much"):
         cache.append(content(b"0123456789", "big"), 0, b"0")
 
 

@@ -1,0 +1,76 @@
+"""A machine whose devices share a clip: two processes on the processor stand for two GPUs."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+
+import psutil
+import pytest
+from engine_helpers import assert_done_exactly_once, running, wait_for, wait_until_ended
+from farm_helpers import OPTIONS, add_machine, dispatcher, kill_actors, spec
+
+from ovi_studio.farm.roster import Order, give_order, machines
+from ovi_studio.media.clip_files import read_record
+from ovi_studio.queue.model import JobState
+from ovi_studio.queue.store import Store, enable_memory_fallback
+
+
+@pytest.fixture(scope="module")
+def pair(farm: object) -> Iterator[None]:
+    node = add_machine(farm, "pair", ranks=2)
+    yield
+    farm.remove_node(node)
+
+
+@contextlib.contextmanager
+def only_the_pair(store: Store) -> Iterator[None]:
+    # From here the next step down keeps shards in host memory.
+    options = replace(OPTIONS, fsdp_strategy="FULL_SHARD", resident_blocks=0)
+    with dispatcher(store, options=options):
+        wait_for(lambda: {one.name for one in machines(store.database)} == {"rig", "pair"}, 60)
+        give_order(store.database, "rig", Order.DRAIN)
+        yield
+
+
+def ranks() -> list[psutil.Process]:
+    found = psutil.process_iter(["cmdline", "environ"])
+    return [
+        process
+        for process in found
+        if "ovi_studio.farm.rank" in (process.info["cmdline"] or []) and "LOCAL_RANK" in (process.info["environ"] or {})
+    ]
+
+
+def test_two_ranks_make_a_clip_together_and_stop_within_a_step(pair: None, store: Store) -> None:
+    with only_the_pair(store):
+        cancelled, refused, crowded, done = store.add(
+            [spec("wait slowly", steps=500), spec("refuse"), spec("cramped"), spec()]
+        )
+        wait_for(lambda: running(store), 120)
+        assert len(ranks()) == 2
+        store.cancel([cancelled])
+        wait_for(lambda: store.get(cancelled).state is JobState.CANCELLED, 10)
+        enable_memory_fallback(store.database, True)
+        wait_until_ended(store, 120)
+    assert store.get(refused).error == "This cannot be done; try something else."
+    assert_done_exactly_once(store, [crowded, done])
+    assert "--fsdp-offload: memory ran out" in store.get(crowded).note
+    assert [read_record(store.get(job).clip)["machine"]["name"] for job in (crowded, done)] == ["pair", "pair"]
+    wait_for(lambda: not ranks(), 20)
+
+
+def test_rank_that_dies_costs_a_try_and_ranks_end_with_their_actor(pair: None, store: Store) -> None:
+    with only_the_pair(store):
+        (job,) = store.add([spec("wait", steps=40)])
+        wait_for(lambda: running(store), 120)
+        next(process for process in ranks() if process.environ()["LOCAL_RANK"] == "1").kill()
+        wait_for(lambda: store.get(job).attempt == 2 and running(store), 120)
+        wait_until_ended(store, 60)
+        assert_done_exactly_once(store, [job])
+        (other,) = store.add([spec("wait slowly", steps=100)])
+        wait_for(lambda: running(store), 60)
+        before = ranks()
+        store.cancel([other])
+        kill_actors()
+        wait_for(lambda: not any(process.is_running() for process in before), 20)
+        wait_until_ended(store, 60)
