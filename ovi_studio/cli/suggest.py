@@ -1,8 +1,6 @@
 """`python -m ovi_studio suggest`: let a chat model of your own rewrite prompts, to be read before clips are made."""
 
 import argparse
-import csv
-import io
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +16,6 @@ if TYPE_CHECKING:
 
 _MOST = 1000
 """Prompts of a table."""
-_TYPED = "typed_prompt"
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
@@ -65,32 +62,24 @@ def _run(options: argparse.Namespace) -> int:
 def _table(source: Path, target: Path, helper: "PromptHelper", variant: "Variant") -> int:
     """Write a table whose prompts are suggestions, with the old ones beside them; returns 1 if one has none."""
     from ovi_studio.media.small_files import write_atomically
-    from ovi_studio.services.prompt_tables import PROMPT, read_table
+    from ovi_studio.services.prompt_tables import PROMPT, read_table, with_prompts
 
     if target.exists():
         raise JobError(f"{target} exists; name a new file with --out.")
     table = read_table(source, _MOST)
-    failed, rows = 0, []
     for row in table.rows:
         if row.problem:
             raise JobError(f"{source.name}, line {row.line}: {row.problem}")
-        typed = row.cells.get(PROMPT, "")
+    new: dict[int, str] = {}
+    for number, row in enumerate(table.rows, start=1):
         try:
-            new = {PROMPT: helper.suggest(typed, variant).after, _TYPED: typed}
+            new[row.line] = helper.suggest(row.cells.get(PROMPT, ""), variant).after
         except JobError as error:
-            failed += 1
-            new = {}
             print(f"line {row.line}: {error}", file=sys.stderr)
-        rows.append({**row.cells, **new})
-        print(f"{len(rows)} of {len(table.rows)} prompts", file=sys.stderr)
-    columns = list(dict.fromkeys([PROMPT, _TYPED, *(name for row in rows for name in row)]))
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, restval="")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomically(target, text.getvalue().encode())
-    print(f"{target}: {len(rows) - failed} new prompts; read them, then run `generate --prompts {target}`.")
-    return 1 if failed else 0
+        print(f"{number} of {len(table.rows)} prompts", file=sys.stderr)
+    write_atomically(target, with_prompts(table, new))
+    print(f"{target}: {len(new)} new prompts; read them, then run `generate --prompts {target}`.")
+    return 0 if len(new) == len(table.rows) else 1
 
 
 COMMAND = Command(

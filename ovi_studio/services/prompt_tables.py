@@ -21,7 +21,7 @@ from ovi_studio.core.spec import ClipSpec
 MAX_TABLE_SIZE = 20 * 2**20
 PROMPT_LIST = ".txt"
 SUFFIXES = (".csv", ".tsv", PROMPT_LIST)
-PROMPT, PICTURE, SOURCE = "prompt", "image", "source"
+PROMPT, PICTURE, SOURCE, TYPED = "prompt", "image", "source", "typed_prompt"
 _OFFICIAL_COLUMNS = {"text_prompt": PROMPT, "image_path": PICTURE}
 COLUMNS: Mapping[str, str] = _OFFICIAL_COLUMNS | {field.name: field.name for field in dataclasses.fields(ClipSpec)}
 """Name of a column, in lower case -> field of `ClipSpec`."""
@@ -71,6 +71,25 @@ def read_table(path: str | Path, max_rows: int) -> PromptTable:
         if unknown:
             notes = (*notes, f"{path.name}: ignored the unknown column {', '.join(unknown)}.")
     return PromptTable(path, tuple(rows), notes)
+
+
+def with_prompts(table: PromptTable, prompts: Mapping[int, str]) -> bytes:
+    """Return a table as CSV with other prompts, by line; their clips hold what was there before, too.
+
+    Columns that are not settings of a clip are not in it.
+    """
+    rows = []
+    for row in table.rows:
+        cells = dict(row.cells)
+        if row.line in prompts:
+            cells[TYPED] = cells.get(TYPED) or cells.get(PROMPT, "")
+            cells[PROMPT] = prompts[row.line]
+        rows.append(cells)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(dict.fromkeys([PROMPT, TYPED, *(name for row in rows for name in row)])))
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
 
 
 def read_text(path: Path, limit: int) -> tuple[str, tuple[str, ...]]:

@@ -1,10 +1,11 @@
 """The helper's suggestion on the page: asked for, seen as a difference, accepted, undone, and kept with the clip."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import needs_browser, new_page
+from browser import accessibility_faults, needs_browser, new_page
 from chat_server import ChatServer, chat_server, fails
 from page_helpers import newest
 from studio_app import Application, running
@@ -77,3 +78,76 @@ def test_a_suggestion_can_be_thrown_away_and_its_text_is_never_markup(page: Any,
     page.get_by_role("button", name="Discard").click()
     page.wait_for_function("document.querySelector('#suggestion .offer').hidden")
     assert page.input_value("#prompt textarea") == "a red ball"
+
+
+TABLE = """text_prompt,seed,remark
+a red ball,3,keep this
+a {red|blue} cube,4,
+"He waves and says, <S>Hello.<E>",5,
+a ring,6,
+"""
+
+
+def test_a_table_gets_suggestions_all_at_once_of_which_each_is_used_edited_or_thrown_away(
+    page: Any, server: ChatServer, client: Any, tmp_path: Path
+) -> None:
+    server.answers = [
+        "A red ball rolls over a floor. <AUDCAP>Thuds.<ENDAUDCAP>",
+        "A {red|blue} cube lies on the grass. <AUDCAP>Wind.<ENDAUDCAP>",
+        "A tall man waves and says, <S>Hello.<E> <AUDCAP>A street.<ENDAUDCAP>",
+        fails(503),
+        "A ring of gold spins on a table. <AUDCAP>A bright hum.<ENDAUDCAP>",
+    ]
+    (tmp_path / "evening.csv").write_text(TABLE)
+    page.get_by_role("button", name="Many clips at once").click()
+    button = page.get_by_role("button", name="Suggest better prompts for this table")
+    assert button.is_hidden()
+    page.set_input_files("#table input[type=file]", str(tmp_path / "evening.csv"))
+    button.click()
+    dialog = page.get_by_role("dialog", name="Better prompts")
+    dialog.get_by_text("failed (HTTP 503)").wait_for()
+    rows = dialog.locator("tbody tr")
+    assert "<" not in rows.nth(2).inner_text()  # people read no tags
+    assert page.get_by_role("button", name="Put them into the table").is_disabled()  # nothing by itself
+    dialog.get_by_role("button", name="Ask again").click()
+    rows.nth(3).get_by_text("gold").wait_for()
+    dialog.get_by_role("button", name="Use all").click()
+    rows.nth(1).get_by_role("button", name="Discard").click()
+    rows.nth(3).get_by_role("button", name="Edit").click()
+    rows.nth(3).get_by_role("textbox").fill("A silver ring. <AUDCAP>A hum.<ENDAUDCAP>")
+    dialog.get_by_text("4 of 4 answered, 3 in use").wait_for()
+    assert accessibility_faults(page) == []
+    dialog.get_by_role("button", name="Put them into the table").click()
+    dialog.wait_for(state="hidden")
+    page.wait_for_selector("#table-makes >> text=The table makes 5 clips")
+    page.click("#generate")
+    page.wait_for_selector("#notice >> text=5 clips are in the queue")
+    specs = sorted(
+        (job["spec"] for job in client.predict(api_name="/list")), key=lambda spec: (spec["seed"], spec["prompt"])
+    )
+    assert [(spec["prompt"], spec["typed_prompt"]) for spec in specs] == [
+        ("A red ball rolls over a floor. <AUDCAP>Thuds.<ENDAUDCAP>", "a red ball"),
+        ("a blue cube", ""),
+        ("a red cube", ""),
+        ("A tall man waves and says, <S>Hello.<E> <AUDCAP>A street.<ENDAUDCAP>", "He waves and says, <S>Hello.<E>"),
+        ("A silver ring. <AUDCAP>A hum.<ENDAUDCAP>", "a ring"),
+    ]
+
+
+def test_suggestions_for_a_table_can_be_undone(page: Any, server: ChatServer, tmp_path: Path) -> None:
+    server.answers = [BETTER]
+    (tmp_path / "list.txt").write_text("a man\n")
+    page.get_by_role("button", name="Many clips at once").click()
+    page.set_input_files("#table input[type=file]", str(tmp_path / "list.txt"))
+    button = page.get_by_role("button", name="Suggest better prompts for this table")
+    button.click()
+    dialog = page.get_by_role("dialog", name="Better prompts")
+    dialog.get_by_text("Nobody speaks in the prompt").wait_for()
+    server.answers = ["A man walks. <AUDCAP>Steps.<ENDAUDCAP>"]
+    dialog.get_by_role("button", name="Ask again").click()
+    dialog.get_by_role("button", name="Use", exact=True).click()
+    dialog.get_by_role("button", name="Put them into the table").click()
+    page.wait_for_selector("#table >> text=list.csv")
+    page.wait_for_selector("#toasts >> text=The form was replaced")
+    page.locator("#toasts").get_by_role("button", name="Undo").click()
+    page.wait_for_selector("#table >> text=list.txt")

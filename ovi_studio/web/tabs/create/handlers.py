@@ -32,6 +32,7 @@ from ovi_studio.web.tabs.create.stage.grid_handlers import FormReader
 from ovi_studio.web.tabs.create.stage.tab import build_stage
 from ovi_studio.web.tabs.create.suggestion_handlers import connect_suggestion
 from ovi_studio.web.tabs.create.tab import CreateForm, build_form, new_origin, queue_button
+from ovi_studio.web.tabs.create.table_suggestion_handlers import connect_table_suggestions
 from ovi_studio.web.tabs.create.written import splits, typed_text, write_prompt, written_text
 from ovi_studio.web.toasts import Toasts
 from ovi_studio.web.uploads import shown_copy
@@ -49,6 +50,7 @@ def build_create(studio: Studio, page: gr.Blocks, toasts: Toasts) -> tuple[Creat
     _connect_queue(form, extra, handlers)
     _connect_fields(form, extra, handlers, page)
     connect_suggestion(studio, form, extra["suggestion"])
+    connect_table_suggestions(studio, form, extra["table_suggestions"])
     connect_draft(form, extra, handlers)
     first_clip = LivePart(handlers.refresh_offer, [extra["first_clip"]], gr.State(()))
     return form, [stage, presets, first_clip]

@@ -31,6 +31,7 @@ from ovi_studio.web.tabs.create.options import (
 from ovi_studio.web.tabs.create.presets_row import PRESETS_SCRIPT
 from ovi_studio.web.tabs.create.settings_chips import build_chips
 from ovi_studio.web.tabs.create.suggestion import build_suggestion
+from ovi_studio.web.tabs.create.table_suggestions import build_table_suggestions
 from ovi_studio.web.tabs.create.written import write_prompt, written_text
 from ovi_studio.web.uploads import is_upload, shown_copy
 
@@ -227,6 +228,7 @@ def build_form(studio: Studio) -> tuple[CreateForm, dict[str, Any]]:
         parts["sampling"] = build_sampling(studio, best, start)
     with gr.Accordion(texts.BATCH, open=False, elem_id="batch"):
         parts["table"], parts["batch_name"], parts["priority"] = build_batch(extra)
+        extra["table_suggestions"] = build_table_suggestions(studio)
     with gr.Column(elem_id="actions"):
         parts["notice"] = gr.HTML(elem_id="notice")
         extra["makes"] = gr.HTML(elem_id="makes")

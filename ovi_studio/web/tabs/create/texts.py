@@ -114,6 +114,30 @@ SUGGEST_PLACE = "Your prompt is sent to {place}, and so is a first frame."
 SUGGEST_OFFER = "Suggestion"
 SUGGEST_ACCEPT = "Use it"
 SUGGEST_DISCARD = "Discard"
+TABLE_SUGGESTIONS = {
+    "open": "Suggest better prompts for this table",
+    "title": "Better prompts",
+    "prompt": "Your prompt",
+    "suggestion": "Suggestion",
+    "line": "Line {line}",
+    "waiting": "Waits",
+    "asking": "Asking…",
+    "use": "Use",
+    "discard": "Discard",
+    "edit": "Edit",
+    "edited": "Suggestion for line {line}",
+    "again": "Ask again",
+    "useAll": "Use all",
+    "discardAll": "Discard all",
+    "stop": "Stop asking",
+    "goOn": "Go on asking",
+    "progress": "{done} of {count} answered, {used} in use",
+    "apply": "Put them into the table",
+    "cancel": "Cancel",
+    "noTable": "The table has no prompts.",
+}
+"""What the dialog with suggestions for a table says; the script fills in the braces."""
+TABLE_SUGGESTIONS_PLACE = "Your prompts are sent to {place}, one after another. The table changes only when you say so."
 
 FORM_REPLACED = "The form was replaced."
 NOT_SPLIT = "The tags of this text are not in the order that the fields below can show. It stays as it is."
