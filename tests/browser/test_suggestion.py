@@ -147,7 +147,8 @@ def test_suggestions_for_a_table_can_be_undone(page: Any, server: ChatServer, tm
     dialog.get_by_role("button", name="Ask again").click()
     dialog.get_by_role("button", name="Use", exact=True).click()
     dialog.get_by_role("button", name="Put them into the table").click()
-    page.wait_for_selector("#table >> text=list.csv")
+    holds = "name => document.querySelector('#table').innerText.replace(/\\s/g, '').includes(name)"
+    page.wait_for_function(holds, arg="list.csv")
     page.wait_for_selector("#toasts >> text=The form was replaced")
     page.locator("#toasts").get_by_role("button", name="Undo").click()
-    page.wait_for_selector("#table >> text=list.txt")
+    page.wait_for_function(holds, arg="list.txt")

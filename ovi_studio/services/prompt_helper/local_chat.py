@@ -42,9 +42,18 @@ class LocalChat:
             self._lock.release()
 
     def close(self) -> None:
+        # Ended at once: an answer that is being written would otherwise be waited for.
+        if (process := self._process) is not None:
+            process.kill()
         with self._lock:
             self._stop_clock()
             self._end()
+
+    def _rest(self) -> None:
+        """End the process unless it is answering again."""
+        if self._lock.acquire(blocking=False):
+            self._end()
+            self._lock.release()
 
     def _ask(self, messages: list[Message], deadline: Deadline) -> str:
         process = self._running()
@@ -94,7 +103,7 @@ class LocalChat:
         )
 
     def _start_clock(self) -> None:
-        self._idle = threading.Timer(_IDLE_SECONDS, self.close)
+        self._idle = threading.Timer(_IDLE_SECONDS, self._rest)
         self._idle.daemon = True
         self._idle.start()
 

@@ -5,7 +5,9 @@ Redirects are not followed: they would send the prompt to a place that the owner
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -41,6 +43,15 @@ class ServerChat:
         self._client = httpx.Client(headers=headers, follow_redirects=False, trust_env=False)
 
     def answer(self, messages: list[Message], deadline: Deadline) -> str:
+        # In a thread that is left behind at the deadline: a time limit of httpx is one for each read.
+        found: Future[str] = Future()
+        Thread(target=_settle, args=(found, lambda: self._ask(messages, deadline)), daemon=True).start()
+        try:
+            return found.result(deadline.left)
+        except TimeoutError as error:
+            raise deadline.missed(self.place) from error
+
+    def _ask(self, messages: list[Message], deadline: Deadline) -> str:
         body = {
             "model": self._model,
             "messages": [message.to_dict() for message in messages],
@@ -51,7 +62,7 @@ class ServerChat:
         try:
             with self._client.stream("POST", self._url, json=body, timeout=timeout) as response:
                 if response.status_code != 200:
-                    raise self._error(_REASONS.get(response.status_code) or _other(response))
+                    raise self._error(_REASONS.get(response.status_code) or self._failure(response, deadline))
                 return self._read(response, deadline)
         except httpx.ConnectError as error:
             raise self._error("does not answer; start it, or correct --helper") from error
@@ -70,8 +81,7 @@ class ServerChat:
         for event in self._events(response, deadline):
             problem = event.get("error")
             if problem:
-                said = problem.get("message") if isinstance(problem, Mapping) else problem
-                raise self._error(f"reports an error: {str(said)[:200]}")
+                raise self._error(f"reports an error: {_said(problem)}")
             piece, reason, refusal = _piece(event)
             text += piece
             finished = reason or finished
@@ -116,6 +126,17 @@ class ServerChat:
             raise self._error("does not answer as an OpenAI-compatible server does; correct --helper")
         return found
 
+    def _failure(self, response: httpx.Response, deadline: Deadline) -> str:
+        """What a status means that has no sentence of its own, in the server's own words if it gives any."""
+        if response.is_redirect:
+            return "sends to another address, which is not followed; name that address with --helper"
+        try:
+            reason = _said(next(self._events(response, deadline), {}).get("error"))
+        except JobError:
+            reason = ""
+        shown = f"HTTP {response.status_code}{': ' if reason else ''}{reason}"
+        return f"failed ({shown}); look at its log, or try again later"
+
     def _error(self, what: str) -> JobError:
         return JobError(f"{self.place[:1].upper()}{self.place[1:]} {what}.")
 
@@ -131,7 +152,14 @@ def _piece(event: Mapping[str, Any]) -> tuple[str, str, str]:
     return content, reason, refusal
 
 
-def _other(response: httpx.Response) -> str:
-    if response.is_redirect:
-        return "sends to another address, which is not followed; name that address with --helper"
-    return f"failed (HTTP {response.status_code}); look at its log, or try again later"
+def _said(problem: Any) -> str:
+    """The message in an `error`, as servers give it: a text, or an object that holds one."""
+    said = problem.get("message") if isinstance(problem, Mapping) else problem
+    return "" if said is None else " ".join(str(said).split())[:200].rstrip(".")
+
+
+def _settle(found: "Future[str]", ask: Callable[[], str]) -> None:
+    try:
+        found.set_result(ask())
+    except BaseException as error:
+        found.set_exception(error)

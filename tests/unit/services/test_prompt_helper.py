@@ -3,16 +3,20 @@
 import dataclasses
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from chat_server import ChatServer, chat_server, fails, send, start, stream
+from engine_helpers import wait_for
 
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.variants import published_variants
 from ovi_studio.runtime import chat_process
-from ovi_studio.services.prompt_helper import HelperSettings, Message, Suggestion, suggest
+from ovi_studio.services.prompt_helper import HelperSettings, Message, Suggestion, local_chat, suggest
+from ovi_studio.services.prompt_helper.chat import Deadline
+from ovi_studio.services.prompt_helper.local_chat import LocalChat
 from ovi_studio.services.prompt_helper.suggestion import Edit, NoSuggestion, suggest_all
 
 FIVE, TEN = (published_variants()[name] for name in ("720x720_5s", "960x960_10s"))
@@ -130,6 +134,9 @@ def test_a_second_answer_that_fits_is_taken(server: ChatServer) -> None:
         (fails(404), "no such model"),
         (fails(429), "too many questions"),
         (fails(503), "failed (HTTP 503)"),
+        (fails(400, '{"error": {"message": "this model\\ncannot see."}}'), "failed (HTTP 400: this model cannot see)"),
+        (fails(500, '{"error": "out of memory"}'), "failed (HTTP 500: out of memory)"),
+        (fails(500, "<html>oops</html>"), "failed (HTTP 500)"),
         (fails(307, Location="http://127.0.0.1:9/v1/chat/completions"), "is not followed"),
         (fails(200, "<html><body>It works!</body></html>"), "does not answer as an OpenAI-compatible server"),
         (fails(200, '{"error": {"message": "out of memory"}}'), "reports an error: out of memory"),
@@ -161,6 +168,19 @@ def test_a_server_that_says_nothing_ends_at_the_time_limit(server: ChatServer) -
         time.sleep(1)
 
     assert "within 0.3 seconds" in refusal(server, silent, seconds=0.3)
+
+
+def test_an_answer_that_stops_late_ends_at_the_time_limit_too(server: ChatServer) -> None:
+    def stalls(handler: Any) -> None:
+        start(handler, "text/event-stream")
+        for _ in range(5):
+            send(handler, '{"choices": [{"delta": {"content": "A "}}]}')
+            time.sleep(0.15)
+        time.sleep(1.5)
+
+    began = time.monotonic()
+    assert "within 0.9 seconds" in refusal(server, stalls, seconds=0.9)
+    assert time.monotonic() - began < 1.4
 
 
 def test_a_server_that_is_not_there_is_one_sentence() -> None:
@@ -268,3 +288,19 @@ def write_chat_model(folder: Path, says: str, ends: bool = True) -> None:
     model.lm_head.weight.data.zero_()
     model.generation_config.begin_suppress_tokens = [end]
     model.save_pretrained(folder)
+
+
+def test_a_studio_that_closes_does_not_wait_for_an_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    sleeper = tmp_path / "python"
+    sleeper.write_text("#!/bin/sh\nexec sleep 60\n")
+    sleeper.chmod(0o755)
+    monkeypatch.setattr(local_chat.sys, "executable", str(sleeper))
+    chat = LocalChat("model", "a model on this machine")
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(chat.answer, [Message("user", "a red ball")], Deadline(30))
+        wait_for(lambda: chat._process is not None)
+        began = time.monotonic()
+        chat.close()
+        assert time.monotonic() - began < 10
+        with pytest.raises(JobError, match="ended without an answer"):
+            asked.result()
