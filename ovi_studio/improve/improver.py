@@ -94,20 +94,22 @@ class ClipImprover:
         check_writable(target.directory)
         on_progress(0, clip.frames)
         upscaler = self._upscaler(improvement)
-        done = _done_record(clip, improvement, upscaler, self._interpolator)
-        with chunk_folder(target.work, target.owner, [done, CHUNK]) as folder:
+        step = _step_record(clip, improvement, upscaler, self._interpolator)
+        with chunk_folder(target.work, target.owner, [step, CHUNK]) as folder:
             _check_room(clip, improvement, upscaler, folder, target.directory)
-            work = _Work(clip, improvement.fps, upscaler, self._interpolator, on_progress)
-            chunks = [work.chunk(folder, start) for start in range(0, clip.frames, CHUNK)]
+            maker = _ChunkMaker(clip, improvement.fps, upscaler, self._interpolator, on_progress)
+            chunks = [maker.chunk(folder, start) for start in range(0, clip.frames, CHUNK)]
             earlier = clip.record.get("improvements")
-            done_before = earlier if isinstance(earlier, list) else []
-            whole = {**clip.record, **record, "improvements": [*done_before, done]}
-            rate = improvement.fps or clip.rate
-
-            def check() -> None:
-                on_progress(clip.frames, clip.frames)
-
-            path = write_remade(clip, chunks, rate, whole, target.directory, target.stem, check)
+            steps = [*(earlier if isinstance(earlier, list) else []), step]
+            path = write_remade(
+                clip,
+                chunks,
+                improvement.fps or clip.rate,
+                {**clip.record, **record, "improvements": steps},
+                target.directory,
+                target.stem,
+                lambda: on_progress(clip.frames, clip.frames),
+            )
         discard_chunks(target.work, target.owner)
         return path
 
@@ -125,8 +127,8 @@ class ClipImprover:
         return self._loaded[1]
 
 
-class _Work:
-    """One clip's frames, upscaled one by one; a few are kept, since the chunks on both sides need them."""
+class _ChunkMaker:
+    """Makes the chunks of one clip. Its frames are upscaled one by one; a few are kept for the chunks on both sides."""
 
     def __init__(
         self,
@@ -202,13 +204,13 @@ def _copy(frame: av.VideoFrame) -> av.VideoFrame:
     return av.VideoFrame.from_ndarray(frame.to_ndarray(), format="yuv420p")
 
 
-def _done_record(
+def _step_record(
     clip: StoredClip, improvement: Improvement, upscaler: "Upscaler | None", interpolator: Interpolator
 ) -> dict[str, Any]:
     """What is done to the clip, for its record; chunks of the same one are interchangeable."""
-    done: dict[str, Any] = {"source": clip.path.name, "source_sha256": file_sha256(clip.path)}
+    step: dict[str, Any] = {"source": clip.path.name, "source_sha256": file_sha256(clip.path)}
     if upscaler is not None:
-        done["upscaler"] = {
+        step["upscaler"] = {
             "name": upscaler.name,
             "sha256": improvement.sha256,
             "architecture": upscaler.architecture,
@@ -216,8 +218,8 @@ def _done_record(
             "dtype": str(upscaler.dtype).removeprefix("torch."),
         }
     if improvement.fps is not None:
-        done["frames_a_second"] = {"from": clip.rate, "to": improvement.fps, "by": interpolator.name}
-    return done
+        step["frames_a_second"] = {"from": clip.rate, "to": improvement.fps, "by": interpolator.name}
+    return step
 
 
 def _check_room(

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -18,6 +17,8 @@ from ovi_studio.improve.tiles import TILE, upscale_in_tiles
 
 SCALES = (1, 2, 3, 4)
 _SMALLEST_TILE = 64
+_SAVED = (b"PK\x03\x04", b"\x80")
+"""How files begin that torch writes: a zip, or a pickle as earlier versions wrote it."""
 _ROOM = 2
 """Times the size of its file that a model needs while it is read: the file's tensors, and the model's own."""
 
@@ -98,19 +99,30 @@ def _read(name: str, path: Path) -> dict[str, Tensor]:
             )
         if path.suffix == ".safetensors":
             return load_file(path)
+        _check_saved(name, path)
         found = torch.load(path, map_location="cpu", weights_only=True)
+    except JobError:
+        raise
     except pickle.UnpicklingError as error:
         raise JobError(
             f"The upscaler {name} contains more than weights, perhaps code, and is not opened; choose a .safetensors "
             f"file."
         ) from error
-    except (OSError, SafetensorError, EOFError, ValueError, KeyError, RuntimeError) as error:
+    # Of a damaged file, the readers raise whatever they come across.
+    except Exception as error:
         if is_out_of_memory(error):
             raise
         raise JobError(f"The upscaler {name} cannot be read, the file is damaged; copy it again.") from error
     if not isinstance(found, dict):
         raise JobError(f"The upscaler {name} holds no tensors by name; choose another file.")
     return found
+
+
+def _check_saved(name: str, path: Path) -> None:
+    """Raise `JobError` for a file that torch did not write, such as the page of a website in place of a download."""
+    with path.open("rb") as file:
+        if not file.read(4).startswith(_SAVED):
+            raise JobError(f"The upscaler {name} is no model file, perhaps a web page; download it again.")
 
 
 def _check_finite(name: str, tensors: Any) -> None:
@@ -128,9 +140,10 @@ def _check_kind(name: str, model: Any, for_pictures: bool) -> None:
         raise JobError(f"{name} is for single faces, not for whole pictures; choose an upscaler.")
     channels = sorted({model.input_channels, model.output_channels})
     if channels != [3]:
+        many = "1 channel" if channels == [1] else f"{' and '.join(map(str, channels))} channels"
         raise JobError(
-            f"{name} is for pictures with {' and '.join(map(str, channels))} channels; a clip has 3 (red, green and "
-            f"blue). Choose an upscaler for colour pictures without transparency."
+            f"{name} is for pictures with {many}; a clip has 3 (red, green and blue). Choose an upscaler for colour "
+            f"pictures without transparency."
         )
     if model.scale not in SCALES:
         raise JobError(

@@ -7,6 +7,7 @@ from pathlib import Path
 from ovi_studio.checkpoints.hashes import file_sha256
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.improvement import Improvement
+from ovi_studio.media.small_files import is_storable
 
 UPSCALERS_VARIABLE = "OVI_UPSCALER_DIR"
 SUFFIXES = (".safetensors", ".pth")
@@ -39,8 +40,8 @@ class UpscalerLibrary:
         found: dict[str, UpscalerEntry] = {}
         for suffix in reversed(SUFFIXES):
             for path in root.rglob(f"*{suffix}"):
-                if path.is_file() and path.resolve().is_relative_to(root):
-                    name = path.relative_to(root).with_suffix("").as_posix()
+                name = path.relative_to(root).with_suffix("").as_posix()
+                if path.is_file() and path.resolve().is_relative_to(root) and is_storable(name):
                     found[name] = UpscalerEntry(name, path)
         return sorted(found.values(), key=lambda entry: entry.name)
 
@@ -63,7 +64,12 @@ class UpscalerLibrary:
         if improvement.upscaler is None:
             return improvement
         entry = self.find(improvement.upscaler)
-        sha256 = file_sha256(entry.path)
+        try:
+            sha256 = file_sha256(entry.path)
+        except OSError as error:
+            raise JobError(
+                f"The upscaler {entry.name} cannot be read ({error.strerror}); check the file and its permissions."
+            ) from error
         if improvement.sha256 not in (None, sha256):
             raise JobError(
                 f"The upscaler {entry.name} is another file than the one that was chosen; put that one back, or choose "

@@ -26,7 +26,7 @@ from ovi_studio.library.text import fold
 from ovi_studio.library.trash import Trash
 from ovi_studio.media.clip_files import FirstFrameMissing, make_poster, read_spec
 from ovi_studio.media.clip_names import claim_clip_path, file_stem
-from ovi_studio.media.small_files import folder_errors, move_file, part_path, write_atomically
+from ovi_studio.media.small_files import folder_errors, is_storable, move_file, part_path, write_atomically
 from ovi_studio.queue.files import keep_last_frame
 from ovi_studio.queue.paths import StudioPaths
 
@@ -339,7 +339,7 @@ def _scan(folder: Path) -> dict[str, Stamp]:
             return {}
     found = {}
     for name, entry in files.items():
-        if not name.endswith(".mp4") or not _is_storable(name):
+        if not name.endswith(".mp4") or not is_storable(name):
             continue
         try:
             if not entry.is_file(follow_symlinks=False):
@@ -351,15 +351,6 @@ def _scan(folder: Path) -> dict[str, Stamp]:
         has_poster = poster is not None and poster.is_file(follow_symlinks=False)
         found[name] = Stamp(status.st_size, status.st_mtime_ns, has_poster)
     return found
-
-
-def _is_storable(name: str) -> bool:
-    """Whether a file name is valid Unicode; others cannot be stored or shown, and this app does not write them."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _same_file(one: Stamp, other: Stamp | None) -> bool:

@@ -40,6 +40,15 @@ class _Loader(yaml.BaseLoader):
         return found
 
 
+def is_storable(name: str) -> bool:
+    """Whether a file name is valid Unicode; others cannot be stored, sent or shown, and this app does not write them."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def read_yaml(path: Path) -> Any:
     """The content as dicts, lists and strings; raises `JobError` that names the file."""
     try:

@@ -2,7 +2,9 @@
 
 import importlib.util
 import pickle
+from contextlib import suppress
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import psutil
@@ -109,12 +111,14 @@ def plain_pickle(path: Path) -> None:
 REFUSED = {
     "code.pth": (with_code, "more than weights"),
     "pickle.pth": (plain_pickle, "more than weights"),
-    "text.pth": (lambda path: path.write_text("no model"), "more than weights|damaged"),
-    "empty.pth": (lambda path: path.write_bytes(b""), "damaged"),
+    "text.pth": (lambda path: path.write_text("<!DOCTYPE html>"), "perhaps a web page"),
+    "empty.pth": (lambda path: path.write_bytes(b""), "perhaps a web page"),
+    "stack.pth": (lambda path: path.write_bytes(b"\x80\x02aaaa"), "damaged"),
+    "short.pth": (lambda path: path.write_bytes(b"\x80\x02M"), "damaged"),
     "list.pth": (lambda path: torch.save([torch.zeros(2)], path), "no tensors by name"),
     "text.safetensors": (lambda path: path.write_text("no model"), "damaged"),
     "lora.safetensors": (lambda path: save_file({"lora_A": torch.zeros(4, 4)}, path), "spandrel does not know it"),
-    "gray.safetensors": (lambda path: save_file(compact_tensors(2, channels=(1, 1)), path), "1 channels"),
+    "gray.safetensors": (lambda path: save_file(compact_tensors(2, channels=(1, 1)), path), "with 1 channel;"),
     "alpha.safetensors": (lambda path: save_file(compact_tensors(2, channels=(4, 4)), path), "4 channels"),
     "eight.safetensors": (lambda path: save_file(compact_tensors(8), path), "8 times as large"),
     "nan.safetensors": (
@@ -133,6 +137,19 @@ def test_file_that_is_no_upscaler_is_refused_with_the_reason(tmp_path, monkeypat
     with pytest.raises(JobError, match=reason):
         Upscaler.load(name, tmp_path / name, CPU)
     assert not Path("executed").exists()
+
+
+@needs_spandrel
+@pytest.mark.parametrize(
+    ("purpose", "masked", "reason"), [("FaceSR", False, "single faces"), ("Inpainting", True, "mask")]
+)
+def test_model_for_something_else_is_refused(tmp_path, monkeypatch, purpose, masked, reason):
+    spandrel = spandrel_import.import_spandrel()
+    kind = spandrel.MaskedImageModelDescriptor if masked else spandrel.ImageModelDescriptor
+    model = mock.Mock(spec=kind, purpose=purpose, input_channels=3, output_channels=3, scale=1)
+    monkeypatch.setattr(spandrel.MAIN_REGISTRY, "load", lambda tensors: model)
+    with pytest.raises(JobError, match=reason):
+        Upscaler.load("other", write_upscaler(tmp_path / "other.pth"), CPU)
 
 
 @needs_spandrel
@@ -168,6 +185,9 @@ def test_missing_package_is_named_with_its_extra(tmp_path, monkeypatch):
 def test_library_finds_upscalers_by_name_and_never_leaves_its_folder(tmp_path):
     library = UpscalerLibrary(tmp_path / "upscalers")
     assert library.scan() == []
+    (tmp_path / "upscalers").mkdir()
+    with suppress(OSError):  # not every file system takes such a name
+        (tmp_path / "upscalers" / "\udcff.pth").touch()
     with pytest.raises(JobError, match="the folder is empty"):
         library.find("a")
     outside = write_upscaler(tmp_path / "outside.pth")
