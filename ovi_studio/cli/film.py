@@ -23,6 +23,7 @@ film FILE                      queue the film; if it was queued before, only wha
 film status FILE               list its shots with their takes
 film choose FILE SHOT TAKE     put another take into the film
 film again FILE SHOT           make another take of a shot
+film check                     check the takes that are made and not checked yet; the page and the engine do it, too
 film write FILE FILM.yaml      write the film as film.yaml, to be edited
 film export FILE [NAME ...]    join the chosen takes into NAME.mp4; NAME.srt and .vtt are its captions, NAME.otio,
                                .edl and .fcpxml its shots for another program
@@ -75,6 +76,8 @@ def _queue(studio: "Studio", options: argparse.Namespace, file: str) -> int:
 
 
 def _status(studio: "Studio", options: argparse.Namespace, file: str) -> int:
+    from ovi_studio.takes.check import fault_lines, score_summary
+
     status = studio.films.status(studio.films.find(Path(file)))
     print(f"{status.film.title}: {status.done} of {len(status.shots)} shots are made.")
     for shot in status.shots:
@@ -85,6 +88,10 @@ def _status(studio: "Studio", options: argparse.Namespace, file: str) -> int:
             more = take.message or (take.clip.name if take.clip else "")
             facts = f"  {mark} take {take.number}: {take.state}, {job}seed {take.seed}"
             print(f"{facts}; {one_line(more)}" if more else facts)
+            if summary := score_summary(take.scores):
+                print(f"      {', '.join(summary)}")
+            for line in fault_lines(take.scores):
+                print(f"      {one_line(line)}")
     return 0
 
 
@@ -97,6 +104,15 @@ def _choose(studio: "Studio", options: argparse.Namespace, file: str, shot: str,
 
 def _again(studio: "Studio", options: argparse.Namespace, file: str, shot: str) -> int:
     _report(studio.films.again(studio.films.find(Path(file)), shot, options.count))
+    return 0
+
+
+def _check(studio: "Studio", options: argparse.Namespace) -> int:
+    from ovi_studio.film.checking import check_takes, lower_priority
+
+    lower_priority()
+    count = check_takes(studio.store, RuntimeOptions.of(options).checkpoints)
+    print(f"{count} takes were checked." if count != 1 else "1 take was checked.")
     return 0
 
 
@@ -176,6 +192,7 @@ _ACTIONS: Mapping[str, Callable[..., int]] = {
     "status": _status,
     "choose": _choose,
     "again": _again,
+    "check": _check,
     "write": _write,
     "export": _export,
 }
@@ -184,6 +201,7 @@ _NEEDED: Mapping[Callable[..., int], tuple[int, ...]] = {
     _status: (1,),
     _choose: (3,),
     _again: (2,),
+    _check: (0,),
     _write: (2,),
     _export: (1, _MAX_TARGETS),
 }

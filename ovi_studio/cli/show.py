@@ -16,8 +16,11 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from ovi_studio.media.clip_files import read_film, read_record
+    from ovi_studio.media.score_box import read_scores
 
     record = read_film(options.file) or read_record(options.file)
+    if isinstance(record, dict) and (scores := read_scores(options.file)) is not None:
+        record["scores"] = scores
     # Beside the settings, which other programs read.
     for line in _marks(options.file):
         print(line, file=sys.stderr)

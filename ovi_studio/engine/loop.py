@@ -10,6 +10,7 @@ clip whose last step is done is finished first. A supervised engine also ends wh
 that it does not occupy the GPU for nothing.
 """
 
+import contextlib
 import logging
 import secrets
 import signal
@@ -28,6 +29,7 @@ from ovi_studio.engine.executor import ClipFacts, Executor, ExecutorFault, Local
 from ovi_studio.engine.improving import ImprovementMonitor, JobImprover
 from ovi_studio.engine.monitor import JobMonitor
 from ovi_studio.engine.slot import EngineSlot
+from ovi_studio.engine.take_checks import TakeChecks, check_command
 from ovi_studio.media.clip_files import check_writable, source_name, write_encoded
 from ovi_studio.queue.database import Database
 from ovi_studio.queue.estimates import record_compilation, record_improvement, record_phase_times
@@ -88,7 +90,9 @@ def run(
             runner = _runner(options, database, models)
             executor = LocalExecutor(runner, only_complete=shared)
             log.info("Engine %s starts with %s.", work.owner, " ".join(executor.options.arguments()) or "no options")
-            Engine(work, executor, stop, supervised=supervised, improver=JobImprover(paths, runner)).serve()
+            # A page that supervises has takes checked itself.
+            with contextlib.nullcontext() if supervised else TakeChecks(Store(database), check_command(paths, options)):
+                Engine(work, executor, stop, supervised=supervised, improver=JobImprover(paths, runner)).serve()
             executor.close()
             log.info("Engine %s ends.", work.owner)
     except Exception:

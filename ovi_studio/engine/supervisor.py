@@ -27,7 +27,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import ovi_studio
+from ovi_studio.core.child_processes import child_environment
 from ovi_studio.core.errors import JobError
 from ovi_studio.engine.slot import EngineSlot
 from ovi_studio.media.small_files import folder_errors
@@ -206,15 +206,13 @@ class Supervisor:
     def _spawn(self) -> "_Process":
         self._supervision = Supervision(Condition.STARTING)
         owner = f"{self._slot.name}-{secrets.token_hex(4)}"
-        home = str(Path(ovi_studio.__file__).parents[1])
-        search = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
         with self._slot.file(self._paths.engine_stderr).open("wb") as words:
             child = subprocess.Popen(
                 [*self._command, "--owner", owner, "--supervised"],
                 stdin=subprocess.DEVNULL,
                 stdout=words,
                 stderr=words,
-                env={**os.environ, "PYTHONPATH": search, **self._slot.environment},
+                env={**child_environment(), **self._slot.environment},
                 **_own_process_group(),
             )
         return _Process(self._paths, owner, child)

@@ -18,6 +18,7 @@ from ovi_studio.film.pictures import film_frames, inspect_clips
 from ovi_studio.film.sound import mix_sound
 from ovi_studio.media.clip_files import APP, check_writable, read_cover, read_record
 from ovi_studio.media.recipe_copies import MAX_RECORD_BYTES, recipe_box
+from ovi_studio.media.score_box import read_scores
 from ovi_studio.media.shot_copies import ShotCopy
 from ovi_studio.media.small_files import folder_errors
 from ovi_studio.media.soundtrack import read_samples
@@ -112,7 +113,8 @@ def _title(here: Placed, number: int) -> str:
 
 def _shot_copy(here: Placed, number: int) -> ShotCopy:
     try:
-        record = read_record(here.shot.clip)
+        record, scores = read_record(here.shot.clip), read_scores(here.shot.clip)
     except JobError as error:
         raise JobError(f"Shot {number} cannot be used: {error}") from error
-    return ShotCopy(json.dumps(record).encode(), read_cover(here.shot.clip))
+    recipe = record if scores is None else record | {"scores": scores}
+    return ShotCopy(json.dumps(recipe).encode(), read_cover(here.shot.clip))

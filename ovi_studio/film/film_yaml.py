@@ -17,12 +17,13 @@
         speech: [{who: Mara, how: whispers, said: It is still burning.}]
         begin: previous                     # or cut, {shot: lamp}, {picture: lamp.png}
         seconds: 5
-        takes: 3                            # or {seeds: [1, 2, 3]}
+        takes: 3                            # or {seeds: [1, 2, 3]}, {at_most: 5, until_word_error_rate: 0.2}
         transition: {cross_fade: 500}       # milliseconds; or cut
 
 The same structure as JSON is what the API takes. Every entry but the title and the shots is optional.
 """
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,11 +45,14 @@ from ovi_studio.film.script import (
     Takes,
 )
 from ovi_studio.media.small_files import read_yaml, write_yaml
+from ovi_studio.takes.listeners import LISTENERS
 
-_FILM = ("title", "look", "characters", "places", "shots")
+_FILM = ("title", "look", "characters", "places", "listener", "shots")
 _LOOK = ("variant", "preset", "ratio", "seed", "seeds")
 _CHARACTER = ("looks", "voice")
 _SHOT = ("id", "prompt", "place", "characters", "speech", "sound", "seconds", "begin", "takes", "transition")
+_UNTIL = "until_word_error_rate"
+_TAKES = ("count", "seeds", "at_most", _UNTIL)
 _SPEECH = ("who", "how", "said", "seen")
 _CUT, _PREVIOUS = "cut", "previous"
 _BEGINS = "`cut`, `previous`, `{shot: id}` or `{picture: file}`"
@@ -73,7 +77,8 @@ def parse_film(given: Any, folder: Path | None) -> Film:
     """A film from the content of a file or from JSON; raises `JobError`.
 
     Args:
-        folder: of the pictures; None refuses them, since a client must not name files of this machine.
+        folder: of the pictures; None refuses them, and a listener's folder, since a client must not name files of this
+            machine.
     """
     values = _mapping(given, "The film", _FILM)
     shots = _list(values.get("shots"), "The shots")
@@ -85,6 +90,7 @@ def parse_film(given: Any, folder: Path | None) -> Film:
         look=_parse_look(values.get("look")),
         characters=tuple(_parse_character(*entry) for entry in _names(values.get("characters"), "The characters")),
         places={name: _text(looks, f"The place {name}") for name, looks in _names(values.get("places"), "The places")},
+        listener=_parse_listener(values.get("listener"), folder),
     )
 
 
@@ -103,6 +109,7 @@ def format_film(film: Film, folder: Path | None = None) -> dict[str, Any]:
         ),
         "characters": {one.name: _given(looks=one.looks, voice=one.voice) for one in film.characters},
         "places": dict(film.places),
+        "listener": film.listener,
         "shots": [format_shot(shot, folder, numbered=numbered) for shot in film.shots],
     }
     return _given(**found)
@@ -134,6 +141,13 @@ def _parse_look(given: Any) -> Look:
         raise JobError(f"The look's seeds are {rule!r}; choose one of {', '.join(SeedMode)}.")
     texts = {name: _text(values.get(name), f"The look's {name}") for name in ("variant", "preset", "ratio")}
     return Look(**texts, seed=seed, seed_mode=SeedMode(rule))
+
+
+def _parse_listener(given: Any, folder: Path | None) -> str:
+    name = _text(given, "The listener")
+    if folder is None and name not in ("", *LISTENERS):
+        raise JobError(f"The listener {name[:40]!r} cannot be named here; choose one of {', '.join(LISTENERS)}.")
+    return name
 
 
 def _parse_character(name: str, given: Any) -> Character:
@@ -199,10 +213,21 @@ def _parse_takes(given: Any, what: str) -> Takes:
         return Takes()
     if not isinstance(given, Mapping):
         return Takes(_whole(given, f"{what}: its takes"))
-    values = _mapping(given, f"{what}: its takes", ("count", "seeds"))
+    values = _mapping(given, f"{what}: its takes", _TAKES)
     seeds = tuple(_whole(seed, f"{what}: a seed") for seed in _list(values.get("seeds") or [], f"{what}: its seeds"))
-    count = values.get("count")
-    return Takes((len(seeds) or 1) if count in (None, "") else _whole(count, f"{what}: its takes"), seeds)
+    errors = values.get(_UNTIL)
+    name = "count" if errors in (None, "") else "at_most"
+    if wrong := {"count", "at_most"} & values.keys() - {name}:
+        raise JobError(
+            f"{what}: its takes have `{wrong.pop()}`; write `{name}`, since they "
+            f"{'are all made' if name == 'count' else f'end with `{_UNTIL}`'}."
+        )
+    count = values.get(name)
+    return Takes(
+        (len(seeds) or 1) if count in (None, "") else _whole(count, f"{what}: its takes"),
+        seeds,
+        None if errors in (None, "") else _number(errors, f"{what}: its word error rate"),
+    )
 
 
 def _parse_transition(given: Any, what: str) -> int:
@@ -227,6 +252,9 @@ def _format_begin(begin: Begin, folder: Path | None) -> Any:
 
 
 def _format_takes(takes: Takes) -> Any:
+    if takes.word_errors is not None:
+        count = {"seeds": list(takes.seeds)} if takes.seeds else {"at_most": takes.count}
+        return {**count, _UNTIL: takes.word_errors}
     if takes.seeds:
         return {"seeds": list(takes.seeds)}
     return None if takes.count == 1 else takes.count
@@ -271,6 +299,15 @@ def _text(given: Any, what: str) -> str:
     except UnicodeEncodeError:  # JSON can contain lone surrogates, which cannot be stored
         raise JobError(f"{what} has a character that is not valid; write it again.") from None
     return " ".join(given.split())
+
+
+def _number(given: Any, what: str) -> float:
+    try:
+        if isinstance(given, bool) or not math.isfinite(number := float(given)):
+            raise ValueError
+        return number
+    except (TypeError, ValueError, OverflowError):
+        raise JobError(f"{what} must be a number, not {str(given)[:20]!r}.") from None
 
 
 def _whole(given: Any, what: str) -> int:

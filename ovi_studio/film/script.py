@@ -78,8 +78,11 @@ class Takes:
     """How often a shot is made."""
 
     count: int = 1
+    """At most, if `word_errors` is given."""
     seeds: tuple[int, ...] = ()
     """One for each take; empty: they follow from the film's rule."""
+    word_errors: float | None = None
+    """Takes are made one after another until the word error rate of one is at most this; None: all are made."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,8 @@ class Film:
     characters: tuple[Character, ...] = ()
     places: Mapping[str, str] = field(default_factory=dict)
     """Name -> what it looks like."""
+    listener: str = ""
+    """What listens whether the words are right (`takes.listeners`); empty: the best that is there."""
 
     def __post_init__(self) -> None:
         _check_name("The title", self.title)
@@ -233,6 +238,8 @@ def _check_shot(shot: Shot, film: Film) -> None:
     if shot.seconds is not None and not 0 < shot.seconds <= _MAX_SECONDS:
         raise JobError(f"it is to last {shot.seconds} s; give the length of a model's clips, such as 5.")
     _check_takes(shot.takes)
+    if shot.takes.word_errors is not None and not shot.speech:
+        raise JobError("its takes are made until the words are right, but nobody speaks in it; add speech, or a count.")
     if not 0 <= shot.fade_ms <= MAX_FADE_MS:
         raise JobError(f"it fades in for {shot.fade_ms} ms; choose 0 to {MAX_FADE_MS}.")
     if shot == film.shots[0] and shot.fade_ms:
@@ -272,6 +279,8 @@ def _check_takes(takes: Takes) -> None:
         raise JobError(f"it has {takes.count} takes; choose 1 to {MAX_TAKES}.")
     if takes.seeds and len(takes.seeds) != takes.count:
         raise JobError(f"it has {takes.count} takes, but {len(takes.seeds)} seeds; give one of the two.")
+    if takes.word_errors is not None and not 0 <= takes.word_errors < 1:
+        raise JobError(f"its word error rate is to be {takes.word_errors:g}; choose 0 (all words are right) to 0.99.")
     if len(set(takes.seeds)) < len(takes.seeds):
         raise JobError("two of its seeds are equal; give each take its own.")
     for seed in takes.seeds:

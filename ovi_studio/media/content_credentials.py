@@ -119,6 +119,12 @@ def read_credentials(path: Path) -> Credentials | None:
     )
 
 
+def is_signed(path: Path) -> bool:
+    """Whether a file has a manifest, valid or not. Raises `OSError`."""
+    with path.open("rb") as file:
+        return _has_manifest(file)
+
+
 def local_identity(folder: Path) -> Identity:
     """The local certificate in a folder, made if there is none; raises `JobError`."""
     identity = Identity(folder / _LOCAL_CHAIN, folder / _LOCAL_KEY)

@@ -1,6 +1,7 @@
 """The source of a clip: the file of which a part is kept, or from which the clip starts. Nothing here imports torch.
 
-A file is known by its hash: a clip that was queued with one is not made with another.
+A file is known by its hash: a clip that was queued with one is not made with another. What is noted at the end of a
+take when it is checked does not count.
 """
 
 import hashlib
@@ -14,6 +15,9 @@ from ovi_studio.core.errors import JobError
 from ovi_studio.core.spans import kept_of_picture, kept_of_sound
 from ovi_studio.core.spec import ClipSpec, clip_size
 from ovi_studio.core.variants import Variant
+from ovi_studio.media.score_box import size_without_scores
+
+_CHUNK = 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,5 +100,11 @@ def _sha256(path: Path) -> str:
 @lru_cache(maxsize=8)
 def _hash_once(path: Path, stamp: tuple[int, ...]) -> str:
     """Hash a file; `stamp` only tells the versions of a file apart."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        left = size_without_scores(file)
+        file.seek(0)
+        while chunk := file.read(min(left, _CHUNK)):
+            digest.update(chunk)
+            left -= len(chunk)
+    return digest.hexdigest()

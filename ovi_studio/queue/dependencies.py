@@ -18,6 +18,7 @@ from ovi_studio.queue.model import Dependency, Job, JobState
 from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.queue.pictures import adding_pictures
 from ovi_studio.queue.rows import job_of, spec_columns
+from ovi_studio.queue.schema import UNDECIDED
 
 _WAITS = "state = 'queued' AND parent IS NOT NULL AND parent_clip IS NULL"
 _OWN_FRAME = "give this one a first frame of its own"
@@ -40,9 +41,12 @@ def parent_columns(connection: sqlite3.Connection, parent: str, paths: StudioPat
 
     Raises `JobError` if there is neither.
     """
-    row = connection.execute("SELECT state, clip FROM jobs WHERE id = ?", (parent,)).fetchone()
+    row = connection.execute(
+        f"SELECT state, clip, {UNDECIDED.format(job='jobs.id')} AS undecided FROM jobs WHERE id = ?", (parent,)
+    ).fetchone()
     if row is not None:
-        return {"parent": parent, "parent_clip": row["clip"] if row["state"] == JobState.DONE else None}
+        ready = row["state"] == JobState.DONE and not row["undecided"]
+        return {"parent": parent, "parent_clip": row["clip"] if ready else None}
     clip = find_clip_of(paths, parent)
     if clip is None:
         raise JobError("The job to continue no longer exists; it was deleted.")
@@ -50,10 +54,14 @@ def parent_columns(connection: sqlite3.Connection, parent: str, paths: StudioPat
 
 
 def refresh_parent_clips(connection: sqlite3.Connection) -> None:
-    """Note the clips of parents that became done while their children, or they themselves, were deleted."""
+    """Note the clips of parents that are done and decided, of which the waiting jobs do not know it yet.
+
+    That is so after one of the two was deleted and restored, and when the words of a take were checked.
+    """
     connection.execute(
         "UPDATE jobs SET parent_clip = (SELECT done.clip FROM jobs AS done WHERE done.id = jobs.parent AND "
-        "done.state = 'done') WHERE parent IS NOT NULL AND parent_clip IS NULL"
+        f"done.state = 'done' AND NOT {UNDECIDED.format(job='done.id')}) "
+        "WHERE parent IS NOT NULL AND parent_clip IS NULL"
     )
 
 
@@ -129,4 +137,6 @@ def _dependency(parent: sqlite3.Row | None, above: Dependency | None, improves: 
         what = "failed" if parent["state"] == JobState.FAILED else "was cancelled"
         sentence = f"Blocked: job {number}, on which it depends, {what}; retry job {number}, or {alternative}."
         return Dependency(number, True, sentence)
+    if parent["state"] == JobState.DONE:
+        return Dependency(number, False, f"Waits until the words of job {number} are checked.")
     return Dependency(number, False, f"Waits for the {'clip' if improves else 'last frame'} of job {number}.")

@@ -15,14 +15,11 @@ from dataclasses import dataclass
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.queue.adding import add_batch
-from ovi_studio.queue.files import find_clip_of
-from ovi_studio.queue.model import JobState
+from ovi_studio.queue.dependencies import refresh_parent_clips
 from ovi_studio.queue.pictures import kept_pictures
 from ovi_studio.queue.rows import spec_columns
 from ovi_studio.queue.store import Store
-
-_NOT, _FOLLOWS, _PICKED = 0, 1, 2
-"""Values of `takes.chosen`."""
+from ovi_studio.queue.takes import Choice, Take, add_take, choose, has_right_words, is_there, quality, take_rows
 
 
 @dataclass(frozen=True)
@@ -37,21 +34,6 @@ class StoredFilm:
 
 
 @dataclass(frozen=True)
-class Take:
-    """A take of a shot."""
-
-    shot: str
-    number: int
-    """Counts up from 1 for each shot."""
-    job: str
-    seed: int
-    parent: str | None
-    """The job of the take that it continues."""
-    chosen: bool
-    """Whether it is the one in the film."""
-
-
-@dataclass(frozen=True)
 class WantedShot:
     """What a shot should have."""
 
@@ -62,6 +44,9 @@ class WantedShot:
     """Whether the seeds were drawn, so that takes with any seed count."""
     parent: str | None
     """The shot that it continues; comes before it."""
+    word_errors: float | None = None
+    """The word error rate from which no further take is made: the takes are made one after another then, each after
+    the one before was checked. None: all are made."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +90,7 @@ class FilmStore:
     def takes(self, film: int) -> list[Take]:
         """Every take, by shot and number."""
         with self._database.read() as connection:
-            return [_take_of(row) for row in _take_rows(connection, film)]
+            return [Take.of(row) for row in take_rows(connection, film)]
 
     def choose(self, film: int, shot: str, number: int) -> None:
         """Put a take into the film; raises `JobError` if there is no such take."""
@@ -115,7 +100,7 @@ class FilmStore:
             ).fetchone()
             if row is None:
                 raise JobError(f"The shot {shot} has no take {number}; choose one of those that it has.")
-            _choose(connection, film, shot, row["job"], _PICKED)
+            choose(connection, film, shot, row["job"], Choice.PICKED)
 
     def apply(
         self,
@@ -150,6 +135,7 @@ class FilmStore:
         """Forget a film; its jobs and clips stay."""
         with self._database.write() as connection:
             connection.execute("DELETE FROM films WHERE id = ?", (film,))
+            refresh_parent_clips(connection)  # nobody checks its takes now
 
 
 class _Change:
@@ -158,8 +144,12 @@ class _Change:
     def __init__(self, store: Store, connection: sqlite3.Connection, film: int, priority: int) -> None:
         self._store, self._connection = store, connection
         self._film, self._priority = film, priority
+        # What could not be checked is tried again.
+        connection.execute(
+            "UPDATE takes SET scores = NULL WHERE film = ? AND json_extract(scores, '$.error') IS NOT NULL", (film,)
+        )
         self._takes: dict[str, list[sqlite3.Row]] = {}
-        for row in _take_rows(connection, film):
+        for row in take_rows(connection, film):
             self._takes.setdefault(row["shot"], []).append(row)
         self._specs: list[ClipSpec] = []
         self._parents: list[str | int | None] = []
@@ -167,7 +157,9 @@ class _Change:
         self._chosen: dict[str, str | int] = {}
         self._current: dict[str, tuple[str, str | int | None]] = {}
         """Shot -> recipe and parent of what it should have."""
-        self._choices: list[tuple[str, str | int, int]] = []
+        self._choices: list[tuple[str, str | int, Choice]] = []
+        self._searches: dict[str, tuple[float, str]] = {}
+        """Job of an unchecked take -> what `takes.word_errors` and `takes.more_seeds` should be."""
         self.wanted: list[str] = []
 
     def add_shot(self, wanted: WantedShot, specs: list[ClipSpec], *, again: bool) -> None:
@@ -179,26 +171,38 @@ class _Change:
         fitting = [
             take for take in takes if take["recipe"] == recipe and take["parent"] == parent and self._is_there(take)
         ]
-        if again:
-            missing, kept = specs, []
-        elif wanted.drawn:
-            missing, kept = specs[len(fitting) :], fitting[: len(specs)]
-        else:
-            known = {take["seed"] for take in fitting}
-            missing = [spec for spec in specs if spec.seed not in known]
-            kept = [take for take in fitting if take["seed"] in {spec.seed for spec in specs}]
-        first = len(self._specs)
+        current = next((take for take in takes if take["chosen"]), None)
+        picked = current is not None and current["chosen"] == Choice.PICKED and self._is_there(current)
+        stays = picked and bool(fitting) and not again and current is not None and current["parent"] == parent
+        missing, kept = (specs, []) if again else _compared(wanted, specs, fitting)
+        self.wanted += [take["job"] for take in kept]
+        search: dict[str, object] = {"word_errors": None, "more_seeds": None}
+        if wanted.word_errors is not None and not again:
+            # A person who picked a take has decided.
+            missing, more, kept = ([], [], kept) if stays else self._search(wanted.word_errors, missing, kept, current)
+            search = {"word_errors": wanted.word_errors, "more_seeds": json.dumps([spec.seed for spec in more])}
+        shared = {"shot": wanted.shot, "recipe": recipe, **search}
         number = max((take["number"] for take in takes), default=0)
+        first = len(self._specs) if missing else None
         for offset, spec in enumerate(missing, 1):
-            row = {"shot": wanted.shot, "number": number + offset, "recipe": recipe, "seed": spec.seed}
-            self._new.append(row)
+            self._new.append(shared | {"number": number + offset, "seed": spec.seed})
             self._specs.append(spec)
             self._parents.append(parent)
-        self.wanted += [take["job"] for take in kept]
-        self._decide(wanted.shot, takes, kept, first if missing else None, parent, again=again, anew=not fitting)
+        if again and first is not None:
+            chosen, how = first, Choice.PICKED
+        elif stays and current is not None:
+            chosen, how = current["job"], Choice.PICKED
+        elif current is not None and current["job"] in [take["job"] for take in kept]:
+            chosen, how = current["job"], Choice.FOLLOWS
+        else:
+            chosen = kept[0]["job"] if first is None or (kept and fitting) else first
+            how = Choice.FOLLOWS
+        self._chosen[wanted.shot] = chosen
+        self._choices.append((wanted.shot, chosen, how))
 
     def queue(self, title: str) -> list[str]:
         """Add the jobs and takes that are missing, and store what is chosen; returns the ids of the jobs."""
+        self._store_searches()
         jobs: list[str] = []
         if self._specs:
             jobs = add_batch(
@@ -210,20 +214,13 @@ class _Change:
                 parents=self._parents,
             )
         for row, job, parent in zip(self._new, jobs, self._parents, strict=True):
-            values = row | {
-                "film": self._film,
-                "job": job,
-                "parent": jobs[parent] if isinstance(parent, int) else parent,
-            }
-            self._connection.execute(
-                "INSERT INTO takes (film, shot, number, job, recipe, seed, parent, chosen) VALUES "
-                "(:film, :shot, :number, :job, :recipe, :seed, :parent, 0)",
-                values,
-            )
+            known = {"film": self._film, "job": job, "parent": jobs[parent] if isinstance(parent, int) else parent}
+            add_take(self._connection, row | known)
         for shot, (recipe, parent) in self._current.items():
             self._current[shot] = recipe, jobs[parent] if isinstance(parent, int) else parent
         for shot, take, how in self._choices:
-            _choose(self._connection, self._film, shot, jobs[take] if isinstance(take, int) else take, how)
+            choose(self._connection, self._film, shot, jobs[take] if isinstance(take, int) else take, how)
+        refresh_parent_clips(self._connection)
         self.wanted += jobs
         return jobs
 
@@ -231,44 +228,43 @@ class _Change:
         """The takes that nobody asks for any more: of shots that are gone, or made from something else."""
         return [
             row["job"]
-            for row in _take_rows(self._connection, self._film)
+            for row in take_rows(self._connection, self._film)
             if not row["chosen"] and self._current.get(row["shot"]) != (row["recipe"], row["parent"])
         ]
 
-    def _decide(
-        self,
-        shot: str,
-        takes: list[sqlite3.Row],
-        kept: list[sqlite3.Row],
-        new: int | None,
-        parent: str | int | None,
-        *,
-        again: bool,
-        anew: bool,
-    ) -> None:
-        """Choose the take of a shot: the one that is chosen, unless something newer replaces it."""
-        current = next((take for take in takes if take["chosen"]), None)
-        picked = current is not None and current["chosen"] == _PICKED and self._is_there(current)
-        chosen: str | int
-        how = _FOLLOWS
-        if again and new is not None:
-            chosen, how = new, _PICKED
-        elif current is not None and picked and current["parent"] == parent and (new is None or not anew):
-            chosen, how = current["job"], _PICKED
-        elif current is not None and current["job"] in [take["job"] for take in kept]:
-            chosen = current["job"]
-        else:
-            assert kept or new is not None
-            chosen = kept[0]["job"] if new is None or (kept and not anew) else new
-        self._chosen[shot] = chosen
-        self._choices.append((shot, chosen, how))
+    def _search(
+        self, most: float, missing: list[ClipSpec], kept: list[sqlite3.Row], current: sqlite3.Row | None
+    ) -> tuple[list[ClipSpec], list[ClipSpec], list[sqlite3.Row]]:
+        """Return the take to make now, those that may follow, and the one that is in the film if none is made now."""
+        if right := [take for take in kept if has_right_words(take, most)]:
+            same = [take for take in right if current is not None and take["job"] == current["job"]]
+            return [], [], same or [min(right, key=quality)]
+        if unchecked := [take for take in kept if take["scores"] is None]:
+            seeds = json.dumps([spec.seed for spec in missing])
+            self._searches |= {take["job"]: (most, seeds) for take in unchecked}
+            return [], [], unchecked[:1]
+        return (missing[:1], missing[1:], []) if missing else ([], [], [min(kept, key=quality)])
+
+    def _store_searches(self) -> None:
+        """Let what was not checked be searched for right words where that is asked for, and nothing else."""
+        self._connection.execute("UPDATE takes SET word_errors = NULL WHERE film = ? AND scores IS NULL", (self._film,))
+        self._connection.executemany(
+            "UPDATE takes SET word_errors = ?, more_seeds = ? WHERE job = ?",
+            [(*search, job) for job, search in self._searches.items()],
+        )
 
     def _is_there(self, take: sqlite3.Row) -> bool:
-        """Whether a take can still be used: its job will make it, or its clip exists."""
-        job = self._connection.execute("SELECT state, clip FROM jobs WHERE id = ?", (take["job"],)).fetchone()
-        if job is None:
-            return find_clip_of(self._store.paths, take["job"]) is not None
-        return job["state"] != JobState.DONE or (self._store.paths.outputs / job["clip"]).is_file()
+        return is_there(self._connection, self._store.paths, take)
+
+
+def _compared(
+    wanted: WantedShot, specs: list[ClipSpec], fitting: list[sqlite3.Row]
+) -> tuple[list[ClipSpec], list[sqlite3.Row]]:
+    """Return the clips that are missing, and the takes that count."""
+    if wanted.drawn:
+        return specs[len(fitting) :], fitting[: len(specs)]
+    seeds, known = {spec.seed for spec in specs}, {take["seed"] for take in fitting}
+    return [spec for spec in specs if spec.seed not in known], [take for take in fitting if take["seed"] in seeds]
 
 
 def _save(connection: sqlite3.Connection, film: int | None, source: str | None, text: str) -> int:
@@ -283,25 +279,10 @@ def _save(connection: sqlite3.Connection, film: int | None, source: str | None, 
     return film
 
 
-def _choose(connection: sqlite3.Connection, film: int, shot: str, job: str, how: int) -> None:
-    connection.execute(
-        "UPDATE takes SET chosen = CASE job WHEN ? THEN ? ELSE ? END WHERE film = ? AND shot = ?",
-        (job, how, _NOT, film, shot),
-    )
-
-
 def _recipe(spec: ClipSpec) -> str:
     """What a take is made from, apart from its seed; the name of a kept picture is a hash of its content."""
     values = json.loads(spec_columns(spec)["spec"])
     return json.dumps(values | {"seed": None}, sort_keys=True, ensure_ascii=False)
-
-
-def _take_rows(connection: sqlite3.Connection, film: int) -> list[sqlite3.Row]:
-    return connection.execute("SELECT * FROM takes WHERE film = ? ORDER BY shot, number", (film,)).fetchall()
-
-
-def _take_of(row: sqlite3.Row) -> Take:
-    return Take(row["shot"], row["number"], row["job"], row["seed"], row["parent"], bool(row["chosen"]))
 
 
 def _film_of(row: sqlite3.Row) -> StoredFilm:

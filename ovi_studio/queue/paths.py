@@ -72,6 +72,16 @@ class StudioPaths:
         return self.state / "web.lock"
 
     @property
+    def checks_lock(self) -> Path:
+        """Held by the process that checks takes."""
+        return self.state / "checks.lock"
+
+    @property
+    def checks_log(self) -> Path:
+        """What that process said last."""
+        return self.state / "checks.log"
+
+    @property
     def compiled(self) -> Path:
         """Compiled parts of models."""
         return self.state / "compiled"

@@ -18,6 +18,11 @@ SHOWN_ORDER = (
 CLAIMABLE = "state = 'queued' AND (parent IS NULL OR parent_clip IS NOT NULL)"
 """The jobs that an engine may claim: those that wait for nothing."""
 
+UNDECIDED = (
+    "EXISTS (SELECT 1 FROM takes WHERE takes.job = {job} AND takes.word_errors IS NOT NULL AND takes.scores IS NULL)"
+)
+"""Whether the job with the id `{job}` makes a take of which it is not known yet whether its words are right."""
+
 _FIRST = (
     "CREATE TABLE batches (id INTEGER PRIMARY KEY, name TEXT NOT NULL, created REAL NOT NULL)",
     """
@@ -156,7 +161,36 @@ _MAKERS = (
     "(state, priority, variant, guided, step_cache, improvement, steps, pixels, position)",
 )
 
-MIGRATIONS = (_FIRST, _PARTS, _COUNTED, _NOTED, _CACHED, _DELETED, _GRIDS, _PARENTS, _FILMS, _IMPROVEMENTS, _MAKERS)
+# What was measured about a take, as JSON; and while takes are made until the words are right: the word error rate that
+# is right, and the seeds of further takes. What continues such a take waits until it was checked.
+_SCORED = (
+    "ALTER TABLE takes ADD COLUMN scores TEXT",
+    "ALTER TABLE takes ADD COLUMN word_errors REAL",
+    "ALTER TABLE takes ADD COLUMN more_seeds TEXT",
+    "CREATE INDEX takes_unchecked ON takes (job) WHERE scores IS NULL",
+    "DROP TRIGGER jobs_done",
+    """
+    CREATE TRIGGER jobs_done AFTER UPDATE OF state ON jobs WHEN new.state = 'done' BEGIN
+        UPDATE jobs SET parent_clip = new.clip WHERE parent = new.id AND NOT EXISTS
+            (SELECT 1 FROM takes WHERE takes.job = new.id AND word_errors IS NOT NULL AND scores IS NULL);
+    END
+    """,
+)
+
+MIGRATIONS = (
+    _FIRST,
+    _PARTS,
+    _COUNTED,
+    _NOTED,
+    _CACHED,
+    _DELETED,
+    _GRIDS,
+    _PARENTS,
+    _FILMS,
+    _IMPROVEMENTS,
+    _MAKERS,
+    _SCORED,
+)
 """Statements that migrate version n to n + 1, at index n."""
 
 

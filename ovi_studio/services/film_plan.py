@@ -16,6 +16,7 @@ from ovi_studio.media.pictures import read_recent
 from ovi_studio.queue.films import WantedShot
 from ovi_studio.services.preset_offers import chosen_variant
 from ovi_studio.services.presets import Preset
+from ovi_studio.takes.check import check_can_listen
 
 if TYPE_CHECKING:
     from ovi_studio.services.studio import Studio
@@ -47,11 +48,13 @@ def plan_film(film: Film, studio: "Studio", variant: str = "") -> FilmPlan:
     shots, remarks = [], list[str]()
     for shot in film.in_making_order():
         try:
+            if shot.takes.word_errors is not None:
+                check_can_listen(film.listener, studio.checkpoint_directory)
             clips = planner.clips(shot)
             specs = studio.prepared(clips.specs)
         except JobError as error:
             raise JobError(f"{film.label(shot)}: {error}") from error
-        shots.append(WantedShot(shot.id, tuple(specs), planner.draws(shot), parents[shot.id]))
+        shots.append(WantedShot(shot.id, tuple(specs), planner.draws(shot), parents[shot.id], shot.takes.word_errors))
         remarks += [f"{film.label(shot)}: {remark}" for remark in (*map(str, clips.warnings), *clips.notes)]
     return FilmPlan(film, tuple(shots), tuple(dict.fromkeys(remarks)))
 

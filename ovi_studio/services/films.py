@@ -20,8 +20,9 @@ from ovi_studio.film.screenplay import read_screenplay
 from ovi_studio.film.script import MAX_TAKES, Film, Shot
 from ovi_studio.media.small_files import parse_yaml
 from ovi_studio.queue.files import find_clip_of
-from ovi_studio.queue.films import FilmStore, StoredFilm, Take
+from ovi_studio.queue.films import FilmStore, StoredFilm
 from ovi_studio.queue.model import JobState
+from ovi_studio.queue.takes import Take
 from ovi_studio.services.film_plan import FilmPlan, another_take, plan_film
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ class TakeStatus:
     """Why it waits or failed; may be empty."""
     clip: Path | None
     chosen: bool
+    scores: Mapping[str, Any] | None = None
+    """What was measured (`takes.check.TakeScores.to_dict`), or `error`; None: it was not checked yet."""
 
 
 @dataclass(frozen=True)
@@ -260,13 +263,13 @@ class Films:
         except JobError:
             clip = find_clip_of(self._studio.paths, take.job)
             state = DELETED if clip is None else str(JobState.DONE)
-            return TakeStatus(take.number, take.job, None, take.seed, state, "", clip, take.chosen)
+            return TakeStatus(take.number, take.job, None, take.seed, state, "", clip, take.chosen, take.scores)
         state, message, clip = str(job.state), job.error or "", job.clip
         if job.dependency is not None:
             state, message = ("blocked" if job.dependency.blocked else state), job.dependency.sentence
         if clip is not None and not clip.is_file():
             state, clip = DELETED, None
-        return TakeStatus(take.number, take.job, job.number, take.seed, state, message, clip, take.chosen)
+        return TakeStatus(take.number, take.job, job.number, take.seed, state, message, clip, take.chosen, take.scores)
 
 
 def _source(path: Path) -> str:

@@ -32,6 +32,7 @@ from ovi_studio.core.spec import SOURCE_FIELDS, ClipSpec
 from ovi_studio.core.variants import Variant, find_variant
 from ovi_studio.engine.command import engine_command
 from ovi_studio.engine.fleet import Fleet
+from ovi_studio.engine.take_checks import TakeChecks, check_command
 from ovi_studio.farm.command import FarmAddress, farm_command
 from ovi_studio.farm.roster import makeable
 from ovi_studio.library import Library
@@ -107,6 +108,7 @@ class Studio:
         self.improvements = Improvements(store, library, options)
         self.prompt_helper = PromptHelper(helper or HelperSettings())
         self.films = Films(self)
+        self._take_checks = TakeChecks(store, check_command(store.paths, options))
 
     @classmethod
     def open(
@@ -134,11 +136,12 @@ class Studio:
         return cls(store, Library(store.paths), fleet, options, open_to_all=open_to_all, helper=helper)
 
     def start(self) -> None:
-        """Start supervising the engine; raises `JobError` if another web process serves this studio."""
+        """Start the engine and the checks of takes; raises `JobError` if another web process serves this studio."""
         self.supervisor.start()
+        self._take_checks.start()
 
     def close(self) -> None:
-        """Stop the engine and close the files."""
+        """Stop the engine and the checks, and close the files."""
         self.supervisor.stop()
         self.undo.close()
         self.prompt_helper.close()

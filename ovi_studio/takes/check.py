@@ -2,7 +2,7 @@
 
 import itertools
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from ovi_studio.media.frames import read_frames
 from ovi_studio.media.soundtrack import read_samples
 from ovi_studio.takes.faults import Fault
 from ovi_studio.takes.listener import Listener
-from ovi_studio.takes.loudness import measure_loudness
+from ovi_studio.takes.listeners import check_listener
+from ovi_studio.takes.loudness import import_loudness_meter, measure_loudness
 from ovi_studio.takes.picture_checks import jump_fault, picture_faults
 from ovi_studio.takes.sound_checks import sound_faults
 from ovi_studio.takes.words import WordErrors, count_errors
@@ -45,6 +46,30 @@ class TakeScores:
             "heard": self.heard,
             "listener": self.listener,
         }
+
+
+def score_summary(scores: Mapping[str, Any] | None) -> list[str]:
+    """What was measured, for people, from scores as JSON values; nothing if a take was not checked."""
+    if scores is None or "error" in scores:
+        return []
+    errors, loudness = scores["word_error_rate"], scores["loudness"]
+    words = [] if errors is None else [f"{100 * errors:.0f}% of the words are wrong" if errors else "Words are right"]
+    return [*words, "Silent" if loudness is None else f"{loudness:.0f} LUFS"]
+
+
+def fault_lines(scores: Mapping[str, Any] | None) -> list[str]:
+    """Sentences about what is wrong with a take, or about why it could not be checked."""
+    if scores is None:
+        return []
+    if "error" in scores:
+        return [f"Not checked: {scores['error']}"]
+    return [str(fault["text"]) for fault in scores["faults"]]
+
+
+def check_can_listen(listener: str, checkpoints: Path) -> None:
+    """Raise `JobError` unless the words of a take can be checked here, with a listener by its name, or with any."""
+    check_listener(listener, checkpoints)
+    import_loudness_meter()
 
 
 def check_take(

@@ -6,7 +6,7 @@ from ovi_studio.core.extras import import_extra
 from ovi_studio.core.variants import SAMPLE_RATE
 from ovi_studio.takes.words import HeardWord
 
-NAME = "pocketsphinx"
+NAME = PACKAGE = "pocketsphinx"
 _RATE = 100
 """Frames of the recogniser a second."""
 
@@ -17,7 +17,7 @@ class Sphinx:
     name = NAME
 
     def __init__(self) -> None:
-        module = import_extra("pocketsphinx", "listen", "Listening with pocketsphinx")
+        module = import_extra(PACKAGE, "listen", "Listening with pocketsphinx")
         self._decoder = module.Decoder(samprate=SAMPLE_RATE, frate=_RATE, loglevel="FATAL")
 
     def listen(self, samples: np.ndarray) -> list[HeardWord]:

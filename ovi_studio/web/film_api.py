@@ -2,7 +2,7 @@
 
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -160,4 +160,12 @@ def _take_facts(take: TakeStatus) -> dict[str, Any]:
         "message": without_folders(take.message),
         "clip": None if take.clip is None else take.clip.name,
         "chosen": take.chosen,
+        "scores": _public_scores(take.scores),
     }
+
+
+def _public_scores(scores: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The scores without this machine's folders."""
+    if scores is None:
+        return None
+    return {**scores, **({"error": without_folders(scores["error"])} if "error" in scores else {})}

@@ -264,6 +264,10 @@ def _film_schema() -> dict[str, Any]:
         "message": _TEXT,
         "clip": {"type": ["string", "null"], "description": "The name of the file."},
         "chosen": {"type": "boolean"},
+        "scores": {
+            "type": ["object", "null"],
+            "description": "What was measured, as `review` prints it, or `error`; null: not checked yet.",
+        },
     }
     shot = {
         "id": _TEXT,

@@ -46,7 +46,11 @@ FILM = Film(
 
 def test_every_field_of_a_film_is_written_and_read_back(tmp_path: Path) -> None:
     picture = FromPicture(tmp_path / "pictures" / "lamp.png")
-    film = replace(FILM, shots=(*FILM.shots, Shot("end", "An end.", begin=picture)))
+    until = (
+        Shot("until", speech=(SpeechRow("Hi.", "Tom"),), takes=Takes(5, word_errors=0.25)),
+        Shot("seeds", speech=(SpeechRow("Hi.", "Tom"),), takes=Takes(2, (4, 8), 0.0)),
+    )
+    film = replace(FILM, shots=(*FILM.shots, Shot("end", "An end.", begin=picture), *until), listener="/a/whisper")
     write_film(film, tmp_path / "film.yaml")
     assert read_film(tmp_path / "film.yaml") == film
     assert "picture: pictures/lamp.png" in (tmp_path / "film.yaml").read_text()
@@ -102,6 +106,18 @@ def shots(*given: dict[str, Any], **film: Any) -> dict[str, Any]:
         (shots({"takes": "0"}), "it has 0 takes; choose 1 to 20"),
         (shots({"takes": {"count": 3, "seeds": [1, 2]}}), "it has 3 takes, but 2 seeds"),
         (shots({"takes": {"seeds": [1, 1]}}), "two of its seeds are equal"),
+        (shots({"takes": {"at_most": 3}}), "its takes have `at_most`; write `count`, since they are all made"),
+        (
+            shots({"takes": {"count": 3, "until_word_error_rate": 0}}),
+            "its takes have `count`; write `at_most`, since they end with `until_word_error_rate`",
+        ),
+        (shots({"takes": {"at_most": 3, "until_word_error_rate": 0}}), "but nobody speaks in it; add speech, or a"),
+        (
+            shots({"speech": ["Hi."], "takes": {"at_most": 3, "until_word_error_rate": "1"}}),
+            "its word error rate is to be 1; choose 0 ",
+        ),
+        (shots({"takes": {"until_word_error_rate": "nan"}}), "its word error rate must be a number, not 'nan'"),
+        (shots({}, listener="someone/whisper"), "The listener 'someone/whisper' cannot be named here; choose one of"),
         (shots({"takes": "many"}), "its takes must be a whole number, not 'many'"),
         (shots({"seconds": "0"}), "it is to last 0 s"),
         (shots({}, {"transition": "wipe"}), "its transition must be `cut` or"),

@@ -5,16 +5,13 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
+from film_jobs import make_all
 from PIL import Image
 
-from ovi_studio.core.clip import Clip
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.requests import SeedMode
 from ovi_studio.film.script import Character, Film, FromPicture, FromShot, Look, Shot, SpeechRow, Takes
-from ovi_studio.media import clip_files
-from ovi_studio.queue.files import clip_name
 from ovi_studio.queue.model import JobState
 from ovi_studio.queue.work import EngineSession
 from ovi_studio.runtime.options import RuntimeOptions
@@ -45,19 +42,6 @@ def studio(tmp_path: Path) -> Iterator[Studio]:
 @pytest.fixture
 def films(studio: Studio) -> Films:
     return studio.films
-
-
-def make_all(studio: Studio) -> list[str]:
-    """Make the clips of all jobs that can start; returns their prompts."""
-    made = []
-    with EngineSession(studio.store.database, "worker") as work:
-        while (job := work.claim()) is not None:
-            frames = np.stack([np.full((32, 32, 3), level % 256, np.uint8) for level in (0, job.number)])
-            clip = Clip(job.spec, frames, np.zeros(1400, np.float32), record={"job": job.id})
-            name = clip_name(job.number, job.id, job.spec.prompt)
-            work.finish(job, clip_files.write_clip(clip, studio.paths.outputs, name), 1.0)
-            made.append(job.spec.prompt)
-    return made
 
 
 def shots_of(films: Films, film: int, jobs: tuple[str, ...]) -> str:

@@ -51,6 +51,7 @@ def test_a_film_is_queued_described_changed_and_forgotten(studio: Studio, calls:
         "message": "Waits for the last frame of job 1.",
         "clip": None,
         "chosen": True,
+        "scores": None,
     }
     assert len(calls.film_edit(film, "2", {"prompt": "it jumps"})["jobs"]) == 2
     assert calls.film_status(film)["film"]["shots"][1]["prompt"] == "it jumps"

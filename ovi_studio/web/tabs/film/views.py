@@ -5,6 +5,7 @@ from typing import Any
 
 from ovi_studio.queue.model import JobState
 from ovi_studio.services.films import FilmStatus, ShotStatus, TakeStatus
+from ovi_studio.takes.check import fault_lines, score_summary
 from ovi_studio.web.public_text import for_page
 from ovi_studio.web.tabs.film import texts
 
@@ -46,7 +47,7 @@ def _card(status: ShotStatus, number: int, total: int) -> str:
     return (
         f'<div class="still">{_picture(chosen, name)}<span class="number">{number}</span>'
         f'<span class="chip {chosen.state}">{texts.STATES[chosen.state]}</span></div>'
-        f'<div class="about">{_text(status)}{message}</div>'
+        f'<div class="about">{_text(status)}{message}{_scores(chosen)}</div>'
         + (f'<div class="takes" role="group" aria-label="Takes of shot {number}">{takes}</div>' if takes else "")
         + f'<div class="actions">{buttons}</div>{_form(status, name)}'
     )
@@ -78,12 +79,24 @@ def _text(status: ShotStatus) -> str:
     return f'{prompt}{rows}<p class="facts">{escape(" · ".join(facts))}</p>'
 
 
+def _scores(take: TakeStatus) -> str:
+    """What was measured about a take: a list, in which what is wrong stands out."""
+    lines = [(line, False) for line in score_summary(take.scores)] + [(line, True) for line in fault_lines(take.scores)]
+    items = "".join(f"<li{' class=fault' if bad else ''}>{escape(for_page(line))}</li>" for line, bad in lines)
+    return f'<ul class="scores" aria-label="Checks of take {take.number}">{items}</ul>' if items else ""
+
+
 def _take(take: TakeStatus) -> str:
     pressed = str(take.chosen).lower()
     return (
         f'<button type="button" data-action="choose" data-take="{take.number}" aria-pressed="{pressed}" '
-        f'title="{texts.STATES[take.state]}, seed {take.seed}">Take {take.number}</button>'
+        f'title="{escape(_about_take(take))}">Take {take.number}</button>'
     )
+
+
+def _about_take(take: TakeStatus) -> str:
+    lines = [*score_summary(take.scores), *fault_lines(take.scores)]
+    return ". ".join([f"{texts.STATES[take.state]}, seed {take.seed}", *(for_page(line).rstrip(".") for line in lines)])
 
 
 def _button(action: str, name: str) -> str:
