@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from film_shots import write_shot
 
+from ovi_studio.core.spans import ALL
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.library.probe import probe
 from ovi_studio.media.clip_files import read_record
@@ -17,7 +18,7 @@ SCORES = {"word_error_rate": 0.25, "loudness": -20.5, "faults": []}
 def test_scores_replace_those_before_and_leave_the_clip_as_it_was(tmp_path):
     clip = write_shot(tmp_path, [60] * 12)
     before, facts, record = clip.read_bytes(), probe(clip), read_record(clip)
-    pinned = pin_source(ClipSpec(prompt="x", variant="960x960_5s", source=clip, keep_sound="all"))
+    pinned = pin_source(ClipSpec(prompt="x", variant="960x960_5s", source=clip, keep_sound=ALL))
     assert read_scores(clip) is None
     write_scores(clip, {"error": "a long sentence " * 20})
     write_scores(clip, SCORES)
