@@ -93,13 +93,15 @@ class FilmStore:
             return [Take.of(row) for row in take_rows(connection, film)]
 
     def choose(self, film: int, shot: str, number: int) -> None:
-        """Put a take into the film; raises `JobError` if there is no such take."""
+        """Put a take into the film; raises `JobError` if there is no such take any more."""
         with self._database.write() as connection:
             row = connection.execute(
-                "SELECT job FROM takes WHERE film = ? AND shot = ? AND number = ?", (film, shot, number)
+                "SELECT * FROM takes WHERE film = ? AND shot = ? AND number = ?", (film, shot, number)
             ).fetchone()
             if row is None:
                 raise JobError(f"The shot {shot} has no take {number}; choose one of those that it has.")
+            if not is_there(connection, self._store.paths, row):
+                raise JobError(f"Take {number} of the shot {shot} was deleted; choose another one, or make one.")
             choose(connection, film, shot, row["job"], Choice.PICKED)
 
     def apply(

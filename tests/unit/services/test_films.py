@@ -192,6 +192,19 @@ def test_a_deleted_take_is_made_again_with_those_that_depend_on_it(studio: Studi
     assert shots_of(films, film, films.queue(FILM, source="f").jobs) == "bc"
 
 
+def test_a_deleted_take_cannot_be_chosen(studio: Studio, films: Films) -> None:
+    film = films.queue(FILM).film
+    make_all(studio)
+    films.again(film, "d")
+    make_all(studio)
+    clip = films.status(film).shots[3].takes[0].clip
+    assert clip is not None
+    clip.unlink()
+    with pytest.raises(JobError, match="Take 1 of the shot d was deleted; choose another one, or make one"):
+        films.choose(film, "d", 1)
+    assert films.status(film).shots[3].chosen.number == 2
+
+
 def test_a_waiting_take_that_was_deleted_is_queued_again(studio: Studio, films: Films) -> None:
     film = films.queue(FILM, source="f").film
     studio.store.delete([films.status(film).shots[0].chosen.job])
