@@ -41,7 +41,7 @@ class _Loader(yaml.BaseLoader):
 
 
 def is_storable(name: str) -> bool:
-    """Whether a file name is valid Unicode; others cannot be stored, sent or shown, and this app does not write them."""
+    """Whether a file name is valid Unicode; others cannot be stored, sent or shown, and are never written here."""
     try:
         name.encode()
     except UnicodeEncodeError:
