@@ -91,6 +91,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         action="store_true",
         help="also serve MCP at /mcp, for programs that use language models; needs the extra [mcp]",
     )
+    parser.add_argument(
+        "--metrics",
+        action="store_true",
+        help="also serve figures of the queue and its machines at /metrics, for Prometheus",
+    )
     add_studio_options(parser)
     add_farm_options(parser)
     HelperSettings.add_to(parser)
@@ -204,6 +209,10 @@ def _serve(studio: Any, options: argparse.Namespace) -> None:
         programs = McpServer(studio, options.root_path)
         extra["lifespan"] = programs.lifespan
         routes = [*programs.routes, *routes]
+    if options.metrics:
+        from ovi_studio.web.metrics import metrics_route
+
+        routes = [metrics_route(studio), *routes]
     page = build_studio(studio).queue(max_size=None)
     # Gradio's value on Windows; elsewhere it polls its queue 1000 times a second, which took 9% of a core (6.31).
     page._queue.sleep_when_free = 0.05
@@ -233,6 +242,8 @@ def _serve(studio: Any, options: argparse.Namespace) -> None:
     print(f"Ovi Studio: {url} (press Ctrl+C to stop)", flush=True)
     if options.mcp:
         print(f"MCP: {url.rstrip('/')}/mcp", flush=True)
+    if options.metrics:
+        print(f"Metrics: {url.rstrip('/')}/metrics", flush=True)
     if share_url:
         hosts.add(urlsplit(share_url).hostname or "")
         print(f"Public link, protected by the login: {share_url}", flush=True)

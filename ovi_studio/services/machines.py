@@ -21,6 +21,8 @@ THIS_MACHINE = "This machine"
 class MachineFigures:
     """What people see of an engine on this machine, or of a GPU of another one."""
 
+    slot: str
+    """Of its engine; unlike the name, the same whatever else there is."""
     name: str
     elsewhere: bool
     """Whether it is another machine, which takes orders."""
@@ -148,6 +150,7 @@ def _here(
         name = list(gpus)[slot.number]
         card, (used, total) = name.partition(": ")[2] or name, gpus[name]
     return MachineFigures(
+        slot=slot.name,
         name=slot.title if engines > 1 else THIS_MACHINE,
         elsewhere=False,
         state=MachineState(engine.state),
@@ -161,7 +164,9 @@ def _here(
 
 
 def _elsewhere(status: MachineStatus, order: Order | None, speeds: _Speeds) -> MachineFigures:
+    slot = EngineSlot.of_machine(status.name)
     return MachineFigures(
+        slot=slot.name,
         name=status.name,
         elsewhere=True,
         state=status.state,
@@ -172,5 +177,5 @@ def _elsewhere(status: MachineStatus, order: Order | None, speeds: _Speeds) -> M
         variants=status.variants,
         since=status.since or None,
         error=status.reason,
-        **speeds.of(EngineSlot.of_machine(status.name)),
+        **speeds.of(slot),
     )

@@ -46,6 +46,9 @@ MAX_UPLOAD_SIZE = MAX_FILE_SIZE + 2**16
 UPLOAD_PATH = "/gradio_api/upload"
 DROP_PATH = "/studio/drop"
 MCP_PATH = "/mcp"
+METRICS_PATH = "/metrics"
+_OF_PROGRAMS = (MCP_PATH, METRICS_PATH)
+"""Where programs log in with every request, since they keep no cookie."""
 MAX_DROP_SIZE = max(LIMITS.values())
 """Limit in bytes for a dropped file; `Intake` has one for each kind."""
 _UPLOADS = {UPLOAD_PATH: MAX_UPLOAD_SIZE, DROP_PATH: MAX_DROP_SIZE}
@@ -130,7 +133,7 @@ class Guard:
             return
         path = scope["path"].removeprefix(scope.get("root_path", "")).rstrip("/")
         logging_in = path == "/login" and scope["method"] == "POST"
-        if path == MCP_PATH:
+        if path in _OF_PROGRAMS:
             if (refusal := self._program(Request(scope))) is not None:
                 await refuse(*refusal)
                 return

@@ -65,6 +65,7 @@ def test_figures_are_those_of_this_machine_and_then_of_the_others(store, serving
     assert here.since == pytest.approx(time.time(), abs=60)
     assert (here.clips, here.seconds_per_step, here.clips_per_hour) == (0, None, None)
     assert rig == MachineFigures(
+        slot="farm.rig",
         name="rig",
         elsewhere=True,
         state=MachineState.IDLE,
@@ -132,6 +133,8 @@ def test_farm_status_prints_the_figures_of_the_system_tab(store, serving, capsys
 
 def test_names_and_errors_of_machines_are_text() -> None:
     hostile = "<script>&\"'"
-    shown = machines_html([MachineFigures(hostile, True, MachineState.IDLE, card=hostile, error=hostile)], hostile)
+    shown = machines_html(
+        [MachineFigures("farm.x", hostile, True, MachineState.IDLE, card=hostile, error=hostile)], hostile
+    )
     assert "<script" not in shown
     assert shown.count("&lt;script&gt;&amp;&quot;&#x27;") >= 6
