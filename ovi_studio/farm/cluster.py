@@ -35,7 +35,7 @@ _CONNECT_SECONDS = 3.0
 def start_head(address: FarmAddress, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """Start a head that makes no clips itself, and wait until it answers; raises `JobError`."""
     # Its resources are 0: the head's own GPUs are used by the page's engines.
-    own = ("--head", f"--port={address.port}", "--num-cpus=0", "--num-gpus=0", "--include-dashboard=false")
+    own = ("--head", f"--port={address.port}", "--num-cpus=0", "--num-gpus=0", *_dashboard_options())
     child = _start([*own, f"--node-ip-address={address.host}"], environment)
     deadline = time.monotonic() + _STARTS_SECONDS
     while not answers(address):
@@ -65,6 +65,25 @@ def answers(address: FarmAddress) -> bool:
     except OSError:
         return False
     return True
+
+
+def _dashboard_options() -> tuple[str, ...]:
+    """Return Ray's options for its dashboard, which it has if `ray[default]` is installed."""
+    try:
+        import ray.dashboard.optional_deps  # noqa: F401  (Ray's own check; it does not start at all without them)
+    except ImportError:
+        return ("--include-dashboard=false",)
+    # Whoever reaches it can run code with the token, so it stays on this machine.
+    return ("--include-dashboard=true", "--dashboard-host=127.0.0.1")
+
+
+def dashboard_address() -> str | None:
+    """Return where the cluster's dashboard runs; None if there is none, or not yet."""
+    from ray._private.ray_constants import DASHBOARD_ADDRESS, KV_NAMESPACE_DASHBOARD
+    from ray.experimental.internal_kv import _internal_kv_get
+
+    found = _internal_kv_get(DASHBOARD_ADDRESS, namespace=KV_NAMESPACE_DASHBOARD)
+    return f"http://{found.decode()}" if found else None
 
 
 def publish_facts(machine: Machine) -> None:
@@ -169,7 +188,8 @@ def head_facts(address: FarmAddress) -> Machine:
 
 
 def _start(arguments: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    program = [str(Path(sys.executable).with_name("ray")), "start"]
+    # Not its script, which names the Python of the folder in which it was installed.
+    program = [sys.executable, "-m", "ray.scripts.scripts", "start"]
     # Actors find our package there.
     search = [str(Path(ovi_studio.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     store = f"--object-store-memory={OBJECT_STORE_BYTES}"

@@ -16,9 +16,20 @@ import ray
 from ovi_studio.adapters.library import AdapterLibrary
 from ovi_studio.core.errors import JobError
 from ovi_studio.farm.actor import ActorSetup
+from ovi_studio.farm.cluster import dashboard_address
 from ovi_studio.farm.executor import SILENCE_SECONDS, ActorExecutor
 from ovi_studio.farm.machine import Machine
-from ovi_studio.farm.roster import MachineState, MachineStatus, Order, orders, publish, retries, waiting_notice
+from ovi_studio.farm.roster import (
+    MachineState,
+    MachineStatus,
+    Order,
+    dashboard,
+    orders,
+    publish,
+    publish_dashboard,
+    retries,
+    waiting_notice,
+)
 from ovi_studio.farm.seat_engine import BACK_OFF_SECONDS, SeatEngine
 from ovi_studio.farm.seats import Seat, seats
 from ovi_studio.queue.locks import is_held
@@ -65,6 +76,7 @@ class Dispatcher:
         self._silence = silence
         self._engines: dict[Seat, SeatEngine] = {}
         self._published = ""
+        self._dashboard = dashboard(work.database)
         self._retries = retries(work.database)
         self._missing: set[str] = set()
         """Variants that jobs wait for and nobody makes."""
@@ -87,6 +99,7 @@ class Dispatcher:
             self._tend(present)
             recover_dead_engines(self._database, own=self._work.owner)
             self._publish()
+            self._publish_dashboard()
             self._tell_who_waits()
         except JobError as error:
             log.warning("The queue is not accessible: %s", error)
@@ -125,6 +138,12 @@ class Dispatcher:
             publish(self._database, found)
             self._published = written
 
+    def _publish_dashboard(self) -> None:
+        # It starts some seconds after the head.
+        if (address := dashboard_address()) != self._dashboard:
+            publish_dashboard(self._database, address)
+            self._dashboard = address
+
     def _tell_who_waits(self) -> None:
         """Say once which jobs wait for a machine that is not there, or makes nothing."""
         found = [engine.status() for engine in self._engines.values()]
@@ -151,6 +170,7 @@ class Dispatcher:
         for engine in self._engines.values():
             engine.join(max(0.0, deadline - time.monotonic()))
         publish(self._database, [])
+        publish_dashboard(self._database, None)
 
 
 def _with_state(status: MachineStatus, removed: set[str]) -> MachineStatus:
