@@ -34,7 +34,7 @@ def damage(path: Path, name: str = "") -> str | None:
         if name.endswith((".pth", ".pt")):
             return _torch_file_damage(path)
         if name.endswith(".index.json"):
-            return "is not an index of safetensors files"
+            return _index_damage(path)
         return None if path.stat().st_size else "is empty"
     except OSError as error:
         return f"cannot be read ({error.strerror})"
@@ -79,6 +79,15 @@ def _safetensors_damage(path: Path) -> str | None:
     except ValueError as error:
         return str(error)
     return None
+
+
+def _index_damage(path: Path) -> str | None:
+    try:
+        names = json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()
+        usable = all(isinstance(name, str) for name in names)
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        usable = False
+    return None if usable else "is not an index of safetensors files"
 
 
 def _torch_file_damage(path: Path) -> str | None:

@@ -52,6 +52,52 @@ class HubAnswer:
     """Differs if the content does, as far as the hub tells."""
 
 
+@dataclass(frozen=True)
+class HubListing:
+    """The files of a repository, as the hub lists them."""
+
+    files: Mapping[str, int]
+    """Path -> bytes; 0 if the hub does not tell."""
+    licence: str
+
+
+def list_files(repository: str) -> HubListing:
+    """Request which files a repository has, and its licence; raises `JobError`."""
+    found = _json(f"{_endpoint()}/api/models/{repository}?blobs=true", repository, "its list of files")
+    try:
+        files = {str(entry["rfilename"]): int(entry.get("size") or 0) for entry in found["siblings"]}
+        card = found.get("cardData") or {}
+        licence = str(card.get("license_name") or card.get("license") or "licence not stated")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _no_hub(repository) from error
+    return HubListing(files, licence + ("; gated" if found.get("gated") else ""))
+
+
+def read_json(repository: str, path: str) -> Any:
+    """Request a small JSON file; raises `JobError`."""
+    return _json(hf_hub_url(repository, path, endpoint=_endpoint()), repository, path)
+
+
+def _json(url: str, repository: str, path: str) -> Any:
+    try:
+        response = get_session().get(
+            url, headers=_request_headers({}), timeout=constants.HF_HUB_ETAG_TIMEOUT, follow_redirects=True
+        )
+        hf_raise_for_status(response)
+        return response.json()
+    except (HTTPError, OfflineModeIsEnabled) as error:
+        raise explain(error, HubFile(repository, path, "", 0, "")) from error
+    except ValueError as error:
+        raise _no_hub(repository) from error
+
+
+def _no_hub(repository: str) -> JobError:
+    return JobError(
+        f"{_endpoint()} does not answer like a hub about {repository}; check HF_ENDPOINT, and whether the network "
+        "requires a login or a proxy, then repeat the command."
+    )
+
+
 def ask(source: HubFile) -> HubAnswer:
     """Request what the hub has under this name; raises `JobError`."""
     endpoint = _endpoint()

@@ -31,7 +31,10 @@ def existing_folders(folders: list[Path]) -> list[Path]:
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", help="a model variant, a preset whose LoRA files are missing, or `whisper`")
+    parser.add_argument(
+        "name",
+        help="a model variant, a preset whose LoRA files are missing, an image model as `owner/name`, or `whisper`",
+    )
     parser.add_argument("--dry-run", action="store_true", help="only show what would be linked and downloaded")
     add_look_in(parser)
     RuntimeOptions.add_to(parser, OptionGroup.FOLDERS)
@@ -41,6 +44,7 @@ def _run(options: argparse.Namespace) -> int:
     from ovi_studio.adapters.sources import fetch_adapters
     from ovi_studio.checkpoints import download
     from ovi_studio.checkpoints.adopt import adopt, find, format_findings
+    from ovi_studio.checkpoints.image_model import plan_image_model, require_image_model
     from ovi_studio.checkpoints.layout import take_inventory
     from ovi_studio.checkpoints.whisper_files import plan_whisper
     from ovi_studio.cli import adapters
@@ -52,6 +56,8 @@ def _run(options: argparse.Namespace) -> int:
     folders = existing_folders(options.look_in)
     if options.name == WHISPER:
         plan = plan_whisper(runtime.checkpoints)
+    elif "/" in options.name:
+        plan = plan_image_model(options.name, runtime.checkpoints)
     elif variant is None:
         if folders:
             raise JobError(f"--look-in finds files of model variants; {options.name} is none.")
@@ -69,12 +75,16 @@ def _run(options: argparse.Namespace) -> int:
     def report(progress: download.DownloadProgress) -> None:
         print(f"\r\033[K{download.format_progress(progress)}", end="", file=sys.stderr, flush=True)
 
-    fetch = download.fetch if variant else download.fetch_files if options.name == WHISPER else fetch_adapters
+    plain = options.name == WHISPER or "/" in options.name
+    fetch = download.fetch if variant else download.fetch_files if plain else fetch_adapters
     try:
         fetch(plan, report)
     finally:
         print(file=sys.stderr)
-    kind = "Variant" if variant else "Listener" if options.name == WHISPER else "Preset"
+    if "/" in options.name:
+        require_image_model(options.name, runtime.checkpoints)
+    kinds = {WHISPER: "Listener"} | ({options.name: "Image model"} if "/" in options.name else {})
+    kind = "Variant" if variant else kinds.get(options.name, "Preset")
     print(f"{kind} {options.name} is complete in {plan.directory}.")
     return 0
 

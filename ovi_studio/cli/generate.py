@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from ovi_studio.cli.command import Command
 from ovi_studio.cli.made_again import add_source_options
 from ovi_studio.cli.progress_bar import step_bar
-from ovi_studio.cli.sources import as_recorded, collect, report
+from ovi_studio.cli.sources import OUTSIDE_CONFIG, as_recorded, collect, report
 from ovi_studio.core.adapter_stack import parse_use
 from ovi_studio.core.compiler_cache import keep_compiled_code
+from ovi_studio.core.drawing import OFFICIAL_GUIDANCE, OFFICIAL_MODEL
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.log_lines import one_line
 from ovi_studio.core.solvers import SOLVERS
@@ -60,6 +61,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="ignore the first frame's colour profile and transparency, as the official code does (default: off)",
     )
+    _add_drawing(parser)
     parser.add_argument("--variant", help="model variant (default: the best one that is complete)")
     parser.add_argument("--size", type=parse_size, metavar="HEIGHTxWIDTH", help="scaled to the variant's pixel area")
     parser.add_argument("--steps", type=int)
@@ -94,6 +96,33 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     RuntimeOptions.add_to(parser, *OptionGroup)
 
 
+def _add_drawing(parser: argparse.ArgumentParser) -> None:
+    section = parser.add_argument_group("drawing the first frame")
+    section.add_argument(
+        "--draw-first-frame",
+        action=argparse.BooleanOptionalAction,
+        help="let an image model draw the first frame of every clip that has none (default: off)",
+    )
+    section.add_argument(
+        "--image-model",
+        type=_image_model,
+        metavar="MODEL",
+        help=f"folder or hub name of a text-to-image pipeline of diffusers (default: {OFFICIAL_MODEL})",
+    )
+    section.add_argument("--image-prompt", help="what is drawn (default: the prompt without speech and sound)")
+    section.add_argument("--image-negative-prompt", help="what is not")
+    section.add_argument("--image-steps", type=int, metavar="N", help="(default: the model's own)")
+    section.add_argument(
+        "--image-guidance", type=float, help=f"(default: {OFFICIAL_GUIDANCE}; of other models, their own)"
+    )
+    section.add_argument("--image-seed", type=int, help="(default: the clip's)")
+
+
+def _image_model(text: str) -> str:
+    """A folder may be named from here; another process may run elsewhere."""
+    return str(Path(text).expanduser().absolute()) if Path(text).expanduser().is_dir() else text
+
+
 def _run(options: argparse.Namespace) -> int:
     runtime = RuntimeOptions.of(options)
     if file := _named_file(options.out):
@@ -101,7 +130,10 @@ def _run(options: argparse.Namespace) -> int:
     run = None
     if options.config_file:
         run = read_official_config(
-            options.config_file, options.count, runtime.checkpoint_directory, raw_colours=bool(options.raw_colours)
+            options.config_file,
+            options.count,
+            runtime.checkpoint_directory,
+            **{name: value for name in OUTSIDE_CONFIG if (value := getattr(options, name)) is not None},
         )
         runtime, options.out = runtime.over(run.runtime), options.out or run.output_directory
     if options.clip:
@@ -147,7 +179,13 @@ def _make_all(
     failures = 0
     for spec in specs:
         try:
-            path = runner.make(spec, directory, StepSink(step_bar()), _report_retry if retry else None, file=file)
+            path = runner.make(
+                spec,
+                directory,
+                StepSink(step_bar(), step_bar("first frame")),
+                _report_retry if retry else None,
+                file=file,
+            )
         except JobError as error:
             failures += 1
             print(f"error: {one_line(str(error))}", file=sys.stderr)

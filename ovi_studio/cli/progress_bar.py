@@ -4,8 +4,12 @@ from collections.abc import Callable
 from typing import Any, Self
 
 
-def step_bar() -> Callable[[int, int], None]:
-    """Return a callback for (steps done, total steps) that shows the seconds per step and the time left."""
+def step_bar(of: str = "") -> Callable[[int, int], None]:
+    """Return a callback for (steps done, total steps) that shows the seconds per step and the time left.
+
+    Args:
+        of: what the steps make, if it is not the clip.
+    """
     from tqdm import tqdm
 
     bar: Any = None
@@ -16,7 +20,9 @@ def step_bar() -> Callable[[int, int], None]:
             if bar is not None:  # memory ran out, and the clip was started again
                 bar.close()
             # Starts after the first step, so that loading is not measured as part of it.
-            form = "{percentage:3.0f}%|{bar}| step {n_fmt} of {total_fmt}, {rate_inv_fmt}, {remaining} left"
+            form = (
+                f"{of} " if of else ""
+            ) + "{percentage:3.0f}%|{bar}| step {n_fmt} of {total_fmt}, {rate_inv_fmt}, {remaining} left"
             bar = tqdm(total=total, initial=1, unit="step", bar_format=form, leave=False)
         else:
             bar.update()

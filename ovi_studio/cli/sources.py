@@ -12,6 +12,7 @@ from ovi_studio.adapters.library import AdapterLibrary
 from ovi_studio.cli import adapters
 from ovi_studio.cli.made_again import anew, settle_source
 from ovi_studio.core.adapter_stack import Stack
+from ovi_studio.core.drawing import DRAWS, FLAT_NAMES
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.log_lines import one_line
 from ovi_studio.core.prompt_patterns import escape_prompt
@@ -44,7 +45,11 @@ _SPEC_OPTIONS = (
     "adapters",
     "strength",
     "resamples",
+    DRAWS,
+    *FLAT_NAMES,
 )
+OUTSIDE_CONFIG = ("raw_colours", *FLAT_NAMES)
+"""Settings for which the official configuration has no name."""
 _OPTION_NAMES = {"adapters": "--lora"}
 
 
@@ -56,7 +61,8 @@ def collect(options: argparse.Namespace, runtime: RuntimeOptions, run: OfficialR
     settle_source(options)
     given = {name: value for name in _SPEC_OPTIONS if (value := getattr(options, name)) is not None}
     if run is not None:
-        given.pop("raw_colours", None)  # `read_official_config` applies it
+        for name in OUTSIDE_CONFIG:
+            given.pop(name, None)  # `read_official_config` applies it
         _refuse_settings(
             [*given, *(["source"] if options.kept else []), *(["preset"] if options.preset else [])],
             "the configuration file",
@@ -140,11 +146,13 @@ def _recipe(options: argparse.Namespace) -> dict[str, Any]:
     try:
         spec = read_spec(options.clip, pictures, image=options.image, shot=options.shot, source=options.source)
     except FirstFrameMissing as error:
-        if not options.starts_anew:
+        if not (options.starts_anew or options.draw_first_frame):
             raise
         spec = error.spec  # the clip's own picture is there
     # A clip stores its expanded prompt, which must not be expanded as a pattern again.
     values = spec.to_dict() | {"prompt": escape_prompt(spec.prompt)}
+    if options.draw_first_frame:
+        values["image"] = None
     if not options.starts_anew:
         if spec.source is not None and not spec.source.is_file():
             raise JobError(f"{options.clip} keeps a part of {spec.source.name}, which is gone; name it with --source.")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ovi_studio.core.adapter_stack import Stack, parse_stack, stack_to_json
+from ovi_studio.core.drawing import DRAWS, FLAT_NAMES, MAX_GUIDANCE, MAX_SEED, MAX_STEPS, Drawing, gather_drawing
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.prompt_tags import read_tags
 from ovi_studio.core.prompts import MAX_PROMPT_LENGTH
@@ -20,11 +21,9 @@ from ovi_studio.core.sizes import picture_size, snap_size, source_size
 from ovi_studio.core.solvers import find_solver
 from ovi_studio.core.spans import ALL, NOTHING, Spans, check_spans, format_spans, parse_spans
 from ovi_studio.core.step_caches import OFF, find_step_cache
+from ovi_studio.core.values import as_flag, as_integer, as_number, as_text
 from ovi_studio.core.variants import Variant
 
-MAX_STEPS = 1000
-MAX_SEED = 2**63 - 1
-MAX_GUIDANCE = 100.0
 MAX_SHIFT = 100.0
 MAX_TIMESTEP = 1000.0
 MIN_STRENGTH = 0.01
@@ -48,6 +47,8 @@ class ClipSpec:
     """The first frame; its aspect ratio then determines the clip's size."""
     raw_colours: bool = False
     """Ignore the first frame's colour profile and transparency, as the official code does."""
+    drawing: Drawing | None = None
+    """How the first frame is to be drawn, or was drawn; None: it is given, or there is none."""
     size: tuple[int, int] | None = None
     """(height, width), scaled to the variant's pixel area; None: the variant's default size."""
     steps: int = 50
@@ -99,7 +100,13 @@ class ClipSpec:
         if self.timesteps is not None:
             _check_timesteps(self.timesteps, self.steps)
         _check_stacks(self.accelerators, self.adapters)
+        _check_drawing(self)
         _check_source(self)
+
+    @property
+    def to_draw(self) -> Drawing | None:
+        """How the first frame is still to be drawn; None if it is there, or if there is to be none."""
+        return None if self.drawing is None or self.drawing.drawn else self.drawing
 
     @property
     def uses_picture(self) -> bool:
@@ -139,6 +146,7 @@ class ClipSpec:
             values[name] = format_spans(values[name])
         for name in ("size", "timesteps"):
             values[name] = None if values[name] is None else list(values[name])
+        values["drawing"] = None if self.drawing is None else self.drawing.to_dict()
         for name in ADAPTER_LISTS:
             values[name] = stack_to_json(values[name])
         return values
@@ -147,12 +155,15 @@ class ClipSpec:
     def from_dict(cls, values: Mapping[str, Any]) -> "ClipSpec":
         """From JSON, a form or a row of text: strings are converted, and empty strings mean "not given".
 
-        Tags in the prompt such as `<lora:film:0.8>` become adapters (`core.prompt_tags`).
+        What is said about drawing a first frame may have flat names (`core.drawing.gather_drawing`). Tags in the prompt
+        such as `<lora:film:0.8>` become adapters (`core.prompt_tags`).
 
         Raises `JobError` for unknown names and for values of the wrong type.
         """
-        unknown = sorted(set(values) - set(_PARSERS))
-        _check(not unknown, f"Unknown setting {', '.join(unknown)}; valid settings are {', '.join(_PARSERS)}.")
+        known = {**_PARSERS, DRAWS: None, **FLAT_NAMES}
+        unknown = sorted(set(values) - set(known))
+        _check(not unknown, f"Unknown setting {', '.join(unknown)}; valid settings are {', '.join(known)}.")
+        values = gather_drawing(values)
         # A negative prompt may be empty on purpose; for any other field an empty string means "not given".
         given = {name: value for name, value in values.items() if value is not None and value != ""}
         given |= {name: "" for name in _NEGATIVE_PROMPTS if values.get(name) == ""}
@@ -233,36 +244,8 @@ def _parse(name: str, value: Any) -> Any:
         raise JobError(f"{reprlib.repr(value)} is not a valid value for {name.replace('_', ' ')}.") from None
 
 
-def _integer(value: Any) -> int:
-    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
-        raise ValueError
-    return int(value)
-
-
-def _flag(value: Any) -> bool:
-    if isinstance(value, str):
-        return _FLAGS[value.strip().lower()]
-    if not isinstance(value, bool):
-        raise ValueError
-    return value
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool):
-        raise ValueError
-    return float(value)
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError
-    # JSON can contain lone surrogates, which cannot be stored; for them this raises a ValueError.
-    value.encode()
-    return value
-
-
 def _digest(value: Any) -> str:
-    digest = _text(value).strip().lower()
+    digest = as_text(value).strip().lower()
     if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
         raise ValueError
     return digest
@@ -272,46 +255,46 @@ def _pair(value: Any) -> tuple[int, int]:
     if isinstance(value, str):
         return parse_size(value)
     height, width = value
-    return _integer(height), _integer(width)
+    return as_integer(height), as_integer(width)
 
 
 def _timesteps(value: Any) -> tuple[float, ...] | None:
     if isinstance(value, str):
         return parse_timesteps(value)
-    return tuple(_number(number) for number in value) or None
+    return tuple(as_number(number) for number in value) or None
 
 
 _PARSERS: Mapping[str, Callable[[Any], Any]] = {
-    "prompt": _text,
-    "variant": _text,
+    "prompt": as_text,
+    "variant": as_text,
     "image": Path,
-    "raw_colours": _flag,
+    "raw_colours": as_flag,
+    "drawing": Drawing.from_dict,
     "size": _pair,
-    "steps": _integer,
-    "solver": _text,
-    "shift": _number,
+    "steps": as_integer,
+    "solver": as_text,
+    "shift": as_number,
     "timesteps": _timesteps,
-    "seed": _integer,
-    "video_guidance": _number,
-    "audio_guidance": _number,
-    "slg_layer": _integer,
-    "step_cache": _text,
-    "video_negative_prompt": _text,
-    "audio_negative_prompt": _text,
+    "seed": as_integer,
+    "video_guidance": as_number,
+    "audio_guidance": as_number,
+    "slg_layer": as_integer,
+    "step_cache": as_text,
+    "video_negative_prompt": as_text,
+    "audio_negative_prompt": as_text,
     "accelerators": parse_stack,
     "adapters": parse_stack,
-    "typed_prompt": _text,
+    "typed_prompt": as_text,
     "source": Path,
     "source_sha256": _digest,
     "keep_picture": parse_spans,
     "keep_sound": parse_spans,
-    "strength": _number,
-    "resamples": _integer,
+    "strength": as_number,
+    "resamples": as_integer,
 }
 ADAPTER_LISTS = ("accelerators", "adapters")
 SOURCE_FIELDS = ("source", "source_sha256", "keep_picture", "keep_sound", "strength", "resamples")
 """What is kept of another clip; none of it is a setting that a preset could have."""
-_FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _BEFORE_IT_EXISTED = {"raw_colours": True}
 """Setting -> the value that clips were made with before it existed, if that is not its default."""
 _NEGATIVE_PROMPTS = ("video_negative_prompt", "audio_negative_prompt")
@@ -354,6 +337,19 @@ def _check_timesteps(timesteps: tuple[float, ...], steps: int) -> None:
 def _check_stacks(accelerators: Stack, adapters: Stack) -> None:
     # Both lists together: a file listed twice would act with the sum of its strengths.
     parse_stack(accelerators + adapters)
+
+
+def _check_drawing(spec: ClipSpec) -> None:
+    if spec.to_draw is None:
+        return
+    _check(
+        spec.image is None,
+        "There is a first frame, so none is drawn; leave out the picture, or what says to draw one.",
+    )
+    _check(
+        not spec.uses_picture,
+        "No first frame is drawn for a clip that has its picture from another; leave out one of them.",
+    )
 
 
 def _check_source(spec: ClipSpec) -> None:

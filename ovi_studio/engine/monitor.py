@@ -77,6 +77,10 @@ class JobMonitor:
         if index == total:
             self.phase(ClipPhase.DECODING)
 
+    def drawn(self, index: int, total: int, latents: "Tensor | None" = None) -> None:
+        """See `ProgressSink`."""
+        self._report()
+
     def decoded(self, fraction: float) -> None:
         """See `ProgressSink`."""
         self._fraction = fraction

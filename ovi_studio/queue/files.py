@@ -4,6 +4,8 @@ import contextlib
 import hashlib
 from pathlib import Path
 
+import numpy as np
+
 from ovi_studio.core.errors import JobError
 from ovi_studio.media.clip_files import read_record
 from ovi_studio.media.frames import encode_png, read_frame
@@ -88,7 +90,12 @@ def keep_last_frame(clip: Path, folder: Path) -> Path:
 
     Raises `JobError` if the clip cannot be decoded.
     """
-    data = encode_png(read_frame(clip))
+    return keep_frame(read_frame(clip), folder)
+
+
+def keep_frame(pixels: np.ndarray, folder: Path) -> Path:
+    """Write uint8 (H, W, 3) to `folder/<sha256>.png` unless it exists; returns that path. Raises `JobError`."""
+    data = encode_png(pixels)
     path = folder / f"{hashlib.sha256(data).hexdigest()}.png"
     if not path.is_file() or path.stat().st_size != len(data):
         write_atomically(path, data)

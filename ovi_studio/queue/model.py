@@ -29,6 +29,8 @@ class ClipPhase(StrEnum):
     """The phase of a running job."""
 
     LOADING = "loading"
+    DRAWING = "drawing"
+    """The first frame; its steps are those of the image model."""
     TEXT = "text"
     COMPILING = "compiling"
     """The first step of the first clip of a kind."""

@@ -18,12 +18,13 @@ from ovi_studio.core.imports import without_collecting
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.variants import find_variant
 from ovi_studio.distributed.ranks import ALONE, RankGroup, Ranks
-from ovi_studio.media.clip_files import check_writable, write_clip, write_clip_as
+from ovi_studio.media.clip_files import PICTURES_FOLDER, check_writable, write_clip, write_clip_as
 from ovi_studio.media.film import Film
 from ovi_studio.media.frame_array import FrameArray
 from ovi_studio.media.pictures import read_first_frame
 from ovi_studio.media.sources import check_source
 from ovi_studio.queue.model import ClipPhase
+from ovi_studio.runtime.first_frames import FirstFrames
 from ovi_studio.runtime.lockstep import dismiss, run_follower, run_leader
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.progress import ProgressSink, StepSink
@@ -137,6 +138,7 @@ class ClipRunner:
         self._exhausted = exhausted
         self._new_sink = new_sink
         self._models: LoadedModels | None = None
+        self._first_frames = FirstFrames(self.unload)
         self._requested: str | None = None
         """The variant that was requested last."""
 
@@ -158,6 +160,7 @@ class ClipRunner:
         Raises `JobError`, and what `progress` raises.
         """
         check_writable(directory)
+        spec = self.draw(spec, directory / PICTURES_FOLDER, progress)
         while (path := self._attempt(spec, directory, progress, file)) is None:
             below = self.next_step_down()
             if below is None or on_step_down is None or not self.alone:
@@ -177,8 +180,22 @@ class ClipRunner:
         except MemoryError:
             return None
 
+    def draw(self, spec: ClipSpec, folder: Path, progress: ProgressSink | None = None) -> ClipSpec:
+        """Draw the first frame if the clip asks for one; returns the clip with the picture, which is in `folder`.
+
+        On several ranks the leader draws, and the others wait. Raises `JobError`, and what `progress` raises.
+        """
+        if spec.to_draw is None:
+            return spec
+        self._check(spec)
+        loaded = self._models is not None and self.variant == spec.variant
+        return self._first_frames.draw(spec, self.options, folder, progress or StepSink(), loaded=loaded)
+
     def run(self, spec: ClipSpec, progress: ProgressSink | None = None) -> Clip:
-        """Make a clip. Raises `JobError`, `OutOfMemory`, and what `progress` raises."""
+        """Make a clip, whose first frame is drawn if it has one. Raises `JobError`, `OutOfMemory`, and what `progress`
+        raises."""
+        if spec.to_draw is not None:
+            raise ValueError("the clip's first frame must be drawn first")
         self._check(spec)
         try:
             return self._run(spec, progress or StepSink())

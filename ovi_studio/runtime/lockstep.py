@@ -96,6 +96,9 @@ class _LeaderSink:
     def phase(self, phase: ClipPhase) -> None:
         self._ask(lambda: self._progress.phase(phase))
 
+    def drawn(self, index: int, total: int, latents: "Tensor | None" = None) -> None:
+        self._ask(lambda: self._progress.drawn(index, total, latents))
+
     def step(self, index: int, total: int, latents: "Tensor | None" = None) -> None:
         self._ask(lambda: self._progress.step(index, total, latents))
 
@@ -118,6 +121,9 @@ class _FollowerSink:
         self._ranks = ranks
 
     def phase(self, phase: ClipPhase) -> None:
+        self._receive()
+
+    def drawn(self, index: int, total: int, latents: "Tensor | None" = None) -> None:
         self._receive()
 
     def step(self, index: int, total: int, latents: "Tensor | None" = None) -> None:

@@ -29,12 +29,13 @@ from typing import Any
 
 from ovi_studio.adapters.sources import AdapterSource, parse_source
 from ovi_studio.core.adapter_stack import AdapterUse, Stack, parse_stack
+from ovi_studio.core.drawing import DRAWS, FLAT_NAMES
 from ovi_studio.core.errors import JobError, NameTaken
 from ovi_studio.core.shipped import PRESETS
 from ovi_studio.core.spec import ADAPTER_LISTS, SOURCE_FIELDS, ClipSpec
 from ovi_studio.media.small_files import folder_errors, read_yaml, slug, write_atomically, write_yaml
 
-NOT_SETTINGS = ("prompt", "typed_prompt", "image", "seed", *SOURCE_FIELDS)
+NOT_SETTINGS = ("prompt", "typed_prompt", "image", "drawing", DRAWS, *FLAT_NAMES, "seed", *SOURCE_FIELDS)
 """Fields of a clip that say what to make, not how."""
 MAX_OWN = 500
 ROLES = {"accelerator": "accelerators", "style": "adapters"}

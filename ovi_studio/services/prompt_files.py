@@ -17,6 +17,7 @@ import yaml
 
 from ovi_studio.capacity.layouts import MAX_GPUS, Strategy
 from ovi_studio.capacity.tiers import AUTO
+from ovi_studio.core.drawing import DRAWS, without_drawing
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.requests import (
     MAX_RUN,
@@ -45,6 +46,8 @@ from ovi_studio.services.prompt_tables import (
 )
 
 MAX_CONFIG_SIZE = 2**18
+_DRAWS = "t2i2v"
+"""The mode of the official code in which an image model draws the first frame."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def expand_table(table: PromptTable, request: Request, context: Context, *, pict
 
 
 def read_official_config(
-    path: str | Path, count: int = 1, checkpoint_directory: Path | None = None, *, raw_colours: bool = False
+    path: str | Path, count: int = 1, checkpoint_directory: Path | None = None, **others: Any
 ) -> OfficialRun:
     """Read an unchanged configuration file of the official code.
 
@@ -81,7 +84,7 @@ def read_official_config(
     Args:
         count: multiplies the number of clips in the file; the extra ones use the following seeds.
         checkpoint_directory: used instead of the one in the file.
-        raw_colours: the clips' setting, for which the file has no name.
+        others: settings of the clips for which the file has no name.
     """
     path = Path(path)
     config = _load_config(path)
@@ -91,9 +94,7 @@ def read_official_config(
     return OfficialRun(
         runtime=_runtime(config),
         output_directory=Path(config["output_dir"]),
-        clips=_config_clips(
-            config, path, Context(cache(known), check_picture, MAX_RUN), count=count, raw_colours=raw_colours
-        ),
+        clips=_config_clips(config, path, Context(cache(known), check_picture, MAX_RUN), count=count, others=others),
     )
 
 
@@ -136,6 +137,8 @@ def _row_request(row: TableRow, table: Path, request: Request, *, with_picture: 
             values["image"] = None
         elif PICTURE in row.cells:
             values["image"] = _find_picture(row.cells[PICTURE], table.parent)
+            if values["image"] is not None and DRAWS not in given:  # the request's wish is for rows without a picture
+                values = without_drawing(values)
         if given.get(SOURCE):
             values[SOURCE] = _find_source(given[SOURCE], table.parent)
     except JobError as error:
@@ -247,12 +250,8 @@ def _setting(name: str, value: Any, path: Path) -> Any:
 
 
 def _refuse_unsupported(config: Mapping[str, Any], path: Path) -> None:
-    if config["mode"] == "t2i2v":
-        raise JobError(
-            f"{path} sets mode to t2i2v, but there is no built-in image generator; provide pictures and use i2v."
-        )
-    if config["mode"] not in ("t2v", "i2v"):
-        raise JobError(f"{path} sets mode to {config['mode']!r}; it must be t2v or i2v.")
+    if config["mode"] not in ("t2v", "i2v", _DRAWS):
+        raise JobError(f"{path} sets mode to {config['mode']!r}; it must be t2v, i2v or {_DRAWS}.")
     if config["fsdp_sharding_strategy"] not in [*Strategy]:
         raise JobError(f"{path} must set fsdp_sharding_strategy to one of {', '.join(Strategy)}.")
     if not 1 <= config["sp_size"] <= MAX_GPUS:
@@ -311,15 +310,16 @@ def _config_values(config: Mapping[str, Any]) -> dict[str, Any]:
         "slg_layer": config["slg_layer"],
         "video_negative_prompt": config["video_negative_prompt"],
         "audio_negative_prompt": config["audio_negative_prompt"],
+        DRAWS: config["mode"] == _DRAWS or None,
     }
 
 
 def _config_clips(
-    config: Mapping[str, Any], path: Path, context: Context, *, count: int, raw_colours: bool
+    config: Mapping[str, Any], path: Path, context: Context, *, count: int, others: Mapping[str, Any]
 ) -> Expansion:
     """Expand a configuration to its clips, each prompt `count` times as often as the file says."""
     times = config["each_example_n_times"] * count
-    values = {**_config_values(config), "raw_colours": raw_colours}
+    values = {**_config_values(config), **others}
     request = Request(values, seed_mode=SeedMode.FIXED, count=times)
     table = _prompt_table(config["text_prompt"], path)
     if table is not None:

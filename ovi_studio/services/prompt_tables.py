@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ovi_studio.core.drawing import DRAWS, FLAT_NAMES
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.spec import ClipSpec
 
@@ -23,8 +24,9 @@ PROMPT_LIST = ".txt"
 SUFFIXES = (".csv", ".tsv", PROMPT_LIST)
 PROMPT, PICTURE, SOURCE, TYPED = "prompt", "image", "source", "typed_prompt"
 _OFFICIAL_COLUMNS = {"text_prompt": PROMPT, "image_path": PICTURE}
-COLUMNS: Mapping[str, str] = _OFFICIAL_COLUMNS | {field.name: field.name for field in dataclasses.fields(ClipSpec)}
-"""Name of a column, in lower case -> field of `ClipSpec`."""
+_SETTINGS = [field.name for field in dataclasses.fields(ClipSpec) if field.name != "drawing"]
+COLUMNS: Mapping[str, str] = _OFFICIAL_COLUMNS | {name: name for name in (*_SETTINGS, DRAWS, *FLAT_NAMES)}
+"""Name of a column, in lower case -> setting of `ClipSpec.from_dict`."""
 _DELIMITERS = ",;\t|"
 _MARKS = {b"\xff\xfe\x00\x00": "utf-32", b"\x00\x00\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _SAMPLE = 4096

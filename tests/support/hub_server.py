@@ -1,4 +1,4 @@
-"""A hub for tests: serves a folder tree as `/{repository}/resolve/{revision}/{path}` on 127.0.0.1.
+"""A hub for tests: serves a folder tree as `/{repository}/resolve/{revision}/{path}` on 127.0.0.1, and lists it.
 
 Speaks what a download needs of the hub's protocol: HEAD and GET, ranges, and the headers that name commit, size and
 content. It can break connections, stall, refuse, ignore ranges, lead to another host, and leave out what the hub says,
@@ -6,6 +6,7 @@ as mirrors do; and it records what was asked.
 """
 
 import hashlib
+import json
 import re
 import socket
 import struct
@@ -130,6 +131,9 @@ def _handler_of(hub: HubServer) -> type[BaseHTTPRequestHandler]:
             pass
 
         def _answer(self, *, with_body: bool) -> None:
+            if listed := re.fullmatch(rf"{hub.prefix}/api/models/([^?]+)\?blobs=true", unquote(self.path)):
+                self._list(listed[1])
+                return
             address = re.fullmatch(rf"(/cdn)?{hub.prefix}/(.+?)/resolve/[^/]+/(.+)", unquote(self.path))
             file = f"{address[2]}/{address[3]}" if address else self.path
             on_cdn = address is not None and address[1] is not None
@@ -149,6 +153,26 @@ def _handler_of(hub: HubServer) -> type[BaseHTTPRequestHandler]:
                 self._redirect(source.read_bytes())
             else:
                 self._serve(source.read_bytes(), with_body=with_body)
+
+        def _list(self, repository: str) -> None:
+            hub.requests.append(Request("LIST", repository, None, self.headers.get("Authorization"), ""))
+            root = hub.root / repository
+            if status := hub.faults.status_of.get(repository, 0 if root.is_dir() else 404):
+                self._refuse(status)
+                return
+            paths = sorted(path for path in root.rglob("*") if path.is_file())
+            files = [{"rfilename": path.relative_to(root).as_posix(), "size": path.stat().st_size} for path in paths]
+            answer = {
+                "siblings": files,
+                "cardData": {"license": "other", "license_name": "own-licence"},
+                "gated": "auto",
+            }
+            content = json.dumps(answer).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
 
         def _log_in(self, *, with_body: bool) -> None:
             page = b"<!DOCTYPE html><html><title>Log in</title></html>"

@@ -16,6 +16,15 @@ MINIMAL = {"prompt": "a dog", "variant": "960x960_5s"}
 FULL = MINIMAL | {
     "image": "pictures/a.png",
     "raw_colours": True,
+    "drawing": {
+        "model": "a/b",
+        "prompt": "a cat",
+        "negative_prompt": "fog",
+        "steps": 8,
+        "guidance": 2.5,
+        "seed": 3,
+        "sha256": "c" * 64,
+    },
     "size": [704, 1280],
     "steps": 4,
     "solver": "dpm++",
@@ -68,6 +77,7 @@ def test_a_record_from_before_a_setting_existed_means_what_was_done_then(image):
 def test_text_of_a_table_is_converted():
     texts = {name: str(value) for name, value in FULL.items()} | TEXTS
     texts |= {name: json.dumps(FULL[name]) for name in ("accelerators", "adapters")}
+    texts["drawing"] = FULL["drawing"]  # tables have flat names for it
     assert ClipSpec.from_dict(texts) == ClipSpec.from_dict(FULL)
 
 

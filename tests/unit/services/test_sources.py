@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from ovi_studio.capacity.layouts import ShardingOptions, Strategy
+from ovi_studio.core.drawing import Drawing
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.requests import MAX_RUN, BadRow, Context, Expansion, Request, SeedMode
 from ovi_studio.core.variants import published_variants
@@ -310,6 +311,7 @@ def test_official_file_is_read_unchanged(work, table):
         "variant": "960x960_10s",
         "image": None,
         "raw_colours": False,
+        "drawing": None,
         "size": [704, 1280],
         "steps": 50,
         "solver": "unipc",
@@ -332,6 +334,35 @@ def test_t2v_takes_every_row_and_no_picture(work, table):
     run = read_config(work, mode="t2v", each_example_n_times="1")
     assert [(spec.prompt, spec.image) for spec in run.clips.specs] == [(prompt, None) for prompt in "abcd"]
     assert run.clips.bad_rows == ()
+
+
+def test_t2i2v_draws_the_first_frame_of_every_row_and_reads_no_picture(work, table):
+    run = read_config(work, mode="t2i2v", each_example_n_times="1")
+    assert [(spec.prompt, spec.image, spec.to_draw) for spec in run.clips.specs] == [
+        (prompt, None, Drawing()) for prompt in "abcd"
+    ]
+    (first, *_) = read_official_config(work / "fusion.yaml", image_model="a/b", image_steps=8).clips.specs
+    assert first.to_draw == Drawing(model="a/b", steps=8)
+    read_config(work, mode="t2v", text_prompt="A dog")
+    with pytest.raises(JobError, match="set draw_first_frame as well"):
+        read_official_config(work / "fusion.yaml", image_steps=8)
+
+
+def test_rows_draw_what_has_no_picture_and_have_settings_of_their_own(work):
+    path = write_table(work, "text_prompt,image_path,image_steps\na,here.png,\nb,,\nc,,4\n")
+    request = Request({"variant": "960x960_5s", "draw_first_frame": True, "image_model": "a/b"})
+    found = expand_table(read_table(path, 10), request, Context(published_variants().__getitem__))
+    assert [(spec.image is None, spec.to_draw) for spec in found.specs] == [
+        (False, None),
+        (True, Drawing(model="a/b")),
+        (True, Drawing(model="a/b", steps=4)),
+    ]
+    own = write_table(work, "text_prompt,draw first frame,image_path\na,yes,\nb,no,\nc,,\nd,yes,here.png\n")
+    found = expand_table(
+        read_table(own, 10), Request({"variant": "960x960_5s"}), Context(published_variants().__getitem__)
+    )
+    assert [spec.to_draw is not None for spec in found.specs] == [True, False, False]
+    assert "There is a first frame" in found.bad_rows[0].reason
 
 
 def test_the_prompt_may_be_in_the_file_itself(work):
@@ -411,8 +442,7 @@ def test_options_without_effect_are_accepted(work, table):
     [
         ("sp_size", "0", "sp_size to the number of GPUs that share a clip, from 1"),
         ("shard_text_model", "true", "set both, or neither"),
-        ("mode", "t2i2v", "use i2v"),
-        ("mode", "v2v", "must be t2v or i2v"),
+        ("mode", "v2v", "must be t2v, i2v or t2i2v"),
         ("mode", "absent", "does not set mode"),
         ("ckpt_dir", "absent", "does not set ckpt_dir"),
         ("text_prompt", "null", "does not set text_prompt"),
