@@ -18,12 +18,14 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from ovi_studio.core.clip import Frames
 from ovi_studio.core.compiler_cache import keep_compiled_code
 from ovi_studio.core.errors import FolderError, JobError, Stopped
 from ovi_studio.core.log_lines import start_log
 from ovi_studio.core.signals import ending_signals
+from ovi_studio.core.spec import ClipSpec
 from ovi_studio.distributed.ranks import join_ranks, launched
 from ovi_studio.engine.executor import ClipFacts, Executor, ExecutorFault, LocalExecutor
 from ovi_studio.engine.improving import ImprovementMonitor, JobImprover
@@ -32,7 +34,7 @@ from ovi_studio.engine.slot import EngineSlot
 from ovi_studio.engine.take_checks import TakeChecks, check_command
 from ovi_studio.media.clip_files import check_writable, source_name, write_encoded
 from ovi_studio.queue.database import Database
-from ovi_studio.queue.estimates import record_compilation, record_improvement, record_phase_times
+from ovi_studio.queue.estimates import record_compilation, record_drawing, record_improvement, record_phase_times
 from ovi_studio.queue.files import clip_name
 from ovi_studio.queue.locks import is_held
 from ovi_studio.queue.model import ClipToImprove, EngineState, Job, Verdict
@@ -43,6 +45,7 @@ from ovi_studio.queue.work import EngineSession
 from ovi_studio.runtime.clip_runner import OVI_MODELS, ClipRunner
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.preview import Previewer
+from ovi_studio.runtime.progress import ProgressSink
 from ovi_studio.runtime.settings import read_settings
 from ovi_studio.runtime.step_down import StepDown, step_down_notice, steps_below_sharding
 
@@ -92,7 +95,8 @@ def run(
             log.info("Engine %s starts with %s.", work.owner, " ".join(executor.options.arguments()) or "no options")
             # A page that supervises has takes checked itself.
             with contextlib.nullcontext() if supervised else TakeChecks(Store(database), check_command(paths, options)):
-                Engine(work, executor, stop, supervised=supervised, improver=JobImprover(paths, runner)).serve()
+                improver = JobImprover(paths, runner)
+                Engine(work, executor, stop, supervised=supervised, improver=improver, draw=runner.draw).serve()
             executor.close()
             log.info("Engine %s ends.", work.owner)
     except Exception:
@@ -110,12 +114,17 @@ def _runner(options: RuntimeOptions, database: Database, models: str) -> ClipRun
     return ClipRunner(options, models=models, ranks=ranks, exhausted=exhausted)
 
 
+Draw = Callable[[ClipSpec, Path, ProgressSink], ClipSpec]
+"""Draws the first frame that a clip asks for into a folder; returns the clip with it."""
+
+
 class Engine:
     """Takes jobs from the queue and has their clips made.
 
     Args:
         patrols: whether to look for dead engines while there is nothing to do.
         improver: for jobs that improve clips; None: this engine claims none.
+        draw: for jobs whose first frame is to be drawn (`ClipRunner.draw`); None: this engine claims none.
     """
 
     def __init__(
@@ -127,6 +136,7 @@ class Engine:
         supervised: bool = False,
         patrols: bool = True,
         improver: JobImprover | None = None,
+        draw: Draw | None = None,
     ) -> None:
         self._work = work
         self._paths = work.database.paths
@@ -135,6 +145,7 @@ class Engine:
         self._supervised = supervised
         self._patrols = patrols
         self._improver = improver
+        self._draw = draw
         self._previewer = Previewer(work.database)
         self._announced: tuple[EngineState, str | None] | None = None
         self._patrolled = time.monotonic()
@@ -164,7 +175,9 @@ class Engine:
         # The executor may have to look for its models, so only if there is something to make.
         if not self._work.waiting():
             return None
-        return self._work.claim(self._executor.variants(), improves=self._improver is not None)
+        return self._work.claim(
+            self._executor.variants(), improves=self._improver is not None, draws=self._draw is not None
+        )
 
     def _work_on(self, job: Job) -> None:
         log.info("Job %d (%s), attempt %d, starts.", job.number, job.id, job.attempt)
@@ -209,9 +222,21 @@ class Engine:
     def _make(self, job: Job, monitor: JobMonitor) -> Callable[[], bool]:
         start = time.monotonic()
         facts = ClipFacts(job.id, source_name(job.spec, self._paths.outputs))
-        made = self._executor.make(job.spec, monitor, facts)
+        made = self._executor.make(self._drawn(job, monitor), monitor, facts)
         path = write_encoded(made.files, self._paths.outputs, clip_name(job.number, job.id, job.spec.prompt))
         return partial(self._finish, job, path.name, time.monotonic() - start, monitor, made.frames)
+
+    def _drawn(self, job: Job, monitor: JobMonitor) -> ClipSpec:
+        """Return the job's clip with the first frame that it asks for."""
+        if job.spec.to_draw is None or self._draw is None:
+            return job.spec
+        drawn = self._draw(job.spec, self._paths.drawings, monitor)
+        kept = self._work.keep_drawn(job, drawn)
+        if drawn.image is not None:
+            drawn.image.unlink(missing_ok=True)
+        if (times := monitor.end_drawing()) is not None:
+            record_drawing(self._work.database, job.spec.to_draw, times, EngineSlot.of(self._work.owner).name)
+        return kept
 
     def _improve(
         self, job: Job, improves: ClipToImprove, improver: JobImprover, monitor: ImprovementMonitor

@@ -11,7 +11,7 @@ from ovi_studio.core.errors import JobError, Stopped
 from ovi_studio.core.step_caches import OFF
 from ovi_studio.engine.slot import EngineSlot
 from ovi_studio.media.small_files import part_path
-from ovi_studio.queue.estimates import ClipKind, History, PhaseTimes
+from ovi_studio.queue.estimates import ClipKind, DrawingTimes, History, PhaseTimes
 from ovi_studio.queue.files import preview_path
 from ovi_studio.queue.model import ClipPhase, Job, JobProgress, Verdict
 from ovi_studio.queue.work import EngineSession
@@ -60,6 +60,9 @@ class JobMonitor:
         self._fraction: float | None = None
         self._started: dict[ClipPhase, float] = {}
         self._step_times: list[float] = []
+        self._drawing = job.spec.to_draw
+        self._drawing_known = None if self._drawing is None else history.drawing(self._drawing.model, maker)
+        self._drawing_steps: list[float] = []
 
     def phase(self, phase: ClipPhase) -> None:
         """See `ProgressSink`."""
@@ -72,14 +75,28 @@ class JobMonitor:
         self._phase, self._step, self._total, self.latents = ClipPhase.DENOISING, index, total, latents
         self._step_times.append(time.monotonic())
         if self._previews and latents is not None and is_previewed(index, total):
-            self._write_preview(latents)
+            self._write_preview(latents, self._job.spec.variant)
         self._report()
         if index == total:
             self.phase(ClipPhase.DECODING)
 
     def drawn(self, index: int, total: int, latents: "Tensor | None" = None) -> None:
         """See `ProgressSink`."""
+        self._phase, self._step, self._total = ClipPhase.DRAWING, index, total
+        self._drawing_steps.append(time.monotonic())
+        if self._previews and latents is not None and is_previewed(index, total):
+            self._write_preview(latents, "first frame")
         self._report()
+
+    def end_drawing(self) -> DrawingTimes | None:
+        """Note that the first frame is drawn; returns the times of that, None if they are incomplete."""
+        begun, steps = self._started.get(ClipPhase.DRAWING), self._drawing_steps
+        self._started.clear()  # the clip itself has phases of the same names
+        self._drawing, self._step, self._total = None, 0, self._job.spec.steps
+        step = _median_pace(steps)
+        if begun is None or step is None:
+            return None
+        return DrawingTimes(step, max(0.0, time.monotonic() - begun - len(steps) * step), len(steps))
 
     def decoded(self, fraction: float) -> None:
         """See `ProgressSink`."""
@@ -119,7 +136,10 @@ class JobMonitor:
         return once
 
     def _report(self) -> None:
-        pace = self._seconds_per_step(RECENT_STEPS)
+        drawing = self._phase is ClipPhase.DRAWING
+        pace = (
+            _median_pace(self._drawing_steps[-RECENT_STEPS - 1 :]) if drawing else self._seconds_per_step(RECENT_STEPS)
+        )
         left = self._seconds_left(pace)
         progress = JobProgress(self._phase, self._step, self._total, pace, left, self._fraction, self._preview)
         # A clip that is nearly written is not discarded because the engine must end.
@@ -142,8 +162,19 @@ class JobMonitor:
             return times[0] - self._started[ClipPhase.TEXT]
         return None
 
+    def _drawing_left(self, pace: float | None) -> float | None:
+        """Return the seconds until the clip is written, as long as its first frame is not drawn."""
+        known, clip, done = self._drawing_known, self._known, len(self._drawing_steps)
+        if known is None or clip is None or self._drawing is None:
+            return None
+        total = self._total if done else self._drawing.steps or known.steps
+        step = known.step if pace is None else pace
+        return step * (total - done) + known.rest + clip.seconds(self._job.spec.steps)
+
     def _seconds_left(self, pace: float | None) -> float | None:
         known, edges = self._known, self._edges
+        if self._drawing is not None:
+            return self._drawing_left(pace)
         if self._phase is ClipPhase.DECODING:
             return self._decoding_left()
         if self._phase is ClipPhase.WRITING:
@@ -167,15 +198,20 @@ class JobMonitor:
             return taken * (1 / done - 1) if done >= _TRUSTED_FRACTION else None
         return (1 - done) * ((1 - done) * self._edges.decode + taken) + self._edges.write
 
-    def _write_preview(self, latents: "Tensor") -> None:
+    def _write_preview(self, latents: "Tensor", kind: str) -> None:
         path = preview_path(self._work.database.paths, self._job.id)
         try:
-            part_path(path).write_bytes(self._previewer.sketch(self._job.spec.variant, latents))
+            part_path(path).write_bytes(self._previewer.sketch(kind, latents))
             part_path(path).replace(path)
         except OSError as error:
             log.warning("The preview of job %d could not be written: %s", self._job.number, error)
         else:
             self._preview = path
+
+
+def _median_pace(times: list[float]) -> float | None:
+    """The seconds from one of these times to the next; None for a single one."""
+    return statistics.median(later - earlier for earlier, later in pairwise(times)) if len(times) > 1 else None
 
 
 def ask(work: EngineSession, job: Job, progress: JobProgress, stopping: "Callable[[], bool]") -> Verdict:

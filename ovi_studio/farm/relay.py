@@ -58,6 +58,10 @@ class EventSink:
         """See `ProgressSink`."""
         self._send(PhaseEvent(phase))
 
+    def drawn(self, index: int, total: int, latents: Any = None) -> None:
+        """See `ProgressSink`; first frames are drawn beside the page."""
+        raise NotImplementedError
+
     def step(self, index: int, total: int, latents: Any = None) -> None:
         """See `ProgressSink`."""
         shown = latents is not None and self._previews and (index == total or is_previewed(index, total))

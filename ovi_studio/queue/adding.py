@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ovi_studio.core.errors import JobError
 from ovi_studio.core.grids import Grid
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.queue.dependencies import parent_columns
@@ -44,6 +45,8 @@ def add_batch(
         row = {**spec_columns(spec), "id": job, "batch": batch, "priority": priority}
         rows.append(row | ({} if grid is None else {"cell": index}))
     for index, (row, parent) in enumerate(zip(rows, parents, strict=False)):
+        if parent is not None and specs[index].to_draw is not None:
+            raise JobError("A clip that continues another begins with its last frame; leave out draw_first_frame.")
         if isinstance(parent, int):
             if not 0 <= parent < index:
                 raise ValueError(f"clip {index} continues clip {parent}, which does not come before it")

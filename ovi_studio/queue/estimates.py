@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ovi_studio.core.drawing import Drawing
 from ovi_studio.core.improvement import Improvement
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.step_caches import OFF
@@ -50,6 +51,21 @@ class PhaseTimes(EdgeTimes):
 
 
 @dataclass(frozen=True)
+class DrawingTimes:
+    """Seconds that drawing a first frame took, without loading the image model."""
+
+    step: float
+    rest: float
+    """Before and after the steps."""
+    steps: float
+    """How many there were."""
+
+    def seconds(self, steps: int | None) -> float:
+        """Seconds for a picture; None for as many steps as before."""
+        return self.rest + (self.steps if steps is None else steps) * self.step
+
+
+@dataclass(frozen=True)
 class ClipKind:
     """What the time of a clip depends on."""
 
@@ -57,11 +73,17 @@ class ClipKind:
     guided: bool
     step_cache: str
     steps: int
+    draws: str | None = None
+    """The image model that draws the first frame; None: nothing is drawn."""
+    draw_steps: int | None = None
+    """None: the model's own number."""
 
     @classmethod
     def of(cls, spec: ClipSpec) -> "ClipKind":
         """Return the kind of a clip."""
-        return cls(spec.variant, spec.guided, spec.step_cache, spec.steps)
+        drawing = spec.to_draw
+        drawn = (None, None) if drawing is None else (drawing.model, drawing.steps)
+        return cls(spec.variant, spec.guided, spec.step_cache, spec.steps, *drawn)
 
 
 @dataclass(frozen=True)
@@ -102,7 +124,15 @@ class History:
     def seconds(self, kind: ClipKind, maker: str) -> float | None:
         """Seconds that a clip takes an engine, without loading models; None if it made none of its kind."""
         times = self.phase_times(kind, maker)
-        return None if times is None else times.seconds(kind.steps)
+        if times is None or kind.draws is None:
+            return None if times is None else times.seconds(kind.steps)
+        drawing = self.drawing(kind.draws, maker)
+        return None if drawing is None else drawing.seconds(kind.draw_steps) + times.seconds(kind.steps)
+
+    def drawing(self, model: str, maker: str) -> DrawingTimes | None:
+        """The times of an engine's first frames by this image model; None if it drew none."""
+        known = self._medians(_drawing_key(maker, model))
+        return DrawingTimes(**known) if known else None
 
     def edges(self, variant: str, maker: str) -> EdgeTimes | None:
         """The times of the phases around the steps of a variant's clips, of whichever kind."""
@@ -171,6 +201,12 @@ def record_compilation(database: Database, seconds: float, maker: str = FIRST_EN
     database.put_setting(_compilation_key(maker), seconds)
 
 
+def record_drawing(database: Database, drawing: Drawing, times: DrawingTimes, maker: str = FIRST_ENGINE) -> None:
+    """Store how long drawing a first frame took."""
+    key = _drawing_key(maker, drawing.model)
+    database.put_setting(key, History(database).with_time(key, asdict(times)))
+
+
 def record_improvement(database: Database, improves: ClipToImprove, seconds: float) -> None:
     """Store how long the improvement of a whole clip took; clips are only improved on this machine."""
     key = _improvement_key(improves.improvement)
@@ -188,6 +224,10 @@ def _of(maker: str) -> str:
 
 def _compilation_key(maker: str) -> str:
     return f"{_of(maker)}/compiling"
+
+
+def _drawing_key(maker: str, model: str) -> str:
+    return f"{_of(maker)}/drawing/{model}"
 
 
 def _edges_key(maker: str, variant: str) -> str:

@@ -58,6 +58,11 @@ class StudioPaths:
         return self.state / "previews"
 
     @property
+    def drawings(self) -> Path:
+        """First frames that were drawn and are not kept with a job yet."""
+        return self.state / "drawings"
+
+    @property
     def improving(self) -> Path:
         """Parts of clips that are being improved; see `improve.chunk_folder`."""
         return self.state / "improving"

@@ -80,14 +80,22 @@ def estimate_clip(
 def _groups(database: Database) -> list[_Group]:
     with database.read() as connection:
         rows = connection.execute(
-            "SELECT variant, guided, step_cache, improvement, steps, COUNT(*) AS jobs, SUM(pixels) AS pixels FROM jobs "
-            "WHERE state = 'queued' GROUP BY priority, variant, guided, step_cache, improvement, steps "
+            "SELECT variant, guided, step_cache, improvement, draws, draw_steps, steps, COUNT(*) AS jobs, "
+            "SUM(pixels) AS pixels FROM jobs WHERE state = 'queued' "
+            "GROUP BY priority, variant, guided, step_cache, improvement, draws, draw_steps, steps "
             "ORDER BY priority DESC, MIN(position)"
         ).fetchall()
     return [
         _Group(
             row["jobs"],
-            ClipKind(row["variant"], bool(row["guided"]), row["step_cache"], row["steps"]),
+            ClipKind(
+                row["variant"],
+                bool(row["guided"]),
+                row["step_cache"],
+                row["steps"],
+                row["draws"],
+                row["draw_steps"],
+            ),
             None if row["improvement"] is None else Improvement.from_dict(json.loads(row["improvement"])),
             (row["pixels"] or 0) / row["jobs"],
         )
@@ -107,8 +115,8 @@ def _seconds(history: History, makers: Sequence[Maker], group: _Group) -> dict[i
         if (maker.variants is None or group.kind.variant in maker.variants)
         and (taken := history.seconds(group.kind, maker.name)) is not None
     }
-    if not measured:
-        return {}
+    if not measured or group.kind.draws is not None:  # first frames are only drawn on this machine
+        return {index: taken for index, taken in measured.items() if index in here}
     able = {index for index, maker in enumerate(makers) if maker.variants and group.kind.variant in maker.variants}
     able |= {index for index in here if measured.keys() & here}
     return dict.fromkeys(able, statistics.median(measured.values())) | measured

@@ -177,6 +177,17 @@ _SCORED = (
     """,
 )
 
+# The image model that is still to draw the first frame of a job's clip, and with how many steps.
+_DRAWINGS = (
+    "ALTER TABLE jobs ADD COLUMN draws TEXT GENERATED ALWAYS AS (CASE WHEN json_extract(spec, '$.drawing.sha256') "
+    "IS NULL THEN json_extract(spec, '$.drawing.model') END) VIRTUAL",
+    "ALTER TABLE jobs ADD COLUMN draw_steps INTEGER "
+    "GENERATED ALWAYS AS (json_extract(spec, '$.drawing.steps')) VIRTUAL",
+    "DROP INDEX jobs_counted",
+    "CREATE INDEX jobs_counted ON jobs "
+    "(state, priority, variant, guided, step_cache, improvement, draws, draw_steps, steps, pixels, position)",
+)
+
 MIGRATIONS = (
     _FIRST,
     _PARTS,
@@ -190,6 +201,7 @@ MIGRATIONS = (
     _IMPROVEMENTS,
     _MAKERS,
     _SCORED,
+    _DRAWINGS,
 )
 """Statements that migrate version n to n + 1, at index n."""
 

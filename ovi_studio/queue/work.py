@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from ovi_studio.core.errors import FolderError, JobError
+from ovi_studio.core.spec import ClipSpec
 from ovi_studio.media.small_files import folder_errors
 from ovi_studio.queue.database import Database
 from ovi_studio.queue.dependencies import with_clip
 from ovi_studio.queue.files import remove_preview
 from ovi_studio.queue.locks import Lock
 from ovi_studio.queue.model import EngineState, Job, JobProgress, JobState, Verdict
-from ovi_studio.queue.rows import JOBS, NO_PROGRESS, job_of
+from ovi_studio.queue.pictures import kept_pictures
+from ovi_studio.queue.rows import JOBS, NO_PROGRESS, job_of, spec_columns
 from ovi_studio.queue.schema import CLAIMABLE
 
 ENDED_CLEANLY = 1
@@ -27,7 +29,8 @@ FOUND_DEAD = 2
 _REMEMBERED_ENGINES = 20
 _MAKEABLE = (
     "CASE WHEN improvement IS NOT NULL THEN :improves "
-    "ELSE :variants IS NULL OR variant IN (SELECT value FROM json_each(:variants)) END"
+    "ELSE (:draws OR draws IS NULL) "
+    "AND (:variants IS NULL OR variant IN (SELECT value FROM json_each(:variants))) END"
 )
 
 
@@ -83,7 +86,9 @@ class EngineSession:
             row = connection.execute("SELECT stop FROM engines WHERE owner = ?", (self.owner,)).fetchone()
         return row is not None and bool(row["stop"])
 
-    def claim(self, variants: Collection[str] | None = None, *, improves: bool = True) -> Job | None:
+    def claim(
+        self, variants: Collection[str] | None = None, *, improves: bool = True, draws: bool = True
+    ) -> Job | None:
         """Claim the next job and count the attempt; None if no job can start or the queue is paused.
 
         A job that begins with the last frame of another clip has it as its picture. If a clip that a job needs is
@@ -92,9 +97,12 @@ class EngineSession:
         Args:
             variants: those that this engine can make; None for all.
             improves: whether it can improve clips.
+            draws: whether it can draw first frames.
         """
-        while self.waiting(variants, improves=improves):  # called twenty thousand times a day, so this must not write
-            job = self._claim_next(variants, improves)
+        while self.waiting(
+            variants, improves=improves, draws=draws
+        ):  # called twenty thousand times a day, so this must not write
+            job = self._claim_next(variants, improves, draws)
             if job is None:
                 return None
             try:
@@ -106,7 +114,7 @@ class EngineSession:
                 self.fail(job, str(error))
         return None
 
-    def _claim_next(self, variants: Collection[str] | None, improves: bool) -> Job | None:
+    def _claim_next(self, variants: Collection[str] | None, improves: bool, draws: bool) -> Job | None:
         with self.database.write() as connection:
             claimed = connection.execute(
                 "UPDATE jobs SET state = 'running', owner = :owner, made_by = :owner, attempt = attempt + 1, "
@@ -114,28 +122,34 @@ class EngineSession:
                 f"WHERE number = (SELECT number FROM jobs WHERE {CLAIMABLE} AND {_MAKEABLE} "
                 "ORDER BY priority DESC, position, number LIMIT 1) "
                 "AND NOT EXISTS (SELECT 1 FROM settings WHERE key = 'paused' AND value = 'true') RETURNING number",
-                {"owner": self.owner, "now": time.time(), "variants": _as_json(variants), "improves": improves},
+                {
+                    "owner": self.owner,
+                    "now": time.time(),
+                    "variants": _as_json(variants),
+                    "improves": improves,
+                    "draws": draws,
+                },
             ).fetchall()
             if not claimed:
                 return None
             row = connection.execute(f"{JOBS} WHERE number = ?", (claimed[0]["number"],)).fetchone()
             return job_of(row, self.database.paths)
 
-    def waiting(self, variants: Collection[str] | None = None, *, improves: bool = True) -> bool:
+    def waiting(self, variants: Collection[str] | None = None, *, improves: bool = True, draws: bool = True) -> bool:
         """Whether there is a job to claim; see `claim`."""
         with self.database.read() as connection:
             return bool(
                 connection.execute(
                     f"SELECT EXISTS (SELECT 1 FROM jobs WHERE {CLAIMABLE} AND {_MAKEABLE}) "
                     "AND NOT EXISTS (SELECT 1 FROM settings WHERE key = 'paused' AND value = 'true')",
-                    {"variants": _as_json(variants), "improves": improves},
+                    {"variants": _as_json(variants), "improves": improves, "draws": draws},
                 ).fetchone()[0]
             )
 
     def waiting_variants(self) -> dict[str, int]:
-        """Return how many jobs wait for each variant, without those that wait for another job."""
+        """Return how many jobs wait for each variant, without those that wait for another job or a drawn picture."""
         with self.database.read() as connection:
-            query = f"SELECT variant, COUNT(*) FROM jobs WHERE {CLAIMABLE} GROUP BY variant"
+            query = f"SELECT variant, COUNT(*) FROM jobs WHERE {CLAIMABLE} AND draws IS NULL GROUP BY variant"
             return dict(connection.execute(query).fetchall())
 
     def report(self, job: Job, progress: JobProgress) -> Verdict:
@@ -163,6 +177,18 @@ class EngineSession:
         if rows[0]["cancel"]:
             return Verdict.CANCEL
         return Verdict.STOP if rows[0]["stop"] else Verdict.CONTINUE
+
+    def keep_drawn(self, job: Job, spec: ClipSpec) -> ClipSpec:
+        """Store the first frame that was drawn for a job, so that no later attempt draws it again.
+
+        Returns the spec with the copy of the picture that stays with the job.
+        """
+        with kept_pictures(self.database.paths, [spec]) as (kept,), self.database.write() as connection:
+            connection.execute(
+                "UPDATE jobs SET spec = ? WHERE id = ? AND owner = ? AND state = 'running'",
+                (spec_columns(kept)["spec"], job.id, self.owner),
+            )
+        return kept
 
     def finish(self, job: Job, clip: Path, seconds: float) -> bool:
         """Mark a job as done; its clip is in the library. Returns whether the job still belonged to this engine."""

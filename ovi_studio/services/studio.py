@@ -13,6 +13,7 @@ from ovi_studio.adapters.library import AdapterLibrary
 from ovi_studio.adapters.model_names import model_names
 from ovi_studio.adapters.sources import fetch_adapters, find_missing, plan_adapters
 from ovi_studio.checkpoints.background import Downloads
+from ovi_studio.checkpoints.image_model import is_name, require_image_model
 from ovi_studio.checkpoints.layout import complete_variants
 from ovi_studio.core.clip import Picture
 from ovi_studio.core.errors import JobError
@@ -250,14 +251,26 @@ class Studio:
     def prepared(self, specs: Sequence[ClipSpec]) -> list[ClipSpec]:
         """Return the clips as they are queued: with the hash of every adapter file.
 
-        Raises `JobError` if a model is incomplete, or an adapter is missing, does not fit or is another file than the
-        clip names.
+        Raises `JobError` if a model or image model is incomplete, or an adapter is missing, does not fit or is another
+        file than the clip names.
         """
         complete = {variant.name for variant in self.variants()} | makeable(self.store.database)
         for missing in {spec.variant for spec in specs} - complete:
             self.variant(missing)  # an unknown variant has its own message
             raise JobError(f"The model {missing} is not complete; download it in the System tab first.")
+        for model in {spec.to_draw.model for spec in specs if spec.to_draw is not None}:
+            self._require_image_model(model)
         return self._with_sources(self._with_adapters(specs))
+
+    def _require_image_model(self, model: str) -> None:
+        """Raise `JobError` for an image model that is not complete here, or that is a path: people are not told what
+        folders of this machine hold."""
+        if not is_name(model):
+            raise JobError(
+                f"{model[:100]} is not the name of an image model; name a repository on the hub, or a folder below the "
+                "checkpoint directory."
+            )
+        require_image_model(model, self.checkpoint_directory)
 
     def _with_adapters(self, specs: Sequence[ClipSpec]) -> list[ClipSpec]:
         """Return the clips with the hash of every adapter file, so that a file that is replaced later is not used.

@@ -15,7 +15,7 @@ from ovi_studio.core.errors import JobError
 from ovi_studio.core.grids import Grid
 from ovi_studio.core.prompts import MAX_PROMPT_LENGTH
 from ovi_studio.core.requests import Expansion, Request, SeedMode
-from ovi_studio.queue.model import ENDED, Job, JobState
+from ovi_studio.queue.model import ENDED, ClipPhase, Job, JobProgress, JobState
 from ovi_studio.services.grids import ChosenAxis, plan_grid
 from ovi_studio.services.studio import Studio
 from ovi_studio.web.api_values import as_sent, mapping, sentences, whole
@@ -247,7 +247,7 @@ def job_facts(job: Job) -> dict[str, Any]:
         "attempt": job.attempt,
         "phase": str(progress.phase) if progress else None,
         "step": progress.step if progress else 0,
-        "steps": progress.total if progress and job.improves else job.spec.steps,
+        "steps": progress.total if progress and _has_other_steps(job, progress) else job.spec.steps,
         "part": progress.fraction if progress else None,
         "seconds_left": progress.seconds_left if progress else None,
         "seconds": job.seconds,
@@ -259,6 +259,11 @@ def job_facts(job: Job) -> dict[str, Any]:
         "improvement": job.improves and job.improves.improvement.to_dict(),
         "spec": spec,
     }
+
+
+def _has_other_steps(job: Job, progress: JobProgress) -> bool:
+    """Whether the steps of a job are not those of its clip now."""
+    return job.improves is not None or progress.phase is ClipPhase.DRAWING
 
 
 def _name(path: Path | None) -> str | None:

@@ -49,6 +49,11 @@ def progress_words(job: Job) -> tuple[str, str, float | None]:
     match progress.phase:
         case ClipPhase.LOADING:
             return "Loading the model", job.spec.variant, None
+        case ClipPhase.DRAWING if progress.step:
+            fraction = progress.step / max(1, progress.total)
+            return f"Drawing the first frame: step {progress.step} of {progress.total}", left, fraction
+        case ClipPhase.DRAWING:
+            return "Drawing the first frame", left, None
         case ClipPhase.TEXT:
             return "Encoding the prompt", left, None
         case ClipPhase.COMPILING:

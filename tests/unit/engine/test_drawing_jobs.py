@@ -1,0 +1,166 @@
+"""Jobs whose first frame is drawn: a phase of the job, kept for later attempts, cancelled, estimated."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from job_helpers import SPEC
+
+from ovi_studio.core.drawing import Drawing
+from ovi_studio.core.errors import JobError
+from ovi_studio.core.spec import ClipSpec
+from ovi_studio.engine.executor import ExecutorFault, MadeClip
+from ovi_studio.engine.loop import Draw, Engine
+from ovi_studio.farm.simulation import SleepingExecutor
+from ovi_studio.queue.estimates import DrawingTimes, PhaseTimes, record_drawing, record_phase_times
+from ovi_studio.queue.files import keep_frame
+from ovi_studio.queue.model import ClipPhase, JobState
+from ovi_studio.queue.pictures import remove_unused_pictures
+from ovi_studio.queue.schedule import estimate_clip, estimate_queue
+from ovi_studio.queue.store import Store
+from ovi_studio.queue.work import EngineSession
+from ovi_studio.runtime.progress import ProgressSink
+
+DRAWN = replace(SPEC, steps=2, drawing=Drawing(model="a/b", steps=4))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with closing(Store.open(tmp_path / "outputs")) as store:
+        store.paths.prepare()
+        yield store
+
+
+class Maker(SleepingExecutor):
+    """Makes clips at once, and notes of what."""
+
+    def __init__(self, failures: int = 0) -> None:
+        super().__init__(0.0, 0.0, 0)
+        self.made: list[ClipSpec] = []
+        self._left = failures
+
+    def variants(self) -> None:
+        return None
+
+    def make(self, spec: ClipSpec, progress: ProgressSink, facts: Mapping[str, Any]) -> MadeClip:
+        self.made.append(spec)
+        if self._left:
+            self._left -= 1
+            raise ExecutorFault("try again")
+        return super().make(spec, progress, facts)
+
+
+def draw(seen: Callable[[int], None] = lambda index: None) -> tuple[Draw, list[ClipSpec]]:
+    """What draws red pictures, and the clips for which it did."""
+    drawn: list[ClipSpec] = []
+
+    def act(spec: ClipSpec, folder: Path, progress: ProgressSink) -> ClipSpec:
+        assert spec.drawing is not None
+        drawn.append(spec)
+        progress.phase(ClipPhase.LOADING)
+        progress.phase(ClipPhase.DRAWING)
+        for index in range(1, 5):
+            progress.drawn(index, 4)
+            seen(index)
+        image = keep_frame(np.full((32, 48, 3), (255, 0, 0), np.uint8), folder)
+        return replace(spec, image=image, drawing=replace(spec.drawing, sha256="c" * 64))
+
+    return act, drawn
+
+
+def serve(store: Store, maker: Maker, drawer: Draw | None) -> None:
+    """Work until nothing is left to claim."""
+    with EngineSession(store.database, "worker") as work:
+        engine = Engine(work, maker, threading.Event(), draw=drawer)
+        while (job := engine._claim()) is not None:
+            engine._work_on(job)
+
+
+def test_a_drawn_picture_stays_with_its_job_and_no_other_attempt_draws_it(store: Store) -> None:
+    maker, (drawer, drawn) = Maker(failures=1), draw()
+    (job,) = store.add([DRAWN])
+    serve(store, maker, drawer)
+    assert store.get(job).state is JobState.DONE
+    assert len(drawn) == 1
+    assert len(maker.made) == 2
+    image = maker.made[0].image
+    assert image is not None
+    assert image.parent == store.paths.pictures
+    assert maker.made[0] == maker.made[1] == store.get(job).spec
+    assert list(store.paths.drawings.iterdir()) == []
+    remove_unused_pictures(store.database)
+    assert image.is_file()
+
+
+def test_drawing_is_shown_as_a_phase_with_steps(store: Store) -> None:
+    (job,) = store.add([DRAWN])
+    seen: list[Any] = []
+    serve(store, Maker(), draw(lambda index: seen.append(store.get(job).progress))[0])
+    assert [(shown.phase, shown.step, shown.total) for shown in seen] == [
+        (ClipPhase.DRAWING, index, 4) for index in range(1, 5)
+    ]
+
+
+def test_cancelled_while_its_frame_is_drawn_a_job_ends_at_the_next_step(store: Store) -> None:
+    (job,) = store.add([DRAWN])
+    steps: list[int] = []
+
+    def seen(index: int) -> None:
+        steps.append(index)
+        store.cancel([job])
+
+    maker = Maker()
+    serve(store, maker, draw(seen)[0])
+    assert steps == [1]
+    assert store.get(job).state is JobState.CANCELLED
+    assert maker.made == []
+
+
+def test_what_cannot_be_drawn_fails_the_job_with_its_sentence(store: Store) -> None:
+    def refuse(spec: ClipSpec, folder: Path, progress: ProgressSink) -> ClipSpec:
+        raise JobError("The image model is not here.")
+
+    (job,) = store.add([DRAWN])
+    serve(store, Maker(), refuse)
+    assert (store.get(job).state, store.get(job).error) == (JobState.FAILED, "The image model is not here.")
+
+
+def test_an_engine_that_cannot_draw_leaves_these_jobs_to_others(store: Store) -> None:
+    waiting, plain = store.add([DRAWN, SPEC])
+    maker = Maker()
+    serve(store, maker, None)
+    assert (store.get(waiting).state, store.get(plain).state) == (JobState.QUEUED, JobState.DONE)
+
+
+def test_a_clip_that_continues_another_draws_nothing(store: Store) -> None:
+    (parent,) = store.add([SPEC])
+    with pytest.raises(JobError, match="begins with its last frame"):
+        store.add([DRAWN], parents=[parent])
+
+
+def test_estimates_include_what_drawing_took_before(store: Store) -> None:
+    store.add([DRAWN, replace(DRAWN, drawing=Drawing(model="a/b"))])
+    record_phase_times(store.database, DRAWN, PhaseTimes(text=1, decode=1, write=1, step=10))
+    assert estimate_clip(store.database, DRAWN) is None
+    assert estimate_queue(store.database).unmeasured == 2
+    record_drawing(store.database, Drawing(model="a/b"), DrawingTimes(step=2, rest=3, steps=28))
+    clip = 3 + 2 * 10
+    assert estimate_clip(store.database, DRAWN) == 4 * 2 + 3 + clip
+    queue = estimate_queue(store.database)
+    assert (queue.seconds, queue.unmeasured) == (4 * 2 + 3 + 28 * 2 + 3 + 2 * clip, 0)
+
+
+def test_the_time_left_counts_the_steps_of_the_picture_and_the_clip(store: Store) -> None:
+    record_phase_times(store.database, DRAWN, PhaseTimes(text=1, decode=1, write=1, step=10))
+    record_drawing(store.database, Drawing(model="a/b"), DrawingTimes(step=0, rest=3, steps=28))
+    (job,) = store.add([DRAWN])
+    left: list[Any] = []
+    serve(store, Maker(), draw(lambda index: left.append(store.get(job).progress))[0])
+    # Its steps take no time here, and the clip 23 seconds.
+    assert left[0].seconds_left == pytest.approx(26, abs=1)
+    assert left[-1].seconds_left == pytest.approx(26, abs=1)
