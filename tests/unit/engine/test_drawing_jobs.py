@@ -1,7 +1,7 @@
 """Jobs whose first frame is drawn: a phase of the job, kept for later attempts, cancelled, estimated."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from job_helpers import SPEC
 from ovi_studio.core.drawing import Drawing
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.spec import ClipSpec
-from ovi_studio.engine.executor import ExecutorFault, MadeClip
+from ovi_studio.engine.executor import ClipFacts, ExecutorFault, MadeClip
 from ovi_studio.engine.loop import Draw, Engine
 from ovi_studio.farm.simulation import SleepingExecutor
 from ovi_studio.queue.estimates import DrawingTimes, PhaseTimes, record_drawing, record_phase_times
@@ -47,7 +47,7 @@ class Maker(SleepingExecutor):
     def variants(self) -> None:
         return None
 
-    def make(self, spec: ClipSpec, progress: ProgressSink, facts: Mapping[str, Any]) -> MadeClip:
+    def make(self, spec: ClipSpec, progress: ProgressSink, facts: ClipFacts) -> MadeClip:
         self.made.append(spec)
         if self._left:
             self._left -= 1
