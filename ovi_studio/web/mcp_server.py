@@ -29,10 +29,13 @@ from starlette.routing import BaseRoute
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.improvement import FRAME_RATES
 from ovi_studio.core.spec import ClipSpec
+from ovi_studio.film.fountain import MAX_CHARACTERS
+from ovi_studio.film.script import MAX_NAME
 from ovi_studio.queue.model import ENDED, JobState
 from ovi_studio.services.grids import grid_kinds
 from ovi_studio.services.studio import Studio
 from ovi_studio.web.api import ApiCalls, job_facts
+from ovi_studio.web.film_api import FilmCalls
 from ovi_studio.web.guard import MCP_PATH
 from ovi_studio.web.public_text import without_folders
 from ovi_studio.web.views import tag_of
@@ -93,6 +96,9 @@ class McpServer:
             (tools.list_jobs, _READS),
             (tools.cancel_jobs, _ENDS),
             (tools.retry_jobs, _ADDS),
+            (tools.queue_film, _ADDS),
+            (tools.show_film, _READS),
+            (tools.export_film, _READS),
         ):
             self._server.add_tool(tool, annotations=annotations)
         # A picture is no structured output.
@@ -113,6 +119,7 @@ class Tools:
         self._studio = studio
         self._root_path = root_path
         self._calls = ApiCalls(studio)
+        self._films = FilmCalls(studio)
 
     async def show_settings(
         self,
@@ -258,16 +265,59 @@ class Tools:
         """Queue failed and cancelled jobs again; returns how many."""
         return await _answer(lambda: self._calls.retry(jobs))
 
+    async def queue_film(
+        self,
+        film: Annotated[
+            dict[str, Any] | None,
+            Field(
+                description='A film as an object, such as {"title": "Rain", "characters": {"Mara": {"looks": "a woman '
+                'in yellow", "voice": "a low voice"}}, "shots": [{"prompt": "Mara climbs the stairs.", "speech": '
+                '[{"who": "Mara", "said": "Still burning."}], "sound": "Rain."}, {"prompt": "She stops.", "begin": '
+                '"previous"}]}. A shot that begins with "previous" goes on from the last frame of the one before.'
+            ),
+        ] = None,
+        screenplay: Annotated[
+            str, Field(description="Instead of an object, a screenplay in Fountain form.", max_length=MAX_CHARACTERS)
+        ] = "",
+        title: Annotated[str, Field(description="Of a screenplay that has none.", max_length=MAX_NAME)] = "",
+        priority: Priority = 0,
+    ) -> dict[str, Any]:
+        """Queue a film: shots with the same people and places, each a clip of its own.
+
+        Returns the number of the film, the ids of its jobs, and remarks about prompts.
+        """
+        return await _answer(lambda: self._films.film_queue(film, screenplay, title, priority))
+
+    async def show_film(
+        self, film: Annotated[int, Field(description="The number of a film; 0: list all films.", ge=0)] = 0
+    ) -> dict[str, Any]:
+        """Show a film: its data, how many of its shots are made, and the takes of each with what was measured."""
+        return await _answer(lambda: self._films.film_status(film) if film else {"films": self._films.film_list()})
+
+    async def export_film(
+        self, film: Annotated[int, Field(description="The number of a film.", ge=1)], context: Context[Any, Any, Any]
+    ) -> dict[str, Any]:
+        """Tell where a film can be downloaded once all of its shots are made: the chosen takes, joined into one mp4.
+
+        The download needs the same login as these tools, if there is one.
+        """
+        root = self._root(context)
+        shots = await _answer(lambda: len(self._studio.films.cut_list(film).shots))
+        return {"shots": shots, "url": f"{root}/studio/film/{film}/film.mp4"}
+
     async def fetch_clip(self, job: JobId, context: Context[Any, Any, Any]) -> list[Any]:
         """Fetch the clip of a finished job: a still picture of it to look at, and where its mp4 can be downloaded.
 
         The download needs the same login as these tools, if there is one.
         """
-        request = context.request_context.request
-        poster, facts = await _answer(
-            lambda: self._clip(job, f"{request.url.scheme}://{request.headers['host']}{self._root_path}")
-        )
+        root = self._root(context)
+        poster, facts = await _answer(lambda: self._clip(job, root))
         return [*([Image(data=poster, format="jpeg")] if poster else []), facts]
+
+    def _root(self, context: Context[Any, Any, Any]) -> str:
+        """The address under which the client sees this server."""
+        request = context.request_context.request
+        return f"{request.url.scheme}://{request.headers['host']}{self._root_path}"
 
     def _settings_of(self, job: str) -> dict[str, Any]:
         return job_facts(self._calls.get(job))["spec"]

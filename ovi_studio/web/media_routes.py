@@ -12,6 +12,7 @@ URLs are relative to the page, so that they also work behind a share link:
     studio/job/<job>/export.zip       it and its settings as a table
     studio/clip/<clip>/...            all of these of a clip of the library
     studio/clip/<clip>/about.json     and studio/clips.zip: see `clip_routes`
+    studio/film/<film>/film.mp4       a film whose shots are made; see `film_routes`
     studio/lora/<adapter>/preview.jpg the picture next to a LoRA file, scaled down
     studio/template/<template>/picture the picture of a shipped template
     studio/font/<file>                the page's font
@@ -43,6 +44,7 @@ from ovi_studio.services.soundtracks import spectrogram_png
 from ovi_studio.services.studio import Studio
 from ovi_studio.services.templates import PICTURES
 from ovi_studio.web.clip_routes import about_clip, bundle_clips, posted_ids, send_zip
+from ovi_studio.web.film_routes import send_film
 from ovi_studio.web.fonts import font_route
 from ovi_studio.web.guard import is_logged_in
 from ovi_studio.web.live import next_pulse, pulse_of
@@ -112,6 +114,7 @@ def media_routes(studio: Studio) -> list[Route]:
         ),
         route("job/{id}/export.zip", _job_bundle),
         route("clip/{id}/export.zip", _library_bundle),
+        route("film/{id}/film.mp4", send_film),
         route("lora/{id}/preview.jpg", _adapter_preview),
         route("template/{id}/picture", _template_picture),
         font_route(),

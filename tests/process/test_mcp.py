@@ -31,6 +31,9 @@ TOOLS = {
     "cancel_jobs",
     "retry_jobs",
     "fetch_clip",
+    "queue_film",
+    "show_film",
+    "export_film",
 }
 
 
@@ -113,6 +116,30 @@ def test_a_first_frame_cancel_retry_and_list(application: Application) -> None:
     assert [job["spec"]["image"] for job in listed["jobs"][:2]] == [True, True]
     assert waited["state"] in ("queued", "running")
     assert (cancelled, retried) == ({"cancelled": 2}, {"queued": 2})
+
+
+def test_a_film_is_made_and_its_address_is_told(application: Application) -> None:
+    async def work(client: Any) -> tuple[Any, ...]:
+        shots = [{"prompt": "A ball."}, {"prompt": "It rolls.", "begin": "previous"}]
+        queued = await ask(client, "queue_film", film={"title": "Two", "shots": shots})
+        early = await client.call_tool("export_film", {"film": queued["film"]})
+        for job in queued["jobs"]:
+            await ask(client, "wait_for_job", job=job, seconds=90)
+        shown = await ask(client, "show_film", film=queued["film"])
+        return early, shown, await ask(client, "show_film"), await ask(client, "export_film", film=queued["film"])
+
+    early, shown, listed, exported = session(application, work)
+    assert early.isError
+    assert "shots have no clip" in early.content[0].text
+    assert (shown["done"], [film["title"] for film in listed["films"]]) == (2, ["Two"])
+    assert httpx.get(exported["url"]).status_code == 401
+    with httpx.Client(timeout=60) as client:
+        client.post(f"{application.url}login", data={"username": LOGIN[0], "password": LOGIN[1]})
+        joined = client.get(exported["url"])
+        assert (joined.status_code, joined.headers["content-type"]) == (200, "video/mp4"), joined.text[:300]
+        assert joined.content[4:8] == b"ftyp"
+        missing = client.get(f"{application.url}studio/film/99/film.mp4")
+        assert (missing.status_code, missing.text) == (409, "This film no longer exists; it was deleted.")
 
 
 def test_a_grid_is_made_and_a_clip_of_it_becomes_smoother(application: Application) -> None:

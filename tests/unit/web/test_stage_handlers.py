@@ -11,6 +11,7 @@ import pytest
 
 from ovi_studio.core.clip import Clip
 from ovi_studio.core.requests import Request
+from ovi_studio.core.spans import format_spans
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.media.clip_files import write_clip
 from ovi_studio.queue.model import JobState
@@ -80,6 +81,23 @@ def test_a_variation_differs_in_its_seed_alone_and_is_in_a_batch_of_that_name(
     assert varied.spec.seed != 5
     assert varied.spec.with_settings({"seed": 5}) == studio.store.get(job).spec
     assert (varied.batch_name, varied.priority) == ("evening", 1)
+
+
+def test_one_half_is_made_again_for_the_other(studio: Studio, stage: StageHandlers) -> None:
+    job = made(studio, steps=7)
+    clip = studio.store.get(job).clip
+    for act, kept in ((stage.new_sound, ("all", None)), (stage.new_picture, (None, "all"))):
+        act(pressed(job))
+        again = studio.store.jobs(states=[JobState.QUEUED])[-1].spec
+        assert again.source == clip
+        assert again.source_sha256 is not None
+        assert (format_spans(again.keep_picture), format_spans(again.keep_sound)) == kept
+        assert (again.prompt, again.steps) == ("a ball", 7)
+        assert again.seed != 5
+    assert clip is not None
+    clip.unlink()
+    assert stage.new_sound(pressed(job))["failed"]
+    assert studio.store.counts()[JobState.QUEUED] == 2
 
 
 def test_the_form_gets_the_clip_its_end_or_only_its_last_frame(studio: Studio, stage: StageHandlers) -> None:

@@ -1,5 +1,6 @@
 """Event handlers of the stage. Jobs are named only by id; whatever cannot be done is said in a toast."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -7,6 +8,7 @@ import gradio as gr
 
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.requests import draw_seeds
+from ovi_studio.core.spans import ALL, NOTHING
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.variants import Variant
 from ovi_studio.media.clip_files import FirstFrameMissing
@@ -76,6 +78,14 @@ class StageHandlers:
             return self._failed(error)
         return self._toasts.note(texts.queued_again(job.number))
 
+    def new_sound(self, event: gr.EventData) -> Any:
+        """Queue another sound for the picture of the clip, which has its first frame already."""
+        return self._half_again(event, texts.sound_queued, keep_picture=ALL, keep_sound=NOTHING, image=None)
+
+    def new_picture(self, event: gr.EventData) -> Any:
+        """Queue another picture for the sound of the clip."""
+        return self._half_again(event, texts.picture_queued, keep_picture=NOTHING, keep_sound=ALL)
+
     def use(self, event: gr.EventData) -> Any:
         """Put the settings of the clip into the form, with its seed."""
         try:
@@ -138,6 +148,18 @@ class StageHandlers:
             self._studio.store.take_back_cancel([job.id])
 
         return self._toasts.undoable(request, texts.cancelled(job.number), take_back)
+
+    def _half_again(self, event: gr.EventData, said: Callable[[int], str], **kept: Any) -> Any:
+        """Queue the clip with a new seed and one half of itself as its source, whatever it was made from."""
+        try:
+            job = self._job(event)
+            self._clip(job)
+            source: dict[str, Any] = {"source": job.clip, "source_sha256": None, "strength": 1.0, "resamples": 0}
+            spec = replace(job.spec, seed=draw_seeds(1)[0], **source, **kept)
+            self._studio.queue([spec], job.batch_name, priority=job.priority)
+        except JobError as error:
+            return self._failed(error)
+        return self._toasts.note(said(job.number))
 
     def _job(self, event: gr.EventData) -> Job:
         return self._studio.store.get(str(_data(event).get("id")))

@@ -150,7 +150,7 @@ const ACTS = {
   improve: ({ id }) => document.dispatchEvent(new CustomEvent("ovi:improve", { detail: { jobs: [id] } })),
   favourite: ({ id }, target) => trigger("favourite", { id, favourite: target.getAttribute("aria-pressed") !== "true" }),
 };
-const SENT = ["vary", "use", "frame", "extend", "remove", "cancel"];
+const SENT = ["vary", "new_sound", "new_picture", "use", "frame", "extend", "remove", "cancel"];
 // These fill the form, which a sheet over it would hide.
 const FILLS = ["use", "frame", "extend"];
 

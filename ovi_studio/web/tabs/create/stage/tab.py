@@ -49,6 +49,8 @@ def _connect(
 ) -> None:
     strip.choose(handlers.choose, None, [acts, recipe], **LATEST)
     strip.vary(handlers.vary, None, toasts.component, **EACH)
+    strip.new_sound(handlers.new_sound, None, toasts.component, **EACH)
+    strip.new_picture(handlers.new_picture, None, toasts.component, **EACH)
     strip.use(handlers.use, None, [*form.outputs, toasts.component], **PRIVATE)
     strip.extend(handlers.extend, None, [*form.outputs, toasts.component], **PRIVATE)
     strip.frame(handlers.take_frame, None, [form.first_frame, toasts.component], **PRIVATE)

@@ -22,6 +22,10 @@ EMPTY_STRIP = "Clips of this studio line up here, the newest first."
 
 VARY = "Vary"
 VARY_HINT = "Make it again with a new seed"
+NEW_SOUND = "New sound"
+NEW_SOUND_HINT = "Keep the picture, and make another sound for it"
+NEW_PICTURE = "New picture"
+NEW_PICTURE_HINT = "Keep the sound, and make another picture for it"
 SAME_SEED = "Same seed"
 SAME_SEED_HINT = "Put its settings and its seed into the form"
 LAST_FRAME = "Last frame"
@@ -54,6 +58,16 @@ def clips_waiting(number: int) -> str:
 def failed(number: int) -> str:
     """The title of what went wrong with a clip."""
     return f"Clip {number} could not be made"
+
+
+def sound_queued(number: int) -> str:
+    """A new sound was queued."""
+    return f"A new sound for clip {number} is in the queue."
+
+
+def picture_queued(number: int) -> str:
+    """A new picture was queued."""
+    return f"A new picture for clip {number} is in the queue."
 
 
 def queued_again(number: int) -> str:

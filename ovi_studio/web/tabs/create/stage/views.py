@@ -29,6 +29,8 @@ from ovi_studio.web.views import (
 
 _ICONS = {
     "vary": "M4 7h3l9 10h4m-3-3l3 3-3 3M4 17h3l2.4-2.7M13 8.6L16 7h4m-3-3l3 3-3 3",
+    "new_sound": "M4 10v4h3l5 4V6l-5 4zM16 8l4 4m0-4l-4 4M16 16h5",
+    "new_picture": "M4 5h11v14H4zM4 15l3-3 3 3 2-2 3 3M20 6v6m-3-3h6",
     "use": "M6 3h9l4 4v14H6zM14 3v5h5M9 13h6M9 17h6",
     "frame": "M4 5h16v14H4zM4 15l4-4 4 4 3-3 5 5",
     "extend": "M4 6v12l8-6zM14 12h6m-3-3l3 3-3 3",
@@ -148,6 +150,8 @@ def result_bar_html(job: Job, favourite: bool | None, in_grid: bool) -> str:
     address = f"studio/job/{escape(job.id)}"
     acts = [
         _act(job, "vary", texts.VARY, texts.VARY_HINT),
+        _act(job, "new_sound", texts.NEW_SOUND, texts.NEW_SOUND_HINT),
+        _act(job, "new_picture", texts.NEW_PICTURE, texts.NEW_PICTURE_HINT),
         _act(job, "use", texts.SAME_SEED, texts.SAME_SEED_HINT),
         _act(job, "frame", texts.LAST_FRAME, texts.LAST_FRAME_HINT),
         _act(job, "extend", texts.CONTINUE, texts.CONTINUE_HINT),
