@@ -47,6 +47,17 @@ def named_sizes(default: tuple[int, int], area: int, unit: int = UNIT) -> dict[s
     return sizes if own in sizes.values() else {OWN_SIZE: own, **sizes}
 
 
+def distinct_sizes(sizes: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
+    """Leave out ratios whose size another one has that is nearer to it: small clips have fewer sizes than ratios."""
+
+    def distance(name: str) -> float:
+        (height, width), (rows, columns) = sizes[name], ASPECT_RATIOS.get(name, sizes[name])
+        return abs(math.log(width * rows / (height * columns)))
+
+    nearest = {sizes[name]: name for name in sorted(sizes, key=distance, reverse=True)}
+    return {name: size for name, size in sizes.items() if nearest[size] == name}
+
+
 def picture_size(height: int, width: int, area: int, unit: int = UNIT) -> tuple[int, int]:
     """The clip's (height, width) for a first frame of the given size: nearest to `area`, then to its aspect ratio.
 

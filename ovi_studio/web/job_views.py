@@ -37,6 +37,13 @@ def maker_name(owner: str, engines: Sequence[EngineInfo]) -> str:
     return THIS_MACHINE if any(one.elsewhere for one in working) else ""
 
 
+def step_of(job: Job) -> str:
+    """Return the step that a running job is at, as in `14/50`; empty before the first."""
+    if job.progress is None or not job.progress.step:
+        return ""
+    return f"{job.progress.step}/{job.progress.total}"
+
+
 def progress_words(job: Job) -> tuple[str, str, float | None]:
     """Describe a running job as (activity, details, fraction done)."""
     progress = job.progress

@@ -41,7 +41,8 @@ def ask(page: Any) -> None:
 
 def test_an_accepted_suggestion_fills_the_form_and_can_be_undone(page: Any, server: ChatServer, client: Any) -> None:
     server.answers = [BETTER]
-    assert f"sent to the server at {server.address.removeprefix('http://')} (tiny)" in page.inner_text("#suggestion")
+    place = server.address.removeprefix("http://")
+    assert f"are sent to the server at {place} (tiny)" in page.inner_text("#suggestion")
     page.fill("#prompt textarea", 'A red ball, a man says "Look."')
     ask(page)
     page.wait_for_selector("#suggestion ins >> text=wooden")

@@ -7,7 +7,7 @@ from html import escape
 from ovi_studio.engine.supervisor import Condition, Supervision
 from ovi_studio.queue.model import EngineInfo, EngineState, Job, JobBatch, JobState, Notice
 from ovi_studio.queue.schedule import QueueEstimate
-from ovi_studio.web.job_views import makers, progress_words
+from ovi_studio.web.job_views import makers, progress_words, step_of
 from ovi_studio.web.views import format_seconds, shorten
 
 
@@ -64,7 +64,7 @@ def _progress(running: Sequence[Job]) -> tuple[str, float]:
     """Return the step that the first running clip is at, as in `14/50`, and how much of it is done."""
     if not running or (progress := running[0].progress) is None or not progress.step:
         return "", 0.0
-    return f"{progress.step}/{progress.total}", progress.step / max(1, progress.total)
+    return step_of(running[0]), progress.step / max(1, progress.total)
 
 
 def _queue_words(waiting: int, left: QueueEstimate) -> str:

@@ -27,6 +27,7 @@ from ovi_studio.web.tabs.create import views as form_views
 from ovi_studio.web.tabs.create.first_clip import first_clip_html
 from ovi_studio.web.tabs.create.frame_examples import frame_examples_html
 from ovi_studio.web.tabs.create.handlers import CreateHandlers
+from ovi_studio.web.tabs.create.options import ratio_options
 from ovi_studio.web.tabs.create.stage import views as stage_views
 from ovi_studio.web.tabs.create.tab import build_form
 from ovi_studio.web.tabs.create.written import write_prompt, written_text
@@ -47,6 +48,16 @@ def test_the_default_size_is_among_the_sizes_and_scaling_is_idempotent(name: str
     assert sizes[studio.default_ratio(name)] == variant.default_size
     assert all(snap_size(*size, variant.pixel_area) == size for size in sizes.values())
     assert all(studio.ratio_of(size, name) == ratio for ratio, size in sizes.items())
+
+
+def test_the_form_offers_each_size_once_by_the_ratio_that_is_nearest_to_it(studio: Studio) -> None:
+    demo = studio.variant("demo")
+    assert studio.sizes("demo")["4:3"] == studio.sizes("demo")["1:1"]  # API and tables take every ratio
+    options = ratio_options(studio, demo, "4:3")
+    offered = [name for _, name in options["choices"]]
+    assert {"1:1", "16:9", "21:9"} <= set(offered)
+    assert not {"4:3", "3:4"} & set(offered)
+    assert options["value"] == "1:1"
 
 
 def test_with_only_the_demo_model_the_download_command_is_offered(studio: Studio) -> None:

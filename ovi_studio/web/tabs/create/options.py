@@ -8,6 +8,7 @@ import gradio as gr
 
 from ovi_studio.core.adapter_stack import stack_to_json
 from ovi_studio.core.requests import SeedMode
+from ovi_studio.core.sizes import distinct_sizes
 from ovi_studio.core.spec import ADAPTER_LISTS, ClipSpec, format_timesteps
 from ovi_studio.core.variants import Variant
 from ovi_studio.services.preset_offers import PresetOffer
@@ -78,9 +79,11 @@ def ratio_options(
 ) -> dict[str, Any]:
     """Return the options of the aspect ratios, whose sizes depend on the model or the first frame."""
     sizes = studio.sizes(variant.name) if variant else {}
+    offered = distinct_sizes(sizes)
+    wanted = sizes.get(chosen or "") or (variant and sizes[studio.default_ratio(variant.name)])
     return {
-        "choices": [(views.ratio_label(name, size), name) for name, size in sizes.items()],
-        "value": chosen if chosen in sizes else variant and studio.default_ratio(variant.name),
+        "choices": [(views.ratio_label(name, size), name) for name, size in offered.items()],
+        "value": next((name for name, size in offered.items() if size == wanted), None),
         "info": views.ratio_hint(picture_size),
         "interactive": picture_size is None,
     }

@@ -42,5 +42,9 @@ element.addEventListener("click", (event) => {
   trigger(act);
   if (act !== "ask") document.querySelector("#prompt textarea")?.focus();
 });
-watch("value", show);
+watch("value", () => {
+  show();
+  // The main button stands before the lower end of the form.
+  if (props.value?.changes) part(".offer").scrollIntoView({ block: "center" });
+});
 show();

@@ -110,7 +110,7 @@ GROUP_GOES_ON = "One clip for each alternative; close the group with }"
 
 SUGGEST = "Suggest a better prompt"
 SUGGEST_ASKING = "Asking…"
-SUGGEST_PLACE = "Your prompt is sent to {place}, and so is a first frame."
+SUGGEST_PLACE = "Your prompt and any first frame are sent to {place}."
 SUGGEST_OFFER = "Suggestion"
 SUGGEST_ACCEPT = "Use it"
 SUGGEST_DISCARD = "Discard"

@@ -13,7 +13,7 @@ from ovi_studio.core.prompt_spelling import for_people
 from ovi_studio.core.variants import Variant
 from ovi_studio.media.clip_files import read_record
 from ovi_studio.queue.model import ClipPhase, Job, JobState
-from ovi_studio.web.job_views import WAVE, bar, progress_words
+from ovi_studio.web.job_views import WAVE, bar, progress_words, step_of
 from ovi_studio.web.media_routes import job_picture_url
 from ovi_studio.web.public_text import for_page
 from ovi_studio.web.saving import save_html
@@ -115,12 +115,14 @@ def filmstrip_html(running: Sequence[Job], done: Sequence[Job], grids: frozenset
 
 def _running_card(job: Job) -> str:
     state, _, fraction = progress_words(job)
+    denoises = job.progress is not None and job.progress.phase is ClipPhase.DENOISING and not job.cancelling
+    short = (step_of(job) if denoises else "") or state
     words = shorten(job.spec.prompt, 70)
     return (
         f'<li class="card running"><button type="button" class="frame" data-show="{escape(job.id)}" '
         f'data-state="running" data-number="{job.number}" title="{escape(words)}" '
         f'aria-label="Clip {job.number}, {escape(state)}: {escape(words)}">{_picture(job)}'
-        f'<span class="number">{job.number}</span><span class="step">{escape(state)}</span></button>'
+        f'<span class="number">{job.number}</span><span class="step">{escape(short)}</span></button>'
         f"{bar(fraction, f'Progress of clip {job.number}')}{_cancel(job)}</li>"
     )
 
