@@ -23,6 +23,7 @@ import dataclasses
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -114,7 +115,7 @@ class Presets:
         """Increases when a preset is saved or deleted through this object."""
 
     def all(self) -> PresetList:
-        """List the shipped presets, then the user's own by title; reads the files each time, so edits take effect."""
+        """List the shipped presets, then the user's own by title; a file that was edited takes effect at once."""
         presets: dict[str, Preset] = {}
         notices = []
         for own, folder in ((False, self._shipped), (True, self._own)):
@@ -261,6 +262,18 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _read(path: Path, own: bool) -> Preset:
+    try:
+        status = path.stat()
+    except OSError:
+        stamp = None  # reading it says why
+    else:
+        stamp = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    return _read_once(path, own, stamp)
+
+
+@lru_cache(maxsize=2 * MAX_OWN)
+def _read_once(path: Path, own: bool, stamp: tuple[int, ...] | None) -> Preset:
+    """Parse a file unless it is the one of before; the page lists all of them often."""
     entry = read_yaml(path)
     try:
         if not isinstance(entry, dict):

@@ -1,6 +1,7 @@
 """Presets: named settings, both the shipped ones and the user's own."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from ovi_studio.core.adapter_stack import parse_stack
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.variants import EMBEDDED_BUNDLE, read_bundle
+from ovi_studio.media.small_files import read_yaml
 from ovi_studio.services.presets import Presets
 
 SPEC = ClipSpec(prompt="A clip", variant="960x960_5s", seed=7, image=Path("first.png"))
@@ -187,6 +189,20 @@ def test_an_invalid_file_is_a_notice_and_does_not_hide_the_others(tmp_path, pres
     (notice,) = found.notices
     assert "bad.yaml" in notice
     assert reason in notice
+
+
+def test_an_edited_file_takes_effect_and_an_unchanged_one_is_not_read_again(tmp_path, presets, monkeypatch):
+    presets.save("My way", {"steps": 12})
+    path = tmp_path / "presets" / "my-way.yaml"
+    read = []
+    monkeypatch.setattr("ovi_studio.services.presets.read_yaml", lambda path: read.append(path) or read_yaml(path))
+    assert presets.get("my-way").settings["steps"] == presets.get("my-way").settings["steps"] == 12
+    assert read.count(path) == 1
+    path.write_text(path.read_text().replace("12", "13"))
+    os.utime(path, ns=(0, 7))  # also on a disk whose clock is coarse
+    assert presets.get("my-way").settings["steps"] == 13
+    path.write_text("title: [")
+    assert "my-way.yaml" in " ".join(presets.all().notices)
 
 
 def test_a_deleted_preset_comes_back_as_it_was(tmp_path: Path) -> None:
