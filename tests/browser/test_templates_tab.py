@@ -111,7 +111,7 @@ def test_an_invalid_template_is_refused_with_a_message(page: Any) -> None:
     page.get_by_label("Title").fill("Wrong")
     page.get_by_label("Prompt with slots").fill("A cat says, <S>hello")
     page.get_by_role("button", name="Save", exact=True).click()
-    page.wait_for_selector("text=This cannot be done")
+    page.wait_for_selector("text=That did not work")
 
 
 @needs_browser

@@ -42,10 +42,10 @@ def loras_html(
         else:
             rejected.append((entry, fit.problem))
     wall = f'<ul class="loras" aria-label="{texts.CARDS}">{"".join(cards)}</ul>' if cards else ""
-    return wall + _rejected(rejected)
+    return wall + _rejected(rejected, opened=not cards)
 
 
-def _rejected(entries: Sequence[tuple[AdapterEntry, str]]) -> str:
+def _rejected(entries: Sequence[tuple[AdapterEntry, str]], *, opened: bool) -> str:
     """Render files as one folded list, each with the reason why it cannot be used."""
     if not entries:
         return ""
@@ -53,7 +53,10 @@ def _rejected(entries: Sequence[tuple[AdapterEntry, str]]) -> str:
         f"<li><b>{escape(entry.name)}</b><span>{format_bytes(entry.size)}</span><p>{escape(for_page(reason))}</p></li>"
         for entry, reason in entries
     )
-    return f'<details class="rejected"><summary>{texts.rejected(len(entries))}</summary><ul>{rows}</ul></details>'
+    state = " open" if opened else ""
+    return (
+        f'<details class="rejected"{state}><summary>{texts.rejected(len(entries))}</summary><ul>{rows}</ul></details>'
+    )
 
 
 def empty_html(folder: str | None, searched: bool) -> str:

@@ -11,10 +11,8 @@ from ovi_studio.core.errors import JobError
 from ovi_studio.core.prompts import AudioTag
 from ovi_studio.core.variants import find_variant
 from ovi_studio.services.templates import Template, Templates, template_entry
-from ovi_studio.web.tabs.templates import views
+from ovi_studio.web.tabs.templates import texts, views
 from ovi_studio.web.views import notice_html
-
-ALL = "All"
 
 
 class TemplatesForm(Protocol):
@@ -57,8 +55,8 @@ class TemplatesHandlers:
     def cards(self, category: str, chosen: str) -> tuple[str, str]:
         """Return the cards of a category, and a notice about invalid files."""
         listed = self._templates.all()
-        found = [one for one in listed.templates if category in (ALL, one.category)]
-        notice = notice_html(" ".join(listed.notices), "Some templates cannot be shown") if listed.notices else ""
+        found = [one for one in listed.templates if category in (texts.ALL, one.category)]
+        notice = notice_html(" ".join(listed.notices), texts.SOME_UNUSABLE) if listed.notices else ""
         return views.cards_html(found, chosen), notice
 
     def choose(self, chosen: str, model: str | None) -> Any:

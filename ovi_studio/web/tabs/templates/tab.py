@@ -13,7 +13,8 @@ from ovi_studio.core.prompts import MAX_PROMPT_LENGTH, AudioTag
 from ovi_studio.services.templates import CATEGORIES, OWN
 from ovi_studio.web.events import LATEST, PRIVATE
 from ovi_studio.web.tabs import CREATE_TAB
-from ovi_studio.web.tabs.templates.handlers import ALL, TemplatesForm, TemplatesHandlers, TemplatesServices
+from ovi_studio.web.tabs.templates import texts
+from ovi_studio.web.tabs.templates.handlers import TemplatesForm, TemplatesHandlers, TemplatesServices
 from ovi_studio.web.toasts import Toasts
 from ovi_studio.web.views import notice_html, success_html
 
@@ -68,49 +69,48 @@ def _build_parts(handlers: TemplatesHandlers) -> TemplatesComponents:
     with gr.Row(elem_id="templates"):
         with gr.Column(scale=6, min_width=320):
             with gr.Row(elem_classes="heading"):
+                choices = [texts.ALL, *CATEGORIES, OWN]
                 found["category"] = gr.Radio(
-                    [ALL, *CATEGORIES, OWN], value=ALL, label="Category", scale=1, elem_classes="segments"
+                    choices, value=choices[0], label=texts.CATEGORY, scale=1, elem_classes="segments"
                 )
-                found["new"] = gr.Button("New template", size="sm", min_width=130, scale=0)
+                found["new"] = gr.Button(texts.NEW, size="sm", min_width=130, scale=0)
             found["cards"] = gr.HTML(
-                handlers.cards(ALL, "")[0], js_on_load=_SCRIPT, elem_id="template-cards", apply_default_css=False
+                handlers.cards(texts.ALL, "")[0], js_on_load=_SCRIPT, elem_id="template-cards", apply_default_css=False
             )
         with gr.Column(scale=5, min_width=320, visible=False, elem_id="template-side") as found["side"]:
             found["slots"] = gr.HTML(js_on_load=_SCRIPT, elem_id="template-slots", apply_default_css=False)
             found["prompt"] = gr.HTML(apply_default_css=False, elem_id="template-prompt")
             with gr.Row(visible=False) as found["own"]:
-                found["change"] = gr.Button("Edit", size="sm", min_width=90)
-                found["delete"] = gr.Button("Delete template", size="sm", min_width=120)
+                found["change"] = gr.Button(texts.EDIT, size="sm", min_width=90)
+                found["delete"] = gr.Button(texts.DELETE, size="sm", min_width=120)
         with gr.Column(scale=5, min_width=320, visible=False, elem_id="template-editor") as found["editor"]:
             found |= _build_editor()
     return TemplatesComponents(**found, chosen=gr.State(""), edited=gr.State(""))
 
 
 def _build_editor() -> dict[str, Any]:
-    found: dict[str, Any] = {"heading": gr.HTML("<h2>New template</h2>")}
-    found["title"] = gr.Textbox(label="Title", max_length=80, max_lines=1)
-    found["about"] = gr.Textbox(label="Description", max_length=300, max_lines=2)
+    found: dict[str, Any] = {"heading": gr.HTML(_heading(texts.NEW))}
+    found["title"] = gr.Textbox(label=texts.TITLE, max_length=80, max_lines=1)
+    found["about"] = gr.Textbox(label=texts.DESCRIPTION, max_length=300, max_lines=2)
     found["text"] = gr.Textbox(
-        label="Prompt with slots",
-        info="A slot is a name in braces, such as {animal}. Put speech in <S>…<E>.",
-        placeholder="A {animal} looks up and says, <S>{line}<E>",
+        label=texts.TEXT,
+        info=texts.TEXT_HINT,
+        placeholder=texts.TEXT_PLACEHOLDER,
         lines=5,
         max_length=MAX_PROMPT_LENGTH,
     )
-    found["audio"] = gr.Textbox(
-        label="Sound", info="What is heard; may contain slots.", lines=2, max_length=MAX_PROMPT_LENGTH
-    )
+    found["audio"] = gr.Textbox(label=texts.SOUND, info=texts.SOUND_HINT, lines=2, max_length=MAX_PROMPT_LENGTH)
     found["lines"] = gr.Textbox(
-        label="Slot values",
-        info="One line for each slot: its name, the default, then suggestions.",
-        placeholder="animal: red fox | grey wolf | lynx",
+        label=texts.SLOTS,
+        info=texts.SLOTS_HINT,
+        placeholder=texts.SLOTS_PLACEHOLDER,
         lines=3,
         max_length=MAX_PROMPT_LENGTH,
     )
-    found["take"] = gr.Button("Copy the prompt from Create", size="sm")
+    found["take"] = gr.Button(texts.COPY, size="sm")
     with gr.Row():
-        found["save"] = gr.Button("Save", variant="primary", min_width=120)
-        found["leave"] = gr.Button("Cancel", min_width=90)
+        found["save"] = gr.Button(texts.SAVE, variant="primary", min_width=120)
+        found["leave"] = gr.Button(texts.CANCEL, min_width=90)
     return found
 
 
@@ -129,14 +129,7 @@ def _connect_choice(
     choosing = parts.cards.choose(
         choose, [form.model, parts.category], [*parts.choice, parts.cards, parts.notice], **LATEST
     )
-    # On a narrow screen the slots are far below the card.
-    choosing.then(
-        None,
-        None,
-        None,
-        js="() => { if (matchMedia('(max-width: 900px)').matches) "
-        "document.querySelector('#template-side')?.scrollIntoView({ block: 'start' }); }",
-    )
+    _scroll_to("#template-side", choosing)
 
     def fill(event: gr.EventData, model: str | None) -> Any:
         return _guarded(lambda: [handlers.fill(event, model), ""], 1)
@@ -156,13 +149,14 @@ def _connect_editor(parts: TemplatesComponents, handlers: TemplatesHandlers, for
     shown = gr.Column(visible=False), gr.Column(visible=True)
 
     def new() -> Any:
-        return *shown, "<h2>New template</h2>", "", *[""] * 5
+        return *shown, _heading(texts.NEW), "", *[""] * 5
 
     def change(chosen: str) -> Any:
-        return _guarded(lambda: [*shown, "<h2>Edit template</h2>", chosen, *handlers.entry(chosen), ""], 9)
+        return _guarded(lambda: [*shown, _heading(texts.EDIT_TITLE), chosen, *handlers.entry(chosen), ""], 9)
 
-    parts.new.click(new, None, [*place, *parts.entry], **PRIVATE)
-    parts.change.click(change, parts.chosen, [*place, *parts.entry, parts.notice], **PRIVATE)
+    opened = parts.new.click(new, None, [*place, *parts.entry], **PRIVATE)
+    changed = parts.change.click(change, parts.chosen, [*place, *parts.entry, parts.notice], **PRIVATE)
+    _scroll_to("#template-editor", opened, changed)
     parts.leave.click(
         lambda chosen: (gr.Column(visible=bool(chosen)), gr.Column(visible=False)),
         parts.chosen,
@@ -185,7 +179,7 @@ def _connect_keeping(parts: TemplatesComponents, handlers: TemplatesHandlers, fo
         def kept() -> list[Any]:
             template = handlers.save(edited, *entry)
             cards, damaged = handlers.cards(OWN, template.id)
-            parsed = damaged or success_html("The template was saved among your own.")
+            parsed = damaged or success_html(texts.SAVED)
             return [*handlers.choose(template.id, model), OWN, cards, parsed]
 
         return _guarded(kept, 8)
@@ -201,7 +195,7 @@ def _connect_deleting(parts: TemplatesComponents, handlers: TemplatesHandlers, t
         except JobError as error:
             return [*[gr.skip()] * 8, toasts.note(str(error), failed=True)]
         hidden = gr.Row(visible=False), gr.Column(visible=False)
-        toast = toasts.undoable(request, f"The template {title} was deleted.", restore)
+        toast = toasts.undoable(request, texts.deleted(title), restore)
         return ["", "", "", *hidden, gr.skip(), *handlers.cards(category, ""), toast]
 
     parts.delete.click(
@@ -213,9 +207,25 @@ def _connect_deleting(parts: TemplatesComponents, handlers: TemplatesHandlers, t
     toasts.undone.then(handlers.cards, [parts.category, parts.chosen], [parts.cards, parts.notice], **LATEST)
 
 
+def _scroll_to(place: str, *events: Any) -> None:
+    """Show what an event has opened, which on a narrow screen is far above."""
+    for event in events:
+        event.then(
+            None,
+            None,
+            None,
+            js="() => { if (matchMedia('(max-width: 900px)').matches) "
+            f"document.querySelector('{place}')?.scrollIntoView({{ block: 'start' }}); }}",
+        )
+
+
+def _heading(text: str) -> str:
+    return f"<h2>{text}</h2>"
+
+
 def _guarded(action: Callable[[], list[Any]], count: int) -> list[Any]:
     """Return the outputs of `action`, the last of which is a notice; on `JobError`, skip all others and explain why."""
     try:
         return action()
     except JobError as error:
-        return [*[gr.skip()] * count, notice_html(str(error), "This cannot be done")]
+        return [*[gr.skip()] * count, notice_html(str(error), texts.NOT_DONE)]

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from ovi_studio.core.prompt_spelling import for_people
 from ovi_studio.services.templates import Slot, Template
 from ovi_studio.web.drawn import drawn_html
+from ovi_studio.web.tabs.templates import texts
 
 _SLOT = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 
@@ -14,12 +16,9 @@ _SLOT = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 def cards_html(templates: Sequence[Template], chosen: str) -> str:
     """Render the templates of a category as cards."""
     if not templates:
-        return (
-            '<div class="nothing" role="status"><p>You have no templates yet. Press New template to write one, or to '
-            "start from the prompt in the Create tab.</p></div>"
-        )
+        return f'<div class="nothing" role="status"><p>{texts.NO_OWN}</p></div>'
     cards = "".join(_card(template, template.id == chosen) for template in templates)
-    return f'<ul class="templates" aria-label="Templates">{cards}</ul>'
+    return f'<ul class="templates" aria-label="{texts.CARDS}">{cards}</ul>'
 
 
 def _card(template: Template, chosen: bool) -> str:
@@ -43,15 +42,15 @@ def slots_html(template: Template) -> str:
     about = f'<p class="about">{escape(template.description)}</p>' if template.description else ""
     return (
         f'<form class="slots" data-id="{escape(template.id)}" onsubmit="return false"><h2>{escape(template.title)}</h2>'
-        f'{about}{fields}<button type="button" class="main-action" data-act="use">Use this template</button></form>'
+        f'{about}{fields}<button type="button" class="main-action" data-act="use">{texts.USE}</button></form>'
     )
 
 
 def prompt_html(prompt: str) -> str:
-    """Render the filled prompt."""
+    """Render the filled prompt, as people read it."""
     return (
-        '<div class="recipe filled"><h3>The prompt</h3><p class="prompt" tabindex="0" role="region" '
-        f'aria-label="Filled prompt" aria-live="polite">{escape(prompt)}</p></div>'
+        f'<div class="recipe filled"><h3>{texts.PROMPT}</h3><p class="prompt" tabindex="0" role="region" '
+        f'aria-label="{texts.FILLED_PROMPT}" aria-live="polite">{escape(for_people(prompt))}</p></div>'
     )
 
 
@@ -87,5 +86,5 @@ def _field(number: int, slot: Slot) -> str:
         f'<div class="slot"><label for="{field}">{escape(slot.label)}</label>'
         f'<input id="{field}" type="text" data-slot="{escape(slot.name)}" value="{escape(slot.default)}" '
         f'maxlength="500" autocomplete="off"><div class="chips" role="group" '
-        f'aria-label="Suggestions: {escape(slot.label)}">{chips}</div></div>'
+        f'aria-label="{escape(texts.suggestions(slot.label))}">{chips}</div></div>'
     )
