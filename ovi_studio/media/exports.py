@@ -26,6 +26,8 @@ FORMATS = {"wav": "audio/wav", "png": "image/png", "gif": "image/gif", "webp": "
 SIDES = (16, 4096)
 """Limits of the longer side of a loop, in pixels."""
 _FULL_LEVEL = 32767
+_SLACK = Fraction(1, 10)
+"""Seconds by which the sound may be shorter than the picture."""
 _WEBP_QUALITY = 80
 
 
@@ -49,7 +51,7 @@ def export(path: Path, kind: str, options: ExportOptions) -> bytes:
     """The bytes of a clip in one of `FORMATS`; raises `JobError`."""
     match kind:
         case "wav":
-            return encode_wav(read_samples(path))
+            return encode_wav(_sound(StoredClip.open(path)))
         case "png":
             return encode_png(_frame(StoredClip.open(path), options))
         case "gif":
@@ -68,6 +70,13 @@ def encode_wav(samples: np.ndarray) -> bytes:
         file.setframerate(SAMPLE_RATE)
         file.writeframes(np.rint(np.clip(samples, -1, 1) * _FULL_LEVEL).astype("<i2").tobytes())
     return buffer.getvalue()
+
+
+def _sound(clip: StoredClip) -> np.ndarray:
+    samples = read_samples(clip.path)
+    if len(samples) < (clip.seconds - _SLACK) * SAMPLE_RATE:
+        raise JobError(f"The sound of {clip.path.name} ends early; the file is broken. Make the clip again.")
+    return samples
 
 
 def _frame(clip: StoredClip, options: ExportOptions) -> np.ndarray:

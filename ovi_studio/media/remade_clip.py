@@ -61,8 +61,9 @@ class StoredClip:
             raise JobError(f"{path.name} has no sound, which another program removed; choose the clip as it was made.")
         video = container.streams.video[0]
         times = sorted(packet.pts * packet.time_base for packet in container.demux(video) if packet.pts is not None)
-        if not times:
-            raise ValueError("no frames")
+        # A file that was cut off names more frames than it has.
+        if not times or len(times) < video.frames:
+            raise ValueError("no frames, or not all of them")
         steps = {later - earlier for earlier, later in pairwise(times)} or {1 / (video.average_rate or Fraction(1))}
         rate = 1 / steps.pop() if len(steps) == 1 else Fraction(0)
         if times[0] != 0 or rate.denominator != 1 or not 1 <= rate <= MAX_FRAME_RATE:

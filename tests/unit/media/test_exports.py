@@ -5,6 +5,7 @@ import wave
 import zipfile
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from clip_reading import read_frames, read_samples
@@ -65,6 +66,43 @@ def test_loop_lasts_as_long_as_the_clip_and_repeats(clip, kind, frames):
 def test_size_of_a_loop_has_limits(side):
     with pytest.raises(JobError, match="16 to 4096"):
         ExportOptions(side=side)
+
+
+def copy(clip: Path, path: Path, *, sound: bool = True, recipe: bool = True) -> None:
+    """Copy the streams, as another program would."""
+    with av.open(str(clip)) as source, av.open(str(path), "w", format="mp4") as target:
+        if recipe:
+            target.metadata["comment"] = source.metadata["comment"]
+        kept = [source.streams.video[0], *(source.streams.audio if sound else ())]
+        streams = {stream.index: target.add_stream_from_template(stream) for stream in kept}
+        for packet in source.demux(*kept):
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                target.mux(packet)
+
+
+BROKEN = {
+    "text": (lambda clip, path: path.write_text("no clip"), "does not contain a recipe"),
+    "empty": (lambda clip, path: path.write_bytes(b""), "does not contain a recipe"),
+    "folder": (lambda clip, path: path.mkdir(), "no clip"),
+    "gone": (lambda clip, path: None, "no clip"),
+    "foreign": (lambda clip, path: copy(clip, path, recipe=False), "does not contain a recipe"),
+    "silent": (lambda clip, path: copy(clip, path, sound=False), "has no sound"),
+    "half": (lambda clip, path: path.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2]), "broken"),
+    "most": (
+        lambda clip, path: path.write_bytes(clip.read_bytes()[: clip.stat().st_size * 4 // 5]),
+        "broken|ends after",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.parametrize("kind", ["wav", "png", "gif", "webp"])
+def test_what_is_no_whole_clip_is_refused_with_a_sentence(clip, tmp_path, kind, name):
+    spoil, reason = BROKEN[name]
+    spoil(clip, tmp_path / "it.mp4")
+    with pytest.raises(JobError, match=reason):
+        export(tmp_path / "it.mp4", kind, ExportOptions(frame=-1))
 
 
 # The command

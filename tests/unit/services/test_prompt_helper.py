@@ -198,6 +198,16 @@ def test_long_and_empty_prompts_are_not_sent(server: ChatServer) -> None:
     assert not server.asked
 
 
+def test_a_prompt_of_the_greatest_length_is_sent_and_an_answer_beyond_it_refused(server: ChatServer) -> None:
+    longest = ("a red ball " * 400)[:3999] + "s"
+    server.answers = [BETTER]
+    assert ask(server, longest).after == BETTER
+    assert longest.strip() in server.asked[0]["messages"][1]["content"]
+    said = refusal(server, "A red ball on the floor. " * 170)
+    assert "more than 4000 characters" in said
+    assert "your prompt is unchanged" in said
+
+
 def test_a_picture_is_sent_where_there_is_one_and_needs_no_prompt(server: ChatServer) -> None:
     server.answers = [BETTER]
     assert ask(server, "", picture=b"\xff\xd8picture").after == BETTER
