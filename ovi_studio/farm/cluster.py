@@ -55,7 +55,20 @@ def start_node(
     """Start the node of a machine, which ends when the head is gone."""
     written = ",".join(f"{key}={value}" for key, value in labels.items() if value)
     named = [f"--labels={written}"] if written else []
-    return _start([f"--address={address}", *named, *more], environment)
+    # Ray would take the address of the way to the internet, which may be another one, or not be there.
+    own = f"--node-ip-address={_own_address(address)}"
+    return _start([f"--address={address}", own, *named, *more], environment)
+
+
+def _own_address(head: FarmAddress) -> str:
+    """Return the address of this machine that the head sees; nothing is sent."""
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect((head.host, head.port))
+            found: str = probe.getsockname()[0]
+            return found
+    except OSError as error:
+        raise JobError(f"There is no way to {head} ({error.strerror}); check the network and the address.") from error
 
 
 def answers(address: FarmAddress) -> bool:

@@ -4,12 +4,24 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from engine_helpers import assert_done_exactly_once, running, wait_for, wait_until_ended
-from farm_helpers import VARIANT, add_machine, dispatcher, kill_actors, kill_node, spec, wait_for_machines
+from farm_helpers import (
+    TOKEN,
+    VARIANT,
+    add_machine,
+    dispatcher,
+    kill_actors,
+    kill_node,
+    spec,
+    supervised_farm,
+    wait_for_machines,
+)
 from PIL import Image
 from training_helpers import own_clip
 
 from ovi_studio.core.adapter_stack import AdapterUse
+from ovi_studio.farm.command import FarmAddress
 from ovi_studio.farm.machine import Machine, Versions
 from ovi_studio.farm.roster import MachineState, Order, give_order, machines
 from ovi_studio.media.clip_files import read_record
@@ -125,6 +137,16 @@ def test_machine_with_other_model_files_is_set_aside_and_the_job_that_only_it_co
         "A job waits for a machine that can make 960x960_10s: no machine has it at present."
     ]
     assert store.counts()[JobState.QUEUED] == 2
+
+
+def test_cluster_that_is_there_already_is_used(farm: object, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    host, port = farm.address.split(":")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+    (job,) = store.add([spec()])
+    with supervised_farm(store, FarmAddress(host, int(port), own=False)):
+        wait_until_ended(store, 120)
+    assert_done_exactly_once(store, [job])
+    assert read_record(store.get(job).clip)["machine"]["name"] == "rig"
 
 
 def test_end_of_the_farm_gives_the_job_back(farm: object, store: Store) -> None:

@@ -14,14 +14,12 @@ from pathlib import Path
 import psutil
 import pytest
 from engine_helpers import assert_done_exactly_once, running, studio, wait_for, wait_until_ended
-from fake_models import NAME
-from farm_helpers import spec
+from farm_helpers import free_port, spec, supervised_farm
 
 from ovi_studio.engine.slot import EngineSlot
-from ovi_studio.engine.supervisor import Supervisor
-from ovi_studio.farm.command import FarmAddress, farm_command, token_file
+from ovi_studio.farm.command import FarmAddress, token_file
+from ovi_studio.farm.machine import fingerprints
 from ovi_studio.farm.roster import machines
-from ovi_studio.queue.locks import Lock
 from ovi_studio.queue.model import JobState
 from ovi_studio.queue.store import Store
 from ovi_studio.runtime.options import RuntimeOptions
@@ -34,12 +32,6 @@ def own_address() -> str:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect(("192.0.2.1", 9))
         return probe.getsockname()[0]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture
@@ -69,20 +61,6 @@ def process(log: Path, *command: str, **environment: str) -> Iterator[subprocess
                 child.wait()
 
 
-@contextmanager
-def supervised_farm(store: Store, address: FarmAddress) -> Iterator[Supervisor]:
-    """The farm process as the page runs it: started again when it ends."""
-    command = farm_command(store.paths, address, RuntimeOptions(), NAME)
-    supervisor = Supervisor(store, command, back_off=(0.1, 0.2, 0.4), slot=EngineSlot.of_farm())
-    # Its process ends when there is no page, which holds this lock.
-    with Lock.acquire(store.paths.web_lock, 1):
-        supervisor.start()
-        try:
-            yield supervisor
-        finally:
-            supervisor.stop()
-
-
 def farm_owners(store: Store) -> set[str]:
     return {engine.owner for engine in store.engines() if engine.ready and not EngineSlot.of(engine.owner).makes_clips}
 
@@ -96,11 +74,14 @@ def kill_head(address: FarmAddress) -> None:
     raise AssertionError("there is no head to kill")
 
 
-def test_machine_joins_makes_clips_comes_back_after_the_head_and_leaves_in_order(store: Store, tmp_path: Path) -> None:
+def test_machine_copies_models_joins_comes_back_after_the_head_and_leaves_in_order(
+    store: Store, tmp_path: Path, tiny_bundle: Path
+) -> None:
     address = FarmAddress(own_address(), free_port())
-    join = [sys.executable, "-m", "ovi_studio", "join", str(address), "--name", "rig"]
+    own = tmp_path / "models"
+    join = [sys.executable, "-m", "ovi_studio", "join", str(address), "--name", "rig", "--ckpt-dir", str(own)]
     with ExitStack() as stack:
-        stack.enter_context(supervised_farm(store, address))
+        stack.enter_context(supervised_farm(store, address, RuntimeOptions(checkpoint_directory=tiny_bundle)))
         said = tmp_path / "join.log"
         wait_for(lambda: bool(store.engines()), 120)
 
@@ -108,11 +89,12 @@ def test_machine_joins_makes_clips_comes_back_after_the_head_and_leaves_in_order
         assert re.fullmatch(r"error: The head on .* refuses the token; .*\n", wrong.stderr.splitlines(True)[-1])
 
         token = token_file(store.paths).read_text()
-        machine = stack.enter_context(process(said, *join, RAY_AUTH_TOKEN=token))
+        machine = stack.enter_context(process(said, *join, "--models-from", "head", RAY_AUTH_TOKEN=token))
         (job,) = store.add([spec()])
         wait_until_ended(store, 120)
         assert_done_exactly_once(store, [job])
-        assert "makes demo for" in said.read_text()
+        assert "makes demo, tiny for" in said.read_text()
+        assert fingerprints(own) == fingerprints(tiny_bundle)
 
         before = farm_owners(store)
         kill_head(address)

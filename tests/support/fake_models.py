@@ -25,6 +25,7 @@ from ovi_studio.runtime.options import RuntimeOptions
 STEP_SECONDS = 0.05
 NAME = "fake_models:FakeSource"
 BROKEN = "fake_models:BrokenSource"
+MIXED = "fake_models:MixedSource"
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,28 @@ class FakeSource:
 
     def tier(self, variant: str, options: RuntimeOptions) -> str | None:
         return None if options.memory == "auto" else options.memory
+
+
+class MixedSource(FakeSource):
+    """Makes clips whose prompt contains "embedded" with the real models of their variant."""
+
+    def load(self, variant: str, options: RuntimeOptions, ranks: Ranks, exhausted: tuple[str, ...]) -> Callable:
+        fake = super().load(variant, options, ranks, exhausted)
+        real = []
+
+        class Mixed:
+            tier = fake.tier
+
+            def __call__(self, spec: ClipSpec, *rest: object) -> Clip:
+                if "embedded" not in spec.prompt:
+                    return fake(spec, *rest)
+                if not real:
+                    from ovi_studio.runtime.clip_runner import OviModels
+
+                    real.append(OviModels().load(variant, options, ranks, exhausted))
+                return real[0](spec, *rest)
+
+        return Mixed()
 
 
 class BrokenSource(FakeSource):

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 
@@ -14,8 +15,11 @@ from ovi_studio.adapters.library import AdapterLibrary
 from ovi_studio.checkpoints.layout import complete_variants
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.engine.slot import EngineSlot
+from ovi_studio.engine.supervisor import Supervisor
+from ovi_studio.farm.command import FarmAddress, farm_command
 from ovi_studio.farm.machine import NAME_LABEL, RANKS_LABEL, Machine, Versions, fingerprints
 from ovi_studio.farm.roster import machines
+from ovi_studio.queue.locks import Lock
 from ovi_studio.queue.store import Store
 from ovi_studio.queue.work import EngineSession
 from ovi_studio.runtime.options import RuntimeOptions
@@ -48,6 +52,12 @@ def cluster() -> Iterator[object]:
     finally:
         ray.shutdown()
         found.shutdown()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return probe.getsockname()[1]
 
 
 def add_machine(found: object, name: str, ranks: int = 1) -> object:
@@ -85,6 +95,20 @@ def dispatcher(
         stop.set()
         thread.join(60)
     assert not failures
+
+
+@contextlib.contextmanager
+def supervised_farm(store: Store, address: FarmAddress, options: RuntimeOptions | None = None) -> Iterator[Supervisor]:
+    """The farm process as the page runs it: started again when it ends."""
+    command = farm_command(store.paths, address, options or RuntimeOptions(), NAME)
+    supervisor = Supervisor(store, command, back_off=(0.1, 0.2, 0.4), slot=EngineSlot.of_farm())
+    # Its process ends when there is no page, which holds this lock.
+    with Lock.acquire(store.paths.web_lock, 1):
+        supervisor.start()
+        try:
+            yield supervisor
+        finally:
+            supervisor.stop()
 
 
 def wait_for_machines(store: Store, *names: str) -> None:
