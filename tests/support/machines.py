@@ -13,16 +13,17 @@ from pathlib import Path
 
 import psutil
 
-HEAD = "10.77.0.1"
-_BRIDGE = "ovibr0"
+_NETWORK = f"10.77.{os.getpid() % 250}"
+HEAD = f"{_NETWORK}.1"
+_BRIDGE = f"ovibr{os.getpid()}"
 
 
 def possible() -> bool:
     """Whether networks can be made here."""
     if sys.platform != "linux" or os.geteuid() != 0 or not shutil.which("ip"):
         return False
-    made = _ip("link", "add", "oviprobe0", "type", "bridge", check=False)
-    return made and _ip("link", "del", "oviprobe0", check=False)
+    made = _ip("link", "add", _BRIDGE, "type", "bridge", check=False)
+    return made and _ip("link", "del", _BRIDGE, check=False)
 
 
 class Machine:
@@ -30,13 +31,13 @@ class Machine:
 
     def __init__(self, number: int) -> None:
         self.name = f"rig{number}"
-        self._space = f"ovi-{self.name}"
-        self._cable = f"ovi{number}h"
+        self._space = f"ovi-{os.getpid()}-{self.name}"
+        self._cable = f"ovi{os.getpid()}.{number}"
         self._process: subprocess.Popen | None = None
         _ip("netns", "add", self._space)
         _ip("link", "add", self._cable, "type", "veth", "peer", "name", "eth0", "netns", self._space)
         _ip("link", "set", self._cable, "master", _BRIDGE, "up")
-        self._inside("ip", "addr", "add", f"10.77.0.{number + 1}/24", "dev", "eth0")
+        self._inside("ip", "addr", "add", f"{_NETWORK}.{number + 1}/24", "dev", "eth0")
         for device in ("lo", "eth0"):
             self._inside("ip", "link", "set", device, "up")
 
@@ -81,6 +82,7 @@ class Machine:
 
     def close(self) -> None:
         self.kill_all()
+        _ip("link", "del", self._cable, check=False)
         _ip("netns", "del", self._space, check=False)
 
     def _inside(self, *command: str) -> None:
