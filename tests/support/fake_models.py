@@ -3,8 +3,8 @@
 "crash": an error that nobody expects; "die": the process is gone at once; "memory": out of memory; "crowded": the same
 unless it is in memory tier 8; "cramped": the same unless shares wait in host memory; "refuse": a `JobError`; "wait":
 steps that take `STEP_SECONDS`, and with "slowly" ten times that; "decode": as many pieces to decode as there are steps,
-each of which takes `STEP_SECONDS`; "on rank 1": all of that on this rank alone, for which the others wait. Everything
-else is a clip at once.
+each of which takes `STEP_SECONDS`; "sketch": steps have latents; "on rank 1": all of that on this rank alone, for which
+the others wait. Everything else is a clip at once.
 """
 
 import os
@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from ovi_studio.core.errors import JobError
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.distributed.ranks import Ranks
 from ovi_studio.runtime.options import RuntimeOptions
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 STEP_SECONDS = 0.05
 NAME = "fake_models:FakeSource"
@@ -44,7 +48,8 @@ class FakeModels:
         for index in range(1, spec.steps + 1):
             if "wait" in spec.prompt:
                 time.sleep(STEP_SECONDS * (10 if "slowly" in spec.prompt else 1))
-            on_step(SimpleNamespace(index=index, total=spec.steps, latents=SimpleNamespace(video=None)))
+            video = latents(index) if "sketch" in spec.prompt else None
+            on_step(SimpleNamespace(index=index, total=spec.steps, latents=SimpleNamespace(video=video)))
             misbehave(spec.prompt)
             if "cramped" in spec.prompt and not self.offloaded:
                 misbehave(spec.prompt.replace("cramped", "memory"))
@@ -54,11 +59,18 @@ class FakeModels:
             for index in range(1, spec.steps + 1):
                 time.sleep(STEP_SECONDS)
                 on_decoded(index / spec.steps)
-        frames = np.full((2, 32, 32, 3), spec.seed % 256, np.uint8)
+        frames = np.full((5, 32, 32, 3), spec.seed % 256, np.uint8)
         return Clip(spec, frames, np.zeros(1400, np.float32), record={"memory": self.memory()})
 
     def memory(self) -> dict[str, object]:
         return {"tier": self.tier} | ({"lacked_memory_with": list(self.exhausted)} if self.exhausted else {})
+
+
+def latents(index: int) -> "Tensor":
+    """Of five frames of 32 x 32 pixels."""
+    import torch
+
+    return torch.linspace(-1, index, 4 * 2 * 2 * 2).reshape(4, 2, 2, 2)
 
 
 class FakeSource:

@@ -14,6 +14,8 @@ from fake_models import NAME
 from ovi_studio.adapters.library import AdapterLibrary
 from ovi_studio.checkpoints.layout import complete_variants
 from ovi_studio.core.spec import ClipSpec
+from ovi_studio.engine.executor import LocalExecutor
+from ovi_studio.engine.loop import Engine
 from ovi_studio.engine.slot import EngineSlot
 from ovi_studio.engine.supervisor import Supervisor
 from ovi_studio.farm.command import FarmAddress, farm_command
@@ -22,6 +24,7 @@ from ovi_studio.farm.roster import machines
 from ovi_studio.queue.locks import Lock
 from ovi_studio.queue.store import Store
 from ovi_studio.queue.work import EngineSession
+from ovi_studio.runtime.clip_runner import ClipRunner
 from ovi_studio.runtime.options import RuntimeOptions
 
 OPTIONS = RuntimeOptions(memory="16")
@@ -63,6 +66,24 @@ def free_port() -> int:
 def add_machine(found: object, name: str, ranks: int = 1) -> object:
     labels = {NAME_LABEL: name, RANKS_LABEL: str(ranks)}
     return found.add_node(num_cpus=1, object_store_memory=_STORE, labels=labels)
+
+
+@contextlib.contextmanager
+def home(store: Store) -> Iterator[None]:
+    """Serve the queue with this process, as `dispatcher` does with machines."""
+    stop = threading.Event()
+
+    def serve() -> None:
+        with EngineSession(store.database, EngineSlot().owner("test")) as work:
+            Engine(work, LocalExecutor(ClipRunner(OPTIONS, models=NAME)), stop).serve()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(60)
 
 
 @contextlib.contextmanager
