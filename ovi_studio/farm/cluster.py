@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import secrets
 import socket
 import subprocess
@@ -12,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import ovi_studio
 from ovi_studio.checkpoints.disk import RESUMES
+from ovi_studio.core.child_processes import child_environment
 from ovi_studio.core.errors import JobError
 from ovi_studio.farm.command import TOKEN_VARIABLE, FarmAddress
 from ovi_studio.farm.machine import FACTS_KEY, Machine
@@ -203,13 +202,11 @@ def head_facts(address: FarmAddress) -> Machine:
 def _start(arguments: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
     # Not its script, which names the Python of the folder in which it was installed.
     program = [sys.executable, "-m", "ray.scripts.scripts", "start"]
-    # Actors find our package there.
-    search = [str(Path(ovi_studio.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     store = f"--object-store-memory={OBJECT_STORE_BYTES}"
     return subprocess.Popen(
         [*program, *arguments, store, "--disable-usage-stats", "--block"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(search), **environment},
+        env={**child_environment(), **environment},  # actors find our package there
     )

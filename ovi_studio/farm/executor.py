@@ -60,6 +60,8 @@ class ActorExecutor:
         """Why no more clips can be made here."""
         self.taking = True
         """Whether to claim more jobs."""
+        self.making = False
+        """Whether a clip is being made."""
         self.made = 0
         """Clips so far."""
         self.variant: str | None = None
@@ -100,10 +102,20 @@ class ActorExecutor:
 
     def make(self, spec: ClipSpec, progress: ProgressSink, facts: ClipFacts) -> MadeClip:
         """See `Executor`."""
-        request = self._request(spec, replace(facts, machine=self._name))
+        self.making = True
+        try:
+            made = self._make(self._request(spec, replace(facts, machine=self._name)), progress)
+        finally:
+            self.making = False
+        self.made += 1
+        self._failed_jobs = 0
+        self.variant = spec.variant
+        return made
+
+    def _make(self, request: ClipRequest, progress: ProgressSink) -> MadeClip:
         events = self._events(self._actor.make.options(num_returns="streaming").remote(request))
         try:
-            made = receive(events, progress)
+            return receive(events, progress)
         except Stopped:
             self._actor.stop.remote()
             for _ in events:  # until the step is done, since the actor makes one clip at a time
@@ -118,10 +130,6 @@ class ActorExecutor:
             self.fault = f"An unexpected error: {str(error).strip().splitlines()[-1]}"
             log.error("An unexpected error on machine %s:\n%s", self._name, error)
             raise
-        self.made += 1
-        self._failed_jobs = 0
-        self.variant = spec.variant
-        return made
 
     def next_step_down(self) -> StepDown | None:
         """See `Executor`."""

@@ -22,6 +22,8 @@ from ovi_studio.farm.models import copy_command
 HEAD = "head"
 """For `models_from`: the farm's own head."""
 RETRY_SECONDS = 5.0
+HEAD_SECONDS = 120.0
+"""How long a machine that has not joined yet waits for the head."""
 
 
 def join(
@@ -46,12 +48,12 @@ def join(
     require_ray()
     require_gpus(gpus)
     head = FarmAddress.parse(address)
-    os.environ.update(ray_environment(None))
-    if not os.environ.get(TOKEN_VARIABLE):
-        os.environ[TOKEN_VARIABLE] = getpass.getpass("Token of the farm: ").strip()
+    token = os.environ.get(TOKEN_VARIABLE) or _ask_for_token()
+    os.environ.update({**ray_environment(None), TOKEN_VARIABLE: token})
     # Only now, since Ray reads these variables when it is imported.
     from ovi_studio.farm.cluster import head_facts
 
+    _wait_for(head)
     facts = head_facts(head)
     if found := version_differences(facts.versions, Versions.here()):  # before gigabytes are fetched
         raise JobError(" ".join(found))
@@ -63,6 +65,23 @@ def join(
         raise JobError(" ".join(found))
     _stay(head, here, {CHECKPOINT_VARIABLE: str(checkpoints.resolve())})
     return 0
+
+
+def _wait_for(head: FarmAddress) -> None:
+    """Wait for a head that may be starting, as when the power is back everywhere; not for ever, in case of a typo."""
+    from ovi_studio.farm.cluster import answers
+
+    deadline = time.monotonic() + HEAD_SECONDS
+    while not answers(head) and time.monotonic() < deadline:
+        _say(f"The head {head} does not answer; waiting for it. Ctrl+C leaves.")
+        time.sleep(RETRY_SECONDS)
+
+
+def _ask_for_token() -> str:
+    token = getpass.getpass("Token of the farm: ").strip() if sys.stdin.isatty() else ""
+    if not token:
+        raise JobError(f"The token of the farm is missing; copy the head's join line, or set {TOKEN_VARIABLE}.")
+    return token
 
 
 def _stay(head: FarmAddress, here: Machine, environment: Mapping[str, str]) -> None:

@@ -124,9 +124,7 @@ class SeatEngine:
         return MachineState.IDLE if self._executor is not None else MachineState.STARTING
 
     def _working(self) -> bool:
-        with self._database.read() as connection:
-            query = "SELECT EXISTS (SELECT 1 FROM jobs WHERE state = 'running' AND owner = ?)"
-            return bool(connection.execute(query, (self._owner,)).fetchone()[0])
+        return self._executor is not None and self._executor.making
 
     def _serve(self) -> None:
         try:

@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import io
 import os
 import stat
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from ovi_studio.core.errors import FolderError, JobError
 from ovi_studio.farm import files
 from ovi_studio.farm.command import FarmAddress, add_farm_options, farm_address, join_line, ray_environment, token_file
 from ovi_studio.farm.files import Content, FileCache
+from ovi_studio.farm.join import join
 from ovi_studio.farm.machine import Machine, Versions, differences
 from ovi_studio.farm.roster import (
     MachineState,
@@ -150,6 +152,14 @@ def test_token_is_made_once_and_is_for_the_owner_alone(store):
     line = join_line(FarmAddress.parse("192.168.1.5"), store.paths)
     assert line == f"RAY_AUTH_TOKEN={path.read_text()} ./launch.sh join 192.168.1.5:6379"
     assert ray_environment(path)["RAY_AUTH_MODE"] == ray_environment(None)["RAY_AUTH_MODE"] == "token"
+
+
+def test_missing_token_is_said_where_nobody_can_be_asked(tmp_path, monkeypatch):
+    monkeypatch.setattr("ovi_studio.farm.join.require_ray", lambda: None)
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    with pytest.raises(JobError, match="token is missing; copy the join line"):
+        join("192.168.1.5", tmp_path)
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "", "host:port", ":6379"])
