@@ -14,6 +14,7 @@ from ovi_studio.queue.database import Database
 
 _MACHINES = "farm/machines"
 _ORDERS = "farm/orders"
+_RETRIES = "farm/retries"
 _DASHBOARD = "farm/dashboard"
 
 
@@ -119,9 +120,6 @@ def waiting_notice(variant: str, jobs: int, found: list[MachineStatus]) -> str:
     who = ", ".join(having) or "no machine has it at present"
     count = "A job waits" if jobs == 1 else f"{jobs} jobs wait"
     return f"{count} for a machine that can make {variant}: {who}."
-
-
-_RETRIES = "farm/retries"
 
 
 def retries(database: Database) -> int:
