@@ -158,7 +158,7 @@ def test_missing_token_is_said_where_nobody_can_be_asked(tmp_path, monkeypatch):
     monkeypatch.setattr("ovi_studio.farm.join.require_ray", lambda: None)
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
     monkeypatch.setattr("sys.stdin", io.StringIO())
-    with pytest.raises(JobError, match="token is missing; copy the join line"):
+    with pytest.raises(JobError, match="token of the farm is missing"):
         join("192.168.1.5", tmp_path)
 
 
