@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ovi_studio.cli.command import Command
-from ovi_studio.core.errors import JobError
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
@@ -29,24 +28,11 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _marks(path: Path) -> Iterator[str]:
-    """Sentences about who or what made the file, as far as it says so."""
-    from ovi_studio.media.content_credentials import read_credentials
-    from ovi_studio.media.xmp_mark import MADE_BY_MODEL, read_source_type
+    from ovi_studio.media.origin import describe_credentials, describe_mark
 
-    kind = read_source_type(path)
-    if kind is None:
-        yield "mark: none; the file does not say that it was made by a model"
-    else:
-        yield f"mark: {'made by a model' if kind == MADE_BY_MODEL else 'another source'} ({kind})"
-    try:
-        found = read_credentials(path)
-    except JobError as error:
-        yield f"Content Credentials: not verified. {error}"
-        return
-    if found is not None:
-        state = "unchanged since it was signed" if found.intact else f"INVALID ({', '.join(found.faults)})"
-        trust = "" if found.trusted else ", whom no trusted list names"
-        yield f"Content Credentials: {state}; signed by {found.signer}{trust}"
+    yield f"mark: {describe_mark(path)}"
+    if (credentials := describe_credentials(path)) is not None:
+        yield f"Content Credentials: {credentials}"
 
 
 COMMAND = Command("show", "print the settings stored in a clip or in a film, and verify its marks", _add_options, _run)

@@ -25,11 +25,15 @@ def write_scores(clip: Path, scores: Mapping[str, Any]) -> None:
     The clip itself is not copied, so that one that is moved or deleted meanwhile does not come back.
     """
     with folder_errors(clip.parent), clip.open("r+b") as file:
+        made = os.fstat(file.fileno())
         file.seek(_end_of_clip(file))
         file.write(mp4_boxes.uuid_box(_BOX, json.dumps(scores).encode()))
         file.truncate()
         file.flush()
         os.fsync(file.fileno())
+    # When the clip was made, by which the library sorts.
+    with folder_errors(clip.parent):
+        os.utime(clip, ns=(made.st_atime_ns, made.st_mtime_ns))
 
 
 def read_scores(clip: Path) -> dict[str, Any] | None:

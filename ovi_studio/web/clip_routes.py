@@ -15,8 +15,12 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.spec import ClipSpec
+from ovi_studio.media.origin import describe_credentials, describe_mark
+from ovi_studio.media.score_box import read_scores
 from ovi_studio.services.clip_bundle import MAX_CLIPS, zip_clips
 from ovi_studio.services.studio import Studio
+from ovi_studio.takes.check import fault_lines, score_summary
+from ovi_studio.web.public_text import without_folders
 from ovi_studio.web.tabs.library.views import describe_clip
 
 _NEVER = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -29,7 +33,20 @@ def about_clip(studio: Studio, request: Request) -> Response:
         title = studio.variant(clip.spec.variant).title
     except JobError:
         title = clip.spec.variant
-    return JSONResponse(describe_clip(clip, title), headers=_NEVER)
+    about = describe_clip(clip, title)
+    about["facts"] += _facts_of_file(studio.library.path(clip.id))
+    return JSONResponse(about, headers=_NEVER)
+
+
+def _facts_of_file(path: Path) -> list[tuple[str, str]]:
+    """What is read from the file only when somebody looks at it: what was measured, and what says who made it."""
+    try:
+        scores, mark, credentials = read_scores(path), describe_mark(path), describe_credentials(path)
+    except OSError:
+        return []
+    checks = "; ".join([*score_summary(scores), *fault_lines(scores)])
+    facts = [("Checks", checks), ("Mark", mark), ("Content Credentials", credentials)]
+    return [(name, without_folders(text)) for name, text in facts if text]
 
 
 async def posted_ids(request: Request) -> list[str]:

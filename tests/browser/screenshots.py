@@ -9,6 +9,7 @@ import argparse
 import shutil
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,12 @@ sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT)]
 from browser import DESKTOP, PHONE, new_page, open_browser, show, wait_for  # noqa: E402
 from sketch_models import NAME, scene  # noqa: E402
 from studio_app import Application  # noqa: E402
+
+from ovi_studio.core.requests import SeedMode  # noqa: E402
+from ovi_studio.core.shipped import PRESETS  # noqa: E402
+from ovi_studio.film.film_yaml import format_film  # noqa: E402
+from ovi_studio.film.screenplay import read_screenplay  # noqa: E402
+from ovi_studio.film.script import Look  # noqa: E402
 
 PROMPTS = [scene(number)[1] for number in (3, 8, 14, 21, 27, 33, 41, 52)]
 WRITTEN = "A {red|blue|yellow} ball bounces on a wooden floor."
@@ -40,6 +47,7 @@ def main() -> None:
         with open_browser() as browser:
             client = application.client()
             make_clips(client, options.steps)
+            make_film(client)
             # Long enough to be photographed while it runs.
             line_up(client, options.steps)
             for name, size, scale in (("desktop", DESKTOP, 1), ("phone", PHONE, 2)):
@@ -55,6 +63,20 @@ def make_clips(client: Any, steps: int) -> None:
         client.predict(prompt, settings=settings, name="Shapes in the evening", api_name="/queue")
     wait_for(lambda: not client.predict("queued", api_name="/list"), 1800)
     wait_for(lambda: not client.predict("running", api_name="/list"), 1800)
+
+
+def make_film(client: Any) -> None:
+    film = read_screenplay((PRESETS / "films" / "ruby-and-sky.fountain").read_text(encoding="utf-8"), "Ruby and Sky", 3)
+    look = Look(preset="demo-lightning", seed=1, seed_mode=SeedMode.FIXED)
+    number = client.predict(format_film(replace(film, look=look)), "", "", 0, api_name="/film_queue")["film"]
+    shots = client.predict(number, api_name="/film_status")["shots"]
+    client.predict(number, shots[1]["id"], 1, api_name="/film_again")
+
+    def checked() -> bool:
+        found = client.predict(number, api_name="/film_status")["shots"]
+        return all(take["scores"] for shot in found for take in shot["takes"])
+
+    wait_for(checked, 1800)
 
 
 def line_up(client: Any, steps: int) -> None:
@@ -93,6 +115,9 @@ def take_all(
     show(page, "Queue")
     page.wait_for_selector(".job")
     take("queue")
+    show(page, "Film")
+    page.wait_for_selector("#storyboard .scores")
+    take("film")
     show(page, "Library")
     page.wait_for_selector("#wall .card")
     if size is DESKTOP:

@@ -1,5 +1,7 @@
 """Scores in an mp4: written once the clip is there, read back, and no part of what the clip is."""
 
+import os
+
 import numpy as np
 import pytest
 from film_shots import write_shot
@@ -19,11 +21,13 @@ def test_scores_replace_those_before_and_leave_the_clip_as_it_was(tmp_path):
     clip = write_shot(tmp_path, [60] * 12)
     before, facts, record = clip.read_bytes(), probe(clip), read_record(clip)
     pinned = pin_source(ClipSpec(prompt="x", variant="960x960_5s", source=clip, keep_sound=ALL))
+    os.utime(clip, (1_700_000_000,) * 2)
     assert read_scores(clip) is None
     write_scores(clip, {"error": "a long sentence " * 20})
     write_scores(clip, SCORES)
     assert read_scores(clip) == SCORES
     assert clip.read_bytes().startswith(before)
+    assert clip.stat().st_mtime == 1_700_000_000
     assert (probe(clip), read_record(clip)) == (facts, record)
     assert len(list(read_frames(clip))) == 12
     # A clip that was queued to keep a part of this one is still made.

@@ -13,6 +13,8 @@ from starlette.testclient import TestClient
 from tab_server import make_clip
 
 from ovi_studio.library import Query
+from ovi_studio.media.content_credentials import local_identity, sign
+from ovi_studio.media.score_box import write_scores
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.services import intake
 from ovi_studio.services.clip_bundle import TABLE
@@ -64,8 +66,30 @@ def test_a_clip_is_described_with_what_was_noted_about_it(studio: Studio, client
     about = found.json()
     assert (about["prompt"], about["favourite"], about["tags"]) == (HOSTILE, True, ["sea"])
     assert dict(about["facts"])["Model"] == "960x960, 5 seconds"
+    assert dict(about["facts"])["Mark"].startswith("made by a model (http")
+    assert "Content Credentials" not in dict(about["facts"])
     assert str(studio.paths.outputs) not in found.text
     assert client.get(f"/studio/clip/{'0' * 32}/about.json").status_code == 404
+
+
+def test_what_was_measured_and_signed_is_told_and_verified(studio: Studio, client: TestClient, tmp_path: Path) -> None:
+    (clip,) = ids(studio, HOSTILE)
+
+    def facts() -> dict[str, str]:
+        studio.library.refresh()
+        answer = client.get(f"/studio/clip/{clip}/about.json")
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json()["facts"])
+
+    path = studio.library.path(clip)
+    write_scores(path, {"word_error_rate": 0.25, "loudness": -20.4, "faults": []})
+    sign(path, local_identity(tmp_path / "signing"))
+    assert facts()["Checks"] == "25% of the words are wrong; -20 LUFS"
+    assert facts()["Content Credentials"].startswith("unchanged since it was signed; signed by Ovi Studio local")
+    data = bytearray(path.read_bytes())
+    data[data.index(b"mdat") + 50] ^= 1
+    path.write_bytes(data)
+    assert facts()["Content Credentials"].startswith("INVALID (assertion.bmffHash.mismatch)")
 
 
 def test_the_posted_clips_come_as_one_zip_and_those_that_are_gone_are_left_out(
