@@ -17,8 +17,10 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT)]
 
 from browser import DESKTOP, PHONE, new_page, open_browser, show, wait_for  # noqa: E402
+from chat_server import chat_server  # noqa: E402
 from sketch_models import NAME, scene  # noqa: E402
 from studio_app import Application  # noqa: E402
+from upscaler_files import write_upscaler  # noqa: E402
 
 from ovi_studio.core.requests import SeedMode  # noqa: E402
 from ovi_studio.core.shipped import PRESETS  # noqa: E402
@@ -30,6 +32,15 @@ PROMPTS = [scene(number)[1] for number in (3, 8, 14, 21, 27, 33, 41, 52)]
 WRITTEN = "A {red|blue|yellow} ball bounces on a wooden floor."
 SPOKEN = ("A voice says", "Here it comes again.")
 SOUND = "a thud at every bounce"
+SIZES = (("desktop", DESKTOP, 1), ("phone", PHONE, 2))
+TYPED = ("a red ball", "a {red|blue} cube on grass", "an old man says, <S>Good morning.<E>")
+BETTER = (
+    "A shiny red ball bounces slowly over an old wooden floor in warm evening light; the camera follows it at floor "
+    "level. <AUDCAP>Soft thuds of rubber on wood, a quiet room.<ENDAUDCAP>",
+    "A {red|blue} cube lies on short wet grass, small drops run down its sides. <AUDCAP>Light wind.<ENDAUDCAP>",
+    "An old man in a grey cap leans on a gate, smiles and says, <S>Good morning.<E> "
+    "<AUDCAP>Birds, a warm low voice.<ENDAUDCAP>",
+)
 
 
 def main() -> None:
@@ -38,8 +49,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20, help="of each clip (default: %(default)s)")
     parser.add_argument("--sketch", action="store_true", help="clips drawn by a formula instead of the model's")
     parser.add_argument("--png", action="store_true", help="PNG instead of JPEG")
+    parser.add_argument("--dialogs", action="store_true", help="only the dialogs that need a helper or an upscaler")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
+    suffix = ".png" if options.png else ".jpg"
+    take_dialogs(options.folder, suffix)
+    if options.dialogs:
+        return
     home = Path(tempfile.mkdtemp(prefix="ovi-studio-"))
     models = NAME if options.sketch else None
     application = Application(home / "outputs", home / "checkpoints", models=models)
@@ -50,11 +66,63 @@ def main() -> None:
             make_film(client)
             # Long enough to be photographed while it runs.
             line_up(client, options.steps)
-            for name, size, scale in (("desktop", DESKTOP, 1), ("phone", PHONE, 2)):
-                take_all(browser, application, options.folder, name, size, scale, ".png" if options.png else ".jpg")
+            for name, size, scale in SIZES:
+                take_all(browser, application, options.folder, name, size, scale, suffix)
     finally:
         application.end()
         shutil.rmtree(home, ignore_errors=True)
+
+
+def take_dialogs(folder: Path, suffix: str) -> None:
+    """Take the dialogs for larger and smoother clips, and for the suggestions of a helper, over clips of a formula."""
+    home = Path(tempfile.mkdtemp(prefix="ovi-studio-"))
+    for name in ("RealESRGAN_x2", "RealESRGAN_x4"):
+        write_upscaler(home / "upscalers" / f"{name}.pth")
+    (home / "evening.txt").write_text("\n".join(TYPED))
+    with chat_server() as server:
+        server.answers = [*BETTER, *BETTER]
+        helper = ("--helper", server.address, "--helper-model", "llama3.2")
+        more = (*helper, "--upscaler-dir", str(home / "upscalers"))
+        application = Application(home / "outputs", home / "checkpoints", *more, models=NAME)
+        try:
+            make_clips(application.client(), 2)
+            with open_browser() as browser:
+                for name, size, scale in SIZES:
+                    page = new_page(browser, application.url, size, device_scale_factor=scale)
+                    page.wait_for_selector("#filmstrip [data-state=done]", state="attached")
+                    take_suggestions(page, home / "evening.txt", folder / f"suggestions-{name}{suffix}")
+                    take_improving(page, folder / f"improve-{name}{suffix}")
+                    page.close()
+        finally:
+            application.end()
+            shutil.rmtree(home, ignore_errors=True)
+
+
+def take_suggestions(page: Any, table: Path, target: Path) -> None:
+    page.get_by_role("button", name="Many clips at once").click()
+    page.set_input_files("#table input[type=file]", str(table))
+    page.get_by_role("button", name="Suggest better prompts for this table").click()
+    page.locator("#table-suggestions-dialog tbody tr").last.get_by_role("button", name="Use").wait_for()
+    page.locator("#table-suggestions-dialog tbody tr").first.get_by_role("button", name="Use").click()
+    save(page, target)
+    page.get_by_role("button", name="Cancel", exact=True).click()
+
+
+def take_improving(page: Any, target: Path) -> None:
+    show(page, "Library")
+    for number in range(3):
+        page.locator("#wall .card input[type=checkbox]").nth(number).check()
+    page.click("#improve-selected")
+    page.locator("#improving-size option", has_text="RealESRGAN_x2").wait_for(state="attached")
+    page.select_option("#improving-size", "RealESRGAN_x2")
+    page.locator("#improving").get_by_label("48").check()
+    save(page, target)
+
+
+def save(page: Any, target: Path) -> None:
+    page.wait_for_timeout(1500)
+    page.screenshot(path=target, **({} if target.suffix == ".png" else {"quality": 86}))
+    print(target, flush=True)
 
 
 def make_clips(client: Any, steps: int) -> None:
@@ -98,10 +166,7 @@ def take_all(
     def take(tab: str) -> None:
         page.mouse.move(0, 0)
         page.evaluate("scrollTo(0, 0)")
-        page.wait_for_timeout(1500)
-        quality = {} if suffix == ".png" else {"quality": 86}
-        page.screenshot(path=folder / f"{tab}-{name}{suffix}", **quality)
-        print(folder / f"{tab}-{name}{suffix}", flush=True)
+        save(page, folder / f"{tab}-{name}{suffix}")
 
     page.wait_for_selector("#status .live")
     page.fill("#prompt textarea", WRITTEN)
