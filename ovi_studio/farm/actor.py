@@ -21,7 +21,7 @@ from ovi_studio.core.errors import JobError
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.engine.executor import Executor, LocalExecutor
 from ovi_studio.farm.files import CACHE_BYTES, Content, FileCache
-from ovi_studio.farm.machine import Machine, describe
+from ovi_studio.farm.machine import Machine, describe, free_memory
 from ovi_studio.farm.rank_executor import RankExecutor
 from ovi_studio.farm.relay import EventSink, clip_events, failed_event
 from ovi_studio.farm.wire import ADAPTERS, PICTURE, SOURCE, AliveEvent, ClipRequest, DoneEvent, Event, FailedEvent
@@ -98,6 +98,10 @@ class ClipActor:
     def stop(self) -> None:
         """End the clip at its next step."""
         self._stop.set()
+
+    def memory(self) -> tuple[float, float]:
+        """See `free_memory`."""
+        return free_memory(self._options.device)
 
     def next_step_down(self) -> StepDown | None:
         """See `Executor`."""

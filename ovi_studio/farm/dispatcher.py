@@ -133,7 +133,7 @@ class Dispatcher:
         removed = {name for name, order in orders(self._database).items() if order is Order.REMOVE}
         found = [_with_state(engine.status(), removed) for engine in self._engines.values()]
         found.sort(key=lambda machine: machine.name)
-        written = json.dumps([(m.name, m.state, m.reason, m.clips, m.variants) for m in found])
+        written = json.dumps([(m.name, m.state, m.reason, m.variants, m.free and round(m.free)) for m in found])
         if written != self._published:
             publish(self._database, found)
             self._published = written

@@ -5,6 +5,7 @@ job may be the cause. A machine that is gone, or cannot be reached, is not the j
 queue. Nothing that still runs there can reach the library, because only the head writes clips.
 """
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -40,6 +41,8 @@ DESCRIBE_SECONDS = 1800.0
 """How long a machine may take to hash its checkpoints."""
 MAX_FAILED_JOBS = 3
 """Jobs that may fail one after the other before the machine counts as the cause."""
+MEMORY_SECONDS = 10.0
+"""How often a machine is asked for its memory."""
 _LEAVING_SECONDS = 2.0
 _NODE_ID = "ray.io/node-id"
 """Ray's own label of a node."""
@@ -71,6 +74,10 @@ class ActorExecutor:
         self._adapters = adapters
         self._silence = silence
         self._failed_jobs = 0
+        self._memory: tuple[float, float] | None = None
+        self._asked: Any = None
+        """The answer that is on its way."""
+        self._ask_at = 0.0
         self._group = _shared_gpus(seat) if seat.gpus > 1 else None
         where = (
             NodeAffinitySchedulingStrategy(seat.node, soft=False)
@@ -130,6 +137,16 @@ class ActorExecutor:
             self.fault = f"An unexpected error: {str(error).strip().splitlines()[-1]}"
             log.error("An unexpected error on machine %s:\n%s", self._name, error)
             raise
+
+    def memory(self) -> tuple[float, float] | None:
+        """Return the GiB that are free there, and all, as it said last; None before. Does not wait."""
+        if self._asked is None and time.monotonic() >= self._ask_at:
+            self._asked = self._actor.memory.remote()
+        elif self._asked is not None and ray.wait([self._asked], timeout=0)[0]:
+            asked, self._asked, self._ask_at = self._asked, None, time.monotonic() + MEMORY_SECONDS
+            with contextlib.suppress(RayError):  # whoever makes a clip there learns why
+                self._memory = ray.get(asked)
+        return self._memory
 
     def next_step_down(self) -> StepDown | None:
         """See `Executor`."""

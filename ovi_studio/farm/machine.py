@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from ovi_studio import __version__
 from ovi_studio.capacity.layouts import Gpus, plan_sharding
 from ovi_studio.capacity.memory import Demand
@@ -162,6 +164,21 @@ def describe(name: str, checkpoints: Path, device_name: str = "auto", ranks: int
         ranks,
         {v.name: fingerprint(take_inventory(v, checkpoints)) for v in complete if fits(v)},
     )
+
+
+def free_memory(device_name: str = "auto") -> tuple[float, float]:
+    """Return the GiB that are free, and all: of the GPU, or of the machine without one. Imports torch for a GPU."""
+    if device_name != "cpu":
+        import torch
+
+        from ovi_studio.models.device import compute_device
+
+        device = compute_device(device_name)
+        if device.type == "cuda":
+            free, total = torch.cuda.mem_get_info(device)
+            return free / 2**30, total / 2**30
+    memory = psutil.virtual_memory()
+    return memory.available / 2**30, memory.total / 2**30
 
 
 def _label(text: str) -> str:

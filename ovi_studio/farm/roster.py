@@ -52,14 +52,11 @@ class MachineStatus:
     name: str
     card: str
     memory: float
-    """GiB of the GPU; 0 without one."""
+    """GiB of the GPU, or of the machine without one; 0 until that is known."""
     variants: tuple[str, ...]
     state: MachineState
     reason: str = ""
     """Why it makes nothing, or its last error."""
-    clips: int = 0
-    """Made since it joined."""
-    clips_per_hour: float | None = None
     since: float = 0.0
     """Seconds since 1970, for display."""
     free: float | None = None

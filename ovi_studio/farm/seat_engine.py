@@ -54,11 +54,9 @@ class SeatEngine:
         self._machine = Machine(seat.name, head.versions)
         self._error = ""
         self._failures = 0
-        self._clips = 0
         self._paused = False
         self._retry_at = 0.0
         self._since = time.time()
-        self._started = time.monotonic()
         self._owner: str | None = None
         self._thread: threading.Thread | None = None
 
@@ -100,18 +98,17 @@ class SeatEngine:
 
     def status(self) -> MachineStatus:
         """Return the machine as people see it."""
-        hours = (time.monotonic() - self._started) / 3600
-        clips = self._clips + (self._executor.made if self._executor else 0)
+        executor = self._executor
+        free, memory = (None if executor is None else executor.memory()) or (None, self._machine.memory)
         return MachineStatus(
             self.seat.name,
             self._machine.card,
-            self._machine.memory,
+            memory,
             tuple(sorted(self._machine.variants)),
             self._state(),
             self._error,
-            clips,
-            round(clips / hours, 1) if clips else None,
             self._since,
+            free,
         )
 
     def _state(self) -> MachineState:
@@ -141,7 +138,6 @@ class SeatEngine:
         finally:
             executor, self._executor = self._executor, None
             if executor is not None:
-                self._clips += executor.made
                 executor.close()
 
     def _run(self) -> None:

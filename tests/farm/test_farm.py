@@ -17,18 +17,25 @@ from farm_helpers import (
     wait_for_machines,
 )
 
+from ovi_studio.engine.slot import EngineSlot
 from ovi_studio.farm.command import FarmAddress
 from ovi_studio.farm.machine import Machine, Versions
 from ovi_studio.farm.roster import MachineState, Order, give_order, machines
 from ovi_studio.media.clip_files import read_record
 from ovi_studio.queue.model import JobState
 from ovi_studio.queue.store import Store
+from ovi_studio.services.machines import machine_figures
 
 
 def test_clips_come_from_another_machine_and_say_so(farm: object, store: Store) -> None:
     (job,) = store.add([spec()])
     with dispatcher(store):
         wait_until_ended(store, 120)
+        wait_for(lambda: all(one.free and one.clips == 1 for one in machine_figures(store, [], {})), 30)
+        (rig,) = machine_figures(store, [], {})
+    assert 0 < rig.free < rig.memory
+    assert 0 < rig.clips_per_hour < 3600 / rig.seconds_per_step
+    assert EngineSlot.of(store.get(job).made_by).title == rig.name == "rig"
     assert_done_exactly_once(store, [job])
     for file in (store.get(job).clip, store.get(job).poster):
         assert read_record(file)["machine"]["name"] == "rig"
