@@ -292,6 +292,15 @@ class Store:
         """Increases with every change, including progress."""
         return self.database.change_counter()
 
+    def seconds_left(self) -> dict[str, float]:
+        """The estimated seconds until the running jobs end, by their engines; 0 where that is not known."""
+        with self.database.read() as connection:
+            return dict(
+                connection.execute(
+                    "SELECT owner, COALESCE(seconds_left, 0) FROM jobs WHERE state = 'running'"
+                ).fetchall()
+            )
+
     def turning_points(self) -> str:
         """Changes when a job is added, starts, is in another phase or stops running; not with progress in a phase."""
         running = "SELECT group_concat(id || COALESCE(phase, '') || cancel) FROM jobs WHERE state = 'running'"

@@ -10,7 +10,7 @@ from ovi_studio.engine.slot import EngineSlot
 from ovi_studio.farm.roster import TAKING, MachineState, MachineStatus, Order, machines, orders
 from ovi_studio.queue.database import Database
 from ovi_studio.queue.estimates import History, MadeClips, made_clips
-from ovi_studio.queue.model import EngineInfo, JobState
+from ovi_studio.queue.model import EngineInfo
 from ovi_studio.queue.schedule import Maker
 from ovi_studio.queue.store import Store
 
@@ -69,8 +69,7 @@ def machine_figures(
 
 def list_makers(store: Store) -> list[Maker]:
     """Return whoever takes jobs, and when each is free; the engine of this machine if nobody does at present."""
-    running = store.jobs(states=[JobState.RUNNING])
-    busy = {job.owner: job.progress.seconds_left or 0.0 for job in running if job.progress is not None}
+    busy = store.seconds_left()
     taking = {one.name: frozenset(one.variants) for one in machines(store.database) if one.state in TAKING}
     makers = []
     for engine in store.engines():

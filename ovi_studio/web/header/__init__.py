@@ -77,10 +77,9 @@ def _connect(studio: Studio, line: gr.HTML, news: gr.HTML, restart: gr.Button) -
 
 def _line(studio: Studio) -> str:
     store = studio.store
-    running = store.jobs(states=[JobState.RUNNING])
-    waiting = store.counts()[JobState.QUEUED]
+    first, counts = store.jobs(states=[JobState.RUNNING], limit=1), store.counts()
     status = studio.supervisor.status()
-    return views.engine_html(status, store.engines(), running, waiting, studio.time_left(), store.paused)
+    return views.engine_html(status, store.engines(), first, counts, studio.time_left(), store.paused)
 
 
 def _news(studio: Studio) -> str:

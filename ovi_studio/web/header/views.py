@@ -1,7 +1,7 @@
 """HTML of the header: the line about the engine and the queue, and the notices below it. Text from users is escaped."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from ovi_studio.engine.supervisor import Condition, Supervision
@@ -14,17 +14,23 @@ from ovi_studio.web.views import format_seconds, shorten
 def engine_html(
     supervision: Supervision,
     engines: Sequence[EngineInfo],
-    running: Sequence[Job],
-    waiting: int,
+    first: Sequence[Job],
+    counts: Mapping[JobState, int],
     left: QueueEstimate,
     paused: bool,
 ) -> str:
-    """Render the line about the engine and the queue; its data is for the page's title, icon and tabs (`away.js`)."""
-    kind, words = _engine_words(supervision, engines, running)
-    step, fraction = _progress(running)
+    """Render the line about the engine and the queue; its data is for the page's title, icon and tabs (`away.js`).
+
+    Args:
+        first: the first running job, if there is one.
+        counts: the number of jobs in each state.
+    """
+    kind, words = _engine_words(supervision, engines, first)
+    step, fraction = _progress(first)
+    waiting = counts[JobState.QUEUED]
     paused_chip = '<span class="chip warn">Paused</span>' if paused else ""
     return (
-        f'<div class="engine {kind}" data-jobs="{waiting + len(running)}" data-step="{step}" '
+        f'<div class="engine {kind}" data-jobs="{waiting + counts[JobState.RUNNING]}" data-step="{step}" '
         f'data-fraction="{fraction:.2f}"><p role="status"><i class="dot"></i><span>{escape(words)}</span>{paused_chip}'
         f'<span class="sum">{escape(_queue_words(waiting, left))}</span></p></div>'
     )

@@ -204,7 +204,9 @@ def test_user_text_and_errors_are_escaped(tmp_path: Path) -> None:
     shown += stage_views.filmstrip_html([failed], [done], frozenset([1]), 0)
     shown += header_views.notices_html([Notice(1, "<tp1>", 0)])
     down = Supervision(Condition.DOWN, "<tr>", ("<tw>",))
-    shown += header_views.engine_html(down, [], [], 1, QueueEstimate(1, 0), True) + header_views.trouble_html(down)
+    shown += header_views.engine_html(
+        down, [], [], dict.fromkeys(JobState, 1), QueueEstimate(1, 0), True
+    ) + header_views.trouble_html(down)
     shown += form_views.makes_html(["<tm>", "<tn>"], 1, None, None) + form_views.queued_html(1, "<tx>", ["<ty>"])
     shown += form_views.picture_notes_html(["<tz>"])
     for tag in (
