@@ -119,6 +119,16 @@ class ClipSpec:
         return bool(self.keep_sound) or self.strength < 1
 
     @property
+    def made_steps(self) -> int:
+        """Steps that are made: with a strength below 1 only the last ones, but at least one."""
+        return made_steps(self.steps, self.strength)
+
+    @property
+    def evaluated_steps(self) -> int:
+        """Steps that are computed, counting those that are made again; the time of a clip follows from them."""
+        return self.made_steps * (1 + self.resamples)
+
+    @property
     def guided(self) -> bool:
         """Whether a negative pass has any effect."""
         return self.video_guidance != 1 or self.audio_guidance != 1
@@ -350,6 +360,11 @@ def _check_drawing(spec: ClipSpec) -> None:
         not spec.uses_picture,
         "No first frame is drawn for a clip that has its picture from another; leave out one of them.",
     )
+
+
+def made_steps(steps: int, strength: float) -> int:
+    """How many of so many steps are made with a strength; at least one."""
+    return max(1, round(strength * steps))
 
 
 def _check_source(spec: ClipSpec) -> None:

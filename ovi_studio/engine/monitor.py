@@ -56,7 +56,7 @@ class JobMonitor:
         self._previews = read_settings(work.database).previews
         self._phase = ClipPhase.LOADING
         self._preview: Path | None = None
-        self._step, self._total = 0, job.spec.steps
+        self._step, self._total = 0, job.spec.made_steps
         self._fraction: float | None = None
         self._started: dict[ClipPhase, float] = {}
         self._step_times: list[float] = []
@@ -92,7 +92,7 @@ class JobMonitor:
         """Note that the first frame is drawn; returns the times of that, None if they are incomplete."""
         begun, steps = self._started.get(ClipPhase.DRAWING), self._drawing_steps
         self._started.clear()  # the clip itself has phases of the same names
-        self._drawing, self._step, self._total = None, 0, self._job.spec.steps
+        self._drawing, self._step, self._total = None, 0, self._job.spec.made_steps
         step = _median_pace(steps)
         if begun is None or step is None:
             return None
@@ -169,7 +169,7 @@ class JobMonitor:
             return None
         total = self._total if done else self._drawing.steps or known.steps
         step = known.step if pace is None else pace
-        return step * (total - done) + known.rest + clip.seconds(self._job.spec.steps)
+        return step * (total - done) + known.rest + clip.seconds(self._job.spec.evaluated_steps)
 
     def _seconds_left(self, pace: float | None) -> float | None:
         known, edges = self._known, self._edges
@@ -184,8 +184,8 @@ class JobMonitor:
         if known is None:
             return None
         if self._phase is ClipPhase.COMPILING:
-            return self._compilation + known.seconds(self._total) - known.text
-        return known.seconds(self._total)
+            return self._compilation + known.seconds(self._job.spec.evaluated_steps) - known.text
+        return known.seconds(self._job.spec.evaluated_steps)
 
     def _decoding_left(self) -> float | None:
         """Return the seconds until the clip is written.

@@ -73,6 +73,7 @@ class ClipKind:
     guided: bool
     step_cache: str
     steps: int
+    """That are computed."""
     draws: str | None = None
     """The image model that draws the first frame; None: nothing is drawn."""
     draw_steps: int | None = None
@@ -83,7 +84,7 @@ class ClipKind:
         """Return the kind of a clip."""
         drawing = spec.to_draw
         drawn = (None, None) if drawing is None else (drawing.model, drawing.steps)
-        return cls(spec.variant, spec.guided, spec.step_cache, spec.steps, *drawn)
+        return cls(spec.variant, spec.guided, spec.step_cache, spec.evaluated_steps, *drawn)
 
 
 @dataclass(frozen=True)
@@ -177,8 +178,8 @@ def record_phase_times(
     """
     history, kind = History(database), ClipKind.of(spec)
     edges = asdict(times)
-    step = {"step": edges.pop("step")}
-    phases = {ClipPhase.TEXT: times.text, ClipPhase.DENOISING: times.step * spec.steps}
+    step = {"step": edges.pop("step") / (1 + spec.resamples)}
+    phases = {ClipPhase.TEXT: times.text, ClipPhase.DENOISING: times.step * spec.made_steps}
     phases |= {ClipPhase.DECODING: times.decode, ClipPhase.WRITING: times.write, **(once or {})}
     made = made_clips(database).get(maker, MadeClips()).with_clip(kind, phases)
     database.put_settings(

@@ -37,7 +37,8 @@ def spec_columns(spec: ClipSpec) -> dict[str, Any]:
     return {
         "spec": json.dumps(values, ensure_ascii=False),
         "variant": spec.variant,
-        "steps": spec.steps,
+        # Only estimates read this column.
+        "steps": spec.evaluated_steps,
         "guided": spec.guided,
     }
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ovi_studio.core.spec import made_steps
 from ovi_studio.sampling.latents import Latents
 
 
@@ -79,7 +80,7 @@ class Kept:
 
     def first_step(self, steps: int) -> int:
         """Return the index of the first of so many steps that is made; at least one is."""
-        return steps - max(1, round(self.strength * steps))
+        return steps - made_steps(steps, self.strength)
 
     def start(self, noise: Latents, sigma: float) -> Latents:
         """Return what the first step starts from: noise, or with a lower strength the source at its noise level."""

@@ -24,6 +24,7 @@ from job_helpers import (
 from PIL import Image
 
 from ovi_studio.core.errors import JobError
+from ovi_studio.core.spans import ALL
 from ovi_studio.queue import trash
 from ovi_studio.queue.estimates import PhaseTimes, record_phase_times
 from ovi_studio.queue.model import JobState, Verdict
@@ -368,6 +369,18 @@ def test_cost_is_estimated_from_what_was_measured(store):
     store.add([replace(SPEC, steps=10)] * 3 + [unguided] * 2)
     estimate = estimate_queue(store.database)
     assert (estimate.seconds, estimate.unmeasured) == (3 * 26.5, 2)
+
+
+def test_steps_that_are_left_out_or_made_again_count_as_often_as_they_are_computed(store):
+    source = replace(SPEC, steps=10, source=Path("clip.mp4"), keep_sound=ALL)
+    record_phase_times(
+        store.database, replace(source, resamples=1), PhaseTimes(text=1.0, step=4.0, decode=5.0, write=0.5)
+    )
+    kinds = [replace(SPEC, steps=10), replace(source, strength=0.5), replace(source, resamples=2)]
+    expected = [26.5, 16.5, 66.5]
+    assert [estimate_clip(store.database, spec) for spec in kinds] == expected
+    store.add(kinds)
+    assert estimate_queue(store.database).seconds == sum(expected)
 
 
 def test_clips_that_leave_out_passes_have_times_of_their_own(store):
