@@ -44,7 +44,9 @@ _MIN_OVERLAP = 0.8
 """Minimum intersection over union of the object and the best template; an ellipse of 5 to 4 has 0.8 with a circle."""
 _BAND, _NOISE = 4, 0.15
 """Edges are looked for within some pixels of an outline; below and above some coverage, differences are noise."""
-_MIN_SHARPNESS = 0.12
+_SHIFTS = np.array([[0.1, 0.0], [0.35, 0.25], [0.6, 0.5], [0.85, 0.75]], np.float32)
+"""Positions within a pixel at which a shape is drawn for comparison."""
+_MIN_SHARPNESS = 0.15
 """Minimum sharpness of an object; a smear has no shape."""
 _AREA_IN_RADII = {Shape.BALL: math.pi, Shape.SQUARE: 1.78**2, Shape.TRIANGLE: 1.995, Shape.RING: 2.678}
 """Area of a shape with radius 1, from `scenes.distance`."""
@@ -76,11 +78,13 @@ def measure_video(frames: np.ndarray) -> VideoMeasurement:
     """Measure one or more frames, uint8 (T, H, W, 3), RGB."""
     frames = _scale_down(frames)
     sampled = slice(None, None, _EVERY)
-    difference = _difference(frames, _row_colours(frames))
+    rows = _row_colours(frames)
+    difference = _difference(frames, rows)
     differs = difference > _DIFFERENT
-    contrast = _contrast(difference, differs)
-    coverage = _coverage(difference, contrast)
-    centroids, areas = _find_object(coverage, differs, contrast)
+    contrasts = _contrasts(frames, differs, rows)
+    part = difference / contrasts[:, :, None]
+    coverage = np.clip(2 * part - 0.5, 0, 1)  # half at the middle of an edge, however soft it is
+    centroids, areas = _find_object(coverage, differs, np.median(contrasts, axis=1))
     single = np.isfinite(areas)
     readable = differs.mean(axis=(1, 2)) < 0.4
     background = _agreed(
@@ -100,9 +104,7 @@ def measure_video(frames: np.ndarray) -> VideoMeasurement:
             coverage[sampled], centroids[sampled], areas[sampled], single[sampled], strict=True
         )
     )
-    sharpness = (
-        0.0 if shape is None else _sharpness(shape, (difference / contrast[:, None, None])[sampled], areas[sampled])
-    )
+    sharpness = 0.0 if shape is None else _sharpness(shape, part[sampled][single[sampled]])
     if sharpness < _MIN_SHARPNESS:
         shape = None
     return VideoMeasurement(colour, shape, background, _shape_centres(shape, centroids, areas), sharpness)
@@ -138,16 +140,16 @@ def _difference(frames: np.ndarray, background: np.ndarray) -> np.ndarray:
     return np.sqrt(squares, out=squares)
 
 
-def _contrast(difference: np.ndarray, differs: np.ndarray) -> np.ndarray:
-    """Return the object's median distance from the background in levels, float32 (T,); infinite without an object."""
-    sparse = zip(difference[:, ::2, ::2], differs[:, ::2, ::2], strict=True)
-    return np.array([np.median(values[mask]) if mask.any() else np.inf for values, mask in sparse], np.float32)
+def _contrasts(frames: np.ndarray, differs: np.ndarray, background: np.ndarray) -> np.ndarray:
+    """Return the distance of the object's median colour from the background of each row in levels, float32 (T, H).
 
-
-def _coverage(difference: np.ndarray, contrast: np.ndarray) -> np.ndarray:
-    """Return how much of each pixel the object covers, 0 to 1; half at the middle of an edge, however soft it is."""
-    part = difference / contrast[:, None, None]
-    return np.clip(2 * part - 0.5, 0, 1, out=part)
+    It is infinite without an object. An object before wall and floor has two contrasts.
+    """
+    contrasts = np.full(frames.shape[:2], np.inf, np.float32)
+    for row, frame, mask in zip(contrasts, frames[:, ::2, ::2], differs[:, ::2, ::2], strict=True):
+        if mask.any():
+            row[:] = np.linalg.norm(np.median(frame[mask], axis=0) - background[:, 0], axis=1)
+    return np.maximum(contrasts, _DIFFERENT)
 
 
 def _find_object(coverage: np.ndarray, differs: np.ndarray, contrast: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -244,28 +246,42 @@ def _shape_of(coverage: np.ndarray, centroid: np.ndarray, area: float) -> Shape 
     return best if overlaps[best] > _MIN_OVERLAP else None
 
 
-def _sharpness(shape: Shape, part: np.ndarray, areas: np.ndarray) -> float:
+def _sharpness(shape: Shape, part: np.ndarray) -> float:
     """Return the width of a drawn shape's edges relative to that of the object's edges, at most 1.
 
     Args:
         part: (T, H, W), distance from the background as a fraction of the object's.
-        areas: (T,), NaN where there is no object.
     """
     height, width = part.shape[1:]
-    radius = _radius(shape, float(np.nanmedian(areas)) * width / height)
-    # Edges between two pixels are sharper than others, so several positions are drawn.
-    shifts = (np.arange(4)[:, None, None] * 0.25 + np.array([0.1, 0.0])[:, None]) / height  # (4, 2, 1)
-    y, x = ((np.arange(side, dtype=np.float32) + 0.5 - side / 2) / height for side in (height, width))
-    across, down = (x[None, None, :] + shifts[:, :1], y[None, :, None] + shifts[:, 1:])
-    drawn = np.clip(0.5 - height * distance(shape, across, down, radius), 0, 1)
-    return min(1.0, _softness(drawn) / max(_softness(part[np.isfinite(areas)]), 1e-6))
+    inner, outer = _around_outline(part)
+    covered = np.clip(part, 0, 1) * outer
+    areas = np.maximum(covered.sum(axis=(1, 2)), 1e-6)
+    y, x = ((np.arange(side, dtype=np.float32) + 0.5) / height for side in (height, width))
+    centroids = np.stack([covered.sum(axis=1) @ x / areas, covered.sum(axis=2) @ y / areas], axis=1)
+    radius = _radius(shape, float(np.median(areas)) / height**2)
+
+    def drawn(centres: np.ndarray) -> np.ndarray:
+        across, down = x - centres[:, :1], y - centres[:, 1:]
+        return np.clip(0.5 - height * distance(shape, across[:, None, :], down[:, :, None], radius), 0, 1)
+
+    # An edge between two pixels is sharper than others. So the shape is drawn where the object is; and at other places,
+    # because an object that happens to lie between pixels need not be sharper than usual.
+    here = drawn((centroids - [0, _CENTROID_BELOW[shape] * radius]).astype(np.float32))
+    elsewhere = drawn(np.array([width, height]) / (2 * height) + _SHIFTS / height)
+    expected = max(_softness(each, *_around_outline(each)) for each in (here, elsewhere))
+    return min(1.0, expected / max(_softness(part, inner, outer), 1e-6))
 
 
-def _softness(part: np.ndarray) -> float:
-    """Return how many pixels of a frame's outlines, (T, H, W), are neither object nor background, on average."""
+def _around_outline(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the object without some pixels at its outline, and with some beyond it, as masks (T, H, W)."""
     inner = outer = part > 0.5
     for _ in range(_BAND):
         inner, outer = _shrink_mask(inner), ~_shrink_mask(~outer)
+    return inner, outer
+
+
+def _softness(part: np.ndarray, inner: np.ndarray, outer: np.ndarray) -> float:
+    """Return how many pixels of a frame's outlines, (T, H, W), are neither object nor background, on average."""
     within = np.clip((part - _NOISE) / (1 - 2 * _NOISE), 0, 1)
     return float((within * (1 - within) * (outer & ~inner)).sum() / len(part))
 
