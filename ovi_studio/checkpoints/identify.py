@@ -11,7 +11,7 @@ from typing import Any
 
 from ovi_studio.checkpoints.keys import TEXT_ENCODER_RULES, TRANSFORMER_RULES, VIDEO_VAE_RULES, Rules, rename
 from ovi_studio.checkpoints.scaled_fp8 import is_fp8, is_scaled, weight_names
-from ovi_studio.core.variants import Part, Variant
+from ovi_studio.core.variants import Part, Variant, decoder_levels
 from ovi_studio.core.weight_formats import Weights
 
 Shape = tuple[int, ...]
@@ -141,7 +141,7 @@ def _landmarks(part: Part, dimensions: Mapping[str, Any]) -> dict[str, Shape]:
         sizes = dimensions["video_vae"]
         latents, pixels = sizes["z_dim"], 3 * sizes["patch_size"] ** 2
         return {
-            "decoder.conv_in.weight": (sizes["dec_dim"] * sizes["dim_mult"][-1], latents, 3, 3, 3),
+            "decoder.conv_in.weight": (sizes["dec_dim"] * decoder_levels(sizes)[0][-1], latents, 3, 3, 3),
             "quant_conv.weight": (2 * latents, 2 * latents, 1, 1, 1),
             "encoder.conv_in.weight": (sizes["dim"], pixels, 3, 3, 3),
         }

@@ -109,6 +109,19 @@ def latent_stride(video_vae: Mapping[str, Any]) -> int:
     return int(video_vae["patch_size"]) * 2 ** (len(video_vae["dim_mult"]) - 1)
 
 
+def decoder_levels(video_vae: Mapping[str, Any]) -> tuple[list[int], int]:
+    """Return the decoder's width multipliers, one for each level, and the pixels of a side of its patches.
+
+    They are the encoder's unless `dec_dim_mult` says otherwise. Further levels upsample in space alone; each of them
+    halves the patches.
+    """
+    multipliers = [int(multiplier) for multiplier in video_vae.get("dec_dim_mult", video_vae["dim_mult"])]
+    patch, odd = divmod(latent_stride(video_vae), 2 ** (len(multipliers) - 1))
+    if odd or len(multipliers) < len(video_vae["dim_mult"]):
+        raise ValueError(f"a decoder's {len(multipliers)} levels do not fit the encoder's {len(video_vae['dim_mult'])}")
+    return multipliers, patch
+
+
 def _shared_files() -> dict[Part, tuple[HubFile, ...]]:
     def wan(path: str, size: int, sha256: str | None = None) -> HubFile:
         return HubFile("Wan-AI/Wan2.2-TI2V-5B", path, _OVI_5B, size, "Apache-2.0", sha256)

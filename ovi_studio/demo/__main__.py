@@ -12,7 +12,10 @@ from typing import Any
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.variants import EMBEDDED_BUNDLE
 
-STAGES = ("text", "audio", "video", "vocoder", "latents", "transformer", "decoder", "trajectories", "lightning")
+STAGES = (
+    *("text", "audio", "video", "vocoder", "latents", "transformer"),
+    *("regenerated", "decoder", "outlines", "trajectories", "lightning"),
+)
 LIGHTNING = Path("loras") / "demo-lightning.safetensors"
 SETTINGS = ("quality", "quality-short", "fast", "lightning", "lightning-short", "picture")
 

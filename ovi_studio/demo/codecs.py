@@ -4,7 +4,7 @@ Both VAEs are trained with noise added to their latents, whose size is kept near
 exact, and the decoders must tolerate that.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import torch
 from diffusers import AutoencoderKLWan
 from torch import Tensor, nn
 
+from ovi_studio.demo.drawing import LATENT_NOISE, draw
 from ovi_studio.demo.fit import NamedLosses, TrainingBudget, fit
 from ovi_studio.demo.scenes import FRAMES, Scene, Sound, draw_scene, render, synthesise
 from ovi_studio.demo.sheets import SheetRow
@@ -21,16 +22,9 @@ from ovi_studio.models.mel import HOP, mel_spectrogram
 from ovi_studio.models.video_vae import decode_whole, encode, from_bytes, to_bytes
 from ovi_studio.models.vocoder import Vocoder
 
-LATENT_NOISE = 0.15
 LATENT_PENALTY = 2e-3
 _WINDOWS = ((300, 8, 5), (450, 4, 9), (None, 2, 17))
 """(last step, scenes, frames): many short windows at first, long ones in the end."""
-_DECODED_CLIPS = 2
-"""Whole clips per step when the decoder is trained alone."""
-_CONTRAST, _LEAST_CONTRAST, _LARGEST_WEIGHT = 0.03, 0.01, 4.0
-"""Mean squared contrast of a clip (pixels range over 2): half of the usual one, an offset, and the maximum weight."""
-_EDGES = 0.3
-"""Weight of the loss of edges when the decoder is trained alone."""
 _AUDIO_BATCH = 8
 _VOCODER_BATCH, _VOCODER_FRAMES = 8, 24
 _WAVE_WEIGHT = 50.0
@@ -43,28 +37,10 @@ _EXAMPLES = 256
 _SHOWN = 4
 """Scenes on a sample sheet."""
 
-EncodedClips = Callable[[np.random.Generator], tuple[Tensor, Tensor]]
-"""Draws a scene; returns its video latents (1, channels, frames, height, width) and its pixels."""
-
 
 def train_video_vae(vae: AutoencoderKLWan, budget: TrainingBudget, folder: Path, seed: int) -> None:
     """Train on windows of scenes; afterwards `latent_statistics` gives the numbers that the bundle needs."""
     fit(vae, partial(_video_losses, seed=seed), budget, folder, _video_rows)
-
-
-def train_video_decoder(
-    vae: AutoencoderKLWan, clips: EncodedClips, budget: TrainingBudget, folder: Path, seed: int
-) -> None:
-    """Train only the decoder, on whole scenes, once the encoder is fixed.
-
-    The decoder is causal and keeps state: trained on short windows only, it drifts a second into a clip.
-    """
-    vae.requires_grad_(False)
-    vae.decoder.requires_grad_(True)
-    vae.post_quant_conv.requires_grad_(True)
-    random = np.random.default_rng(seed)
-    fixed = [clips(random) for _ in range(_SHOWN)]
-    fit(vae, partial(_decoder_losses, clips=clips, seed=seed), budget, folder, partial(_decoder_rows, clips=fixed))
 
 
 def train_audio_vae(vae: AudioVAE, budget: TrainingBudget, folder: Path, seed: int) -> None:
@@ -108,42 +84,10 @@ def _video_losses(vae: AutoencoderKLWan, step: int, *, seed: int) -> NamedLosses
     return {**_reconstruction(vae, latents, video, step), "size": LATENT_PENALTY * latents.square().mean()}
 
 
-def _decoder_losses(vae: AutoencoderKLWan, step: int, *, clips: EncodedClips, seed: int) -> NamedLosses:
-    random = np.random.default_rng([seed, step])
-    drawn = zip(*(clips(random) for _ in range(_DECODED_CLIPS)), strict=True)
-    latents, video = (torch.cat(parts).to(next(vae.parameters()).device) for parts in drawn)
-    # Random, up to the noise of the first training: with the maximum in every clip, edges stay soft.
-    generator = torch.Generator().manual_seed(step)
-    size = LATENT_NOISE * torch.rand(len(latents), 1, 1, 1, 1, generator=generator)
-    noise = (size * torch.randn(latents.shape, generator=generator)).to(latents)
-    decoded = vae.decode(latents + noise).sample
-    return {**_difference(decoded, video, _weight(video)), "edges": _EDGES * _edge_difference(decoded, video)}
-
-
 def _reconstruction(vae: AutoencoderKLWan, latents: Tensor, video: Tensor, step: int) -> NamedLosses:
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(step)).to(latents)
-    return _difference(vae.decode(latents + LATENT_NOISE * noise).sample, video)
-
-
-def _difference(decoded: Tensor, video: Tensor, weight: Tensor | float = 1.0) -> NamedLosses:
-    difference = decoded - video
-    return {
-        "square": (weight * difference.square()).mean(),
-        "absolute": 0.2 * (weight**0.5 * difference.abs()).mean(),
-    }
-
-
-def _edge_difference(decoded: Tensor, video: Tensor) -> Tensor:
-    """Compare the steps between neighbouring pixels: a soft edge in the right place costs as much as a shifted one."""
-    across, down = ((decoded - video).diff(dim=side).abs().mean() for side in (-1, -2))
-    return across + down
-
-
-def _weight(video: Tensor) -> Tensor:
-    """Return weights (clips, 1, 1, 1, 1) that make the outlines of low-contrast objects count as much as others."""
-    background = video.median(dim=-1, keepdim=True).values  # no object covers half of a row
-    contrast = (video - background).square().mean(dim=(1, 2, 3, 4), keepdim=True)
-    return (_CONTRAST / (contrast + _LEAST_CONTRAST)).clamp(max=_LARGEST_WEIGHT)
+    difference = draw(vae, latents + LATENT_NOISE * noise) - video
+    return {"square": difference.square().mean(), "absolute": 0.2 * difference.abs().mean()}
 
 
 def _windows(vae: nn.Module, step: int, seed: int, count: int, length: int) -> Tensor:
@@ -224,14 +168,6 @@ def _video_rows(vae: AutoencoderKLWan) -> list[SheetRow]:
         frames = render(scene)
         decoded = decode_whole(vae, encode(vae, from_bytes(frames).to(next(vae.parameters()).device))[0])
         rows += [SheetRow(_title(scene), frames), SheetRow("encoded and decoded", to_bytes(decoded))]
-    return rows
-
-
-def _decoder_rows(vae: AutoencoderKLWan, clips: Sequence[tuple[Tensor, Tensor]]) -> list[SheetRow]:
-    rows = []
-    for latents, video in clips:
-        decoded = vae.decode(latents.to(next(vae.parameters()).device)).sample.clamp(-1, 1)
-        rows += [SheetRow("scene", to_bytes(video[0])), SheetRow("decoded", to_bytes(decoded[0]))]
     return rows
 
 

@@ -20,8 +20,6 @@ _TOWER = {
 LATENT_CHANNELS = 16
 AUDIO_CHANNELS = 20
 VOCABULARY_SIZE = 1024
-PATCH = 6
-"""Pixels of a patch of the video VAE; the rest of it divides height and width by four."""
 
 DIMENSIONS: dict[str, Any] = {
     "fusion": {
@@ -43,12 +41,14 @@ DIMENSIONS: dict[str, Any] = {
     },
     "video_vae": {
         "dim": 16,
-        "dec_dim": 24,
+        "dec_dim": 8,
         "z_dim": LATENT_CHANNELS,
         "dim_mult": [1, 2, 2],
+        # A level more than the encoder, so that patches of 3x3 pixels are drawn: 27 values from 32 channels.
+        "dec_dim_mult": [4, 3, 6, 6],
         "num_res_blocks": 1,
         "temperal_downsample": [True, True],
-        "patch_size": PATCH,
+        "patch_size": 6,
         "latents_mean": [0.0] * LATENT_CHANNELS,
         "latents_std": [1.0] * LATENT_CHANNELS,
     },

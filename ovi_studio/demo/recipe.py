@@ -27,12 +27,14 @@ from ovi_studio.core.variants import read_bundle
 from ovi_studio.demo import codecs
 from ovi_studio.demo.bundle_writer import write_bundle
 from ovi_studio.demo.captions import caption
-from ovi_studio.demo.dimensions import BUNDLE, DIMENSIONS, PATCH
+from ovi_studio.demo.decoder_clips import DecoderClips
+from ovi_studio.demo.dimensions import BUNDLE, DIMENSIONS
+from ovi_studio.demo.drawing import train_decoder, train_last_levels
 from ovi_studio.demo.embedder import Embedder
 from ovi_studio.demo.encoded import EncodedScenes, SceneEncoder
 from ovi_studio.demo.fit import TrainingBudget
+from ovi_studio.demo.levels import with_last_level
 from ovi_studio.demo.lightning import ADAPTER, LightningBudget, distil_adapter, teach_trajectories
-from ovi_studio.demo.patches import with_patch_size
 from ovi_studio.demo.phrasing import unseen_prompt
 from ovi_studio.demo.prompted import train_on_prompts
 from ovi_studio.demo.reading import Reading, prepare_reading
@@ -50,6 +52,8 @@ from ovi_studio.sampling.denoise import Schedule, denoise, draw_noise
 from ovi_studio.training.settings import FlowSettings, TrainSettings
 from ovi_studio.training.trainer import EMA
 
+IN_PARTS = ("latents", "regenerated", "trajectories")
+"""Stages that several processes can share."""
 WEIGHTS, _TOKENIZER = "weights.safetensors", "tokenizer"
 _START, _START_TOKENIZER = "start.safetensors", "start-tokenizer"
 """What a bundle had, in the folder of each stage that trains it further."""
@@ -78,7 +82,9 @@ class Recipe:
     video: TrainingBudget
     vocoder: TrainingBudget
     decoder: TrainingBudget
+    outlines: TrainingBudget
     scenes: int
+    regenerated: int
     transformer: TrainSettings
     lightning: LightningBudget
 
@@ -90,7 +96,9 @@ RECIPE = Recipe(
     video=TrainingBudget(minutes=20),
     vocoder=TrainingBudget(minutes=20),
     decoder=TrainingBudget(minutes=70, learning_rate=5e-4, matrix_rate=4e-3),
+    outlines=TrainingBudget(minutes=60),
     scenes=3000,
+    regenerated=800,
     transformer=TrainSettings(
         minutes=170,
         batch_size=8,
@@ -135,7 +143,7 @@ class DemoTraining:
         torch.set_flush_denormal(True)
         if (self.folder / stage / WEIGHTS).is_file():
             print(f"Stage {stage} is already done.")
-        elif stage in ("latents", "trajectories"):
+        elif stage in IN_PARTS:
             getattr(self, stage)(part, parts)
         else:
             torch.manual_seed(self.recipe.seed)
@@ -164,7 +172,7 @@ class DemoTraining:
         self._keep("text", models.text_encoder.state_dict(), _START)
         self._keep("audio", models.audio_vae.state_dict())
         self._keep("vocoder", models.vocoder.state_dict())
-        self._keep("video", with_patch_size(models.video_vae.state_dict(), PATCH))
+        self._keep("video", with_last_level(models.video_vae.state_dict(), DIMENSIONS["video_vae"]))
         statistics = {name: variant.dimensions["video_vae"][name] for name in ("latents_mean", "latents_std")}
         (self.folder / "video" / _STATISTICS).write_text(json.dumps(statistics))
         self._keep("transformer", models.transformer.state_dict(), _START)
@@ -211,17 +219,30 @@ class DemoTraining:
     def decoder(self) -> None:
         """Train only the video decoder, for longer, on latents that the trained transformer makes."""
         vae, folder = self.video_vae("video"), self.folder / "decoder"
-        codecs.train_video_decoder(vae, self._encoded_clip, self.recipe.decoder, folder, self.recipe.seed)
+        train_decoder(vae, self.clips, self.recipe.decoder, folder, self.recipe.seed)
         self._keep("decoder", vae.state_dict())
 
-    def _encoded_clip(self, random: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Return latents of a random encoded scene, at their scale before normalisation, and its pixels."""
-        path = self.encoded.draw_evenly(random)
+    def outlines(self) -> None:
+        """Train only the last levels of the video decoder, on the same latents."""
+        vae, folder = self._latest_video_vae(), self.folder / "outlines"
+        train_last_levels(vae, self.clips, self.recipe.outlines, folder, self.recipe.seed)
+        self._keep("outlines", vae.state_dict())
+
+    def regenerated(self, part: int = 1, parts: int = 1) -> None:
+        """Make the latents that the decoder is trained on; several processes can each make a part."""
+        self.clips.write(self._decoder_latents, range(part - 1, self.recipe.regenerated, parts))
+
+    @functools.cached_property
+    def clips(self) -> DecoderClips:
+        return DecoderClips(self.folder / "regenerated", self.encoded)
+
+    def _decoder_latents(self, path: Path, random: np.random.Generator) -> Tensor:
+        """Return latents of an encoded scene, at their scale before normalisation."""
         sample = load_file(path)
         regenerated = random.random() < _REGENERATED
         latents = self._regenerate(sample, self.encoded.caption(path), random) if regenerated else sample["video"]
         mean, std = (torch.tensor(values).view(-1, 1, 1, 1) for values in self._statistics().values())
-        return (latents * std + mean).unsqueeze(0), from_bytes(render(self.encoded.scene(path)))
+        return latents * std + mean
 
     @functools.cached_property
     def _regenerate(self) -> Regenerator:
@@ -285,13 +306,11 @@ class DemoTraining:
 
     def bundle(self, target: Path) -> None:
         """Write the trained models as a bundle."""
-        has_decoder = (self.folder / "decoder" / WEIGHTS).is_file()
-        vae = self.video_vae("decoder" if has_decoder else "video")
         models = Models(
             transformer=self._latest_transformer(),
             text_encoder=self.embedder.encoder,
             tokenizer=self.embedder.tokenizer,
-            video_vae=vae,
+            video_vae=self._latest_video_vae(),
             audio_vae=self.audio_vae(),
             vocoder=self._load("vocoder", Vocoder.from_config(DIMENSIONS["audio_codec"]["vocoder"])),
         )
@@ -318,6 +337,11 @@ class DemoTraining:
 
     def _transformer(self, name: str) -> OviTransformer:
         return self._load("transformer", OviTransformer(**DIMENSIONS["fusion"]), name)
+
+    def _latest_video_vae(self) -> AutoencoderKLWan:
+        """Return the video VAE as the last stage that is done has left it."""
+        done = [stage for stage in ("video", "decoder", "outlines") if (self.folder / stage / WEIGHTS).is_file()]
+        return self.video_vae(done[-1])
 
     def video_vae(self, stage: str) -> AutoencoderKLWan:
         return self._load(stage, video_vae.build_video_vae({**DIMENSIONS["video_vae"], **self._statistics()}))

@@ -28,6 +28,8 @@ _TINY = 1e-12
 
 def causal_convolution(convolution: nn.Conv3d, x: Tensor, past: Past, norm: nn.Module | None = None) -> Tensor:
     """Apply a convolution that continues from the past, if `norm` is given to SiLU(norm(x))."""
+    if convolution.kernel_size[0] == 1:
+        return timeless(convolution, x if norm is None else _norm_silu(norm, x, torch.empty_like(x)))
     kept = past.get(convolution)
     if kept is None:
         return _first_frame(convolution, x if norm is None else _norm_silu(norm, x, torch.empty_like(x)), past)
@@ -43,14 +45,14 @@ def causal_convolution(convolution: nn.Conv3d, x: Tensor, past: Past, norm: nn.M
     return _convolve_frames(convolution, window, convolution.weight)
 
 
-def pointwise(convolution: nn.Conv3d, x: Tensor) -> Tensor:
-    """Apply a convolution with a single tap, which needs no past."""
+def timeless(convolution: nn.Conv3d, x: Tensor) -> Tensor:
+    """Apply a convolution with a single tap in time, which needs no past."""
     return _convolve_frames(convolution, x, convolution.weight)
 
 
 def residual_block(block: Any, x: Tensor, past: Past) -> Tensor:
     """Apply a `WanResidualBlock`."""
-    shortcut = x if isinstance(block.conv_shortcut, nn.Identity) else pointwise(block.conv_shortcut, x)
+    shortcut = x if isinstance(block.conv_shortcut, nn.Identity) else timeless(block.conv_shortcut, x)
     x = causal_convolution(block.conv1, x, past, block.norm1)
     x = causal_convolution(block.conv2, x, past, block.norm2)
     return x.add_(shortcut)

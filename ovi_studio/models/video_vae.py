@@ -16,17 +16,20 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKLWan
-from diffusers.models.autoencoders.autoencoder_kl_wan import WanDecoder3d, patchify, unpatchify
+from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, WanDecoder3d, patchify, unpatchify
 from torch import Tensor, nn
 
-from ovi_studio.core.variants import FRAMES_PER_LATENT, latent_stride
-from ovi_studio.models.causal_layers import Past, causal_convolution, down_block, mid_block, pointwise, up_block
+from ovi_studio.core.variants import FRAMES_PER_LATENT, decoder_levels, latent_stride
+from ovi_studio.models.causal_layers import Past, causal_convolution, down_block, mid_block, timeless, up_block
 
 
 def build_video_vae(config: Mapping[str, Any]) -> AutoencoderKLWan:
-    """Build the VAE from the official dimensions (`models/ovi.json`, entry `video_vae`)."""
-    patch = config["patch_size"]
-    return AutoencoderKLWan(
+    """Build the VAE from the official dimensions (`models/ovi.json`, entry `video_vae`).
+
+    A config may give the decoder its own levels and patches (`core.variants.decoder_levels`).
+    """
+    encoder_patch = config["patch_size"]
+    vae = AutoencoderKLWan(
         base_dim=config["dim"],
         decoder_base_dim=config["dec_dim"],
         z_dim=config["z_dim"],
@@ -36,11 +39,40 @@ def build_video_vae(config: Mapping[str, Any]) -> AutoencoderKLWan:
         latents_mean=list(config["latents_mean"]),
         latents_std=list(config["latents_std"]),
         is_residual=True,
-        in_channels=3 * patch**2,
-        out_channels=3 * patch**2,
-        patch_size=patch,
+        in_channels=3 * encoder_patch**2,
+        out_channels=3 * encoder_patch**2,
+        patch_size=encoder_patch,
         scale_factor_spatial=latent_stride(config),
     )
+    multipliers, patch = decoder_levels(config)
+    if multipliers != list(config["dim_mult"]):
+        vae.decoder = _decoder_of_its_own(config, multipliers, patch)
+    return vae
+
+
+def _decoder_of_its_own(config: Mapping[str, Any], multipliers: list[int], patch: int) -> WanDecoder3d:
+    """Build a decoder whose levels beyond the encoder's draw every frame by itself."""
+    further = len(multipliers) - len(config["dim_mult"])
+    decoder = WanDecoder3d(
+        dim=config["dec_dim"],
+        z_dim=config["z_dim"],
+        dim_mult=multipliers,
+        num_res_blocks=config["num_res_blocks"],
+        temperal_upsample=[*reversed(config["temperal_downsample"]), *(further * [False])],
+        out_channels=3 * patch**2,
+        is_residual=True,
+    )
+    if further:
+        for block in decoder.up_blocks[-further:]:
+            for resnet in block.resnets:
+                resnet.conv1, resnet.conv2 = _timeless(resnet.conv1), _timeless(resnet.conv2)
+        decoder.conv_out = _timeless(decoder.conv_out)
+    return decoder
+
+
+def _timeless(convolution: nn.Conv3d) -> WanCausalConv3d:
+    """Return a new convolution over height and width alone."""
+    return WanCausalConv3d(convolution.in_channels, convolution.out_channels, (1, 3, 3), padding=(0, 1, 1))
 
 
 @torch.no_grad()
@@ -79,7 +111,7 @@ def _encode_groups(vae: AutoencoderKLWan, groups: Iterable[Tensor]) -> Tensor:
             x = down_block(block, x, past, first=index == 0)
         x = mid_block(encoder.mid_block, x, past)
         moments.append(causal_convolution(encoder.conv_out, x, past, encoder.norm_out))
-    latents = pointwise(vae.quant_conv, torch.cat(moments, dim=2))[:, : vae.config.z_dim]
+    latents = timeless(vae.quant_conv, torch.cat(moments, dim=2))[:, : vae.config.z_dim]
     mean, std = _statistics(vae, latents)
     return (latents.float() - mean) / std
 
@@ -143,7 +175,7 @@ def whole_frame_layers(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
     decoder, past = vae.decoder, Past()
     width = decoder.conv_in.out_channels
     features = _channels_last(scaled.new_empty(1, width, *scaled.shape[2:]))
-    for index, frame in enumerate(pointwise(vae.post_quant_conv, scaled).split(1, dim=2)):
+    for index, frame in enumerate(timeless(vae.post_quant_conv, scaled).split(1, dim=2)):
         x = causal_convolution(decoder.conv_in, frame, past)
         features[:, :, index : index + 1] = mid_block(decoder.mid_block, x, past)
     return features
@@ -198,8 +230,13 @@ def decode_tile(vae: AutoencoderKLWan, features: Tensor, tile: Region) -> Iterat
         x = target.crop(causal_convolution(decoder.conv_out, x, past, decoder.norm_out), regions[-1])
         frames = slice(start, start + x.shape[2])
         start = frames.stop
-        picture = unpatchify(x, vae.config.patch_size)[0]
+        picture = unpatchify(x, decoder_patch(decoder))[0]
         yield Patch(frames, pixels.rows, pixels.columns, picture.clamp(-1, 1), torch.isfinite(picture).all())
+
+
+def decoder_patch(decoder: WanDecoder3d) -> int:
+    """Return the pixels of a side of the patches that a decoder draws."""
+    return math.isqrt(decoder.conv_out.out_channels // 3)
 
 
 def _resolutions(decoder: WanDecoder3d) -> tuple[list[int], list[int]]:

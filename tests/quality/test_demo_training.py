@@ -2,28 +2,32 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ovi_studio.checkpoints.layout import require
 from ovi_studio.core.spec import ClipSpec
-from ovi_studio.demo import codecs
+from ovi_studio.demo import codecs, drawing
 from ovi_studio.demo.__main__ import STAGES
 from ovi_studio.demo.codecs import scale_latents
+from ovi_studio.demo.decoder_clips import DecoderClips
 from ovi_studio.demo.dimensions import DIMENSIONS
+from ovi_studio.demo.drawing import LastLevels
+from ovi_studio.demo.encoded import EncodedScenes
 from ovi_studio.demo.fit import TrainingBudget, fit
 from ovi_studio.demo.lightning import LightningBudget
 from ovi_studio.demo.recipe import RECIPE, DemoTraining
-from ovi_studio.demo.scenes import SIDE
+from ovi_studio.demo.scenes import SIDE, draw_scene
 from ovi_studio.demo.sheets import SheetRow
 from ovi_studio.models.audio_vae import AudioVAE
-from ovi_studio.models.video_vae import build_video_vae
+from ovi_studio.models.video_vae import build_video_vae, decode_whole
 from ovi_studio.models.vocoder import Vocoder
 from ovi_studio.runtime.pipeline import Pipeline
 from ovi_studio.training.report import read_log
@@ -37,7 +41,9 @@ QUICK = replace(
     video=SECONDS,
     vocoder=SECONDS,
     decoder=SECONDS,
+    outlines=SECONDS,
     scenes=2,
+    regenerated=2,
     transformer=TrainSettings(steps=1, batch_size=2),
     lightning=LightningBudget(trajectories=2, train=TrainSettings(steps=1, batch_size=2)),
 )
@@ -178,10 +184,13 @@ def test_the_training_of_every_codec_moves_its_data_to_the_models_device():
     # The meta device stands for a GPU: like one, it refuses tensors of another device.
     vae, audio_vae = (build().to("meta") for build in (video_vae_of_the_bundle, audio_vae_of_the_bundle))
     vocoder = Vocoder.from_config(DIMENSIONS["audio_codec"]["vocoder"]).to("meta")
-    clip = torch.zeros(1, 16, 19, 6, 6), torch.zeros(1, 3, 73, SIDE, SIDE)
+    scene = draw_scene(np.random.default_rng(0))
+    clips = SimpleNamespace(paths=[None], read=lambda _: (latents, scene), draw=lambda _: (latents, scene))
+    latents, features = torch.zeros(16, 19, 6, 6), np.zeros((1, 48, 73, 24, 24), np.float16)
     losses = [
         codecs._video_losses(vae, 500, seed=0),
-        codecs._decoder_losses(vae, 0, clips=lambda _: clip, seed=0),
+        drawing._decoder_losses(vae, 0, clips=clips, seed=0),
+        drawing._last_levels_losses(LastLevels(vae.decoder), 0, features=features, scenes=[scene], seed=0),
         codecs._audio_losses(audio_vae, 0, seed=0),
         codecs._vocoder_losses(vocoder, 1, audio_vae=audio_vae_of_the_bundle(), seed=0),
     ]
@@ -189,11 +198,47 @@ def test_the_training_of_every_codec_moves_its_data_to_the_models_device():
     scale_latents(audio_vae, torch.zeros(2, 80, 32))
 
 
+def video_clips(folder: Path, count: int = 2) -> DecoderClips:
+    """Write random latents of random scenes, as if they were regenerated."""
+    encoded = EncodedScenes(folder / "latents", 0)
+    encoded.folder.mkdir()
+    for number in range(count):
+        save_file({"video": torch.zeros(1)}, encoded.folder / f"{number:05}.safetensors")
+    clips = DecoderClips(folder / "regenerated", encoded)
+    clips.write(lambda _, random: torch.from_numpy(random.standard_normal((16, 19, 6, 6), np.float32)), range(count))
+    return clips
+
+
+def test_the_last_levels_of_the_decoder_learn_and_the_others_stay(tmp_path):
+    torch.manual_seed(0)
+    vae, clips = video_vae_of_the_bundle(), video_clips(tmp_path)
+    before = {name: tensor.clone() for name, tensor in vae.state_dict().items()}
+    drawing.train_last_levels(vae, clips, TrainingBudget(steps=20, warmup_steps=5), tmp_path / "outlines", 0)
+    changed = {name for name, tensor in vae.state_dict().items() if not torch.equal(tensor, before[name])}
+    last = ("decoder.up_blocks.2.", "decoder.up_blocks.3.", "decoder.norm_out.", "decoder.conv_out.")
+    assert changed
+    assert all(name.startswith(last) for name in changed)
+    (entry,) = read_log(tmp_path / "outlines")
+    assert entry["absolute"] < 0.2, "untrained, it is 0.3 to 0.5"
+    assert not (tmp_path / "outlines" / "features.npy").exists()
+
+
+def test_the_decoder_trained_on_parts_is_that_of_whole_clips():
+    torch.manual_seed(0)
+    vae = video_vae_of_the_bundle().eval().requires_grad_(False)
+    latents = torch.randn(16, 5, 6, 6)
+    whole = decode_whole(vae, latents)  # the bundle's statistics are 0 and 1 until they are measured
+    torch.testing.assert_close(drawing.draw(vae, latents.unsqueeze(0))[0], whole, rtol=0, atol=1e-5)
+    below, levels = drawing.features_below(vae, latents.unsqueeze(0), since=3), LastLevels(vae.decoder)
+    part = levels(below[:, :, 13 - levels.context :], levels.context)
+    torch.testing.assert_close(part[0].clamp(-1, 1), whole[:, 13:], rtol=0, atol=1e-5)
+
+
 def test_all_stages_end_in_a_bundle_that_makes_a_clip(tmp_path, capsys):
     training = DemoTraining(tmp_path / "training", QUICK)
     for stage in STAGES:
         training.run(stage)
-    for stage in ("audio", "video", "vocoder", "transformer", "decoder"):
+    for stage in ("audio", "video", "vocoder", "transformer", "decoder", "outlines"):
         (sheet,) = (training.folder / stage / "samples").glob("step_*.png")
         with Image.open(sheet) as picture:
             low, high = picture.convert("L").crop((0, 16, 190, 110)).getextrema()
@@ -224,7 +269,7 @@ def test_all_stages_end_in_a_bundle_that_makes_a_clip(tmp_path, capsys):
     for stage in ("audio", "video", "vocoder"):
         continuation.run(stage)
     assert capsys.readouterr().out.count("is already done") == 3
-    for stage in ("text", "latents", "transformer", "decoder", "trajectories", "lightning"):
+    for stage in ("text", "latents", "transformer", "regenerated", "outlines", "trajectories", "lightning"):
         continuation.run(stage)
     continuation.bundle(tmp_path / "bundles" / "further")
     latents = [load_file(folder / "latents" / "00000.safetensors") for folder in (training.folder, continuation.folder)]
