@@ -351,7 +351,9 @@ class DemoTraining:
 
     @functools.cached_property
     def embedder(self) -> Embedder:
-        """The trained text encoder."""
+        """The trained text encoder; until it is trained, that of the bundle that training started from."""
+        if self.starts_from_bundle and not (self.folder / "text" / WEIGHTS).is_file():
+            return self.start_embedder
         return self._embedder(WEIGHTS, _TOKENIZER)
 
     @functools.cached_property
