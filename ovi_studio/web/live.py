@@ -23,11 +23,6 @@ PROGRESS_SECONDS = 0.5
 """How often the page hears of progress alone."""
 HOLD_SECONDS = 1.0
 """The longest wait: it delays the end of the server, and tells the page that the server lives."""
-_LOST = (
-    '<p class="lost" role="alert" data-trouble="" hidden><i class="dot"></i>'
-    '<span data-of="lost" hidden>No connection; this page goes on by itself</span>'
-    '<span data-of="login" hidden>You are logged out. <a href="">Log in again</a></span></p>'
-)
 
 
 @dataclass(frozen=True)
@@ -75,10 +70,13 @@ async def next_pulse(studio: Studio, known: str) -> Pulse:
         await asyncio.sleep(LOOK_SECONDS)
 
 
-def build_pulse() -> gr.HTML:
-    """Add the component with the events `beat`, on any change, and `table`, on a change while the queue is visible."""
+def build_pulse(lost: str) -> gr.HTML:
+    """Add the component with the events `beat`, on any change, and `table`, on a change while the queue is visible.
+
+    `lost` is its HTML, which `pulse.js` shows while the server does not answer.
+    """
     script = (Path(__file__).parent / "pulse.js").read_text(encoding="utf-8")
-    return gr.HTML(_LOST, js_on_load=script, elem_id="pulse", apply_default_css=False)
+    return gr.HTML(lost, js_on_load=script, elem_id="pulse", apply_default_css=False)
 
 
 def connect(parts: Sequence[LivePart], events: Sequence[Callable[..., Any]]) -> None:

@@ -7,7 +7,7 @@ import gradio as gr
 from ovi_studio.queue.model import JobState
 from ovi_studio.services.studio import Studio
 from ovi_studio.web.events import EACH, PRIVATE
-from ovi_studio.web.header import views
+from ovi_studio.web.header import texts, views
 from ovi_studio.web.live import LivePart, build_pulse
 from ovi_studio.web.public_text import public_status
 
@@ -35,18 +35,18 @@ def build_header(studio: Studio) -> tuple[gr.HTML, LivePart]:
     with gr.Row(elem_id="top"):
         gr.HTML(_NAME, elem_id="masthead")
         line = gr.HTML(elem_id="engine")
-        pulse = build_pulse()
+        pulse = build_pulse(views.lost_html())
         gr.HTML(_tools(), elem_id="tools", js_on_load=_TOOLS_SCRIPT)
     news = gr.HTML(elem_id="news", js_on_load=_NEWS_SCRIPT)
-    restart = gr.Button("Restart the engine", elem_id="restart", visible=False)
+    restart = gr.Button(texts.RESTART, elem_id="restart", visible=False)
     return pulse, _connect(studio, line, news, restart)
 
 
 def _tools() -> str:
     return (
-        _tool("bell", _BELL, "Notify me when done", 'aria-pressed="false" title="Sound and notification"')
-        + _tool("theme", _MOON, "Theme")
-        + _tool("help", _QUESTION, "Keyboard shortcuts", 'title="Keyboard shortcuts (?)" aria-haspopup="dialog"')
+        _tool("bell", _BELL, texts.BELL, f'aria-pressed="false" title="{texts.BELL_HINT}"')
+        + _tool("theme", _MOON, texts.THEME)
+        + _tool("help", _QUESTION, texts.HELP, f'title="{texts.HELP_HINT}" aria-haspopup="dialog"')
     )
 
 

@@ -7,7 +7,7 @@
   let drawn = "";
 
   function show() {
-    const first = state.trouble === "lost" ? "No connection" : state.news || state.step;
+    const first = state.trouble === "lost" ? document.querySelector("#pulse .lost").dataset.title : state.news || state.step;
     const title = first ? `${first} · ${NAME}` : NAME;
     if (document.title !== title) document.title = title;
     const tab = document.querySelector("#tabs [data-tab-id=queue]");

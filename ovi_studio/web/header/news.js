@@ -41,10 +41,8 @@
   };
 
   function announce(batch) {
-    // A batch that was cancelled as a whole needs no announcement.
-    if (!batch.done && !batch.failed) return;
-    const failed = batch.failed ? `, ${batch.failed} failed` : "";
-    const text = `Done: ${batch.name} (${batch.done} made${failed})`;
+    const text = batch.told;
+    if (!text) return;
     toast(text);
     document.dispatchEvent(new CustomEvent("ovi:announced", { detail: batch.name }));
     if (!wanted()) return;

@@ -7,6 +7,7 @@ from html import escape
 from ovi_studio.engine.supervisor import Condition, Supervision
 from ovi_studio.queue.model import EngineInfo, EngineState, Job, JobBatch, JobState, Notice
 from ovi_studio.queue.schedule import QueueEstimate
+from ovi_studio.web.header import texts
 from ovi_studio.web.job_views import makers, progress_words, step_of
 from ovi_studio.web.views import format_seconds, shorten
 
@@ -28,11 +29,20 @@ def engine_html(
     kind, words = _engine_words(supervision, engines, first)
     step, fraction = _progress(first)
     waiting = counts[JobState.QUEUED]
-    paused_chip = '<span class="chip warn">Paused</span>' if paused else ""
+    paused_chip = f'<span class="chip warn">{texts.PAUSED}</span>' if paused else ""
     return (
         f'<div class="engine {kind}" data-jobs="{waiting + counts[JobState.RUNNING]}" data-step="{step}" '
         f'data-fraction="{fraction:.2f}"><p role="status"><i class="dot"></i><span>{escape(words)}</span>{paused_chip}'
         f'<span class="sum">{escape(_queue_words(waiting, left))}</span></p></div>'
+    )
+
+
+def lost_html() -> str:
+    """Render what is shown while the server does not answer, or the login has ended; the script chooses."""
+    return (
+        f'<p class="lost" role="alert" data-trouble="" data-title="{texts.LOST_TITLE}" hidden><i class="dot"></i>'
+        f'<span data-of="lost" hidden>{texts.LOST}</span>'
+        f'<span data-of="login" hidden>{texts.LOGGED_OUT} <a href="">{texts.LOG_IN}</a></span></p>'
     )
 
 
@@ -41,29 +51,28 @@ def trouble_html(supervision: Supervision) -> str:
     if not supervision.reason or supervision.condition not in (Condition.WAITING, Condition.DOWN):
         return ""
     lines = escape("\n".join(supervision.last_words))
-    log = f"<details><summary>Last lines of its log</summary><pre>{lines}</pre></details>" if lines else ""
+    log = f"<details><summary>{texts.LOG}</summary><pre>{lines}</pre></details>" if lines else ""
     return f'<div class="trouble" role="alert"><p>{escape(supervision.reason)}</p>{log}</div>'
 
 
 def _engine_words(supervision: Supervision, engines: Sequence[EngineInfo], running: Sequence[Job]) -> tuple[str, str]:
     match supervision.condition:
         case Condition.DOWN:
-            return "down", "The engine is down"
+            return "down", texts.DOWN
         case Condition.WAITING:
-            return "warn", "The engine is being restarted"
+            return "warn", texts.RESTARTS
         case Condition.STOPPED:
-            return "down", "The engine is not running"
+            return "down", texts.STOPPED
     if supervision.condition is Condition.STARTING or not engines or not all(engine.ready for engine in engines):
-        return "warn", "The engine is starting"
+        return "warn", texts.STARTS
     if any(engine.stopping for engine in engines):
-        return "warn", "The engine will restart after this step"
+        return "warn", texts.RESTARTS_SOON
     working = sum(engine.state is EngineState.WORKING for engine in engines)
     if working and (count := len(makers(engines))) > 1:
-        return "good", f"{working} of {count} engines are working"
+        return "good", texts.working(working, count)
     if working:
-        return "good", progress_words(running[0])[0] if running else "Working"
-    loaded = engines[0].variant
-    return "good", f"Ready, {loaded} loaded" if loaded else "Ready"
+        return "good", progress_words(running[0])[0] if running else texts.WORKING
+    return "good", texts.ready(engines[0].variant)
 
 
 def _progress(running: Sequence[Job]) -> tuple[str, float]:
@@ -74,20 +83,14 @@ def _progress(running: Sequence[Job]) -> tuple[str, float]:
 
 
 def _queue_words(waiting: int, left: QueueEstimate) -> str:
-    words = [f"{waiting} waiting"] if waiting else []
-    if left.seconds:
-        more = f", and {left.unmeasured} not measured yet" if left.unmeasured else ""
-        words.append(f"{format_seconds(left.seconds)} left{more}")
-    elif waiting:
-        words.append("time not measured yet")
-    return " · ".join(words)
+    return texts.left(waiting, format_seconds(left.seconds) if left.seconds else "", left.unmeasured)
 
 
 def notices_html(notices: Sequence[Notice]) -> str:
     """Render the notices that have not been dismissed."""
     return "".join(
         f'<div class="news-item" role="alert"><p>{escape(notice.text)}</p>'
-        f'<button type="button" data-dismiss="{notice.id}" aria-label="Dismiss this notice">×</button></div>'
+        f'<button type="button" data-dismiss="{notice.id}" aria-label="{texts.DISMISS}">×</button></div>'
         for notice in notices[:5]
     )
 
@@ -97,11 +100,12 @@ def batch_news(batches: Sequence[JobBatch]) -> str:
     news = [
         {
             "id": batch.id,
-            "name": shorten(batch.name, 80),
+            "name": (name := shorten(batch.name, 80)),
             "ended": batch.ended,
-            "done": batch.counts[JobState.DONE],
-            "failed": batch.counts[JobState.FAILED],
+            # A batch that was cancelled as a whole needs no words.
+            "told": texts.batch_done(name, done, failed) if done or failed else "",
         }
         for batch in batches
+        for done, failed in [(batch.counts[JobState.DONE], batch.counts[JobState.FAILED])]
     ]
     return f'<span id="batch-news" hidden data-batches="{escape(json.dumps(news, ensure_ascii=False))}"></span>'

@@ -150,7 +150,7 @@ class QueueHandlers:
     def _edit(self, job: str) -> list[Any]:
         found = self._store.get(job)
         if found.state is not JobState.QUEUED:
-            raise JobError("Only a waiting job can be edited; duplicate this one instead.")
+            raise JobError(texts.ONLY_WAITING)
         return self._form.fill(found.spec, editing=found.id)
 
     def _change(self, action: str, job: str, data: dict[str, Any]) -> None:
@@ -167,4 +167,4 @@ class QueueHandlers:
 
 
 def _choices(batches: Sequence[JobBatch]) -> tuple[tuple[str, int], ...]:
-    return ("All batches", 0), *((views.batch_label(batch), batch.id) for batch in batches)
+    return (texts.ALL_BATCHES, 0), *((views.batch_label(batch), batch.id) for batch in batches)

@@ -16,10 +16,10 @@ from ovi_studio.web.tabs.queue import texts
 from ovi_studio.web.tabs.queue.handlers import ALL, QueueHandlers
 from ovi_studio.web.toasts import Toasts
 
-_TEMPLATE = """
-<ol class="jobs" aria-label="Jobs"></ol><p class="none" hidden></p>
-<div class="pager" hidden><button type="button" data-page="-1">Earlier</button><span class="place"></span>
-<button type="button" data-page="1">Later</button></div>
+_TEMPLATE = f"""
+<ol class="jobs" aria-label="{texts.JOBS}"></ol><p class="none" hidden></p>
+<div class="pager" hidden><button type="button" data-page="-1">{texts.EARLIER}</button><span class="place"></span>
+<button type="button" data-page="1">{texts.LATER}</button></div>
 """
 _BATCHES_SCRIPT = """
 element.addEventListener("click", (event) => {
@@ -27,7 +27,7 @@ element.addEventListener("click", (event) => {
   if (button) trigger("choose", { batch: Number(button.dataset.batch) });
 });
 """
-_FILTER_NAMES = [("All", ALL), ("Waiting", "waiting"), ("Done", "done"), ("Failed", "failed")]
+_FILTER_NAMES = [(title, name) for name, title in texts.FILTERS.items()]
 
 
 @dataclass(frozen=True)
@@ -96,10 +96,12 @@ def _build() -> QueueComponents:
             clear = gr.Button(texts.CLEAR, elem_id="clear", size="md", min_width=140)
     with gr.Row(elem_id="queue-filter"):
         which = gr.Radio(
-            _FILTER_NAMES, value=ALL, label="Show", elem_id="queue-which", elem_classes="segments", min_width=260
+            _FILTER_NAMES, value=ALL, label=texts.SHOW, elem_id="queue-which", elem_classes="segments", min_width=260
         )
-        batch = gr.Dropdown([("All batches", 0)], value=0, label="Batch", elem_id="queue-batch", min_width=200)
-        text = gr.Textbox("", label="Search", placeholder=texts.SEARCH, max_length=200, max_lines=1, min_width=160)
+        batch = gr.Dropdown([(texts.ALL_BATCHES, 0)], value=0, label=texts.BATCH, elem_id="queue-batch", min_width=200)
+        text = gr.Textbox(
+            "", label=texts.SEARCH_LABEL, placeholder=texts.SEARCH, max_length=200, max_lines=1, min_width=160
+        )
     script = (Path(__file__).parent / "queue.js").read_text(encoding="utf-8")
     table = gr.HTML({}, html_template=_TEMPLATE, js_on_load=script, elem_id="queue", apply_default_css=False)
     return QueueComponents(

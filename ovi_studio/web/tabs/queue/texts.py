@@ -7,6 +7,73 @@ SEARCH = "Prompt or batch"
 PAUSE, RESUME = "Pause", "Resume"
 BLOCKED = "Blocked"
 CANCEL_ALL, RETRY_ALL, CLEAR = "Cancel all", "Retry all", "Clear finished"
+JOBS, EARLIER, LATER = "Jobs", "Earlier", "Later"
+SHOW, BATCH, SEARCH_LABEL = "Show", "Batch", "Search"
+FILTERS = {"all": "All", "waiting": "Waiting", "done": "Done", "failed": "Failed"}
+BATCHES, ALL_BATCHES = "Batches", "All batches"
+ALL_JOBS, ALL_OF_THESE = "All jobs", "All of these"
+ACTIONS = {
+    "first": "Run next",
+    "up": "Move up",
+    "down": "Move down",
+    "edit": "Edit",
+    "duplicate": "Duplicate",
+    "retry": "Retry",
+    "cancel": "Cancel",
+    "delete": "Delete",
+}
+IMPROVES = "improves a clip"
+BEFORE_OTHERS, AFTER_OTHERS = "before others", "after others"
+ONLY_WAITING = "Only a waiting job can be edited; duplicate this one instead."
+
+
+def action_of(action: str, number: int) -> str:
+    """Name the button of a job's row for a screen reader."""
+    return f"{ACTIONS[action]}: clip {number}"
+
+
+def clip(number: int) -> str:
+    """Name a clip."""
+    return f"Clip {number}"
+
+
+def play(number: int) -> str:
+    """Name the link to a finished clip."""
+    return f"Play clip {number}"
+
+
+def place(first: int, last: int, total: int) -> str:
+    """Say which jobs of all are shown."""
+    return f"{first} to {last} of {total}"
+
+
+def facts(model: str, steps: int, seed: int) -> list[str]:
+    """Say how a clip is made."""
+    return [model, f"{steps} steps", f"seed {seed}"]
+
+
+def attempt(number: int) -> str:
+    """Say that a job is tried again."""
+    return f"attempt {number}"
+
+
+def made_in(time: str) -> str:
+    """Say how long a clip took."""
+    return f"in {time}"
+
+
+def ended(done: int, total: int, failed: int, cancelled: int, left: str) -> str:
+    """Say how far all jobs are, or those of a batch; `left` is a time, empty if that is not known."""
+    words = [f"{done} of {total} ended"]
+    words += [f"{failed} failed"] if failed else []
+    words += [f"{cancelled} cancelled"] if cancelled else []
+    words += [f"about {left} left"] if left else []
+    return " · ".join(words)
+
+
+def batch(name: str) -> str:
+    """Name the progress of a batch."""
+    return f"Batch {name}"
 
 
 def cancelled(count: int) -> str:

@@ -20,14 +20,14 @@ from ovi_studio.web.tokens import BATCH_COLOURS
 from ovi_studio.web.views import format_seconds, shorten
 
 _ICONS = {
-    "first": ("Run next", "M5 4h14M12 20V8M6 13l6-6 6 6"),
-    "up": ("Move up", "M12 19V6M6 11l6-6 6 6"),
-    "down": ("Move down", "M12 5v13M6 13l6 6 6-6"),
-    "edit": ("Edit", "M4 20h4L19 9l-4-4L4 16zM13 7l4 4"),
-    "duplicate": ("Duplicate", "M9 9h11v11H9zM15 9V4H4v11h5"),
-    "retry": ("Retry", "M4 12a8 8 0 1 1 2.5 5.8M4 12V6M4 12h6"),
-    "cancel": ("Cancel", "M6 6l12 12M18 6L6 18"),
-    "delete": ("Delete", "M5 7h14M10 7V4h4v3M7 7l1 13h8l1-13"),
+    "first": "M5 4h14M12 20V8M6 13l6-6 6 6",
+    "up": "M12 19V6M6 11l6-6 6 6",
+    "down": "M12 5v13M6 13l6 6 6-6",
+    "edit": "M4 20h4L19 9l-4-4L4 16zM13 7l4 4",
+    "duplicate": "M9 9h11v11H9zM15 9V4H4v11h5",
+    "retry": "M4 12a8 8 0 1 1 2.5 5.8M4 12V6M4 12h6",
+    "cancel": "M6 6l12 12M18 6L6 18",
+    "delete": "M5 7h14M10 7V4h4v3M7 7l1 13h8l1-13",
 }
 _ACTIONS = {
     JobState.QUEUED: ("first", "up", "down", "edit", "duplicate", "cancel", "delete"),
@@ -52,7 +52,7 @@ def table_value(
     """Return the value that `queue.js` renders."""
     rows = [{"id": job.id, "queued": job.state is JobState.QUEUED, "html": row_html(job, engines)} for job in jobs]
     last = offset + len(jobs)
-    place = "" if total <= len(jobs) else f"{offset + 1} to {last} of {total}"
+    place = "" if total <= len(jobs) else texts.place(offset + 1, last, total)
     empty = "" if total else texts.NOT_FOUND if filtered else texts.EMPTY
     return {"rows": rows, "place": place, "back": offset > 0, "on": last < total, "empty": empty}
 
@@ -78,12 +78,12 @@ def row_html(job: Job, engines: Sequence[EngineInfo] = ()) -> str:
 
 def _facts(job: Job, engines: Sequence[EngineInfo]) -> list[str]:
     if job.improves is None:
-        facts = [job.spec.variant, f"{job.spec.steps} steps", f"seed {job.spec.seed}"]
+        facts = texts.facts(job.spec.variant, job.spec.steps, job.spec.seed)
     else:
-        facts = ["improves a clip", job.improves.improvement.words]
-    turn = {1: "before others", -1: "after others"}.get((job.priority > 0) - (job.priority < 0))
+        facts = [texts.IMPROVES, job.improves.improvement.words]
+    turn = {1: texts.BEFORE_OTHERS, -1: texts.AFTER_OTHERS}.get((job.priority > 0) - (job.priority < 0))
     facts += [turn] if turn and job.state is JobState.QUEUED else []
-    facts += [f"attempt {job.attempt}"] if job.attempt > 1 else []
+    facts += [texts.attempt(job.attempt)] if job.attempt > 1 else []
     name = maker_name(job.made_by, engines) if job.made_by else ""
     return facts + ([name] if name else [])
 
@@ -138,7 +138,7 @@ def colour(batch: int) -> int:
 def _state(job: Job) -> tuple[str, str, str]:
     if job.state is JobState.RUNNING:
         what, more, fraction = progress_words(job)
-        return STATE_NAMES[job.state], " · ".join(filter(None, [what, more])), bar(fraction, f"Clip {job.number}")
+        return STATE_NAMES[job.state], " · ".join(filter(None, [what, more])), bar(fraction, texts.clip(job.number))
     if job.state is JobState.FAILED:
         return STATE_NAMES[job.state], for_page(job.error or ""), ""
     note = for_page(job.note or "")
@@ -146,7 +146,7 @@ def _state(job: Job) -> tuple[str, str, str]:
         name = texts.BLOCKED if job.dependency.blocked else STATE_NAMES[job.state]
         return name, job.dependency.sentence, ""
     if job.state is JobState.DONE and job.seconds is not None:
-        return STATE_NAMES[job.state], " · ".join(filter(None, [f"in {format_seconds(job.seconds)}", note])), ""
+        return STATE_NAMES[job.state], " · ".join(filter(None, [texts.made_in(format_seconds(job.seconds)), note])), ""
     return STATE_NAMES[job.state], note, ""
 
 
@@ -155,7 +155,7 @@ def _picture(job: Job) -> str:
     image = f'<img src="{escape(address)}" alt="" loading="lazy" decoding="async">' if address else ""
     if job.state is JobState.DONE and job.clip is not None:
         link = f"studio/job/{escape(job.id)}/clip.mp4"
-        label = f"Play clip {job.number}"
+        label = texts.play(job.number)
         return f'<a class="thumb" href="{link}" target="_blank" rel="noopener" aria-label="{label}">{image}</a>'
     return f'<span class="thumb">{image}</span>'
 
@@ -165,10 +165,10 @@ def _is_hidden(action: str, job: Job) -> bool:
 
 
 def _button(action: str, job: Job) -> str:
-    name, path = _ICONS[action]
+    name, label = texts.ACTIONS[action], texts.action_of(action, job.number)
     return (
-        f'<button type="button" data-action="{action}" title="{name}" aria-label="{name}: clip {job.number}">'
-        f'<svg viewBox="0 0 24 24" aria-hidden="true"><path d="{path}"/></svg></button>'
+        f'<button type="button" data-action="{action}" title="{name}" aria-label="{label}">'
+        f'<svg viewBox="0 0 24 24" aria-hidden="true"><path d="{_ICONS[action]}"/></svg></button>'
     )
 
 
@@ -180,14 +180,12 @@ def summary_html(
     ended = total - counts[JobState.QUEUED] - counts[JobState.RUNNING]
     if not total:
         return ""
-    words = [f"{ended} of {total} ended"]
-    words += [f"{counts[JobState.FAILED]} failed"] if counts[JobState.FAILED] else []
-    words += [f"{counts[JobState.CANCELLED]} cancelled"] if counts[JobState.CANCELLED] else []
-    words += [f"about {format_seconds(seconds_left)} left"] if seconds_left else []
-    name = escape(shorten(batch.name, 80)) if batch else "All jobs"
+    time = format_seconds(seconds_left) if seconds_left else ""
+    words = texts.ended(ended, total, counts[JobState.FAILED], counts[JobState.CANCELLED], time)
+    name = escape(shorten(batch.name, 80)) if batch else texts.ALL_JOBS
     return (
-        f'<div class="summary"><p><strong>{name}</strong><span>{escape(" · ".join(words))}</span></p>'
-        f"{bar(ended / total, 'All of these')}{'' if batch else _batches(batches)}</div>"
+        f'<div class="summary"><p><strong>{name}</strong><span>{escape(words)}</span></p>'
+        f"{bar(ended / total, texts.ALL_OF_THESE)}{'' if batch else _batches(batches)}</div>"
     )
 
 
@@ -195,7 +193,7 @@ def _batches(batches: Sequence[JobBatch]) -> str:
     """Render unfinished batches of several clips as buttons with their progress; a click shows one batch."""
     several = [batch for batch in batches if batch.total > 1 and not batch.ended][:_SHOWN_BATCHES]
     buttons = "".join(map(_batch_button, several))
-    return f'<div class="batches" role="group" aria-label="Batches">{buttons}</div>' if buttons else ""
+    return f'<div class="batches" role="group" aria-label="{texts.BATCHES}">{buttons}</div>' if buttons else ""
 
 
 def _batch_button(batch: JobBatch) -> str:
@@ -203,7 +201,7 @@ def _batch_button(batch: JobBatch) -> str:
     return (
         f'<button type="button" class="of batch-{colour(batch.id)}" data-batch="{batch.id}">'
         f"<span>{escape(name)}</span><b>{ended}/{batch.total}</b>"
-        f"{bar(ended / batch.total, f'Batch {name}')}</button>"
+        f"{bar(ended / batch.total, texts.batch(name))}</button>"
     )
 
 
