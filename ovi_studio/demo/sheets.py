@@ -27,7 +27,7 @@ class SheetRow:
 
     title: str
     frames: np.ndarray | None = None
-    """Pixels, uint8 (T, 96, 96, 3)."""
+    """Pixels, uint8 (T, SIDE, SIDE, 3)."""
     mel: Tensor | None = None
     """Log10 mel magnitudes (bands, length)."""
 
