@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
+from ovi_studio.film.script import Takes
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.services.studio import Studio
 from ovi_studio.web.film_api import FilmCalls
@@ -81,3 +82,19 @@ def test_what_a_client_makes_up_is_refused_with_a_sentence(handlers: FilmHandler
     assert handlers.act(SimpleNamespace(_data="again"), film) == gr.skip()
     assert "no longer exists" in act(handlers, 99, action="again", shot="1")[1]
     assert "2 of 2 shots have no clip" in handlers.join(film)[1]["text"]
+
+
+def test_takes_until_the_words_are_right_are_asked_for_on_the_card(studio: Studio, handlers: FilmHandlers) -> None:
+    shown = handlers.queue(SCREENPLAY, None)
+    film = shown[5][1]
+    given = {"prompt": "Tom waits.", "said-0": "Hello & welcome.", "sound": ""}
+    cards, said = act(handlers, film, action="edit", shot="1", values=given | {"takes": "4", "percent": "20"})
+    assert said == "Everything is made from these takes already."
+    assert "up to 4 takes, until at most 20% of the words are wrong" in cards[0]["html"]
+    assert studio.films.get(film).shot("1").takes == Takes(4, word_errors=0.2)
+    act(handlers, film, action="edit", shot="1", values=given | {"takes": "4", "percent": "20"})
+    assert studio.films.get(film).shot("1").takes == Takes(4, word_errors=0.2)
+    for percent, sentence in (("-1", "choose 0 to 99"), ("100", "choose 0 (all words are right) to 0.99")):
+        assert sentence in act(handlers, film, action="edit", shot="1", values=given | {"percent": percent})[1]
+    act(handlers, film, action="edit", shot="1", values=given | {"takes": "1", "percent": ""})
+    assert studio.films.get(film).shot("1").takes == Takes()

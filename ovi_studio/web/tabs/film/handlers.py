@@ -1,12 +1,13 @@
 """Event handlers of the Film tab; each returns updates for its components."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gradio as gr
 
 from ovi_studio.core.errors import JobError
 from ovi_studio.film.film_yaml import format_shot
+from ovi_studio.film.script import Takes
 from ovi_studio.services.films import QueuedFilm
 from ovi_studio.services.studio import Studio
 from ovi_studio.web.film_api import FilmCalls
@@ -89,11 +90,31 @@ class FilmHandlers:
         """The entries that a form changed; rows of speech keep everything but what is said."""
         given = data.get("values")
         values = {str(name): str(text) for name, text in given.items()} if isinstance(given, dict) else {}
-        rows = format_shot(self._films.get(film).shot(shot)).get("speech", [])
+        before = self._films.get(film).shot(shot)
+        rows = format_shot(before).get("speech", [])
         speech = [{**row, "said": values.get(f"said-{number}", row["said"])} for number, row in enumerate(rows)]
         changed: dict[str, Any] = {name: values[name] for name in ("prompt", "sound") if name in values}
+        changed |= _changed_takes(before.takes, values)
         # A row that was emptied is one that nobody says any more.
         return changed | {"speech": [row for row in speech if row["said"].strip()][:_MAX_ROWS]}
+
+
+def _changed_takes(takes: Takes, values: Mapping[str, str]) -> dict[str, Any]:
+    """The entry `takes` if the form changed it; seeds stay as long as their number does."""
+    stored = "" if takes.word_errors is None else f"{100 * takes.word_errors:.0f}"
+    count, percent = values.get("takes", str(takes.count)), values.get("percent", stored).strip()
+    if (count, percent) == (str(takes.count), stored):
+        return {}
+    number: dict[str, Any] = {"at_most" if percent else "count": count}
+    if takes.seeds and count == str(takes.count):
+        number = {"seeds": list(takes.seeds)}
+    return {"takes": number | ({"until_word_error_rate": _rate(percent)} if percent else {})}
+
+
+def _rate(percent: str) -> float:
+    if not (percent.isascii() and percent.isdecimal()):
+        raise JobError("The percentage of wrong words is not a number; choose 0 to 99.")
+    return int(percent[:9]) / 100
 
 
 def _said(done: QueuedFilm) -> str:

@@ -1,5 +1,7 @@
 """What the Film tab says."""
 
+from ovi_studio.film.script import Takes
+
 EMPTY = (
     "No film yet. Paste a screenplay below, or queue one on the command line: its scenes and lines become the shots of "
     "a storyboard."
@@ -15,6 +17,8 @@ SCREENPLAY_EXAMPLE = (
 QUEUE = "Queue the film"
 UNTITLED = "Untitled"
 NOTHING_ELSE = "Everything is made from these takes already."
+TAKES = "Takes"
+UNTIL = "One after another, until at most this percentage of the words is wrong (empty: all are made)"
 STATES = {
     "queued": "Waiting",
     "running": "Running",
@@ -34,3 +38,8 @@ def made(done: int, total: int) -> str:
 def queued(count: int) -> str:
     """Say what a change led to."""
     return NOTHING_ELSE if not count else "1 clip was queued." if count == 1 else f"{count} clips were queued."
+
+
+def until_right(takes: Takes) -> str:
+    """Say how long takes are made."""
+    return f"up to {takes.count} takes, until at most {100 * (takes.word_errors or 0):.0f}% of the words are wrong"

@@ -3,6 +3,7 @@
 from html import escape
 from typing import Any
 
+from ovi_studio.film.script import MAX_TAKES
 from ovi_studio.queue.model import JobState
 from ovi_studio.services.films import FilmStatus, ShotStatus, TakeStatus
 from ovi_studio.takes.check import fault_lines, score_summary
@@ -74,6 +75,7 @@ def _text(status: ShotStatus) -> str:
     facts = [f"continues {status.continues}"] if status.continues else []
     facts += [f"fades in {shot.fade_ms} ms"] if shot.fade_ms else []
     facts += [shot.place] if shot.place else []
+    facts += [texts.until_right(shot.takes)] if shot.takes.word_errors is not None else []
     rows = "".join(f"<p class=said><b>{escape(row.who or row.how)}</b> {escape(row.said)}</p>" for row in shot.speech)
     prompt = f"<p>{escape(shot.prompt)}</p>" if shot.prompt else ""
     return f'{prompt}{rows}<p class="facts">{escape(" · ".join(facts))}</p>'
@@ -114,9 +116,21 @@ def _form(status: ShotStatus, name: str) -> str:
         who = row.who or row.how or "somebody"
         fields += _field(f"Speech {number}: {who}", f"said-{number - 1}", row.said)
     fields += _field("Sound", "sound", status.shot.sound)
+    takes = status.shot.takes
+    percent = "" if takes.word_errors is None else f"{100 * takes.word_errors:.0f}"
+    fields += _number(texts.TAKES, "takes", str(takes.count), 1, MAX_TAKES)
+    if status.shot.speech:
+        fields += _number(texts.UNTIL, "percent", percent, 0, 99)
     return (
         f'<form hidden>{fields}<div><button type="submit" class="primary">Save</button>'
         '<button type="button" data-action="close">Cancel</button></div></form>'
+    )
+
+
+def _number(label: str, name: str, value: str, least: int, most: int) -> str:
+    return (
+        f'<label>{escape(label)}<input type="number" name="{name}" min="{least}" max="{most}" step="1" '
+        f'value="{escape(value)}"></label>'
     )
 
 
