@@ -18,7 +18,6 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 from ovi_studio.core.clip import Frames
 from ovi_studio.core.compiler_cache import keep_compiled_code
@@ -27,6 +26,7 @@ from ovi_studio.core.log_lines import start_log
 from ovi_studio.core.signals import ending_signals
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.distributed.ranks import join_ranks, launched
+from ovi_studio.engine.drawing import Draw, draw_candidates
 from ovi_studio.engine.executor import ClipFacts, Executor, ExecutorFault, LocalExecutor
 from ovi_studio.engine.improving import ImprovementMonitor, JobImprover
 from ovi_studio.engine.monitor import JobMonitor
@@ -34,6 +34,7 @@ from ovi_studio.engine.slot import EngineSlot
 from ovi_studio.engine.take_checks import TakeChecks, check_command
 from ovi_studio.media.clip_files import check_writable, source_name, write_encoded
 from ovi_studio.queue.database import Database
+from ovi_studio.queue.drawings import claim_candidates
 from ovi_studio.queue.estimates import record_compilation, record_drawing, record_improvement, record_phase_times
 from ovi_studio.queue.files import clip_name
 from ovi_studio.queue.locks import is_held
@@ -45,7 +46,6 @@ from ovi_studio.queue.work import EngineSession
 from ovi_studio.runtime.clip_runner import OVI_MODELS, ClipRunner
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.preview import Previewer
-from ovi_studio.runtime.progress import ProgressSink
 from ovi_studio.runtime.settings import read_settings
 from ovi_studio.runtime.step_down import StepDown, step_down_notice, steps_below_sharding
 
@@ -114,10 +114,6 @@ def _runner(options: RuntimeOptions, database: Database, models: str) -> ClipRun
     return ClipRunner(options, models=models, ranks=ranks, exhausted=exhausted)
 
 
-Draw = Callable[[ClipSpec, Path, ProgressSink], ClipSpec]
-"""Draws the first frame that a clip asks for into a folder; returns the clip with it."""
-
-
 class Engine:
     """Takes jobs from the queue and has their clips made.
 
@@ -156,6 +152,8 @@ class Engine:
         """Make clips until asked to end."""
         while not self._stopping():
             try:
+                if self._drew_candidates():
+                    continue
                 job = self._claim()
                 self._announce(EngineState.WORKING if job else EngineState.IDLE)
                 if job is None:
@@ -170,6 +168,15 @@ class Engine:
                 self._stop.wait(POLL_SECONDS)
             else:
                 self._work_on(job)
+
+    def _drew_candidates(self) -> bool:
+        """Draw the pictures that somebody wants to choose from; returns whether there were any to draw."""
+        request = None if self._draw is None else claim_candidates(self._work.database, self._work.owner)
+        if request is None or self._draw is None:
+            return False
+        self._announce(EngineState.WORKING)
+        draw_candidates(self._work.database, request, self._draw, self._stopping)
+        return True
 
     def _claim(self) -> Job | None:
         # The executor may have to look for its models, so only if there is something to make.

@@ -188,6 +188,25 @@ _DRAWINGS = (
     "(state, priority, variant, guided, step_cache, improvement, draws, draw_steps, steps, pixels, position)",
 )
 
+# Requests for pictures to choose a first frame from, and the names of those that are drawn as JSON.
+_CANDIDATES = (
+    """
+    CREATE TABLE drawings (
+        number INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        spec TEXT NOT NULL,
+        count INTEGER NOT NULL,
+        state TEXT NOT NULL DEFAULT 'queued',
+        owner TEXT,
+        step INTEGER NOT NULL DEFAULT 0,
+        total INTEGER NOT NULL DEFAULT 0,
+        pictures TEXT NOT NULL DEFAULT '[]',
+        error TEXT,
+        created REAL NOT NULL
+    )
+    """,
+)
+
 MIGRATIONS = (
     _FIRST,
     _PARTS,
@@ -202,6 +221,7 @@ MIGRATIONS = (
     _MAKERS,
     _SCORED,
     _DRAWINGS,
+    _CANDIDATES,
 )
 """Statements that migrate version n to n + 1, at index n."""
 

@@ -13,7 +13,14 @@ from ovi_studio.adapters.library import AdapterLibrary
 from ovi_studio.adapters.model_names import model_names
 from ovi_studio.adapters.sources import fetch_adapters, find_missing, plan_adapters
 from ovi_studio.checkpoints.background import Downloads
-from ovi_studio.checkpoints.image_model import is_name, require_image_model
+from ovi_studio.checkpoints.download import fetch_files
+from ovi_studio.checkpoints.image_model import (
+    find_folder,
+    image_models,
+    is_name,
+    plan_image_model,
+    require_image_model,
+)
 from ovi_studio.checkpoints.layout import complete_variants
 from ovi_studio.core.clip import Picture
 from ovi_studio.core.errors import JobError
@@ -39,6 +46,7 @@ from ovi_studio.farm.roster import makeable
 from ovi_studio.library import Library
 from ovi_studio.media.pictures import MAX_FILE_SIZE, decode_picture
 from ovi_studio.media.sources import check_source, pin_source
+from ovi_studio.queue.drawings import Candidates, ask_for_candidates, cancel_candidates, candidates, drawing_of
 from ovi_studio.queue.model import Job, JobState
 from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.queue.schedule import QueueEstimate, estimate_clip, estimate_queue
@@ -105,6 +113,7 @@ class Studio:
         self.intake = Intake(self, self.paths.uploads / "dropped", keeps=not open_to_all)
         self.adapter_downloads = Downloads(self.adapters.directory, execute=fetch_adapters)
         self.model_downloads = Downloads(self.checkpoint_directory)
+        self.image_downloads = Downloads(self.checkpoint_directory, execute=fetch_files)
         self.undo = UndoLog()
         self.improvements = Improvements(store, library, options)
         self.prompt_helper = PromptHelper(helper or HelperSettings())
@@ -260,7 +269,15 @@ class Studio:
             raise JobError(f"The model {missing} is not complete; download it in the System tab first.")
         for model in {spec.to_draw.model for spec in specs if spec.to_draw is not None}:
             self._require_image_model(model)
-        return self._with_sources(self._with_adapters(specs))
+        return self._with_sources(self._with_adapters(self._with_drawings(specs)))
+
+    def _with_drawings(self, specs: Sequence[ClipSpec]) -> list[ClipSpec]:
+        """Return the clips with how their first frames were drawn, if they were chosen from candidates."""
+        known = cache(lambda picture: drawing_of(self.store.database, picture))
+        return [
+            spec if spec.image is None or spec.drawing is not None else replace(spec, drawing=known(spec.image))
+            for spec in specs
+        ]
 
     def _require_image_model(self, model: str) -> None:
         """Raise `JobError` for an image model that is not complete here, or that is a path: people are not told what
@@ -290,6 +307,43 @@ class Studio:
         return [
             spec if spec.source is None else pin_source(replace(spec, source=spec.source.absolute())) for spec in specs
         ]
+
+    # First frames that are drawn
+
+    def image_models(self) -> list[str]:
+        """List the names of the image models that are here."""
+        return image_models(self.checkpoint_directory)
+
+    def image_model_problem(self, name: str) -> str | None:
+        """Return why an image model cannot be used, as a sentence; None if it can."""
+        try:
+            self._require_image_model(name)
+        except JobError as error:
+            return str(error)
+        return None
+
+    def image_model_offered(self, name: str) -> bool:
+        """Whether an image model can be downloaded."""
+        return is_name(name) and "/" in name and find_folder(name, self.checkpoint_directory) is None
+
+    def download_image_model(self, name: str) -> None:
+        """Start to download an image model; raises `JobError` if that is not possible."""
+        self.image_downloads.begin(name, lambda: plan_image_model(name, self.checkpoint_directory))
+
+    def ask_for_candidates(self, spec: ClipSpec, count: int) -> str:
+        """Ask for pictures to choose the first frame of a clip from; returns the id of the request."""
+        if spec.to_draw is None:
+            raise ValueError("the clip asks for no picture")
+        self._require_image_model(spec.to_draw.model)
+        return ask_for_candidates(self.store.database, spec, count)
+
+    def candidates(self, request: str) -> Candidates:
+        """Return what became of a request for pictures; raises `JobError` if it is gone."""
+        return candidates(self.store.database, request)
+
+    def cancel_candidates(self, request: str) -> None:
+        """Draw no more pictures of a request."""
+        cancel_candidates(self.store.database, request)
 
     # Time estimates
 

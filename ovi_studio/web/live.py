@@ -53,6 +53,7 @@ def pulse_of(studio: Studio) -> Pulse:
     """Return the pulse of this moment."""
     status = studio.supervisor.status()
     downloads = f"{studio.adapter_downloads.state().revision} {studio.model_downloads.state().revision}"
+    downloads += f" {studio.image_downloads.state().revision}"
     others = f"{downloads} {studio.presets.revision} {studio.library.revision}"
     news = f"{studio.store.turning_points()} {status.condition} {hash(status)}"
     return Pulse(news, f"{studio.store.change_counter()} {others}")

@@ -163,9 +163,10 @@ def take_all(
 ) -> None:
     page = new_page(browser, application.url, size, device_scale_factor=scale)
 
-    def take(tab: str) -> None:
+    def take(tab: str, *, top: bool = True) -> None:
         page.mouse.move(0, 0)
-        page.evaluate("scrollTo(0, 0)")
+        if top:
+            page.evaluate("scrollTo(0, 0)")
         save(page, folder / f"{tab}-{name}{suffix}")
 
     page.wait_for_selector("#status .live")
@@ -177,6 +178,11 @@ def take_all(
     page.locator("#sound textarea").blur()
     page.wait_for_selector("#generate >> text=Create 3 clips")
     take("create")
+    page.get_by_role("button", name="Draw a first frame").click()
+    page.wait_for_selector("#draw-candidates")
+    page.locator("#draw-first-frame").scroll_into_view_if_needed()
+    take("first-frame", top=False)
+    page.get_by_role("button", name="Draw a first frame").click()
     show(page, "Queue")
     page.wait_for_selector(".job")
     take("queue")

@@ -12,6 +12,7 @@ from typing import Any
 
 import gradio as gr
 
+from ovi_studio.core.drawing import DRAWS, without_drawing
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.prompt_repair import repaired_pattern
 from ovi_studio.core.requests import Expansion, Request, SeedMode
@@ -23,6 +24,7 @@ from ovi_studio.web.events import LATEST, PRIVATE
 from ovi_studio.web.live import LivePart
 from ovi_studio.web.tabs.create import texts
 from ovi_studio.web.tabs.create import views as form_views
+from ovi_studio.web.tabs.create.drawing_handlers import connect_drawing
 from ovi_studio.web.tabs.create.first_clip import first_clip_of
 from ovi_studio.web.tabs.create.frame_examples import example_of, frame_examples_html
 from ovi_studio.web.tabs.create.options import model_choices, ratio_options, skip_options
@@ -52,8 +54,9 @@ def build_create(studio: Studio, page: gr.Blocks, toasts: Toasts) -> tuple[Creat
     connect_suggestion(studio, form, extra["suggestion"])
     connect_table_suggestions(studio, form, extra["table_suggestions"])
     connect_draft(form, extra, handlers)
+    drawing = connect_drawing(studio, form, extra["drawing"], handlers.reader())
     first_clip = LivePart(handlers.refresh_offer, [extra["first_clip"]], gr.State(()))
-    return form, [stage, presets, first_clip]
+    return form, [stage, presets, first_clip, *drawing]
 
 
 def _connect_queue(form: CreateForm, extra: dict[str, Any], handlers: "CreateHandlers") -> None:
@@ -129,8 +132,8 @@ class CreateHandlers:
         form = self._form
         inputs = [form.ratio, form.seed_mode, form.seed, *form.fields.values()]
 
-        def read(ratio: str, mode: str, seed: str, *values: Any) -> Request:
-            return self._request(values, ratio, mode, seed, 1)
+        def read(ratio: str, mode: str, seed: str, *values: Any, draws: bool = False) -> Request:
+            return self._request(values, ratio, mode, seed, 1, draws=draws)
 
         return FormReader(inputs, read, list(form.stacks.values()))
 
@@ -324,8 +327,14 @@ class CreateHandlers:
             return gr.Slider(interactive=True)
         return gr.Slider(value=len(timesteps), interactive=False)
 
-    def _request(self, values: Sequence[Any], ratio: str, mode: str, seed: str, count: float | None) -> Request:
+    def _request(
+        self, values: Sequence[Any], ratio: str, mode: str, seed: str, count: float | None, *, draws: bool = False
+    ) -> Request:
         form = dict(zip(self._names, values, strict=True))
+        if draws:  # whatever the form has already
+            form |= {DRAWS: True, "image": None}
+        elif not form[DRAWS]:
+            form = without_drawing(form)
         tag = views.tag_of(self._find(form["variant"]))
         form["prompt"] = written_text(form["prompt"], form.pop("cues"), form.pop("sound"), tag)
         form["typed_prompt"] = typed_text(form.pop("typed_prompt"), form["prompt"])

@@ -19,11 +19,12 @@ from ovi_studio.web.events import EACH, LATEST, PRIVATE
 from ovi_studio.web.live import LivePart
 from ovi_studio.web.tabs.create import texts
 from ovi_studio.web.tabs.create import views as form_views
+from ovi_studio.web.tabs.create.drawing import DRAWING_NAMES
 from ovi_studio.web.tabs.create.options import ratio_options, shown_value, skip_options, widened
 from ovi_studio.web.tabs.create.tab import CreateForm, new_origin
 from ovi_studio.web.toasts import Toasts
 
-_NOT_SAVED = ("prompt", "cues", "sound", "typed_prompt", "image")
+_NOT_SAVED = ("prompt", "cues", "sound", "typed_prompt", "image", *DRAWING_NAMES)
 
 
 def connect_presets(

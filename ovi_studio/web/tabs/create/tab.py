@@ -19,6 +19,7 @@ from ovi_studio.web import views
 from ovi_studio.web.tabs.create import texts
 from ovi_studio.web.tabs.create.advanced import build_batch, build_sampling
 from ovi_studio.web.tabs.create.composer import build_desk, build_first_frame, build_prompt
+from ovi_studio.web.tabs.create.drawing import build_drawing, shown_drawing
 from ovi_studio.web.tabs.create.first_clip import build_first_clip
 from ovi_studio.web.tabs.create.frame_examples import build_frame_examples
 from ovi_studio.web.tabs.create.options import (
@@ -55,6 +56,8 @@ class CreateForm:
     typed: gr.HTML
     """`{"before", "after"}` of the helper's suggestion that was accepted, or None; hidden."""
     first_frame: gr.Image
+    drawing: dict[str, gr.components.Component]
+    """How the first frame is drawn, by flat names (`core.drawing`)."""
     model: gr.Radio
     steps: gr.Slider
     ratio: gr.Radio
@@ -88,6 +91,7 @@ class CreateForm:
             "sound": self.sound,
             "typed_prompt": self.typed,
             "image": self.first_frame,
+            **self.drawing,
             "variant": self.model,
             "steps": self.steps,
             **self.sampling,
@@ -130,6 +134,7 @@ class CreateForm:
             *self.written,
             self.typed,
             self.first_frame,
+            *self.drawing.values(),
             self.model,
             self.steps,
             self.ratio,
@@ -156,7 +161,8 @@ class CreateForm:
             notice = views.notice_html(reason, texts.MODEL_REPLACED)
         job = None if editing is None else {"id": editing, "number": self.studio.store.get(editing).number}
         typed = {"before": spec.typed_prompt, "after": prompt} if spec.typed_prompt else None
-        updates = [new_origin(), job, *write_prompt(prompt), typed, self._picture(spec), variant.name]
+        updates = [new_origin(), job, *write_prompt(prompt), typed, self._picture(spec)]
+        updates += [*shown_drawing(self.studio, spec.to_draw).values(), variant.name]
         updates += [widened(self.steps, spec.steps), self._ratio(spec, variant)]
         # Fixed, so that the same settings make the same clip.
         updates += [SeedMode.FIXED, str(spec.seed), 1, *self._sampling(spec, variant), *self._stacks(spec)]
@@ -220,6 +226,7 @@ def build_form(studio: Studio) -> tuple[CreateForm, dict[str, Any]]:
     parts["prompt"], parts["cues"], parts["sound"] = build_prompt(extra)
     extra["suggestion"] = build_suggestion(studio)
     parts["first_frame"] = build_first_frame(extra)
+    parts["drawing"], extra["drawing"] = build_drawing(studio)
     extra["frame_examples"] = build_frame_examples(best.name if best else None)
     parts["stacks"] = {name: gr.Textbox("[]", label=name, visible=False) for name in ADAPTER_LISTS}
     extra["chosen"] = gr.HTML(elem_id="chosen", js_on_load=PRESETS_SCRIPT)
