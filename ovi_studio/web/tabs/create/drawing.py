@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from ovi_studio.checkpoints.background import DownloadPhase, DownloadState
+from ovi_studio.checkpoints.image_model import OFFICIAL_LICENCE, OFFICIAL_SIZE
 from ovi_studio.core.drawing import DRAWS, FLAT_NAMES, MAX_CANDIDATES, OFFICIAL_MODEL, Drawing
 from ovi_studio.core.prompts import MAX_PROMPT_LENGTH
 from ovi_studio.queue.drawings import Candidates
@@ -14,6 +15,7 @@ from ovi_studio.queue.model import JobState
 from ovi_studio.services.studio import Studio
 from ovi_studio.web import views
 from ovi_studio.web.job_views import bar
+from ovi_studio.web.public_text import for_page
 from ovi_studio.web.tabs.create import texts
 
 DRAWING_NAMES = (DRAWS, *FLAT_NAMES)
@@ -56,20 +58,22 @@ def build_drawing(studio: Studio) -> tuple[dict[str, gr.components.Component], D
         settings["image_prompt"] = _text(texts.IMAGE_PROMPT, texts.IMAGE_PROMPT_HINT)
         settings["image_negative_prompt"] = _text(texts.IMAGE_NEGATIVE, "")
         with gr.Row():
-            for name, label in (("image_steps", texts.IMAGE_STEPS), ("image_guidance", texts.IMAGE_GUIDANCE)):
-                settings[name] = number = gr.Number(None, label=label, placeholder=texts.MODELS_OWN, min_width=110)
-                number.preprocess = _as_given
-            settings["image_seed"] = gr.Textbox("", label=texts.IMAGE_SEED, placeholder=texts.CLIPS_OWN, min_width=110)
-        with gr.Row():
-            count = gr.Radio(
-                list(range(1, MAX_CANDIDATES + 1)),
-                value=MAX_CANDIDATES,
-                label=texts.CANDIDATES,
-                elem_id="candidate-count",
-                elem_classes="segments",
-            )
-            draw = gr.Button(texts.DRAW, elem_id="draw-candidates")
-            cancel = gr.Button(texts.CANCEL_DRAWING, visible=False, elem_id="cancel-candidates")
+            # Gradio shows an empty number as 0 (6.31).
+            for name, label, default in (
+                ("image_steps", texts.IMAGE_STEPS, texts.MODELS_OWN),
+                ("image_guidance", texts.IMAGE_GUIDANCE, texts.MODELS_OWN),
+                ("image_seed", texts.IMAGE_SEED, texts.CLIPS_OWN),
+            ):
+                settings[name] = gr.Textbox("", label=label, placeholder=default, max_length=30, min_width=90)
+        count = gr.Radio(
+            list(range(1, MAX_CANDIDATES + 1)),
+            value=MAX_CANDIDATES,
+            label=texts.CANDIDATES,
+            elem_id="candidate-count",
+            elem_classes="segments",
+        )
+        draw = gr.Button(texts.DRAW, elem_id="draw-candidates")
+        cancel = gr.Button(texts.CANCEL_DRAWING, visible=False, elem_id="cancel-candidates")
         status = gr.HTML(elem_id="candidates-status")
         gallery = gr.Gallery(
             label=texts.CANDIDATES_HINT,
@@ -98,8 +102,11 @@ def first_model(studio: Studio) -> str:
 
 def model_html(studio: Studio, model: str) -> str:
     """Render what is known of an image model."""
+    if studio.image_model_offered(model):
+        known = texts.OFFICIAL_FACTS.format(size=OFFICIAL_SIZE / 1e9, licence=OFFICIAL_LICENCE)
+        return f"<p>{known if model == OFFICIAL_MODEL else texts.HUB_FACTS.format(name=escape(model))}</p>"
     problem = studio.image_model_problem(model)
-    return "" if problem is None else f'<p class="hint">{escape(problem)}</p>'
+    return "" if problem is None else f"<p>{escape(for_page(problem))}</p>"
 
 
 def download_html(state: DownloadState) -> str:
@@ -116,9 +123,9 @@ def download_html(state: DownloadState) -> str:
 def shown_drawing(studio: Studio, drawing: Drawing | None) -> dict[str, Any]:
     """Return the values of the settings for a drawing that a clip asks for; None: those of an untouched form."""
     if drawing is None:
-        return dict.fromkeys(DRAWING_NAMES) | {DRAWS: False, "image_model": first_model(studio), "image_seed": ""}
+        return {DRAWS: False, **dict.fromkeys(FLAT_NAMES, ""), "image_model": first_model(studio)}
     values = {name: getattr(drawing, field) for name, field in FLAT_NAMES.items()}
-    return {DRAWS: True, **values, "image_seed": "" if drawing.seed is None else str(drawing.seed)}
+    return {DRAWS: True} | {name: "" if value is None else str(value) for name, value in values.items()}
 
 
 def status_html(found: Candidates) -> str:
@@ -141,8 +148,3 @@ def status_html(found: Candidates) -> str:
 
 def _text(label: str, placeholder: str) -> gr.Textbox:
     return gr.Textbox("", label=label, placeholder=placeholder, max_length=MAX_PROMPT_LENGTH)
-
-
-def _as_given(payload: Any) -> Any:
-    # `Drawing` reports values out of range in a sentence.
-    return payload

@@ -9,6 +9,13 @@ FIRST_FRAME = "First frame (optional)"
 DRAW_FRAME = "Draw a first frame"
 IMAGE_MODEL = "Image model"
 OFFICIAL_IMAGE_MODEL = "FLUX.1 Krea [dev], as in the official code"
+OFFICIAL_FACTS = (
+    "Not on this machine: {size:.0f} GB, {licence}. Its terms are accepted on the hub; HF_TOKEN says so here."
+)
+HUB_FACTS = (
+    'Not on this machine; its size and licence are <a href="https://huggingface.co/{name}" target="_blank" '
+    'rel="noopener">on the hub</a>.'
+)
 DOWNLOAD_IMAGE_MODEL = "Download"
 IMAGE_MODEL_DOWNLOADS = "Downloading {name}: {done:.1f} of {total:.1f} GB"
 IMAGE_PROMPT = "What is drawn"
