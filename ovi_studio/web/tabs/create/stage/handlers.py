@@ -167,7 +167,7 @@ class StageHandlers:
     def _clip(self, job: Job) -> str:
         """The id of the job's clip in the library; raises `JobError` if it is not there."""
         if job.clip is None:
-            raise JobError("This job has no clip.")
+            raise JobError(texts.NO_CLIP)
         return self._studio.library.find(job.clip.name)
 
     def _settings(self, job: Job) -> ClipSpec:
@@ -179,7 +179,7 @@ class StageHandlers:
 
     def _unfilled(self, error: JobError) -> Any:
         if isinstance(error, FirstFrameMissing):
-            notice = notice_html(str(error), "Filled in without the first frame")
+            notice = notice_html(str(error), texts.WITHOUT_FIRST_FRAME)
             return *self._form.fill(error.spec, notice=notice), gr.skip()
         return *[gr.skip()] * len(self._form.outputs), self._failed(error)
 

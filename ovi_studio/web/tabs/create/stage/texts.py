@@ -46,6 +46,8 @@ CHOOSE_OTHERS = "Choose one to three more clips below."
 SETTINGS = "Settings of this clip"
 SHEET = "Stage"
 
+WITHOUT_FIRST_FRAME = "Filled in without the first frame"
+NO_CLIP = "This job has no clip."
 NOT_DONE = "That did not work"
 """Before the reason."""
 
