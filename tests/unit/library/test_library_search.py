@@ -75,7 +75,7 @@ def test_the_line_for_people_is_a_valid_search_of_every_kind_it_names() -> None:
 
 
 def test_a_search_of_any_length_and_any_characters_is_read_in_no_time() -> None:
-    started = time.perf_counter()
+    started = time.thread_time()
     for text in ("a" * 2**20, '"' * 2**16, "-" * 2**16, "tag:" * 2**14, "\0\ud800 \U0001f98a", "seed: " * 2**14):
         assert len(parse_search(text)) <= MAX_SEARCH_LENGTH
-    assert time.perf_counter() - started < 1
+    assert time.thread_time() - started < 1
