@@ -1,97 +1,28 @@
-"""The commands as a user runs them: their files, messages and exit statuses, and no leftovers."""
+"""Clips made by the command, as a user runs it: from prompts, files and other clips, and no leftovers."""
 
 import json
-import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-from adapter_helpers import write_adapter
-from clip_reading import read_frames, read_samples
+from clip_reading import read_frames
+from commands import PROMPT, Ended, Run, assert_same_clip, files_below
 from PIL import Image
 from processes import deaf_to_ctrl_c
 
-from ovi_studio.__main__ import main
 from ovi_studio.media import pictures
 from ovi_studio.media.clip_files import read_record
 
-PROMPT = "a red ball bounces <AUDCAP>a deep thump<ENDAUDCAP>"
 PATIENCE = 300
 """Timeout in seconds for a process that takes ten on an idle machine."""
 
 
-@dataclass(frozen=True)
-class Ended:
-    """The result of a command: its exit status and the lines it printed."""
-
-    status: int
-    out: list[str]
-    err: str
-
-    @property
-    def paths(self) -> list[Path]:
-        return [Path(line) for line in self.out]
-
-    @property
-    def complaints(self) -> list[str]:
-        """The lines of stderr without progress bars, which overwrite themselves within a line."""
-        parts = re.split(r"[\r\n]", self.err)
-        return [part for part in parts if part.strip() and not re.search(r"step \d+ of \d+", part)]
-
-
-Run = Callable[..., Ended]
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Return a function that runs a command in this process, in an empty folder."""
-    monkeypatch.delenv("OVI_CKPT_DIR", raising=False)
-    monkeypatch.chdir(tmp_path)
-
-    def command(*arguments: object) -> Ended:
-        capsys.readouterr()
-        status = main([str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        return Ended(status, printed.out.splitlines(), printed.err)
-
-    return command
-
-
-@pytest.fixture
-def generate(run: Run, tiny_bundle: Path) -> Run:
-    """Return a function that makes clips with the tiny model in two steps, into the folder `out`."""
-
-    def command(*arguments: object) -> Ended:
-        return run("generate", "--ckpt-dir", tiny_bundle, "--out", "out", *arguments)
-
-    return command
-
-
-@pytest.fixture
-def picture(tmp_path: Path) -> Path:
-    path = tmp_path / "ball.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (100, 160, 3), np.uint8)).save(path)
-    return path
-
-
-def files_below(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def assert_same_clip(one: Path, other: Path) -> None:
-    assert np.array_equal(read_frames(one), read_frames(other))
-    assert np.array_equal(read_samples(one), read_samples(other))
-
-
-# Making clips
+# Prompts and clips
 
 
 def test_a_prompt_becomes_an_mp4_and_a_poster_in_a_separate_process(
@@ -371,85 +302,7 @@ def test_settings_along_with_a_configuration_are_refused(run: Run, tmp_path: Pat
     assert files_below(tmp_path) == [config]
 
 
-# Errors: one sentence, status 1, nothing written
-
-
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        (["--variant", "1080p"], r"There is no model variant '1080p'; choose one of .*, tiny, demo\."),
-        (["--size", "big"], r"Size 'big' is not HEIGHTxWIDTH, for example 704x1280\."),
-        (["--size", "10x1000"], r"Size 10x1000 is too long and thin"),
-        (["--steps", "0"], r"The steps must be between 1 and 1000, not 0\."),
-        (["--seed", "-2"], r"The seed must be between 0 and"),
-        (["--count", "0"], r"The count must be 1 or more, not 0\."),
-        (["--prompt", ""], r"The prompt is empty; write what the clip should show and sound like\."),
-        (["--image", "gone.png"], r".*gone\.png"),
-        (["--slg-layer", "9"], r"Skip-layer block 9 does not exist: tiny has blocks 0 to 1\."),
-        (["--attention", "magic"], r"'magic' is not a valid value for --attention; choose one of auto, native"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_an_invalid_command_is_refused_in_one_line(
-    generate: Run, tmp_path: Path, options: list[str], sentence: str
-) -> None:
-    prompt = [] if "--prompt" in options else ["--prompt", PROMPT]
-    ended = generate(*prompt, *options)
-    assert ended.status == 1
-    assert ended.out == []
-    (line,) = ended.complaints
-    assert re.match(f"error: {sentence}", line)
-    assert files_below(tmp_path) == []
-
-
-def test_missing_checkpoints_are_named_with_the_download_command(run: Run, tmp_path: Path) -> None:
-    ended = run("generate", "--prompt", PROMPT, "--variant", "960x960_5s", "--ckpt-dir", tmp_path / "ckpts")
-    assert ended.status == 1
-    (line,) = ended.complaints
-    assert line.startswith("error: Variant 960x960_5s is not complete: ")
-    for name in ("model_960x960.safetensors", "Wan2.2_VAE.pth", "models_t5_umt5-xxl-enc-bf16.pth", "v1-16.pth"):
-        assert f"{name} is missing" in line
-    assert f"`python -m ovi_studio download 960x960_5s --ckpt-dir {tmp_path / 'ckpts'}` fetches it" in line
-    assert files_below(tmp_path) == []
-
-
-@pytest.mark.parametrize("place", ["file", "file/below"])
-def test_an_unusable_output_folder_is_refused_before_a_clip_is_made(
-    run: Run, tmp_path: Path, tiny_bundle: Path, place: str
-) -> None:
-    (tmp_path / "file").write_text("not a folder")
-    ended = run("generate", "--prompt", PROMPT, "--ckpt-dir", tiny_bundle, "--out", place, "--steps", 1000)
-    assert ended.status == 1
-    assert ended.complaints == [f"error: The output folder {place} is a file or below a file; choose another one."]
-    assert files_below(tmp_path) == [tmp_path / "file"]
-
-
-def test_a_file_that_is_not_a_clip_is_refused(generate: Run, run: Run, tmp_path: Path) -> None:
-    stranger = tmp_path / "stranger.mp4"
-    stranger.write_bytes(b"\0\0\0\x08ftyp")
-    for ended in (run("show", stranger), generate("--from", stranger), run("show", tmp_path / "gone.mp4")):
-        assert ended.status == 1
-        assert ended.complaints[0].startswith("error: ")
-        assert len(ended.complaints) == 1
-    assert files_below(tmp_path) == [stranger]
-
-
-@pytest.mark.parametrize("command", ["generate", "download", "bench"])
-def test_a_broken_bundle_is_reported_in_one_message(run: Run, tmp_path: Path, command: str) -> None:
-    (tmp_path / "ckpts").mkdir()
-    (tmp_path / "ckpts" / "bundle.json").write_text("{}")
-    arguments = {"generate": ["--prompt", PROMPT], "download": ["960x960_5s"], "bench": ["clip"]}
-    ended = run(command, *arguments[command], "--ckpt-dir", tmp_path / "ckpts")
-    assert ended.status == 1
-    (line,) = ended.complaints
-    assert line.startswith(f"error: {tmp_path / 'ckpts' / 'bundle.json'} does not describe a model bundle")
-
-
-def test_two_sources_of_clips_are_a_usage_error(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        run("generate", "--prompt", PROMPT, "--prompts", "table.csv")
-    assert ended.value.code == 2
-    assert "not allowed with" in capsys.readouterr().err
+# In the background
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a process cannot be sent Ctrl+C alone")
@@ -480,161 +333,3 @@ def test_a_stopped_background_command_keeps_finished_clips_and_leaves_no_partial
     path = tmp_path / first.decode().strip()
     assert files_below(tmp_path / "outputs") == [path.with_suffix(".jpg"), path]
     assert read_record(path)["spec"]["prompt"] == "first"
-
-
-# The other commands
-
-
-def test_doctor_reports_and_exits_with_success(run: Run, tiny_bundle: Path) -> None:
-    ended = run("doctor", "--ckpt-dir", tiny_bundle)
-    assert ended.status == 0
-    assert any(line.endswith(f"tiny is complete in {tiny_bundle}") for line in ended.out)
-    assert ended.out[-1].endswith("found.")
-
-
-@pytest.mark.parametrize(
-    ("options", "what", "weights"),
-    [
-        ([], "forward pass", "bf16 weights, 0 of 6 blocks streamed"),
-        (["--guided", "--resident", 2], "step with guidance", "bf16 weights, 4 of 6 blocks streamed"),
-        (["--limit-gb", 12], "forward pass", "int8 weights, 0 of 6 blocks streamed"),
-        (["--weights", "int8", "--resident", 0], "forward pass", "int8 weights, 6 of 6 blocks streamed"),
-    ],
-)
-def test_bench_measures_a_forward_pass(run: Run, options: list[object], what: str, weights: str) -> None:
-    ended = run("bench", "demo", "--repeats", 1, *options)
-    assert ended.status == 0
-    (line,) = ended.out
-    number = r"\d+\.\d+"
-    rate = rf"{number} TFLOP/s, \d+% of a matrix product's {number}"
-    figures = rf"{number} s \(median of 1, fastest {number} s\), {rate}, peak memory {number} GiB"
-    assert re.fullmatch(rf"demo, {what}, torch\.\w+ on \w+: {weights}: {figures}", line)
-
-
-def test_bench_measures_a_whole_clip(run: Run, tiny_bundle: Path, tmp_path: Path) -> None:
-    ended = run("bench", "clip", "--steps", 1, "--ckpt-dir", tiny_bundle)
-    assert ended.status == 0
-    (line,) = ended.out
-    assert line.startswith("tiny, 1 steps, torch.")
-    assert "decode video" in line
-    assert files_below(tmp_path) == []
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (("bench", "huge"), "There is no shape 'huge'; choose one of small, demo"),
-        (("bench", "demo", "--repeats", 0), "The number of repeats must be 1 or more, not 0."),
-        (("bench", "demo", "--limit-gb", 0), "The limit must be more than 0 GB, not 0."),
-        (("bench", "clip", "--steps", 0), "The steps must be between 1 and 1000, not 0."),
-        (("download", "1080p"), "There is no model variant '1080p'; choose one of 960x960_10s"),
-    ],
-)
-def test_a_command_with_a_wrong_value_ends_with_a_message(
-    run: Run, tmp_path: Path, arguments: tuple[object, ...], sentence: str
-) -> None:
-    ended = run(*arguments)
-    assert (ended.status, ended.out) == (1, [])
-    (line,) = ended.complaints
-    assert line.startswith(f"error: {sentence}")
-    assert files_below(tmp_path) == []
-
-
-# Adapters and presets
-
-
-@pytest.fixture
-def loras(tmp_path: Path) -> Path:
-    about = {"title": "Old film", "licence": "CC BY 4.0", "trigger_words": ["0ld film"]}
-    write_adapter(tmp_path / "loras" / "styles" / "film.safetensors", sidecar=about)
-    write_adapter(tmp_path / "loras" / "fast.safetensors", seed=2)
-    (tmp_path / "loras" / "old.pt").write_bytes(b"\x80\x04")
-    os.utime(tmp_path / "loras" / "old.pt", (0, 0))  # what has just been written may still be incomplete
-    return tmp_path / "loras"
-
-
-def test_adapters_are_given_by_option_and_by_tag(generate: Run, loras: Path) -> None:
-    options = ["--steps", 1, "--seed", 3, "--variant", "tiny"]
-    plain = generate("--prompt", PROMPT, *options)
-    optional = generate("--prompt", PROMPT, "--lora", "film=0.8:0", "--lora", "fast=1;0", *options)
-    tagged = generate("--prompt", f"<lora:film:video=0.8:audio=0> {PROMPT} <lora:fast:1;0>", *options)
-    records = [read_record(made.paths[0])["spec"] for made in (optional, tagged)]
-    assert records[0] == records[1]
-    assert [use["name"] for use in records[0]["adapters"]] == ["film", "fast"]
-    assert all(len(use["sha256"]) == 64 for use in records[0]["adapters"])
-    assert_same_clip(optional.paths[0], tagged.paths[0])
-    assert not np.array_equal(read_frames(plain.paths[0]), read_frames(optional.paths[0]))
-
-
-def test_a_clip_is_reproduced_with_its_adapters_or_with_others(generate: Run, loras: Path) -> None:
-    first = generate("--prompt", PROMPT, "--lora", "film", "--steps", 1, "--variant", "tiny").paths[0]
-    assert_same_clip(generate("--from", first).paths[0], first)
-    other = generate("--from", first, "--lora", "fast").paths[0]
-    assert [use["name"] for use in read_record(other)["spec"]["adapters"]] == ["fast"]
-    write_adapter(loras / "styles" / "film.safetensors", seed=5)
-    refused = generate("--from", first)
-    assert refused.status == 1
-    assert "is not the file that the clip was made with" in refused.err
-
-
-def test_explicit_timesteps_are_given_by_option(generate: Run) -> None:
-    made = generate("--prompt", PROMPT, "--timesteps", "1000,500,250", "--solver", "restart", "--variant", "tiny")
-    spec = read_record(made.paths[0])["spec"]
-    assert (spec["timesteps"], spec["steps"], spec["solver"]) == ([1000, 500, 250], 3, "restart")
-    refused = generate("--prompt", PROMPT, "--timesteps", "1000,500", "--steps", 3, "--variant", "tiny")
-    assert "2 timesteps but 3 steps" in refused.err
-
-
-def test_a_preset_gives_settings_and_options_replace_them(generate: Run) -> None:
-    made = generate("--prompt", PROMPT, "--preset", "draft", "--steps", 1, "--variant", "tiny", "--shift", 3)
-    spec = read_record(made.paths[0])["spec"]
-    assert (spec["steps"], spec["shift"], spec["video_guidance"]) == (1, 3, 4)
-
-
-@pytest.mark.parametrize(
-    ("options", "reason"),
-    [
-        (("--preset", "nothing"), "no preset 'nothing'; choose one of draft, balanced"),
-        (("--preset", "lightning-5s"), "download lightning-5s` (Apache-2.0)"),
-        (("--lora", "gone"), "no adapter 'gone'"),
-        (("--lora", "film=loud"), "'loud' is not a valid strength"),
-        (("--lora", "film=0,8"), "decimal one; write 0.8"),
-        (("--lora", "old.pt"), "is a pickle"),
-    ],
-)
-def test_an_unusable_adapter_or_preset_is_one_sentence(
-    generate: Run, loras: Path, options: tuple[str, str], reason: str
-) -> None:
-    refused = generate("--prompt", PROMPT, "--variant", "tiny", *options)
-    assert refused.status == 1
-    assert reason in refused.err
-    assert "Traceback" not in refused.err
-
-
-def test_loras_lists_the_folder_with_how_each_file_fits(run: Run, loras: Path, tiny_bundle: Path) -> None:
-    listed = run("loras", "--ckpt-dir", tiny_bundle)
-    assert listed.status == 0
-    assert listed.out[0] == "Matched with tiny, the best complete model; --variant names another one."
-    text = "\n".join(listed.out)
-    assert "styles/film.safetensors" in text
-    assert "4 of 4 layers matched" in text
-    assert "video 2 of" in text
-    assert "title: Old film; licence: CC BY 4.0; trigger words: 0ld film" in text
-    assert "old.pt is a pickle" in text
-
-
-def test_loras_needs_neither_torch_nor_weights(loras: Path, python_environment: dict[str, str]) -> None:
-    script = (
-        "import sys; from ovi_studio.__main__ import main; main(['loras', '--variant', '960x960_5s']); "
-        "assert 'torch' not in sys.modules"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=python_environment, cwd=loras.parent, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert "does not match this model" in done.stdout
-    assert "is a pickle" in done.stdout
-
-
-def test_an_empty_folder_says_where_to_put_adapters(run: Run) -> None:
-    assert "put .safetensors files or PEFT folders there" in run("loras").out[0]
