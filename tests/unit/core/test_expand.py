@@ -139,6 +139,6 @@ def test_a_choice_and_plain_braces_are_not_warned_about(pattern):
 
 @pytest.mark.parametrize("piece", ["\\", "\\{", "_", "_a", "__a-", "\\|"])
 def test_very_long_texts_are_expanded_in_time(piece):
-    started = time.perf_counter()
+    started = time.thread_time()
     expand_prompt(piece * (10**6 // len(piece)))
-    assert time.perf_counter() - started < 5
+    assert time.thread_time() - started < 5

@@ -149,18 +149,18 @@ def test_any_mixture_of_tags_gives_findings_and_no_error():
 @pytest.mark.parametrize("piece", ["<S>", "<E>", "<AUDCAP>", "Audio:", "<S>x", "<S><E>", "a ", ". "])
 def test_very_long_prompts_are_checked_in_time(piece):
     prompt = piece * (4 * MAX_PROMPT_LENGTH // len(piece))
-    started = time.perf_counter()
+    started = time.thread_time()
     check_prompt(prompt, AudioTag.AUDCAP)
     text_to_rows(prompt)
     speech_pace(prompt, 5)
-    assert time.perf_counter() - started < 1
+    assert time.thread_time() - started < 1
 
 
 def test_twenty_megabytes_are_refused_at_once():
     prompt = "<AUDCAP><S>" * (20 * 2**20 // 11)
-    started = time.perf_counter()
+    started = time.thread_time()
     (finding,) = check_prompt(prompt, AudioTag.AUDIO)
     assert "too long" in finding.text
     assert parse_prompt(prompt).speech == ()
     assert text_to_rows(prompt) == []
-    assert time.perf_counter() - started < 1
+    assert time.thread_time() - started < 1

@@ -186,7 +186,7 @@ def test_a_pattern_is_repaired_only_if_all_its_prompts_are() -> None:
 )
 def test_the_longest_prompts_are_checked_and_repaired_in_time(piece: str) -> None:
     prompt = piece * (MAX_PROMPT_LENGTH // len(piece))
-    started = time.perf_counter()
+    started = time.thread_time()
     check_prompt(prompt, AudioTag.AUDCAP)
     repaired(prompt, AudioTag.AUDCAP)
-    assert time.perf_counter() - started < 2
+    assert time.thread_time() - started < 2
