@@ -34,12 +34,21 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test by its room, and begin with the rooms that hold the long ones, so that workers end together."""
+    """Mark each test by its room, and begin with the files that take long, so that workers end together.
+
+    Those are the rooms, in their order, and then the unit tests that share a file with a slow one.
+    """
     rooms = {item: item.path.relative_to(TESTS).parts[0] for item in items}
     for item, room in rooms.items():
         if room in ROOMS:
             item.add_marker(room)
-    items.sort(key=lambda item: ROOMS.index(rooms[item]) if rooms[item] in ROOMS else len(ROOMS))
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+
+    def place(item: pytest.Item) -> tuple[int, bool]:
+        room = rooms[item]
+        return ROOMS.index(room) if room in ROOMS else len(ROOMS), item.path not in slow
+
+    items.sort(key=place)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -117,10 +126,13 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 
 @pytest.fixture
 def graphs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`torch.compile` traces functions into graphs, and makes no code of them, which takes a minute on a CPU."""
+    """`torch.compile` traces functions into graphs, and makes no code of them, which takes a minute on a CPU.
+
+    That the code computes the same is shown in `test_transformer.py`.
+    """
     import torch
 
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
 
 
 @pytest.fixture
