@@ -75,9 +75,12 @@ def endpoints(application: Application) -> dict[str, int]:
 def test_no_endpoint_answers_with_a_path_or_an_exception(strange: Application) -> None:
     tried = 0
     for endpoint, count in endpoints(strange).items():
-        first = "a clip" if endpoint == "/queue" else None
         for wrong in MALFORMED:
-            for values in ([wrong] * count, [first, *[wrong] * count]):
+            values_of_all = [[wrong] * count]
+            if endpoint == "/queue" or wrong is MALFORMED[-1]:
+                # A clip that could be made but for the rest; and one value too many.
+                values_of_all.append(["a clip", *[wrong] * count])
+            for values in values_of_all:
                 answer = post(strange, f"gradio_api/run{endpoint}", {"data": values})
                 assert_discreet(strange, answer, (endpoint, values))
                 tried += 1
