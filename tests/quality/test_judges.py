@@ -87,7 +87,7 @@ def assert_wrong(scene: Scene, frames: np.ndarray, samples: np.ndarray, *questio
 
 def test_real_scenes_are_scored_as_right() -> None:
     verdicts = []
-    for scene in scenes(300):
+    for scene in scenes(150):
         measured = measure(render(scene), synthesise(scene))
         verdicts.append(judge(measured, scene))
         if scene.motion is Motion.BOUNCE:
@@ -99,7 +99,7 @@ def test_real_scenes_are_scored_as_right() -> None:
 def test_blur_and_noise_at_30_decibels_change_no_verdict() -> None:
     random = np.random.default_rng(1)
     verdicts = []
-    for scene in scenes(150, seed=1):
+    for scene in scenes(100, seed=1):
         frames = render(scene)
         soft = softened(frames, random)
         error = np.square(soft - frames.astype(np.float32)).mean()
