@@ -13,6 +13,7 @@ from PIL import Image
 
 from ovi_studio.__main__ import build_parser
 from ovi_studio.cli import sources
+from ovi_studio.core.drawing import DRAWS, FLAT_NAMES
 from ovi_studio.core.requests import Expansion, Request
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.queue.estimates import PhaseTimes, record_phase_times
@@ -67,6 +68,7 @@ def fields_of(form: CreateForm, **values: Any) -> list[Any]:
         "typed_prompt": None,
         "sound": "",
         "image": None,
+        **{DRAWS: False, **dict.fromkeys(FLAT_NAMES, "")},
         "timesteps": "",
         "accelerators": "[]",
         "adapters": "[]",
