@@ -147,7 +147,7 @@ def describe(name: str, checkpoints: Path, device_name: str = "auto", ranks: int
         return describe(name, checkpoints, "cpu", ranks)
     card = torch.cuda.get_device_name(device)
     # The GPUs of a machine that share clips are alike.
-    free = min(usable_memory(torch.device("cuda", index)) for index in range(ranks)) if ranks > 1 else 0.0
+    free = min(usable_memory(compute_device(f"cuda:{index}")) for index in range(ranks)) if ranks > 1 else 0.0
 
     def fits(variant: Variant) -> bool:
         plan = choose_plan(variant, device)

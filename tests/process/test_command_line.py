@@ -61,6 +61,7 @@ def test_settings_reach_the_clip_and_show_prints_them(generate: Run, run: Run, p
         "accelerators": [],
         "adapters": [],
         "typed_prompt": "",
+        "drawing": None,
         "strength": 1,
         "resamples": 0,
     }

@@ -1,8 +1,6 @@
 """A farm on this machine: Ray nodes that are real processes, and a dispatcher in a thread of the test."""
 
 import contextlib
-import os
-import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -137,16 +135,14 @@ def wait_for_machines(store: Store, *names: str) -> None:
 
 
 def kill_actors(node: object | None = None) -> int:
-    """Kill the processes of actors; of one node, or all. Returns how many."""
-    below = None if node is None else {child.pid for child in _raylet(node).children(recursive=True)}
-    found = [
-        process.pid
-        for process in psutil.process_iter(["cmdline"])
-        if (process.info["cmdline"] or [""])[0].startswith("ray::ClipActor") and (below is None or process.pid in below)
-    ]
-    for pid in found:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    """Kill the processes of actors; of one node, or all that this process has started. Returns how many."""
+    top = psutil.Process() if node is None else _raylet(node)
+    found = []
+    for process in top.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if (process.cmdline() or [""])[0].startswith("ray::ClipActor"):
+                process.kill()
+                found.append(process)
     return len(found)
 
 
