@@ -158,6 +158,7 @@ WAYS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 def test_the_same_request_makes_the_same_clips(
     way: Callable[..., Sequence[ClipSpec]], studio: Studio, form: CreateForm, tmp_path: Path, tiny_bundle: Path

@@ -125,6 +125,7 @@ def test_a_tensor_that_is_not_used_may_be_damaged(tmp_path: Path, names: NameMap
     assert read_adapter(tmp_path / "a.safetensors", names).changes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
 def test_every_small_float_has_its_value(tmp_path: Path, dtype: torch.dtype) -> None:
     values = torch.arange(256, dtype=torch.uint8).view(dtype)

@@ -70,6 +70,7 @@ class CountedFuser(WeightFuser):
         super().write(changes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_fused_and_run_time_agree(path: Path) -> None:
     model = build_model()

@@ -146,6 +146,7 @@ def two_blocks() -> BenchShape:
     return BenchShape({name: tower | {"num_layers": 2} for name, tower in full.fusion.items()}, full.video, full.audio)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("compiled", "gigabytes"), [(False, 21.72), (True, 10.65)])
 def test_a_change_adds_no_more_than_a_twentieth_of_the_bytes_of_a_step(compiled: bool, gigabytes: float) -> None:
     """A change that saves more than a tenth writes its own number here."""

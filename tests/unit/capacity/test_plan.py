@@ -236,6 +236,7 @@ def test_every_plan_can_be_said():
     assert "stays idle" in " ".join(describe(choose(demand(), gpus(5))))
 
 
+@pytest.mark.slow
 def test_the_plan_imports_no_torch():
     script = "import sys, ovi_studio.cli.plan, ovi_studio.distributed.launch; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

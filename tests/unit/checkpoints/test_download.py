@@ -228,6 +228,7 @@ def test_a_place_that_cannot_be_written_is_one_sentence(hub: HubServer, director
         download.fetch(download.plan(small_variant(), directory), lambda _: None)
 
 
+@pytest.mark.slow
 def test_a_second_download_into_the_directory_waits_its_turn(hub: HubServer, directory: Path) -> None:
     plan = download.plan(small_variant(), directory)
 

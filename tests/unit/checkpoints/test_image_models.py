@@ -59,6 +59,7 @@ def download(directory: Path, name: str = NAME, *more: str) -> int:
     return COMMAND.run(parser.parse_args([name, "--ckpt-dir", str(directory), *more]))
 
 
+@pytest.mark.slow
 def test_download_fetches_what_the_pipeline_reads_and_says_size_and_licence(
     hub: HubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

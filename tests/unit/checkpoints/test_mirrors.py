@@ -38,12 +38,14 @@ def mirror(request: pytest.FixtureRequest, hub: HubServer) -> HubServer:
     return hub
 
 
+@pytest.mark.slow
 def test_a_mirror_gives_the_same_files_even_if_its_connection_breaks(mirror: HubServer, directory: Path) -> None:
     mirror.faults.break_after, mirror.faults.breaks = 60_000, 1
     get(directory)
     assert_like_hub(directory, mirror)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mirror", [name for name in MIRRORS if "CDN" in name], indirect=True)
 def test_the_token_goes_to_the_endpoint_alone(mirror: HubServer, directory: Path) -> None:
     get(directory)
@@ -133,6 +135,7 @@ def test_a_login_page_that_appears_after_the_plan_is_not_saved_as_a_model(hub: H
     assert not [path for path in directory.rglob("*") if path.suffix not in {".part", ".lock"} and path.is_file()]
 
 
+@pytest.mark.slow
 def test_a_wait_that_the_hub_asks_for_is_waited_and_can_be_stopped(hub: HubServer, directory: Path) -> None:
     plan = download.plan(small_variant(), directory)
     hub.faults.status_of, hub.faults.retry_after = {MODEL: 429}, "1"

@@ -17,6 +17,7 @@ def run(directory: Path, *arguments: str) -> int:
     return COMMAND.run(parser.parse_args(["whisper", "--ckpt-dir", str(directory), *arguments]))
 
 
+@pytest.mark.slow
 def test_whisper_is_downloaded_once_with_its_licence_shown(
     hub: HubServer, directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -101,6 +101,7 @@ def test_the_wildcards_that_come_with_the_app_can_be_read():
         assert len(expand_prompt(f"__{name}__")) >= 8
 
 
+@pytest.mark.slow
 def test_what_is_expanded_from_an_escaped_text_is_the_text_itself(wildcards):
     draw = random.Random(0)
     pieces = ["\\", "{", "}", "|", "_", "__", "__sky__", "a", "-", " ", "\n", "雨", '"']
@@ -137,6 +138,7 @@ def test_a_choice_and_plain_braces_are_not_warned_about(pattern):
     assert pattern_warnings(pattern) == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("piece", ["\\", "\\{", "_", "_a", "__a-", "\\|"])
 def test_very_long_texts_are_expanded_in_time(piece):
     started = time.thread_time()

@@ -181,6 +181,7 @@ def test_a_pattern_is_repaired_only_if_all_its_prompts_are() -> None:
     assert repaired_pattern("He says {<S>Hi", tag) == "He says {<S>Hi"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "piece", ["<S>", "[S]", "(E)", "<", "&lt;", "audio ", "Audio:", '"a', 'He says "a ', "'a", " "]
 )

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
@@ -27,6 +28,7 @@ def encoded(pipeline: Pipeline, scene: Scene) -> dict[str, Tensor]:
     }
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_regenerated_scene_keeps_colour_and_position_but_differs() -> None:
     pipeline, random = load(EMBEDDED_BUNDLE), np.random.default_rng(3)

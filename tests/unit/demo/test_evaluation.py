@@ -69,6 +69,7 @@ def test_settings_are_those_of_the_presets() -> None:
     assert known["picture"].from_picture
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_resumes(tiny_bundle: Path, runner: ClipRunner, tmp_path: Path) -> None:
     results = tmp_path / "rows.jsonl"
     evaluation = Evaluation(tiny_bundle, FAST, results)
@@ -110,6 +111,7 @@ def test_clips_from_a_picture_are_judged_by_its_position_and_record_the_picture(
     assert read_record(clip)["picture"]["name"] == "first_frame.png"
 
 
+@pytest.mark.slow
 def test_changed_clips_are_compared_with_the_unchanged_ones(runner: ClipRunner) -> None:
     base = base_spec("tiny", FAST)
     [same] = compare.compare(runner, base, {"shift": base.shift}, tasks(1, 1))
@@ -172,6 +174,7 @@ def test_reconstruction_by_the_codecs_is_measured(tiny_pipeline: Any) -> None:
     assert "dB" in codec_check.summary([checked])
 
 
+@pytest.mark.slow
 def test_scenes_are_written_as_clips_with_captions_that_judges_confirm(tmp_path: Path) -> None:
     only = parse_only("colour=red, motion=bounce")
     paths = list(write_scenes(tmp_path, 3, only=only))
@@ -194,6 +197,7 @@ def test_scenes_that_do_not_exist_are_refused_with_advice(text: str) -> None:
         list(draw_scenes(1, only=parse_only(text)))
 
 
+@pytest.mark.slow
 def test_the_command_writes_scenes_and_explains_mistakes(tmp_path: Path, python_environment: dict[str, str]) -> None:
     def command(*arguments: str) -> subprocess.CompletedProcess[str]:
         line = [sys.executable, "-m", "ovi_studio.demo", "scenes", *arguments]
@@ -207,6 +211,7 @@ def test_the_command_writes_scenes_and_explains_mistakes(tmp_path: Path, python_
     assert "Traceback" not in refused.stderr
 
 
+@pytest.mark.slow
 def test_rendered_scenes_of_the_fixed_prompts_score_100_percent() -> None:
     rows = [
         row(**verdict_row(measure(render(prompt.scene), synthesise(prompt.scene)), prompt.scene))

@@ -66,6 +66,7 @@ def test_short_prompts_have_the_forms_in_which_people_write() -> None:
     assert len(set(texts)) > 1400
 
 
+@pytest.mark.slow
 def test_speech_means_a_tone() -> None:
     spoken = [prompt for _, prompt in drawn(2500, seed=3) if "<S>" in prompt.text]
     assert spoken
@@ -73,6 +74,7 @@ def test_speech_means_a_tone() -> None:
     assert {prompt.scene.sound for prompt in spoken} <= tones
 
 
+@pytest.mark.slow
 def test_of_two_objects_the_first_is_meant() -> None:
     joints = (" and a ", " next to a ", " and another ", " or a ")
     double = [(scene, prompt) for scene, prompt in drawn(3000, seed=4) if any(joint in prompt.text for joint in joints)]
@@ -98,6 +100,7 @@ def test_an_exact_prompt_means_its_scene_and_still_leaves_out_what_is_usual() ->
     assert any(len(prompt.named) < 4 for prompt in prompts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_prompts_of_the_evaluation_are_of_kinds_that_are_never_trained_on(count: int) -> None:
     random = np.random.default_rng(5)
@@ -108,6 +111,7 @@ def test_prompts_of_the_evaluation_are_of_kinds_that_are_never_trained_on(count:
     assert not any(prompt.held_out for _, prompt in drawn(600, seed=5))
 
 
+@pytest.mark.slow
 def test_a_pattern_that_is_held_out_is_not_trained_on_with_any_words() -> None:
     random = np.random.default_rng(6)
     held_out = {unseen_prompt(draw_scene(random), random, 2).keys for _ in range(100)}
@@ -115,6 +119,7 @@ def test_a_pattern_that_is_held_out_is_not_trained_on_with_any_words() -> None:
     assert all(set(keys) - trained - {""} for keys in held_out)
 
 
+@pytest.mark.slow
 def test_the_commonest_prompts_may_be_trained_on() -> None:
     patterns = Counter(prompt.keys[0] for _, prompt in drawn(4000, seed=8) if prompt.keys)
     assert {"[colour] [shape]", "a [colour] [shape]"} <= set(dict(patterns.most_common(20)))

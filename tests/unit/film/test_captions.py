@@ -26,6 +26,7 @@ def spoken_shot(folder: Path, lines, frames: int = 125, **options) -> tuple[CutS
     return CutShot(clip, speech=tuple(SpokenLine("", text) for _, _, text in lines), **options), said
 
 
+@pytest.mark.slow
 @needs_voice
 @pytest.mark.parametrize("lines", [TALK, ANSWER], ids=["dialogue", "uneven"])
 def test_captions_are_within_200_ms_of_real_speech(tmp_path, lines):
@@ -37,6 +38,7 @@ def test_captions_are_within_200_ms_of_real_speech(tmp_path, lines):
         assert caption.end == pytest.approx(line.end, abs=0.2)
 
 
+@pytest.mark.slow
 @needs_voice
 def test_captions_keep_time_with_the_film_over_cuts_fades_and_continued_shots(tmp_path):
     first, before = spoken_shot(tmp_path, TALK)

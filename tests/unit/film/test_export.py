@@ -133,6 +133,7 @@ def ffmpeg_loudness(samples: np.ndarray) -> float:
             return found
 
 
+@pytest.mark.slow
 def test_all_shots_have_one_loudness_by_another_meter_too(tmp_path):
     levels = (0.06, 0.1, 0.3)
     shots = [CutShot(write_shot(tmp_path, [50] * 48, tone(2, level, 500 * level / 0.1))) for level in levels]

@@ -61,6 +61,7 @@ def first_frame() -> object:
     return decode_picture(buffer.getvalue(), "first")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("frames", "fps"), [(25, 48), (25, 60), (24, 60), (1, 48)])
 def test_smoothed_clip_keeps_length_and_sound(tmp_path, improver, target, frames, fps):
     clip = make_clip(tmp_path / "out", frames=frames)
@@ -89,6 +90,7 @@ def test_smoothed_clip_shows_the_original_frames_and_motion_between_them(tmp_pat
         assert distances.min() > 0.3  # no copy of it, either
 
 
+@pytest.mark.slow
 @needs_spandrel
 def test_larger_clip_has_the_upscaled_frames_and_everything_else_of_the_original(tmp_path, improver, target):
     write_upscaler(tmp_path / "upscalers" / "double.safetensors", 2)
@@ -125,6 +127,7 @@ def test_clip_that_was_improved_can_be_improved_again_and_tells_of_both(tmp_path
     assert ["frames_a_second" in done for done in read_record(path)["improvements"]] == [True, False]
 
 
+@pytest.mark.slow
 def test_work_that_was_stopped_goes_on_where_it_was(tmp_path, improver, target):
     clip = make_clip(tmp_path / "out", frames=36)
     whole = improver.improve(clip, Improvement(fps=48), target, ignore).read_bytes()

@@ -112,6 +112,7 @@ def test_a_clip_has_a_limited_number_of_tags_each_short_and_printable(library, p
             parse_tags(bad)
 
 
+@pytest.mark.slow
 def test_five_thousand_clips_are_searched_in_no_time(library, paths):
     source = write(paths, "A fox in the snow").read_bytes()
     stamp = Stamp(len(source), 0, True)

@@ -24,6 +24,7 @@ def identity(tmp_path: Path) -> Identity:
     return local_identity(tmp_path / "signing")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["clip", "poster", "film"])
 def test_a_signed_file_is_intact_and_keeps_everything_else(tmp_path, identity, kind):
     clip = write_shot(tmp_path, [60] * 26)

@@ -66,6 +66,7 @@ def test_a_film_keeps_the_poster_and_the_frames_that_previews_learn_from(count: 
             film[1]
 
 
+@pytest.mark.slow
 def test_frames_wait_for_a_slow_encoder_instead_of_piling_up(monkeypatch: pytest.MonkeyPatch) -> None:
     def slow(self: Mp4Encoder, frame: np.ndarray) -> None:
         time.sleep(0.002)

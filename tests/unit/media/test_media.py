@@ -85,6 +85,7 @@ def test_frames_come_back_nearly_as_they_were(clip_path):
     assert np.sqrt(np.mean(error**2)) < 3
 
 
+@pytest.mark.slow
 def test_the_same_frames_give_the_same_file_whatever_lay_in_memory_before(tmp_path):
     random = np.random.default_rng(0)
     time, y, x = np.mgrid[:17, :64, :64]
@@ -409,6 +410,7 @@ def test_full_disk_fails_the_clip_and_leaves_nothing(tmp_path):
         subprocess.run(["umount", tmp_path], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit of file sizes on Windows")
 def test_file_that_may_not_grow_fails_the_clip_and_leaves_nothing(tmp_path):
     child = run_python(

@@ -44,6 +44,7 @@ def test_clips_posters_and_films_are_marked(tmp_path):
     assert POSTER_FRAME < 26
 
 
+@pytest.mark.slow
 @needs_exiftool
 def test_another_program_finds_the_mark(tmp_path):
     files = made(tmp_path)

@@ -111,6 +111,7 @@ def refusing(message: str) -> Callable[..., Tensor]:
     return multiply
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_shape_that_the_gpus_library_refuses_is_multiplied_in_bfloat16(

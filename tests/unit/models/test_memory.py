@@ -234,6 +234,7 @@ def test_int8_changes_the_transformers_output_a_little(model: OviTransformer) ->
     assert all(1e-5 < error < 0.02 for error in errors), errors
 
 
+@pytest.mark.slow
 def test_fp8_products_change_the_transformers_output_more_than_int8_and_still_little(model: OviTransformer) -> None:
     expected = velocities(model)
     errors = {

@@ -52,6 +52,7 @@ def test_tiles_of_any_size_equal_the_whole(vae: AutoencoderKLWan, height: int, w
     torch.testing.assert_close(decode_whole(vae, latents, tile), whole, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resnets", [0, 2])
 def test_tiles_equal_the_whole_whatever_the_decoders_depth(tiny_dimensions: dict[str, Any], resnets: int) -> None:
     vae = seeded(tiny_dimensions["video_vae"] | {"num_res_blocks": resnets})
@@ -64,6 +65,7 @@ def test_a_tile_larger_than_the_frame_is_the_whole(vae: AutoencoderKLWan) -> Non
     assert len(patches) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tile", [None, 4, 6])
 def test_pieces_cover_every_pixel_of_every_frame_once(vae: AutoencoderKLWan, tile: int | None) -> None:
     latents = random_latents()
@@ -126,6 +128,7 @@ def test_up_blocks_get_no_larger_tensors_for_a_longer_clip(vae: AutoencoderKLWan
     assert long.largest == short.largest
 
 
+@pytest.mark.slow
 def test_up_blocks_get_no_larger_tensors_for_a_larger_clip(vae: AutoencoderKLWan) -> None:
     # Wide enough for a tile that has its margin on both sides.
     small = watched(vae, random_latents(2, 2, 32), tile=6)

@@ -203,6 +203,7 @@ def test_first_frame_of_its_own_frees_a_job(store: Store, work: EngineSession, t
     assert make(work, store).id == child
 
 
+@pytest.mark.slow
 def test_engine_that_died_after_the_parents_clip_was_written_frees_the_child(store: Store) -> None:
     parent, child = store.add(specs(2), parents=[None, 0])
     assert kill_holder(store, "one", lambda running: write_clip(running, store)) == parent
@@ -211,6 +212,7 @@ def test_engine_that_died_after_the_parents_clip_was_written_frees_the_child(sto
         assert make(work, store).id == child
 
 
+@pytest.mark.slow
 def test_job_of_a_killed_engine_keeps_its_place_in_the_line(store: Store) -> None:
     parent, child = store.add(specs(2), parents=[None, 0])
     with EngineSession(store.database, "worker") as work:

@@ -108,6 +108,7 @@ def test_engine_is_told_to_stop_with_its_progress(store):
     assert store.engines() == []
 
 
+@pytest.mark.slow
 def test_two_engines_cannot_have_one_name(store):
     with (
         EngineSession(store.database, "worker"),
@@ -200,6 +201,7 @@ def test_engine_that_was_killed_on_purpose_does_not_cost_an_attempt(store):
     assert (store.get(job).state, store.get(job).attempt) == (JobState.QUEUED, 0)
 
 
+@pytest.mark.slow
 def test_job_that_was_to_be_cancelled_is_cancelled_when_its_engine_dies(store):
     (job,) = store.add([SPEC])
     kill_holder(store, "one", lambda running: store.cancel([running.id]))
@@ -212,6 +214,7 @@ def write_clip_of(job: Job, store: Store) -> Path:
     return clip_files.write_clip(clip, store.paths.outputs, clip_name(job.number, job.id, job.spec.prompt))
 
 
+@pytest.mark.slow
 def test_job_whose_clip_is_in_the_library_is_done_and_not_made_again(store):
     (job,) = store.add([replace(SPEC, prompt="word " * 100)])
     written = []
@@ -269,6 +272,7 @@ def test_two_who_notice_a_death_at_once_put_it_right_once(store):
     assert store.jobs()[0].attempt == 1
 
 
+@pytest.mark.slow
 def test_deleted_lock_files_do_not_keep_jobs_running_for_ever(store):
     store.add([SPEC])
     kill_holder(store, "one")
@@ -299,6 +303,7 @@ def test_clock_that_is_set_back_or_forward_changes_no_decision(store, monkeypatc
 # Locks
 
 
+@pytest.mark.slow
 def test_lock_is_free_as_soon_as_its_process_is_gone(tmp_path):
     path = tmp_path / "a.lock"
     code = """

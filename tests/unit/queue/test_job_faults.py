@@ -195,6 +195,7 @@ def test_full_disk_is_refused_with_advice_and_nothing_is_lost(tmp_path):
         subprocess.run(["umount", "-l", tmp_path], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit of file sizes on Windows")
 def test_file_that_may_not_grow_is_refused_with_advice_and_nothing_is_lost(store):
     kept = store.add(specs(3))
@@ -244,6 +245,7 @@ def test_database_that_somebody_keeps_locked_is_refused_with_advice(store, monke
             store.add([SPEC])
 
 
+@pytest.mark.slow
 def test_transaction_that_was_reported_survives_the_death_of_the_process(store):
     code = """
         store = Store.open(sys.argv[1])

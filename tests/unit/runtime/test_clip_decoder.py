@@ -93,6 +93,7 @@ def test_previews_learn_the_same_from_a_film(tmp_path: Path) -> None:
     assert sketches[0] == sketches[1]
 
 
+@pytest.mark.slow
 def test_cudnn_searches_while_a_gpu_decodes_and_not_after(cuda: Callable[..., Any], tiny_bundle: Path) -> None:
     cuda(24)
     seen: list[bool] = []

@@ -59,6 +59,7 @@ def make(pipeline: Pipeline, **changes: Any) -> int:
     return len(reported)
 
 
+@pytest.mark.slow
 def test_compiling_is_reported_for_the_first_clip_of_a_kind(compiling: Pipeline, picture: Path) -> None:
     assert make(compiling) == 1
     assert make(compiling, size=(96, 64), seed=8) == 0

@@ -49,6 +49,7 @@ def last_latents(pipeline: Pipeline, spec: ClipSpec) -> tuple[torch.Tensor, torc
     return decoded["video"], decoded["audio"]
 
 
+@pytest.mark.slow
 def test_new_sound_for_a_picture_that_stays_the_files_own(tiny_pipeline: Pipeline, source: Path) -> None:
     clip = tiny_pipeline(with_(source, keep_picture=ALL))
     assert np.array_equal(clip.frames, read_frames(source))
@@ -65,6 +66,7 @@ def test_a_new_picture_for_sound_that_stays_the_files_own(tiny_pipeline: Pipelin
     assert not np.array_equal(clip.frames, read_frames(source))
 
 
+@pytest.mark.slow
 def test_a_span_is_made_again_and_the_rest_is_kept_to_the_bit(tiny_pipeline: Pipeline, source: Path) -> None:
     spec = with_(source, keep_picture=all_but(0.2, 0.4), keep_sound=all_but(0.2, 0.4), seed=8)
     found = read_source(spec, tiny_pipeline.variant)
@@ -82,6 +84,7 @@ def test_a_span_is_made_again_and_the_rest_is_kept_to_the_bit(tiny_pipeline: Pip
         assert (latents - stream.clean)[~mask].abs().mean() > 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(64, 64), (32, 96), (96, 32), (64, 96)])
 def test_a_source_of_any_size_that_clips_have_keeps_its_size(
     tiny_pipeline: Pipeline, tmp_path: Path, size: tuple[int, int]
@@ -126,6 +129,7 @@ def test_sound_of_another_format_and_rate_is_kept(
     assert crossings == pytest.approx(2 * 440 / 2, abs=3)
 
 
+@pytest.mark.slow
 def test_a_start_from_the_clips_own_latents_stays_near_it(tiny_pipeline: Pipeline, source: Path) -> None:
     spec = with_(source, strength=0.3, steps=10)
     found = read_source(spec, tiny_pipeline.variant)
@@ -141,6 +145,7 @@ def test_a_start_from_the_clips_own_latents_stays_near_it(tiny_pipeline: Pipelin
     assert near < 0.5 * far
 
 
+@pytest.mark.slow
 def test_the_same_spec_makes_the_same_clip_and_another_seed_another(tiny_pipeline: Pipeline, source: Path) -> None:
     spec = with_(source, keep_sound=ALL, resamples=1)
     assert same(tiny_pipeline(spec), tiny_pipeline(spec))
@@ -150,6 +155,7 @@ def test_the_same_spec_makes_the_same_clip_and_another_seed_another(tiny_pipelin
 # The record, and making the clip again
 
 
+@pytest.mark.slow
 def test_the_file_names_its_source_without_its_folder_and_makes_the_clip_again(
     tiny_pipeline: Pipeline, source: Path, tmp_path: Path
 ) -> None:

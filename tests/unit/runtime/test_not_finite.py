@@ -79,6 +79,7 @@ def test_the_message_names_possible_causes(tiny_bundle: Path) -> None:
         pipeline(SPEC)
 
 
+@pytest.mark.slow
 def test_nothing_is_written(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spoiled = Pipeline.load(require("tiny", tiny_bundle), Compute(CPU, torch.float32))
     spoil(spoiled.models.vocoder, float("nan"))

@@ -78,6 +78,7 @@ def test_a_picture_decides_the_size_even_if_another_is_requested(tiny_pipeline: 
     assert clip.frames.shape[1:3] == (96, 64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("asked", "made"), [((64, 64), (64, 64)), ((704, 1280), (32, 96)), ((960, 400), (96, 32))])
 def test_a_size_is_scaled_to_the_area_of_the_variant(
     tiny_pipeline: Pipeline, asked: tuple[int, int], made: tuple[int, int]
@@ -87,6 +88,7 @@ def test_a_size_is_scaled_to_the_area_of_the_variant(
     assert clip.record["size"] == list(made)
 
 
+@pytest.mark.slow
 def test_another_picture_of_the_same_size_makes_another_clip(
     tiny_pipeline: Pipeline, picture: Path, tmp_path: Path
 ) -> None:
@@ -101,6 +103,7 @@ def test_a_prompt_that_is_too_long_is_truncated_and_not_refused(tiny_pipeline: P
 # Reproducible, and different where it should be
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_picture", [False, True])
 def test_the_same_spec_gives_the_same_clip_exactly(tiny_pipeline: Pipeline, picture: Path, with_picture: bool) -> None:
     spec = with_(image=picture if with_picture else None)
@@ -109,6 +112,7 @@ def test_the_same_spec_gives_the_same_clip_exactly(tiny_pipeline: Pipeline, pict
     assert same(tiny_pipeline(spec), first)
 
 
+@pytest.mark.slow
 def test_a_pipeline_loaded_again_gives_the_same_clip(tiny_pipeline: Pipeline, tiny_bundle: Path) -> None:
     again = Pipeline.load(require("tiny", tiny_bundle), tiny_pipeline.compute)
     assert same(again(SPEC), tiny_pipeline(SPEC))
@@ -137,6 +141,7 @@ def test_every_setting_changes_the_clip(tiny_pipeline: Pipeline, change: dict[st
     assert not same(tiny_pipeline(with_(**change)), tiny_pipeline(SPEC))
 
 
+@pytest.mark.slow
 def test_a_step_cache_changes_the_clip(tiny_pipeline: Pipeline) -> None:
     """Of as many steps as leave out a pass."""
     assert not same(tiny_pipeline(with_(steps=20, step_cache="fast")), tiny_pipeline(with_(steps=20)))
@@ -148,6 +153,7 @@ def test_without_guidance_the_negative_prompts_have_no_effect(tiny_pipeline: Pip
     assert same(tiny_pipeline(plain), tiny_pipeline(other))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("video", "audio", "expected"), [(1.0, 1.0, 3), (1.0, 3.0, 6), (4.0, 1.0, 6)])
 def test_without_guidance_there_is_one_pass_per_step(
     tiny_pipeline: Pipeline, video: float, audio: float, expected: int
@@ -162,16 +168,19 @@ def test_without_guidance_there_is_one_pass_per_step(
     assert len(passes) == expected
 
 
+@pytest.mark.slow
 def test_the_variants_own_block_is_skipped_unless_another_is_named(tiny_pipeline: Pipeline) -> None:
     assert same(tiny_pipeline(with_(slg_layer=None)), tiny_pipeline(with_(slg_layer=1)))
     assert same(tiny_pipeline(with_(slg_layer=0)), tiny_pipeline(with_(slg_layer=-1)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_one_step_is_enough_for_a_clip(tiny_pipeline: Pipeline, solver: str) -> None:
     assert_is_clip(tiny_pipeline(with_(solver=solver, steps=1)), 64, 64)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_ends_and_does_not_affect_the_next_one(tiny_pipeline: Pipeline) -> None:
     expected = tiny_pipeline(SPEC)
     steps: list[int] = []
@@ -187,6 +196,7 @@ def test_a_stopped_run_ends_and_does_not_affect_the_next_one(tiny_pipeline: Pipe
     assert same(tiny_pipeline(SPEC), expected)
 
 
+@pytest.mark.slow
 def test_decoding_reports_progress_and_stops_after_the_current_piece(tiny_pipeline: Pipeline) -> None:
     expected = tiny_pipeline(SPEC)
     fractions: list[float] = []

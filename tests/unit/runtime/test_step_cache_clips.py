@@ -51,6 +51,7 @@ def test_the_record_has_the_cache_and_the_passes_and_makes_the_clip_again(tiny_b
     assert not same(whole, remade)
 
 
+@pytest.mark.slow
 def test_streamed_blocks_serve_a_step_that_leaves_out_a_pass(tiny_bundle: Path, tiny_pipeline: Pipeline) -> None:
     assert same(load(tiny_bundle, tiny_bundle, memory="8")(SPEC), tiny_pipeline(SPEC))
 

@@ -270,11 +270,13 @@ def test_a_clip_is_the_same_whatever_is_streamed(tiny_bundle: Path, tiny_pipelin
         assert clip.record["memory"] == {"tier": "8", "weights": "bf16", "resident_blocks": resident}
 
 
+@pytest.mark.slow
 def test_offloaded_models_make_the_same_clip(tiny_bundle: Path, tiny_pipeline: Pipeline) -> None:
     clip = clip_of(tiny_bundle, offloaded=True)
     assert np.array_equal(clip.frames, tiny_pipeline(SPEC).frames)
 
 
+@pytest.mark.slow
 def test_int8_weights_make_nearly_the_same_clip(tiny_bundle: Path, tiny_pipeline: Pipeline) -> None:
     plain, clip = tiny_pipeline(SPEC), clip_of(tiny_bundle, weights="int8", resident=0)
     difference = np.abs(clip.frames.astype(int) - plain.frames.astype(int))

@@ -88,6 +88,7 @@ def equal(one: Latents, other: Latents) -> bool:
 # Off
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", [solver for solver in SOLVERS if solver != "restart"])
 def test_without_a_cache_every_step_mixes_two_whole_passes_bit_for_bit(model: OviTransformer, solver: str) -> None:
     given, schedule = guidance(model), Schedule(solver, 6, 5.0)
@@ -114,6 +115,7 @@ def test_without_guidance_a_cache_changes_nothing(model: OviTransformer) -> None
 # What is computed
 
 
+@pytest.mark.slow
 def test_the_rule_decides_which_steps_compute_both_passes(
     model: OviTransformer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,6 +129,7 @@ def test_the_rule_decides_which_steps_compute_both_passes(
     assert 100 / sum(step.video_passes for step in reported) >= 1.5
 
 
+@pytest.mark.slow
 def test_a_step_that_reuses_costs_one_pass_and_the_audio_of_another() -> None:
     """Counted on the full-size towers with two blocks, for 5 seconds at 704x704."""
     shape = shapes()["704x704_5s"]

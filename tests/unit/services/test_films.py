@@ -141,6 +141,7 @@ def test_a_shot_made_again_has_a_new_seed_and_stays_chosen(studio: Studio, films
     assert films.status(film).shots[1].chosen.number == 2
 
 
+@pytest.mark.slow
 def test_more_takes_are_added_to_those_there_are(studio: Studio, films: Films) -> None:
     for look, seeds in ((LOOK, [5, 6, 7]), (Look(preset="demo"), None)):
         film = films.queue(replace(FILM, look=look)).film

@@ -128,6 +128,7 @@ def test_a_second_answer_that_fits_is_taken(server: ChatServer) -> None:
     assert ask(server, "a red ball").after == BETTER
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answer", "sentence"),
     [
@@ -171,6 +172,7 @@ def test_a_server_that_says_nothing_ends_at_the_time_limit(server: ChatServer) -
     assert "within 0.3 seconds" in refusal(server, silent, seconds=0.3)
 
 
+@pytest.mark.slow
 def test_an_answer_that_stops_late_ends_at_the_time_limit_too(server: ChatServer) -> None:
     over = threading.Event()
 
@@ -204,6 +206,7 @@ def test_long_and_empty_prompts_are_not_sent(server: ChatServer) -> None:
     assert not server.asked
 
 
+@pytest.mark.slow
 def test_a_prompt_of_the_greatest_length_is_sent_and_an_answer_beyond_it_refused(server: ChatServer) -> None:
     longest = ("a red ball " * 400)[:3999] + "s"
     server.answers = [BETTER]

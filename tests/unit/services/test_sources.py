@@ -209,6 +209,7 @@ def test_table_with_too_many_rows_is_refused(work):
         read(work, "text_prompt\n" + "a\n" * 4, max_clips=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["prompts.csv", "prompts.txt"])
 def test_a_table_of_millions_of_rows_is_refused_without_collecting_them(work, name):
     path = write_table(work, b"text_prompt\n" + b"a\n" * 2_000_000, name)

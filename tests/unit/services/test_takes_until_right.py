@@ -102,6 +102,7 @@ def test_the_best_take_is_kept_when_none_is_right_and_more_are_made_only_if_more
     assert films.edit_shot(film, "a", {"takes": {"at_most": 4, "until_word_error_rate": 0.05}}).jobs == ()
 
 
+@pytest.mark.slow
 def test_shots_that_were_made_after_a_take_that_proves_wrong_are_made_again(studio: Studio, films: Films) -> None:
     film = films.queue(replace(FILM, shots=(replace(FILM.shots[0], takes=Takes()), *FILM.shots[1:]))).film
     make_all(studio)
@@ -139,6 +140,7 @@ def test_what_cannot_be_heard_ends_the_search_until_the_film_is_queued_again(stu
     assert shot(films, film).chosen.number == 2
 
 
+@pytest.mark.slow
 def test_a_search_outlives_its_processes_and_a_killed_check_is_made_again(
     studio: Studio, films: Films, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -175,6 +175,7 @@ def test_an_invalid_entry_is_a_notice_that_names_file_and_entry_and_stays_in_the
     assert "half done" in own.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "content",
     [

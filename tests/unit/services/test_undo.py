@@ -72,6 +72,7 @@ def test_what_cannot_be_reversed_is_done_only_when_it_can_no_longer_be_taken_bac
         log.undo("page", offer.id)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ends", ["taken back", "program ends"])
 def test_what_is_taken_back_or_outlived_is_not_done(ends: str) -> None:
     done = threading.Event()

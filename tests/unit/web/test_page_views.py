@@ -122,6 +122,7 @@ def test_a_text_that_is_edited_raw_is_not_changed_by_what_the_hidden_fields_hold
     assert written_text("He says, <S>Hi", raw, "wind", AudioTag.AUDIO) == "He says, <S>Hi"
 
 
+@pytest.mark.slow
 def test_raw_text_and_fields_turn_into_each_other_and_back(studio: Studio) -> None:
     with gr.Blocks():
         form, _ = build_form(studio)

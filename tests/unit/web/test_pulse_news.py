@@ -47,10 +47,12 @@ def test_a_job_that_is_added_or_starts_is_news_at_once(studio: Studio) -> None:
         assert waited(studio, work.claim) < PROGRESS_SECONDS
 
 
+@pytest.mark.slow
 def test_what_is_no_news_waits_for_the_next_beat(studio: Studio) -> None:
     _, last = studio.store.add([SPEC, SPEC], "")
     assert waited(studio, lambda: studio.store.move_to_front([last])) >= PROGRESS_SECONDS
 
 
+@pytest.mark.slow
 def test_without_any_change_the_answer_comes_after_a_while(studio: Studio) -> None:
     assert HOLD_SECONDS <= waited(studio, lambda: None) < 3 * HOLD_SECONDS

@@ -85,6 +85,7 @@ def test_what_says_how_something_is_now_is_not_dropped_while_an_earlier_one_is_a
     assert dropped == set()
 
 
+@pytest.mark.slow
 def test_a_page_that_anyone_may_open_names_no_folder_of_this_machine(tmp_path: Path) -> None:
     places = {True: tmp_path / "open", False: tmp_path / "own"}
     pages = {}
