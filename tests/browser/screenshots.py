@@ -197,6 +197,9 @@ def take_all(
         page.locator("#wall .card .poster").first.click()
         page.wait_for_selector("#lightbox[open] .prompt")
     take("library")
+    if size is DESKTOP:
+        page.keyboard.press("Escape")  # it lies over the tabs
+        page.wait_for_selector("#lightbox[open]", state="detached")
     show(page, "Templates")
     page.locator("#template-cards .template").first.click()
     page.wait_for_selector(".slots")

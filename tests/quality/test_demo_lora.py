@@ -57,7 +57,9 @@ def is_new(frames: np.ndarray) -> bool:
     return bool(np.mean(parts > 0.035) > 0.75)
 
 
-def test_a_lora_gives_a_word_another_colour_and_keeps_the_old_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lora_gives_a_word_another_colour_and_keeps_the_old_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(scenes.RGB, NEW, RGB)
     # Old scenes among the new ones prevent the model from giving every object the new colour.
     write(tmp_path / "clips", draw(1, NEW_CLIPS, new=True), "new")
