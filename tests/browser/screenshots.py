@@ -169,7 +169,7 @@ def take_all(
             page.evaluate("scrollTo(0, 0)")
         save(page, folder / f"{tab}-{name}{suffix}")
 
-    page.wait_for_selector("#status .live")
+    page.wait_for_selector("#status .live", state="attached")  # on a phone the stage is a sheet
     page.fill("#prompt textarea", WRITTEN)
     page.click("[data-add=speech]")
     page.fill("#cues input", SPOKEN[0])
