@@ -14,10 +14,12 @@ import contextlib
 import logging
 import secrets
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from ovi_studio.core.clip import Frames
 from ovi_studio.core.compiler_cache import keep_compiled_code
@@ -237,10 +239,9 @@ class Engine:
         """Return the job's clip with the first frame that it asks for."""
         if job.spec.to_draw is None or self._draw is None:
             return job.spec
-        drawn = self._draw(job.spec, self._paths.drawings, monitor)
-        kept = self._work.keep_drawn(job, drawn)
-        if drawn.image is not None:
-            drawn.image.unlink(missing_ok=True)
+        # In a folder of its own: the same picture may be drawn by another engine, or be one to choose from.
+        with tempfile.TemporaryDirectory(prefix="ovi-drawing-") as folder:
+            kept = self._work.keep_drawn(job, self._draw(job.spec, Path(folder), monitor))
         if (times := monitor.end_drawing()) is not None:
             record_drawing(self._work.database, job.spec.to_draw, times, EngineSlot.of(self._work.owner).name)
         return kept

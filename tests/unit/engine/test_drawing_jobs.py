@@ -102,7 +102,7 @@ def test_a_drawn_picture_stays_with_its_job_and_no_other_attempt_draws_it(store:
     assert image is not None
     assert image.parent == store.paths.pictures
     assert maker.made[0] == maker.made[1] == store.get(job).spec
-    assert list(store.paths.drawings.iterdir()) == []
+    assert list(store.paths.drawings.glob("*")) == []  # nothing is left beside it
     remove_unused_pictures(store.database)
     assert image.is_file()
 
@@ -197,6 +197,32 @@ def test_candidates_come_before_jobs_each_with_a_seed_of_its_own(store: Store) -
     # Whoever chooses one has how it was drawn in the clip.
     known = drawing_of(store.database, found.pictures[1])
     assert known == replace(DRAWN.drawing, seed=8, sha256="c" * 64)
+
+
+def test_a_job_that_draws_the_picture_of_a_candidate_leaves_it_there(store: Store) -> None:
+    request = ask_for_candidates(store.database, DRAWN, 1)
+    (job,) = store.add([DRAWN])
+
+    def act(spec: ClipSpec, folder: Path, progress: ProgressSink) -> ClipSpec:
+        assert spec.drawing is not None
+        image = keep_frame(np.zeros((16, 16, 3), np.uint8), folder)
+        return replace(spec, image=image, drawing=replace(spec.drawing, sha256="c" * 64))
+
+    serve(store, maker := Maker(), act)
+    (picture,) = candidates(store.database, request).pictures
+    assert picture.is_file()
+    assert store.get(job).state is JobState.DONE
+    assert maker.made[0].image is not None
+    assert maker.made[0].image.parent == store.paths.pictures
+
+
+def test_a_request_of_an_engine_that_died_is_removed_after_a_day(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = ask_for_candidates(store.database, DRAWN, 1)
+    assert claim_candidates(store.database, "nobody") is not None
+    monkeypatch.setattr(drawings, "KEPT_SECONDS", -1)
+    ask_for_candidates(store.database, DRAWN, 1)
+    with pytest.raises(JobError, match="no longer here"):
+        candidates(store.database, request)
 
 
 def test_cancelled_candidates_end_at_the_next_step_and_the_queue_goes_on(store: Store) -> None:
