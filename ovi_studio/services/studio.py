@@ -152,6 +152,7 @@ class Studio:
 
     def close(self) -> None:
         """Stop the engine and the checks, and close the files."""
+        self._take_checks.stop()
         self.supervisor.stop()
         self.undo.close()
         self.prompt_helper.close()

@@ -1,11 +1,14 @@
 """Takes that are made until the words are right: one after another, each after the one before was checked."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
+from engine_helpers import wait_for
 from film_jobs import make_all
 
 from ovi_studio.core.errors import JobError
@@ -17,6 +20,7 @@ from ovi_studio.queue.model import JobState
 from ovi_studio.queue.store import Store
 from ovi_studio.queue.takes import TakeScores
 from ovi_studio.runtime.options import RuntimeOptions
+from ovi_studio.services import studio as studio_module
 from ovi_studio.services.films import Films, ShotStatus
 from ovi_studio.services.studio import Studio
 from ovi_studio.takes import listeners
@@ -185,3 +189,20 @@ def test_without_anything_that_listens_the_film_is_refused(films: Films, monkeyp
     with pytest.raises(JobError, match=r"Shot 1 \(a\): Whisper is not in .*download whisper"):
         films.queue(replace(FILM, listener="whisper"))
     assert films.all() == []
+
+
+@pytest.mark.slow
+def test_a_studio_that_is_closed_ends_the_check_that_is_under_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = tmp_path / "check.pid"
+    script = f"import os, time; open({str(note)!r}, 'w').write(str(os.getpid())); time.sleep(100)"
+    monkeypatch.setattr(studio_module, "check_command", lambda *_: [sys.executable, "-c", script])
+    studio = Studio.open(tmp_path / "outputs", RuntimeOptions(checkpoint_directory=tmp_path / "checkpoints"))
+    monkeypatch.setattr(studio.supervisor, "start", lambda: None)
+    studio.films.queue(FILM)
+    make_all(studio)
+    studio.start()
+    wait_for(lambda: note.is_file() and note.read_text())
+    studio.close()
+    assert not psutil.pid_exists(int(note.read_text()))
