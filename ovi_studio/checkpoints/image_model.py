@@ -39,6 +39,9 @@ HALF_PRECISION = "fp16"
 _LIBRARIES = {"diffusers", "transformers", "tokenizers"}
 _TEXTS = (".json", ".txt", ".model", ".jinja")
 _MAX_INDEX = 2**20
+_PART = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_FILE = re.compile(r"\w[\w.-]*", re.ASCII)
+"""Names of parts and of their files: folders and files that a model names lie in its own folder."""
 NAME = re.compile(r"[\w-][\w.-]*(?:/[\w-][\w.-]*)?", re.ASCII)
 """A folder below the checkpoint directory, or a repository of the hub."""
 
@@ -140,7 +143,9 @@ def chosen_files(files: Iterable[str], parts: Iterable[str]) -> list[str]:
     Not the single files at the root that hold the same weights for other programs, nor other versions of the weights:
     those in half precision count where there are no others.
     """
-    own = [path for path in files if path.count("/") == 1 and path.partition("/")[0] in set(parts)]
+    known = set(parts)
+    split = ((path, *path.partition("/")) for path in files)
+    own = [path for path, part, _, name in split if part in known and _FILE.fullmatch(name)]
     whole = {path.partition("/")[0] for path in own if _is_whole(Path(path))}
     kept = [path for path in own if Path(path).suffix in _TEXTS]
     for path in own:
@@ -190,7 +195,11 @@ def _read_index(folder: Path, title: str) -> dict[str, Any]:
 
 
 def _checked_index(found: Any, title: str) -> dict[str, Any]:
-    if not isinstance(found, dict) or "_class_name" not in found:
+    if (
+        not isinstance(found, dict)
+        or "_class_name" not in found
+        or not all(_PART.fullmatch(part) for part, entry in found.items() if _is_part(entry))
+    ):
         raise JobError(f"The {INDEX} of the image model {title} names no pipeline; download it again.")
     return found
 

@@ -324,11 +324,18 @@ class Studio:
         return None
 
     def image_model_offered(self, name: str) -> bool:
-        """Whether an image model can be downloaded."""
-        return is_name(name) and "/" in name and find_folder(name, self.checkpoint_directory) is None
+        """Whether an image model can be downloaded; not for anyone who comes, since it may be any repository."""
+        return (
+            not self.open_to_all
+            and is_name(name)
+            and "/" in name
+            and find_folder(name, self.checkpoint_directory) is None
+        )
 
     def download_image_model(self, name: str) -> None:
         """Start to download an image model; raises `JobError` if that is not possible."""
+        if self.open_to_all:
+            raise JobError("Image models are downloaded by whoever runs this page; choose one that is here.")
         self.image_downloads.begin(name, lambda: plan_image_model(name, self.checkpoint_directory))
 
     def ask_for_candidates(self, spec: ClipSpec, count: int) -> str:

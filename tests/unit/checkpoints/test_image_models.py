@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 from hub_server import HubServer
 
-from ovi_studio.checkpoints.image_model import find_folder, image_models, plan_image_model, require_image_model
+from ovi_studio.checkpoints.image_model import (
+    chosen_files,
+    find_folder,
+    image_models,
+    plan_image_model,
+    require_image_model,
+)
 from ovi_studio.cli.download import COMMAND
 from ovi_studio.core.drawing import OFFICIAL_MODEL
 from ovi_studio.core.errors import JobError
@@ -103,6 +109,19 @@ def test_a_repository_that_cannot_be_used_is_refused_before_it_is_fetched(
     with pytest.raises(JobError, match=sentence):
         download(tmp_path)
     assert not (tmp_path / "painter").exists()
+
+
+@pytest.mark.parametrize("part", ["..", "../vae", "a/b", "C:"])
+def test_a_part_outside_its_model_is_refused(part: str, tmp_path: Path) -> None:
+    index = json.dumps(INDEX | {part: ["diffusers", "AutoencoderKL"]}).encode()
+    write(tmp_path / NAME, **{"model_index.json": index})
+    with pytest.raises(JobError, match="names no pipeline"):
+        require_image_model(NAME, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["..\\..\\x.json", "../x.json", "b/x.json", ".json"])
+def test_files_outside_a_part_are_not_fetched(name: str) -> None:
+    assert chosen_files([f"vae/{name}", "vae/config.json"], ["vae"]) == ["model_index.json", "vae/config.json"]
 
 
 def test_a_gated_model_without_access_says_what_to_do(hub: HubServer, tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import gradio as gr
 import pytest
 
+from ovi_studio.core.errors import JobError
 from ovi_studio.queue.model import ClipPhase, JobProgress
 from ovi_studio.queue.work import EngineSession
 from ovi_studio.runtime.options import RuntimeOptions
@@ -61,3 +63,12 @@ def test_clients_name_models_and_no_folders(model: str, sentence: str, api: ApiC
     with pytest.raises(gr.Error, match=sentence):
         queue(api, image_model=model)
     assert api.list() == []
+
+
+def test_who_comes_to_a_page_for_anyone_downloads_no_repository(tmp_path: Path) -> None:
+    options = RuntimeOptions(checkpoint_directory=tmp_path / "ckpts")
+    for open_to_all in (False, True):
+        with closing(Studio.open(tmp_path / "outputs", options, open_to_all=open_to_all)) as studio:
+            assert studio.image_model_offered("somebody/huge") is not open_to_all
+    with pytest.raises(JobError, match="downloaded by whoever runs this page"):
+        studio.download_image_model("somebody/huge")
