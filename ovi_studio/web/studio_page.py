@@ -10,6 +10,7 @@ from ovi_studio.web.improving import build_improving
 from ovi_studio.web.keyboard import build_keyboard
 from ovi_studio.web.live import connect
 from ovi_studio.web.page_errors import answer_in_sentences
+from ovi_studio.web.public_text import written_for_anyone
 from ovi_studio.web.sessions import forget_old_sessions
 from ovi_studio.web.tabs.registry import TABS, PageContext
 from ovi_studio.web.toasts import Toasts
@@ -20,6 +21,7 @@ CACHE_SECONDS = (3600, 24 * 3600)
 
 def build_studio(studio: Studio) -> gr.Blocks:
     """Build the page; its `launch` needs `theme.launch_options()` and the routes of `media_routes`."""
+    written_for_anyone(studio.open_to_all)
     with gr.Blocks(title="Ovi Studio", analytics_enabled=False, delete_cache=CACHE_SECONDS, fill_width=True) as page:
         # First, so that the endpoints get their names before handlers of the same name.
         build_api(studio)

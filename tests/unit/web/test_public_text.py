@@ -2,7 +2,7 @@
 
 import pytest
 
-from ovi_studio.web.public_text import for_page, without_folders
+from ovi_studio.web.public_text import for_page, without_folders, written_for_anyone
 from ovi_studio.web.views import notice_html
 
 
@@ -32,4 +32,9 @@ def test_a_command_to_copy_stays_whole_on_the_page_only() -> None:
     sentence = "In /a/b, `python -m ovi_studio download x --ckpt-dir /a/b` fetches it."
     assert for_page(sentence) == "In b, `python -m ovi_studio download x --ckpt-dir /a/b` fetches it."
     assert "/a" not in without_folders(sentence)
+    written_for_anyone(True)
+    try:
+        assert "/a" not in for_page(sentence)
+    finally:
+        written_for_anyone(False)
     assert "/srv/clips" not in notice_html("The folder /srv/clips is full.", "Not queued")
