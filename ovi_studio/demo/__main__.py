@@ -14,7 +14,7 @@ from ovi_studio.core.variants import EMBEDDED_BUNDLE
 
 STAGES = (
     *("text", "audio", "video", "vocoder", "latents", "transformer"),
-    *("regenerated", "decoder", "outlines", "trajectories", "lightning"),
+    *("regenerated", "decoder", "outlines", "refiner", "trajectories", "lightning"),
 )
 LIGHTNING = Path("loras") / "demo-lightning.safetensors"
 SETTINGS = ("quality", "quality-short", "fast", "lightning", "lightning-short", "picture")

@@ -169,7 +169,7 @@ def _decoder_losses(vae: AutoencoderKLWan, step: int, *, clips: DecoderClips, se
     # Random, up to the noise of the first training: with the maximum in every clip, edges stay soft.
     size = LATENT_NOISE * torch.rand(_CLIPS, 1, 1, 1, 1, generator=generator)
     noisy = latents + size * torch.randn(latents.shape, generator=generator)
-    with _autocast(device):
+    with autocast(device):
         below = features_below(vae, noisy.to(device), since)
     losses = []
     for _ in range(_WINDOWS_OF_A_CLIP):
@@ -217,7 +217,7 @@ class _Place:
         side = video.shape[-1]
         compared = torch.zeros(side, side)
         rows, columns = self._part(side, _MARGIN)
-        compared[rows, columns] = _weight(video)
+        compared[rows, columns] = outline_weight(video)
         part = self._part(side)
         return video[:, :, *part], compared[*part]
 
@@ -238,29 +238,35 @@ class _Place:
 def _difference(
     levels: LastLevels, context: int, windows: Sequence[tuple[Tensor, Tensor, Tensor]], device: torch.device
 ) -> NamedLosses:
-    """Compare pixels, and the steps between neighbours: a soft edge in the right place costs as much as a shifted one.
-
-    Where an edge may be in several places, the smallest absolute difference is a sharp edge, unlike that of squares.
+    """Compare what is drawn.
 
     Args:
         windows: features, pixels and weights.
     """
     below, pixels, weights = (torch.stack(each).to(device) for each in zip(*windows, strict=True))
-    with _autocast(device):
+    with autocast(device):
         drawn = levels(below, context)
-    difference = weights[:, None, None] * (drawn.float() - pixels)
+    return compare(drawn, pixels, weights[:, None, None])
+
+
+def compare(drawn: Tensor, pixels: Tensor, weights: Tensor) -> NamedLosses:
+    """Compare pixels, and the steps between neighbours: a soft edge in the right place costs as much as a shifted one.
+
+    Where an edge may be in several places, the smallest absolute difference is a sharp edge, unlike that of squares.
+    """
+    difference = weights * (drawn.float() - pixels)
     across, down = (difference.diff(dim=side).abs().mean() for side in (-1, -2))
     return {"absolute": difference.abs().mean(), "edges": _EDGES * (across + down)}
 
 
-def _autocast(device: torch.device) -> AbstractContextManager[Any]:
+def autocast(device: torch.device) -> AbstractContextManager[Any]:
     """Compute in bfloat16 where that is possible, in half the time."""
     if not torch.amp.is_autocast_available(device.type):
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16)
 
 
-def _weight(video: Tensor) -> float:
+def outline_weight(video: Tensor) -> float:
     """Return a weight that makes the outlines of low-contrast objects count as much as others."""
     background = video.median(dim=-1, keepdim=True).values  # no object covers half of a row
     contrast = (video - background).square().mean().item()

@@ -33,11 +33,12 @@ from ovi_studio.demo.drawing import train_decoder, train_last_levels
 from ovi_studio.demo.embedder import Embedder
 from ovi_studio.demo.encoded import EncodedScenes, SceneEncoder
 from ovi_studio.demo.fit import TrainingBudget
-from ovi_studio.demo.levels import with_last_level
 from ovi_studio.demo.lightning import ADAPTER, LightningBudget, distil_adapter, teach_trajectories
+from ovi_studio.demo.new_parts import with_new_parts
 from ovi_studio.demo.phrasing import unseen_prompt
 from ovi_studio.demo.prompted import train_on_prompts
 from ovi_studio.demo.reading import Reading, prepare_reading
+from ovi_studio.demo.refining import train_refiner
 from ovi_studio.demo.regenerate import Regenerator
 from ovi_studio.demo.scenes import draw_scene, render
 from ovi_studio.demo.sheets import SheetRow, save_sheet
@@ -83,6 +84,7 @@ class Recipe:
     vocoder: TrainingBudget
     decoder: TrainingBudget
     outlines: TrainingBudget
+    refiner: TrainingBudget
     scenes: int
     regenerated: int
     transformer: TrainSettings
@@ -97,6 +99,7 @@ RECIPE = Recipe(
     vocoder=TrainingBudget(minutes=20),
     decoder=TrainingBudget(minutes=70, learning_rate=5e-4, matrix_rate=4e-3),
     outlines=TrainingBudget(minutes=60),
+    refiner=TrainingBudget(minutes=45),
     scenes=3000,
     regenerated=800,
     transformer=TrainSettings(
@@ -172,7 +175,7 @@ class DemoTraining:
         self._keep("text", models.text_encoder.state_dict(), _START)
         self._keep("audio", models.audio_vae.state_dict())
         self._keep("vocoder", models.vocoder.state_dict())
-        self._keep("video", with_last_level(models.video_vae.state_dict(), DIMENSIONS["video_vae"]))
+        self._keep("video", with_new_parts(models.video_vae.state_dict(), DIMENSIONS["video_vae"]))
         statistics = {name: variant.dimensions["video_vae"][name] for name in ("latents_mean", "latents_std")}
         (self.folder / "video" / _STATISTICS).write_text(json.dumps(statistics))
         self._keep("transformer", models.transformer.state_dict(), _START)
@@ -227,6 +230,12 @@ class DemoTraining:
         vae, folder = self._latest_video_vae(), self.folder / "outlines"
         train_last_levels(vae, self.clips, self.recipe.outlines, folder, self.recipe.seed)
         self._keep("outlines", vae.state_dict())
+
+    def refiner(self) -> None:
+        """Train the part of the video VAE that redraws decoded frames, on the same latents."""
+        vae, folder = self._latest_video_vae(), self.folder / "refiner"
+        train_refiner(vae, self.clips, self.recipe.refiner, folder, self.recipe.seed)
+        self._keep("refiner", vae.state_dict())
 
     def regenerated(self, part: int = 1, parts: int = 1) -> None:
         """Make the latents that the decoder is trained on; several processes can each make a part."""
@@ -340,7 +349,9 @@ class DemoTraining:
 
     def _latest_video_vae(self) -> AutoencoderKLWan:
         """Return the video VAE as the last stage that is done has left it."""
-        done = [stage for stage in ("video", "decoder", "outlines") if (self.folder / stage / WEIGHTS).is_file()]
+        done = [
+            stage for stage in ("video", "decoder", "outlines", "refiner") if (self.folder / stage / WEIGHTS).is_file()
+        ]
         return self.video_vae(done[-1])
 
     def video_vae(self, stage: str) -> AutoencoderKLWan:

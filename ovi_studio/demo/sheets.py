@@ -16,6 +16,7 @@ from ovi_studio.demo.scenes import SIDE
 
 SAMPLES = "samples"
 _FRAMES = 8
+"""The most that a row shows."""
 _GAP, _TITLE = 4, 14
 _QUIET, _LOUD = -5.0, 1.5
 """Log10 magnitudes that are black and white."""
@@ -27,7 +28,7 @@ class SheetRow:
 
     title: str
     frames: np.ndarray | None = None
-    """Pixels, uint8 (T, SIDE, SIDE, 3)."""
+    """Pixels, uint8 (T, H, W, 3), at most SIDE high."""
     mel: Tensor | None = None
     """Log10 mel magnitudes (bands, length)."""
 
@@ -61,7 +62,7 @@ def draw_sheet(rows: Sequence[SheetRow]) -> Image.Image:
 def _strip(row: SheetRow) -> Image.Image:
     pictures = []
     if row.frames is not None:
-        chosen = np.linspace(0, len(row.frames) - 1, _FRAMES).round().astype(int)
+        chosen = np.linspace(0, len(row.frames) - 1, min(len(row.frames), _FRAMES)).round().astype(int)
         pictures += [Image.fromarray(frame) for frame in row.frames[chosen]]
     if row.mel is not None:
         pictures.append(_spectrogram(row.mel))

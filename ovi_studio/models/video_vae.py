@@ -21,12 +21,13 @@ from torch import Tensor, nn
 
 from ovi_studio.core.variants import FRAMES_PER_LATENT, decoder_levels, latent_stride
 from ovi_studio.models.causal_layers import Past, causal_convolution, down_block, mid_block, timeless, up_block
+from ovi_studio.models.refiner import Refiner
 
 
 def build_video_vae(config: Mapping[str, Any]) -> AutoencoderKLWan:
     """Build the VAE from the official dimensions (`models/ovi.json`, entry `video_vae`).
 
-    A config may give the decoder its own levels and patches (`core.variants.decoder_levels`).
+    A config may give the decoder its own levels and patches (`core.variants.decoder_levels`), and the VAE a refiner.
     """
     encoder_patch = config["patch_size"]
     vae = AutoencoderKLWan(
@@ -47,6 +48,7 @@ def build_video_vae(config: Mapping[str, Any]) -> AutoencoderKLWan:
     multipliers, patch = decoder_levels(config)
     if multipliers != list(config["dim_mult"]):
         vae.decoder = _decoder_of_its_own(config, multipliers, patch)
+    vae.refiner = Refiner(config["refiner"]) if "refiner" in config else None
     return vae
 
 
@@ -213,12 +215,12 @@ def decode_tile(vae: AutoencoderKLWan, features: Tensor, tile: Region) -> Iterat
     """Stream the frames of one tile through the up blocks and the last convolution; one patch per latent frame."""
     decoder = vae.decoder
     height, width = features.shape[-2:]
-    factors, margins = _resolutions(decoder)
+    factors, margins = _resolutions(vae)
     regions = [
         tile.scaled(factor).widened(margin, height * factor, width * factor)
         for factor, margin in zip(factors, margins, strict=True)
     ]
-    target = tile.scaled(factors[-1])
+    drawn = tile.scaled(factors[-1]).widened(margins[-1] - 1, height * factors[-1], width * factors[-1])
     pixels = tile.scaled(vae.config.scale_factor_spatial)
     past = Past()
     start = 0
@@ -227,11 +229,18 @@ def decode_tile(vae: AutoencoderKLWan, features: Tensor, tile: Region) -> Iterat
         for block, before, after in zip(decoder.up_blocks, regions, regions[1:], strict=False):
             x = up_block(block, x, past, first=index == 0)
             x = after.crop(x, before.scaled(_upsampling(block)))
-        x = target.crop(causal_convolution(decoder.conv_out, x, past, decoder.norm_out), regions[-1])
+        x = drawn.crop(causal_convolution(decoder.conv_out, x, past, decoder.norm_out), regions[-1])
         frames = slice(start, start + x.shape[2])
         start = frames.stop
         picture = unpatchify(x, decoder_patch(decoder))[0]
+        if vae.refiner is not None:
+            picture = pixels.crop(refine(vae.refiner, picture), drawn.scaled(decoder_patch(decoder)))
         yield Patch(frames, pixels.rows, pixels.columns, picture.clamp(-1, 1), torch.isfinite(picture).all())
+
+
+def refine(refiner: Refiner, picture: Tensor) -> Tensor:
+    """Redraw frames (3, frames, height, width) in [-1, 1]."""
+    return refiner(picture.transpose(0, 1)).transpose(0, 1)
 
 
 def decoder_patch(decoder: WanDecoder3d) -> int:
@@ -239,20 +248,29 @@ def decoder_patch(decoder: WanDecoder3d) -> int:
     return math.isqrt(decoder.conv_out.out_channels // 3)
 
 
-def _resolutions(decoder: WanDecoder3d) -> tuple[list[int], list[int]]:
+def _resolutions(vae: AutoencoderKLWan) -> tuple[list[int], list[int]]:
     """Return pixels per latent pixel, and the margin needed, before each up block and before the last convolution.
 
     Counted backwards, every 3x3 convolution needs one pixel more and every upsampling half as many.
     """
-    blocks = list(decoder.up_blocks)
+    blocks = list(vae.decoder.up_blocks)
     factors = [1]
     for block in blocks:
         factors.append(factors[-1] * _upsampling(block))
-    margins = [1]
+    margins = [1 + _refined_margin(vae)]
     for block in reversed(blocks):
         after_resnets = margins[0] if block.upsampler is None else math.ceil((margins[0] + 1) / 2)
         margins.insert(0, after_resnets + 2 * len(block.resnets))
     return factors, margins
+
+
+def _refined_margin(vae: AutoencoderKLWan) -> int:
+    """Return the margin, in patches, that the refiner needs around a tile, so that it halves the same pixels."""
+    if vae.refiner is None:
+        return 0
+    patch = decoder_patch(vae.decoder)
+    step = math.lcm(patch, vae.refiner.granularity)
+    return math.ceil(vae.refiner.reach / step) * step // patch
 
 
 def _upsampling(block: nn.Module) -> int:

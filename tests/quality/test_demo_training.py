@@ -14,7 +14,7 @@ from torch import nn
 
 from ovi_studio.checkpoints.layout import require
 from ovi_studio.core.spec import ClipSpec
-from ovi_studio.demo import codecs, drawing
+from ovi_studio.demo import codecs, drawing, refining
 from ovi_studio.demo.__main__ import STAGES
 from ovi_studio.demo.codecs import scale_latents
 from ovi_studio.demo.decoder_clips import DecoderClips
@@ -42,6 +42,7 @@ QUICK = replace(
     vocoder=SECONDS,
     decoder=SECONDS,
     outlines=SECONDS,
+    refiner=SECONDS,
     scenes=2,
     regenerated=2,
     transformer=TrainSettings(steps=1, batch_size=2),
@@ -223,9 +224,23 @@ def test_the_last_levels_of_the_decoder_learn_and_the_others_stay(tmp_path):
     assert not (tmp_path / "outlines" / "features.npy").exists()
 
 
+def test_the_refiner_learns_and_everything_else_stays(tmp_path):
+    torch.manual_seed(0)
+    vae, clips = video_vae_of_the_bundle(), video_clips(tmp_path)
+    before = {name: tensor.clone() for name, tensor in vae.state_dict().items()}
+    refining.train_refiner(vae, clips, TrainingBudget(steps=20, warmup_steps=5), tmp_path / "refiner", 0)
+    changed = {name for name, tensor in vae.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed
+    assert all(name.startswith("refiner.") for name in changed)
+    (entry,) = read_log(tmp_path / "refiner")
+    assert entry["absolute"] < 0.2, "what the untrained decoder draws is off by 0.3 to 0.5"
+    assert not (tmp_path / "refiner" / "frames.npy").exists()
+
+
 def test_the_decoder_trained_on_parts_is_that_of_whole_clips():
     torch.manual_seed(0)
     vae = video_vae_of_the_bundle().eval().requires_grad_(False)
+    vae.refiner = None  # it is trained by itself
     latents = torch.randn(16, 5, 6, 6)
     whole = decode_whole(vae, latents)  # the bundle's statistics are 0 and 1 until they are measured
     torch.testing.assert_close(drawing.draw(vae, latents.unsqueeze(0))[0], whole, rtol=0, atol=1e-5)
@@ -238,7 +253,7 @@ def test_all_stages_end_in_a_bundle_that_makes_a_clip(tmp_path, capsys):
     training = DemoTraining(tmp_path / "training", QUICK)
     for stage in STAGES:
         training.run(stage)
-    for stage in ("audio", "video", "vocoder", "transformer", "decoder", "outlines"):
+    for stage in ("audio", "video", "vocoder", "transformer", "decoder", "outlines", "refiner"):
         (sheet,) = (training.folder / stage / "samples").glob("step_*.png")
         with Image.open(sheet) as picture:
             low, high = picture.convert("L").crop((0, 16, 190, 110)).getextrema()
@@ -269,7 +284,7 @@ def test_all_stages_end_in_a_bundle_that_makes_a_clip(tmp_path, capsys):
     for stage in ("audio", "video", "vocoder"):
         continuation.run(stage)
     assert capsys.readouterr().out.count("is already done") == 3
-    for stage in ("text", "latents", "transformer", "regenerated", "outlines", "trajectories", "lightning"):
+    for stage in ("text", "latents", "transformer", "regenerated", "outlines", "refiner", "trajectories", "lightning"):
         continuation.run(stage)
     continuation.bundle(tmp_path / "bundles" / "further")
     latents = [load_file(folder / "latents" / "00000.safetensors") for folder in (training.folder, continuation.folder)]

@@ -1,6 +1,6 @@
-"""Give the decoder of a video VAE a further level, so that it draws finer patches. Latents stay valid.
+"""Give a video VAE a further level of its decoder, which draws finer patches, and a refiner. Latents stay valid.
 
-All other levels keep their weights. The further one has to be trained.
+Everything else keeps its weights. What is new has to be trained.
 """
 
 from collections.abc import Mapping
@@ -12,8 +12,8 @@ from ovi_studio.core.variants import decoder_levels
 from ovi_studio.models.video_vae import build_video_vae
 
 
-def with_last_level(weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return weights for `build_video_vae(config)`; a last level that `weights` lacks is random.
+def with_new_parts(weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return weights for `build_video_vae(config)`; a last level and a refiner that `weights` lacks are random.
 
     Raises ValueError if anything else differs from the config.
     """
@@ -23,6 +23,8 @@ def with_last_level(weights: Mapping[str, Tensor], config: Mapping[str, Any]) ->
     new: tuple[str, ...] = ()
     if not any(name.startswith(last) for name in weights):
         new = (last, f"decoder.up_blocks.{number - 1}.upsampler.", "decoder.norm_out.", "decoder.conv_out.")
+    if not any(name.startswith("refiner.") for name in weights):
+        new += ("refiner.",)
     result = {name: tensor if name.startswith(new) else weights.get(name) for name, tensor in built.items()}
     wrong = [name for name, tensor in result.items() if tensor is None or tensor.shape != built[name].shape]
     if wrong:
