@@ -117,7 +117,8 @@ def _make(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from ovi_studio.demo.recipe import RECIPE, DemoTraining
+    from ovi_studio.demo.recipe import RECIPE
+    from ovi_studio.demo.stages import DemoTraining
 
     training = DemoTraining(options.folder, RECIPE)
     if options.bundle:
@@ -129,7 +130,8 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _bundle(options: argparse.Namespace) -> None:
-    from ovi_studio.demo.recipe import RECIPE, DemoTraining
+    from ovi_studio.demo.recipe import RECIPE
+    from ovi_studio.demo.stages import DemoTraining
 
     training = DemoTraining(options.folder, RECIPE)
     training.bundle(options.directory)

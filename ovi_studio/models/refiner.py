@@ -14,13 +14,15 @@ from torch.nn import functional
 PIXEL_CHANNELS = 3
 _HEAD = 16
 """Channels of the last hidden layer, at full resolution."""
+_START = 0.01
+"""Size of the correction before training, relative to the usual one of random layers."""
 
 
 class Refiner(nn.Module):
     """Adds a correction to frames."""
 
     def __init__(self, widths: Sequence[int]) -> None:
-        """Build it with a random correction of nearly zero.
+        """Build it with a random correction, nearly zero.
 
         Args:
             widths: channels at full resolution, at half of it, and so on.
@@ -33,8 +35,9 @@ class Refiner(nn.Module):
         self.up = nn.ModuleList(_Block(above + below, above) for above, below in itertools.pairwise(widths[1:]))
         self.head = _convolution(PIXEL_CHANNELS + first + second, _HEAD)
         self.out = _convolution(_HEAD, PIXEL_CHANNELS)
-        nn.init.normal_(self.out.weight, std=1e-3)
-        nn.init.zeros_(self.out.bias)
+        with torch.no_grad():
+            for parameter in self.out.parameters():
+                parameter.mul_(_START)
 
     @property
     def granularity(self) -> int:

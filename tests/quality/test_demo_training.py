@@ -23,9 +23,10 @@ from ovi_studio.demo.drawing import LastLevels
 from ovi_studio.demo.encoded import EncodedScenes
 from ovi_studio.demo.fit import TrainingBudget, fit
 from ovi_studio.demo.lightning import LightningBudget
-from ovi_studio.demo.recipe import RECIPE, DemoTraining
+from ovi_studio.demo.recipe import RECIPE
 from ovi_studio.demo.scenes import SIDE, draw_scene
 from ovi_studio.demo.sheets import SheetRow
+from ovi_studio.demo.stages import DemoTraining
 from ovi_studio.models.audio_vae import AudioVAE
 from ovi_studio.models.video_vae import build_video_vae, decode_whole
 from ovi_studio.models.vocoder import Vocoder
