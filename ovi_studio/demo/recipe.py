@@ -54,6 +54,7 @@ RECIPE = Recipe(
 CONTINUATION = replace(
     RECIPE,
     decoder=replace(RECIPE.decoder, minutes=None, steps=540, learning_rate=1e-3, matrix_rate=6e-3),
+    refiner=replace(RECIPE.refiner, minutes=28, learning_rate=1e-3, matrix_rate=0.01),
     transformer=replace(
         RECIPE.transformer,
         minutes=55,
