@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ovi_studio.core.errors import JobError
-from ovi_studio.core.spans import ALL, NOTHING, Spans, all_but, format_spans
+from ovi_studio.core.spans import ALL, NOTHING, Spans, format_spans, kept_around
 from ovi_studio.core.spec import MAX_SEED, SOURCE_FIELDS
 
 _HALVES = ("picture", "sound")
@@ -75,9 +75,7 @@ def _spans(options: argparse.Namespace) -> tuple[Spans, Spans]:
         return ALL, NOTHING
     if options.keep_sound:
         return NOTHING, ALL
-    whole = options.from_second is None and options.to_second is None
-    made = NOTHING if whole else all_but(options.from_second or 0.0, options.to_second)
-    return (ALL if options.only == "sound" else made), (ALL if options.only == "picture" else made)
+    return kept_around(options.from_second or 0.0, options.to_second, options.only)
 
 
 def _refuse_idle(options: argparse.Namespace) -> None:

@@ -80,6 +80,16 @@ def all_but(start: float, end: float | None) -> Spans:
     return before if made.end is None else (*before, Span(made.end))
 
 
+def kept_around(start: float, end: float | None, only: str | None) -> tuple[Spans, Spans]:
+    """Return what is kept of picture and sound if the time from `start` to `end` is made again.
+
+    Args:
+        only: the half that is made again, `picture` or `sound`; None: both.
+    """
+    kept = all_but(start, end)
+    return (ALL if only == "sound" else kept), (ALL if only == "picture" else kept)
+
+
 def kept_of_picture(spans: Spans, latent_frames: int) -> list[bool]:
     """Return which latent frames of a video lie completely in the spans.
 

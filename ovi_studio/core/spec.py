@@ -142,6 +142,11 @@ class ClipSpec:
         """A copy with other settings (see `merge_settings`); raises `JobError`."""
         return ClipSpec.from_dict(merge_settings(self.to_dict(), settings))
 
+    def without_source(self) -> "ClipSpec":
+        """A copy that keeps nothing of another file."""
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        return dataclasses.replace(self, **{name: defaults[name] for name in SOURCE_FIELDS})
+
     def with_stack(self, stack: Stack) -> "ClipSpec":
         """A copy with this stack in place of the old one, which has the same number of adapters."""
         count = len(self.accelerators)

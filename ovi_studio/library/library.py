@@ -14,6 +14,7 @@ import stat
 import threading
 import time
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from ovi_studio.core.errors import JobError
@@ -126,12 +127,23 @@ class Library:
 
     # Using
 
-    def settings(self, clip: str, image: Path | None = None) -> ClipSpec:
-        """The spec that makes a clip again; its first frame is written to the state folder, unless `image` replaces it.
+    def settings(self, clip: str) -> ClipSpec:
+        """The spec that makes a clip again; its first frame is written to the state folder.
 
         Raises `FirstFrameMissing` if the frame is not in the file any more.
         """
-        return _read_settings(self.path(clip), self.paths.pictures, image)
+        return _read_settings(self.path(clip), self.paths.pictures)
+
+    def continuation(self, clip: str) -> ClipSpec:
+        """The spec of a clip that goes on from the last frame of this one, and has that frame's size.
+
+        What this one kept of another file is not part of what follows.
+        """
+        try:
+            spec = self.settings(clip)
+        except FirstFrameMissing as error:
+            spec = error.spec
+        return replace(spec.without_source(), image=self.last_frame(clip), size=None)
 
     def last_frame(self, clip: str) -> Path:
         """The exact last frame of a clip as a PNG in the state folder, named by its content hash."""
@@ -377,13 +389,13 @@ def _facts(path: Path, name: str) -> Facts:
     return facts
 
 
-def _read_settings(path: Path, pictures: Path, image: Path | None = None) -> ClipSpec:
+def _read_settings(path: Path, pictures: Path) -> ClipSpec:
     def renamed(error: JobError) -> str:
         # Browsers must not learn the path of a clip or an upload.
         return str(error).replace(str(path), path.name)
 
     try:
-        return read_spec(path, pictures, image=image)
+        return read_spec(path, pictures)
     except FirstFrameMissing as error:
         raise FirstFrameMissing(renamed(error), error.spec) from error
     except JobError as error:

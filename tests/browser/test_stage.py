@@ -1,11 +1,13 @@
 """The stage of the Create tab in a real browser: clips that are drawn by a formula, with sound and speech."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from browser import PHONE, fits_width, needs_browser, wait_for
-from page_helpers import open_page
+from page_helpers import newest, open_page
+from PIL import Image
 from sketch_models import NAME
 from studio_app import Application, running
 
@@ -160,6 +162,54 @@ def test_the_buttons_of_a_clip_do_what_they_say(page: Any, client: Any) -> None:
     on_stage(page, varied["id"])
     page.click("#toasts .undo")
     page.wait_for_selector(card(first))
+
+
+def test_a_part_of_a_clip_is_marked_kept_in_the_form_and_made_again(page: Any, client: Any, tmp_path: Path) -> None:
+    (job,) = make(client, 11)
+    video = on_stage(page, job)
+    page.wait_for_selector(f"#result-bar [data-of='{job}']")
+    page.click("#result-bar [data-act=part]")
+    track = page.locator("#clip .track").bounding_box()
+    page.mouse.move(track["x"] + track["width"] / 4, track["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(track["x"] + track["width"] / 2, track["y"] + 20, steps=3)
+    page.mouse.up()
+    part, duration = page.locator("#part"), video.evaluate("video => video.duration")
+    start = float(part.get_by_label("From second").input_value())
+    assert start == pytest.approx(duration / 4, abs=0.05)
+    assert float(part.get_by_label("To second").input_value()) == pytest.approx(duration / 2, abs=0.05)
+    part.get_by_label("What is made again").select_option("Only the sound")
+    part.get_by_role("button", name="Put it into the form").click()
+    page.wait_for_selector("#toasts >> text=The form makes this part of clip")
+    kept = page.locator("#kept .kept")
+    assert kept.get_by_label("What is made again").input_value() == "sound"
+    kept.get_by_label("To second").fill("0.9")
+    kept.get_by_label("To second").press("Tab")
+    page.click("#generate")
+    page.wait_for_selector("#notice >> text=1 clip is in the queue")
+    spec = newest(client)["spec"]
+    assert (spec["keep_picture"], spec["keep_sound"]) == ("all", f"0-{start:g},0.9-")
+    assert job in spec["source"]
+    # A first frame and a beginning that is kept do not go together, which is said and can be undone.
+    Image.new("RGB", (64, 64)).save(tmp_path / "frame.png")
+    page.set_input_files("#first-frame input[type=file]", str(tmp_path / "frame.png"))
+    told = page.locator("#toasts .toast", has_text="no longer keeps the beginning of a clip")
+    told.wait_for()
+    kept.wait_for(state="hidden")
+    told.get_by_role("button", name="Undo").click()
+    kept.wait_for()
+    page.wait_for_selector("#first-frame img", state="detached")
+    # Other settings in its place, too.
+    page.click("#result-bar [data-act=use]")
+    page.locator("#toasts .toast", has_text="no longer makes a part of a clip again").wait_for()
+    kept.wait_for(state="hidden")
+    # The keyboard marks from the playhead on.
+    video.evaluate("video => video.pause()")
+    page.locator("#clip .track").press("Home")
+    for _ in range(3):
+        page.locator("#clip .track").press("Shift+ArrowRight")
+    assert part.get_by_label("From second").input_value() == ""
+    assert part.get_by_label("To second").input_value() == "0.30"
 
 
 def test_on_a_phone_the_stage_is_a_sheet_that_comes_up_with_a_clip(

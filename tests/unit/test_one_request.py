@@ -73,7 +73,7 @@ def fields_of(form: CreateForm, **values: Any) -> list[Any]:
         "accelerators": "[]",
         "adapters": "[]",
     }
-    given |= {"raw_colours": False, "variant": "tiny", "prompt": PROMPT, **values}
+    given |= {"kept": None, "raw_colours": False, "variant": "tiny", "prompt": PROMPT, **values}
     return [given[name] for name in form.fields]
 
 

@@ -1,7 +1,12 @@
-// <ovi-player address="studio/job/<id>" label="Clip 7" [autoplay] [mini]>: a clip with controls of our own.
+// <ovi-player address="studio/job/<id>" label="Clip 7" [autoplay] [mini] [markable]>: a clip with controls of our own.
+//
+// If it is markable, Shift with the arrows or a drag marks a span of time, and with the attribute `marking` any drag does.
+// The document hears of it as `ovi:marked`; `mark` shows a span.
 //
 // Keys, while it has the focus or a page passes them to `handleKey`: space and K play, comma and full stop go frame by
 // frame, the arrows by a second, < and > change the speed, L loops, M mutes, S shows the spectrogram, F fills the screen.
+const END_SECONDS = 0.2;
+const MARK_STEP = 0.1;
 class OviPlayer extends HTMLElement {
   static observedAttributes = ["address", "label"];
 
@@ -12,7 +17,12 @@ class OviPlayer extends HTMLElement {
     this.video = make("video", { playsInline: true, preload: "auto", loop: true });
     this.start = button("play", "Play", "", () => this.toggle());
     this.start.className = "start";
-    this.soundtrack = new Soundtrack((part) => this.seek(part * (this.video.duration || 0)));
+    const time = (part) => part * (this.video.duration || 0);
+    this.soundtrack = new Soundtrack(
+      (part) => this.seek(time(part)),
+      (from, to) => this.marked(time(from), time(to)),
+      (event) => this.hasAttribute("markable") && (event.shiftKey || this.hasAttribute("marking")),
+    );
     this.screen = make("div", { className: "screen" }, this.video, this.start);
     this.player = make("div", { className: "player" }, this.screen, this.soundtrack.element, this.buildControls());
     root.append(this.player);
@@ -138,6 +148,34 @@ class OviPlayer extends HTMLElement {
     if (this.video.duration) this.seek(nextFrame(this.video, by));
   }
 
+  // A span of time in seconds; null for none.
+  mark(span) {
+    const { duration } = this.video;
+    if (span && duration) this.soundtrack.showSpan(span.from / duration, Math.min(1, span.to / duration));
+    else this.soundtrack.showSpan(0, 0);
+  }
+
+  // What is next to an end of the clip means that end: less is left than the latents that could be kept.
+  marked(start, end) {
+    const { duration } = this.video;
+    if (!duration) return;
+    const atEnd = end > duration - END_SECONDS;
+    const detail = { from: start < 1 / FRAME_RATE ? 0 : start, to: atEnd ? duration : end, atEnd };
+    if (detail.to > detail.from) document.dispatchEvent(new CustomEvent("ovi:marked", { detail }));
+  }
+
+  // Goes on from where the last key ended, if the playhead is still there.
+  extendMark(by) {
+    this.video.pause();
+    const at = this.video.currentTime;
+    const goesOn = Math.abs(this.extended?.head - at) < MARK_STEP / 4;
+    const start = goesOn ? this.extended.start : at;
+    this.seek(at + by);
+    const head = this.video.currentTime;
+    this.extended = { start, head };
+    this.marked(Math.min(start, head), Math.max(start, head));
+  }
+
   fillScreen() {
     if (document.fullscreenElement) document.exitFullscreen();
     else this.player.requestFullscreen?.().catch(() => {});
@@ -162,6 +200,8 @@ class OviPlayer extends HTMLElement {
       s: () => this.change("view", this.isWave ? "spectrogram" : "wave"),
       f: () => this.fillScreen(),
     };
+    const marks = { ArrowLeft: () => this.extendMark(-MARK_STEP), ArrowRight: () => this.extendMark(MARK_STEP) };
+    if (event.shiftKey && this.hasAttribute("markable")) Object.assign(actions, marks);
     const action = actions[event.key.length === 1 ? event.key.toLowerCase() : event.key];
     // On one of the buttons the space bar presses that button.
     const pressed = event.key === " " && event.composedPath()[0].matches?.("button, a, summary");

@@ -1,7 +1,9 @@
 // The sound of a clip as waveform or spectrogram, with the words of its speech, a playhead, and seeking.
 class Soundtrack {
-  constructor(seek) {
-    this.seek = seek;
+  // `seek` gets a part of the whole, and `mark` two: where a span of time begins and ends. `marks` says whether a drag
+  // marks, or seeks.
+  constructor(seek, mark, marks) {
+    Object.assign(this, { seek, mark, marks });
     this.words = [];
     const svg = (name) => {
       const drawn = document.createElementNS("http://www.w3.org/2000/svg", "svg");
@@ -17,7 +19,8 @@ class Soundtrack {
     this.track = make("div", { className: "track", tabIndex: 0, role: "slider" });
     this.track.setAttribute("aria-label", "Position");
     this.track.setAttribute("aria-valuemin", "0");
-    this.track.append(...this.waves, this.spectrogram, this.head);
+    this.span = make("i", { className: "span", hidden: true });
+    this.track.append(this.span, ...this.waves, this.spectrogram, this.head);
     this.speech = make("ol", { className: "speech" });
     this.speech.setAttribute("aria-label", "Speech, at estimated times");
     this.element = make("div", { className: "soundtrack" }, this.speech, this.track);
@@ -27,17 +30,22 @@ class Soundtrack {
   }
 
   connectPointer() {
-    const seekTo = (event) => {
+    const partAt = (event) => {
       const box = this.track.getBoundingClientRect();
-      this.seek(Math.max(0, Math.min(1, (event.clientX - box.left) / box.width)));
+      return Math.max(0, Math.min(1, (event.clientX - box.left) / box.width));
     };
+    let start = null;
     this.track.addEventListener("pointerdown", (event) => {
       if (event.button) return;
       this.track.setPointerCapture(event.pointerId);
-      seekTo(event);
+      start = this.marks(event) ? partAt(event) : null;
+      if (start === null) this.seek(partAt(event));
     });
     this.track.addEventListener("pointermove", (event) => {
-      if (this.track.hasPointerCapture(event.pointerId)) seekTo(event);
+      if (!this.track.hasPointerCapture(event.pointerId)) return;
+      const at = partAt(event);
+      if (start === null) this.seek(at);
+      else if (at !== start) this.mark(Math.min(start, at), Math.max(start, at));
     });
     this.speech.addEventListener("click", (event) => {
       const word = event.target.closest("[data-start]");
@@ -119,6 +127,13 @@ class Soundtrack {
       const cut = [...line.children].some((word) => word.scrollWidth > word.clientWidth + 1);
       line.classList.toggle("dense", cut);
     }
+  }
+
+  // Shows a span of time as two parts of the whole; nothing without them.
+  showSpan(from, to) {
+    this.span.hidden = !(to > from);
+    this.span.style.left = `${(100 * from).toFixed(3)}%`;
+    this.span.style.width = `${(100 * (to - from)).toFixed(3)}%`;
   }
 
   get hasSpeech() {

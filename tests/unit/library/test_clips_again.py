@@ -76,8 +76,7 @@ def test_a_clip_whose_tags_were_cleared_stays_the_same_clip(library, paths):
 def test_a_cleared_clip_from_a_picture_can_be_continued_and_says_what_is_missing(library, paths, tmp_path):
     clear_tags(write(paths, "cleared", first=picture(), seed=3))
     (clip,) = listed(library)
-    frame = library.last_frame(clip.id)
-    assert library.settings(clip.id, frame).image == frame
+    assert library.continuation(clip.id).image == library.last_frame(clip.id)
     upload = Path(shutil.copy(paths.outputs / clip.name, tmp_path / "upload.mp4"))
     for use in (lambda: library.settings(clip.id), lambda: library.adopt(upload)):
         with pytest.raises(FirstFrameMissing, match="choose the picture again") as caught:

@@ -8,10 +8,11 @@ from typing import Any
 import gradio as gr
 import numpy as np
 import pytest
+from PIL import Image
 
 from ovi_studio.core.clip import Clip
 from ovi_studio.core.requests import Request
-from ovi_studio.core.spans import format_spans
+from ovi_studio.core.spans import ALL, format_spans
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.media.clip_files import write_clip
 from ovi_studio.queue.model import JobState
@@ -100,6 +101,42 @@ def test_one_half_is_made_again_for_the_other(studio: Studio, stage: StageHandle
     assert studio.store.counts()[JobState.QUEUED] == 2
 
 
+@pytest.mark.parametrize(
+    ("part", "kept"),
+    [
+        ({"from": 0.1, "to": 0.3, "only": ""}, ("0-0.1,0.3-", "0-0.1,0.3-")),
+        ({"from": None, "to": 0.3, "only": "sound"}, ("all", "0.3-")),
+        ({"from": 0.2, "to": None, "only": "picture"}, ("0-0.2", "all")),
+    ],
+)
+def test_the_form_makes_the_marked_part_of_a_clip_again(
+    studio: Studio, stage: StageHandlers, part: dict[str, Any], kept: tuple[str, str]
+) -> None:
+    job = made(studio, steps=7)
+    spec, _, toast = stage.make_part(pressed(job, **part))
+    assert spec.source == studio.store.get(job).clip
+    assert (format_spans(spec.keep_picture), format_spans(spec.keep_sound)) == kept
+    assert (spec.prompt, spec.steps, spec.image) == ("a ball", 7, None)
+    assert spec.seed != 5
+    assert not toast["failed"]
+
+
+def test_a_beginning_that_is_made_again_has_its_first_frame_still(
+    studio: Studio, stage: StageHandlers, tmp_path: Path
+) -> None:
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "frame.png")
+    job = made(studio, image=tmp_path / "frame.png")
+    (begun, *_), (kept, *_) = (stage.make_part(pressed(job, **{side: 0.3})) for side in ("to", "from"))
+    assert begun.image == studio.store.get(job).spec.image
+    assert kept.image is None
+
+
+@pytest.mark.parametrize("part", [{"from": 0.3, "to": 0.1}, {"from": "x"}, {"to": True}, {"from": float("nan")}, {}])
+def test_a_part_that_is_none_is_one_sentence(studio: Studio, stage: StageHandlers, part: dict[str, Any]) -> None:
+    *_, toast = stage.make_part(pressed(made(studio), **part))
+    assert toast["failed"]
+
+
 def test_the_form_gets_the_clip_its_end_or_only_its_last_frame(studio: Studio, stage: StageHandlers) -> None:
     job = made(studio, steps=7)
     spec, _, _ = stage.use(pressed(job))
@@ -110,6 +147,17 @@ def test_the_form_gets_the_clip_its_end_or_only_its_last_frame(studio: Studio, s
     assert (continued.seed, continued.steps) == (5, 7)
     frame, _ = stage.take_frame(pressed(job))
     assert Path(frame).read_bytes() == continued.image.read_bytes()
+
+
+def test_a_clip_that_kept_its_beginning_is_continued_without_what_it_kept(
+    studio: Studio, stage: StageHandlers
+) -> None:
+    first = studio.store.get(made(studio)).clip
+    job = made(studio, source=first, keep_picture=ALL)
+    continued, *_ = stage.extend(pressed(job))
+    assert continued.image.is_file()
+    assert continued.source is None
+    assert continued.keep_picture == ()
 
 
 def test_a_deleted_clip_leaves_the_stage_and_undo_brings_it_back(studio: Studio, stage: StageHandlers) -> None:

@@ -54,6 +54,8 @@ def build_desk(names: list[str], asked: dict[str, list[str]]) -> gr.HTML:
     script = "\n".join((_HERE / name).read_text(encoding="utf-8") for name in _DESK_SCRIPTS)
     words = {
         "replaced": texts.FORM_REPLACED,
+        "kept_dropped": texts.KEPT_DROPPED,
+        "kept_or_frame": texts.KEPT_OR_FRAME,
         "saved": texts.JOB_SAVED,
         "lost_picture": texts.LOST_PICTURE,
         "lost_table": texts.LOST_TABLE,

@@ -49,6 +49,7 @@ function settle() {
   seen = null;
   if (putting && now.origin?.id !== putting.origin?.id) return;
   putting = null;
+  if (form && restored && framed(form, now)) return forgetKept(form, now);
   if (form && restored && now.origin?.id !== form.origin?.id) replaced(form, now);
   form = now;
   FILES.filter((name) => form[name]?.path).forEach((name) => keepFile(form[name]));
@@ -95,7 +96,18 @@ document.addEventListener("ovi:again", () => {
   trigger("again");
 });
 
-function replaced(before, now) {
+// A first frame and a kept beginning both say what a clip begins with: the one that came last counts.
+const framed = (before, now) =>
+  Boolean(now.image?.path) && now.image.path !== before.image?.path && /^(all$|0-)/.test(now.kept?.keep_picture ?? "");
+
+function forgetKept(before, now) {
+  const next = { ...now, kept: null, origin: fresh() };
+  if (next.editing) toast(props.words.kept_or_frame, () => put(before));
+  else replaced(before, next, props.words.kept_or_frame);
+  put(next);
+}
+
+function replaced(before, now, words = before.kept && !now.kept ? props.words.kept_dropped : props.words.replaced) {
   if (now.editing) {
     // Leaving the edit mode brings the form of before back.
     if (!before.editing) write(BEFORE_EDITING, { form: before, place: cameFrom });
@@ -106,7 +118,7 @@ function replaced(before, now) {
   undo.splice(0, undo.length - MOST_UNDOS);
   redo.length = 0;
   write(UNDO, { undo, redo });
-  toast(props.words.replaced, () => {
+  toast(words, () => {
     while (undo.includes(before) && undo.at(-1) !== before) redo.push(undo.pop());
     if (undo.at(-1) === before) step(undo, redo);
   });

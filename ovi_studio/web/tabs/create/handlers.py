@@ -27,6 +27,7 @@ from ovi_studio.web.tabs.create import views as form_views
 from ovi_studio.web.tabs.create.drawing_handlers import connect_drawing
 from ovi_studio.web.tabs.create.first_clip import first_clip_of
 from ovi_studio.web.tabs.create.frame_examples import example_of, frame_examples_html
+from ovi_studio.web.tabs.create.kept import kept_settings
 from ovi_studio.web.tabs.create.options import model_choices, ratio_options, skip_options
 from ovi_studio.web.tabs.create.presets_handlers import connect_presets
 from ovi_studio.web.tabs.create.settings_chips import facts_html
@@ -331,10 +332,12 @@ class CreateHandlers:
         self, values: Sequence[Any], ratio: str, mode: str, seed: str, count: float | None, *, draws: bool = False
     ) -> Request:
         form = dict(zip(self._names, values, strict=True))
+        kept = form.pop("kept")
         if draws:  # whatever the form has already
             form |= {DRAWS: True, "image": None}
-        elif not form[DRAWS]:
-            form = without_drawing(form)
+        else:
+            form |= kept_settings(self._studio, kept)
+            form = form if form[DRAWS] else without_drawing(form)
         tag = views.tag_of(self._find(form["variant"]))
         form["prompt"] = written_text(form["prompt"], form.pop("cues"), form.pop("sound"), tag)
         form["typed_prompt"] = typed_text(form.pop("typed_prompt"), form["prompt"])

@@ -24,7 +24,7 @@ from ovi_studio.web.tabs.create.options import ratio_options, shown_value, skip_
 from ovi_studio.web.tabs.create.tab import CreateForm, new_origin
 from ovi_studio.web.toasts import Toasts
 
-_NOT_SAVED = ("prompt", "cues", "sound", "typed_prompt", "image", *DRAWING_NAMES)
+_NOT_SAVED = ("prompt", "cues", "sound", "typed_prompt", "image", "kept", *DRAWING_NAMES)
 
 
 def connect_presets(

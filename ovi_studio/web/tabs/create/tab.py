@@ -22,6 +22,7 @@ from ovi_studio.web.tabs.create.composer import build_desk, build_first_frame, b
 from ovi_studio.web.tabs.create.drawing import build_drawing, shown_drawing
 from ovi_studio.web.tabs.create.first_clip import build_first_clip
 from ovi_studio.web.tabs.create.frame_examples import build_frame_examples
+from ovi_studio.web.tabs.create.kept import build_kept, kept_value
 from ovi_studio.web.tabs.create.options import (
     ratio_options,
     shown_value,
@@ -56,6 +57,8 @@ class CreateForm:
     typed: gr.HTML
     """`{"before", "after"}` of the helper's suggestion that was accepted, or None; hidden."""
     first_frame: gr.Image
+    kept: gr.HTML
+    """What is kept of a clip, or None (`kept`)."""
     drawing: dict[str, gr.components.Component]
     """How the first frame is drawn, by flat names (`core.drawing`)."""
     model: gr.Radio
@@ -91,6 +94,7 @@ class CreateForm:
             "sound": self.sound,
             "typed_prompt": self.typed,
             "image": self.first_frame,
+            "kept": self.kept,
             **self.drawing,
             "variant": self.model,
             "steps": self.steps,
@@ -134,6 +138,7 @@ class CreateForm:
             *self.written,
             self.typed,
             self.first_frame,
+            self.kept,
             *self.drawing.values(),
             self.model,
             self.steps,
@@ -159,9 +164,13 @@ class CreateForm:
         if variant.name != spec.variant:
             reason = f"{spec.variant} is not installed; using {variant.title}."
             notice = views.notice_html(reason, texts.MODEL_REPLACED)
+        kept = kept_value(self.studio, spec)
+        if spec.source is not None and kept is None:
+            reason = texts.SOURCE_ELSEWHERE.format(name=spec.source.name)
+            notice += views.notice_html(reason, texts.SOURCE_ELSEWHERE_TITLE)
         job = None if editing is None else {"id": editing, "number": self.studio.store.get(editing).number}
         typed = {"before": spec.typed_prompt, "after": prompt} if spec.typed_prompt else None
-        updates = [new_origin(), job, *write_prompt(prompt), typed, self._picture(spec)]
+        updates = [new_origin(), job, *write_prompt(prompt), typed, self._picture(spec), kept]
         updates += [*shown_drawing(self.studio, spec.to_draw).values(), variant.name]
         updates += [widened(self.steps, spec.steps), self._ratio(spec, variant)]
         # Fixed, so that the same settings make the same clip.
@@ -226,6 +235,7 @@ def build_form(studio: Studio) -> tuple[CreateForm, dict[str, Any]]:
     parts["prompt"], parts["cues"], parts["sound"] = build_prompt(extra)
     extra["suggestion"] = build_suggestion(studio)
     parts["first_frame"] = build_first_frame(extra)
+    parts["kept"] = build_kept()
     parts["drawing"], extra["drawing"] = build_drawing(studio)
     extra["frame_examples"] = build_frame_examples(best.name if best else None)
     parts["stacks"] = {name: gr.Textbox("[]", label=name, visible=False) for name in ADAPTER_LISTS}

@@ -128,6 +128,18 @@ CUE_WORDS = {
     "removed": "The row was removed.",
 }
 """What the rows of speech say; `{row}` is a number."""
+KEPT, FORGET_KEPT = "Made again in part", "Make a whole new clip"
+KEPT_DROPPED = "The form no longer makes a part of a clip again."
+KEPT_WORDS = {
+    "title": "A part of {clip} is made again",
+    "spans": "Kept of the picture: {picture}; of the sound: {sound}.",
+    "dropped": KEPT_DROPPED,
+    "strength": "The rest starts from the clip, with a strength of {strength}.",
+}
+KEPT_OR_FRAME = "With a first frame, the form no longer keeps the beginning of a clip."
+KEPT_GONE = "The clip of which a part is kept is no longer in the library; restore it, or make a whole new clip."
+SOURCE_ELSEWHERE_TITLE = "Not all of it is in the form"
+SOURCE_ELSEWHERE = "This clip keeps a part of {name}, which is not in the library; the form makes all of it new."
 LOST_PICTURE = "The first frame is no longer kept; choose the picture again."
 LOST_TABLE = "The table is no longer kept; choose the file again."
 NO_PROMPTS = "The prompts of the clips that you queue are listed here."

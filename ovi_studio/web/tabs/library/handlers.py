@@ -4,7 +4,6 @@ The browser names clips only by id. Most methods may raise `JobError`.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -220,7 +219,7 @@ class LibraryHandlers:
 
     def continuation(self, clip: str) -> ClipSpec:
         """Return a clip's settings with its last frame as the first one."""
-        return replace(self._library.settings(clip, self._library.last_frame(clip)), size=None)
+        return self._library.continuation(clip)
 
     def _title(self, variant: str) -> str:
         try:

@@ -8,7 +8,7 @@ import gradio as gr
 
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.requests import draw_seeds
-from ovi_studio.core.spans import ALL, NOTHING
+from ovi_studio.core.spans import ALL, NOTHING, kept_around
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.variants import Variant
 from ovi_studio.media.clip_files import FirstFrameMissing
@@ -98,9 +98,17 @@ class StageHandlers:
         """Put the settings of the clip into the form, with its last frame as the first one."""
         try:
             job = self._job(event)
-            clip = self._clip(job)
-            spec = self._studio.library.settings(clip, self._studio.library.last_frame(clip))
+            spec = self._studio.library.continuation(self._clip(job))
             return *self._filled(spec), self._toasts.note(texts.continued(job.number))
+        except JobError as error:
+            return self._unfilled(error)
+
+    def make_part(self, event: gr.EventData) -> Any:
+        """Put the clip into the form as its own source, of which only a span of time is made again."""
+        try:
+            job = self._job(event)
+            self._clip(job)
+            return *self._filled(_part_again(job, _data(event))), self._toasts.note(texts.part_filled(job.number))
         except JobError as error:
             return self._unfilled(error)
 
@@ -154,9 +162,7 @@ class StageHandlers:
         try:
             job = self._job(event)
             self._clip(job)
-            source: dict[str, Any] = {"source": job.clip, "source_sha256": None, "strength": 1.0, "resamples": 0}
-            spec = replace(job.spec, seed=draw_seeds(1)[0], **source, **kept)
-            self._studio.queue([spec], job.batch_name, priority=job.priority)
+            self._studio.queue([_of_itself(job, **kept)], job.batch_name, priority=job.priority)
         except JobError as error:
             return self._failed(error)
         return self._toasts.note(said(job.number))
@@ -198,6 +204,29 @@ class StageHandlers:
             return self._studio.variant(job.spec.variant)
         except JobError:
             return None  # the clip's model was removed
+
+
+def _of_itself(job: Job, **kept: Any) -> ClipSpec:
+    """The settings of a clip with a new seed and itself as its source, whatever it was made from."""
+    source: dict[str, Any] = {"source": job.clip, "source_sha256": None, "strength": 1.0, "resamples": 0}
+    return replace(job.spec, seed=draw_seeds(1)[0], **source, **kept)
+
+
+def _part_again(job: Job, part: dict[str, Any]) -> ClipSpec:
+    start, end, only = _seconds(part, "from") or 0.0, _seconds(part, "to"), part.get("only")
+    picture, sound = kept_around(start, end, only if only in ("picture", "sound") else None)
+    # A beginning that is kept has its first frame already.
+    image = None if picture and picture[0].start == 0 else job.spec.image
+    return _of_itself(job, keep_picture=picture, keep_sound=sound, image=image)
+
+
+def _seconds(part: dict[str, Any], name: str) -> float | None:
+    value = part.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise JobError(texts.NO_SECONDS)
+    return float(value)
 
 
 def _data(event: gr.EventData) -> dict[str, Any]:

@@ -63,6 +63,7 @@ function showClip(card) {
   shown = id;
   player()?.setAttribute("label", card ? `Clip ${card.dataset.number}` : "");
   player()?.setAttribute("address", id ? address(id) : "");
+  document.dispatchEvent(new CustomEvent("ovi:part", { detail: { id: "" } }));
   trigger("choose", { id });
 }
 
@@ -147,6 +148,7 @@ const ACTS = {
   compare: ({ id }) => (compared.length ? endComparison() : compare(id)),
   grid: ({ batch: id }) => (batch ? closeGrid() : openGrid(id)),
   "close-grid": closeGrid,
+  part: ({ id }) => document.dispatchEvent(new CustomEvent("ovi:part", { detail: { id } })),
   improve: ({ id }) => document.dispatchEvent(new CustomEvent("ovi:improve", { detail: { jobs: [id] } })),
   favourite: ({ id }, target) => trigger("favourite", { id, favourite: target.getAttribute("aria-pressed") !== "true" }),
 };

@@ -10,10 +10,11 @@ from ovi_studio.web.live import LivePart
 from ovi_studio.web.tabs.create.stage import texts
 from ovi_studio.web.tabs.create.stage.grid_handlers import FormReader, connect_grid
 from ovi_studio.web.tabs.create.stage.handlers import StageForm, StageHandlers
+from ovi_studio.web.tabs.create.stage.part import build_part
 from ovi_studio.web.toasts import Toasts
 
 _HERE = Path(__file__).parent
-_PLAYER = "<ovi-player></ovi-player>"
+_PLAYER = "<ovi-player markable></ovi-player>"
 _COMPARISON = "<ovi-compare></ovi-compare>"
 _HANDLE = (
     f'<button type="button" class="handle" aria-expanded="false" aria-controls="stage"><i></i>'
@@ -31,11 +32,13 @@ def build_stage(studio: Studio, form: StageForm, reader: FormReader, toasts: Toa
         grid = gr.HTML(js_on_load=_ANNOUNCE, elem_id="grid", apply_default_css=False)
         status = gr.HTML(js_on_load=_ANNOUNCE, elem_id="status", apply_default_css=False)
     acts = gr.HTML(js_on_load=None, elem_id="result-bar", apply_default_css=False)
+    part = build_part()
     script = (_HERE / "stage.js").read_text(encoding="utf-8")
     strip = gr.HTML(js_on_load=script, elem_id="filmstrip", apply_default_css=False)
     recipe = gr.HTML(js_on_load=None, elem_id="recipe", apply_default_css=False)
     handlers = StageHandlers(studio, form, toasts)
     _connect(strip, handlers, acts, recipe, form, toasts)
+    part.part(handlers.make_part, None, [*form.outputs, toasts.component], **PRIVATE)
     connect_grid(studio, reader, strip, grid, toasts)
     return LivePart(handlers.refresh, [status, strip], gr.State(()))
 

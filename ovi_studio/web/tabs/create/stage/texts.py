@@ -6,6 +6,7 @@ STAGE_SHORTCUTS = (
     Shortcut("P", "Swap the preview and the clip"),
     Shortcut("C", "Compare the clip with others"),
     Shortcut("W", "Wipe between two clips that are compared"),
+    Shortcut("Shift+← Shift+→", "Mark a part of the clip that is made again"),
 )
 
 IDLE = "Your clip appears here"
@@ -26,6 +27,13 @@ NEW_SOUND = "New sound"
 NEW_SOUND_HINT = "Keep the picture, and make another sound for it"
 NEW_PICTURE = "New picture"
 NEW_PICTURE_HINT = "Keep the sound, and make another picture for it"
+PART = "Make a part again"
+PART_HINT = "Choose a span of time that is made again, and keep the rest"
+PART_ABOUT = "Drag over the waveform, press Shift with the arrows, or enter seconds."
+PART_FROM, PART_TO, PART_END = "From second", "To second", "end"
+PART_HALF = "What is made again"
+PART_HALVES = {"": "Picture and sound", "sound": "Only the sound", "picture": "Only the picture"}
+PART_FILL, PART_CLOSE = "Put it into the form", "Cancel"
 SAME_SEED = "Same seed"
 SAME_SEED_HINT = "Put its settings and its seed into the form"
 LAST_FRAME = "Last frame"
@@ -47,6 +55,7 @@ SETTINGS = "Settings of this clip"
 SHEET = "Stage"
 
 WITHOUT_FIRST_FRAME = "Filled in without the first frame"
+NO_SECONDS = "Enter the part that is made again in seconds, such as 1.5."
 NO_CLIP = "This job has no clip."
 NOT_DONE = "That did not work"
 """Before the reason."""
@@ -90,6 +99,11 @@ def trashed(number: int) -> str:
 def filled(number: int) -> str:
     """The form was filled from a clip."""
     return f"The form has the settings of clip {number}."
+
+
+def part_filled(number: int) -> str:
+    """The form was filled to make a part of a clip again."""
+    return f"The form makes this part of clip {number} again."
 
 
 def continued(number: int) -> str:
