@@ -1,4 +1,4 @@
-"""The first frames of jobs, in the state folder: copied when jobs are added, removed when no job refers to them.
+"""The first frames of jobs and films, in the state folder: copied when added, removed when nothing refers to them.
 
 A lock holds between the two: a picture that was copied a moment ago is not removed before a row refers to it.
 """
@@ -6,6 +6,7 @@ A lock holds between the two: a picture that was copied a moment ago is not remo
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.spec import ClipSpec
@@ -41,8 +42,16 @@ def kept_pictures(paths: StudioPaths, specs: Sequence[ClipSpec]) -> Iterator[lis
         yield [spec if spec.image is None else replace(spec, image=kept[spec.image]) for spec in specs]
 
 
+_USED = """
+SELECT json_extract(spec, '$.image') FROM jobs UNION SELECT picture FROM deleted_jobs
+UNION SELECT json_extract(shot.value, '$.begin.picture') FROM films, json_each(films.film, '$.shots') AS shot
+WHERE shot.type = 'object'
+"""
+"""Names, and of films whole paths."""
+
+
 def remove_unused_pictures(database: Database) -> None:
-    """Remove the first frames to which no job refers any more."""
+    """Remove the first frames to which no job and no film refers any more."""
     paths = database.paths
     with folder_errors(paths.pictures):
         lock = Lock.try_acquire(paths.state / _LOCK)
@@ -50,8 +59,7 @@ def remove_unused_pictures(database: Database) -> None:
             return  # pictures are being added; they are removed the next time
         with lock:
             with database.read() as connection:
-                query = "SELECT json_extract(spec, '$.image') FROM jobs UNION SELECT picture FROM deleted_jobs"
-                used = {row[0] for row in connection.execute(query)}
+                used = {Path(row[0]).name for row in connection.execute(_USED) if row[0] is not None}
             for path in paths.pictures.iterdir():
                 if path.name not in used:
                     path.unlink(missing_ok=True)

@@ -19,9 +19,10 @@ from ovi_studio.film.reading import CLIP_SECONDS, FOUNTAIN, load_film
 from ovi_studio.film.screenplay import read_screenplay
 from ovi_studio.film.script import MAX_TAKES, Film, Shot
 from ovi_studio.media.small_files import parse_yaml
-from ovi_studio.queue.files import find_clip_of
+from ovi_studio.queue.files import find_clip_of, keep_picture
 from ovi_studio.queue.films import FilmStore, StoredFilm
 from ovi_studio.queue.model import JobState
+from ovi_studio.queue.pictures import adding_pictures
 from ovi_studio.queue.takes import Take
 from ovi_studio.services.film_plan import FilmPlan, another_take, plan_film
 
@@ -155,13 +156,19 @@ class Films:
         """Change a film; the shots that are no longer as they were are made again, with those that depend on them."""
         return self._apply(plan_film(changed, self._studio, self.get(film).look.variant), film)
 
-    def edit_shot(self, film: int, shot: str, values: Mapping[str, Any]) -> QueuedFilm:
-        """Change entries of a shot, named as in `film.yaml`; None takes one back to what it is without being given."""
+    def edit_shot(self, film: int, shot: str, values: Mapping[str, Any], picture: Path | None = None) -> QueuedFilm:
+        """Change entries of a shot, named as in `film.yaml`; None takes one back to what it is without being given.
+
+        Args:
+            picture: the shot's first frame from now on; a copy is kept as long as the film or a job uses it.
+        """
         before = self.get(film)
         label = before.label(before.shot(shot))
         if isinstance(begin := values.get("begin"), Mapping) and "picture" in begin:
             # The values may come from a client, which must not name files of this machine.
-            raise JobError(f"{label}: a picture cannot be named here; name it in the film's file and queue that.")
+            raise JobError(f"{label}: a picture cannot be named here; upload it, or name it in the film's file.")
+        if picture is not None:
+            values = {**values, "begin": {"picture": str(self._kept(picture, label))}}
         entries = [
             format_shot(one) if one.id != shot else {**format_shot(one), **values, "id": shot} for one in before.shots
         ]
@@ -249,6 +256,13 @@ class Films:
         )
         retried = self._studio.store.retry(done.wanted) if retry else 0
         return QueuedFilm(done.film, done.queued, retried, plan.remarks)
+
+    def _kept(self, picture: Path, label: str) -> Path:
+        try:
+            with adding_pictures(self._studio.paths):
+                return keep_picture(picture, self._studio.paths.pictures).absolute()
+        except JobError as error:
+            raise JobError(f"{label}: {error}") from error
 
     def _clip_seconds(self, path: Path) -> float:
         known = self._store.find(_source(path))

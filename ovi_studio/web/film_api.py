@@ -18,7 +18,7 @@ from ovi_studio.services.films import QueuedFilm, ShotStatus, TakeStatus
 from ovi_studio.services.studio import Studio
 from ovi_studio.web.api_values import as_sent, mapping, sentences, whole
 from ovi_studio.web.public_text import without_folders
-from ovi_studio.web.uploads import shown_copy
+from ovi_studio.web.uploads import shown_copy, uploads_only
 
 MAX_LISTED = 1000
 
@@ -36,6 +36,8 @@ def build_film_api(studio: Studio) -> None:
         count = gr.Number(1, label="How many takes", precision=0)
         position = gr.Number(1, label="The shot's new place, from 1", precision=0)
         values = gr.JSON({}, label="Entries of a shot to change, as in film.yaml")
+        picture = gr.File(None, label="The first frame of the shot", type="filepath")
+        uploads_only(picture, "first frame")
         priority = gr.Number(0, label="Priority; higher ones run first", precision=0)
         for one in (number, take, count, position, priority):
             one.preprocess = as_sent
@@ -45,7 +47,7 @@ def build_film_api(studio: Studio) -> None:
             (calls.film_queue, [film, screenplay, title, priority], answer),
             (calls.film_list, [], answer),
             (calls.film_status, [number], answer),
-            (calls.film_edit, [number, shot, values], answer),
+            (calls.film_edit, [number, shot, values, picture], answer),
             (calls.film_move, [number, shot, position], answer),
             (calls.film_choose, [number, shot, take], answer),
             (calls.film_again, [number, shot, count], answer),
@@ -91,10 +93,13 @@ class FilmCalls:
             shots = [_shot_facts(shot) for shot in status.shots]
             return {"film": _film_facts(status.film), "done": status.done, "shots": shots}
 
-    def film_edit(self, film: float | None, shot: str, values: Any = None) -> dict[str, Any]:
-        """Change entries of a shot; it is made again, with those that continue it."""
+    def film_edit(
+        self, film: float | None, shot: str, values: Any = None, picture: str | None = None
+    ) -> dict[str, Any]:
+        """Change entries of a shot, or its first frame; it is made again, with those that continue it."""
         with sentences():
-            return _queued(self._films.edit_shot(_number(film), shot, mapping(values)))
+            first_frame = Path(picture) if picture else None
+            return _queued(self._films.edit_shot(_number(film), shot, mapping(values), first_frame))
 
     def film_move(self, film: float | None, shot: str, position: float | None) -> dict[str, Any]:
         """Move a shot to another place, from 1."""

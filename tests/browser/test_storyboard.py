@@ -1,10 +1,12 @@
 """The Film tab in a real browser: from a screenplay to cards that are edited, moved and played."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from browser import DESKTOP, PHONE, accessibility_faults, fits_width, needs_browser, show
 from page_helpers import open_page
+from PIL import Image
 from studio_app import Application
 
 pytestmark = needs_browser
@@ -17,7 +19,7 @@ def film(application: Application, chromium: Any, size: tuple[int, int]) -> Any:
     return page
 
 
-def test_a_screenplay_becomes_a_storyboard(application: Application, chromium: Any) -> None:
+def test_a_screenplay_becomes_a_storyboard(application: Application, chromium: Any, tmp_path: Path) -> None:
     page = film(application, chromium, DESKTOP)
     page.get_by_text("No film yet").wait_for()
     assert accessibility_faults(page) == []
@@ -26,13 +28,16 @@ def test_a_screenplay_becomes_a_storyboard(application: Application, chromium: A
     page.get_by_role("button", name="Queue the film").click()
     cards = page.locator("#storyboard .shot")
     page.locator("#storyboard .chip.done").nth(2).wait_for()
-    # Edited, by keyboard, and only this one is made again.
+    # Edited, by keyboard, and only this one is made again; with a picture that is uploaded.
     page.get_by_role("button", name="Edit: shot 2").click()
     page.keyboard.press("ControlOrMeta+a")
     page.keyboard.type("Tom smiles.")
+    Image.new("RGB", (96, 64), "teal").save(tmp_path / "frame.png")
+    cards.nth(1).get_by_label("First frame").set_input_files(str(tmp_path / "frame.png"))
     page.get_by_role("button", name="Save").click()
     cards.nth(1).locator("p >> text=Tom smiles.").wait_for()
     cards.nth(1).get_by_role("button", name="Take 2", pressed=True).wait_for()
+    cards.nth(1).get_by_text("begins with a picture").wait_for()
     page.get_by_role("button", name="Move later: shot 1").click()
     page.locator("#storyboard .shot:first-child p >> text=Tom smiles.").wait_for()
     page.locator("#storyboard .chip.done").nth(2).wait_for()

@@ -95,6 +95,19 @@ def test_no_path_of_this_machine_crosses(studio: Studio, calls: FilmCalls, tmp_p
         calls.film_queue({"title": "x", "shots": [{"prompt": "a", "begin": {"picture": str(picture)}}]})
 
 
+def test_a_first_frame_is_uploaded_for_a_shot(studio: Studio, calls: FilmCalls, tmp_path: Path) -> None:
+    picture = tmp_path / "frame.png"
+    Image.new("RGB", (64, 64), "red").save(picture)
+    film = calls.film_queue(FILM)["film"]
+    (*jobs,) = calls.film_edit(film, "1", {"prompt": "a ring"}, str(picture))["jobs"]
+    assert len(jobs) == 3
+    image = studio.store.get(jobs[0]).spec.image
+    assert image is not None
+    assert image.parent == studio.paths.pictures
+    assert calls.film_status(film)["film"]["shots"][0]["begin"] == {"picture": image.name}
+    assert len(calls.film_edit(film, "1", {"begin": None})["jobs"]) == 3
+
+
 @pytest.mark.parametrize(
     ("call", "values", "sentence"),
     [

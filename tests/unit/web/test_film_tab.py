@@ -8,8 +8,10 @@ from typing import Any
 
 import gradio as gr
 import pytest
+from PIL import Image
 
-from ovi_studio.film.script import Takes
+from ovi_studio.film.script import Cut, FromPicture, Takes
+from ovi_studio.queue.pictures import remove_unused_pictures
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.services.studio import Studio
 from ovi_studio.web.film_api import FilmCalls
@@ -98,3 +100,46 @@ def test_takes_until_the_words_are_right_are_asked_for_on_the_card(studio: Studi
         assert sentence in act(handlers, film, action="edit", shot="1", values=given | {"percent": percent})[1]
     act(handlers, film, action="edit", shot="1", values=given | {"takes": "1", "percent": ""})
     assert studio.films.get(film).shot("1").takes == Takes()
+
+
+def uploaded(handlers: FilmHandlers, colour: str) -> str:
+    with gr.Blocks():
+        folder = Path(gr.HTML().GRADIO_CACHE) / "first-frames"
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (64, 64), colour).save(folder / f"{colour}.png")
+    return str(folder / f"{colour}.png")
+
+
+def test_a_first_frame_is_uploaded_for_a_shot_and_taken_away_again(studio: Studio, handlers: FilmHandlers) -> None:
+    film = handlers.queue(SCREENPLAY, None)[5][1]
+    assert 'name="cut"' not in handlers.refresh((-1, 0), film)[2]["shots"][0]["html"]
+    picture = uploaded(handlers, "red")
+    cards, said = act(handlers, film, action="edit", shot="1", values={"picture": picture})
+    assert said == "1 clip was queued."
+    assert "begins with a picture" in cards[0]["html"]
+    begin = studio.films.get(film).shot("1").begin
+    assert isinstance(begin, FromPicture)
+    assert begin.path.parent == studio.paths.pictures.absolute()
+    # The film has a copy of its own, also without any job.
+    Path(picture).unlink()
+    studio.store.delete([job.id for job in studio.store.jobs()])
+    with studio.store.database.write() as connection:
+        connection.execute("DELETE FROM deleted_jobs")
+    remove_unused_pictures(studio.store.database)
+    assert begin.path.is_file()
+    assert act(handlers, film, action="again", shot="1")[1].endswith("queued.")
+    assert 'name="cut"' in cards[0]["html"]
+    act(handlers, film, action="edit", shot="1", values={"cut": "yes"})
+    assert studio.films.get(film).shot("1").begin == Cut()
+
+
+def test_only_an_uploaded_picture_begins_a_shot(handlers: FilmHandlers, tmp_path: Path) -> None:
+    film = handlers.queue(SCREENPLAY, None)[5][1]
+    Image.new("RGB", (64, 64)).save(tmp_path / "mine.png")
+    values = {"picture": str(tmp_path / "mine.png")}
+    assert "was not uploaded here" in act(handlers, film, action="edit", shot="1", values=values)[1]
+    broken = uploaded(handlers, "blue")
+    Path(broken).write_bytes(b"no picture")
+    said = act(handlers, film, action="edit", shot="1", values={"picture": broken})[1]
+    assert said.startswith("Shot 1: ")
+    assert "blue.png" in said

@@ -1,5 +1,5 @@
 // The storyboard. `props.value` is {shots: [{id, clip, html}], empty}; every `html` is escaped on the server. Only changed
-// cards are replaced, and none whose form is open. `element`, `props`, `trigger` and `watch` are Gradio's.
+// cards are replaced, and none whose form is open. `element`, `props`, `trigger`, `upload` and `watch` are Gradio's.
 const shown = new Map();
 let dragged = null;
 
@@ -102,11 +102,20 @@ element.addEventListener("click", (event) => {
   acts[button.dataset.action]?.();
 });
 
-element.addEventListener("submit", (event) => {
+// The first frame is uploaded before: what is sent names only that upload.
+element.addEventListener("submit", async (event) => {
   event.preventDefault();
-  const card = event.target.closest(".shot");
-  const values = Object.fromEntries(new FormData(event.target));
-  event.target.hidden = true;
+  const form = event.target;
+  const card = form.closest(".shot");
+  const { picture, ...values } = Object.fromEntries(new FormData(form));
+  try {
+    if (picture?.size) values.picture = (await upload(picture)).path;
+  } catch {
+    const detail = { text: props.upload_failed };
+    document.dispatchEvent(new CustomEvent("ovi:toast", { detail }));
+    return;
+  }
+  form.hidden = true;
   card.draggable = true;
   act("edit", card.dataset.id, { values });
 });

@@ -1,6 +1,7 @@
 """Event handlers of the Film tab; each returns updates for its components."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -13,6 +14,7 @@ from ovi_studio.services.studio import Studio
 from ovi_studio.web.film_api import FilmCalls
 from ovi_studio.web.tabs.film import texts, views
 from ovi_studio.web.toasts import Toasts
+from ovi_studio.web.uploads import is_upload
 
 Seen = tuple[int, int]
 """The change counter and the film that the page already shows."""
@@ -43,7 +45,7 @@ class FilmHandlers:
             "choose": lambda: self._films.choose(film or 0, shot, _number(data.get("take"))),
             "again": lambda: self._films.again(film or 0, shot),
             "move": lambda: self._films.move_shot(film or 0, shot, _number(data.get("position"))),
-            "edit": lambda: self._films.edit_shot(film or 0, shot, self._changes(film or 0, shot, data)),
+            "edit": lambda: self._edit(film or 0, shot, data),
         }
         if action not in acts:
             return gr.skip()
@@ -86,15 +88,23 @@ class FilmHandlers:
             (counter, chosen or 0),
         )
 
-    def _changes(self, film: int, shot: str, data: dict[str, Any]) -> dict[str, Any]:
-        """The entries that a form changed; rows of speech keep everything but what is said."""
+    def _edit(self, film: int, shot: str, data: dict[str, Any]) -> QueuedFilm:
         given = data.get("values")
         values = {str(name): str(text) for name, text in given.items()} if isinstance(given, dict) else {}
+        picture = values.get("picture")
+        if picture and not is_upload(self._toasts.component, picture):
+            raise JobError(texts.NO_UPLOAD)
+        changes = self._changes(film, shot, values)
+        return self._films.edit_shot(film, shot, changes, Path(picture) if picture else None)
+
+    def _changes(self, film: int, shot: str, values: Mapping[str, str]) -> dict[str, Any]:
+        """The entries that a form changed; rows of speech keep everything but what is said."""
         before = self._films.get(film).shot(shot)
         rows = format_shot(before).get("speech", [])
         speech = [{**row, "said": values.get(f"said-{number}", row["said"])} for number, row in enumerate(rows)]
         changed: dict[str, Any] = {name: values[name] for name in ("prompt", "sound") if name in values}
         changed |= _changed_takes(before.takes, values)
+        changed |= {"begin": None} if values.get("cut") else {}
         # A row that was emptied is one that nobody says any more.
         return changed | {"speech": [row for row in speech if row["said"].strip()][:_MAX_ROWS]}
 

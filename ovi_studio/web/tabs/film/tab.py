@@ -76,7 +76,14 @@ def _build() -> FilmComponents:
         join = gr.Button(texts.JOIN, elem_id="film-join", size="md", min_width=130, scale=0, interactive=False)
     file = gr.File(label="Film", visible=False, interactive=False)
     script = (Path(__file__).parent / "film.js").read_text(encoding="utf-8")
-    board = gr.HTML({}, html_template=_TEMPLATE, js_on_load=script, elem_id="storyboard", apply_default_css=False)
+    board = gr.HTML(
+        {},
+        html_template=_TEMPLATE,
+        js_on_load=script,
+        elem_id="storyboard",
+        apply_default_css=False,
+        upload_failed=texts.UPLOAD_FAILED,
+    )
     with gr.Accordion(texts.NEW, open=False, elem_id="film-new"):
         text = gr.Textbox(
             label=texts.SCREENPLAY,

@@ -19,6 +19,11 @@ UNTITLED = "Untitled"
 NOTHING_ELSE = "Everything is made from these takes already."
 TAKES = "Takes"
 UNTIL = "One after another, until at most this percentage of the words is wrong (empty: all are made)"
+FIRST_FRAME, ANOTHER_FRAME = "First frame", "Another first frame"
+WITHOUT_FRAME = "Without the first frame"
+FROM_PICTURE = "begins with a picture"
+NO_UPLOAD = "The first frame was not uploaded here; choose the picture again."
+UPLOAD_FAILED = "The first frame could not be uploaded; nothing was changed. Try again, or choose another picture."
 STATES = {
     "queued": "Waiting",
     "running": "Running",

@@ -3,7 +3,7 @@
 from html import escape
 from typing import Any
 
-from ovi_studio.film.script import MAX_TAKES
+from ovi_studio.film.script import MAX_TAKES, FromPicture
 from ovi_studio.queue.model import JobState
 from ovi_studio.services.films import FilmStatus, ShotStatus, TakeStatus
 from ovi_studio.takes.check import fault_lines, score_summary
@@ -73,6 +73,7 @@ def _clip(take: TakeStatus) -> str | None:
 def _text(status: ShotStatus) -> str:
     shot = status.shot
     facts = [f"continues {status.continues}"] if status.continues else []
+    facts += [texts.FROM_PICTURE] if isinstance(shot.begin, FromPicture) else []
     facts += [f"fades in {shot.fade_ms} ms"] if shot.fade_ms else []
     facts += [shot.place] if shot.place else []
     facts += [texts.until_right(shot.takes)] if shot.takes.word_errors is not None else []
@@ -116,6 +117,7 @@ def _form(status: ShotStatus, name: str) -> str:
         who = row.who or row.how or "somebody"
         fields += _field(f"Speech {number}: {who}", f"said-{number - 1}", row.said)
     fields += _field("Sound", "sound", status.shot.sound)
+    fields += _first_frame(isinstance(status.shot.begin, FromPicture))
     takes = status.shot.takes
     percent = "" if takes.word_errors is None else f"{100 * takes.word_errors:.0f}"
     fields += _number(texts.TAKES, "takes", str(takes.count), 1, MAX_TAKES)
@@ -125,6 +127,13 @@ def _form(status: ShotStatus, name: str) -> str:
         f'<form hidden>{fields}<div><button type="submit" class="primary">Save</button>'
         '<button type="button" data-action="close">Cancel</button></div></form>'
     )
+
+
+def _first_frame(chosen: bool) -> str:
+    label = texts.ANOTHER_FRAME if chosen else texts.FIRST_FRAME
+    upload = f'<label>{label}<input type="file" name="picture" accept="image/*"></label>'
+    without = f'<label class="tick"><input type="checkbox" name="cut" value="yes">{texts.WITHOUT_FRAME}</label>'
+    return upload + (without if chosen else "")
 
 
 def _number(label: str, name: str, value: str, least: int, most: int) -> str:
