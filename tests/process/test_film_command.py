@@ -1,19 +1,26 @@
 """`ovi-studio film`, from a screenplay to one mp4."""
 
+import shutil
 import subprocess
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
+import opentimelineio as otio
 import pytest
-from clip_reading import read_samples
+from clip_reading import read_frames, read_samples
+from spoken import scene
 
 from ovi_studio.__main__ import main
 from ovi_studio.core.clip import Clip
 from ovi_studio.core.shipped import PRESETS
 from ovi_studio.core.variants import FRAME_RATE, SAMPLE_RATE
 from ovi_studio.engine.command import engine_command
+from ovi_studio.film.captions import film_captions
+from ovi_studio.film.cut import CutList
 from ovi_studio.film.film_yaml import read_film
 from ovi_studio.film.reading import load_film
 from ovi_studio.film.script import FromShot
@@ -23,6 +30,7 @@ from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.queue.store import Store
 from ovi_studio.queue.work import EngineSession
 from ovi_studio.runtime.options import RuntimeOptions
+from ovi_studio.services.studio import Studio
 
 EXAMPLE = PRESETS / "films" / "ruby-and-sky.fountain"
 Film = Callable[..., str]
@@ -128,7 +136,7 @@ def test_the_embedded_model_makes_the_example(film: Film, tmp_path: Path) -> Non
     # A supervised engine without a page ends when nothing waits.
     subprocess.run([*engine_command(StudioPaths.of(outputs), options), "--supervised"], check=True, timeout=150)
     assert "6 of 6 shots are made" in film("status", source)
-    film("export", source, target)
+    film("export", source, target, tmp_path / "film.otio")
     frames = 6 * 73 - 1 - 12
     samples = read_samples(target)
     assert len(samples) == round(frames * SAMPLE_RATE / FRAME_RATE)
@@ -140,3 +148,32 @@ def test_the_embedded_model_makes_the_example(film: Film, tmp_path: Path) -> Non
     for cut in cuts:
         near[cut - 16 : cut + 16] = True
     assert steps[near].max() <= steps[~near].max()
+    with closing(Studio.open(outputs, options)) as studio:
+        cut = studio.films.cut_list(studio.films.find(source))
+    timeline_is_that_of(cut, tmp_path / "film.otio")
+    if shutil.which("espeak-ng"):
+        captions_are_where_a_voice_is(cut, tmp_path / "spoken")
+
+
+def timeline_is_that_of(cut: CutList, path: Path) -> None:
+    for track in otio.adapters.read_from_file(str(path)).tracks:
+        clips = list(track.find_clips())
+        spans = [(clip.source_range.start_time.value, clip.source_range.duration.value) for clip in clips]
+        assert spans == [(0, 73), (0, 73), (0, 73), (0, 73 - 12), (0, 73), (1, 72)]
+        urls = [path.parent / unquote(clip.media_reference.target_url) for clip in clips]
+        assert all(url.samefile(shot.clip) for url, shot in zip(urls, cut.shots, strict=True))
+
+
+def captions_are_where_a_voice_is(cut: CutList, folder: Path) -> None:
+    """With real speech instead of the sound of the third shot."""
+    before, shot, after = cut.shots[:2], cut.shots[2], cut.shots[3:]
+    text = shot.speech[0].said
+    samples, (said,) = scene([(0.4, "en-us", text)], 73 / FRAME_RATE)
+    voiced = Clip(clip_files.read_spec(shot.clip, folder), read_frames(shot.clip), samples, None)
+    spoken = replace(shot, clip=clip_files.write_clip(voiced, folder))
+    captions = film_captions(replace(cut, shots=(*before, spoken, *after)))
+    found = [caption for caption in captions if caption.text.replace("\n", " ") == text]
+    assert len(found) == 1
+    start = 2 * 73 / FRAME_RATE
+    assert found[0].start == pytest.approx(start + said.start, abs=0.2)
+    assert found[0].end == pytest.approx(start + said.end, abs=0.2)

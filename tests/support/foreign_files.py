@@ -1,5 +1,6 @@
 """Writes files as other programs do: other rates, formats and kinds of track."""
 
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,18 +9,27 @@ import numpy as np
 
 
 def write_video(
-    path: Path, frames: np.ndarray, rate: int = 24, sound: np.ndarray | None = None, trc: int | None = None
+    path: Path,
+    frames: np.ndarray,
+    rate: int = 24,
+    sound: np.ndarray | None = None,
+    trc: int | None = None,
+    times: Sequence[int] | None = None,
 ) -> Path:
-    """Write frames, uint8 (T, H, W, 3), and samples at 44.1 kHz as H.264 and AAC."""
+    """Write frames, uint8 (T, H, W, 3), and samples at 44.1 kHz as H.264 and AAC.
+
+    Args:
+        times: when each frame is shown, in units of 1 / `rate` seconds; by default one after another.
+    """
     with av.open(str(path), "w") as container:
         video = container.add_stream("libx264", rate=rate, options={"crf": "5"})
         video.height, video.width, video.pix_fmt = *frames.shape[1:3], "yuv420p"
         if trc is not None:
             video.codec_context.color_trc = trc
         audio = None if sound is None else container.add_stream("aac", rate=44_100, layout="mono")
-        for index, pixels in enumerate(frames):
+        for time, pixels in zip(times or range(len(frames)), frames, strict=True):
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-            frame.pts, frame.time_base = index, Fraction(1, rate)
+            frame.pts, frame.time_base = time, Fraction(1, rate)
             if trc is not None:
                 frame.color_trc = trc
             container.mux(video.encode(frame))

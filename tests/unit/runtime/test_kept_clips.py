@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from ovi_studio.core.clip import Clip
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.spans import ALL, NOTHING, all_but, parse_spans
 from ovi_studio.core.spec import ClipSpec
+from ovi_studio.media import foreign
 from ovi_studio.media.clip_files import read_record, read_spec, write_clip
 from ovi_studio.media.sources import read_source
 from ovi_studio.runtime.pipeline import Pipeline
@@ -101,6 +103,37 @@ def test_video_from_outside_is_cut_and_brought_to_the_clips_rate_and_size(
     clip = tiny_pipeline(with_(video, keep_picture=ALL, steps=1))
     assert clip.frames.shape == (17, 64, 96, 3)
     assert int(clip.frames[-1].mean()) == pytest.approx(120 + 60 * 16 / 24 / 2, abs=3)
+
+
+def test_a_variable_frame_rate_keeps_each_picture_at_its_time(tiny_pipeline: Pipeline, tmp_path: Path) -> None:
+    frames = np.repeat(still(1, 64, 64, 40), 9, axis=0)
+    frames[1:] = 200
+    video = write_video(tmp_path / "variable.mkv", frames, times=[0, *range(9, 17)])
+    clip = tiny_pipeline(with_(video, keep_picture=ALL, steps=1))
+    levels = clip.frames.mean(axis=(1, 2, 3))
+    assert (levels[:9] < 50).all()
+    assert (levels[9:] > 190).all()
+
+
+def test_minutes_of_a_source_are_read_only_as_far_as_the_clip_goes(tiny_pipeline: Pipeline, tmp_path: Path) -> None:
+    long = write_video(tmp_path / "long.mp4", still(4 * 240, 64, 64), rate=4, sound=tone(240, 44_100))
+    data = bytearray(long.read_bytes())
+    index = data.rindex(b"moov") - 4
+    data[index // 2 : index] = bytes(index - index // 2)  # whatever reads on fails
+    long.write_bytes(data)
+    spec = with_(long, keep_picture=ALL)
+    tracemalloc.start()
+    try:
+        read = read_source(dataclasses.replace(spec, strength=0.5), tiny_pipeline.variant)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert read is not None
+    assert read.frames is not None
+    assert read.samples is not None
+    assert peak < 4 * (read.frames.nbytes + read.samples.nbytes) < 64 * 64 * 3 * 4 * 240
+    with pytest.raises(JobError, match="cannot be decoded"):
+        foreign.read_picture(long, 64, 64, 240 * 24)
 
 
 def test_a_short_video_holds_its_last_frame_and_short_sound_ends_in_silence(
