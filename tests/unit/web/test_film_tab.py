@@ -29,7 +29,8 @@ def studio(tmp_path: Path) -> Iterator[Studio]:
 
 
 @pytest.fixture
-def handlers(studio: Studio) -> FilmHandlers:
+def handlers(studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FilmHandlers:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
     with gr.Blocks():
         return FilmHandlers(studio, Toasts(studio.undo), FilmCalls(studio))
 
@@ -102,18 +103,19 @@ def test_takes_until_the_words_are_right_are_asked_for_on_the_card(studio: Studi
     assert studio.films.get(film).shot("1").takes == Takes()
 
 
-def uploaded(handlers: FilmHandlers, colour: str) -> str:
-    with gr.Blocks():
-        folder = Path(gr.HTML().GRADIO_CACHE) / "first-frames"
-    folder.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (64, 64), colour).save(folder / f"{colour}.png")
-    return str(folder / f"{colour}.png")
+def uploaded(tmp_path: Path, colour: str) -> str:
+    path = tmp_path / "uploads" / f"{colour}.png"
+    path.parent.mkdir(exist_ok=True)
+    Image.new("RGB", (64, 64), colour).save(path)
+    return str(path)
 
 
-def test_a_first_frame_is_uploaded_for_a_shot_and_taken_away_again(studio: Studio, handlers: FilmHandlers) -> None:
+def test_a_first_frame_is_uploaded_for_a_shot_and_taken_away_again(
+    studio: Studio, handlers: FilmHandlers, tmp_path: Path
+) -> None:
     film = handlers.queue(SCREENPLAY, None)[5][1]
     assert 'name="cut"' not in handlers.refresh((-1, 0), film)[2]["shots"][0]["html"]
-    picture = uploaded(handlers, "red")
+    picture = uploaded(tmp_path, "red")
     cards, said = act(handlers, film, action="edit", shot="1", values={"picture": picture})
     assert said == "1 clip was queued."
     assert "begins with a picture" in cards[0]["html"]
@@ -138,7 +140,7 @@ def test_only_an_uploaded_picture_begins_a_shot(handlers: FilmHandlers, tmp_path
     Image.new("RGB", (64, 64)).save(tmp_path / "mine.png")
     values = {"picture": str(tmp_path / "mine.png")}
     assert "was not uploaded here" in act(handlers, film, action="edit", shot="1", values=values)[1]
-    broken = uploaded(handlers, "blue")
+    broken = uploaded(tmp_path, "blue")
     Path(broken).write_bytes(b"no picture")
     said = act(handlers, film, action="edit", shot="1", values={"picture": broken})[1]
     assert said.startswith("Shot 1: ")

@@ -50,18 +50,17 @@ def kept_clip(studio: Studio) -> Path:
 
 
 def test_what_is_kept_of_a_clip_goes_through_the_form(studio: Studio, form: CreateForm) -> None:
-    source = pin_source(
-        ClipSpec("a", "demo", source=kept_clip(studio), keep_picture=ALL, keep_sound=parse_spans("0-0.2"), resamples=2)
-    )
+    kept: dict[str, Any] = {"keep_picture": ALL, "keep_sound": parse_spans("0-0.2"), "resamples": 2}
+    source = pin_source(ClipSpec(prompt="a", variant="demo", source=kept_clip(studio), **kept))
     updates = filled(form, source)
-    kept = updates[id(form.kept)]
-    assert str(studio.paths.outputs) not in str(kept)
-    given = kept_settings(studio, kept)
+    value = updates[id(form.kept)]
+    assert str(studio.paths.outputs) not in str(value)
+    given = kept_settings(studio, value)
     again = ClipSpec.from_dict({"prompt": "a", "variant": "demo", **given})
     assert source_of(again) == source_of(source)
     assert kept_settings(studio, None) == {}
     # And a clip without one takes it out.
-    updates = filled(form, ClipSpec("a", "demo"))
+    updates = filled(form, ClipSpec(prompt="a", variant="demo"))
     assert updates[id(form.kept)] is None
     # A prompt alone, as of a template, leaves it.
     updates = filled(form, prompt="b")
@@ -69,7 +68,7 @@ def test_what_is_kept_of_a_clip_goes_through_the_form(studio: Studio, form: Crea
 
 
 def test_an_edited_job_keeps_its_source(studio: Studio, form: CreateForm) -> None:
-    spec = pin_source(ClipSpec("a ball", "demo", source=kept_clip(studio), keep_picture=ALL))
+    spec = pin_source(ClipSpec(prompt="a ball", variant="demo", source=kept_clip(studio), keep_picture=ALL))
     (job,) = studio.store.add([spec])
     updates = filled(form, spec, editing=job)
     parts = [form.editing, form.ratio, form.seed_mode, form.seed, form.count, form.table, form.batch_name]
@@ -83,7 +82,7 @@ def test_an_edited_job_keeps_its_source(studio: Studio, form: CreateForm) -> Non
 
 
 def test_a_source_outside_the_library_is_said_to_be_left_out(form: CreateForm, tmp_path: Path) -> None:
-    spec = ClipSpec("a", "demo", source=tmp_path / "holiday.mp4", keep_sound=ALL)
+    spec = ClipSpec(prompt="a", variant="demo", source=tmp_path / "holiday.mp4", keep_sound=ALL)
     updates = filled(form, spec)
     assert updates[id(form.kept)] is None
     assert "holiday.mp4" in updates[id(form.notice)]
