@@ -131,7 +131,8 @@ def test_minutes_of_a_source_are_read_only_as_far_as_the_clip_goes(tiny_pipeline
     assert read is not None
     assert read.frames is not None
     assert read.samples is not None
-    assert peak < 4 * (read.frames.nbytes + read.samples.nbytes) < 64 * 64 * 3 * 4 * 240
+    whole = 64 * 64 * 3 * 4 * 240
+    assert peak < whole / 4, "the file is hashed in blocks of a megabyte"
     with pytest.raises(JobError, match="cannot be decoded"):
         foreign.read_picture(long, 64, 64, 240 * 24)
 

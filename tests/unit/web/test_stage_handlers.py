@@ -149,9 +149,7 @@ def test_the_form_gets_the_clip_its_end_or_only_its_last_frame(studio: Studio, s
     assert Path(frame).read_bytes() == continued.image.read_bytes()
 
 
-def test_a_clip_that_kept_its_beginning_is_continued_without_what_it_kept(
-    studio: Studio, stage: StageHandlers
-) -> None:
+def test_a_clip_that_kept_its_beginning_is_continued_without_what_it_kept(studio: Studio, stage: StageHandlers) -> None:
     first = studio.store.get(made(studio)).clip
     job = made(studio, source=first, keep_picture=ALL)
     continued, *_ = stage.extend(pressed(job))
