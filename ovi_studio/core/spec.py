@@ -144,7 +144,7 @@ class ClipSpec:
 
     def without_source(self) -> "ClipSpec":
         """A copy that keeps nothing of another file."""
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        defaults: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(self)}
         return dataclasses.replace(self, **{name: defaults[name] for name in SOURCE_FIELDS})
 
     def with_stack(self, stack: Stack) -> "ClipSpec":
