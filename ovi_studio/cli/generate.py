@@ -15,8 +15,9 @@ from ovi_studio.core.compiler_cache import keep_compiled_code
 from ovi_studio.core.drawing import OFFICIAL_GUIDANCE, OFFICIAL_MODEL
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.log_lines import one_line
+from ovi_studio.core.sizes import parse_size
 from ovi_studio.core.solvers import SOLVERS
-from ovi_studio.core.spec import ClipSpec, parse_size, parse_timesteps
+from ovi_studio.core.spec import ClipSpec, parse_timesteps
 from ovi_studio.core.step_caches import STEP_CACHES
 from ovi_studio.distributed.launch import launch_if_several
 from ovi_studio.distributed.ranks import join_ranks

@@ -9,8 +9,7 @@ from ovi_studio.capacity.memory import Demand
 from ovi_studio.capacity.plan_text import describe, format_gpus, title
 from ovi_studio.cli.command import Command
 from ovi_studio.core.errors import JobError
-from ovi_studio.core.sizes import snap_size
-from ovi_studio.core.spec import parse_size
+from ovi_studio.core.sizes import parse_size, snap_size
 from ovi_studio.core.variants import find_variant
 from ovi_studio.core.weight_formats import Weights
 from ovi_studio.runtime.options import RuntimeOptions

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ovi_studio.core.errors import JobError
-from ovi_studio.core.spec import ClipSpec, parse_size
+from ovi_studio.core.sizes import parse_size
+from ovi_studio.core.spec import ClipSpec
 from ovi_studio.distributed.launch import launch_if_several
 from ovi_studio.distributed.ranks import launched
 from ovi_studio.runtime.options import RuntimeOptions

@@ -5,6 +5,8 @@ The unit is the stride of the video VAE times the patch of the transformer, `Var
 
 import math
 
+from ovi_studio.core.errors import JobError
+
 UNIT = 32
 """The unit of the published variants: 16 pixels per latent, two latents per token."""
 
@@ -19,6 +21,10 @@ ASPECT_RATIOS = {
 """Name (conventional width:height) -> (height, width) in arbitrary units."""
 OWN_SIZE = "own size"
 """Name for the default size of a variant whose aspect ratio is not in `ASPECT_RATIOS`."""
+MAX_SIDE = 8192
+"""Pixels; sizes are scaled to the variant's area anyway, so only the aspect ratio matters."""
+MAX_RATIO = 16.0
+"""Longer side divided by shorter side; beyond it a scaled picture would be a thin strip."""
 
 
 def snap_size(height: int, width: int, area: int, unit: int = UNIT) -> tuple[int, int]:
@@ -81,3 +87,24 @@ def source_size(height: int, width: int, area: int, unit: int = UNIT) -> tuple[i
     rounded = abs(height * width - area) <= unit * (height + width) / 2  # each side by half a unit
     fits = rounded and height % unit == width % unit == 0
     return (height, width) if fits else picture_size(height, width, area, unit)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Parse `704x1280` (height x width, as in the official configuration); raises `JobError`."""
+    try:
+        height, width = (int(side) for side in text.lower().replace("*", "x").replace("×", "x").split("x"))
+    except ValueError:
+        raise JobError(f"Size {text!r} is not HEIGHTxWIDTH, for example 704x1280.") from None
+    check_size(height, width)
+    return height, width
+
+
+def check_size(height: int, width: int) -> None:
+    """Raise `JobError` unless clips can be asked for in this size."""
+    if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
+        raise JobError(f"Size {height}x{width} is out of range; both sides must be between 1 and {MAX_SIDE} pixels.")
+    if max(height, width) > MAX_RATIO * min(height, width):
+        raise JobError(
+            f"Size {height}x{width} is too long and thin; the longer side may be at most {MAX_RATIO:g} times the "
+            "shorter."
+        )

@@ -17,7 +17,7 @@ from ovi_studio.core.drawing import DRAWS, FLAT_NAMES, MAX_GUIDANCE, MAX_SEED, M
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.prompt_tags import read_tags
 from ovi_studio.core.prompts import MAX_PROMPT_LENGTH
-from ovi_studio.core.sizes import picture_size, snap_size, source_size
+from ovi_studio.core.sizes import check_size, parse_size, picture_size, snap_size, source_size
 from ovi_studio.core.solvers import find_solver
 from ovi_studio.core.spans import ALL, NOTHING, Spans, check_spans, format_spans, parse_spans
 from ovi_studio.core.step_caches import OFF, find_step_cache
@@ -28,10 +28,6 @@ MAX_SHIFT = 100.0
 MAX_TIMESTEP = 1000.0
 MIN_STRENGTH = 0.01
 MAX_RESAMPLES = 20
-MAX_SIDE = 8192
-"""Pixels; sizes are scaled to the variant's area anyway, so only the aspect ratio matters."""
-MAX_RATIO = 16.0
-"""Longer side divided by shorter side; beyond it a scaled picture would be a thin strip."""
 
 DEFAULT_VIDEO_NEGATIVE_PROMPT = "jitter, bad hands, blur, distortion"
 DEFAULT_AUDIO_NEGATIVE_PROMPT = "robotic, muffled, echo, distorted"
@@ -96,7 +92,7 @@ class ClipSpec:
         _check_range("video guidance", self.video_guidance, 0, MAX_GUIDANCE)
         _check_range("audio guidance", self.audio_guidance, 0, MAX_GUIDANCE)
         if self.size is not None:
-            _check_size(*self.size)
+            check_size(*self.size)
         if self.timesteps is not None:
             _check_timesteps(self.timesteps, self.steps)
         _check_stacks(self.accelerators, self.adapters)
@@ -242,16 +238,6 @@ def clip_size(
     return snap_size(*(spec.size or variant.default_size), variant.pixel_area, variant.size_unit)
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """Parse `704x1280` (height x width, as in the official configuration); raises `JobError`."""
-    try:
-        height, width = (int(side) for side in text.lower().replace("*", "x").replace("×", "x").split("x"))
-    except ValueError:
-        raise JobError(f"Size {text!r} is not HEIGHTxWIDTH, for example 704x1280.") from None
-    _check_size(height, width)
-    return height, width
-
-
 def _parse(name: str, value: Any) -> Any:
     try:
         return _PARSERS[name](value)
@@ -323,17 +309,6 @@ def _check(condition: bool, sentence: str) -> None:
 def _check_range(name: str, value: float, low: float, high: float) -> None:
     # NaN fails every comparison.
     _check(low <= value <= high, f"The {name} must be between {low} and {high}, not {reprlib.repr(value)}.")
-
-
-def _check_size(height: int, width: int) -> None:
-    _check(
-        0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE,
-        f"Size {height}x{width} is out of range; both sides must be between 1 and {MAX_SIDE} pixels.",
-    )
-    _check(
-        max(height, width) <= MAX_RATIO * min(height, width),
-        f"Size {height}x{width} is too long and thin; the longer side may be at most {MAX_RATIO:g} times the shorter.",
-    )
 
 
 def _check_timesteps(timesteps: tuple[float, ...], steps: int) -> None:

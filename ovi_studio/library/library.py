@@ -20,6 +20,7 @@ from pathlib import Path
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.library.clips import LibraryClip, Page, Query, TrashedClip
+from ovi_studio.library.folder import is_listed, is_same_file, scan_folder
 from ovi_studio.library.index import Index, Read, Stamp
 from ovi_studio.library.marks import Marks
 from ovi_studio.library.probe import Facts, Unreadable, probe
@@ -27,7 +28,7 @@ from ovi_studio.library.text import fold
 from ovi_studio.library.trash import Trash
 from ovi_studio.media.clip_files import FirstFrameMissing, make_poster, read_spec
 from ovi_studio.media.clip_names import claim_clip_path, file_stem
-from ovi_studio.media.small_files import folder_errors, is_storable, move_file, part_path, write_atomically
+from ovi_studio.media.small_files import folder_errors, move_file, part_path, write_atomically
 from ovi_studio.queue.files import keep_last_frame
 from ovi_studio.queue.paths import StudioPaths
 
@@ -64,7 +65,7 @@ class Library:
                 return False
             self._scanned = time.monotonic()
             marks = self._marks()
-            found = _scan(self.paths.outputs)
+            found = scan_folder(self.paths.outputs)
             if (self._index.opened, found) == self._seen:
                 return False
             known = self._index.stamps()
@@ -72,7 +73,7 @@ class Library:
                 self._seen = self._index.opened, found
                 return False
             gone = known.keys() - found.keys()
-            fresh = [name for name, stamp in found.items() if not _same_file(stamp, known.get(name))]
+            fresh = [name for name, stamp in found.items() if not is_same_file(stamp, known.get(name))]
             same = found.keys() - set(fresh)
             posters = {name: found[name].poster for name in same if found[name].poster != known[name].poster}
             read = [clip for name in fresh if (clip := self._read(name, found[name], marks)) is not None]
@@ -225,7 +226,7 @@ class Library:
             trashed = []
             try:
                 for row in rows:
-                    if _is_listed(self.paths.outputs / row["name"], row):
+                    if is_listed(self.paths.outputs / row["name"], row):
                         trashed.append(self._trash.put(self.paths.outputs / row["name"]))
             finally:
                 self.refresh()
@@ -301,7 +302,7 @@ class Library:
 
     def _path(self, row: sqlite3.Row) -> Path:
         path = self.paths.outputs / row["name"]
-        if not _is_listed(path, row):
+        if not is_listed(path, row):
             raise JobError(_GONE)
         return path
 
@@ -309,7 +310,7 @@ class Library:
         """Convert a row, creating a missing poster; None if the video cannot be decoded."""
         path = self.paths.outputs / row["name"]
         poster = path.with_suffix(".jpg") if row["poster"] else None
-        if poster is None and _is_listed(path, row):
+        if poster is None and is_listed(path, row):
             try:
                 data = make_poster(path)
             except JobError:
@@ -339,44 +340,6 @@ class Library:
             return None
         self._index.update((), (), {path.name: True})
         return poster
-
-
-def _scan(folder: Path) -> dict[str, Stamp]:
-    """The mp4 files directly in a folder; none if the folder does not exist."""
-    with folder_errors(folder):
-        try:
-            with os.scandir(folder) as entries:
-                files = {entry.name: entry for entry in entries if entry.name.endswith((".mp4", ".jpg"))}
-        except FileNotFoundError:
-            return {}
-    found = {}
-    for name, entry in files.items():
-        if not name.endswith(".mp4") or not is_storable(name):
-            continue
-        try:
-            if not entry.is_file(follow_symlinks=False):
-                continue
-            status = entry.stat(follow_symlinks=False)
-        except OSError:
-            continue  # deleted in the meantime
-        poster = files.get(f"{name[:-4]}.jpg")
-        has_poster = poster is not None and poster.is_file(follow_symlinks=False)
-        found[name] = Stamp(status.st_size, status.st_mtime_ns, has_poster)
-    return found
-
-
-def _same_file(one: Stamp, other: Stamp | None) -> bool:
-    return other is not None and (one.bytes, one.modified) == (other.bytes, other.modified)
-
-
-def _is_listed(path: Path, row: sqlite3.Row) -> bool:
-    """Whether the file exists, is not a link, and matches the row."""
-    try:
-        status = path.lstat()
-    except OSError:
-        return False
-    same = (status.st_size, status.st_mtime_ns) == (row["bytes"], row["modified"])
-    return stat.S_ISREG(status.st_mode) and same
 
 
 def _facts(path: Path, name: str) -> Facts:

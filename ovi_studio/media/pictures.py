@@ -15,7 +15,8 @@ from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 
 from ovi_studio.core.clip import Picture
 from ovi_studio.core.errors import JobError
-from ovi_studio.core.spec import MAX_RATIO, ClipSpec
+from ovi_studio.core.sizes import MAX_RATIO
+from ovi_studio.core.spec import ClipSpec
 from ovi_studio.media.colours import raw_pixels, srgb_pixels
 
 MAX_FILE_SIZE = 50 * 2**20

@@ -3,6 +3,7 @@
 A lock holds between the two: a picture that was copied a moment ago is not removed before a row refers to it.
 """
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,17 +18,28 @@ from ovi_studio.queue.locks import Lock
 from ovi_studio.queue.paths import StudioPaths
 
 _LOCK = "pictures.lock"
+_nesting = threading.local()
 
 
 @contextmanager
 def adding_pictures(paths: StudioPaths) -> Iterator[None]:
-    """Nothing is removed during this block; raises `JobError` if another program keeps the lock."""
+    """Nothing is removed during this block, which may contain others of the same studio.
+
+    Raises `JobError` if another program keeps the lock.
+    """
+    if getattr(_nesting, "state", None) == paths.state:
+        yield
+        return
     with folder_errors(paths.state):
         lock = Lock.acquire(paths.state / _LOCK, 60)
     if lock is None:
         raise JobError(f"Another program has locked {paths.pictures}; try again.")
     with lock:
-        yield
+        _nesting.state = paths.state
+        try:
+            yield
+        finally:
+            _nesting.state = None
 
 
 @contextmanager

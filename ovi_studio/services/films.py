@@ -167,12 +167,11 @@ class Films:
         if isinstance(begin := values.get("begin"), Mapping) and "picture" in begin:
             # The values may come from a client, which must not name files of this machine.
             raise JobError(f"{label}: a picture cannot be named here; upload it, or name it in the film's file.")
-        if picture is not None:
-            values = {**values, "begin": {"picture": str(self._kept(picture, label))}}
-        entries = [
-            format_shot(one) if one.id != shot else {**format_shot(one), **values, "id": shot} for one in before.shots
-        ]
-        return self.change(film, parse_film(format_film(before) | {"shots": entries}, _ROOT))
+        if picture is None:
+            return self.change(film, _edited(before, shot, values))
+        with adding_pictures(self._studio.paths):
+            kept = self._kept(picture, label)
+            return self.change(film, _edited(before, shot, {**values, "begin": {"picture": str(kept)}}))
 
     def move_shot(self, film: int, shot: str, position: int) -> QueuedFilm:
         """Move a shot to a place in the film, from 0."""
@@ -259,8 +258,7 @@ class Films:
 
     def _kept(self, picture: Path, label: str) -> Path:
         try:
-            with adding_pictures(self._studio.paths):
-                return keep_picture(picture, self._studio.paths.pictures).absolute()
+            return keep_picture(picture, self._studio.paths.pictures).absolute()
         except JobError as error:
             raise JobError(f"{label}: {error}") from error
 
@@ -292,6 +290,11 @@ def _source(path: Path) -> str:
 
 def _film_of(stored: StoredFilm) -> Film:
     return parse_film(json.loads(stored.text), _ROOT)
+
+
+def _edited(film: Film, shot: str, values: Mapping[str, Any]) -> Film:
+    entries = [format_shot(one) if one.id != shot else {**format_shot(one), **values, "id": shot} for one in film.shots]
+    return parse_film(format_film(film) | {"shots": entries}, _ROOT)
 
 
 def _cut_shot(status: ShotStatus, number: int, *, continues: bool) -> CutShot:

@@ -9,7 +9,8 @@ from random import Random
 import pytest
 
 from ovi_studio.core.errors import JobError
-from ovi_studio.core.spec import MAX_SEED, ClipSpec, clip_size, parse_size
+from ovi_studio.core.sizes import parse_size
+from ovi_studio.core.spec import MAX_SEED, ClipSpec, clip_size
 from ovi_studio.core.variants import published_variants
 
 MINIMAL = {"prompt": "a dog", "variant": "960x960_5s"}

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from film_jobs import make_all
@@ -13,8 +14,10 @@ from ovi_studio.core.errors import JobError
 from ovi_studio.core.requests import SeedMode
 from ovi_studio.film.script import Character, Film, FromPicture, FromShot, Look, Shot, SpeechRow, Takes
 from ovi_studio.queue.model import JobState
+from ovi_studio.queue.pictures import remove_unused_pictures
 from ovi_studio.queue.work import EngineSession
 from ovi_studio.runtime.options import RuntimeOptions
+from ovi_studio.services.film_plan import FilmPlan, plan_film
 from ovi_studio.services.films import Films
 from ovi_studio.services.studio import Studio
 
@@ -242,6 +245,19 @@ def test_a_picture_begins_a_shot_and_another_one_of_that_name_makes_it_again(
     with pytest.raises(JobError, match=r"Shot 1: .*frame\.png"):
         films.queue(film, source="f")
     assert len(films.status(queued.film).shots[0].takes) == 2
+
+
+def test_an_uploaded_picture_is_not_removed_before_the_film_refers_to_it(
+    studio: Studio, films: Films, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def plan(*asked: Any) -> FilmPlan:
+        remove_unused_pictures(studio.store.database)
+        return plan_film(*asked)
+
+    film = films.queue(FILM).film
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "upload.png")
+    monkeypatch.setattr("ovi_studio.services.films.plan_film", plan)
+    assert shots_of(films, film, films.edit_shot(film, "d", {}, tmp_path / "upload.png").jobs) == "d"
 
 
 @pytest.mark.parametrize(
