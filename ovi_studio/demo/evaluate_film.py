@@ -100,14 +100,13 @@ def film_table(rows: Sequence[FilmRow]) -> str:
     lines = [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
     for kind in dict.fromkeys(row.kind for row in rows):
         own = [row.answers for row in rows if row.kind == kind]
-        values = [[answers[name] for answers in own if answers.get(name) is not None] for name in _COLUMNS]
-        cells = [f"{100 * fmean(found):.0f}%" if found else "" for found in map(_floats, values)]
-        lines.append(f"| {' | '.join([kind, str(len(own)), *cells])} |")
+        lines.append(f"| {' | '.join([kind, str(len(own)), *(_share(own, name) for name in _COLUMNS)])} |")
     return "\n".join(lines)
 
 
-def _floats(values: Sequence[float | None]) -> list[float]:
-    return [float(value) for value in values if value is not None]
+def _share(rows: Sequence[Mapping[str, float | None]], column: str) -> str:
+    found = [float(value) for answers in rows if (value := answers.get(column)) is not None]
+    return f"{100 * fmean(found):.0f}%" if found else ""
 
 
 def _write_scene(prompt: EvaluationPrompt, base: ClipSpec, folder: Path) -> Path:

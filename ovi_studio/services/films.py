@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 _ROOT = Path("/")
 """Pictures of stored films have absolute paths."""
 DELETED = "deleted"
-"""State of a take of which neither the job nor the clip is left."""
+"""State of a take whose clip is gone."""
+_IS_DELETED = "This take was moved or deleted; put it back, or ask for another one."
 
 
 @dataclass(frozen=True)
@@ -274,13 +275,13 @@ class Films:
             job = self._studio.store.get(take.job)
         except JobError:
             clip = find_clip_of(self._studio.paths, take.job)
-            state = DELETED if clip is None else str(JobState.DONE)
-            return TakeStatus(take.number, take.job, None, take.seed, state, "", clip, take.chosen, take.scores)
+            state, message = (DELETED, _IS_DELETED) if clip is None else (str(JobState.DONE), "")
+            return TakeStatus(take.number, take.job, None, take.seed, state, message, clip, take.chosen, take.scores)
         state, message, clip = str(job.state), job.error or "", job.clip
         if job.dependency is not None:
             state, message = ("blocked" if job.dependency.blocked else state), job.dependency.sentence
         if clip is not None and not clip.is_file():
-            state, clip = DELETED, None
+            state, message, clip = DELETED, _IS_DELETED, None
         return TakeStatus(take.number, take.job, job.number, take.seed, state, message, clip, take.chosen, take.scores)
 
 

@@ -10,6 +10,13 @@ from PIL import Image
 from studio_app import Application
 
 pytestmark = needs_browser
+FOLLOWED = """
+title: Followed
+shots:
+  - {id: ball, prompt: a ball}
+  - {id: long, prompt: please wait slowly}
+  - {id: after, prompt: the ball again, begin: {shot: ball}}
+"""
 SCREENPLAY = "INT. HALL\n\nTOM waits.\n\nTOM\nHello.\n\nTom leaves.\n\nTom is back.\n"
 
 
@@ -19,13 +26,19 @@ def film(application: Application, chromium: Any, size: tuple[int, int]) -> Any:
     return page
 
 
-def test_a_screenplay_becomes_a_storyboard(application: Application, chromium: Any, tmp_path: Path) -> None:
+def queue_film(page: Any, text: str) -> None:
+    page.get_by_label("Screenplay in Fountain form").fill(text)
+    page.get_by_role("button", name="Queue the film").click()
+
+
+def test_a_screenplay_becomes_a_storyboard(
+    application: Application, chromium: Any, client: Any, tmp_path: Path
+) -> None:
     page = film(application, chromium, DESKTOP)
     page.get_by_text("No film yet").wait_for()
     assert accessibility_faults(page) == []
     page.get_by_role("button", name="New film").click()
-    page.get_by_label("Screenplay in Fountain form").fill(SCREENPLAY)
-    page.get_by_role("button", name="Queue the film").click()
+    queue_film(page, SCREENPLAY)
     cards = page.locator("#storyboard .shot")
     page.locator("#storyboard .chip.done").nth(2).wait_for()
     # Edited, by keyboard, and only this one is made again; with a picture that is uploaded.
@@ -50,7 +63,32 @@ def test_a_screenplay_becomes_a_storyboard(application: Application, chromium: A
     page.get_by_role("dialog", name="Film").get_by_text("of 3").wait_for()
     page.wait_for_function("document.querySelector('#storyboard video').src.endsWith('/clip.mp4')")
     page.keyboard.press("Escape")
+    a_take_is_deleted_while_the_film_waits(page, client)
     page.close()
+
+
+def a_take_is_deleted_while_the_film_waits(page: Any, client: Any) -> None:
+    """By the stage of the Create tab: the cards say so, and another take brings back what depends on it."""
+    queue_film(page, FOLLOWED)
+    ball, long, after = (page.locator(f"#storyboard .shot[data-id={shot}]") for shot in ("ball", "long", "after"))
+    ball.locator(".chip.done").wait_for()
+    job = ball.locator("img").get_attribute("src").split("/")[2]
+    show(page, "Create")
+    page.click(f"#filmstrip [data-show='{job}']")
+    page.click(f"#result-bar [data-of='{job}'] [data-act=remove]")
+    page.wait_for_selector(f"#filmstrip [data-show='{job}']", state="detached")
+    show(page, "Film")
+    ball.get_by_text("This take was moved or deleted; put it back, or ask for another one.").wait_for()
+    assert after.locator(".chip.queued").is_visible()
+    # It is its turn now.
+    running = next(one["id"] for one in client.predict(api_name="/list") if "slowly" in one["spec"]["prompt"])
+    client.predict(running, api_name="/cancel")
+    after.get_by_text("was moved, deleted or damaged; put it back and retry this job").wait_for()
+    ball.get_by_role("button", name="Another take").click()
+    for card in (ball, after):
+        card.get_by_role("button", name="Take 2", pressed=True).wait_for()
+        card.locator(".chip.done").wait_for()
+    assert long.locator(".chip.cancelled").is_visible()
 
 
 @pytest.mark.parametrize(("size", "theme"), [(DESKTOP, "dark"), (PHONE, "light")], ids=["dark", "phone"])

@@ -191,6 +191,7 @@ def test_a_deleted_take_is_made_again_with_those_that_depend_on_it(studio: Studi
     assert clip is not None
     clip.unlink()
     assert states(films, film) == ["done", "deleted", "done", "done"]
+    assert films.status(film).shots[1].chosen.message.endswith("put it back, or ask for another one.")
     with pytest.raises(JobError, match=r"1 of 4 shots have no clip: Shot 2 \(b\) \(deleted\). Queue the film again"):
         films.cut_list(film)
     assert shots_of(films, film, films.queue(FILM, source="f").jobs) == "bc"
@@ -213,6 +214,7 @@ def test_a_waiting_take_that_was_deleted_is_queued_again(studio: Studio, films: 
     film = films.queue(FILM, source="f").film
     studio.store.delete([films.status(film).shots[0].chosen.job])
     assert states(films, film) == ["deleted", "blocked", "blocked", "queued"]
+    assert all("deleted" in shot.chosen.message for shot in films.status(film).shots[:3])
     assert shots_of(films, film, films.queue(FILM, source="f").jobs) == "abc"
     assert len(make_all(studio)) == 4
     assert films.status(film).done == 4
