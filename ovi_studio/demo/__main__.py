@@ -86,6 +86,7 @@ def _add_measuring(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     )
     film.add_argument("--setting", choices=("quality", "fast", "lightning"), default="lightning")
     film.add_argument("--prompts", type=int, default=60)
+    film.add_argument("--only", action="append", metavar="KIND", help="make this kind of clips only; may be repeated")
     film.add_argument("--bundle", type=Path, default=EMBEDDED_BUNDLE)
     film.set_defaults(run=_evaluate_film)
     sheet = commands.add_parser("sheet", help="draw clips of some short prompts as a picture")
@@ -176,7 +177,7 @@ def _evaluate_film(options: argparse.Namespace) -> None:
         print(f"{row.kind}: {verdict}", flush=True)
 
     runner, name = evaluate.clip_runner(options.bundle), read_bundle(options.bundle).name
-    print(film_table(evaluate_film(runner, name, options.setting, options.prompts, show)))
+    print(film_table(evaluate_film(runner, name, options.setting, options.prompts, show, options.only)))
 
 
 def _sheet(options: argparse.Namespace) -> None:

@@ -8,7 +8,7 @@ prompts that name no sound.
 """
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from ovi_studio.core.clip import Clip
+from ovi_studio.core.errors import JobError
 from ovi_studio.core.spans import ALL, Span, all_but, kept_of_picture
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.variants import FRAMES_PER_LATENT, SAMPLE_RATE, find_variant
@@ -32,6 +33,8 @@ SPAN = (1.0, 2.0)
 """Seconds that are made again, of both halves."""
 REFERENCE = 1.0
 """Seconds of a reference sound that is kept at the start of a clip."""
+_UNNAMED = "unnamed sound"
+_AFTER_REFERENCE = "unnamed sound, after a second of a reference"
 _LASTING_SOUNDS = (Sound.LOW_TONE, Sound.HIGH_TONE, Sound.WIND)
 _MOTIONS_TO_CONTINUE = (Motion.STILL, Motion.CIRCLE)
 _COLUMNS = ("colour", "shape", "background", "motion", "sound", "impacts", "kept", "seam")
@@ -50,7 +53,6 @@ class FilmRow:
 @dataclass(frozen=True, eq=False)
 class _Made:
     prompt: EvaluationPrompt
-    source: Path
     drawn: np.ndarray
     clip: Clip
 
@@ -59,9 +61,21 @@ Judge = Callable[[_Made], dict[str, Any]]
 
 
 def evaluate_film(
-    runner: ClipRunner, variant_name: str, setting: str, count: int, on_row: Callable[[FilmRow], None]
+    runner: ClipRunner,
+    variant_name: str,
+    setting: str,
+    count: int,
+    on_row: Callable[[FilmRow], None],
+    kinds: Collection[str] | None = None,
 ) -> list[FilmRow]:
-    """Make and judge the clips of so many prompts with a setting of `evaluate.settings`."""
+    """Make and judge the clips of so many prompts with a setting of `evaluate.settings`.
+
+    Args:
+        kinds: those of `KINDS` to make; None: all. Raises `JobError` for others.
+    """
+    wanted = KINDS if kinds is None else tuple(kinds)
+    if unknown := set(wanted) - set(KINDS):
+        raise JobError(f"There are no clips of the kind {min(unknown)!r}; choose from {', '.join(KINDS)}.")
     base = base_spec(variant_name, settings()[setting])
     variant = find_variant(variant_name, runner.options.checkpoints)
     rows: list[FilmRow] = []
@@ -70,27 +84,21 @@ def evaluate_film(
         rows.append(FilmRow(kind, answers))
         on_row(rows[-1])
 
+    halves: dict[str, list[_Made]] = {"new sound": [], "new picture": []}
     with tempfile.TemporaryDirectory(prefix="ovi-film-") as folder:
-        halves: dict[str, list[_Made]] = {"new sound": [], "new picture": []}
         for prompt in prompts(count):
             source = _write_scene(prompt, base, Path(folder))
             drawn = read_picture(source, *variant.default_size, variant.frames).frames
-            for kind, changes in _changes(source).items():
-                spec = replace(base, prompt=prompt.text, seed=1000 + prompt.index, **changes)
-                made = _Made(prompt, source, drawn, runner.run(spec))
+            for kind, spec in _specs(prompt, base, source, drawn).items():
+                if kind not in wanted:
+                    continue
+                made = _Made(prompt, drawn, runner.run(spec))
                 keep(kind, _JUDGES[kind](made))
                 if kind in halves:
                     halves[kind].append(made)
-            if prompt.scene.motion in _MOTIONS_TO_CONTINUE:
-                made = _Made(prompt, source, drawn, _continued(runner, base, prompt, drawn, Path(folder)))
-                keep("continued shot", _judge_continued(made))
-            if prompt.scene.sound in _LASTING_SOUNDS:
-                for kind, changes in _voice_changes(source).items():
-                    spec = replace(base, prompt=_without_sound(prompt.text), seed=1000 + prompt.index, **changes)
-                    keep(kind, _judge_rest(_Made(prompt, source, drawn, runner.run(spec))))
-        for kind, made_clips in halves.items():
-            for one, other in _strangers(made_clips):
-                keep(f"{kind}, chance", _JUDGES[kind](_exchanged(kind, one, other)))
+    for kind, made_clips in halves.items():
+        for one, other in _strangers(made_clips):
+            keep(f"{kind}, chance", _JUDGES[kind](_exchanged(kind, one, other)))
     return rows
 
 
@@ -115,27 +123,25 @@ def _write_scene(prompt: EvaluationPrompt, base: ClipSpec, folder: Path) -> Path
     return write_clip(clip, folder, f"scene-{prompt.index}")
 
 
-def _changes(source: Path) -> dict[str, dict[str, Any]]:
-    """Kind of clip -> what it keeps."""
+def _specs(prompt: EvaluationPrompt, base: ClipSpec, source: Path, drawn: np.ndarray) -> dict[str, ClipSpec]:
+    """Kind of clip -> what is made for a scene of which `source` is the file and `drawn` the picture."""
+    whole = replace(base, prompt=prompt.text, seed=1000 + prompt.index)
     rest = all_but(*SPAN)
-    return {
-        "whole clip": {},
-        "new sound": {"source": source, "keep_picture": ALL},
-        "new picture": {"source": source, "keep_sound": ALL},
-        "span of time": {"source": source, "keep_picture": rest, "keep_sound": rest},
+    specs = {
+        "whole clip": whole,
+        "new sound": replace(whole, source=source, keep_picture=ALL),
+        "new picture": replace(whole, source=source, keep_sound=ALL),
+        "span of time": replace(whole, source=source, keep_picture=rest, keep_sound=rest),
     }
-
-
-def _voice_changes(source: Path) -> dict[str, dict[str, Any]]:
-    """Kind of clip -> what it keeps, for clips whose prompts say nothing about the sound."""
-    return {
-        "unnamed sound": {},
-        "unnamed sound, after a second of a reference": {"source": source, "keep_sound": (Span(0.0, REFERENCE),)},
-    }
-
-
-def _without_sound(text: str) -> str:
-    return text.split("<AUDCAP>")[0].strip()
+    if prompt.scene.motion in _MOTIONS_TO_CONTINUE:
+        picture = source.with_suffix(".png")
+        Image.fromarray(drawn[-1]).save(picture)
+        specs["continued shot"] = replace(whole, image=picture)
+    if prompt.scene.sound in _LASTING_SOUNDS:
+        unnamed = replace(whole, prompt=prompt.text.split("<AUDCAP>")[0].strip())
+        specs[_UNNAMED] = unnamed
+        specs[_AFTER_REFERENCE] = replace(unnamed, source=source, keep_sound=(Span(0.0, REFERENCE),))
+    return specs
 
 
 def _judge_rest(made: _Made) -> dict[str, Any]:
@@ -178,7 +184,12 @@ _JUDGES: Mapping[str, Judge] = {
     "new sound": _judge_sound,
     "new picture": _judge_picture,
     "span of time": _judge_span,
+    "continued shot": _judge_continued,
+    _UNNAMED: _judge_rest,
+    _AFTER_REFERENCE: _judge_rest,
 }
+KINDS = tuple(_JUDGES)
+"""Kinds of clips; those with one new half are also judged by chance."""
 
 
 def seams_within(frames: np.ndarray) -> bool:
@@ -192,12 +203,6 @@ def seams_within(frames: np.ndarray) -> bool:
     # Latent frame k ends with frame 4k: changes[4k] is that into the next latent frame.
     edges = [FRAMES_PER_LATENT * (made[0] - 1), FRAMES_PER_LATENT * made[-1]]
     return bool(changes[edges].max() <= np.delete(changes, edges).max())
-
-
-def _continued(runner: ClipRunner, base: ClipSpec, prompt: EvaluationPrompt, drawn: np.ndarray, folder: Path) -> Clip:
-    picture = folder / f"last-{prompt.index}.png"
-    Image.fromarray(drawn[-1]).save(picture)
-    return runner.run(replace(base, prompt=prompt.text, seed=1000 + prompt.index, image=picture))
 
 
 def _strangers(made: Sequence[_Made]) -> Iterator[tuple[_Made, _Made]]:

@@ -6,10 +6,13 @@ from ovi_studio.core.variants import EMBEDDED_BUNDLE
 from ovi_studio.demo import evaluate
 from ovi_studio.demo.evaluate_film import FilmRow, evaluate_film, film_table
 
+KINDS = ("new sound", "new picture", "span of time", "continued shot")
+
 
 @pytest.fixture(scope="module")
 def rows() -> list[FilmRow]:
-    return evaluate_film(evaluate.clip_runner(EMBEDDED_BUNDLE), "demo", "lightning", 2, lambda row: None)
+    runner = evaluate.clip_runner(EMBEDDED_BUNDLE)
+    return evaluate_film(runner, "demo", "lightning", 2, lambda row: None, KINDS)
 
 
 def test_a_new_half_fits_the_half_that_is_kept(rows: list[FilmRow]) -> None:
@@ -25,6 +28,12 @@ def test_a_span_that_is_made_again_has_no_seam(rows: list[FilmRow]) -> None:
     assert [answers["seam"] for answers in spans] == [True, True]
 
 
+def test_a_continued_shot_keeps_colour_and_place(rows: list[FilmRow]) -> None:
+    shots = [row.answers for row in rows if row.kind == "continued shot"]
+    assert [answers["kept"] for answers in shots] == [True, True]
+
+
 def test_the_table_has_a_line_for_each_kind(rows: list[FilmRow]) -> None:
     lines = film_table(rows).splitlines()[2:]
-    assert [line.split(" | ")[0].strip("| ") for line in lines] == list(dict.fromkeys(row.kind for row in rows))
+    kinds = [line.split(" | ")[0].strip("| ") for line in lines]
+    assert kinds == [*KINDS, "new sound, chance", "new picture, chance"]

@@ -1,9 +1,12 @@
 """The judge of seams, and the table."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from ovi_studio.demo.evaluate_film import FilmRow, film_table, seams_within
+from ovi_studio.core.errors import JobError
+from ovi_studio.demo.evaluate_film import FilmRow, evaluate_film, film_table, seams_within
 from ovi_studio.demo.scenes import Background, Colour, Motion, Scene, Shape, Sound, render
 
 SCENE = Scene(Colour.RED, Shape.BALL, Background.NIGHT, Motion.CIRCLE, Sound.SILENCE)
@@ -33,3 +36,8 @@ def test_the_table_has_means_of_what_was_judged() -> None:
     lines = film_table(rows).splitlines()
     assert lines[2] == "| a | 2 |  |  |  |  | 50% | 50% |  |  |"
     assert lines[3] == "| b | 1 |  |  |  |  |  |  |  | 100% |"
+
+
+def test_an_unknown_kind_of_clips_is_refused() -> None:
+    with pytest.raises(JobError, match="no clips of the kind 'news'; choose from whole clip, new sound"):
+        evaluate_film(SimpleNamespace(), "demo", "lightning", 1, lambda row: None, ["news"])
