@@ -193,18 +193,18 @@ def test_a_part_of_a_clip_is_marked_kept_in_the_form_and_made_again(page: Any, c
     # A first frame and a beginning that is kept do not go together, which is said and can be undone.
     Image.new("RGB", (64, 64)).save(tmp_path / "frame.png")
     page.set_input_files("#first-frame input[type=file]", str(tmp_path / "frame.png"))
-    told = page.locator("#toasts .toast", has_text="no longer keeps the beginning of a clip")
-    told.wait_for()
+    page.locator("#toasts .toast", has_text="no longer keeps the beginning of a clip").wait_for()
     kept.wait_for(state="hidden")
-    told.get_by_role("button", name="Undo").click()
+    page.click("#desk [data-act=undo]")
     kept.wait_for()
     page.wait_for_selector("#first-frame img", state="detached")
-    # Other settings in its place, too.
-    page.click("#result-bar [data-act=use]")
+    # Other settings in its place, too; the clip that was queued may be on the stage by now.
+    page.click(card(job))
+    page.click(f"#result-bar [data-of='{job}'] [data-act=use]")
     page.locator("#toasts .toast", has_text="no longer makes a part of a clip again").wait_for()
     kept.wait_for(state="hidden")
     # The keyboard marks from the playhead on.
-    video.evaluate("video => video.pause()")
+    on_stage(page, job).evaluate("video => video.pause()")
     page.locator("#clip .track").press("Home")
     for _ in range(3):
         page.locator("#clip .track").press("Shift+ArrowRight")
