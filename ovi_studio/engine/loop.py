@@ -206,6 +206,13 @@ class Engine:
 
     def _attempt(self, job: Job) -> Callable[[], bool]:
         """Make the clip, or improve one; returns the transition to write."""
+        try:
+            return self._try_once(job)
+        except ExecutorFault as error:
+            log.warning("Job %d goes back to the queue: %s", job.number, error)
+            return partial(self._work.release, job)
+
+    def _try_once(self, job: Job) -> Callable[[], bool]:
         monitor: JobMonitor | ImprovementMonitor
         try:
             check_writable(self._paths.outputs)  # before minutes of loading and computing
@@ -219,9 +226,8 @@ class Engine:
             return partial(endings.get(monitor.verdict, lambda _: False), job)
         except FolderError as error:
             return partial(self._pause_queue, job, str(error))
-        except ExecutorFault as error:
-            log.warning("Job %d goes back to the queue: %s", job.number, error)
-            return partial(self._work.release, job)
+        except ExecutorFault:
+            raise
         except JobError as error:
             log.warning("Job %d failed: %s", job.number, error)
             return partial(self._work.fail, job, str(error))
@@ -309,6 +315,8 @@ class Engine:
         for delay in _RETRY_SECONDS:
             try:
                 return transition()
+            except ExecutorFault:
+                raise  # the queue was written, and nothing more can be asked of the executor
             except JobError as error:
                 log.warning("The end of a job could not be written: %s", error)
                 self._stop.wait(delay)
