@@ -4,12 +4,13 @@ import argparse
 import faulthandler
 import os
 import secrets
-import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 
 from ovi_studio.adapters.library import AdapterLibrary
-from ovi_studio.core.errors import JobError
+from ovi_studio.core.errors import JobError, Stopped
 from ovi_studio.core.log_lines import start_log
 from ovi_studio.distributed.ending import end_with
 from ovi_studio.engine.command import add_engine_options
@@ -51,53 +52,42 @@ def _serve(options: argparse.Namespace, address: FarmAddress) -> int:
     stop = threading.Event()
     stop_on_signals(stop)
     # Only now, since Ray reads these variables when it is imported.
-    from ovi_studio.farm.cluster import answers, start_head
+    from ovi_studio.farm.cluster import connected
 
-    head = None if not address.own or answers(address) else start_head(address, environment)
-    try:
-        _dispatch(options, address, Database(paths), owner, stop, head)
-    finally:
-        if head is not None:
-            head.terminate()
-            head.wait()
+    database = Database(paths)
+    recover_dead_engines(database)
+    with (
+        EngineSession(database, owner, supervised=options.supervised) as work,
+        suppress(Stopped),
+        connected(address, environment, lambda: stop.is_set() or work.stop_requested()) as head_alive,
+    ):
+        stop_on_signals(stop)  # Ray has replaced the handler by one that ends the process wherever it is
+        _dispatch(options, work, stop, head_alive)
     return 0
 
 
 def _dispatch(
-    options: argparse.Namespace,
-    address: FarmAddress,
-    database: Database,
-    owner: str,
-    stop: threading.Event,
-    head: subprocess.Popen[bytes] | None,
+    options: argparse.Namespace, work: EngineSession, stop: threading.Event, head_alive: Callable[[], bool]
 ) -> None:
-    import ray
-
     from ovi_studio.farm.actor import ActorSetup
-    from ovi_studio.farm.cluster import NAMESPACE, offer_models, publish_facts
+    from ovi_studio.farm.cluster import offer_models, publish_facts
     from ovi_studio.farm.dispatcher import Dispatcher
     from ovi_studio.farm.machine import Machine, Versions, fingerprints
 
-    own = {"_node_ip_address": address.host} if address.own else {}
-    ray.init(address=str(address), log_to_driver=False, logging_level="error", namespace=NAMESPACE, **own)
     runtime = RuntimeOptions.of(options)
-    settings = read_settings(database)
+    settings = read_settings(work.database)
     facts = Machine("head", Versions.here(), variants=fingerprints(runtime.checkpoints))
     publish_facts(facts)
-    shelf = offer_models(runtime.checkpoints)
-    recover_dead_engines(database)
-    with EngineSession(database, owner, supervised=options.supervised) as work:
-        Dispatcher(
-            work,
-            ActorSetup(_of_any_machine(runtime.over(settings.options)), settings.previews, options.models),
-            facts,
-            AdapterLibrary(runtime.adapters),
-            stop,
-            supervised=options.supervised,
-            head_alive=lambda: head is None or head.poll() is None,
-        ).serve()
-    ray.kill(shelf)
-    ray.shutdown()
+    shelf = offer_models(runtime.checkpoints)  # noqa: F841  (it is there as long as somebody refers to it)
+    Dispatcher(
+        work,
+        ActorSetup(_of_any_machine(runtime.over(settings.options)), settings.previews, options.models),
+        facts,
+        AdapterLibrary(runtime.adapters),
+        stop,
+        supervised=options.supervised,
+        head_alive=head_alive,
+    ).serve()
 
 
 def _of_any_machine(options: RuntimeOptions) -> RuntimeOptions:

@@ -7,14 +7,16 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from ovi_studio.checkpoints.disk import RESUMES
 from ovi_studio.core.child_processes import child_environment
-from ovi_studio.core.errors import JobError
-from ovi_studio.farm.command import TOKEN_VARIABLE, FarmAddress
+from ovi_studio.core.errors import JobError, Stopped
+from ovi_studio.farm.command import TOKEN_PATH_VARIABLE, TOKEN_VARIABLE, FarmAddress
 from ovi_studio.farm.machine import FACTS_KEY, Machine
 from ovi_studio.farm.models import Ask, ModelShelf
 
@@ -25,32 +27,101 @@ NAMESPACE = "ovi-studio"
 SHELF_KEY = b"ovi_studio_models"
 _NAMESPACE = b"ovi_studio"
 _LEAVE_SECONDS = 20.0
-_RETRY_SECONDS = 0.5
+_POLL_SECONDS = 0.2
 _HASHING_SECONDS = 1800.0
 _STARTS_SECONDS = 60.0
 _CONNECT_SECONDS = 3.0
 
 
-def start_head(address: FarmAddress, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """Start a head that makes no clips itself, and wait until it answers; raises `JobError`."""
-    # Its resources are 0: the head's own GPUs are used by the page's engines.
-    own = ("--head", f"--port={address.port}", "--num-cpus=0", "--num-gpus=0", *_dashboard_options())
-    child = _start([*own, f"--node-ip-address={address.host}"], environment)
+class HeadNotReady(JobError):
+    """There is no head of a farm, or not yet."""
+
+
+@contextlib.contextmanager
+def connected(
+    address: FarmAddress, environment: Mapping[str, str], stopping: Callable[[], bool]
+) -> Iterator[Callable[[], bool]]:
+    """Connect this process to the cluster; its own head is started first, and ended at last.
+
+    Yields a function that returns whether the head lives, as far as this machine knows. Raises `JobError`, and
+    `Stopped` if the process is asked to end before the cluster is there. No thread may use Ray at the end: it would
+    abort the process.
+    """
+    import ray
+
+    head = start_head(address, environment, stopping) if address.own else None
+    try:
+        while not answers(address):  # a cluster that is there already may be starting again
+            _wait(stopping)
+        own = {} if head is None else {"_node_ip_address": address.host}
+        ray.init(address=str(address), log_to_driver=False, logging_level="error", namespace=NAMESPACE, **own)
+        try:
+            yield lambda: head is None or _runs(head)
+        finally:
+            ray.shutdown()  # the interpreter's end would come while Ray's own threads still run
+    finally:
+        if head is not None:
+            end_node(head)
+
+
+def start_head(address: FarmAddress, environment: Mapping[str, str], stopping: Callable[[], bool]) -> psutil.Process:
+    """Start a head that makes no clips itself, and wait until it answers; raises as `connected` does.
+
+    A farm process that was killed leaves its head behind; then that one is returned.
+    """
+    head = _find_head(address, environment)
+    if head is None and answers(address):
+        raise JobError(
+            f"Another program, or the head of another studio, uses {address}; choose another port with --farm "
+            f"ADDRESS:PORT."
+        )
+    if head is None:
+        # Its resources are 0: the head's own GPUs are used by the page's engines.
+        head = _start([*_head_options(address), "--num-cpus=0", "--num-gpus=0", *_dashboard_options()], environment)
     deadline = time.monotonic() + _STARTS_SECONDS
-    while not answers(address):
-        if child.poll() is not None or time.monotonic() > deadline:
-            child.kill()
-            raise JobError(
-                f"Ray's head does not start on {address}; check that this is an address of this machine and that the "
-                f"port is free, or choose others with --farm ADDRESS:PORT."
-            )
-        time.sleep(0.2)
-    return child
+    try:
+        while not answers(address):
+            if not _runs(head) or time.monotonic() > deadline:
+                raise JobError(
+                    f"Ray's head does not start on {address}; check that this is an address of this machine and that "
+                    f"the port is free, or choose others with --farm ADDRESS:PORT."
+                )
+            _wait(stopping)
+    except BaseException:
+        end_node(head)
+        raise
+    return head
+
+
+def _head_options(address: FarmAddress) -> tuple[str, ...]:
+    return ("--head", f"--port={address.port}", f"--node-ip-address={address.host}")
+
+
+def _find_head(address: FarmAddress, environment: Mapping[str, str]) -> psutil.Process | None:
+    """Return the head of this studio that runs there, if there is one; another studio's has another token."""
+    for process in psutil.process_iter(["cmdline"]):
+        if set(_head_options(address)) <= set(process.info["cmdline"] or ()):
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get(TOKEN_PATH_VARIABLE) == environment.get(TOKEN_PATH_VARIABLE):
+                    return process
+    return None
+
+
+def _runs(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False
+
+
+def _wait(stopping: Callable[[], bool]) -> None:
+    if stopping():
+        raise Stopped
+    time.sleep(_POLL_SECONDS)
 
 
 def start_node(
     address: FarmAddress, labels: Mapping[str, str], environment: Mapping[str, str], more: Sequence[str] = ()
-) -> subprocess.Popen[bytes]:
+) -> psutil.Popen:
     """Start the node of a machine, which ends when the head is gone."""
     written = ",".join(f"{key}={value}" for key, value in labels.items() if value)
     named = [f"--labels={written}"] if written else []
@@ -146,8 +217,8 @@ def model_shelf(address: FarmAddress) -> Iterator[Ask]:
                 raise JobError(f"The head {address} does not send its models any more; {RESUMES}.") from error
 
         yield ask
-        ray.shutdown()
     finally:
+        ray.shutdown()  # first, since Ray ends a process whose node is gone
         end_node(node)
 
 
@@ -163,23 +234,24 @@ def _connect(address: FarmAddress) -> None:
         except (ConnectionError, RuntimeError) as error:
             if time.monotonic() > deadline:
                 raise JobError(f"No node of the head {address} starts here ({error}); see Ray's log.") from error
-            time.sleep(_RETRY_SECONDS)
+            time.sleep(_POLL_SECONDS)
 
 
-def end_node(node: subprocess.Popen[bytes]) -> None:
-    """End the node of a machine in order."""
-    node.terminate()
-    try:
-        node.wait(_LEAVE_SECONDS)
-    except subprocess.TimeoutExpired:
-        node.kill()
-        node.wait()
+def end_node(node: psutil.Process) -> None:
+    """End the node of a machine, or the head, in order."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        node.terminate()
+        try:
+            node.wait(_LEAVE_SECONDS)
+        except psutil.TimeoutExpired:
+            node.kill()
+            node.wait()
 
 
 def head_facts(address: FarmAddress) -> Machine:
-    """Return what the head has; raises `JobError` if it does not answer, refuses the token, or is none of ours."""
+    """Return what the head has; raises `JobError` if it refuses the token or is none of ours, or `HeadNotReady`."""
     if not answers(address):
-        raise JobError(
+        raise HeadNotReady(
             f"No head answers on {address}; check that it runs with --farm, and that no firewall is between."
         )
     # Ray reads its variables when it is imported.
@@ -193,17 +265,19 @@ def head_facts(address: FarmAddress) -> Machine:
             f"The head on {address} refuses the token; copy the join line that it printed, or set {TOKEN_VARIABLE}."
         ) from error
     except Exception as error:  # Ray has no common type for what a network can do
-        raise JobError(f"What answers on {address} is no head of a farm ({error}); check the address.") from error
+        raise HeadNotReady(f"What answers on {address} is no head of a farm ({error}); check the address.") from error
     if stored is None:
-        raise JobError(f"There is a Ray cluster on {address}, but no Ovi Studio in it yet; start the page with --farm.")
+        raise HeadNotReady(
+            f"There is a Ray cluster on {address}, but no Ovi Studio in it yet; start the page with --farm."
+        )
     return Machine.from_json(json.loads(stored))
 
 
-def _start(arguments: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def _start(arguments: Sequence[str], environment: Mapping[str, str]) -> psutil.Popen:
     # Not its script, which names the Python of the folder in which it was installed.
     program = [sys.executable, "-m", "ray.scripts.scripts", "start"]
     store = f"--object-store-memory={OBJECT_STORE_BYTES}"
-    return subprocess.Popen(
+    return psutil.Popen(
         [*program, *arguments, store, "--disable-usage-stats", "--block"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

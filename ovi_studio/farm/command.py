@@ -2,15 +2,17 @@
 
 import argparse
 import os
+import re
 import secrets
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from ovi_studio.core.errors import JobError
-from ovi_studio.media.small_files import folder_errors
+from ovi_studio.media.small_files import folder_errors, part_path
 from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.runtime.clip_runner import OVI_MODELS
 from ovi_studio.runtime.options import RuntimeOptions
@@ -18,8 +20,9 @@ from ovi_studio.runtime.options import RuntimeOptions
 MODULE = "ovi_studio.farm"
 DEFAULT_PORT = 6379
 TOKEN_VARIABLE = "RAY_AUTH_TOKEN"
-_TOKEN_PATH_VARIABLE = "RAY_AUTH_TOKEN_PATH"
+TOKEN_PATH_VARIABLE = "RAY_AUTH_TOKEN_PATH"
 _MODE_VARIABLE = "RAY_AUTH_MODE"
+_HOST = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*")
 INSTALL = "`.venv/bin/python -m pip install 'ray==2.60.0' -c constraints.txt`"
 
 
@@ -38,9 +41,9 @@ class FarmAddress:
     def parse(cls, text: str, *, own: bool = True) -> "FarmAddress":
         """From `host` or `host:port`; raises `JobError`."""
         host, _, port = text.partition(":")
-        if not host or (port and not port.isdigit()):
+        if not _HOST.fullmatch(host) or (port and not (port.isdecimal() and 0 < int(port) < 2**16)):
             raise JobError(f"{text!r} is not an address; write one such as 192.168.1.5:{DEFAULT_PORT}.")
-        if host in ("0.0.0.0", "::", "*"):
+        if host in ("0.0.0.0", "0"):
             raise JobError(f"{host} stands for all addresses; name the one by which the other machines reach this one.")
         return cls(host, int(port or DEFAULT_PORT), own)
 
@@ -82,9 +85,13 @@ def token_file(paths: StudioPaths) -> Path:
     path = paths.state / "farm.token"
     with folder_errors(paths.state):
         if not path.exists():
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w") as file:
+            # The page and the farm process may both be the first.
+            part = part_path(path.with_name(f"{path.name}.{os.getpid()}"))
+            with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
                 file.write(secrets.token_hex(32))
+            with suppress(FileExistsError):
+                path.hardlink_to(part)
+            part.unlink()
         path.chmod(0o600)
     return path
 
@@ -105,7 +112,7 @@ def ray_environment(token: Path | None) -> Mapping[str, str]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_gcs_rpc_server_reconnect_timeout_s": "20",
     }
-    return variables if token is None else {**variables, _TOKEN_PATH_VARIABLE: str(token)}
+    return variables if token is None else {**variables, TOKEN_PATH_VARIABLE: str(token)}
 
 
 def farm_command(

@@ -5,6 +5,7 @@ At Ctrl+C the machine leaves in order: its job goes back to the queue.
 """
 
 import getpass
+import math
 import os
 import subprocess
 import sys
@@ -16,7 +17,15 @@ from ovi_studio.checkpoints.layout import CHECKPOINT_VARIABLE
 from ovi_studio.core.errors import JobError
 from ovi_studio.distributed.launch import require_gpus
 from ovi_studio.farm.command import TOKEN_VARIABLE, FarmAddress, ray_environment, require_ray
-from ovi_studio.farm.machine import Machine, Versions, describe, differences, host_name, version_differences
+from ovi_studio.farm.machine import (
+    Machine,
+    Versions,
+    describe,
+    differences,
+    host_name,
+    require_name,
+    version_differences,
+)
 from ovi_studio.farm.models import copy_command
 
 HEAD = "head"
@@ -43,37 +52,47 @@ def join(
         download: a variant to fetch first.
         models_from: the head from which to copy that variant, or all of them; None: the hub.
 
-    Raises `JobError` if the machine does not fit, with a sentence for each difference.
+    Raises `JobError` if the machine does not fit, with a sentence for each difference, or if it cannot be called so.
     """
     require_ray()
     require_gpus(gpus)
+    name = host_name() if name is None else require_name(name)
     head = FarmAddress.parse(address)
     token = os.environ.get(TOKEN_VARIABLE) or _ask_for_token()
     os.environ.update({**ray_environment(None), TOKEN_VARIABLE: token})
-    # Only now, since Ray reads these variables when it is imported.
-    from ovi_studio.farm.cluster import head_facts
-
-    _wait_for(head)
-    facts = head_facts(head)
-    if found := version_differences(facts.versions, Versions.here()):  # before gigabytes are fetched
-        raise JobError(" ".join(found))
+    _require_same(_wait_for(head, HEAD_SECONDS))  # before gigabytes are fetched
     if models_from or download:
         _fetch_models(download, checkpoints, head if models_from == HEAD else models_from)
     _say(f"Looking at this machine; the first time, its checkpoints are read, which takes minutes ({checkpoints}).")
-    here = describe(name or host_name(), checkpoints, ranks=gpus)
-    if found := differences(facts, here):
+    here = describe(name, checkpoints, ranks=gpus)
+    if found := differences(_wait_for(head, HEAD_SECONDS), here):
         raise JobError(" ".join(found))
     _stay(head, here, {CHECKPOINT_VARIABLE: str(checkpoints.resolve())})
     return 0
 
 
-def _wait_for(head: FarmAddress) -> None:
-    """Wait for a head that may be starting, as when the power is back everywhere; not for ever, in case of a typo."""
-    from ovi_studio.farm.cluster import answers
+def _require_same(facts: Machine) -> None:
+    if found := version_differences(facts.versions, Versions.here()):
+        raise JobError(" ".join(found))
 
-    deadline = time.monotonic() + HEAD_SECONDS
-    while not answers(head) and time.monotonic() < deadline:
-        _say(f"The head {head} does not answer; waiting for it. Ctrl+C leaves.")
+
+def _wait_for(head: FarmAddress, seconds: float) -> Machine:
+    """Return what a head has that may be starting, as when the power is back everywhere; raises `JobError`.
+
+    Args:
+        seconds: how long to wait; not for ever for an address that was never right.
+    """
+    # Only now, since Ray reads its variables when it is imported.
+    from ovi_studio.farm.cluster import HeadNotReady, head_facts
+
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return head_facts(head)
+        except HeadNotReady as error:
+            if time.monotonic() >= deadline:
+                raise
+            _say(f"{error} Waiting for it; Ctrl+C leaves.")
         time.sleep(RETRY_SECONDS)
 
 
@@ -85,28 +104,21 @@ def _ask_for_token() -> str:
 
 
 def _stay(head: FarmAddress, here: Machine, environment: Mapping[str, str]) -> None:
-    """Keep a node running, whatever happens to the head."""
-    from ovi_studio.farm.cluster import answers, end_node, start_node
+    """Keep a node running, whatever happens to the head, as long as it would take this machine."""
+    from ovi_studio.farm.cluster import end_node, start_node
 
-    node = None
-    try:
-        while True:
-            if node is None and answers(head):
-                node = start_node(head, here.labels(), environment)
-                _say(f"{here.name} ({here.card}) makes {', '.join(sorted(here.variants))} for {head}; Ctrl+C leaves.")
-            elif node is None:
-                _say(f"The head {head} does not answer; waiting for it. Ctrl+C leaves.")
-                time.sleep(RETRY_SECONDS)
-            elif node.poll() is not None:
-                _say(f"Ray's node has ended; it is started again when the head {head} answers.")
-                node = None
-                time.sleep(RETRY_SECONDS)
-            else:
-                time.sleep(1)
-    finally:
-        if node is not None:
+    while True:
+        _require_same(_wait_for(head, math.inf))
+        node = start_node(head, here.labels(), environment)
+        try:
+            _say(f"{here.name} ({here.card}) makes {', '.join(sorted(here.variants))} for {head}; Ctrl+C leaves.")
+            node.wait()
+        except BaseException:
             _say("Leaving; a clip that is being made goes back to the queue.")
             end_node(node)
+            raise
+        _say(f"Ray's node has ended; it is started again when the head {head} answers.")
+        time.sleep(RETRY_SECONDS)
 
 
 def _fetch_models(variant: str | None, checkpoints: Path, head: FarmAddress | str | None) -> None:

@@ -22,6 +22,7 @@ from ovi_studio.capacity.layouts import Gpus, plan_sharding
 from ovi_studio.capacity.memory import Demand
 from ovi_studio.checkpoints.hashes import file_sha256
 from ovi_studio.checkpoints.layout import Inventory, complete_variants, take_inventory
+from ovi_studio.core.errors import JobError
 from ovi_studio.core.variants import Variant
 
 FACTS_KEY = b"ovi_studio"
@@ -33,6 +34,7 @@ RANKS_LABEL = "ovi-studio/gpus-a-clip"
 VARIANT_LABEL = "ovi-studio/variant."
 _NOT_IN_LABELS = re.compile(r"[^A-Za-z0-9_.-]+")
 _MAX_LABEL = 63
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,58}[A-Za-z0-9])?")
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,13 @@ class Machine:
 def host_name() -> str:
     """Return a name for this machine that can be a label and part of a file's name."""
     return _label(socket.gethostname()).replace(".", "-") or "machine"
+
+
+def require_name(name: str) -> str:
+    """Return a name that a person chose; raises `JobError` if it cannot be a label and part of a file's name."""
+    if not _NAME.fullmatch(name):
+        raise JobError(f"A machine cannot be called {name!r}; use up to 60 letters and digits, with - or _ between.")
+    return name
 
 
 def fingerprints(checkpoints: Path) -> dict[str, str]:
