@@ -27,7 +27,7 @@ from ovi_studio.farm.roster import (
     orders,
     publish,
     publish_dashboard,
-    retries,
+    resumptions,
     waiting_notice,
 )
 from ovi_studio.farm.seat_engine import BACK_OFF_SECONDS, SeatEngine
@@ -38,8 +38,12 @@ from ovi_studio.queue.recovery import recover_dead_engines
 from ovi_studio.queue.work import EngineSession
 
 TICK_SECONDS = 0.5
-_END_SECONDS = 25.0
-"""How long machines may take to end their steps when the process ends; less than a supervisor's patience."""
+NOTICE_SECONDS = 30.0
+"""How long jobs wait for a machine that makes nothing before people are told; machines that join need some time."""
+_END_SECONDS = 20.0
+"""How long machines may take to write clips that are nearly done when the process ends."""
+_ABANDON_SECONDS = 5.0
+"""How long engines may take to give up after that; both are less than a supervisor's patience."""
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +67,7 @@ class Dispatcher:
         head_alive: Callable[[], bool] = lambda: True,
         back_off: Sequence[float] = BACK_OFF_SECONDS,
         silence: float = SILENCE_SECONDS,
+        notice_after: float = NOTICE_SECONDS,
     ) -> None:
         self._work = work
         self._database = work.database
@@ -74,12 +79,15 @@ class Dispatcher:
         self._head_alive = head_alive
         self._back_off = back_off
         self._silence = silence
+        self._notice_after = notice_after
         self._engines: dict[Seat, SeatEngine] = {}
         self._published = ""
         self._dashboard = dashboard(work.database)
-        self._retries = retries(work.database)
-        self._missing: set[str] = set()
-        """Variants that jobs wait for and nobody makes."""
+        self._resumed = resumptions(work.database)
+        self._missing: dict[str, float] = {}
+        """Since when, by a monotonic clock, jobs wait for a variant that nobody makes."""
+        self._told: set[str] = set()
+        """Those of them that people know of."""
 
     def serve(self) -> None:
         """Serve until asked to end."""
@@ -94,7 +102,7 @@ class Dispatcher:
     def _tick(self) -> None:
         if not self._head_alive():
             raise RuntimeError("Ray's head has ended")
-        present = list(seats(ray.nodes()))
+        present = seats(ray.nodes(), self._engines)
         try:
             self._tend(present)
             recover_dead_engines(self._database, own=self._work.owner)
@@ -106,28 +114,30 @@ class Dispatcher:
 
     def _tend(self, present: Sequence[Seat]) -> None:
         given = orders(self._database)
-        retried = retries(self._database)
+        resumed = resumptions(self._database)
         for seat in present:
             engine = self._engines.get(seat)
             if engine is None:
                 engine = SeatEngine(seat, self._database, self._new_executor, self._head, self._back_off)
                 self._engines[seat] = engine
-            if retried != self._retries:
+            if resumed.get(seat.name) != self._resumed.get(seat.name):
                 engine.retry()
             order = given.get(seat.name)
             if order is Order.REMOVE:
                 engine.end()
             else:
                 engine.tend(paused=order is Order.PAUSE, drained=order is Order.DRAIN)
-        self._retries = retried
+        self._resumed = resumed
         for seat in self._engines.keys() - set(present):
-            # Its engine notices by itself that the machine is gone.
+            # An engine that makes a clip notices by itself that the machine is gone, if it really is.
+            if self._engines[seat].starting:
+                self._engines[seat].end()
             if not self._engines[seat].alive:
                 log.info("Machine %s has left.", seat.name)
                 del self._engines[seat]
 
-    def _new_executor(self, seat: Seat) -> ActorExecutor:
-        return ActorExecutor(seat, self._setup, self._adapters, self._silence)
+    def _new_executor(self, seat: Seat, stop: threading.Event) -> ActorExecutor:
+        return ActorExecutor(seat, self._setup, self._adapters, self._silence, stop)
 
     def _publish(self) -> None:
         removed = {name for name, order in orders(self._database).items() if order is Order.REMOVE}
@@ -145,16 +155,19 @@ class Dispatcher:
             self._dashboard = address
 
     def _tell_who_waits(self) -> None:
-        """Say once which jobs wait for a machine that is not there, or makes nothing."""
+        """Say once which jobs have waited for a while for a machine that is not there, or makes nothing."""
         found = [engine.status() for engine in self._engines.values()]
         made = {
             name for one in found if one.state in (MachineState.IDLE, MachineState.WORKING) for name in one.variants
         }
         waiting = self._work.waiting_variants()
-        missing = waiting.keys() - made - self._head.variants.keys()
-        for variant in sorted(missing - self._missing):
-            self._database.add_notice(waiting_notice(variant, waiting[variant], found))
-        self._missing = missing
+        now, missing = time.monotonic(), waiting.keys() - made - self._head.variants.keys()
+        self._missing = {variant: self._missing.get(variant, now) for variant in missing}
+        self._told &= missing
+        for variant, since in sorted(self._missing.items()):
+            if variant not in self._told and now - since >= self._notice_after:
+                self._database.add_notice(waiting_notice(variant, waiting[variant], found))
+                self._told.add(variant)
 
     def _stopping(self) -> bool:
         if self._stop.is_set() or self._work.stop_requested():
@@ -164,11 +177,12 @@ class Dispatcher:
         return abandoned and not working and not self._work.waiting()
 
     def _end(self) -> None:
-        deadline = time.monotonic() + _END_SECONDS
-        for engine in self._engines.values():
-            engine.end()
-        for engine in self._engines.values():
-            engine.join(max(0.0, deadline - time.monotonic()))
+        for end, seconds in ((SeatEngine.end, _END_SECONDS), (SeatEngine.abandon, _ABANDON_SECONDS)):
+            deadline = time.monotonic() + seconds
+            for engine in self._engines.values():
+                end(engine)
+            for engine in self._engines.values():
+                engine.join(max(0.0, deadline - time.monotonic()))
         publish(self._database, [])
         publish_dashboard(self._database, None)
 

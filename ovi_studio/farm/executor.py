@@ -7,6 +7,7 @@ queue. Nothing that still runs there can reach the library, because only the hea
 
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
@@ -14,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayError
+from ray.exceptions import GetTimeoutError, OutOfDiskError, RayActorError, RayError, RayTaskError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
@@ -26,9 +27,9 @@ from ovi_studio.engine.executor import ClipFacts, ExecutorFault, MadeClip
 from ovi_studio.farm.actor import ActorSetup, ClipActor
 from ovi_studio.farm.cluster import answers
 from ovi_studio.farm.command import FarmAddress
-from ovi_studio.farm.files import PIECE_BYTES, Content
+from ovi_studio.farm.files import Content, read_pieces
 from ovi_studio.farm.machine import Machine
-from ovi_studio.farm.relay import Defect, failure_of, receive
+from ovi_studio.farm.relay import Defect, PatientSink, failure_of, receive
 from ovi_studio.farm.seats import Seat
 from ovi_studio.farm.wire import ADAPTERS, PICTURE, SOURCE, ClipRequest, Event
 from ovi_studio.media.sources import pin_source
@@ -43,6 +44,8 @@ MAX_FAILED_JOBS = 3
 """Jobs that may fail one after the other before the machine counts as the cause."""
 MEMORY_SECONDS = 10.0
 """How often a machine is asked for its memory."""
+_LOOK_SECONDS = 1.0
+"""How often whoever waits for a machine looks whether to wait on."""
 _LEAVING_SECONDS = 2.0
 _NODE_ID = "ray.io/node-id"
 """Ray's own label of a node."""
@@ -56,9 +59,15 @@ class ActorExecutor:
     Args:
         adapters: the adapters of the head.
         silence: seconds that the machine may say nothing.
+        stop: set when no more clips are to be made here; nothing waits for the machine then, except for the end of a
+            clip that is nearly written.
+
+    Raises `ExecutorFault` if the machine does not answer.
     """
 
-    def __init__(self, seat: Seat, setup: ActorSetup, adapters: AdapterLibrary, silence: float) -> None:
+    def __init__(
+        self, seat: Seat, setup: ActorSetup, adapters: AdapterLibrary, silence: float, stop: threading.Event
+    ) -> None:
         self.fault: str | None = None
         """Why no more clips can be made here."""
         self.taking = True
@@ -73,6 +82,8 @@ class ActorExecutor:
         self._name = seat.name
         self._adapters = adapters
         self._silence = silence
+        self._stop = stop
+        self._abandoned = threading.Event()
         self._failed_jobs = 0
         self._memory: tuple[float, float] | None = None
         self._asked: Any = None
@@ -91,7 +102,11 @@ class ActorExecutor:
         if not seat.gpus and seat.ranks == 1:
             setup = replace(setup, options=replace(setup.options, device="cpu"))
         self._actor = actor.remote(seat.name, setup, seat.ranks)
-        self.machine: Machine = self._ask(self._actor.describe, DESCRIBE_SECONDS)
+        try:
+            self.machine: Machine = self._ask(self._actor.describe, DESCRIBE_SECONDS)
+        except Exception as error:
+            self.close()  # GPUs that stay reserved would be missing at the next try
+            raise (ExecutorFault(self.fault) if self.fault else error) from error
 
     @property
     def usable(self) -> bool:
@@ -111,7 +126,7 @@ class ActorExecutor:
         """See `Executor`."""
         self.making = True
         try:
-            made = self._make(self._request(spec, replace(facts, machine=self._name)), progress)
+            made = self._make(self._request(spec, replace(facts, machine=self._name), progress), progress)
         finally:
             self.making = False
         self.made += 1
@@ -124,9 +139,10 @@ class ActorExecutor:
         try:
             return receive(events, progress)
         except Stopped:
-            self._actor.stop.remote()
-            for _ in events:  # until the step is done, since the actor makes one clip at a time
-                pass
+            if not self._stop.is_set():  # otherwise the actor ends as well
+                self._actor.stop.remote()
+                for _ in events:  # until the step is done, since the actor makes one clip at a time
+                    pass
             raise
         except ExecutorFault as error:
             raise (error if self.fault else self._lost(str(error))) from None
@@ -134,9 +150,7 @@ class ActorExecutor:
             self._count(error)
             raise
         except Defect as error:
-            self.fault = f"An unexpected error: {str(error).strip().splitlines()[-1]}"
-            log.error("An unexpected error on machine %s:\n%s", self._name, error)
-            raise
+            raise self._unexpected(error) from None
 
     def memory(self) -> tuple[float, float] | None:
         """Return the GiB that are free there, and all, as it said last; None before. Does not wait."""
@@ -163,19 +177,23 @@ class ActorExecutor:
     def on_peer_loss(self, call: Callable[[bool], None]) -> None:
         """See `Executor`; the actor has no other ranks."""
 
+    def abandon(self) -> None:
+        """Wait for nothing any more: a clip that is being made goes back to the queue."""
+        self._abandoned.set()
+
     def close(self) -> None:
         """End the actor."""
         ray.kill(self._actor)
         if self._group is not None:
             remove_placement_group(self._group)
 
-    def _request(self, spec: ClipSpec, facts: ClipFacts) -> ClipRequest:
+    def _request(self, spec: ClipSpec, facts: ClipFacts, progress: ProgressSink) -> ClipRequest:
         """Send the files that the machine lacks, and return the request for the clip."""
         paths = dict(self._files(pin_source(spec)))
         files = {name: Content.of(path) for name, path in paths.items()}
         sent = {content: paths[name] for name, content in files.items()}
         for content in self._ask(self._actor.lacks, self._silence, list(sent)) if sent else ():
-            self._send(content, sent[content])
+            self._send(content, sent[content], progress)
         return ClipRequest(spec, files, facts)
 
     def _files(self, spec: ClipSpec) -> Iterator[tuple[str, Path]]:
@@ -193,19 +211,37 @@ class ActorExecutor:
                 name = PurePosixPath(entry.name).parent / path.relative_to(entry.path.parent).as_posix()
                 yield f"{ADAPTERS}/{name}", path
 
-    def _send(self, content: Content, path: Path) -> None:
-        with path.open("rb") as file:
-            for offset in range(0, max(1, content.size), PIECE_BYTES):
-                failed = self._ask(self._actor.receive, self._silence, content, offset, file.read(PIECE_BYTES))
-                if failed is not None:
-                    error = failure_of(failed)
-                    raise self._lost(str(error)) if isinstance(error, ExecutorFault) else error
+    def _send(self, content: Content, path: Path, progress: ProgressSink) -> None:
+        """Send a file, and once more if it was damaged on the way; raises `JobError` if it was so again."""
+        error = self._send_once(content, path, progress)
+        if error is not None:
+            log.warning("A file is sent to machine %s once more: %s", self._name, error)
+            error = self._send_once(content, path, progress)
+        if error is not None:
+            self._count(error)
+            raise error
+
+    def _send_once(self, content: Content, path: Path, progress: ProgressSink) -> JobError | None:
+        offset = 0
+        for piece in read_pieces(path):
+            if isinstance(progress, PatientSink):
+                progress.waiting()
+            failed = self._ask(self._actor.receive, self._silence, content, offset, piece)
+            if failed is not None:
+                error = failure_of(failed)
+                if isinstance(error, JobError) and not isinstance(error, ExecutorFault):
+                    return error
+                raise self._lost(str(error))
+            offset += len(piece)
+        return None
 
     def _ask(self, method: Any, seconds: float, *arguments: Any) -> Any:
+        answer = method.remote(*arguments)
         try:
-            return ray.get(method.remote(*arguments), timeout=seconds)
+            self._await(answer, seconds, self._stop)
+            return ray.get(answer, timeout=seconds)
         except GetTimeoutError as error:
-            raise self._lost(f"it did not answer for {seconds:.0f} s") from error
+            raise self._lost(f"its answer did not arrive for {seconds:.0f} s") from error
         except RayError as error:
             raise self._gone(error) from error
 
@@ -213,8 +249,7 @@ class ActorExecutor:
         """Yield what the actor sends; ends after the event that ends the clip."""
         while True:
             try:
-                if not ray.wait([generator], timeout=self._silence)[0]:
-                    raise self._lost(f"it has said nothing for {self._silence:.0f} s")
+                self._await(generator, self._silence, self._abandoned)
                 event = ray.get(next(generator), timeout=self._silence)
             except GetTimeoutError as error:
                 raise self._lost(f"its data did not arrive for {self._silence:.0f} s") from error
@@ -223,6 +258,15 @@ class ActorExecutor:
             except RayError as error:
                 raise self._gone(error) from error
             yield event
+
+    def _await(self, answer: Any, seconds: float, end: threading.Event) -> None:
+        """Wait until there is something from the actor; raises `ExecutorFault` if there will be nothing."""
+        deadline = time.monotonic() + seconds
+        while not ray.wait([answer], timeout=min(seconds, _LOOK_SECONDS))[0]:
+            if end.is_set() or self._abandoned.is_set():
+                raise self._lost("it was told to end")
+            if time.monotonic() >= deadline:
+                raise self._lost(f"it has said nothing for {seconds:.0f} s")
 
     def _count(self, error: JobError) -> None:
         self._failed_jobs += 1
@@ -234,14 +278,26 @@ class ActorExecutor:
         return ExecutorFault(self.fault)
 
     def _gone(self, error: RayError) -> Exception:
-        """Return the error for an actor that is gone: its machine's fault, or possibly the job's."""
+        """Return the error for an actor that did not answer: its machine's fault, or possibly the job's."""
+        if isinstance(error, RayTaskError) or (isinstance(error, RayActorError) and error.actor_init_failed):
+            return self._unexpected(error)
+        if isinstance(error, OutOfDiskError):
+            return self._lost("its disk is full; free up some space there")
         # The processes of a machine that leaves end one after the other, so it is asked twice.
         for wait in (0.0, _LEAVING_SECONDS):
             time.sleep(wait)
             if not self._node_lives():
                 return self._lost("it has left the cluster, or cannot be reached")
+        if self._stop.is_set():
+            return self._lost("it was told to end")
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         self.fault = f"The process on {self._name} has ended: {reason}"
+        return RuntimeError(self.fault)
+
+    def _unexpected(self, error: Exception) -> Exception:
+        """Return the error for one that our code there did not expect; its traceback is in the log."""
+        log.error("An unexpected error on machine %s:\n%s", self._name, error)
+        self.fault = f"An unexpected error: {str(error).strip().splitlines()[-1]}"
         return RuntimeError(self.fault)
 
     def _node_lives(self) -> bool:

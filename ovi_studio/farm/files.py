@@ -15,6 +15,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from ovi_studio.checkpoints.hashes import file_sha256
 from ovi_studio.core.errors import FolderError, JobError
 from ovi_studio.media.small_files import part_path
@@ -38,10 +40,16 @@ class Content:
     @classmethod
     def of(cls, path: Path) -> "Content":
         """Return the content of a file; raises `JobError` if it is gone."""
-        try:
+        with _source_errors(path):
             return cls(path.name, file_sha256(path), path.stat().st_size)
-        except OSError as error:
-            raise JobError(f"{path.name} cannot be read ({error.strerror}); choose it again.") from error
+
+
+def read_pieces(path: Path) -> Iterator[bytes]:
+    """Yield a file in pieces, an empty one as well; raises `JobError` if it is gone."""
+    with _source_errors(path), path.open("rb") as file:
+        yield file.read(PIECE_BYTES)
+        while piece := file.read(PIECE_BYTES):
+            yield piece
 
 
 class FileCache:
@@ -50,8 +58,6 @@ class FileCache:
     def __init__(self, folder: Path, bound: int = CACHE_BYTES) -> None:
         self.folder = folder
         self._bound = bound
-        with _disk_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
 
     def path(self, content: Content) -> Path:
         """Return the path of a file, whether or not it is here."""
@@ -78,11 +84,12 @@ class FileCache:
 
         Raises `JobError` if the content is not what was announced, `FolderError` if there is no room.
         """
-        part = part_path(self.folder / f"{content.sha256}.{os.getpid()}")
+        part = _part(self.path(content))
         with _disk_errors(self.folder):
             if offset == 0:
-                self._make_room(content)
+                self.folder.mkdir(parents=True, exist_ok=True)
                 part.unlink(missing_ok=True)
+                self._make_room(content)
             with part.open("ab") as file:
                 if file.tell() != offset:
                     raise JobError(f"A piece of {content.name} was lost on its way to a machine; queue the job again.")
@@ -114,18 +121,46 @@ class FileCache:
             raise JobError(
                 f"{content.name} has {content.size / 2**30:.1f} GiB, too much for the cache of the farm's machines."
             )
-        known = sorted(
-            ((path, path.stat()) for path in self.folder.iterdir() if path.is_file()), key=lambda it: it[1].st_atime_ns
-        )
+        known = self._known()
         total = sum(stat.st_size for _, stat in known)
-        for path, stat in known:
+        for path, stat in sorted(known, key=lambda it: it[1].st_atime_ns):
             if total + content.size <= self._bound:
                 break
-            total -= stat.st_size
-            path.unlink(missing_ok=True)
+            if not _is_arriving(path):
+                total -= stat.st_size
+                path.unlink(missing_ok=True)
         free = shutil.disk_usage(self.folder).free
         if free < content.size:
             raise FolderError(f"Only {free // 2**20} MB are free in {self.folder}; free up some space there.")
+
+    def _known(self) -> list[tuple[Path, os.stat_result]]:
+        """Return what is in the folder, without what another process has just renamed or removed."""
+        found = []
+        for path in self.folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                found.append((path, path.stat()))
+        return found
+
+
+def _part(path: Path) -> Path:
+    """Return the name under which a file arrives in this process."""
+    return part_path(path.with_name(f"{path.name}.{os.getpid()}"))
+
+
+def _is_arriving(path: Path) -> bool:
+    """Whether this is the part of a file that some process receives."""
+    match path.suffixes:
+        case [process, ".part"]:
+            return psutil.pid_exists(int(process[1:]))
+    return False
+
+
+@contextlib.contextmanager
+def _source_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise JobError(f"{path.name} cannot be read ({error.strerror}); choose it again.") from error
 
 
 @contextlib.contextmanager

@@ -62,22 +62,28 @@ class RankExecutor:
 
     def make(self, spec: ClipSpec, progress: ProgressSink, facts: ClipFacts) -> MadeClip:
         """See `Executor`."""
+        if self._ranks is not None and self._ranks.ended:  # between two clips, which is not this one's fault
+            self.close()
         if self._ranks is None:
             command = ["--models", self._models, "--steps-down", str(self._steps_down)]
             self._ranks = _Ranks(self._count, [*command, *self._requested.arguments()])
         ranks = self._ranks
         try:
-            made = receive(ranks.events(spec, facts), progress)
-        except Stopped:
-            ranks.stop()
-            raise
-        except JobError:
+            made = self._receive(ranks, spec, progress, facts)
+        except (JobError, Stopped):
             raise
         except BaseException:
             self.close()
             raise
         self.variant = spec.variant
         return made
+
+    def _receive(self, ranks: "_Ranks", spec: ClipSpec, progress: ProgressSink, facts: ClipFacts) -> MadeClip:
+        try:
+            return receive(ranks.events(spec, facts), progress)
+        except Stopped:
+            ranks.stop()
+            raise
 
     def next_step_down(self) -> StepDown | None:
         """See `Executor`."""
@@ -121,6 +127,11 @@ class _Ranks:
             self._remove()
             raise
 
+    @property
+    def ended(self) -> bool:
+        """Whether they are gone."""
+        return self._process.poll() is not None
+
     def events(self, spec: ClipSpec, facts: ClipFacts) -> Iterator[Event]:
         """Yield what the leader sends for a clip; it continues when the next event is asked for."""
         self._send((spec, facts))
@@ -143,7 +154,7 @@ class _Ranks:
         self._remove()
 
     def _connect(self, socket: Path) -> Connection:
-        while self._process.poll() is None:
+        while not self.ended:
             with suppress(FileNotFoundError, ConnectionRefusedError):  # it is not there yet
                 return Client(str(socket), "AF_UNIX")
             time.sleep(0.05)

@@ -2,6 +2,7 @@
 what they were. Imports no torch until latents arrive, and no ray.
 """
 
+import errno
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol, runtime_checkable
@@ -97,6 +98,8 @@ def failed_event(error: BaseException) -> FailedEvent:
             return FailedEvent(Failure.JOB, str(error))
         case MemoryError():
             return FailedEvent(Failure.MEMORY)
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            return FailedEvent(Failure.MACHINE, "its disk is full; free up some space there")
     return FailedEvent(Failure.DEFECT, "".join(traceback.format_exception(error)))
 
 

@@ -4,6 +4,7 @@ Both are settings of the queue's database: the farm process publishes the machin
 does the opposite. Imports no torch or ray.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -13,8 +14,9 @@ from ovi_studio.core.errors import JobError
 from ovi_studio.queue.database import Database
 
 _MACHINES = "farm/machines"
-_ORDERS = "farm/orders"
-_RETRIES = "farm/retries"
+_ORDERS = "farm/order/"
+_RESUMED = "farm/resumed/"
+"""Before the name of a machine, so that nobody overwrites what another asked of another one."""
 _DASHBOARD = "farm/dashboard"
 
 
@@ -42,7 +44,7 @@ class Order(StrEnum):
     DRAIN = "drain"
     """The same, and then give its memory back."""
     REMOVE = "remove"
-    """Give the current job back after its step, and make nothing more."""
+    """Give the current job back, and make nothing more."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def makeable(database: Database) -> set[str]:
 
 def orders(database: Database) -> dict[str, Order]:
     """Return what was asked of machines, by name."""
-    return {name: Order(order) for name, order in database.setting(_ORDERS, {}).items()}
+    return {name: Order(order) for name, order in _by_machine(database, _ORDERS).items() if order is not None}
 
 
 def give_order(database: Database, name: str, order: Order | None) -> None:
@@ -95,10 +97,10 @@ def give_order(database: Database, name: str, order: Order | None) -> None:
         raise JobError(
             f"There is no machine {name}; there {'are ' + ', '.join(sorted(known)) if known else 'is none'}."
         )
-    given = {**database.setting(_ORDERS, {}), name: order}
-    database.put_setting(_ORDERS, {key: value for key, value in given.items() if value is not None})
+    values: dict[str, Any] = {_ORDERS + name: order}
     if order is None:
-        database.put_setting(_RETRIES, database.setting(_RETRIES, 0) + 1)
+        values[_RESUMED + name] = resumptions(database).get(name, 0) + 1
+    database.put_settings(values)
 
 
 def dashboard(database: Database) -> str | None:
@@ -119,6 +121,10 @@ def waiting_notice(variant: str, jobs: int, found: list[MachineStatus]) -> str:
     return f"{count} for a machine that can make {variant}: {who}."
 
 
-def retries(database: Database) -> int:
-    """Return how often somebody asked a machine to make clips again; machines that were set aside are then tried."""
-    return database.setting(_RETRIES, 0)
+def resumptions(database: Database) -> dict[str, int]:
+    """Return how often a machine was asked to make clips again, by name; one that was set aside is then tried."""
+    return _by_machine(database, _RESUMED)
+
+
+def _by_machine(database: Database, prefix: str) -> dict[str, Any]:
+    return {name.removeprefix(prefix): json.loads(value) for name, value in database.settings(prefix).items()}

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Sequence
 
 from ovi_studio.core.errors import JobError
-from ovi_studio.engine.executor import ExecutorFault
 from ovi_studio.engine.loop import Engine
 from ovi_studio.engine.slot import EngineSlot
 from ovi_studio.farm.executor import ActorExecutor
@@ -32,7 +31,8 @@ class SeatEngine:
     """Runs engines on a seat, one after the other, until the seat is gone; a new one after each that failed.
 
     Args:
-        new_executor: starts an actor; takes minutes if the machine must hash its checkpoints.
+        new_executor: starts an actor, and ends its waiting at the event; takes minutes if the machine must hash its
+            checkpoints.
         head: what the machine must not differ from.
     """
 
@@ -40,7 +40,7 @@ class SeatEngine:
         self,
         seat: Seat,
         database: Database,
-        new_executor: Callable[[Seat], ActorExecutor],
+        new_executor: Callable[[Seat, threading.Event], ActorExecutor],
         head: Machine,
         back_off: Sequence[float] = BACK_OFF_SECONDS,
     ) -> None:
@@ -57,13 +57,17 @@ class SeatEngine:
         self._paused = False
         self._retry_at = 0.0
         self._since = time.time()
-        self._owner: str | None = None
         self._thread: threading.Thread | None = None
 
     @property
     def alive(self) -> bool:
         """Whether an engine runs."""
         return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def starting(self) -> bool:
+        """Whether an engine runs that does not know its machine yet."""
+        return self.alive and self._executor is None
 
     @property
     def aside(self) -> bool:
@@ -88,8 +92,14 @@ class SeatEngine:
         self._failures, self._retry_at, self._error = 0, 0.0, ""
 
     def end(self) -> None:
-        """Ask the engine to end after its current step; its job goes back to the queue."""
+        """Ask the engine to end; its job goes back to the queue, unless its clip is nearly written."""
         self._stop.set()
+
+    def abandon(self) -> None:
+        """End the engine whatever it does; its job goes back to the queue."""
+        self._stop.set()
+        if (executor := self._executor) is not None:
+            executor.abandon()
 
     def join(self, seconds: float) -> None:
         """Wait until the engine has ended."""
@@ -126,10 +136,8 @@ class SeatEngine:
     def _serve(self) -> None:
         try:
             self._run()
-        except ExecutorFault as error:
-            self._failed(str(error))
         except JobError as error:
-            self._failed(str(error), for_good=True)
+            self._failed(str(error))
         except Exception as error:
             fault = self._executor.fault if self._executor else None
             if fault is None:
@@ -141,17 +149,20 @@ class SeatEngine:
                 executor.close()
 
     def _run(self) -> None:
-        executor = self._new_executor(self.seat)
-        executor.taking = not self._paused
+        executor = self._new_executor(self.seat, self._stop)
         self._executor, self._machine = executor, executor.machine
+        executor.taking = not self._paused
         if found := differences(self._head, executor.machine):
-            raise JobError(" ".join(found))
+            self._failed(" ".join(found), for_good=True)
+            return
         log.info("Machine %s (%s) makes %s.", self.seat.name, executor.machine.card, ", ".join(executor.variants()))
-        self._owner = EngineSlot.of_machine(self.seat.name).owner(secrets.token_hex(4))
-        with EngineSession(self._database, self._owner) as work:
+        owner = EngineSlot.of_machine(self.seat.name).owner(secrets.token_hex(4))
+        with EngineSession(self._database, owner) as work:
             Engine(work, executor, self._stop, patrols=False).serve()
 
     def _failed(self, reason: str, *, for_good: bool = False) -> None:
+        if self._stop.is_set():
+            return  # it was told to end, and does
         made = self._executor.made if self._executor else 0
         self._failures = len(self._back_off) if for_good else (1 if made else self._failures + 1)
         self._error = reason

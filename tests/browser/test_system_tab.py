@@ -30,7 +30,7 @@ from ovi_studio.checkpoints.layout import take_inventory
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.variants import published_variants
-from ovi_studio.farm.roster import MachineState, MachineStatus, Order, give_order, orders, publish, retries
+from ovi_studio.farm.roster import MachineState, MachineStatus, Order, give_order, orders, publish, resumptions
 from ovi_studio.queue.estimates import PhaseTimes, record_phase_times
 from ovi_studio.queue.work import EngineSession
 from ovi_studio.services.doctor import CheckResult, CheckState, DoctorReport
@@ -153,7 +153,7 @@ def test_machines_are_shown_with_their_figures_and_told_what_to_do_by_one_click(
     rig.get_by_text("Leaves after its step").wait_for()
     assert orders(farm.store.database) == {"rig": Order.REMOVE}
     page.get_by_role("button", name="Try again: attic", exact=True).click()
-    wait_for(lambda: retries(farm.store.database) == 2)
+    wait_for(lambda: resumptions(farm.store.database) == {"rig": 1, "attic": 1})
     assert is_unharmed(page)
     page.close()
 

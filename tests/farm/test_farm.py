@@ -1,29 +1,32 @@
 """Clips that are made on other machines: Ray nodes that are real processes, which are really killed."""
 
+import re
+import shutil
+import subprocess
 import threading
+import time
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from engine_helpers import assert_done_exactly_once, running, wait_for, wait_until_ended
-from farm_helpers import (
-    TOKEN,
-    VARIANT,
-    add_machine,
-    dispatcher,
-    kill_actors,
-    kill_node,
-    spec,
-    supervised_farm,
-    wait_for_machines,
-)
+from fake_models import FULL_DISK, NAME, SLOW
+from farm_helpers import VARIANT, add_machine, dispatcher, kill_actors, kill_node, spec, wait_for_machines
+from PIL import Image
 
+from ovi_studio.checkpoints.hashes import cache_directory
+from ovi_studio.core.adapter_stack import AdapterUse
 from ovi_studio.engine.slot import EngineSlot
-from ovi_studio.farm.command import FarmAddress
+from ovi_studio.farm import files
+from ovi_studio.farm.command import FarmAddress, farm_command
+from ovi_studio.farm.files import read_pieces
 from ovi_studio.farm.machine import Machine, Versions
 from ovi_studio.farm.roster import MachineState, Order, give_order, machines
 from ovi_studio.media.clip_files import read_record
 from ovi_studio.queue.model import JobState
 from ovi_studio.queue.store import Store
+from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.services.machines import machine_figures
 
 
@@ -93,22 +96,78 @@ def test_machine_with_other_model_files_is_set_aside_and_the_job_that_only_it_co
     assert store.counts()[JobState.QUEUED] == 2
 
 
-def test_cluster_that_is_there_already_is_used(farm: object, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    host, port = farm.address.split(":")
-    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
-    (job,) = store.add([spec()])
-    with supervised_farm(store, FarmAddress(host, int(port), own=False)):
-        wait_until_ended(store, 120)
-    assert_done_exactly_once(store, [job])
-    assert read_record(store.get(job).clip)["machine"]["name"] == "rig"
-
-
-def test_end_of_the_farm_gives_the_job_back(farm: object, store: Store) -> None:
-    (job,) = store.add([spec("wait", steps=500)])
-    with dispatcher(store):
-        wait_for(lambda: running(store), 60)
-    assert (store.get(job).state, store.get(job).attempt) == (JobState.QUEUED, 0)
+def test_farm_process_uses_a_cluster_that_is_there_and_at_a_signal_leaves_in_order(
+    farm: object, store: Store, tmp_path: Path
+) -> None:
+    made, given_back = store.add([spec(), spec("wait", steps=1000)])
+    command = farm_command(store.paths, FarmAddress.parse(farm.address, own=False), RuntimeOptions(), NAME)
+    with (tmp_path / "farm.log").open("wb") as said, subprocess.Popen(command, stdout=said, stderr=said) as process:
+        try:
+            wait_for(lambda: running(store), 60)
+            process.terminate()
+            assert process.wait(20) == 0, (tmp_path / "farm.log").read_text()
+        finally:
+            process.kill()
+    assert store.get(made).state is JobState.DONE
+    assert read_record(store.get(made).clip)["machine"]["name"] == "rig"
+    assert (store.get(given_back).state, store.get(given_back).attempt) == (JobState.QUEUED, 0)
     assert machines(store.database) == []
+
+
+def test_farm_ends_at_once_while_a_machine_is_still_looked_at(farm: object, store: Store) -> None:
+    with dispatcher(store, models=SLOW):
+        wait_for(lambda: [machine.state for machine in machines(store.database)] == [MachineState.STARTING], 30)
+        threading.Event().wait(1)
+        before = time.monotonic()
+    assert time.monotonic() - before < 10
+    # One that is still in Ray when the process ends would abort it.
+    assert "rig" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_file_that_is_damaged_on_the_way_is_sent_again_and_then_fails_its_job(
+    farm: object, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.effect_noise((32, 32), 50).save(tmp_path / "first.png")
+    sent: list[str] = []
+
+    def spoiled(path: Path) -> Iterator[bytes]:
+        sent.append(path.suffix)
+        for piece in read_pieces(path):
+            yield piece if path.suffix == ".png" and sent.count(".png") > 1 else bytes([piece[0] ^ 1]) + piece[1:]
+
+    monkeypatch.setattr("ovi_studio.farm.executor.read_pieces", spoiled)
+    shutil.rmtree(cache_directory() / "farm" / "files", ignore_errors=True)
+    adapters = (AdapterUse(name="demo-lightning.safetensors"),)
+    healed, failed = store.add([spec(image=tmp_path / "first.png"), spec(adapters=adapters)])
+    with dispatcher(store):
+        wait_until_ended(store, 60)
+    assert_done_exactly_once(store, [healed])
+    assert store.get(failed).error == (
+        "demo-lightning.safetensors was damaged on its way to a machine; queue the job again."
+    )
+    assert sent == [".png", ".png", ".safetensors", ".safetensors"]
+
+
+def test_job_is_cancelled_while_its_files_are_sent(
+    farm: object, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.effect_noise((256, 256), 50).save(tmp_path / "first.png")
+    monkeypatch.setattr(files, "PIECE_BYTES", 1)
+    (job,) = store.add([spec(image=tmp_path / "first.png")])
+    with dispatcher(store):
+        wait_for(lambda: store.get(job).progress, 60)
+        store.cancel([job])
+        wait_for(lambda: store.get(job).state is JobState.CANCELLED, 5)
+
+
+def test_machine_with_a_full_disk_gives_its_job_back_and_says_why(farm: object, store: Store, tmp_path: Path) -> None:
+    Image.effect_noise((32, 32), 50).save(tmp_path / "first.png")
+    (job,) = store.add([spec(image=tmp_path / "first.png")])
+    with dispatcher(store, models=FULL_DISK, back_off=[0.1]):
+        wait_for(lambda: [machine.state for machine in machines(store.database)] == [MachineState.SET_ASIDE], 60)
+        (rig,) = machines(store.database)
+    assert re.fullmatch(r"Machine rig: Only 0 MB are free in .*; free up some space there\.", rig.reason)
+    assert (store.get(job).state, store.get(job).attempt) == (JobState.QUEUED, 0)
 
 
 def test_job_of_a_machine_that_loses_power_is_made_by_another_without_counting(farm: object, store: Store) -> None:

@@ -1,6 +1,7 @@
-"""A machine whose devices share a clip: two processes on the processor stand for two GPUs."""
+"""A machine whose GPUs share a clip: Ray believes in two GPUs, the processes on them compute on the processor."""
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -9,7 +10,11 @@ import pytest
 from engine_helpers import assert_done_exactly_once, running, wait_for, wait_until_ended
 from farm_helpers import OPTIONS, add_machine, dispatcher, kill_actors, spec
 
+from ovi_studio.adapters.library import AdapterLibrary
+from ovi_studio.engine.executor import ExecutorFault
+from ovi_studio.farm.actor import ActorSetup
 from ovi_studio.farm.roster import Order, give_order, machines
+from ovi_studio.farm.seats import seats
 from ovi_studio.media.clip_files import read_record
 from ovi_studio.queue.model import JobState
 from ovi_studio.queue.store import Store, enable_memory_fallback
@@ -17,9 +22,16 @@ from ovi_studio.queue.store import Store, enable_memory_fallback
 
 @pytest.fixture(scope="module")
 def pair(farm: object) -> Iterator[None]:
-    node = add_machine(farm, "pair", ranks=2)
+    node = add_machine(farm, "pair", ranks=2, gpus=2)
     yield
     farm.remove_node(node)
+
+
+def reservations() -> list[dict]:
+    """The placement groups that are there or wait for GPUs."""
+    from ray.util import placement_group_table
+
+    return [group for group in placement_group_table().values() if group["state"] != "REMOVED"]
 
 
 @contextlib.contextmanager
@@ -41,6 +53,10 @@ def ranks() -> list[psutil.Process]:
     ]
 
 
+def kill_follower() -> None:
+    next(process for process in ranks() if process.environ()["LOCAL_RANK"] == "1").kill()
+
+
 def test_two_ranks_make_a_clip_together_and_stop_within_a_step(pair: None, store: Store) -> None:
     with only_the_pair(store):
         cancelled, refused, crowded, done = store.add(
@@ -48,6 +64,9 @@ def test_two_ranks_make_a_clip_together_and_stop_within_a_step(pair: None, store
         )
         wait_for(lambda: running(store), 120)
         assert len(ranks()) == 2
+        (group,) = reservations()
+        assert (group["strategy"], group["state"]) == ("STRICT_PACK", "CREATED")
+        assert list(group["bundles"].values()) == [{"CPU": 1.0, "GPU": 2.0}]
         store.cancel([cancelled])
         wait_for(lambda: store.get(cancelled).state is JobState.CANCELLED, 10)
         enable_memory_fallback(store.database, True)
@@ -57,18 +76,34 @@ def test_two_ranks_make_a_clip_together_and_stop_within_a_step(pair: None, store
     assert "--fsdp-offload: memory ran out" in store.get(crowded).note
     assert [read_record(store.get(job).clip)["machine"]["name"] for job in (crowded, done)] == ["pair", "pair"]
     wait_for(lambda: not ranks(), 20)
+    wait_for(lambda: not reservations(), 20)
+
+
+def test_gpus_of_a_machine_that_does_not_answer_are_free_again(pair: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    from ovi_studio.farm import executor
+
+    monkeypatch.setattr(executor, "DESCRIBE_SECONDS", 0.01)
+    (seat,) = (seat for seat in seats(ray.nodes()) if seat.gpus)
+    with pytest.raises(ExecutorFault, match="has said nothing"):
+        executor.ActorExecutor(seat, ActorSetup(OPTIONS), AdapterLibrary(OPTIONS.adapters), 1.0, threading.Event())
+    wait_for(lambda: not reservations(), 20)
 
 
 def test_rank_that_dies_costs_a_try_and_ranks_end_with_their_actor(pair: None, store: Store) -> None:
     with only_the_pair(store):
         (job,) = store.add([spec("wait", steps=40)])
         wait_for(lambda: running(store), 120)
-        next(process for process in ranks() if process.environ()["LOCAL_RANK"] == "1").kill()
+        kill_follower()
         wait_for(lambda: store.get(job).attempt == 2 and running(store), 120)
         wait_until_ended(store, 60)
         assert_done_exactly_once(store, [job])
+        kill_follower()
+        wait_for(lambda: not ranks(), 20)
         (other,) = store.add([spec("wait slowly", steps=100)])
         wait_for(lambda: running(store), 60)
+        assert store.get(other).attempt == 1  # nobody was making it when the process died
         before = ranks()
         store.cancel([other])
         kill_actors()

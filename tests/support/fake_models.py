@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 STEP_SECONDS = 0.05
 NAME = "fake_models:FakeSource"
 BROKEN = "fake_models:BrokenSource"
+SLOW = "fake_models:SlowSource"
+FULL_DISK = "fake_models:FullDiskSource"
 MIXED = "fake_models:MixedSource"
 
 
@@ -106,6 +108,23 @@ class MixedSource(FakeSource):
 class BrokenSource(FakeSource):
     def __init__(self) -> None:
         raise RuntimeError("no driver")
+
+
+class SlowSource(FakeSource):
+    """What takes minutes on a machine that has never read its checkpoints."""
+
+    def __init__(self) -> None:
+        time.sleep(600)
+
+
+class FullDiskSource(FakeSource):
+    """A process on a machine whose disk has no room."""
+
+    def __init__(self) -> None:
+        from ovi_studio.farm import files
+
+        usage = files.shutil.disk_usage("/")
+        files.shutil.disk_usage = lambda path: usage._replace(free=0)
 
 
 def misbehave(prompt: str) -> None:

@@ -61,9 +61,10 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def add_machine(found: object, name: str, ranks: int = 1) -> object:
+def add_machine(found: object, name: str, *, ranks: int = 1, gpus: int = 0) -> object:
+    """Add a node to the cluster; of its GPUs only Ray believes that they are there."""
     labels = {NAME_LABEL: name, RANKS_LABEL: str(ranks)}
-    return found.add_node(num_cpus=1, object_store_memory=_STORE, labels=labels)
+    return found.add_node(num_cpus=1, num_gpus=gpus, object_store_memory=_STORE, labels=labels)
 
 
 @contextlib.contextmanager
@@ -86,7 +87,11 @@ def home(store: Store) -> Iterator[None]:
 
 @contextlib.contextmanager
 def dispatcher(
-    store: Store, head: Machine | None = None, options: RuntimeOptions = OPTIONS, **more: object
+    store: Store,
+    head: Machine | None = None,
+    options: RuntimeOptions = OPTIONS,
+    models: str = NAME,
+    **more: object,
 ) -> Iterator[threading.Event]:
     """Serve the queue with the machines of the cluster; the event ends it, as the end of the block does."""
     from ovi_studio.farm.actor import ActorSetup
@@ -94,14 +99,16 @@ def dispatcher(
 
     stop = threading.Event()
     facts = head or Machine("head", Versions.here(), variants=fingerprints(OPTIONS.checkpoints))
-    setup = ActorSetup(options, models=NAME)
+    setup = ActorSetup(options, models=models)
     adapters = AdapterLibrary(OPTIONS.adapters)
     failures = []
 
     def serve() -> None:
         try:
             with EngineSession(store.database, EngineSlot.of_farm().owner("test")) as work:
-                Dispatcher(work, setup, facts, adapters, stop, **{"back_off": BACK_OFF} | more).serve()
+                Dispatcher(
+                    work, setup, facts, adapters, stop, **{"back_off": BACK_OFF, "notice_after": 0.0} | more
+                ).serve()
         except BaseException as error:
             failures.append(error)
             raise

@@ -27,6 +27,7 @@ from ovi_studio.farm.roster import (
     makeable,
     orders,
     publish,
+    resumptions,
 )
 from ovi_studio.queue.store import Store
 
@@ -125,6 +126,29 @@ def test_cache_keeps_what_was_used_last_below_its_bound(tmp_path):
         cache.append(content(b"0123456789", "big"), 0, b"0")
 
 
+def test_files_that_other_processes_receive_and_rename_meanwhile_are_left_alone(tmp_path, monkeypatch):
+    cache, new = FileCache(tmp_path, bound=8), content(b"ccc", "c")
+    arriving = tmp_path / f"{'a' * 64}.{os.getppid()}.part"
+    old = tmp_path / ("b" * 64)
+    for path in (arriving, old):
+        path.write_bytes(b"aaa")
+    listed = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda folder: [*listed(folder), folder / f"{'d' * 64}.1.part"])
+    cache.append(new, 0, b"ccc")
+    assert arriving.exists()
+    assert not old.exists()
+    assert cache.lacks([new]) == []
+
+
+def test_file_is_read_in_pieces_and_one_that_is_gone_is_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "PIECE_BYTES", 4)
+    for data, pieces in ((b"", [b""]), (b"abcd", [b"abcd"]), (b"abcdef", [b"abcd", b"ef"])):
+        (tmp_path / "x").write_bytes(data)
+        assert list(files.read_pieces(tmp_path / "x")) == pieces
+    with pytest.raises(JobError, match="y cannot be read"):
+        list(files.read_pieces(tmp_path / "y"))
+
+
 def test_full_disk_of_a_machine_is_no_fault_of_the_job(tmp_path, monkeypatch):
     usage = files.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(files.shutil, "disk_usage", lambda path: usage._replace(free=2))
@@ -140,6 +164,8 @@ def test_orders_are_for_machines_that_exist_and_can_be_undone(store):
     assert orders(store.database) == {"rig": Order.DRAIN}
     give_order(store.database, "rig", None)
     assert orders(store.database) == {}
+    give_order(store.database, "rig", None)
+    assert resumptions(store.database) == {"rig": 2}
     with pytest.raises(JobError, match="no machine other; there are rig"):
         give_order(store.database, "other", Order.PAUSE)
 
@@ -154,18 +180,19 @@ def test_token_is_made_once_and_is_for_the_owner_alone(store):
     assert ray_environment(path)["RAY_AUTH_MODE"] == ray_environment(None)["RAY_AUTH_MODE"] == "token"
 
 
+@pytest.mark.parametrize("name", ["", "a.b", "a/b", "../x", "-a", "a b", "a" * 61])
+def test_name_that_cannot_be_part_of_a_files_name_is_refused(tmp_path, monkeypatch, name):
+    monkeypatch.setattr("ovi_studio.farm.join.require_ray", lambda: None)
+    with pytest.raises(JobError, match="A machine cannot be called"):
+        join("192.168.1.5", tmp_path, name=name)
+
+
 def test_missing_token_is_said_where_nobody_can_be_asked(tmp_path, monkeypatch):
     monkeypatch.setattr("ovi_studio.farm.join.require_ray", lambda: None)
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
     monkeypatch.setattr("sys.stdin", io.StringIO())
     with pytest.raises(JobError, match="token of the farm is missing"):
         join("192.168.1.5", tmp_path)
-
-
-@pytest.mark.parametrize("address", ["0.0.0.0", "", "host:port", ":6379"])
-def test_head_needs_an_address_of_its_own(address):
-    with pytest.raises(JobError):
-        FarmAddress.parse(address)
 
 
 def test_farm_without_ray_says_how_to_install_it(monkeypatch):

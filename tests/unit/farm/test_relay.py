@@ -1,5 +1,6 @@
 """The way of a clip from another process: what happens there happens here."""
 
+import errno
 from collections.abc import Iterator
 
 import numpy as np
@@ -34,10 +35,11 @@ def made() -> MadeClip:
         (FolderError("No room."), ExecutorFault, "No room."),
         (ExecutorFault("No card."), ExecutorFault, "No card."),
         (MemoryError(), MemoryError, ""),
+        (OSError(errno.ENOSPC, "No space left"), ExecutorFault, "its disk is full"),
         (Stopped(), Stopped, ""),
         (ZeroDivisionError("zero"), Defect, "ZeroDivisionError: zero"),
     ],
-    ids=["job", "folder", "fault", "memory", "stopped", "defect"],
+    ids=["job", "folder", "fault", "memory", "disk", "stopped", "defect"],
 )
 def test_error_arrives_as_what_it_was(error: Exception, arrives: type[Exception], text: str) -> None:
     with pytest.raises(arrives) as found:

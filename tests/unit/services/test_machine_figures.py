@@ -131,6 +131,13 @@ def test_farm_status_prints_the_figures_of_the_system_tab(store, serving, capsys
     assert "set aside (pause)" in capsys.readouterr().out
 
 
+def test_dashboard_is_linked_where_there_is_one_and_says_what_it_asks_for() -> None:
+    shown = machines_html([], "http://127.0.0.1:8265")
+    assert '<a href="http://127.0.0.1:8265" target="_blank"' in shown
+    assert "asks for the token in farm.token" in shown
+    assert "<a " not in machines_html([])
+
+
 def test_names_and_errors_of_machines_are_text() -> None:
     hostile = "<script>&\"'"
     shown = machines_html(
