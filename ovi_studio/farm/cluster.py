@@ -29,7 +29,7 @@ _NAMESPACE = b"ovi_studio"
 _LEAVE_SECONDS = 20.0
 _POLL_SECONDS = 0.2
 _HASHING_SECONDS = 1800.0
-_STARTS_SECONDS = 60.0
+_STARTS_SECONDS = 120.0
 _CONNECT_SECONDS = 3.0
 
 
@@ -76,8 +76,9 @@ def start_head(address: FarmAddress, environment: Mapping[str, str], stopping: C
             f"ADDRESS:PORT."
         )
     if head is None:
-        # Its resources are 0: the head's own GPUs are used by the page's engines.
-        head = _start([*_head_options(address), "--num-cpus=0", "--num-gpus=0", *_dashboard_options()], environment)
+        # Its resources are 0, since the head's own GPUs are used by the page's engines, and nothing scales them.
+        none = ("--num-cpus=0", "--num-gpus=0", "--no-monitor")
+        head = _start([*_head_options(address), *none, *_dashboard_options()], environment)
     deadline = time.monotonic() + _STARTS_SECONDS
     try:
         while not answers(address):
@@ -277,8 +278,10 @@ def _start(arguments: Sequence[str], environment: Mapping[str, str]) -> psutil.P
     # Not its script, which names the Python of the folder in which it was installed.
     program = [sys.executable, "-m", "ray.scripts.scripts", "start"]
     store = f"--object-store-memory={OBJECT_STORE_BYTES}"
+    # What actors print stays on their machine.
+    quiet = ("--include-log-monitor=false", "--disable-usage-stats", "--block")
     return psutil.Popen(
-        [*program, *arguments, store, "--disable-usage-stats", "--block"],
+        [*program, *arguments, store, *quiet],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -129,8 +129,8 @@ class _Ranks:
 
     @property
     def ended(self) -> bool:
-        """Whether they are gone."""
-        return self._process.poll() is not None
+        """Whether the leader is gone; it says nothing else between two clips."""
+        return self._connection.poll()
 
     def events(self, spec: ClipSpec, facts: ClipFacts) -> Iterator[Event]:
         """Yield what the leader sends for a clip; it continues when the next event is asked for."""
@@ -154,7 +154,7 @@ class _Ranks:
         self._remove()
 
     def _connect(self, socket: Path) -> Connection:
-        while not self.ended:
+        while self._process.poll() is None:
             with suppress(FileNotFoundError, ConnectionRefusedError):  # it is not there yet
                 return Client(str(socket), "AF_UNIX")
             time.sleep(0.05)

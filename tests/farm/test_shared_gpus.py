@@ -1,6 +1,5 @@
 """A machine whose GPUs share a clip: Ray believes in two GPUs, the processes on them compute on the processor."""
 
-import contextlib
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -34,16 +33,6 @@ def reservations() -> list[dict]:
     return [group for group in placement_group_table().values() if group["state"] != "REMOVED"]
 
 
-@contextlib.contextmanager
-def only_the_pair(store: Store) -> Iterator[None]:
-    # From here the next step down keeps shards in host memory.
-    options = replace(OPTIONS, fsdp_strategy="FULL_SHARD", resident_blocks=0)
-    with dispatcher(store, options=options):
-        wait_for(lambda: {one.name for one in machines(store.database)} == {"rig", "pair"}, 60)
-        give_order(store.database, "rig", Order.DRAIN)
-        yield
-
-
 def ranks() -> list[psutil.Process]:
     found = psutil.process_iter(["cmdline", "environ"])
     return [
@@ -57,8 +46,12 @@ def kill_follower() -> None:
     next(process for process in ranks() if process.environ()["LOCAL_RANK"] == "1").kill()
 
 
-def test_two_ranks_make_a_clip_together_and_stop_within_a_step(pair: None, store: Store) -> None:
-    with only_the_pair(store):
+def test_two_ranks_share_clips_and_one_that_dies_costs_its_own_clip_a_try(pair: None, store: Store) -> None:
+    # From here the next step down keeps shards in host memory.
+    options = replace(OPTIONS, fsdp_strategy="FULL_SHARD", resident_blocks=0)
+    with dispatcher(store, options=options):
+        wait_for(lambda: {one.name for one in machines(store.database)} == {"rig", "pair"}, 60)
+        give_order(store.database, "rig", Order.DRAIN)
         cancelled, refused, crowded, done = store.add(
             [spec("wait slowly", steps=500), spec("refuse"), spec("cramped"), spec()]
         )
@@ -71,11 +64,24 @@ def test_two_ranks_make_a_clip_together_and_stop_within_a_step(pair: None, store
         wait_for(lambda: store.get(cancelled).state is JobState.CANCELLED, 10)
         enable_memory_fallback(store.database, True)
         wait_until_ended(store, 120)
-    assert store.get(refused).error == "This cannot be done; try something else."
-    assert_done_exactly_once(store, [crowded, done])
-    assert "--fsdp-offload: memory ran out" in store.get(crowded).note
-    assert [read_record(store.get(job).clip)["machine"]["name"] for job in (crowded, done)] == ["pair", "pair"]
-    wait_for(lambda: not ranks(), 20)
+        assert store.get(refused).error == "This cannot be done; try something else."
+        assert_done_exactly_once(store, [crowded, done])
+        assert "--fsdp-offload: memory ran out" in store.get(crowded).note
+        assert [read_record(store.get(job).clip)["machine"]["name"] for job in (crowded, done)] == ["pair", "pair"]
+
+        kill_follower()
+        wait_for(lambda: not ranks(), 20)
+        (job,) = store.add([spec("wait slowly", steps=500)])
+        wait_for(lambda: running(store), 120)
+        assert store.get(job).attempt == 1  # nobody was making it when the process died
+        kill_follower()
+        wait_for(lambda: store.get(job).attempt == 2 and running(store), 120)
+
+        before = ranks()
+        store.cancel([job])
+        kill_actors()
+        wait_for(lambda: not any(process.is_running() for process in before), 20)
+        wait_for(lambda: store.get(job).state is JobState.CANCELLED, 60)
     wait_for(lambda: not reservations(), 20)
 
 
@@ -89,23 +95,3 @@ def test_gpus_of_a_machine_that_does_not_answer_are_free_again(pair: None, monke
     with pytest.raises(ExecutorFault, match="has said nothing"):
         executor.ActorExecutor(seat, ActorSetup(OPTIONS), AdapterLibrary(OPTIONS.adapters), 1.0, threading.Event())
     wait_for(lambda: not reservations(), 20)
-
-
-def test_rank_that_dies_costs_a_try_and_ranks_end_with_their_actor(pair: None, store: Store) -> None:
-    with only_the_pair(store):
-        (job,) = store.add([spec("wait", steps=40)])
-        wait_for(lambda: running(store), 120)
-        kill_follower()
-        wait_for(lambda: store.get(job).attempt == 2 and running(store), 120)
-        wait_until_ended(store, 60)
-        assert_done_exactly_once(store, [job])
-        kill_follower()
-        wait_for(lambda: not ranks(), 20)
-        (other,) = store.add([spec("wait slowly", steps=100)])
-        wait_for(lambda: running(store), 60)
-        assert store.get(other).attempt == 1  # nobody was making it when the process died
-        before = ranks()
-        store.cancel([other])
-        kill_actors()
-        wait_for(lambda: not any(process.is_running() for process in before), 20)
-        wait_until_ended(store, 60)

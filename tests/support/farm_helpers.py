@@ -30,7 +30,7 @@ VARIANT = complete_variants(RuntimeOptions().checkpoints)[-1].name
 """The embedded one, which every machine has."""
 TOKEN = "0123456789abcdef" * 4
 BACK_OFF = (0.1, 0.2, 0.4)
-_STORE = 80 * 2**20
+_LEAST = {"object_store_memory": 80 * 2**20, "include_log_monitor": False}
 
 
 def spec(prompt: str = "a clip", **settings: object) -> ClipSpec:
@@ -45,7 +45,7 @@ def cluster() -> Iterator[object]:
 
     found = Cluster(
         initialize_head=True,
-        head_node_args={"num_cpus": 0, "object_store_memory": _STORE, "include_dashboard": False},
+        head_node_args={"num_cpus": 0, "include_dashboard": False, "no_monitor": True, **_LEAST},
     )
     try:
         ray.init(address=found.address, log_to_driver=False, logging_level="error")
@@ -64,7 +64,7 @@ def free_port() -> int:
 def add_machine(found: object, name: str, *, ranks: int = 1, gpus: int = 0) -> object:
     """Add a node to the cluster; of its GPUs only Ray believes that they are there."""
     labels = {NAME_LABEL: name, RANKS_LABEL: str(ranks)}
-    return found.add_node(num_cpus=1, num_gpus=gpus, object_store_memory=_STORE, labels=labels)
+    return found.add_node(num_cpus=1, num_gpus=gpus, labels=labels, **_LEAST)
 
 
 @contextlib.contextmanager
