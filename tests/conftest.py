@@ -191,11 +191,12 @@ def client(application: Any) -> Iterator[Any]:
 @pytest.fixture
 def page(application: Any, chromium: Any, client: Any) -> Iterator[Any]:
     """The whole page in a browser."""
+    from browser import leave
     from page_helpers import open_page
 
     page = open_page(application, chromium)
     yield page
-    page.close()
+    leave(page)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from browser import DESKTOP, PHONE, accessibility_faults, fits_width, needs_browser, show, wait_for
+from browser import DESKTOP, PHONE, accessibility_faults, fits_width, leave, needs_browser, show, wait_for
 from page_helpers import LONG, choose, line_up, open_page
 from studio_app import Application
 
@@ -75,4 +75,4 @@ def test_axe_finds_nothing_on_any_tab(busy: Application, chromium: Any, size: tu
     page.get_by_role("dialog").get_by_text("Show these shortcuts").wait_for()
     faults["shortcuts"] = accessibility_faults(page)
     assert {place: found for place, found in faults.items() if found} == {}
-    page.close()
+    leave(page)

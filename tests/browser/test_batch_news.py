@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from browser import DESKTOP, needs_browser, new_page
+from browser import PATIENCE, needs_browser, visit
 from studio_app import Application
 
 pytestmark = needs_browser
@@ -20,15 +20,22 @@ window.Notification = new Proxy(window.Notification, {
 """
 
 
-@pytest.fixture
-def page(application: Application, chromium: Any, client: Any) -> Iterator[Any]:
+@pytest.fixture(scope="module")
+def listening(chromium: Any) -> Iterator[Any]:
     """A page that records its sounds and notifications, in a profile that allows them."""
-    page = new_page(chromium, "about:blank", DESKTOP, permissions=["notifications"])
+    page = chromium.new_page(permissions=["notifications"])
+    page.set_default_timeout(PATIENCE * 1000)
     page.add_init_script(LISTEN)
-    page.goto(application.url)
-    page.wait_for_selector("#batch-news", state="attached")
     yield page
     page.close()
+
+
+@pytest.fixture
+def page(application: Application, listening: Any, client: Any) -> Iterator[Any]:
+    visit(listening, application.url)
+    listening.wait_for_selector("#batch-news", state="attached")
+    yield listening
+    listening.goto("about:blank")
 
 
 def make(client: Any, name: str, prompt: str = "please wait", steps: int = 40, count: int = 1) -> None:

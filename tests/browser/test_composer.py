@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import needs_browser, new_page, show, wait_for
+from browser import leave, needs_browser, new_page, show, wait_for
 from page_helpers import choose, line_up, newest, set_steps
 from PIL import Image
 from studio_app import Application, running
@@ -25,7 +25,7 @@ def page(application: Application, chromium: Any) -> Iterator[Any]:
     page = new_page(chromium, application.url)
     page.wait_for_function("document.querySelector('[data-chip=model] b')?.textContent")
     yield page
-    page.context.close()
+    leave(page)
 
 
 def scene(page: Any) -> str:
@@ -99,12 +99,12 @@ def test_questions_that_the_server_did_not_hear_are_asked_again(page: Any) -> No
     page.fill("#prompt textarea", "A boat.")
     page.wait_for_selector("#makes >> text=1 clip")
     for address in ("**/gradio_api/**", "**/studio/pulse**"):
-        page.context.route(address, lambda route: route.fulfill(status=502))
+        page.route(address, lambda route: route.fulfill(status=502))
     page.get_by_text("No connection").wait_for()
     with page.expect_request("**/run/predict"):
         page.fill("#prompt textarea", "A {red|blue} boat.")
     show(page, "Library")
-    page.context.unroute_all()
+    page.unroute_all()
     page.get_by_text("No connection").wait_for(state="hidden")
     page.wait_for_function("document.querySelector('#wall')?.innerText.trim()")
     show(page, "Create")
@@ -290,7 +290,7 @@ def test_one_click_on_an_empty_page_makes_a_clip(chromium: Any, tmp_path: Path) 
         assert page.get_by_label("Sound", exact=True).input_value() == "a thud at every bounce"
         wait_for(lambda: list(application.outputs.glob("*.mp4")), 60)
         page.wait_for_selector("[data-example]", state="detached")
-        page.context.close()
+        leave(page)
 
 
 def test_a_prompt_that_is_sent_at_once_is_among_the_earlier_ones(page: Any) -> None:

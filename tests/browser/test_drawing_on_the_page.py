@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from browser import needs_browser, wait_for
+from browser import leave, needs_browser, wait_for
 from page_helpers import newest, open_page, set_steps
 from studio_app import Application
 from tiny_image_models import write_pixart
@@ -29,7 +29,7 @@ def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Applicatio
 def page(application: Application, chromium: Any) -> Iterator[Any]:
     found = open_page(application, chromium)
     yield found
-    found.close()
+    leave(found)
 
 
 def open_panel(page: Any) -> None:

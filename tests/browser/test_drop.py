@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import needs_browser, new_page, show, wait_for
+from browser import leave, needs_browser, new_page, show, wait_for
 from PIL import Image
 from places import ROOT
 from studio_app import Application
@@ -47,7 +47,7 @@ def page(application: Application, chromium: Any) -> Any:
     page.wait_for_selector("#generate")
     page.wait_for_selector("#drop-chooser", state="attached")
     yield page
-    page.close()
+    leave(page)
 
 
 def test_a_clip_a_picture_and_a_table_fill_the_form_from_any_tab(page: Any, tmp_path: Path) -> None:

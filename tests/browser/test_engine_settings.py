@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import needs_browser, show, wait_for
+from browser import leave, needs_browser, show, wait_for
 from engine_helpers import engine, spec, studio, wait_until_ended
 from page_helpers import open_page
 from studio_app import Application
@@ -95,4 +95,4 @@ def test_saved_settings_restart_the_engine_and_are_shown_after_a_reload(
         "[...document.querySelectorAll('#settings label')].some("
         "(label) => label.innerText.includes('host memory') && label.querySelector('input')?.checked)"
     )
-    page.close()
+    leave(page)

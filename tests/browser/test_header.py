@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from browser import fits_width, needs_browser, show
+from browser import fits_width, leave, needs_browser, show
 from page_helpers import LONG, line_up, open_page
 from studio_app import Application
 
@@ -52,4 +52,4 @@ def test_every_tab_has_room_and_no_name_is_cut(application: Application, chromiu
     cut = "[...document.querySelectorAll('[role=tab]')].filter(tab => tab.scrollWidth > tab.clientWidth)"
     assert page.evaluate(f"{cut}.map(tab => tab.innerText)") == []
     assert page.get_by_role("button", name="Keyboard shortcuts").is_visible()
-    page.close()
+    leave(page)

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 import pytest
-from browser import HOSTILE, PHONE, accessibility_faults, fits_width, is_unharmed, needs_browser, wait_for
+from browser import HOSTILE, PHONE, accessibility_faults, fits_width, is_unharmed, leave, needs_browser, wait_for
 from clip_reading import read_frames
 from PIL import Image
 from tab_server import Tab, make_clip
@@ -74,7 +74,7 @@ def page(tab: Tab, chromium: Any, clips: Path) -> Iterator[Any]:
     page.wait_for_selector("#wall .card")
     yield page
     assert is_unharmed(page)
-    page.close()
+    leave(page)
 
 
 def count(page: Any, number: int) -> None:
@@ -376,7 +376,7 @@ def test_a_phone_needs_no_horizontal_scrolling(tab: Tab, chromium: Any, clips: P
     page.get_by_role("button", name="Next clip").click()
     shown_prompt(page, "window.pwned")
     assert is_unharmed(page)
-    page.close()
+    leave(page)
 
 
 @pytest.mark.parametrize("bad", ["../../etc/passwd", "..%2f..%2fsecret", "", "a" * 32, None, 7, ["x"], {"id": "x"}])

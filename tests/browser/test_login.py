@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from browser import PHONE, accessibility_faults, fits_width, needs_browser, new_page
+from browser import PHONE, accessibility_faults, fits_width, leave, needs_browser, new_page
 from studio_app import running
 
 pytestmark = needs_browser
@@ -26,4 +26,4 @@ def test_the_login_page_says_what_is_wrong_and_lets_the_right_one_in(tmp_path: P
         page.keyboard.type("right horse")
         page.keyboard.press("Enter")
         page.wait_for_selector("#generate")
-        page.close()
+        leave(page)

@@ -1,6 +1,5 @@
 """LoRA files on the page, in a real browser: cards, strengths, trigger words, presets, and a clip made with them."""
 
-import json
 import re
 import time
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from browser import (
     accessibility_faults,
     fits_width,
     is_unharmed,
+    leave,
     needs_browser,
     new_page,
     show,
@@ -25,6 +25,7 @@ from browser import (
 )
 from page_helpers import choose
 from PIL import Image
+from processes import has_loaded
 from studio_app import Application
 
 from ovi_studio.media.clip_files import read_record
@@ -64,7 +65,7 @@ def page(chromium: Any, application: Application) -> Iterator[Any]:
     page = open_tab(chromium, application)
     yield page
     assert is_unharmed(page)
-    page.close()
+    leave(page)
 
 
 def open_tab(chromium: Any, application: Application, size: tuple[int, int] = DESKTOP) -> Any:
@@ -86,7 +87,7 @@ def use(page: Any, title: str) -> Any:
     return found
 
 
-def test_cards_describe_a_file_and_how_it_fits(page: Any) -> None:
+def test_cards_describe_a_file_and_how_it_fits_without_torch(page: Any, application: Application) -> None:
     film = card(page, "Old film")
     text = film.inner_text()
     for words in ("styles/film.safetensors", "Wan 2.2 TI2V 5B", "Licence: CC BY 4.0", "4 of 4 layers matched"):
@@ -96,6 +97,7 @@ def test_cards_describe_a_file_and_how_it_fits(page: Any) -> None:
     assert card(page, "foreign").count() == 0
     page.get_by_text("1 file cannot be used").click()
     assert "text encoder" in page.locator(".rejected li", has_text="foreign.safetensors").inner_text()
+    assert not has_loaded(application.process.pid, "torch")
 
 
 def test_search_finds_by_trigger_word_and_says_when_nothing_matches(page: Any) -> None:
@@ -284,7 +286,7 @@ def test_phone_and_accessibility(chromium: Any, application: Application) -> Non
     page.get_by_text("more presets need a LoRA file or another model").click()
     assert fits_width(page)
     assert accessibility_faults(page) == []
-    page.close()
+    leave(page)
 
 
 def test_previews_are_served_by_id_and_nothing_else_is(application: Application, page: Any) -> None:
@@ -293,25 +295,3 @@ def test_previews_are_served_by_id_and_nothing_else_is(application: Application,
     for wrong in ("studio/lora/none/preview.jpg", "studio/lora/..%2f..%2ffilm/preview.jpg"):
         with pytest.raises(Exception, match="404"):
             application.get(wrong)
-
-
-def test_the_page_imports_no_torch(python_environment: dict[str, str], tmp_path: Path, loras: Path) -> None:
-    import subprocess
-    import sys
-
-    script = (
-        "import sys, pathlib\n"
-        "from ovi_studio.services.studio import Studio\n"
-        "from ovi_studio.runtime.options import RuntimeOptions\n"
-        f"options = RuntimeOptions(adapter_directory=pathlib.Path({json.dumps(str(loras))}))\n"
-        "studio = Studio.open('outputs', options)\n"
-        "from ovi_studio.web.tabs.loras.handlers import ChosenAdapters, LorasHandlers\n"
-        "cards, _, _ = LorasHandlers(studio).show('', '960x960_5s', ChosenAdapters((), ()))\n"
-        "assert 'does not match this model' in cards, cards\n"
-        "assert 'torch' not in sys.modules\n"
-        "studio.close()\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=python_environment, cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr

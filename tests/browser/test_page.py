@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 import pytest
-from browser import PHONE, fits_width, needs_browser, new_page, wait_for
+from browser import PHONE, fits_width, leave, needs_browser, new_page, wait_for
 from page_helpers import open_page, set_steps
 from studio_app import APP, Application, running
 
@@ -29,7 +29,7 @@ def test_the_page_appears_quickly_and_uses_little_cpu_when_idle(tmp_path: Path, 
         )
         # Wall-clock time means little on a busy machine.
         assert worked < 5
-        page.close()
+        leave(page)
         time.sleep(2)
         before = processor_time(process)
         time.sleep(5)
@@ -137,7 +137,7 @@ def test_a_clip_of_the_demo_model_shows_previews_and_plays(tmp_path: Path, chrom
         page.wait_for_selector("#clip video")
         page.locator("#clip video").evaluate("video => video.play()")
         wait_for(lambda: page.locator("#clip video").evaluate("video => video.currentTime") > 0)
-        page.close()
+        leave(page)
     finally:
         application.end()
 
@@ -164,7 +164,7 @@ def test_every_tab_is_within_thumb_reach_and_has_its_own_url(application: Applic
     page.go_back()
     page.wait_for_selector(f"[role=tab][aria-selected=false] >> text={title}")
     assert fits_width(page)
-    page.close()
+    leave(page)
 
 
 @needs_browser
@@ -183,4 +183,4 @@ def test_a_page_that_loses_its_server_says_so_and_reconnects(tmp_path: Path, chr
         assert page.input_value("#prompt textarea") == "typed before"
         application.client().predict("a clip", settings={"steps": 1}, api_name="/queue")
         page.wait_for_selector("#clip video")
-        page.close()
+        leave(page)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import needs_browser, show, wait_for
+from browser import leave, needs_browser, show, wait_for
 from page_helpers import open_page
 from studio_app import APP, running
 
@@ -79,7 +79,7 @@ def test_a_full_disk_pauses_the_queue_and_is_shown_on_the_page(disk: Path, tmp_p
         page.wait_for_selector(".job >> text=Done")
         page.locator(".news-item button").first.click()
         page.wait_for_selector(".news-item", state="detached")
-        page.close()
+        leave(page)
     assert len(list((disk / "outputs").glob("*.mp4"))) == 1
 
 
@@ -100,7 +100,7 @@ def test_an_output_folder_that_becomes_read_only_pauses_the_queue_and_is_shown_o
         show(page, "Queue")
         page.click("#pause >> text=Resume")
         wait_for(lambda: states(client) == ["done", "done"], 120)
-        page.close()
+        leave(page)
 
 
 @needs_browser
@@ -119,7 +119,7 @@ def test_a_damaged_database_is_set_aside_and_that_is_shown_on_the_page(tmp_path:
         client = application.client()
         queue(client)
         wait_for(lambda: states(client) == ["done"], 120)
-        page.close()
+        leave(page)
     assert database.with_name("jobs.db.damaged-1").read_bytes() == broken
 
 

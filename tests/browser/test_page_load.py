@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
-from browser import needs_browser, show, wait_for
+from browser import leave, needs_browser, show, wait_for
 from page_helpers import LONG, open_page
 from studio_app import Application, running
 
@@ -77,7 +77,7 @@ def test_a_refresh_with_ten_thousand_jobs_takes_less_than_a_fifth_of_a_second(
     assert of_server + of_browser < 0.2
     # Responsive: the main thread is idle most of the time.
     assert (after[1] - before[1]) / seconds < 0.5
-    page.close()
+    leave(page)
 
 
 def test_ten_thousand_jobs_are_paged_searched_reordered_and_extended(crowded: Application, chromium: Any) -> None:
@@ -94,4 +94,4 @@ def test_ten_thousand_jobs_are_paged_searched_reordered_and_extended(crowded: Ap
     page.click("#generate")
     page.wait_for_selector("#notice >> text=1 clip is in the queue")
     page.wait_for_selector(f"#engine >> text={JOBS + 1} waiting")
-    page.close()
+    leave(page)

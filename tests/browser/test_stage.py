@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import PHONE, fits_width, needs_browser, wait_for
+from browser import PHONE, fits_width, leave, needs_browser, wait_for
 from page_helpers import newest, open_page
 from PIL import Image
 from sketch_models import NAME
@@ -239,7 +239,7 @@ def test_on_a_phone_the_stage_is_a_sheet_that_comes_up_with_a_clip(
     page.wait_for_selector(".handle[aria-expanded=true]")
     page.keyboard.press("Escape")
     page.wait_for_selector(".handle[aria-expanded=false]")
-    page.close()
+    leave(page)
 
 
 def test_the_clip_on_the_stage_is_saved_in_other_forms_and_made_smoother(page: Any, client: Any) -> None:

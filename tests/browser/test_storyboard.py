@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import DESKTOP, PHONE, accessibility_faults, fits_width, needs_browser, show
+from browser import DESKTOP, PHONE, accessibility_faults, fits_width, leave, needs_browser, show
 from page_helpers import open_page
 from PIL import Image
 from studio_app import Application
@@ -64,7 +64,7 @@ def test_a_screenplay_becomes_a_storyboard(
     page.wait_for_function("document.querySelector('#storyboard video').src.endsWith('/clip.mp4')")
     page.keyboard.press("Escape")
     a_take_is_deleted_while_the_film_waits(page, client)
-    page.close()
+    leave(page)
 
 
 def a_take_is_deleted_while_the_film_waits(page: Any, client: Any) -> None:
@@ -102,4 +102,4 @@ def test_axe_finds_nothing_on_the_storyboard(
     page.locator("#storyboard [data-action=edit]").first.click()
     assert accessibility_faults(page) == []
     assert fits_width(page)
-    page.close()
+    leave(page)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import accessibility_faults, needs_browser, new_page
+from browser import accessibility_faults, leave, needs_browser, new_page
 from chat_server import ChatServer, chat_server, fails
 from page_helpers import newest
 from studio_app import Application, running
@@ -32,7 +32,7 @@ def page(application: Application, chromium: Any) -> Iterator[Any]:
     page = new_page(chromium, application.url)
     page.wait_for_function("document.querySelector('[data-chip=model] b')?.textContent")
     yield page
-    page.context.close()
+    leave(page)
 
 
 def ask(page: Any) -> None:

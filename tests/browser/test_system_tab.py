@@ -17,6 +17,7 @@ from browser import (
     accessibility_faults,
     fits_width,
     is_unharmed,
+    leave,
     needs_browser,
     show,
     wait_for,
@@ -104,7 +105,7 @@ def test_results_log_engine_and_folders_are_shown_as_text(tab: Tab, chromium: An
     page.set_viewport_size(dict(zip(("width", "height"), PHONE, strict=True)))
     assert fits_width(page)
     assert is_unharmed(page)
-    page.close()
+    leave(page)
 
 
 @pytest.fixture
@@ -155,7 +156,7 @@ def test_machines_are_shown_with_their_figures_and_told_what_to_do_by_one_click(
     page.get_by_role("button", name="Try again: attic", exact=True).click()
     wait_for(lambda: resumptions(farm.store.database) == {"rig": 1, "attic": 1})
     assert is_unharmed(page)
-    page.close()
+    leave(page)
 
 
 @needs_browser
@@ -168,7 +169,7 @@ def test_machines_have_room_and_axe_finds_nothing(tab: Tab, chromium: Any, farm:
         # The other tab of this page is a stand-in, so its heading is not there.
         assert [fault for fault in accessibility_faults(page) if "machine" in fault] == []
         assert fits_width(page)
-        page.close()
+        leave(page)
 
 
 @needs_browser
@@ -184,7 +185,7 @@ def test_a_page_for_anyone_shows_no_machines_and_takes_no_orders(tab: Tab, chrom
         page.locator("[data-machine]").first.wait_for(state="detached")
     finally:
         farm.open_to_all = False
-    page.close()
+    leave(page)
 
 
 @needs_browser
@@ -192,7 +193,7 @@ def test_without_a_farm_there_is_only_the_engine_of_this_machine(tab: Tab, chrom
     page = tab.open(chromium)
     page.wait_for_selector("#engine-state .badge")
     assert page.locator("#machines").inner_text().strip() == ""
-    page.close()
+    leave(page)
 
 
 @needs_browser
@@ -218,7 +219,7 @@ def test_a_download_shows_its_progress_on_every_page_and_completes(
     model.get_by_text("Complete").wait_for()
     assert take_inventory(published_variants()[NAME], studio.checkpoint_directory).complete
     assert any(request.range for request in hub.gets())
-    page.close()
+    leave(page)
 
 
 @needs_browser
@@ -230,7 +231,7 @@ def test_a_download_that_fails_says_what_to_do(tab: Tab, chromium: Any, hub: Hub
     notice.wait_for()
     assert "accept its terms" in notice.inner_text()
     assert "press Download again" in notice.inner_text()
-    page.close()
+    leave(page)
 
 
 def test_a_second_download_and_an_unknown_model_are_refused(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from browser import HOSTILE, PHONE, fits_width, is_unharmed, needs_browser
+from browser import HOSTILE, PHONE, fits_width, is_unharmed, leave, needs_browser
 from tab_server import Tab
 
 from ovi_studio.services.studio import Studio
@@ -26,7 +26,7 @@ def page(tab: Tab, chromium: Any) -> Iterator[Any]:
     page.wait_for_selector("#template-cards .template")
     yield page
     assert is_unharmed(page)
-    page.close()
+    leave(page)
 
 
 def choose(page: Any, title: str) -> None:
@@ -123,7 +123,7 @@ def test_a_phone_needs_no_horizontal_scrolling(tab: Tab, chromium: Any) -> None:
     page.get_by_role("button", name="New template").click()
     page.get_by_label("Title").wait_for()
     assert fits_width(page)
-    page.close()
+    leave(page)
 
 
 def test_slots_are_formatted_as_lines_and_parsed_again() -> None:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 
@@ -27,6 +28,15 @@ _SETTLED = """async () => {
 }"""
 """A box that moves or fades has other colours for a moment; what moves for ever is no matter of time."""
 
+_FORGET = """async () => {
+    localStorage.clear();
+    sessionStorage.clear();
+    for (const { name } of await indexedDB.databases()) indexedDB.deleteDatabase(name);
+}"""
+
+_left: list[Any] = []
+"""Pages that no test uses, each in a profile of its own."""
+
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium or Chrome on this machine")
 
 
@@ -38,6 +48,7 @@ def open_browser() -> Iterator[Any]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_QUIET.split())
         yield browser
+        _left.clear()
         browser.close()
 
 
@@ -46,12 +57,36 @@ def like(browser: Any, *arguments: str) -> Any:
     return browser.browser_type.launch(executable_path=CHROMIUM, args=[*_QUIET.split(), *arguments])
 
 
-def new_page(browser: Any, url: str, size: tuple[int, int] = DESKTOP, **options: Any) -> Any:
-    """A page of this (width, height), in a profile of its own, that waits as long as a busy machine needs."""
-    page = browser.new_page(viewport={"width": size[0], "height": size[1]}, **options)
-    page.set_default_timeout(PATIENCE * 1000)
+def new_page(browser: Any, url: str, size: tuple[int, int] = DESKTOP) -> Any:
+    """A page of this (width, height), in a profile of its own, that waits as long as a busy machine needs.
+
+    To be given to `leave`; or to be closed, if it has listeners or scripts.
+    """
+    found = next((page for page in _left if page.context.browser is browser), None)
+    if found is None:
+        found = browser.new_page()
+        found.set_default_timeout(PATIENCE * 1000)
+    else:
+        _left.remove(found)
+    visit(found, url, size)
+    return found
+
+
+def visit(page: Any, url: str, size: tuple[int, int] = DESKTOP) -> None:
+    """Go to an address as if for the first time: nothing is kept of what was there before."""
+    page.set_viewport_size({"width": size[0], "height": size[1]})
+    page.emulate_media(color_scheme="null")
+    page.context.clear_cookies()
+    page.goto(urljoin(url, "/favicon.ico"))
+    page.evaluate(_FORGET)
     page.goto(url)
-    return page
+
+
+def leave(page: Any) -> None:
+    """End the use of a page. The next test goes on with it, which takes half of the time: its scripts are compiled."""
+    page.unroute_all(behavior="ignoreErrors")
+    page.goto("about:blank")
+    _left.append(page)
 
 
 def show(page: Any, tab: str) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import os
 import secrets
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 
@@ -71,6 +72,13 @@ def with_children(pid: int) -> list[psutil.Process]:
         process = psutil.Process(pid)
         return [process, *process.children(recursive=True)]
     return []
+
+
+def has_loaded(pid: int, package: str) -> bool:
+    """Whether a process has imported a package that has code in libraries; macOS does not say."""
+    if sys.platform == "darwin":
+        return False
+    return any(f"{os.sep}{package}{os.sep}" in mapped.path for mapped in psutil.Process(pid).memory_maps())
 
 
 def is_alive(process: psutil.Process) -> bool:
