@@ -4,6 +4,7 @@ import copy
 import gc
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -49,6 +50,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return ROOMS.index(room) if room in ROOMS else len(ROOMS), item.path not in slow
 
     items.sort(key=place)
+
+
+def pytest_sessionfinish() -> None:
+    """End the processes that fork others, before they would be some that tests have left behind."""
+    if used := sys.modules.get("warm_start"):
+        used.PAGES.close()
+        used.ENGINES.close()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -23,7 +23,7 @@ from browser import (
     wait_for,
     write,
 )
-from page_helpers import choose
+from page_helpers import choose, set_steps
 from PIL import Image
 from processes import has_loaded
 from studio_app import Application
@@ -117,7 +117,9 @@ def test_a_file_appears_and_disappears_without_a_reload(page: Any, loras: Path) 
     card(page, "newcomer").wait_for(state="detached")
 
 
-def test_strengths_and_trigger_words_reach_the_clip(page: Any, application: Application) -> None:
+def test_strengths_and_trigger_words_reach_the_clip_which_shows_previews_and_plays(
+    page: Any, application: Application
+) -> None:
     film = use(page, "Old film")
     slider, field = film.get_by_label("Picture: strength of"), film.get_by_label("Picture", exact=True)
     assert (slider.input_value(), field.input_value()) == ("0.8", "0.8")
@@ -143,10 +145,9 @@ def test_strengths_and_trigger_words_reach_the_clip(page: Any, application: Appl
     prompt = page.locator("#prompt textarea")
     assert prompt.input_value() == "0ld film"
     prompt.fill("a red ball, 0ld film")
-    choose(page, "steps")
-    page.get_by_label("number input for Steps").first.fill("2")
-    page.get_by_label("number input for Steps").first.press("Tab")
+    set_steps(page, 30)
     page.click("#generate")
+    page.wait_for_selector("#status .live img, #clip video", timeout=240_000)
     (clip,) = wait_for(lambda: list(application.outputs.glob("*.mp4")), 240)
     spec = read_record(clip)["spec"]
     assert spec["prompt"] == "a red ball, 0ld film"
@@ -156,6 +157,8 @@ def test_strengths_and_trigger_words_reach_the_clip(page: Any, application: Appl
     ]
     assert all(len(u["sha256"]) == 64 for u in spec["adapters"])
     page.wait_for_selector("#recipe >> text=film 0.75", state="attached")
+    page.locator("#clip video").evaluate("video => video.play()")
+    wait_for(lambda: page.locator("#clip video").evaluate("video => video.currentTime") > 0)
 
 
 def test_a_tag_in_the_prompt_is_an_adapter_of_the_job(application: Application) -> None:

@@ -63,7 +63,7 @@ def test_a_refresh_with_ten_thousand_jobs_takes_less_than_a_fifth_of_a_second(
     before, started = spent(), time.monotonic()
     # Every tick is a full refresh, since the running job reports constantly.
     page.wait_for_function(
-        f"performance.getEntriesByType('resource').filter((e) => e.name.includes('{_REFRESH}')).length >= 60"
+        f"performance.getEntriesByType('resource').filter((e) => e.name.includes('{_REFRESH}')).length >= 30"
     )
     after, seconds = spent(), time.monotonic() - started
     durations = page.evaluate(

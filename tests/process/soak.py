@@ -155,7 +155,7 @@ class Session:
 def soak(outputs: Path, seconds: float, every: float, sessions: int = SESSIONS) -> tuple[list[Reading], Tally]:
     """Run the sessions for some seconds; returns a reading at the start, one `every` so many seconds, and the tally."""
     tally, end = Tally(), threading.Event()
-    with running(outputs) as application:
+    with running(outputs, cold=True) as application:
         process = psutil.Process(application.process.pid)
         started = time.monotonic()
         readings = [read(process, 0.0)]

@@ -68,7 +68,7 @@ def proxy_of(port: int, outside: list[str]) -> http.server.ThreadingHTTPServer:
 
 
 def behind_proxy(outputs: Path, *more: str) -> Iterator[Proxied]:
-    with running(outputs, "--root-path", PREFIX, *more) as found:
+    with running(outputs, "--root-path", PREFIX, *more, cold=True) as found:
         outside: list[str] = []
         server = proxy_of(found.port, outside)
         yield Proxied(found, f"http://127.0.0.1:{server.server_port}{PREFIX}/", outside)

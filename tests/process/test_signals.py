@@ -24,7 +24,7 @@ def test_a_page_started_in_the_background_ends_with_its_engine_and_gives_its_job
     with closing(Store.open(tmp_path / "outputs")) as store:
         (job,) = store.add([spec("wait", steps=1000)])
         with deaf_to_ctrl_c():
-            application = Application(tmp_path / "outputs", tmp_path / "checkpoints")
+            application = Application(tmp_path / "outputs", tmp_path / "checkpoints", cold=number is signal.SIGTERM)
         try:
             wait_for(lambda: running(store), 120)
             started = with_children(application.process.pid)

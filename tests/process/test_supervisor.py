@@ -187,7 +187,7 @@ def test_clock_that_is_set_back_by_a_day_and_forward_by_a_year_loses_nothing(sto
     clock.write_text("0")
     monkeypatch.setenv("OVI_TEST_CLOCK", str(clock))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(SUPPORT / "clock"), os.environ["PYTHONPATH"]]))
-    web = start_web(store)
+    web = start_web(store, cold=True)
     try:
         ids = store.add([spec("wait", seed=seed, steps=8) for seed in range(8)])
         for seconds in (-86_400, 365 * 86_400, -3 * 86_400):

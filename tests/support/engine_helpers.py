@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 from fake_models import NAME
-from places import PYTHON_PATH
+from places import PYTHON_PATH, SUPPORT
+from warm_start import ENGINES, Forked
 
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.engine.command import engine_command
@@ -43,9 +44,11 @@ def command(store: Store, models: str = NAME) -> list[str]:
 
 
 @contextlib.contextmanager
-def engine(store: Store, *more: str, models: str = NAME) -> Iterator[subprocess.Popen]:
-    """An engine without a supervisor."""
-    child = subprocess.Popen([*command(store, models), *more], stderr=subprocess.DEVNULL)
+def engine(store: Store, *more: str, models: str = NAME) -> Iterator[Forked]:
+    """An engine without a supervisor; those of supervisors are started by their command."""
+    _, *arguments = [*command(store, models), *more]
+    with Path(os.devnull).open("w") as nothing:
+        child = ENGINES.start(*arguments, environment={**os.environ}, stderr=nothing.fileno())
     try:
         yield child
     finally:
@@ -105,27 +108,21 @@ def kill_engines(store: Store) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-WEB = """
-import sys
-from ovi_studio.engine.supervisor import Supervisor
-from ovi_studio.queue.store import Store
-import json, time
-supervisor = Supervisor(Store.open(sys.argv[1]), json.loads(sys.argv[2]), back_off=(0.02, 0.05, 0.1))
-supervisor.start()
-print("up", flush=True)
-time.sleep(600)
-"""
-
-
-def start_web(store: Store) -> subprocess.Popen:
-    """Start a process that supervises engines, like the web process."""
-    arguments = [str(store.paths.outputs), json.dumps(command(store))]
-    web = subprocess.Popen([sys.executable, "-c", WEB, *arguments], stdout=subprocess.PIPE, text=True)
-    assert web.stdout.readline() == "up\n"
+def start_web(store: Store, *, cold: bool = False) -> Forked | subprocess.Popen[bytes]:
+    """Start a process that supervises engines, like the web process; `cold`: its interpreter is started, too."""
+    arguments = [str(SUPPORT / "web_process.py"), str(store.paths.outputs), json.dumps(command(store))]
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as said:
+        web = (
+            subprocess.Popen([sys.executable, *arguments], stdout=writing)
+            if cold
+            else ENGINES.start(*arguments, environment={**os.environ}, stdout=writing)
+        )
+        os.close(writing)
+        assert said.readline() == b"up\n"
     return web
 
 
-def end(process: subprocess.Popen) -> None:
+def end(process: Forked | subprocess.Popen[bytes]) -> None:
     process.kill()
     process.wait()
-    process.stdout.close()

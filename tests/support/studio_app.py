@@ -16,6 +16,7 @@ from typing import Any
 from fake_models import NAME
 from places import PYTHON_PATH, ROOT
 from processes import kill, with_children
+from warm_start import PAGES, Forked
 
 APP = ROOT / "app.py"
 START_PATIENCE = 240
@@ -23,27 +24,33 @@ START_PATIENCE = 240
 
 
 class Application:
-    """The page and its engine; its clips are those of the fake models unless others are asked for."""
+    """The page and its engine; its clips are those of the fake models unless others are asked for.
 
-    def __init__(self, outputs: Path, checkpoints: Path, *more: str, models: str | None = NAME) -> None:
-        self.outputs, self.checkpoints, self.more = (
-            outputs,
-            checkpoints,
-            (*more, *(["--models", models] if models else [])),
-        )
+    Args:
+        cold: started by its command, for tests of how it starts, what it costs, and the signals that it inherits;
+            otherwise forked by a process that has imported Gradio, which is most of a start.
+    """
+
+    def __init__(
+        self, outputs: Path, checkpoints: Path, *more: str, models: str | None = NAME, cold: bool = False
+    ) -> None:
+        self.outputs, self.checkpoints = outputs, checkpoints
+        self.more = (*more, *(["--models", models] if models else []))
+        self.cold = cold or sys.platform == "win32"
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/"
         self.start()
 
     def start(self) -> None:
-        command = [sys.executable, str(APP), "--port", str(self.port), "--no-open", "--ckpt-dir", str(self.checkpoints)]
+        arguments = [str(APP), "--port", str(self.port), "--no-open", "--ckpt-dir", str(self.checkpoints)]
+        arguments += ["--out", str(self.outputs), *self.more]
+        environment = {**os.environ, "PYTHONPATH": PYTHON_PATH}
         started = time.monotonic()
-        self.process = subprocess.Popen(
-            [*command, "--out", str(self.outputs), *self.more],
-            env={**os.environ, "PYTHONPATH": PYTHON_PATH},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        self.process: subprocess.Popen[bytes] | Forked
+        if self.cold:
+            self.process = subprocess.Popen([sys.executable, *arguments], env=environment, stdout=subprocess.DEVNULL)
+        else:
+            self.process = PAGES.start(*arguments, environment=environment)
         try:
             while not self.answers():
                 assert self.process.poll() is None
@@ -83,9 +90,9 @@ class Application:
 
 
 @contextmanager
-def running(outputs: Path, *more: str, models: str | None = NAME) -> Iterator[Application]:
+def running(outputs: Path, *more: str, models: str | None = NAME, cold: bool = False) -> Iterator[Application]:
     """An application over these clips until the block ends."""
-    application = Application(outputs, outputs.parent / "checkpoints", *more, models=models)
+    application = Application(outputs, outputs.parent / "checkpoints", *more, models=models, cold=cold)
     try:
         yield application
     finally:
