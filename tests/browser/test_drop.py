@@ -59,7 +59,8 @@ def test_a_clip_a_picture_and_a_table_fill_the_form_from_any_tab(page: Any, tmp_
     reported(page, "first.png is the first frame.")
     reported(page, "list.txt is the table of prompts.")
     page.wait_for_selector("#first-frame img")
-    page.get_by_text("list").first.wait_for()
+    page.get_by_role("button", name="Many clips at once").click()
+    page.wait_for_selector("#table-makes >> text=The table makes 2 clips")
     assert page.locator("#prompt textarea").input_value() == "A fox from elsewhere"
 
 
