@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import pytest
 from browser import DESKTOP, PHONE, accessibility_faults, fits_width, leave, needs_browser, show
 from page_helpers import open_page
 from PIL import Image
@@ -20,12 +19,6 @@ shots:
 SCREENPLAY = "INT. HALL\n\nTOM waits.\n\nTOM\nHello.\n\nTom leaves.\n\nTom is back.\n"
 
 
-def film(application: Application, chromium: Any, size: tuple[int, int]) -> Any:
-    page = open_page(application, chromium, size)
-    show(page, "Film")
-    return page
-
-
 def queue_film(page: Any, text: str) -> None:
     page.get_by_label("Screenplay in Fountain form").fill(text)
     page.get_by_role("button", name="Queue the film").click()
@@ -34,7 +27,8 @@ def queue_film(page: Any, text: str) -> None:
 def test_a_screenplay_becomes_a_storyboard(
     application: Application, chromium: Any, client: Any, tmp_path: Path
 ) -> None:
-    page = film(application, chromium, DESKTOP)
+    page = open_page(application, chromium)
+    show(page, "Film")
     page.get_by_text("No film yet").wait_for()
     assert accessibility_faults(page) == []
     page.get_by_role("button", name="New film").click()
@@ -64,6 +58,7 @@ def test_a_screenplay_becomes_a_storyboard(
     page.wait_for_function("document.querySelector('#storyboard video').src.endsWith('/clip.mp4')")
     page.keyboard.press("Escape")
     a_take_is_deleted_while_the_film_waits(page, client)
+    is_accessible_in_both_themes_and_widths(page)
     leave(page)
 
 
@@ -91,15 +86,11 @@ def a_take_is_deleted_while_the_film_waits(page: Any, client: Any) -> None:
     assert long.locator(".chip.cancelled").is_visible()
 
 
-@pytest.mark.parametrize(("size", "theme"), [(DESKTOP, "dark"), (PHONE, "light")], ids=["dark", "phone"])
-def test_axe_finds_nothing_on_the_storyboard(
-    application: Application, chromium: Any, size: tuple[int, int], theme: str
-) -> None:
-    application.client().predict({"title": "Two", "shots": ["a", "b"]}, "", "", 0, api_name="/film_queue")
-    page = film(application, chromium, size)
-    page.emulate_media(color_scheme=theme)
-    page.locator("#storyboard .shot").nth(1).wait_for()
+def is_accessible_in_both_themes_and_widths(page: Any) -> None:
+    """With a form that is open, takes, and states of all kinds."""
     page.locator("#storyboard [data-action=edit]").first.click()
-    assert accessibility_faults(page) == []
-    assert fits_width(page)
-    leave(page)
+    for (width, height), theme in ((DESKTOP, "dark"), (PHONE, "light")):
+        page.set_viewport_size({"width": width, "height": height})
+        page.emulate_media(color_scheme=theme)
+        assert accessibility_faults(page) == []
+        assert fits_width(page)
