@@ -1,7 +1,8 @@
 """Queueing improvements: of clips of the library, and behind jobs whose clips may not be made yet. Imports no torch."""
 
 import importlib.util
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,24 @@ from ovi_studio.runtime.options import RuntimeOptions
 
 MAX_CLIPS = 1000
 """Clips that are improved by one request."""
+_MOST_REASONS = 5
+
+
+@dataclass(frozen=True)
+class QueuedImprovements:
+    """What became of a request to improve clips."""
+
+    jobs: list[str]
+    """The new jobs, in the order of their clips; at least one."""
+    refused: dict[str, str] = field(default_factory=dict)
+    """Each clip or job that cannot be improved -> the reason, a sentence."""
 
 
 class Improvements:
-    """The improvements of one studio. Methods may raise `JobError` with advice; all clips are queued, or none."""
+    """The improvements of one studio.
+
+    What cannot be improved keeps nothing else out. Methods raise `JobError` with advice if that leaves nothing.
+    """
 
     def __init__(self, store: Store, library: Library, options: RuntimeOptions) -> None:
         self._store = store
@@ -40,24 +55,34 @@ class Improvements:
 
     def improve_clips(
         self, clips: Collection[str], wanted: Mapping[str, Any], name: str = "", *, priority: int = 0
-    ) -> list[str]:
-        """Queue improvements of clips of the library by their ids; returns the ids of the jobs.
+    ) -> QueuedImprovements:
+        """Queue improvements of clips of the library by their ids.
 
         Args:
             wanted: `upscaler` and `fps`, see `Improvement`.
         """
         improvement = self._checked(clips, wanted)
-        paths = {clip: self._library.path(clip) for clip in dict.fromkeys(clips)}
-        orders = [self._of_file(path, improvement) for path in paths.values()]
-        return self._store.add_improvements(orders, name, priority=priority)
+        return self._queue(clips, lambda clip: self._of_file(self._library.path(clip), improvement), name, priority)
 
     def improve_jobs(
         self, jobs: Collection[str], wanted: Mapping[str, Any], name: str = "", *, priority: int = 0
-    ) -> list[str]:
+    ) -> QueuedImprovements:
         """Queue improvements of the clips of jobs; those of jobs that are not done wait for them."""
         improvement = self._checked(jobs, wanted)
-        orders = [self._of_job(self._store.get(job), improvement) for job in dict.fromkeys(jobs)]
-        return self._store.add_improvements(orders, name, priority=priority)
+        return self._queue(jobs, lambda job: self._of_job(self._store.get(job), improvement), name, priority)
+
+    def _queue(
+        self, ids: Collection[str], order: Callable[[str], ImprovementOrder], name: str, priority: int
+    ) -> QueuedImprovements:
+        orders, refused = [], {}
+        for one in dict.fromkeys(ids):
+            try:
+                orders.append(order(one))
+            except JobError as error:
+                refused[one] = str(error)
+        if not orders:
+            raise JobError(_sentences(list(dict.fromkeys(refused.values()))))
+        return QueuedImprovements(self._store.add_improvements(orders, name, priority=priority), refused)
 
     def _checked(self, clips: Collection[str], wanted: Mapping[str, Any]) -> Improvement:
         if not 0 < len(clips) <= MAX_CLIPS:
@@ -87,3 +112,8 @@ class Improvements:
         variant = find_variant(job.spec.variant, self._checkpoints)
         height, width = job.spec.size or variant.default_size
         return ImprovementOrder(job.spec, improvement, variant.frames * height * width, job=job.id)
+
+
+def _sentences(reasons: Sequence[str]) -> str:
+    rest = len(reasons) - _MOST_REASONS
+    return " ".join([*reasons[:_MOST_REASONS], *([f"And {rest} more."] if rest > 0 else [])])

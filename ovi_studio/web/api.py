@@ -219,13 +219,16 @@ class ApiCalls:
     def improve(
         self, jobs: Any, upscaler: str = "", fps: float | None = None, name: str = "", priority: float | None = 0
     ) -> dict[str, Any]:
-        """Queue larger and smoother copies of the clips of jobs, which may not be done yet; returns the new jobs."""
+        """Queue larger and smoother copies of the clips of jobs, which may not be done yet.
+
+        Returns the new jobs, and which of the given ones cannot be improved, with the reason.
+        """
         with sentences():
             wanted = {"upscaler": upscaler or None, "fps": whole("fps", fps, 0) or None}
             chosen = whole("priority", priority, 0)
-            return {
-                "jobs": self._studio.improvements.improve_jobs(_ids(jobs), wanted, str(name or ""), priority=chosen)
-            }
+            queued = self._studio.improvements.improve_jobs(_ids(jobs), wanted, str(name or ""), priority=chosen)
+            refused = [{"job": job, "reason": without_folders(reason)} for job, reason in queued.refused.items()]
+            return {"jobs": queued.jobs, "refused": refused}
 
     def get(self, job: str) -> Job:
         """Look up a job by its id."""

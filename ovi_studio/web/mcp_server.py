@@ -219,7 +219,7 @@ class Tools:
         """Queue copies of clips with a larger picture, more frames a second, or both; the originals are kept.
 
         The jobs may still be waiting: then the copies wait for their clips. Returns the ids of the new jobs, for
-        wait_for_job and fetch_clip.
+        wait_for_job and fetch_clip, and as refused those that cannot be improved, with the reason.
         """
         return await _answer(lambda: self._calls.improve(jobs, upscaler, fps, name, priority))
 

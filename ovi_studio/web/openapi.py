@@ -22,6 +22,7 @@ _CHANGE = {
     "type": "object",
     "properties": {"change": {"type": "string", "enum": [str(edit) for edit in Edit]}, "text": _TEXT},
 }
+_REFUSED = {"type": "object", "properties": {"job": _TEXT, "reason": _TEXT}}
 _GRID = {
     "type": "object",
     "properties": {
@@ -46,7 +47,7 @@ _ANSWERS: dict[str, Any] = {
     "/cancel": {"type": "object", "properties": {"cancelled": _WHOLE}},
     "/retry": {"type": "object", "properties": {"queued": _WHOLE}},
     "/clip": {"$ref": "#/components/schemas/File"},
-    "/improve": {"type": "object", "properties": {"jobs": _TEXTS}},
+    "/improve": {"type": "object", "properties": {"jobs": _TEXTS, "refused": {"type": "array", "items": _REFUSED}}},
     "/suggest": {
         "type": "object",
         "properties": {"prompt": _TEXT, "warnings": _TEXTS, "changes": {"type": "array", "items": _CHANGE}},

@@ -36,7 +36,11 @@ def build_improving(improvements: Improvements, toasts: Toasts) -> None:
 
 
 class ImprovingHandlers:
-    """The functions behind the dialog. Its value is `{"upscalers", "hint"}`, `{"problem"}` or `{"done"}`."""
+    """The functions behind the dialog.
+
+    Its value is `{"upscalers", "hint"}`, `{"problem"}`, or `{"left", "problem"}` after copies were queued: the ids of
+    those that could not be, and the reasons.
+    """
 
     def __init__(self, improvements: Improvements, toasts: Toasts) -> None:
         self._improvements = improvements
@@ -55,13 +59,15 @@ class ImprovingHandlers:
         wanted = {"upscaler": given.get("upscaler") or None, "fps": given.get("fps") or None}
         try:
             if clips := _ids(given.get("clips")):
-                jobs = self._improvements.improve_clips(clips, wanted)
+                queued = self._improvements.improve_clips(clips, wanted)
             else:
-                jobs = self._improvements.improve_jobs(_ids(given.get("jobs")), wanted)
+                queued = self._improvements.improve_jobs(_ids(given.get("jobs")), wanted)
             what = Improvement.from_dict(wanted).words
         except JobError as error:
             return {"problem": for_page(str(error))}, gr.skip()
-        return {"done": len(jobs)}, self._toasts.note(texts.queued(len(jobs), what))
+        refused = [for_page(reason) for reason in queued.refused.values()]
+        value = {"left": list(queued.refused), "problem": texts.refused(refused)}
+        return value, self._toasts.note(texts.queued(len(queued.jobs), what))
 
 
 def _ids(given: Any) -> list[str]:

@@ -51,11 +51,15 @@ function showChoice() {
   problem.hidden = !problem.textContent;
 }
 
+function showCount() {
+  about.textContent = counted(words.ABOUT_ONE, words.ABOUT_MANY, count());
+  queue.textContent = counted(words.QUEUE_ONE, words.QUEUE_MANY, count());
+}
+
 function open(detail) {
   given = detail;
   if (!count()) return;
-  about.textContent = counted(words.ABOUT_ONE, words.ABOUT_MANY, count());
-  queue.textContent = counted(words.QUEUE_ONE, words.QUEUE_MANY, count());
+  showCount();
   problem.textContent = "";
   size.replaceChildren(option(words.SAME_SIZE, ""));
   hint.hidden = true;
@@ -65,16 +69,18 @@ function open(detail) {
 }
 
 function answer() {
-  const { upscalers, hint: missing, problem: reason, done } = props.value ?? {};
+  const { upscalers, hint: missing, problem: reason, left } = props.value ?? {};
   if (upscalers) {
     size.replaceChildren(option(words.SAME_SIZE, ""), ...upscalers.map((name) => option(name, name)));
     size.disabled = !upscalers.length;
     hint.textContent = missing;
     hint.hidden = !missing;
   }
-  if (done) dialog.close();
+  if (left && !left.length) dialog.close();
+  // Those that were not queued may be with another choice.
+  if (left) given = given.clips ? { clips: left } : { jobs: left };
   problem.textContent = reason ?? "";
-  queue.textContent = counted(words.QUEUE_ONE, words.QUEUE_MANY, count());
+  showCount();
   showChoice();
 }
 

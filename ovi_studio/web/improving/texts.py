@@ -15,6 +15,17 @@ ABOUT_ONE = "A copy of the clip is queued; the clip itself stays as it is. The s
 ABOUT_MANY = "Copies of {count} clips are queued; the clips themselves stay as they are. The sound is the same."
 QUEUE_ONE, QUEUE_MANY = "Queue a copy", "Queue {count} copies"
 
+_MOST_REASONS = 5
+
+
+def refused(reasons: list[str]) -> str:
+    """Why some of the clips were not queued, a line for each; empty if all were."""
+    if not reasons:
+        return ""
+    head = "1 clip was not queued:" if len(reasons) == 1 else f"{len(reasons)} clips were not queued:"
+    more = [f"and {len(reasons) - _MOST_REASONS} more"] if len(reasons) > _MOST_REASONS else []
+    return "\n".join([head, *reasons[:_MOST_REASONS], *more])
+
 
 def queued(count: int, what: str) -> str:
     """Copies of clips are queued; `what` is done to them."""

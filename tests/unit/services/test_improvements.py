@@ -1,4 +1,4 @@
-"""Improvements of many clips at once: all are queued, or none with the reason."""
+"""Improvements of many clips at once: one that cannot be improved is refused, and keeps no other out."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -29,7 +29,9 @@ def clip_ids(studio: Studio, count: int) -> list[str]:
 
 def test_many_clips_of_the_library_are_queued_as_one_batch(studio):
     clips = clip_ids(studio, 3)
-    jobs = studio.improvements.improve_clips(clips, {"fps": 60}, "smooth", priority=2)
+    queued = studio.improvements.improve_clips(clips, {"fps": 60}, "smooth", priority=2)
+    assert queued.refused == {}
+    jobs = queued.jobs
     found = [studio.store.get(job) for job in jobs]
     assert {job.batch_name for job in found} == {"smooth"}
     assert [job.improves.clip for job in found] == [studio.library.path(clip) for clip in clips]
@@ -44,11 +46,22 @@ def test_what_cannot_be_done_is_refused_when_it_is_queued(studio, wanted):
     assert studio.store.jobs() == []
 
 
-def test_one_bad_clip_keeps_all_from_being_queued(studio):
+def test_a_clip_that_cannot_be_improved_keeps_no_other_out(studio):
     clips = clip_ids(studio, 2)
-    for bad, reason in (("0" * 32, "no longer"), ("", "no longer")):
-        with pytest.raises(JobError, match=reason):
-            studio.improvements.improve_clips([*clips, bad], {"fps": 48})
+    broken, gone = studio.library.find(make_clip(studio.paths.outputs, "broken", frames=2).name), "0" * 32
+    file = studio.library.path(broken)
+    file.write_bytes(file.read_bytes()[:-500])
+    queued = studio.improvements.improve_clips([clips[0], broken, gone, clips[1]], {"fps": 48})
+    assert [studio.store.get(job).improves.clip for job in queued.jobs] == [studio.library.path(clip) for clip in clips]
+    assert list(queued.refused) == [broken, gone]
+    assert file.name in queued.refused[broken]
+    assert "no longer in the library" in queued.refused[gone]
+
+
+def test_without_a_clip_that_can_be_improved_nothing_is_queued_and_the_reasons_are_told(studio):
+    clips = clip_ids(studio, 2)
+    with pytest.raises(JobError, match="no longer in the library"):
+        studio.improvements.improve_clips(["0" * 32, ""], {"fps": 48})
     with pytest.raises(JobError, match="1 to 1000"):
         studio.improvements.improve_clips([], {"fps": 48})
     with pytest.raises(JobError, match="priority"):
@@ -63,14 +76,14 @@ def test_upscaler_is_pinned_by_its_hash_and_needs_its_package(studio, tmp_path, 
     with pytest.raises(JobError, match="spandrel"):
         studio.improvements.improve_clips(clip_ids(studio, 1), {"upscaler": "double"})
     monkeypatch.setattr(improvements.importlib.util, "find_spec", lambda name: object())
-    (job,) = studio.improvements.improve_clips(clip_ids(studio, 1), {"upscaler": "double"})
+    (job,) = studio.improvements.improve_clips(clip_ids(studio, 1), {"upscaler": "double"}).jobs
     assert len(studio.store.get(job).improves.improvement.sha256) == 64
 
 
 def test_improvements_go_behind_jobs_that_are_not_done(studio):
     (first,) = studio.store.add([SPEC])
-    (second,) = studio.improvements.improve_jobs([first], {"fps": 48})
-    (third,) = studio.improvements.improve_jobs([second], {"fps": 60})
+    (second,) = studio.improvements.improve_jobs([first], {"fps": 48}).jobs
+    (third,) = studio.improvements.improve_jobs([second], {"fps": 60}).jobs
     assert [studio.store.get(job).dependency.sentence for job in (second, third)] == [
         "Waits for the clip of job 1.",
         "Waits for the clip of job 2.",
@@ -79,3 +92,5 @@ def test_improvements_go_behind_jobs_that_are_not_done(studio):
     studio.store.cancel([first])
     with pytest.raises(JobError, match="Job 1 is cancelled"):
         studio.improvements.improve_jobs([first], {"fps": 48})
+    both = studio.improvements.improve_jobs([first, *studio.store.add([SPEC])], {"fps": 48})
+    assert (len(both.jobs), list(both.refused)) == (1, [first])

@@ -18,6 +18,8 @@ from ovi_studio.services.studio import Studio
 from ovi_studio.web.improving import ImprovingHandlers, texts
 from ovi_studio.web.toasts import Toasts
 
+ALL_QUEUED = {"left": [], "problem": ""}
+
 
 @pytest.fixture
 def studio(tmp_path: Path) -> Iterator[Studio]:
@@ -51,10 +53,24 @@ def test_it_offers_the_upscalers_of_the_folder_or_says_what_is_missing(
 def test_clips_of_the_library_and_of_jobs_are_queued(dialog: ImprovingHandlers, studio: Studio) -> None:
     clips = [studio.library.find(make_clip(studio.paths.outputs, f"clip {n}", frames=2).name) for n in range(2)]
     value, toast = dialog.queue(asked(clips=clips, upscaler="", fps=60))
-    assert (value, toast["text"]) == ({"done": 2}, "2 copies are in the queue: 60 frames a second.")
+    assert (value, toast["text"]) == (ALL_QUEUED, "2 copies are in the queue: 60 frames a second.")
     jobs = studio.store.add([SPEC])
-    assert dialog.queue(asked(jobs=jobs, fps=48))[0] == {"done": 1}
+    assert dialog.queue(asked(jobs=jobs, fps=48))[0] == ALL_QUEUED
     assert [job.improves.improvement.fps for job in studio.store.jobs() if job.improves] == [60, 60, 48]
+
+
+def test_what_could_not_be_queued_stays_in_the_dialog_with_the_reasons(
+    dialog: ImprovingHandlers, studio: Studio
+) -> None:
+    clips = [studio.library.find(make_clip(studio.paths.outputs, f"clip {n}", frames=2).name) for n in range(2)]
+    gone = [f"{number:032x}" for number in range(7)]
+    value, toast = dialog.queue(asked(clips=[clips[0], *gone, clips[1]], fps=48))
+    assert toast["text"].startswith("2 copies are in the queue")
+    assert value["left"] == gone
+    head, *lines = value["problem"].split("\n")
+    assert head == "7 clips were not queued:"
+    assert len(lines) == 6
+    assert lines[-1] == "and 2 more"
 
 
 @pytest.mark.parametrize(
