@@ -1,12 +1,6 @@
 // Files dropped anywhere on the page, or chosen after "ovi:add-files": an overlay says what will happen, each file is
 // sent to `studio/drop`, and a report tells what became of it. `element`, `props`, `trigger` and `watch` are Gradio's.
-const KINDS = [
-  ["Clip (mp4)", "its settings in the form", "added to the library"],
-  ["Picture", "the first frame", "the first frame; a poster: its settings"],
-  ["LoRA file (.safetensors)", "added to the LoRA files"],
-  ["Preset or templates (yaml)", "added to your own"],
-  ["Table of prompts (csv, tsv, txt)", "the table of the form"],
-];
+const words = props.words;
 
 function make(tag, properties = {}, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
@@ -16,11 +10,11 @@ function make(tag, properties = {}, ...children) {
 
 const inLibrary = () => Boolean(document.querySelector("#library")?.offsetParent);
 const rules = make("dl");
-const overlay = make("div", { id: "drop-overlay", hidden: true }, make("div", {}, make("h2", { textContent: "Drop files" }), rules));
+const overlay = make("div", { id: "drop-overlay", hidden: true }, make("div", {}, make("h2", { textContent: words.drop }), rules));
 const list = make("ul");
 const report = make("section", { id: "drop-report", hidden: true }, list);
 report.setAttribute("role", "status");
-report.setAttribute("aria-label", "Added files");
+report.setAttribute("aria-label", words.added);
 const chooser = make("input", { type: "file", multiple: true, accept: props.accept, hidden: true, id: "drop-chooser" });
 // Only there do rules for certain widths apply (Gradio 6.31).
 (element.closest(".contain") ?? document.body).append(overlay, report, chooser);
@@ -30,7 +24,7 @@ const chooser = make("input", { type: "file", multiple: true, accept: props.acce
 function showOverlay() {
   const here = inLibrary();
   rules.replaceChildren(
-    ...KINDS.map(([kind, elsewhere, library]) =>
+    ...words.kinds.map(([kind, elsewhere, library]) =>
       make("div", {}, make("dt", { textContent: kind }), make("dd", { textContent: (here && library) || elsewhere })),
     ),
   );
@@ -102,9 +96,9 @@ function upload(file, progress) {
     request.upload.onprogress = (event) => event.lengthComputable && progress(event.loaded / event.total);
     request.onload = () => {
       if (request.response?.ticket) resolve(request.response.ticket);
-      else reject(new Error(request.response?.detail ?? `${file.name} was refused.`));
+      else reject(new Error(request.response?.detail ?? window.ovi.filled(words.refused, file)));
     };
-    request.onerror = () => reject(new Error(`${file.name} could not be sent; try again.`));
+    request.onerror = () => reject(new Error(window.ovi.filled(words.notSent, file)));
     request.send(file);
   });
 }
@@ -133,14 +127,14 @@ function question({ sentence, ticket }) {
   const made = row(
     sentence,
     "question",
-    action("Replace it", answer("taken", { library: inLibrary(), replace: true })),
-    action("Keep it", answer("left", {})),
+    action(words.replace, answer("taken", { library: inLibrary(), replace: true })),
+    action(words.keep, answer("left", {})),
   );
 }
 
 const dismiss = action("×", () => (report.hidden = true));
 dismiss.className = "dismiss";
-dismiss.setAttribute("aria-label", "Dismiss");
+dismiss.setAttribute("aria-label", words.dismiss);
 report.append(dismiss);
 
 // What needs no answer goes by itself; what was refused stays until it was read.

@@ -1,13 +1,15 @@
 """The component behind dropped files: it takes them by their tickets, fills the form, and reports on each file."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import gradio as gr
 
+from ovi_studio.core.errors import JobError
 from ovi_studio.core.spec import ClipSpec
-from ovi_studio.services.intake import LIMITS, PICTURES, Intake, Outcome
+from ovi_studio.services.intake import LIMITS, Intake, Outcome
+from ovi_studio.web.drop import texts
 from ovi_studio.web.events import EACH
 from ovi_studio.web.public_text import for_page
 from ovi_studio.web.tabs import CREATE_TAB
@@ -41,15 +43,16 @@ def build_drop(intake: Intake, form: DropForm, tabs: gr.Tabs, toasts: Toasts) ->
         elem_id="drop-source",
         apply_default_css=False,
         accept=",".join(LIMITS),
-        pictures=list(PICTURES),
+        words=texts.WORDS,
     )
 
     def take(event: gr.EventData, request: gr.Request) -> list[Any]:
         outcomes = intake.take(_tickets(event), in_library=_flag(event, "library"), replace=_flag(event, "replace"))
-        offers = [toasts.undoable(request, one.sentence, one.undo) for one in outcomes if one.undo]
         # What can be taken back is told where that is offered.
+        replaced = [outcome for outcome in outcomes if outcome.undo]
+        offer = toasts.undoable(request, _sentence(replaced), _undo_all(replaced)) if replaced else gr.skip()
         rest = [outcome for outcome in outcomes if not outcome.undo]
-        return [*_filled(form, outcomes), _report(rest), *(offers[:1] or [gr.skip()])]
+        return [*_filled(form, outcomes), _report(rest), offer]
 
     def leave(event: gr.EventData) -> None:
         for ticket in _tickets(event):
@@ -79,6 +82,28 @@ def _report(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         for outcome in outcomes
     ]
     return {"files": files}
+
+
+def _sentence(outcomes: Sequence[Outcome]) -> str:
+    """What is said of files that replaced others."""
+    return outcomes[0].sentence if len(outcomes) == 1 else texts.replaced([outcome.name for outcome in outcomes])
+
+
+def _undo_all(outcomes: Sequence[Outcome]) -> Callable[[], None]:
+    """Return what takes all of these back; one that cannot be keeps no other from it."""
+
+    def undo() -> None:
+        errors = []
+        for outcome in reversed(outcomes):
+            try:
+                if outcome.undo:
+                    outcome.undo()
+            except JobError as error:
+                errors.append(f"{outcome.name}: {error}")
+        if errors:
+            raise JobError(" ".join(errors))
+
+    return undo
 
 
 def _tickets(event: gr.EventData) -> list[str]:

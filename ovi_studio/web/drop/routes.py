@@ -13,6 +13,7 @@ from starlette.routing import Route
 from ovi_studio.core.errors import JobError
 from ovi_studio.media.small_files import folder_errors, part_path
 from ovi_studio.services.intake import Intake, too_large
+from ovi_studio.web.drop import texts
 from ovi_studio.web.guard import DROP_PATH, is_logged_in
 from ovi_studio.web.public_text import without_folders
 
@@ -25,7 +26,7 @@ def drop_routes(intake: Intake) -> list[Route]:
 
     async def receive(request: Request) -> Response:
         if not is_logged_in(request):
-            return JSONResponse({"detail": "Log in first."}, 401)
+            return JSONResponse({"detail": texts.LOG_IN}, 401)
         try:
             return JSONResponse({"ticket": await _receive(intake, request)})
         except JobError as error:
@@ -44,7 +45,7 @@ async def _receive(intake: Intake, request: Request) -> str:
         await _write(request, path, limit)
         complete = True
     except ClientDisconnect:
-        raise JobError(f"{path.name} did not arrive completely; add it again.") from None
+        raise JobError(texts.incomplete(path.name)) from None
     finally:
         if not complete:
             intake.discard(ticket)
