@@ -21,6 +21,7 @@ from ovi_studio.services.clip_bundle import MAX_CLIPS, zip_clips
 from ovi_studio.services.studio import Studio
 from ovi_studio.takes.check import fault_lines, score_summary
 from ovi_studio.web.public_text import without_folders
+from ovi_studio.web.tabs.library import texts
 from ovi_studio.web.tabs.library.views import describe_clip
 
 _NEVER = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -45,7 +46,7 @@ def _facts_of_file(path: Path) -> list[tuple[str, str]]:
     except OSError:
         return []
     checks = "; ".join([*score_summary(scores), *fault_lines(scores)])
-    facts = [("Checks", checks), ("Mark", mark), ("Content Credentials", credentials)]
+    facts = [(texts.CHECKS, checks), (texts.MARK, mark), (texts.CREDENTIALS, credentials)]
     return [(name, without_folders(text)) for name, text in facts if text]
 
 

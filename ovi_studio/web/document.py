@@ -13,12 +13,13 @@ from gradio import routes
 from jinja2 import BaseLoader, Environment
 
 from ovi_studio.web.fonts import FONTS, font_url
+from ovi_studio.web.header.texts import THEMES
+from ovi_studio.web.scripts import head_script
 from ovi_studio.web.tokens import DARK, LIGHT, token_rules
 
 _DOCUMENTS = ("frontend/index.html", "frontend/share.html")
 _HEAD = "<head>"
 _LOGIN = Path(__file__).parent / "login" / "login.html"
-_SCRIPTS = ("theme.js", "shared.js")
 _FONT_FACES = "".join(
     f'@font-face {{ font-family: "Inter"; font-weight: {weights}; font-display: swap; '
     f'src: url("{font_url(name)}") format("woff2"); }}'
@@ -55,7 +56,7 @@ def _with_head(document: str) -> str:
 def head() -> str:
     """Return the script of the theme, and the colours until the theme's stylesheet has been loaded."""
     folder = Path(__file__).parent
-    scripts = "".join(f"<script>{(folder / name).read_text(encoding='utf-8')}</script>" for name in _SCRIPTS)
+    scripts = head_script([folder / "theme.js"], {"MODES": THEMES}) + head_script([folder / "shared.js"], {})
     colours = "".join(
         f"html{mode} body {{ background: {palette.background} !important; color: {palette.text}; }}"
         for mode, palette in (("", LIGHT), (".dark", DARK))

@@ -8,20 +8,14 @@ from collections.abc import Sequence
 from html import escape
 
 from ovi_studio.engine.slot import EngineSlot
-from ovi_studio.queue.model import ClipPhase, EngineInfo, Job, JobState
+from ovi_studio.queue.model import ClipPhase, EngineInfo, Job
 from ovi_studio.services.machines import THIS_MACHINE
+from ovi_studio.web import texts
 from ovi_studio.web.views import format_pace, format_seconds
 
 WAVE = """
   <svg viewBox="0 0 50 32" aria-hidden="true"><path d="M4 14v4M11 9v14M18 4v24M25 11v10M32 7v18M39 12v8M46 15v2"/></svg>
 """
-STATE_NAMES = {
-    JobState.QUEUED: "Waiting",
-    JobState.RUNNING: "Running",
-    JobState.DONE: "Done",
-    JobState.FAILED: "Failed",
-    JobState.CANCELLED: "Cancelled",
-}
 
 
 def makers(engines: Sequence[EngineInfo]) -> list[EngineSlot]:
@@ -49,36 +43,36 @@ def progress_words(job: Job) -> tuple[str, str, float | None]:
     progress = job.progress
     if job.cancelling:
         late = progress is not None and progress.phase is ClipPhase.WRITING
-        return "Cancelling", "This cannot be interrupted; it ends soon" if late else "Ends in a moment", None
+        return texts.CANCELLING, texts.ENDS_BY_ITSELF if late else texts.ENDS_SOON, None
     if progress is None:
-        return "Starting", "", None
-    left = "" if progress.seconds_left is None else f"about {format_seconds(progress.seconds_left)} left"
+        return texts.STARTING, "", None
+    left = "" if progress.seconds_left is None else texts.left(format_seconds(progress.seconds_left))
     match progress.phase:
         case ClipPhase.LOADING:
-            return "Loading the model", job.spec.variant, None
+            return texts.LOADING_MODEL, job.spec.variant, None
         case ClipPhase.DRAWING if progress.step:
             fraction = progress.step / max(1, progress.total)
-            return f"Drawing the first frame: step {progress.step} of {progress.total}", left, fraction
+            return texts.drawing_step(progress.step, progress.total), left, fraction
         case ClipPhase.DRAWING:
-            return "Drawing the first frame", left, None
+            return texts.DRAWING_FRAME, left, None
         case ClipPhase.TEXT:
-            return "Encoding the prompt", left, None
+            return texts.ENCODING, left, None
         case ClipPhase.COMPILING:
-            return "Compiling the transformer", left or "Once for clips of this kind", None
+            return texts.COMPILING, left or texts.ONLY_ONCE, None
         case ClipPhase.DENOISING if progress.step:
             pace = format_pace(progress.seconds_per_step) if progress.seconds_per_step else ""
             more = " · ".join(filter(None, [pace, left]))
-            return f"Step {progress.step} of {progress.total}", more, progress.step / max(1, progress.total)
+            return texts.step(progress.step, progress.total), more, progress.step / max(1, progress.total)
         case ClipPhase.DENOISING:
-            return "First step", left, 0.0
+            return texts.FIRST_STEP, left, 0.0
         case ClipPhase.DECODING:
-            return "Decoding picture and sound", left, progress.fraction
+            return texts.DECODING, left, progress.fraction
         case ClipPhase.IMPROVING:
-            return f"Improving: frame {progress.step} of {progress.total}", left, progress.fraction
-    return "Writing the clip", left, None
+            return texts.improving_frame(progress.step, progress.total), left, progress.fraction
+    return texts.WRITING, left, None
 
 
-def bar(fraction: float | None, label: str = "Progress") -> str:
+def bar(fraction: float | None, label: str = texts.PROGRESS) -> str:
     """Render a progress bar; None for a fraction that is not known."""
     name = f'role="progressbar" aria-label="{escape(label)}"'
     if fraction is None:

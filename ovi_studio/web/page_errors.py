@@ -10,12 +10,9 @@ import gradio as gr
 
 from ovi_studio.core.errors import JobError
 from ovi_studio.queue.paths import PAGE_LOG
+from ovi_studio.web import texts
 from ovi_studio.web.public_text import without_folders
 
-UNEXPECTED = (
-    "The server cannot answer this request; reload the page, or correct the call. "
-    f"The log of the page, {PAGE_LOG}, says why."
-)
 log = logging.getLogger(__name__)
 
 
@@ -32,6 +29,6 @@ def answer_in_sentences(page: gr.Blocks) -> None:
             raise gr.Error(without_folders(str(sentence)), print_exception=False) from error
         except Exception as error:
             log.exception("A request cannot be answered")
-            raise gr.Error(UNEXPECTED, print_exception=False) from error
+            raise gr.Error(texts.UNEXPECTED.format(log=PAGE_LOG), print_exception=False) from error
 
     page.process_api = process_api

@@ -3,6 +3,7 @@
 import gradio as gr
 
 from ovi_studio.services.studio import Studio
+from ovi_studio.web import texts
 from ovi_studio.web.api import build_api
 from ovi_studio.web.drop.drop import build_drop
 from ovi_studio.web.header import build_header
@@ -22,7 +23,7 @@ CACHE_SECONDS = (3600, 24 * 3600)
 def build_studio(studio: Studio) -> gr.Blocks:
     """Build the page; its `launch` needs `theme.launch_options()` and the routes of `media_routes`."""
     written_for_anyone(studio.open_to_all)
-    with gr.Blocks(title="Ovi Studio", analytics_enabled=False, delete_cache=CACHE_SECONDS, fill_width=True) as page:
+    with gr.Blocks(title=texts.NAME, analytics_enabled=False, delete_cache=CACHE_SECONDS, fill_width=True) as page:
         # First, so that the endpoints get their names before handlers of the same name.
         build_api(studio)
         pulse, head = build_header(studio)

@@ -10,6 +10,8 @@ from typing import Any
 
 import gradio as gr
 
+from ovi_studio.web import texts
+
 
 def uploads_only(component: Any, what: str) -> None:
     """Make a `gr.Image` or `gr.File` pass the path of its upload to handlers, unopened; `what` names it in errors."""
@@ -23,7 +25,7 @@ def uploads_only(component: Any, what: str) -> None:
         if path is None:
             return None
         if not is_upload(component, path):
-            raise gr.Error(f"The {what} was not uploaded here; choose the file again.")
+            raise gr.Error(texts.not_uploaded(what))
         return str(path)
 
     component.preprocess = preprocess

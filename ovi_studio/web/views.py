@@ -10,6 +10,7 @@ from ovi_studio.core.solvers import SOLVERS
 from ovi_studio.core.spec import ClipSpec, format_timesteps
 from ovi_studio.core.step_caches import OFF, STEP_CACHES
 from ovi_studio.core.variants import Variant
+from ovi_studio.web import texts
 from ovi_studio.web.public_text import for_page
 
 
@@ -37,21 +38,21 @@ def tag_of(variant: Variant | None) -> AudioTag:
 def ratio_label(name: str, size: tuple[int, int]) -> str:
     """Label an aspect ratio in two lines: its name, and its size as width × height."""
     height, width = size
-    return f"{'Own' if name == OWN_SIZE else name}\n{width} × {height}"
+    return f"{texts.OWN_RATIO if name == OWN_SIZE else name}\n{width} × {height}"
 
 
 def ratio_hint(picture_size: tuple[int, int] | None) -> str:
     """Return the hint below the aspect ratios."""
     if picture_size is None:
-        return "All choices have about the same number of pixels."
+        return texts.SAME_AREA
     height, width = picture_size
-    return f"The first frame decides the size: {width} × {height}."
+    return texts.decides_size(width, height)
 
 
 def format_adapters(spec: ClipSpec) -> str:
     """Format a clip's adapters, as in `fast 1, audio 0 (accelerator); film 0.8`. Not escaped."""
     return "; ".join(
-        [f"{format_adapter(use)} (accelerator)" for use in spec.accelerators]
+        [texts.accelerator(format_adapter(use)) for use in spec.accelerators]
         + [format_adapter(use) for use in spec.adapters]
     )
 
@@ -59,21 +60,21 @@ def format_adapters(spec: ClipSpec) -> str:
 def format_adapter(use: AdapterUse) -> str:
     """Format an adapter with its strengths. Not escaped."""
     name = use.name.rpartition("/")[2].removesuffix(".safetensors")
-    return f"{name} {use.video}" if use.video == use.audio else f"{name} {use.video}, audio {use.audio}"
+    return f"{name} {use.video}" if use.video == use.audio else texts.strengths(name, str(use.video), str(use.audio))
 
 
 def format_sampling(spec: ClipSpec) -> str:
     """Format the sampling settings, as in `30, UniPC, shift 5, step cache Fast` or `4, Restart, at 1000,750,500`."""
-    where = f"at {format_timesteps(spec.timesteps)}" if spec.timesteps else f"shift {spec.shift:g}"
-    cache = "" if spec.step_cache == OFF else f", step cache {STEP_CACHES[spec.step_cache].title}"
-    return f"{spec.steps}, {SOLVERS[spec.solver].title}, {where}{cache}"
+    where = texts.at(format_timesteps(spec.timesteps)) if spec.timesteps else texts.shift(spec.shift)
+    cache = "" if spec.step_cache == OFF else STEP_CACHES[spec.step_cache].title
+    return texts.sampling(spec.steps, SOLVERS[spec.solver].title, where, cache)
 
 
 def format_first_frame(spec: ClipSpec, name: str) -> str:
     """Format a clip's first frame, as in `harbour.png, raw colours`. Not escaped."""
     if spec.image is None:
-        return "none"
-    return f"{name}, raw colours" if spec.raw_colours else name
+        return texts.NONE
+    return texts.raw_colours(name) if spec.raw_colours else name
 
 
 def format_seconds(seconds: float | None) -> str:

@@ -6,16 +6,17 @@ import gradio as gr
 
 from ovi_studio.queue.model import JobState
 from ovi_studio.services.studio import Studio
+from ovi_studio.web import texts as common
 from ovi_studio.web.events import EACH, PRIVATE
 from ovi_studio.web.header import texts, views
 from ovi_studio.web.live import LivePart, build_pulse
 from ovi_studio.web.public_text import public_status
 
-_NAME = """
+_NAME = f"""
 <header class="masthead">
   <svg viewBox="0 0 32 32" aria-hidden="true"><rect width="32" height="32" rx="9"/>
     <path d="M9 13v6M13 9.5v13M17 12v8M21 8v16M25 13.5v5" transform="translate(-1 0)"/></svg>
-  <h1>Ovi Studio</h1>
+  <h1>{common.NAME}</h1>
 </header>
 """
 _BELL = "M6 17V11a6 6 0 0 1 12 0v6l1.5 2h-15zM10 21h4"

@@ -3,6 +3,7 @@
 RESTART = "Restart the engine"
 BELL, BELL_HINT = "Notify me when done", "Sound and notification"
 THEME = "Theme"
+THEMES = {"system": "Theme: as the system", "light": "Theme: light", "dark": "Theme: dark"}
 HELP, HELP_HINT = "Keyboard shortcuts", "Keyboard shortcuts (?)"
 DISMISS = "Dismiss this notice"
 LOG = "Last lines of its log"

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import gradio as gr
 
+from ovi_studio.web.keyboard import texts
+
 
 @dataclass(frozen=True)
 class Shortcut:
@@ -21,24 +23,27 @@ class Shortcut:
 
 
 EVERYWHERE = (
-    Shortcut("?", "Show these shortcuts"),
-    Shortcut("[ ]", "Previous or next tab"),
-    Shortcut("Ctrl+Z", "Undo what was just done, while the page offers it"),
-    Shortcut("Esc", "Close a dialog"),
+    Shortcut("?", texts.SHOW),
+    Shortcut("[ ]", texts.NEXT_TAB),
+    Shortcut("Ctrl+Z", texts.UNDO),
+    Shortcut("Esc", texts.CLOSE_DIALOG),
 )
 
 
 def build_keyboard(tabs: Mapping[str, Sequence[Shortcut]]) -> None:
     """Build the dialog with the shortcuts of each tab, by its title."""
     script = (Path(__file__).parent / "keyboard.js").read_text(encoding="utf-8")
-    gr.HTML(_dialog({"Everywhere": EVERYWHERE, **tabs}), js_on_load=script, elem_id="keyboard", apply_default_css=False)
+    gr.HTML(
+        _dialog({texts.EVERYWHERE: EVERYWHERE, **tabs}), js_on_load=script, elem_id="keyboard", apply_default_css=False
+    )
 
 
 def _dialog(groups: Mapping[str, Sequence[Shortcut]]) -> str:
     sections = "".join(_section(title, shortcuts) for title, shortcuts in groups.items() if shortcuts)
     return (
-        '<dialog id="shortcuts" aria-labelledby="shortcuts-title"><div class="head"><h2 id="shortcuts-title">Keyboard '
-        'shortcuts</h2><button type="button" class="close" aria-label="Close">×</button></div>'
+        '<dialog id="shortcuts" aria-labelledby="shortcuts-title"><div class="head">'
+        f'<h2 id="shortcuts-title">{texts.TITLE}</h2>'
+        f'<button type="button" class="close" aria-label="{texts.CLOSE}">×</button></div>'
         f'<div class="groups">{sections}</div></dialog>'
     )
 

@@ -11,7 +11,7 @@ class OviCompare extends HTMLElement {
     adoptStyles(root, "controls", "compare");
     this.videos = [];
     this.divider = make("div", { className: "divider", tabIndex: 0, role: "slider" });
-    this.divider.setAttribute("aria-label", "Wipe between the clips");
+    this.divider.setAttribute("aria-label", WORDS.wipeBetween);
     this.grid = make("div", { className: "clips" });
     this.compare = make("div", { className: "compare" }, this.grid, this.buildControls());
     root.append(this.compare);
@@ -23,24 +23,24 @@ class OviCompare extends HTMLElement {
   }
 
   buildControls() {
-    this.playing = button("play", "Play", "Space", () => this.toggle());
+    this.playing = button("play", WORDS.play, WORDS.space, () => this.toggle());
     this.position = make("input", { type: "range", min: 0, max: 1, step: "any", value: 0, className: "position" });
-    this.position.setAttribute("aria-label", "Position");
+    this.position.setAttribute("aria-label", WORDS.position);
     this.position.addEventListener("input", () => this.seek(Number(this.position.value) * this.duration));
     this.time = make("span", { className: "time" });
-    this.wipe = button("wipe", "Wipe", "W", () => this.setWiping(!this.compare.classList.contains("wiping")));
+    this.wipe = button("wipe", WORDS.wipe, "W", () => this.setWiping(!this.compare.classList.contains("wiping")));
     this.speed = speedMenu((speed) => this.videos.forEach((video) => (video.playbackRate = speed)));
     const group = make("div", { className: "controls", role: "group" });
-    group.setAttribute("aria-label", "Comparison");
+    group.setAttribute("aria-label", WORDS.comparison);
     group.append(
       this.playing,
-      button("back", "Previous frame", ",", () => this.step(-1)),
-      button("forward", "Next frame", ".", () => this.step(1)),
+      button("back", WORDS.previous, ",", () => this.step(-1)),
+      button("forward", WORDS.next, ".", () => this.step(1)),
       this.time,
       this.position,
       this.speed,
       this.wipe,
-      button("close", "End the comparison", "Esc", () => this.close()),
+      button("close", WORDS.end, WORDS.escape, () => this.close()),
     );
     return group;
   }
@@ -59,7 +59,7 @@ class OviCompare extends HTMLElement {
       return video;
     });
     this.names = clips.map(({ label }, index) => {
-      const name = make("button", { type: "button", title: "Hear this one" }, label);
+      const name = make("button", { type: "button", title: WORDS.hear }, label);
       name.addEventListener("click", () => this.hear(index));
       return name;
     });
@@ -150,7 +150,7 @@ class OviCompare extends HTMLElement {
   }
 
   showPlaying() {
-    setButton(this.playing, this.wanted ? "pause" : "play", this.wanted ? "Pause" : "Play", "Space");
+    setButton(this.playing, this.wanted ? "pause" : "play", this.wanted ? WORDS.pause : WORDS.play, WORDS.space);
   }
 
   showTime() {
@@ -158,7 +158,7 @@ class OviCompare extends HTMLElement {
     const time = this.clock?.currentTime ?? 0;
     this.time.textContent = `${formatTime(time)} / ${formatTime(duration)}`;
     if (!this.position.matches(":active")) this.position.value = duration ? time / duration : 0;
-    this.position.setAttribute("aria-valuetext", `${time.toFixed(1)} of ${duration.toFixed(1)} seconds`);
+    this.position.setAttribute("aria-valuetext", secondsOf(time, duration));
   }
 
   setWiping(wiping) {
@@ -191,8 +191,9 @@ class OviCompare extends HTMLElement {
     this.wiped = Math.max(0, Math.min(1, part));
     const percent = `${(100 * this.wiped).toFixed(2)}%`;
     this.grid.style.setProperty("--wipe", percent);
-    this.divider.setAttribute("aria-valuenow", (100 * this.wiped).toFixed(0));
-    this.divider.setAttribute("aria-valuetext", `${(100 * this.wiped).toFixed(0)} percent`);
+    const whole = (100 * this.wiped).toFixed(0);
+    this.divider.setAttribute("aria-valuenow", whole);
+    this.divider.setAttribute("aria-valuetext", window.ovi.filled(WORDS.wiped, { percent: whole }));
     const video = this.videos[1];
     if (!video?.offsetWidth) return;
     const edge = this.wiped * this.grid.offsetWidth - (this.grid.offsetWidth - video.offsetWidth) / 2;

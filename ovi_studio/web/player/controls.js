@@ -1,4 +1,5 @@
-// What both elements share: buttons, stylesheets, times and what the viewer has chosen.
+// What both elements share: buttons, stylesheets, times and what the viewer has chosen. `STYLES`, `WORDS` and `FRAME_RATE`
+// come with the scripts.
 const ICONS = {
   play: "M8 5.5v13l11-6.5z",
   pause: "M8 5v14M16 5v14",
@@ -58,8 +59,8 @@ function setButton(made, name, label, key) {
 
 function speedMenu(action) {
   const options = SPEEDS.map((speed) => make("option", { value: speed, selected: speed === 1 }, `${speed}×`));
-  const menu = make("select", { title: "Speed (< and >)" }, ...options);
-  menu.setAttribute("aria-label", "Speed");
+  const menu = make("select", { title: `${WORDS.speed} (< >)` }, ...options);
+  menu.setAttribute("aria-label", WORDS.speed);
   menu.addEventListener("change", () => action(Number(menu.value)));
   return menu;
 }
@@ -74,6 +75,9 @@ function formatTime(seconds) {
   const tenths = Math.floor(10 * (Number.isFinite(seconds) ? seconds : 0) + 0.001);
   return `${Math.floor(tenths / 600)}:${String(Math.floor(tenths / 10) % 60).padStart(2, "0")}.${tenths % 10}`;
 }
+
+const secondsOf = (time, duration) =>
+  window.ovi.filled(WORDS.at, { at: time.toFixed(1), duration: duration.toFixed(1) });
 
 // The middle of the frame `by` frames from the one that is shown: there a browser surely shows that frame.
 function nextFrame(video, by) {

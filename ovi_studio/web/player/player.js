@@ -15,7 +15,7 @@ class OviPlayer extends HTMLElement {
     const root = this.attachShadow({ mode: "open" });
     adoptStyles(root, "controls", "player");
     this.video = make("video", { playsInline: true, preload: "auto", loop: true });
-    this.start = button("play", "Play", "", () => this.toggle());
+    this.start = button("play", WORDS.play, "", () => this.toggle());
     this.start.className = "start";
     const time = (part) => part * (this.video.duration || 0);
     this.soundtrack = new Soundtrack(
@@ -35,23 +35,23 @@ class OviPlayer extends HTMLElement {
   }
 
   buildControls() {
-    this.playing = button("play", "Play", "Space", () => this.toggle());
+    this.playing = button("play", WORDS.play, WORDS.space, () => this.toggle());
     this.time = make("span", { className: "time" });
-    this.note = make("span", { className: "note", title: "From the prompt and the loudness of the sound" });
-    this.note.textContent = "Words at estimated times";
-    this.view = button("spectrogram", "Spectrogram", "S", () => this.change("view", this.isWave ? "spectrogram" : "wave"));
-    this.looping = button("loop", "Loop", "L", () => this.change("loop", !this.video.loop));
+    this.note = make("span", { className: "note", title: WORDS.estimatedFrom });
+    this.note.textContent = WORDS.estimated;
+    this.view = button("spectrogram", WORDS.spectrogram, "S", () => this.change("view", this.isWave ? "spectrogram" : "wave"));
+    this.looping = button("loop", WORDS.loop, "L", () => this.change("loop", !this.video.loop));
     this.speed = speedMenu((speed) => (this.video.playbackRate = speed));
-    this.sound = button("sound", "Mute", "M", () => this.change("muted", !this.video.muted));
+    this.sound = button("sound", WORDS.mute, "M", () => this.change("muted", !this.video.muted));
     this.volume = make("input", { type: "range", min: 0, max: 1, step: 0.05, className: "volume" });
-    this.volume.setAttribute("aria-label", "Volume");
+    this.volume.setAttribute("aria-label", WORDS.volume);
     this.volume.addEventListener("input", () => this.changeVolume(Number(this.volume.value)));
     const group = make("div", { className: "controls", role: "group" });
-    group.setAttribute("aria-label", "Player");
+    group.setAttribute("aria-label", WORDS.player);
     group.append(
       this.playing,
-      button("back", "Previous frame", ",", () => this.step(-1)),
-      button("forward", "Next frame", ".", () => this.step(1)),
+      button("back", WORDS.previous, ",", () => this.step(-1)),
+      button("forward", WORDS.next, ".", () => this.step(1)),
       this.time,
       this.note,
       make("span", { className: "grow" }),
@@ -60,7 +60,7 @@ class OviPlayer extends HTMLElement {
       this.speed,
       this.sound,
       this.volume,
-      button("full", "Full screen", "F", () => this.fillScreen()),
+      button("full", WORDS.full, "F", () => this.fillScreen()),
     );
     return group;
   }
@@ -118,7 +118,7 @@ class OviPlayer extends HTMLElement {
     this.soundtrack.element.classList.toggle("spectral", !this.isWave);
     this.view.setAttribute("aria-pressed", String(!this.isWave));
     this.looping.setAttribute("aria-pressed", String(loop));
-    setButton(this.sound, muted ? "muted" : "sound", muted ? "Unmute" : "Mute", "M");
+    setButton(this.sound, muted ? "muted" : "sound", muted ? WORDS.unmute : WORDS.mute, "M");
     this.note.hidden = !this.soundtrack.hasSpeech;
     this.showPlaying();
   }
@@ -213,7 +213,7 @@ class OviPlayer extends HTMLElement {
   showPlaying() {
     const { paused } = this.video;
     this.player.classList.toggle("paused", paused);
-    setButton(this.playing, paused ? "play" : "pause", paused ? "Play" : "Pause", "Space");
+    setButton(this.playing, paused ? "play" : "pause", paused ? WORDS.play : WORDS.pause, WORDS.space);
     if (!paused && !this.following) this.follow();
   }
 

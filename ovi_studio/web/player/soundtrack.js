@@ -17,12 +17,12 @@ class Soundtrack {
     this.spectrogram = make("div", { className: "spectrogram" });
     this.head = make("i", { className: "head" });
     this.track = make("div", { className: "track", tabIndex: 0, role: "slider" });
-    this.track.setAttribute("aria-label", "Position");
+    this.track.setAttribute("aria-label", WORDS.position);
     this.track.setAttribute("aria-valuemin", "0");
     this.span = make("i", { className: "span", hidden: true });
     this.track.append(this.span, ...this.waves, this.spectrogram, this.head);
     this.speech = make("ol", { className: "speech" });
-    this.speech.setAttribute("aria-label", "Speech, at estimated times");
+    this.speech.setAttribute("aria-label", WORDS.speech);
     this.element = make("div", { className: "soundtrack" }, this.speech, this.track);
     this.connectPointer();
     new ResizeObserver(() => this.fitSpeech()).observe(this.track);
@@ -145,7 +145,7 @@ class Soundtrack {
     this.element.style.setProperty("--at", `${(100 * part).toFixed(3)}%`);
     this.track.setAttribute("aria-valuemax", (duration || 0).toFixed(1));
     this.track.setAttribute("aria-valuenow", time.toFixed(1));
-    this.track.setAttribute("aria-valuetext", `${time.toFixed(1)} of ${(duration || 0).toFixed(1)} seconds`);
+    this.track.setAttribute("aria-valuetext", secondsOf(time, duration || 0));
     for (const word of this.words) {
       word.classList.toggle("said", time >= Number(word.dataset.start) && time < Number(word.dataset.end));
     }

@@ -5,20 +5,11 @@
 What it shows is in a shadow root, which Gradio's updates of the HTML around it leave alone.
 """
 
-import json
 from html import escape
 from pathlib import Path
 
-SAVE_AS, SAVING = "Save as…", "Saving…"
-FORMS = {
-    "Sound (WAV)": "export.wav",
-    "Frame on screen (PNG)": "export.png",
-    "Loop (GIF)": "export.gif",
-    "Loop (WebP)": "export.webp",
-    "Clip and settings (zip)": "export.zip",
-}
-"""What each form is called, and its file below the clip's address in `media_routes`."""
-NOT_SAVED = "Not saved"
+from ovi_studio.web.saving.texts import WORDS
+from ovi_studio.web.scripts import head_script
 
 
 def save_html(address: str) -> str:
@@ -28,6 +19,4 @@ def save_html(address: str) -> str:
 
 def saving_head() -> str:
     """Return the script that defines the element, for the page's head."""
-    words = json.dumps({"saveAs": SAVE_AS, "saving": SAVING, "forms": FORMS, "notSaved": NOT_SAVED})
-    script = Path(__file__).with_name("saving.js").read_text(encoding="utf-8")
-    return f"<script>(() => {{\nconst WORDS = {words};\n{script}\n}})();</script>"
+    return head_script([Path(__file__).with_name("saving.js")], {"WORDS": WORDS})

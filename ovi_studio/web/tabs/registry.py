@@ -13,8 +13,8 @@ import gradio as gr
 from ovi_studio.services.studio import Studio
 from ovi_studio.web.keyboard import Shortcut
 from ovi_studio.web.live import LivePart
-from ovi_studio.web.player import PLAYER_SHORTCUTS
-from ovi_studio.web.tabs import CREATE_TAB
+from ovi_studio.web.player.texts import PLAYER_SHORTCUTS
+from ovi_studio.web.tabs import CREATE_TAB, texts
 from ovi_studio.web.tabs.create.handlers import build_create
 from ovi_studio.web.tabs.create.stage.texts import STAGE_SHORTCUTS
 from ovi_studio.web.tabs.create.tab import CreateForm
@@ -74,48 +74,48 @@ def _create(context: PageContext) -> None:
 TABS = (
     Tab(
         CREATE_TAB,
-        "Create",
+        texts.CREATE,
         "M4 20l1-4L16 5l3 3L8 19zM14 7l3 3",
         _create,
-        (Shortcut("Ctrl+Enter", "Create"), *STAGE_SHORTCUTS, *PLAYER_SHORTCUTS),
+        (Shortcut("Ctrl+Enter", texts.CREATE), *STAGE_SHORTCUTS, *PLAYER_SHORTCUTS),
     ),
     Tab(
         "queue",
-        "Queue",
+        texts.QUEUE,
         "M4 6h16M4 12h16M4 18h9",
         lambda context: build_queue(
             context.studio, context.form, context.tabs, context.page, context.pulse, context.toasts
         ),
-        (Shortcut("Alt+↑ Alt+↓", "Move the job whose button has the focus"),),
+        (Shortcut("Alt+↑ Alt+↓", texts.MOVE_JOB),),
     ),
     Tab(
         "library",
-        "Library",
+        texts.LIBRARY,
         "M4 5h16v14H4zM10.5 9.2v5.6l4.5-2.8z",
         lambda context: build_library(context.studio, context.form, context.tabs, context.toasts),
         LIBRARY_SHORTCUTS,
     ),
     Tab(
         "film",
-        "Film",
+        texts.FILM,
         "M4 5h16v14H4zM8 5v14M16 5v14M4 9.5h4M4 14.5h4M16 9.5h4M16 14.5h4",
         lambda context: build_film(context.studio, context.toasts),
     ),
     Tab(
         "loras",
-        "LoRAs",
+        texts.LORAS,
         "M12 4l9 5-9 5-9-5zM3 14l9 5 9-5",
         lambda context: build_loras(context.studio, context.form),
     ),
     Tab(
         "templates",
-        "Templates",
+        texts.TEMPLATES,
         "M4 4h7v7H4zM13 4h7v7h-7zM4 13h7v7H4zM13 13h7v7h-7z",
         lambda context: build_templates(context.studio, context.form, context.tabs, context.toasts),
     ),
     Tab(
         "system",
-        "System",
+        texts.SYSTEM,
         "M4 7h9M17 7h3M4 17h3M11 17h9M15 5v4M9 15v4",
         lambda context: build_system(context.studio, context.toasts),
     ),

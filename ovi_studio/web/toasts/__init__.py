@@ -19,6 +19,7 @@ from ovi_studio.core.errors import JobError
 from ovi_studio.services.undo import OFFERED_SECONDS, UndoLog
 from ovi_studio.web.events import EACH
 from ovi_studio.web.public_text import for_page
+from ovi_studio.web.toasts import texts
 
 _SECONDS = 8
 """How long a message without Undo is shown."""
@@ -31,7 +32,12 @@ class Toasts:
         self._log = log
         script = (Path(__file__).parent / "toasts.js").read_text(encoding="utf-8")
         self.component = gr.HTML(
-            {}, html_template="", js_on_load=script, elem_id="toast-source", apply_default_css=False
+            {},
+            html_template="",
+            js_on_load=script,
+            elem_id="toast-source",
+            apply_default_css=False,
+            words=texts.WORDS,
         )
         self.undone = self.component.undo(self._undo, None, self.component, **EACH)
         """The event after which something was taken back."""
@@ -53,7 +59,7 @@ class Toasts:
             self._log.undo(_session(request), str(offer))
         except JobError as error:
             return self.note(str(error), failed=True)
-        return self.note("Undone.")
+        return self.note(texts.UNDONE)
 
 
 def _session(request: gr.Request) -> str:

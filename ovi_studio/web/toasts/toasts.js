@@ -16,8 +16,8 @@ function show({ text, seconds = 8, failed = false, undo = null }) {
   words.textContent = text;
   toast.append(words);
   if (failed) toast.setAttribute("role", "alert");
-  if (undo) toast.append(button("Undo", "undo", () => close(toast, undo)));
-  toast.append(button("×", "dismiss", () => close(toast), "Dismiss"));
+  if (undo) toast.append(button(props.words.undo, "undo", () => close(toast, undo)));
+  toast.append(button("×", "dismiss", () => close(toast), props.words.dismiss));
   region.append(toast);
   while (region.children.length > LONGEST) region.firstChild.remove();
   expire(toast, seconds * 1000);

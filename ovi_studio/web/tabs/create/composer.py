@@ -124,7 +124,7 @@ def build_first_frame(extra: dict[str, Any]) -> gr.Image:
         placeholder=texts.FIRST_FRAME_PLACEHOLDER,
     )
     # Otherwise Gradio opens the file itself and reports a broken one with a pop-up instead of our message.
-    uploads_only(picture, "first frame")
+    uploads_only(picture, texts.THE_FIRST_FRAME)
     extra["picture_notes"] = gr.HTML(elem_id="picture-notes")
     return picture
 

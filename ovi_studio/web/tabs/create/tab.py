@@ -162,7 +162,7 @@ class CreateForm:
         if variant is None:
             return self._fill_prompt(prompt, views.notice_html(texts.NO_MODEL, texts.NO_MODEL_TITLE))
         if variant.name != spec.variant:
-            reason = f"{spec.variant} is not installed; using {variant.title}."
+            reason = texts.other_model(spec.variant, variant.title)
             notice = views.notice_html(reason, texts.MODEL_REPLACED)
         kept = kept_value(self.studio, spec)
         if spec.source is not None and kept is None:

@@ -90,9 +90,9 @@ def _prompts(given: Any) -> dict[int, str]:
     prompts = {int(line): text for line, text in entries.items() if str(line).isdecimal() and isinstance(text, str)}
     for line, text in prompts.items():
         if not text.strip() or len(text) > MAX_PROMPT_LENGTH:
-            raise JobError(f"The prompt of line {line} must have 1 to {MAX_PROMPT_LENGTH} characters, not {len(text)}.")
+            raise JobError(texts.wrong_length(line, MAX_PROMPT_LENGTH, len(text)))
     if not prompts:
-        raise JobError("No suggestion is in use; press Use beside those that you want.")
+        raise JobError(texts.NO_SUGGESTION_USED)
     return prompts
 
 

@@ -1,11 +1,13 @@
 """The words of the Create tab's form, in one place."""
 
+from ovi_studio.core.prompt_check import PaceLevel, Severity
+
 PROMPT = "Prompt"
 PROMPT_RAW = "Prompt as the model reads it"
 PROMPT_PLACEHOLDER = "A fisherman in a yellow coat looks out over a misty harbour at dawn."
 SOUND = "Sound"
 SOUND_PLACEHOLDER = "Gulls, slow waves against wood, a low calm voice."
-FIRST_FRAME = "First frame (optional)"
+FIRST_FRAME, THE_FIRST_FRAME = "First frame (optional)", "first frame"
 DRAW_FRAME = "Draw a first frame"
 IMAGE_MODEL = "Image model"
 OFFICIAL_IMAGE_MODEL = "FLUX.1 Krea [dev], as in the official code"
@@ -179,6 +181,19 @@ TABLE_SUGGESTIONS = {
 """What the dialog with suggestions for a table says; the script fills in the braces."""
 TABLE_SUGGESTIONS_PLACE = "Your prompts are sent to {place}, one after another. The table changes only when you say so."
 
+PRESETS, LACKING_PRESETS = "Presets", "Presets with missing files"
+DOWNLOAD_BAR, STOP_DOWNLOAD, CONTACTING_HUB = "Download", "Stop", "Contacting the hub"
+DELETE_PRESET = "Delete"
+ACCELERATOR, STYLE, CLIP_LORAS = "Accelerator", "Style", "LoRA files of this clip"
+
+MARKS = {Severity.ERROR: "Error", Severity.WARNING: "Warning", Severity.HINT: "Hint"}
+TAGS, HAS_TAGS, SPLIT = "Tags", "The text has tags.", "Turn them into fields"
+RIGHT_FORM, REPAIR = "Right form", "Repair the prompt"
+SPEECH = "Speech"
+PACES = {PaceLevel.SILENT: "", PaceLevel.CALM: "fits", PaceLevel.FAST: "tight", PaceLevel.TOO_MUCH: "too long"}
+NOT_MEASURED = "Time not measured yet on this machine"
+NO_SUGGESTION_USED = "No suggestion is in use; press Use beside those that you want."
+
 FORM_REPLACED = "The form was replaced."
 NOT_SPLIT = "The tags of this text are not in the order that the fields below can show. It stays as it is."
 NOT_SPLIT_TITLE = "Stays as text"
@@ -220,3 +235,109 @@ DOWNLOAD = "Download {size}"
 DOWNLOADING = "Downloading: {done} of {total}. The System tab can stop it."
 DOWNLOAD_STARTS = "The download starts."
 DOWNLOAD_FAILED = "Not downloaded"
+
+
+def lacking(presets: int) -> str:
+    """How many presets cannot be used, and why."""
+    many = "1 more preset needs" if presets == 1 else f"{presets} more presets need"
+    return f"{many} a LoRA file or another model"
+
+
+def unusable(preset: str) -> str:
+    """A preset that cannot be used."""
+    return f"{preset}, cannot be used"
+
+
+def delete_preset(preset: str) -> str:
+    """What the button beside a preset does."""
+    return f"Delete the preset {preset}"
+
+
+def download_failed(variant: str) -> str:
+    """The title of the reason why files could not be downloaded."""
+    return f"{variant}: the download failed"
+
+
+def amount(done: str, total: str) -> str:
+    """How much of a download is done."""
+    return f"{done} of {total}"
+
+
+def licence(names: str) -> str:
+    """The licences of a preset's files."""
+    return f"Licence: {names}"
+
+
+def remove(adapter: str) -> str:
+    """What the button beside an adapter does."""
+    return f"Remove {adapter}"
+
+
+def pace(words_per_second: float, level: PaceLevel) -> str:
+    """How fast a row has to be spoken, in short."""
+    return f"{words_per_second:.1f}/s {PACES[level]}"
+
+
+def characters(used: int, most: int) -> str:
+    """How much of the longest possible prompt is used."""
+    return f"{used:,} of {most:,} characters"
+
+
+def makes(clips: int) -> str:
+    """How many clips the form makes."""
+    return f"Makes {_clips(clips)}"
+
+
+def table_makes(clips: int) -> str:
+    """How many clips a table makes."""
+    return f"The table makes {_clips(clips)}"
+
+
+def in_queue(clips: int, batch: str) -> str:
+    """Clips were queued; `batch` is empty without a name."""
+    named = f" as “{batch}”" if batch else ""
+    return f"{_clips(clips)} {'is' if clips == 1 else 'are'} in the queue{named}."
+
+
+def takes(whole: str, each: str) -> str:
+    """How long all clips take, and each of them; `each` is empty for one clip."""
+    return f"About {whole}" + (f" ({each} each)" if each else "")
+
+
+def prompts(count: int, seeds: int) -> str:
+    """How many prompts a pattern stands for."""
+    return f"{count} prompts" + (f", {seeds} seeds each" if seeds > 1 else "")
+
+
+def and_more(count: int) -> str:
+    """How many are not listed."""
+    return f"and {count} more"
+
+
+def skipped(rows: int) -> str:
+    """How many rows of a table make no clip."""
+    return "1 row is skipped" if rows == 1 else f"{rows} rows are skipped"
+
+
+def bad_row(line: int, reason: str) -> str:
+    """Why a row of a table makes no clip."""
+    return f"Line {line}: {reason}"
+
+
+def warning(sentence: str) -> str:
+    """What may be wrong with a table."""
+    return f"Warning: {sentence}"
+
+
+def wrong_length(line: int, most: int, length: int) -> str:
+    """A prompt of a table is empty or too long."""
+    return f"The prompt of line {line} must have 1 to {most} characters, not {length}."
+
+
+def other_model(missing: str, used: str) -> str:
+    """The form has another model than the clip was made with."""
+    return f"{missing} is not installed; using {used}."
+
+
+def _clips(number: int) -> str:
+    return "1 clip" if number == 1 else f"{number} clips"

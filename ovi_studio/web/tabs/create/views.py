@@ -16,7 +16,9 @@ from ovi_studio.core.requests import Expansion
 from ovi_studio.core.variants import Variant
 from ovi_studio.services.preset_offers import PresetOffer
 from ovi_studio.services.presets import Preset
+from ovi_studio.web import texts as common
 from ovi_studio.web.public_text import for_page
+from ovi_studio.web.tabs.create import texts
 from ovi_studio.web.tabs.create.options import shown_value
 from ovi_studio.web.views import format_adapter, format_seconds, notice_html
 
@@ -24,12 +26,10 @@ SHOWN_PROMPTS = 60
 SHOWN_ROWS = 20
 SHOWN_LENGTH = MAX_PROMPT_LENGTH * 3 // 4
 """Characters from which on the length of a prompt is shown."""
-_LEVELS = {PaceLevel.SILENT: "", PaceLevel.CALM: "fits", PaceLevel.FAST: "tight", PaceLevel.TOO_MUCH: "too long"}
 _SPLIT = (
-    '<li class="finding repair"><b>Tags</b>The text has tags. '
-    '<button type="button" class="plain" data-split>Turn them into fields</button></li>'
+    f'<li class="finding repair"><b>{texts.TAGS}</b>{texts.HAS_TAGS} '
+    f'<button type="button" class="plain" data-split>{texts.SPLIT}</button></li>'
 )
-_MARKS = {Severity.ERROR: "Error", Severity.WARNING: "Warning", Severity.HINT: "Hint"}
 
 
 def presets_html(
@@ -40,9 +40,9 @@ def presets_html(
     cards = "".join(_card(offer, download) for offer in found if offer.usable)
     messages = "".join(f'<p class="finding warning">{escape(for_page(notice))}</p>' for notice in notices)
     if download.phase is DownloadPhase.FAILED:
-        messages = notice_html(download.reason, f"{download.variant}: the download failed") + messages
+        messages = notice_html(download.reason, texts.download_failed(download.variant)) + messages
     lacking = _unusable_html([offer for offer in found if not offer.usable], download)
-    return f'<div class="cards" role="group" aria-label="Presets">{cards}</div>{lacking}{messages}'
+    return f'<div class="cards" role="group" aria-label="{texts.PRESETS}">{cards}</div>{lacking}{messages}'
 
 
 def _unusable_html(found: Sequence[PresetOffer], download: DownloadState) -> str:
@@ -50,11 +50,11 @@ def _unusable_html(found: Sequence[PresetOffer], download: DownloadState) -> str
     if not found:
         return ""
     fetching = download.busy and download.variant in [offer.preset.title for offer in found]
-    many = "1 more preset needs" if len(found) == 1 else f"{len(found)} more presets need"
     cards = "".join(_card(offer, download) for offer in found)
     return (
-        f'<details class="lacking-presets"{" open" if fetching else ""}><summary>{many} a LoRA file or another model'
-        f'</summary><div class="cards" role="group" aria-label="Presets with missing files">{cards}</div></details>'
+        f'<details class="lacking-presets"{" open" if fetching else ""}><summary>'
+        f'{texts.lacking(len(found))}</summary><div class="cards" role="group" aria-label="{texts.LACKING_PRESETS}">'
+        f"{cards}</div></details>"
     )
 
 
@@ -64,7 +64,7 @@ def _card(offer: PresetOffer, download: DownloadState) -> str:
     content = f"<strong>{title}{_badge(preset.badge)}</strong><span>{escape(preset.description)}</span>"
     if not offer.usable:
         content += f'<span class="why">{escape(for_page(offer.problem))}</span>{_remedy(offer, download)}'
-        card = f'<div class="card lacking" data-lacking="{name}" aria-label="{title}, cannot be used" role="group">'
+        card = f'<div class="card lacking" data-lacking="{name}" aria-label="{texts.unusable(title)}" role="group">'
         return f"{card}{content}{_licence(offer)}{_delete(offer)}</div>"
     values = escape(json.dumps(form_values(preset), ensure_ascii=False))
     button = (
@@ -89,40 +89,43 @@ def _remedy(offer: PresetOffer, download: DownloadState) -> str:
     if download.busy and download.variant == offer.preset.title:
         done, total = (download.progress.done, download.progress.total) if download.progress else (0, 0)
         percent = 100 * done // total if total else 0
-        amount = f"{format_bytes(done)} of {format_bytes(total)}" if total else "Contacting the hub"
+        amount = texts.amount(format_bytes(done), format_bytes(total)) if total else texts.CONTACTING_HUB
         return (
-            f'<span class="bar" role="progressbar" aria-label="Download" aria-valuemin="0" aria-valuemax="100" '
-            f'aria-valuenow="{percent}"><i style="width:{percent}%"></i></span><span class="fetch">{amount}'
-            '<button type="button" data-stop>Stop</button></span>'
+            f'<span class="bar" role="progressbar" aria-label="{texts.DOWNLOAD_BAR}" aria-valuemin="0" '
+            f'aria-valuemax="100" aria-valuenow="{percent}"><i style="width:{percent}%"></i></span>'
+            f'<span class="fetch">{amount}<button type="button" data-stop>{texts.STOP_DOWNLOAD}</button></span>'
         )
-    size = f" {format_bytes(missing.size)}" if missing.size else ""
-    return f'<button type="button" class="fetch" data-download="{escape(offer.preset.name)}">Download{size}</button>'
+    words = texts.DOWNLOAD.format(size=format_bytes(missing.size)) if missing.size else texts.DOWNLOAD_BAR
+    return f'<button type="button" class="fetch" data-download="{escape(offer.preset.name)}">{words}</button>'
 
 
 def _licence(offer: PresetOffer) -> str:
     """Render the licences of a preset's adapters."""
     licences = sorted({source.licence for source in offer.preset.sources.values()})
-    return f'<span class="licence">Licence: {escape(", ".join(licences))}</span>' if licences else ""
+    return f'<span class="licence">{escape(texts.licence(", ".join(licences)))}</span>' if licences else ""
 
 
 def _delete(offer: PresetOffer) -> str:
     if not offer.preset.own:
         return ""
     title, name = escape(offer.preset.title), escape(offer.preset.name)
-    label = f"Delete the preset {title}"
-    return f'<button type="button" class="drop" data-delete="{name}" aria-label="{label}">Delete</button>'
+    label = texts.delete_preset(title)
+    return (
+        f'<button type="button" class="drop" data-delete="{name}" aria-label="{label}">{texts.DELETE_PRESET}</button>'
+    )
 
 
 def chosen_html(accelerators: Stack, adapters: Stack) -> str:
     """Render the form's adapters, each with a button that removes it."""
-    lists = (("accelerators", "Accelerator", accelerators), ("adapters", "Style", adapters))
+    lists = (("accelerators", texts.ACCELERATOR, accelerators), ("adapters", texts.STYLE, adapters))
     chips = "".join(
         f'<li><span class="kind">{kind}</span><span>{escape(format_adapter(use))}</span><button type="button" '
-        f'data-remove="{name}" data-name="{escape(use.name)}" aria-label="Remove {escape(use.name)}">×</button></li>'
+        f'data-remove="{name}" data-name="{escape(use.name)}" aria-label="{escape(texts.remove(use.name))}">×'
+        "</button></li>"
         for name, kind, uses in lists
         for use in uses
     )
-    return f'<ul class="clip-loras" aria-label="LoRA files of this clip">{chips}</ul>' if chips else ""
+    return f'<ul class="clip-loras" aria-label="{texts.CLIP_LORAS}">{chips}</ul>' if chips else ""
 
 
 def _badge(badge: str) -> str:
@@ -140,7 +143,9 @@ def findings_html(pattern: str, prompts: Sequence[str], variant: Variant | None,
     found = dict.fromkeys((Severity.WARNING, sentence) for sentence in pattern_warnings(pattern))
     for prompt in prompts:
         found |= dict.fromkeys((one.severity, one.text) for one in check_prompt(prompt, variant.audio_tag))
-    lines = [f'<li class="finding {severity}"><b>{_MARKS[severity]}</b>{escape(text)}</li>' for severity, text in found]
+    lines = [
+        f'<li class="finding {severity}"><b>{texts.MARKS[severity]}</b>{escape(text)}</li>' for severity, text in found
+    ]
     lines.append(_repair_html(pattern, variant))
     lines.append(_SPLIT if splits else "")
     lines.append(_speech_html(prompts, variant))
@@ -151,7 +156,7 @@ def findings_html(pattern: str, prompts: Sequence[str], variant: Variant | None,
 
 def picture_notes_html(notes: Sequence[str]) -> str:
     """Render how the first frame was read; empty without notes."""
-    lines = "".join(f'<li class="finding hint"><b>First frame</b>{escape(note)}</li>' for note in notes)
+    lines = "".join(f'<li class="finding hint"><b>{common.FIRST_FRAME}</b>{escape(note)}</li>' for note in notes)
     return f'<ul class="findings" aria-live="polite">{lines}</ul>' if lines else ""
 
 
@@ -160,8 +165,8 @@ def _repair_html(pattern: str, variant: Variant) -> str:
     form = repaired_pattern(pattern, variant.audio_tag)
     if form == pattern:
         return ""
-    button = '<button type="button" class="plain" data-repair>Repair the prompt</button>'
-    return f'<li class="finding repair"><b>Right form</b><q>{escape(form)}</q>{button}</li>'
+    button = f'<button type="button" class="plain" data-repair>{texts.REPAIR}</button>'
+    return f'<li class="finding repair"><b>{texts.RIGHT_FORM}</b><q>{escape(form)}</q>{button}</li>'
 
 
 def _speech_html(prompts: Sequence[str], variant: Variant) -> str:
@@ -173,7 +178,7 @@ def _speech_html(prompts: Sequence[str], variant: Variant) -> str:
         return ""
     kind = pace.severity or "good"
     rows = escape(json.dumps(row_paces(prompts[fastest], variant.seconds), ensure_ascii=False))
-    return f'<li class="finding {kind}" data-paces="{rows}"><b>Speech</b>{escape(pace.text)}</li>'
+    return f'<li class="finding {kind}" data-paces="{rows}"><b>{texts.SPEECH}</b>{escape(pace.text)}</li>'
 
 
 def row_paces(prompt: str, seconds: float) -> list[dict[str, str]]:
@@ -181,8 +186,7 @@ def row_paces(prompt: str, seconds: float) -> list[dict[str, str]]:
     spoken = parse_prompt(prompt).speech
     paces = [speech_pace(spoken[: number + 1], seconds) for number in range(len(spoken))]
     return [
-        {"level": pace.pace, "short": f"{pace.words / seconds:.1f}/s {_LEVELS[pace.pace]}", "text": pace.text}
-        for pace in paces
+        {"level": pace.pace, "short": texts.pace(pace.words / seconds, pace.pace), "text": pace.text} for pace in paces
     ]
 
 
@@ -191,37 +195,32 @@ def _length_html(pattern: str) -> str:
     if len(pattern) < SHOWN_LENGTH:
         return ""
     kind = "error" if len(pattern) > MAX_PROMPT_LENGTH else "hint"
-    return f'<li class="finding {kind}"><b>Length</b>{len(pattern):,} of {MAX_PROMPT_LENGTH:,} characters</li>'
+    words = texts.characters(len(pattern), MAX_PROMPT_LENGTH)
+    return f'<li class="finding {kind}"><b>{texts.LENGTH}</b>{words}</li>'
 
 
 def makes_html(prompts: Sequence[str], seeds: int, seconds: float | None, whole: float | None) -> str:
     """Render which clips the prompts make, and how long one of them and all take."""
     number = len(prompts) * seeds
-    time = "Time not measured yet on this machine"
+    time = texts.NOT_MEASURED
     if seconds is not None and whole is not None:
-        each = f" ({format_seconds(seconds)} each)" if number > 1 else ""
-        time = f"About {format_seconds(whole)}{each}"
-    clips = "Makes 1 clip" if number == 1 else f"Makes {number} clips"
+        time = texts.takes(format_seconds(whole), format_seconds(seconds) if number > 1 else "")
     listed = ""
     if len(prompts) > 1:
         items = "".join(f"<li>{escape(prompt)}</li>" for prompt in prompts[:SHOWN_PROMPTS])
         rest = len(prompts) - SHOWN_PROMPTS
-        more = f"<p>and {rest} more</p>" if rest > 0 else ""
-        listed = (
-            f"<details><summary>{len(prompts)} prompts{f', {seeds} seeds each' if seeds > 1 else ''}</summary>"
-            f"<ol>{items}</ol>{more}</details>"
-        )
-    return f'<div class="makes"><p><strong>{clips}</strong><span>{escape(time)}</span></p>{listed}</div>'
+        more = f"<p>{texts.and_more(rest)}</p>" if rest > 0 else ""
+        listed = f"<details><summary>{texts.prompts(len(prompts), seeds)}</summary><ol>{items}</ol>{more}</details>"
+    return f'<div class="makes"><p><strong>{texts.makes(number)}</strong><span>{escape(time)}</span></p>{listed}</div>'
 
 
 def table_html(clips: Expansion) -> str:
     """Render which clips an uploaded table makes."""
-    number, bad_rows = len(clips.specs), clips.bad_rows
-    head = f"<strong>The table makes {'1 clip' if number == 1 else f'{number} clips'}</strong>"
-    skipped = "1 row is" if len(bad_rows) == 1 else f"{len(bad_rows)} rows are"
-    head += f"<span>{skipped} skipped</span>" if bad_rows else ""
-    bad = _rows_html("bad-rows", [f"Line {row.line}: {for_page(row.reason)}" for row in bad_rows])
-    warned = _rows_html("warned-rows", [*clips.notes, *(f"Warning: {warning}" for warning in clips.warnings)])
+    bad_rows = clips.bad_rows
+    head = f"<strong>{texts.table_makes(len(clips.specs))}</strong>"
+    head += f"<span>{texts.skipped(len(bad_rows))}</span>" if bad_rows else ""
+    bad = _rows_html("bad-rows", [texts.bad_row(row.line, for_page(row.reason)) for row in bad_rows])
+    warned = _rows_html("warned-rows", [*clips.notes, *map(texts.warning, clips.warnings)])
     return f'<div class="makes"><p>{head}</p>{bad}{warned}</div>'
 
 
@@ -231,12 +230,11 @@ def _rows_html(kind: str, sentences: Sequence[str]) -> str:
         return ""
     rows = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences[:SHOWN_ROWS])
     rest = len(sentences) - SHOWN_ROWS
-    return f'<ul class="{kind}">{rows}</ul>' + (f"<p>and {rest} more</p>" if rest > 0 else "")
+    return f'<ul class="{kind}">{rows}</ul>' + (f"<p>{texts.and_more(rest)}</p>" if rest > 0 else "")
 
 
 def queued_html(number: int, name: str, notes: Sequence[str] = ()) -> str:
     """Confirm how many clips were queued, with notes about how their table or picture was understood."""
-    clips = "1 clip is" if number == 1 else f"{number} clips are"
-    batch = f" as “{escape(name)}”" if name.strip() else ""
+    words = escape(texts.in_queue(number, name.strip()))
     said = "".join(f"<p>{escape(note)}</p>" for note in notes)
-    return f'<div class="notice good" role="status"><p>{clips} in the queue{batch}.</p>{said}</div>'
+    return f'<div class="notice good" role="status"><p>{words}</p>{said}</div>'

@@ -48,7 +48,10 @@ SELECT = "Select"
 PLAY, MARK, UNMARK = "Play", "Add to favourites", "Remove from favourites"
 FAVOURITE = "Favourite"
 TYPE_A_TAG = "Type a tag first; several are separated by commas."
-NONE = "none"
+MODELS_OWN = "the model's default"
+VIDEO_NEGATIVE, AUDIO_NEGATIVE = "Negative prompt, picture", "Negative prompt, sound"
+MADE = "Made"
+CHECKS, MARK, CREDENTIALS = "Checks", "Mark", "Content Credentials"
 
 LIGHTBOX = {
     "title": "Clip",

@@ -13,6 +13,7 @@ from typing import Any
 from ovi_studio.core.prompt_spelling import for_people
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.library import LibraryClip, TrashedClip
+from ovi_studio.web import texts as common
 from ovi_studio.web.tabs.library import texts
 from ovi_studio.web.views import format_adapters, format_first_frame, format_sampling, shorten
 
@@ -146,19 +147,19 @@ def _picture(address: str | None) -> str:
 def _facts(clip: LibraryClip, title: str) -> list[tuple[str, str]]:
     spec: ClipSpec = clip.spec
     height, width = clip.size
-    skipped = "the model's default" if spec.slg_layer is None else str(spec.slg_layer) if spec.slg_layer > 0 else "none"
+    skipped = texts.MODELS_OWN if spec.slg_layer is None else str(spec.slg_layer) if spec.slg_layer > 0 else common.NONE
     return [
-        ("Seed", str(spec.seed)),
-        ("Size", f"{width} × {height}"),
-        ("Length", f"{clip.seconds:.1f} s"),
-        ("Model", title),
-        ("First frame", format_first_frame(spec, spec.image.name if spec.image else "")),
-        ("Steps", format_sampling(spec)),
-        ("Guidance", f"video {spec.video_guidance:g}, audio {spec.audio_guidance:g}"),
-        ("Skipped block", skipped),
-        ("LoRAs", format_adapters(spec) or "none"),
-        ("Negative prompt, picture", spec.video_negative_prompt or "none"),
-        ("Negative prompt, sound", spec.audio_negative_prompt or "none"),
-        ("Made", format_day(clip.made)),
-        ("File", clip.name),
+        (common.SEED, str(spec.seed)),
+        (common.SIZE, f"{width} × {height}"),
+        (common.LENGTH, f"{clip.seconds:.1f} s"),
+        (common.MODEL, title),
+        (common.FIRST_FRAME, format_first_frame(spec, spec.image.name if spec.image else "")),
+        (common.STEPS, format_sampling(spec)),
+        (common.GUIDANCE, common.guidance(spec.video_guidance, spec.audio_guidance)),
+        (common.SKIPPED_BLOCK, skipped),
+        (common.LORAS, format_adapters(spec) or common.NONE),
+        (texts.VIDEO_NEGATIVE, spec.video_negative_prompt or common.NONE),
+        (texts.AUDIO_NEGATIVE, spec.audio_negative_prompt or common.NONE),
+        (texts.MADE, format_day(clip.made)),
+        (common.FILE, clip.name),
     ]

@@ -32,11 +32,6 @@ def action_of(action: str, number: int) -> str:
     return f"{ACTIONS[action]}: clip {number}"
 
 
-def clip(number: int) -> str:
-    """Name a clip."""
-    return f"Clip {number}"
-
-
 def play(number: int) -> str:
     """Name the link to a finished clip."""
     return f"Play clip {number}"

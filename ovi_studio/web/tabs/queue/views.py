@@ -12,7 +12,8 @@ from typing import Any
 from ovi_studio.core.prompt_spelling import in_words
 from ovi_studio.queue.adding import MAX_NAME_LENGTH
 from ovi_studio.queue.model import EngineInfo, Job, JobBatch, JobState
-from ovi_studio.web.job_views import STATE_NAMES, bar, maker_name, progress_words
+from ovi_studio.web import texts as common
+from ovi_studio.web.job_views import bar, maker_name, progress_words
 from ovi_studio.web.media_routes import job_picture_url
 from ovi_studio.web.public_text import for_page
 from ovi_studio.web.tabs.queue import texts
@@ -138,16 +139,20 @@ def colour(batch: int) -> int:
 def _state(job: Job) -> tuple[str, str, str]:
     if job.state is JobState.RUNNING:
         what, more, fraction = progress_words(job)
-        return STATE_NAMES[job.state], " · ".join(filter(None, [what, more])), bar(fraction, texts.clip(job.number))
+        return common.STATES[job.state], " · ".join(filter(None, [what, more])), bar(fraction, common.clip(job.number))
     if job.state is JobState.FAILED:
-        return STATE_NAMES[job.state], for_page(job.error or ""), ""
+        return common.STATES[job.state], for_page(job.error or ""), ""
     note = for_page(job.note or "")
     if job.dependency is not None:
-        name = texts.BLOCKED if job.dependency.blocked else STATE_NAMES[job.state]
+        name = texts.BLOCKED if job.dependency.blocked else common.STATES[job.state]
         return name, job.dependency.sentence, ""
     if job.state is JobState.DONE and job.seconds is not None:
-        return STATE_NAMES[job.state], " · ".join(filter(None, [texts.made_in(format_seconds(job.seconds)), note])), ""
-    return STATE_NAMES[job.state], note, ""
+        return (
+            common.STATES[job.state],
+            " · ".join(filter(None, [texts.made_in(format_seconds(job.seconds)), note])),
+            "",
+        )
+    return common.STATES[job.state], note, ""
 
 
 def _picture(job: Job) -> str:

@@ -193,7 +193,7 @@ class SystemHandlers:
         except Exception:
             # A machine on which the doctor fails needs a report most of all.
             logging.getLogger(__name__).exception("The doctor failed")
-            result = CheckResult("Machine", CheckState.PROBLEM, texts.check_failed(PAGE_LOG))
+            result = CheckResult(texts.MACHINE, CheckState.PROBLEM, texts.check_failed(PAGE_LOG))
             self._report = DoctorReport((result,))
 
 

@@ -10,10 +10,10 @@ element.addEventListener("click", async (event) => {
     getSelection().selectAllChildren(code);
     try {
       await navigator.clipboard.writeText(code.textContent);
-      target.textContent = "Copied";
+      target.textContent = target.dataset.copied;
     } catch {
       // Browsers allow clipboard access only over https; the command is at least selected.
-      target.textContent = "Press Ctrl+C";
+      target.textContent = target.dataset.byHand;
     }
   }
 });

@@ -12,7 +12,7 @@ from ovi_studio.web.views import format_seconds
 MACHINES, MODELS, CHECKS, ENGINE = "Machines", "Models", "What this machine can do", "Engine"
 SETTINGS, MEMORY, FOLDERS, LOG = "Settings", "Memory and disks", "Folders", "Engine log"
 CHECK_AGAIN, RESTART, SAVE = "Check again", "Restart the engine", "Save and restart the engine"
-COPY = "Copy"
+COPY, COPIED, COPY_BY_HAND = "Copy", "Copied", "Press Ctrl+C"
 RETRY = "When memory runs out, retry in the next smaller memory tier"
 RETRY_HINT = "The clip’s record names the tier; the engine uses it until it is restarted."
 PREVIEW, PREVIEW_HINT = "Live preview", "Show a small picture of a clip every few steps."
@@ -51,6 +51,7 @@ DOWNLOAD_FAILED = "Not downloaded"
 HOST_MEMORY, CLIPS_DISK, CHECKPOINTS_DISK = "Host memory", "Disk with the clips", "Disk with the checkpoints"
 CLIPS, CHECKPOINTS, QUEUE_FOLDER, PAGE_LOG = "Clips", "Checkpoints", "Queue, uploads and trash", "Log of the page"
 CHECKING = "Checking the machine, the packages and the models."
+MACHINE = "Machine"
 CHECK_STATES = {CheckState.OK: "OK", CheckState.NOTE: "Note", CheckState.PROBLEM: "Problem"}
 
 # Machines

@@ -14,6 +14,7 @@ from ovi_studio.engine.slot import EngineSlot
 from ovi_studio.engine.supervisor import Condition, Supervision
 from ovi_studio.queue.model import EngineInfo
 from ovi_studio.services.doctor import CheckResult, CheckState, DoctorReport
+from ovi_studio.web import texts as common
 from ovi_studio.web.tabs.system import texts
 from ovi_studio.web.views import notice_html
 
@@ -62,7 +63,7 @@ def waiting_html(sentence: str) -> str:
     """Render a sentence with a progress bar while something is being checked."""
     return (
         f'<div class="panel" role="status"><p>{escape(sentence)}</p><div class="bar waiting" role="progressbar" '
-        'aria-label="Progress"><i></i></div></div>'
+        f'aria-label="{common.PROGRESS}"><i></i></div></div>'
     )
 
 
@@ -134,7 +135,7 @@ def _progress(download: DownloadState) -> str:
     if progress is None:
         line, bar = (
             texts.GETTING_SIZES,
-            '<div class="bar waiting" role="progressbar" aria-label="Progress"><i></i></div>',
+            f'<div class="bar waiting" role="progressbar" aria-label="{common.PROGRESS}"><i></i></div>',
         )
     else:
         percent = int(100 * progress.done / progress.total) if progress.total else 100
@@ -142,8 +143,8 @@ def _progress(download: DownloadState) -> str:
         done, total, speed = map(format_bytes, (progress.done, progress.total, int(progress.speed)))
         line = texts.downloaded(done, total, speed, left)
         bar = (
-            '<div class="bar" role="progressbar" aria-label="Download" aria-valuemin="0" aria-valuemax="100" '
-            f'aria-valuenow="{percent}"><i style="width:{percent}%"></i></div>'
+            f'<div class="bar" role="progressbar" aria-label="{texts.DOWNLOADING}" aria-valuemin="0" '
+            f'aria-valuemax="100" aria-valuenow="{percent}"><i style="width:{percent}%"></i></div>'
         )
         line += f"<br>{escape(progress.file)}" if progress.file else ""
     return f'<div class="progress"><p>{line}</p>{bar}<div class="act">{stop}</div></div>'
@@ -179,6 +180,6 @@ def _advice(advice: str) -> str:
 def _copyable(text: str) -> str:
     return (
         f'<span class="copyable"><code>{escape(text)}</code>'
-        f'<button type="button" class="plain" data-act="copy" aria-label="{texts.COPY}: {escape(text)}">{texts.COPY}'
-        "</button></span>"
+        f'<button type="button" class="plain" data-act="copy" data-copied="{texts.COPIED}" '
+        f'data-by-hand="{texts.COPY_BY_HAND}" aria-label="{texts.COPY}: {escape(text)}">{texts.COPY}</button></span>'
     )

@@ -5,7 +5,8 @@ from html import escape
 
 from ovi_studio.core.grids import Grid
 from ovi_studio.queue.model import Job, JobState
-from ovi_studio.web.job_views import STATE_NAMES, bar, progress_words
+from ovi_studio.web import texts as common
+from ovi_studio.web.job_views import bar, progress_words
 from ovi_studio.web.media_routes import job_picture_url
 from ovi_studio.web.tabs.create.stage import texts
 from ovi_studio.web.views import shorten
@@ -59,11 +60,12 @@ def _cell(job: Job | None, name: str) -> str:
     if job.state is JobState.DONE and job.clip is not None and job.clip.is_file():
         return (
             f'<button type="button" class="frame" data-show="{escape(job.id)}" data-state="done" '
-            f'data-number="{job.number}" data-seed="{job.spec.seed}" aria-label="Clip {job.number}: {escape(name)}">'
+            f'data-number="{job.number}" data-seed="{job.spec.seed}" '
+            f'aria-label="{common.clip(job.number)}: {escape(name)}">'
             f'<img src="{escape(job_picture_url(job) or "")}" alt="" loading="lazy" decoding="async"></button>'
         )
     if job.state is JobState.RUNNING:
         state, _, fraction = progress_words(job)
-        return f'<span class="now">{escape(state)}{bar(fraction, f"Progress of clip {job.number}")}</span>'
-    words = texts.NO_CELL if job.state is JobState.DONE else STATE_NAMES[job.state]
+        return f'<span class="now">{escape(state)}{bar(fraction, common.progress_of(job.number))}</span>'
+    words = texts.NO_CELL if job.state is JobState.DONE else common.STATES[job.state]
     return f'<span class="none">{words}</span>'

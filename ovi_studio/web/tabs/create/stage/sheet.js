@@ -10,7 +10,6 @@ let dragged = false;
 let running = null;
 
 const isOpen = () => sheet.classList.contains("open");
-const isTyping = () => document.activeElement?.matches("input:not([type=radio], [type=checkbox], [type=range]), textarea");
 
 function setOpen(open) {
   sheet.classList.toggle("open", open);
@@ -19,14 +18,14 @@ function setOpen(open) {
 
 // Whoever is typing must not be interrupted.
 function comeUp() {
-  if (narrow.matches && !isTyping()) setOpen(true);
+  if (narrow.matches && !window.ovi.isText(document.activeElement)) setOpen(true);
 }
 
 function describe() {
   if (!sheet.querySelector("#filmstrip :is(.strip, .hint)")) return;
   const live = sheet.querySelector("#status .live:not([hidden]) .state");
   const clip = sheet.querySelector("#filmstrip [data-state=done]");
-  words.textContent = live?.textContent ?? (clip ? `Clip ${clip.dataset.number}` : "Your clips");
+  words.textContent = live?.textContent ?? (clip ? window.ovi.filled(props.words.clip, clip.dataset) : props.words.clips);
   const now = sheet.querySelector("#status .live")?.dataset.id ?? "";
   // What runs when the page is opened has not started now.
   if (running !== null && now && now !== running) comeUp();

@@ -1,5 +1,6 @@
 // Which clip is on the stage, and what its buttons do. The server renders the filmstrip (`element`), the live previews
-// and the buttons; choosing among them needs no server, so a click is answered at once. `trigger` is Gradio's.
+// and the buttons; choosing among them needs no server, so a click is answered at once. `props` and `trigger` are
+// Gradio's.
 const MOST_COMPARED = 4;
 const stage = document.querySelector("#stage");
 const find = (selector) => stage.querySelector(selector);
@@ -8,6 +9,7 @@ const comparison = () => find("ovi-compare");
 const cards = () => [...element.querySelectorAll("[data-show]")];
 // Those of the filmstrip, the newest first, then those of a grid, which may be older.
 const finished = () => [...stage.querySelectorAll("#filmstrip [data-state=done], #grid [data-state=done]")];
+const says = (name, card) => window.ovi.filled(props.words[name], card.dataset);
 const address = (id) => `studio/job/${id}`;
 
 // Kept over a reload, in this window. No id: the newest clip, as soon as it is there.
@@ -61,7 +63,7 @@ function showClip(card) {
   const id = card?.dataset.show ?? "";
   if (id === shown) return;
   shown = id;
-  player()?.setAttribute("label", card ? `Clip ${card.dataset.number}` : "");
+  player()?.setAttribute("label", card ? says("clip", card) : "");
   player()?.setAttribute("address", id ? address(id) : "");
   document.dispatchEvent(new CustomEvent("ovi:part", { detail: { id: "" } }));
   trigger("choose", { id });
@@ -85,7 +87,7 @@ function mark(clip, live) {
 
 function showCompared(clips) {
   if (!comparison()) return;
-  const labels = new Map(clips.map((card) => [card.dataset.show, `Clip ${card.dataset.number}, seed ${card.dataset.seed}`]));
+  const labels = new Map(clips.map((card) => [card.dataset.show, says("compared", card)]));
   const enough = compared.length > 1;
   comparison().clips = enough ? compared.map((id) => ({ address: address(id), label: labels.get(id) })) : [];
   if (enough) player()?.video?.pause();

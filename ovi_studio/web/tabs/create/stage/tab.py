@@ -25,7 +25,7 @@ _HANDLE = (
 def build_stage(studio: Studio, form: StageForm, reader: FormReader, toasts: Toasts) -> LivePart:
     """Build the stage in the current column; returns its live part."""
     sheet = (_HERE / "sheet.js").read_text(encoding="utf-8")
-    gr.HTML(_HANDLE, js_on_load=sheet, elem_id="sheet-handle", apply_default_css=False)
+    gr.HTML(_HANDLE, js_on_load=sheet, elem_id="sheet-handle", apply_default_css=False, words=texts.SHEET_WORDS)
     with gr.Column(elem_id="screen"):
         gr.HTML(_PLAYER, js_on_load=None, elem_id="clip", apply_default_css=False)
         gr.HTML(_COMPARISON, js_on_load=None, elem_id="comparison", apply_default_css=False)
@@ -34,7 +34,7 @@ def build_stage(studio: Studio, form: StageForm, reader: FormReader, toasts: Toa
     acts = gr.HTML(js_on_load=None, elem_id="result-bar", apply_default_css=False)
     part = build_part()
     script = (_HERE / "stage.js").read_text(encoding="utf-8")
-    strip = gr.HTML(js_on_load=script, elem_id="filmstrip", apply_default_css=False)
+    strip = gr.HTML(js_on_load=script, elem_id="filmstrip", apply_default_css=False, words=texts.STAGE_WORDS)
     recipe = gr.HTML(js_on_load=None, elem_id="recipe", apply_default_css=False)
     handlers = StageHandlers(studio, form, toasts)
     _connect(strip, handlers, acts, recipe, form, toasts)

@@ -52,7 +52,11 @@ DELETE = "Delete"
 CHOOSE_OTHERS = "Choose one to three more clips below."
 
 SETTINGS = "Settings of this clip"
+MADE_IN, MEMORY = "Made in", "Memory"
 SHEET = "Stage"
+SHEET_WORDS = {"clip": "Clip {number}", "clips": "Your clips"}
+STAGE_WORDS = {"clip": "Clip {number}", "compared": "Clip {number}, seed {seed}"}
+"""What the scripts say; they fill in the braces."""
 
 WITHOUT_FIRST_FRAME = "Filled in without the first frame"
 NO_SECONDS = "Enter the part that is made again in seconds, such as 1.5."
@@ -84,6 +88,16 @@ def picture_queued(number: int) -> str:
 def queued_again(number: int) -> str:
     """A variation was queued."""
     return f"A variation of clip {number} is in the queue."
+
+
+def percent_of(number: int, percent: int) -> str:
+    """How much of a clip's steps is done, as a screen reader says it."""
+    return f"Clip {number}: {percent} percent"
+
+
+def cancel(number: int) -> str:
+    """What the button on a running clip does."""
+    return f"Cancel clip {number}"
 
 
 def cancelled(number: int) -> str:

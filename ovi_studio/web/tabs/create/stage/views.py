@@ -13,6 +13,7 @@ from ovi_studio.core.prompt_spelling import for_people
 from ovi_studio.core.variants import Variant
 from ovi_studio.media.clip_files import read_record
 from ovi_studio.queue.model import ClipPhase, Job, JobState
+from ovi_studio.web import texts as common
 from ovi_studio.web.job_views import WAVE, bar, progress_words, step_of
 from ovi_studio.web.media_routes import job_picture_url
 from ovi_studio.web.public_text import for_page
@@ -73,9 +74,9 @@ def _live_html(job: Job) -> str:
     if job.progress is not None and job.progress.preview is not None:
         address = escape(job_picture_url(job) or "")
         picture = f'<div class="picture"><img src="{address}" alt="{texts.PREVIEW}"></div>'
-    title = f"Clip {job.number}: {shorten(job.spec.prompt, 160)}"
+    title = f"{common.clip(job.number)}: {shorten(job.spec.prompt, 160)}"
     return (
-        f'<section class="live" data-id="{escape(job.id)}" aria-label="Clip {job.number}">'
+        f'<section class="live" data-id="{escape(job.id)}" aria-label="{common.clip(job.number)}">'
         f'<button type="button" class="swap" data-act="swap" aria-label="{texts.SWAP}" title="{texts.SWAP}">'
         f"{picture}{_icon('swap')}</button>"
         f'<div class="doing"><p class="what">{escape(title)}</p>'
@@ -88,12 +89,12 @@ def _live_html(job: Job) -> str:
 def _spoken(job: Job, state: str, fraction: float | None) -> str:
     """What a screen reader hears: every phase, and every quarter of the steps."""
     if job.progress is not None and job.progress.phase is ClipPhase.DENOISING and fraction is not None:
-        return f"Clip {job.number}: {25 * int(4 * fraction)} percent"
-    return f"Clip {job.number}: {state}"
+        return texts.percent_of(job.number, 25 * int(4 * fraction))
+    return f"{common.clip(job.number)}: {state}"
 
 
 def _cancel(job: Job, words: str = "") -> str:
-    label = f"Cancel clip {job.number}"
+    label = texts.cancel(job.number)
     disabled = " disabled" if job.cancelling else ""
     return (
         f'<button type="button" class="cancel" data-act="cancel" data-id="{escape(job.id)}" aria-label="{label}" '
@@ -122,9 +123,9 @@ def _running_card(job: Job) -> str:
     return (
         f'<li class="card running"><button type="button" class="frame" data-show="{escape(job.id)}" '
         f'data-state="running" data-number="{job.number}" title="{escape(words)}" '
-        f'aria-label="Clip {job.number}, {escape(state)}: {escape(words)}">{_picture(job)}'
+        f'aria-label="{common.clip(job.number)}, {escape(state)}: {escape(words)}">{_picture(job)}'
         f'<span class="number">{job.number}</span><span class="step">{escape(short)}</span></button>'
-        f"{bar(fraction, f'Progress of clip {job.number}')}{_cancel(job)}</li>"
+        f"{bar(fraction, common.progress_of(job.number))}{_cancel(job)}</li>"
     )
 
 
@@ -134,8 +135,8 @@ def _clip_card(job: Job, in_grid: bool) -> str:
     return (
         f'<li class="card"><button type="button" class="frame" data-show="{escape(job.id)}" data-state="done" '
         f'data-number="{job.number}" data-seed="{job.spec.seed}"{grid} title="{escape(words)}" '
-        f'aria-label="Clip {job.number}: {escape(words)}">{_picture(job)}<span class="number">{job.number}</span>'
-        f"</button></li>"
+        f'aria-label="{common.clip(job.number)}: {escape(words)}">{_picture(job)}'
+        f'<span class="number">{job.number}</span></button></li>'
     )
 
 
@@ -175,7 +176,7 @@ def result_bar_html(job: Job, favourite: bool | None, in_grid: bool) -> str:
         _act(job, "remove", texts.DELETE, texts.DELETE),
     ]
     return (
-        f'<div class="acts" role="toolbar" aria-label="Clip {job.number}" data-of="{escape(job.id)}">'
+        f'<div class="acts" role="toolbar" aria-label="{common.clip(job.number)}" data-of="{escape(job.id)}">'
         f'{"".join(acts)}</div><p class="asking" role="status">{texts.CHOOSE_OTHERS}</p>'
     )
 
@@ -193,18 +194,18 @@ def recipe_html(job: Job, variant: Variant | None) -> str:
         return ""
     spec = job.spec
     rows = {
-        "Seed": str(spec.seed),
-        "Size": _size(job.clip),
-        "Length": f"{variant.seconds:.1f} s" if variant else "",
-        "Model": variant.title if variant else spec.variant,
-        "First frame": format_first_frame(spec, "yes"),
-        "Steps": format_sampling(spec),
-        "Guidance": f"video {spec.video_guidance:g}, audio {spec.audio_guidance:g}",
-        "Skipped block": _skipped(spec.slg_layer, variant),
-        "LoRAs": format_adapters(spec),
-        "Made in": format_seconds(job.seconds),
-        "Memory": for_page(job.note or ""),
-        "File": job.clip.name,
+        common.SEED: str(spec.seed),
+        common.SIZE: _size(job.clip),
+        common.LENGTH: f"{variant.seconds:.1f} s" if variant else "",
+        common.MODEL: variant.title if variant else spec.variant,
+        common.FIRST_FRAME: format_first_frame(spec, common.YES),
+        common.STEPS: format_sampling(spec),
+        common.GUIDANCE: common.guidance(spec.video_guidance, spec.audio_guidance),
+        common.SKIPPED_BLOCK: _skipped(spec.slg_layer, variant),
+        common.LORAS: format_adapters(spec),
+        texts.MADE_IN: format_seconds(job.seconds),
+        texts.MEMORY: for_page(job.note or ""),
+        common.FILE: job.clip.name,
     }
     items = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in rows.items() if value)
     prompt = escape(for_people(spec.prompt))
@@ -222,7 +223,7 @@ def _skipped(layer: int | None, variant: Variant | None) -> str:
     if layer is None and variant is None:
         return ""
     block = variant.slg_layer if layer is None and variant else layer or 0
-    return str(block) if block > 0 else "none"
+    return str(block) if block > 0 else common.NONE
 
 
 def _size(clip: Path) -> str:

@@ -1,0 +1,5 @@
+"""What toasts say besides their messages."""
+
+WORDS = {"undo": "Undo", "dismiss": "Dismiss"}
+"""The words of the script."""
+UNDONE = "Undone."
