@@ -56,7 +56,7 @@ def _with_head(document: str) -> str:
 def head() -> str:
     """Return the script of the theme, and the colours until the theme's stylesheet has been loaded."""
     folder = Path(__file__).parent
-    scripts = head_script([folder / "theme.js"], {"MODES": THEMES}) + head_script([folder / "shared.js"], {})
+    scripts = head_script([folder / "shared.js", folder / "theme.js"], {"MODES": THEMES})
     colours = "".join(
         f"html{mode} body {{ background: {palette.background} !important; color: {palette.text}; }}"
         for mode, palette in (("", LIGHT), (".dark", DARK))

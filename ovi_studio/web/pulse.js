@@ -10,28 +10,28 @@ let refused = 0;
 let missed = false;
 
 async function poll() {
-  let wait = WAIT;
+  // A browser opens only a few connections to one server: pages that nobody looks at hold none.
+  const known = document.hidden ? "" : `?${new URLSearchParams({ known: page })}`;
+  const { news, loggedOut, refusals } = await ask(known);
+  setTimeout(poll, news !== undefined && known ? 0 : WAIT);
+  refused = refusals ? refused + refusals : 0;
+  if (news === undefined) missed = true;
+  if (loggedOut) tell("login");
+  else if (refused >= REFUSALS) tell("lost");
+  if (news === undefined) return;
+  tell("");
+  if (missed) askAgain();
+  report(news);
+}
+
+async function ask(known) {
   try {
-    // A browser opens only a few connections to one server: pages that nobody looks at hold none.
-    const known = document.hidden ? "" : `?${new URLSearchParams({ known: page })}`;
     const answer = await fetch(`studio/pulse${known}`, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
-    if (answer.status === 401) {
-      missed = true;
-      tell("login");
-    } else if (!answer.ok) throw new Error(answer.status);
-    else {
-      tell("");
-      if (missed) askAgain();
-      report(await answer.text());
-      if (known) wait = 0;
-    }
-    refused = 0;
+    if (answer.status === 401) return { loggedOut: true };
+    return answer.ok ? { news: await answer.text() } : { refusals: 1 };
   } catch (error) {
-    missed = true;
-    refused += error.name === "TimeoutError" ? REFUSALS : 1;
-    if (refused >= REFUSALS) tell("lost");
+    return { refusals: error.name === "TimeoutError" ? REFUSALS : 1 };
   }
-  setTimeout(poll, wait);
 }
 
 function tell(trouble) {

@@ -6,12 +6,8 @@ const root = document.documentElement;
 const system = matchMedia("(prefers-color-scheme: dark)");
 
 function chosen() {
-  try {
-    const mode = localStorage.getItem(KEY);
-    return mode in MODES ? mode : "system";
-  } catch {
-    return "system";
-  }
+  const mode = window.ovi.kept(KEY);
+  return mode in MODES ? mode : "system";
 }
 
 function apply(mode = chosen()) {
@@ -28,11 +24,7 @@ function apply(mode = chosen()) {
 function next() {
   const modes = Object.keys(MODES);
   const mode = modes[(modes.indexOf(root.dataset.theme) + 1) % modes.length];
-  try {
-    localStorage.setItem(KEY, mode);
-  } catch {
-    // Then for this visit only.
-  }
+  window.ovi.keep(KEY, mode);
   apply(mode);
 }
 

@@ -1,20 +1,12 @@
 // Files dropped anywhere on the page, or chosen after "ovi:add-files": an overlay says what will happen, each file is
 // sent to `studio/drop`, and a report tells what became of it. `element`, `props`, `trigger` and `watch` are Gradio's.
 const words = props.words;
-
-function make(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
-}
-
+const { make, filled } = window.ovi;
 const inLibrary = () => Boolean(document.querySelector("#library")?.offsetParent);
 const rules = make("dl");
 const overlay = make("div", { id: "drop-overlay", hidden: true }, make("div", {}, make("h2", { textContent: words.drop }), rules));
 const list = make("ul");
-const report = make("section", { id: "drop-report", hidden: true }, list);
-report.setAttribute("role", "status");
-report.setAttribute("aria-label", words.added);
+const report = make("section", { id: "drop-report", hidden: true, role: "status", "aria-label": words.added }, list);
 const chooser = make("input", { type: "file", multiple: true, accept: props.accept, hidden: true, id: "drop-chooser" });
 // Only there do rules for certain widths apply (Gradio 6.31).
 (element.closest(".contain") ?? document.body).append(overlay, report, chooser);
@@ -96,9 +88,9 @@ function upload(file, progress) {
     request.upload.onprogress = (event) => event.lengthComputable && progress(event.loaded / event.total);
     request.onload = () => {
       if (request.response?.ticket) resolve(request.response.ticket);
-      else reject(new Error(request.response?.detail ?? window.ovi.filled(words.refused, file)));
+      else reject(new Error(request.response?.detail ?? filled(words.refused, file)));
     };
-    request.onerror = () => reject(new Error(window.ovi.filled(words.notSent, file)));
+    request.onerror = () => reject(new Error(filled(words.notSent, file)));
     request.send(file);
   });
 }

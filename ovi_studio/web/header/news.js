@@ -1,11 +1,11 @@
 () => {
   // The bell turns notifications about finished batches on; the browser remembers the choice.
   const bell = () => document.querySelector("#bell");
-  const wanted = () => localStorage.getItem("ovi-bell") === "on";
+  const wanted = () => window.ovi.kept("ovi-bell") === "on";
   const showBell = () => bell()?.setAttribute("aria-pressed", String(wanted()));
   document.addEventListener("click", async (event) => {
     if (!event.target.closest?.("#bell")) return;
-    localStorage.setItem("ovi-bell", wanted() ? "off" : "on");
+    window.ovi.keep("ovi-bell", wanted() ? "off" : "on");
     showBell();
     if (wanted()) {
       chime(0.03);

@@ -1,13 +1,8 @@
 // The dialog for larger and smoother copies, opened by "ovi:improve" for clips or jobs. `element`, `props`, `trigger` and
 // `watch` are Gradio's.
 const words = props.words;
+const { make } = window.ovi;
 let given = {};
-
-function make(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
-}
 
 const counted = (one, many, count) => (count === 1 ? one : many.replace("{count}", count));
 const option = (textContent, value) => make("option", { textContent, value });
@@ -17,8 +12,7 @@ const about = make("p");
 const size = make("select", { id: "improving-size" });
 const hint = make("p", { className: "hint" });
 const rates = make("div", { className: "rates" });
-const problem = make("p", { className: "problem" });
-problem.setAttribute("role", "alert");
+const problem = make("p", { className: "problem", role: "alert" });
 const queue = make("button", { type: "submit", className: "main" });
 const cancel = make("button", { type: "button", textContent: words.CANCEL });
 const form = make(
@@ -26,15 +20,14 @@ const form = make(
   { method: "dialog" },
   title,
   about,
-  make("label", { htmlFor: "improving-size", textContent: words.SIZE }),
+  make("label", { htmlFor: size.id, textContent: words.SIZE }),
   size,
   hint,
   make("fieldset", {}, make("legend", { textContent: words.RATE }), rates),
   problem,
   make("div", { className: "acts" }, queue, cancel),
 );
-const dialog = make("dialog", { id: "improving" }, form);
-dialog.setAttribute("aria-labelledby", title.id);
+const dialog = make("dialog", { id: "improving", "aria-labelledby": title.id }, form);
 // Only there do rules for certain widths apply (Gradio 6.31).
 (element.closest(".contain") ?? document.body).append(dialog);
 

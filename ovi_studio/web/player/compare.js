@@ -10,8 +10,7 @@ class OviCompare extends HTMLElement {
     const root = this.attachShadow({ mode: "open" });
     adoptStyles(root, "controls", "compare");
     this.videos = [];
-    this.divider = make("div", { className: "divider", tabIndex: 0, role: "slider" });
-    this.divider.setAttribute("aria-label", WORDS.wipeBetween);
+    this.divider = make("div", { className: "divider", tabIndex: 0, role: "slider", "aria-label": WORDS.wipeBetween });
     this.grid = make("div", { className: "clips" });
     this.compare = make("div", { className: "compare" }, this.grid, this.buildControls());
     root.append(this.compare);
@@ -24,14 +23,13 @@ class OviCompare extends HTMLElement {
 
   buildControls() {
     this.playing = button("play", WORDS.play, WORDS.space, () => this.toggle());
-    this.position = make("input", { type: "range", min: 0, max: 1, step: "any", value: 0, className: "position" });
-    this.position.setAttribute("aria-label", WORDS.position);
+    const range = { type: "range", min: 0, max: 1, step: "any", value: 0 };
+    this.position = make("input", { ...range, className: "position", "aria-label": WORDS.position });
     this.position.addEventListener("input", () => this.seek(Number(this.position.value) * this.duration));
     this.time = make("span", { className: "time" });
     this.wipe = button("wipe", WORDS.wipe, "W", () => this.setWiping(!this.compare.classList.contains("wiping")));
     this.speed = speedMenu((speed) => this.videos.forEach((video) => (video.playbackRate = speed)));
-    const group = make("div", { className: "controls", role: "group" });
-    group.setAttribute("aria-label", WORDS.comparison);
+    const group = make("div", { className: "controls", role: "group", "aria-label": WORDS.comparison });
     group.append(
       this.playing,
       button("back", WORDS.previous, ",", () => this.step(-1)),

@@ -13,6 +13,7 @@ const ICONS = {
   wipe: "M12 3v18M8 8l-4 4 4 4M16 8l4 4-4 4",
   close: "M6 6l12 12M18 6L6 18",
 };
+const { make, keptValue, keep } = window.ovi;
 const SPEEDS = [0.25, 0.5, 1, 1.5, 2];
 const SHEETS = {};
 
@@ -34,19 +35,8 @@ function icon(name) {
   return svg;
 }
 
-function make(tag, properties = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(properties)) {
-    if (name in made) made[name] = value;
-    else made.setAttribute(name, value);
-  }
-  made.append(...children);
-  return made;
-}
-
 function button(name, label, key, action) {
-  const made = make("button", { type: "button", title: key ? `${label} (${key})` : label }, icon(name));
-  made.setAttribute("aria-label", label);
+  const made = make("button", { type: "button", title: key ? `${label} (${key})` : label, "aria-label": label }, icon(name));
   made.addEventListener("click", action);
   return made;
 }
@@ -59,8 +49,7 @@ function setButton(made, name, label, key) {
 
 function speedMenu(action) {
   const options = SPEEDS.map((speed) => make("option", { value: speed, selected: speed === 1 }, `${speed}×`));
-  const menu = make("select", { title: `${WORDS.speed} (< >)` }, ...options);
-  menu.setAttribute("aria-label", WORDS.speed);
+  const menu = make("select", { title: `${WORDS.speed} (< >)`, "aria-label": WORDS.speed }, ...options);
   menu.addEventListener("change", () => action(Number(menu.value)));
   return menu;
 }
@@ -88,16 +77,8 @@ function nextFrame(video, by) {
 
 // What the viewer has chosen, for every player of this browser.
 const CHOICES = "ovi-player";
-function choices() {
-  try {
-    return { loop: true, volume: 1, muted: false, view: "wave", ...JSON.parse(localStorage.getItem(CHOICES) ?? "{}") };
-  } catch {
-    return { loop: true, volume: 1, muted: false, view: "wave" };
-  }
-}
-function choose(changed) {
-  localStorage.setItem(CHOICES, JSON.stringify({ ...choices(), ...changed }));
-}
+const choices = () => ({ loop: true, volume: 1, muted: false, view: "wave", ...keptValue(CHOICES) });
+const choose = (changed) => keep(CHOICES, JSON.stringify({ ...choices(), ...changed }));
 
 // Plays if the browser lets it; without a gesture of the viewer some only play without sound, which nobody asked for.
 function startPlaying(video) {

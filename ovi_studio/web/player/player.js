@@ -23,7 +23,7 @@ class OviPlayer extends HTMLElement {
       (from, to) => this.marked(time(from), time(to)),
       (event) => this.hasAttribute("markable") && (event.shiftKey || this.hasAttribute("marking")),
     );
-    this.screen = make("div", { className: "screen" }, this.video, this.start);
+    this.screen = make("div", { className: "screen", "data-broken": WORDS.broken }, this.video, this.start);
     this.player = make("div", { className: "player" }, this.screen, this.soundtrack.element, this.buildControls());
     root.append(this.player);
     this.connectVideo();
@@ -43,11 +43,10 @@ class OviPlayer extends HTMLElement {
     this.looping = button("loop", WORDS.loop, "L", () => this.change("loop", !this.video.loop));
     this.speed = speedMenu((speed) => (this.video.playbackRate = speed));
     this.sound = button("sound", WORDS.mute, "M", () => this.change("muted", !this.video.muted));
-    this.volume = make("input", { type: "range", min: 0, max: 1, step: 0.05, className: "volume" });
-    this.volume.setAttribute("aria-label", WORDS.volume);
+    const range = { type: "range", min: 0, max: 1, step: 0.05 };
+    this.volume = make("input", { ...range, className: "volume", "aria-label": WORDS.volume });
     this.volume.addEventListener("input", () => this.changeVolume(Number(this.volume.value)));
-    const group = make("div", { className: "controls", role: "group" });
-    group.setAttribute("aria-label", WORDS.player);
+    const group = make("div", { className: "controls", role: "group", "aria-label": WORDS.player });
     group.append(
       this.playing,
       button("back", WORDS.previous, ",", () => this.step(-1)),

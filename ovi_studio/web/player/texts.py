@@ -25,6 +25,7 @@ WORDS = {
     "unmute": "Unmute",
     "volume": "Volume",
     "speed": "Speed",
+    "broken": "This clip cannot be played; it may have been moved or deleted.",
     "full": "Full screen",
     "position": "Position",
     "at": "{at} of {duration} seconds",

@@ -1,8 +1,7 @@
 // Messages in a corner of the page. `props.value` is {text, seconds, failed, offer}; an offer's Undo is sent to the
 // server, a script's own ("ovi:toast", see the package's docstring) is called here.
-const region = document.createElement("div");
-region.id = "toasts";
-region.setAttribute("role", "status");
+const { make, isText } = window.ovi;
+const region = make("div", { id: "toasts", role: "status" });
 const LONGEST = 4;
 
 // A modal dialog makes everything outside of itself inert; Gradio's rules for widths end at its own container.
@@ -10,12 +9,8 @@ const place = () => (document.querySelector("dialog:modal") ?? document.querySel
 
 function show({ text, seconds = 8, failed = false, undo = null }) {
   place();
-  const toast = document.createElement("div");
-  toast.className = failed ? "toast failed" : "toast";
-  const words = document.createElement("p");
-  words.textContent = text;
-  toast.append(words);
-  if (failed) toast.setAttribute("role", "alert");
+  const toast = make("div", { className: failed ? "toast failed" : "toast" }, make("p", {}, text));
+  if (failed) toast.role = "alert";
   if (undo) toast.append(button(props.words.undo, "undo", () => close(toast, undo)));
   toast.append(button("×", "dismiss", () => close(toast), props.words.dismiss));
   region.append(toast);
@@ -24,11 +19,7 @@ function show({ text, seconds = 8, failed = false, undo = null }) {
 }
 
 function button(text, name, act, label = text) {
-  const made = document.createElement("button");
-  made.type = "button";
-  made.className = name;
-  made.textContent = text;
-  made.setAttribute("aria-label", label);
+  const made = make("button", { type: "button", className: name, "aria-label": label }, text);
   made.addEventListener("click", act);
   return made;
 }
@@ -58,7 +49,7 @@ function expire(toast, left) {
 document.addEventListener("keydown", (event) => {
   if (event.key.toLowerCase() !== "z" || event.shiftKey || event.altKey || !(event.ctrlKey || event.metaKey)) return;
   const offers = region.querySelectorAll(".undo");
-  if (window.ovi.isText(event.target) || !offers.length) return;
+  if (isText(event.target) || !offers.length) return;
   event.preventDefault();
   offers[offers.length - 1].click();
 });

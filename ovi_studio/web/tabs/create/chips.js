@@ -75,13 +75,9 @@ function showLengths(known, model) {
   const lengths = [...nearest.keys()].sort((one, other) => one - other);
   list.replaceChildren(
     ...lengths.map((seconds) => {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.className = "length";
-      button.dataset.model = nearest.get(seconds).name;
-      button.setAttribute("aria-pressed", String(seconds === model.seconds));
-      button.append(says("seconds", { seconds }), Object.assign(document.createElement("span"), { textContent: nearest.get(seconds).title }));
-      return button;
+      const { name, title } = nearest.get(seconds);
+      const about = { type: "button", className: "length", "data-model": name, "aria-pressed": String(seconds === model.seconds) };
+      return make("button", about, says("seconds", { seconds }), make("span", {}, title));
     }),
   );
   chips("#pop-length .only").hidden = lengths.length > 1;

@@ -1,19 +1,10 @@
 // What is said and what happens in between, as rows. `props.value` is {raw, cues: [{who, said, mark} | {text}]}; the
 // texts are what people typed, and never become HTML.
 const root = element.querySelector(".cues");
-const words = (name, row) => window.ovi.filled(props.words[name], { row });
+const { make, filled } = window.ovi;
+const words = (name, row) => filled(props.words[name], { row });
 const cuesOf = () => props.value?.cues ?? [];
 let own = null;
-
-const make = (tag, attributes = {}, ...children) => {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name in node && typeof value !== "string") node[name] = value;
-    else node.setAttribute(name, value);
-  }
-  node.append(...children);
-  return node;
-};
 
 function change(cues) {
   own = JSON.stringify(cues);
@@ -26,7 +17,7 @@ function grow(area) {
 }
 
 function field(tag, label, value, placeholder, edit) {
-  const node = make(tag, { "aria-label": label, placeholder, maxlength: "20000", ...(tag === "textarea" ? { rows: "1" } : {}) });
+  const node = make(tag, { "aria-label": label, placeholder, maxLength: 20000, ...(tag === "textarea" ? { rows: 1 } : {}) });
   node.value = value;
   node.addEventListener("input", () => {
     if (tag === "textarea") grow(node);
@@ -38,7 +29,7 @@ function field(tag, label, value, placeholder, edit) {
 function row(cue, index, count) {
   const edit = (name) => (value) => change(cuesOf().map((one, at) => (at === index ? { ...one, [name]: value } : one)));
   const what = "text" in cue ? "text" : "speech";
-  const item = make("li", { class: `cue ${what}` });
+  const item = make("li", { className: `cue ${what}` });
   if (what === "text") {
     item.append(field("textarea", words("text", index + 1), cue.text, words("text_example"), edit("text")));
   } else {
@@ -47,13 +38,13 @@ function row(cue, index, count) {
       field("textarea", words("said", index + 1), cue.said ?? "", words("said_example"), edit("said")),
     );
   }
-  const tools = make("div", { class: "tools" });
+  const tools = make("div", { className: "tools" });
   const tool = (act, text, disabled) => {
     const title = props.words[act];
-    const label = window.ovi.filled(props.words.act, { act: title, row: index + 1 });
+    const label = filled(props.words.act, { act: title, row: index + 1 });
     tools.append(make("button", { type: "button", "data-row": act, "aria-label": label, title, disabled }, text));
   };
-  tools.append(make("span", { class: "pace" }));
+  tools.append(make("span", { className: "pace" }));
   tool("up", "↑", index === 0);
   tool("down", "↓", index === count - 1);
   tool("remove", "×", false);

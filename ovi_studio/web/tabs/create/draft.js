@@ -8,20 +8,9 @@ const DRAFT = "ovi-draft";
 const UNDO = "ovi-undo";
 const BEFORE_EDITING = "ovi-before-editing";
 
-const read = (name, otherwise) => {
-  try {
-    return JSON.parse(localStorage.getItem(name)) ?? otherwise;
-  } catch {
-    return otherwise;
-  }
-};
-function write(name, value) {
-  try {
-    localStorage.setItem(name, JSON.stringify(value));
-  } catch {
-    // Full, or forbidden by the browser: the form works, and is only not kept.
-  }
-}
+const { make } = window.ovi;
+const read = (name, otherwise) => window.ovi.keptValue(name) ?? otherwise;
+const write = (name, value) => window.ovi.keep(name, JSON.stringify(value));
 
 let form = null;
 let seen = null;
@@ -176,7 +165,7 @@ composer.fill = (parts) => {
 // Leaves the edit mode: the form of before comes back, and the tab that the job was chosen in.
 function leave() {
   const before = read(BEFORE_EDITING, null);
-  localStorage.removeItem(BEFORE_EDITING);
+  write(BEFORE_EDITING, null);
   put(before ? before.form : { ...form, editing: null, origin: fresh() });
   if (before?.place) document.querySelector(`#tabs [data-tab-id="${before.place}"]`)?.click();
 }
@@ -221,11 +210,10 @@ element.addEventListener("click", (event) => {
   acts[act]?.();
 });
 
-const isText = (node) => node.closest?.("textarea, input:not([type=checkbox], [type=radio], [type=range]), [contenteditable]");
 document.addEventListener("keydown", (event) => {
   const key = event.key.toLowerCase();
   if (!(event.ctrlKey || event.metaKey) || event.altKey || !["z", "y"].includes(key)) return;
-  if (event.defaultPrevented || isText(event.target) || !element.offsetParent) return;
+  if (event.defaultPrevented || window.ovi.isText(event.target) || !element.offsetParent) return;
   event.preventDefault();
   if (key === "y" || event.shiftKey) step(redo, undo);
   else step(undo, redo);

@@ -1,10 +1,6 @@
 // Patterns are offered and explained where they are typed: wildcards after two underscores, groups after a brace.
 // `props.wildcards` are {name, lines, count}.
-const box = document.createElement("div");
-box.id = "pattern-help";
-box.setAttribute("role", "listbox");
-box.setAttribute("aria-label", props.words.wildcards);
-box.hidden = true;
+const box = make("div", { id: "pattern-help", role: "listbox", "aria-label": props.words.wildcards, hidden: true });
 (element.closest(".contain") ?? document.body).append(box);
 const WRITTEN = "#prompt textarea, #sound textarea, #cues textarea, #cues input";
 let offered = null;
@@ -26,15 +22,10 @@ function offer(field, typed) {
   box.setAttribute("role", "listbox");
   box.replaceChildren(
     ...fitting.map(({ name, lines, count }, index) => {
-      const option = document.createElement("div");
-      option.id = `wildcard-${index}`;
-      option.setAttribute("role", "option");
-      option.setAttribute("aria-selected", String(index === 0));
-      option.dataset.name = name;
-      const title = Object.assign(document.createElement("b"), { textContent: `__${name}__` });
       const shown = count > lines.length ? [...lines, "…"] : lines;
       const examples = window.ovi.filled(props.words.clips_of_wildcard, { count, lines: shown.join(", ") });
-      option.append(title, Object.assign(document.createElement("span"), { textContent: examples }));
+      const about = { id: `wildcard-${index}`, role: "option", "aria-selected": String(index === 0), "data-name": name };
+      const option = make("div", about, make("b", {}, `__${name}__`), make("span", {}, examples));
       option.addEventListener("pointerdown", (event) => {
         event.preventDefault();
         take(name);
@@ -50,7 +41,7 @@ function explain(field, inside) {
   box.setAttribute("role", "note");
   const options = inside.split("|").filter((option) => option.trim()).length;
   const text = options > 1 ? props.words.group_goes_on : props.words.group;
-  box.replaceChildren(Object.assign(document.createElement("p"), { textContent: text }));
+  box.replaceChildren(make("p", {}, text));
   open(field);
 }
 

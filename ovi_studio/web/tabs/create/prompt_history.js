@@ -23,19 +23,15 @@ function list() {
   const fitting = read(PROMPTS, []).filter((entry) => words.every((word) => wordsOf(entry).toLowerCase().includes(word)));
   found.replaceChildren(
     ...fitting.map((entry) => {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.title = wordsOf(entry);
-      const text = Object.assign(document.createElement("span"), { textContent: wordsOf(entry) });
-      const when = Object.assign(document.createElement("time"), { textContent: new Date(entry.time).toLocaleString([], { dateStyle: "medium", timeStyle: "short" }) });
-      button.append(text, when);
+      const text = wordsOf(entry);
+      const when = new Date(entry.time).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+      const parts = [make("span", {}, text), make("time", {}, when)];
+      const button = make("button", { type: "button", title: text }, ...parts);
       button.addEventListener("click", () => {
         history.hidePopover();
         composer.fill(writtenParts(entry));
       });
-      const item = document.createElement("li");
-      item.append(button);
-      return item;
+      return make("li", {}, button);
     }),
   );
   const none = history.querySelector(".none");

@@ -14,11 +14,8 @@ function waits(asking) {
   element.toggleAttribute("aria-busy", asking);
 }
 
-function piece([change, text]) {
-  const node = document.createElement(TAGS[change] ?? "span");
-  node.textContent = text;
-  return node;
-}
+const { make } = window.ovi;
+const piece = ([change, text]) => make(TAGS[change] ?? "span", {}, text);
 
 function show() {
   const value = props.value ?? {};
@@ -27,12 +24,7 @@ function show() {
   part(".problem").textContent = value.problem ?? "";
   part(".offer").hidden = !value.changes;
   part(".difference").replaceChildren(...(value.changes ?? []).map(piece));
-  const warnings = (value.warnings ?? []).map((text) => {
-    const item = document.createElement("li");
-    item.textContent = text;
-    return item;
-  });
-  part("ul").replaceChildren(...warnings);
+  part("ul").replaceChildren(...(value.warnings ?? []).map((text) => make("li", {}, text)));
 }
 
 element.addEventListener("click", (event) => {

@@ -3,25 +3,18 @@
 const words = props.words;
 const button = element.querySelector("[data-act=open]");
 const trouble = element.querySelector(".problem");
-const filled = window.ovi.filled;
+const { make, filled } = window.ovi;
 button.textContent = words.open;
 button.hidden = true;
 let rows = [];
 let asking = null;
 let stopped = false;
 
-function make(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
-}
 const act = (text, name, run) => make("button", { type: "button", textContent: text, className: name, onclick: run });
 
 const body = document.createElement("tbody");
-const progress = make("p", { className: "progress" });
-progress.setAttribute("role", "status");
-const problem = make("p", { className: "problem" });
-problem.setAttribute("role", "alert");
+const progress = make("p", { className: "progress", role: "status" });
+const problem = make("p", { className: "problem", role: "alert" });
 const stop = act(words.stop, "stop", () => {
   stopped = !stopped;
   next();
@@ -31,9 +24,9 @@ const heading = make("h2", { id: "table-suggestions-title", textContent: words.t
 const head = make("tr", {}, make("th", { textContent: words.prompt, scope: "col" }), make("th", { textContent: words.suggestion, scope: "col" }));
 const dialog = make(
   "dialog",
-  { id: "table-suggestions-dialog" },
+  { id: "table-suggestions-dialog", "aria-labelledby": heading.id },
   make("div", { className: "head" }, heading, make("p", { textContent: words.place })),
-  make("div", { className: "rows", tabIndex: 0 }, make("table", {}, make("thead", {}, head), body)),
+  make("div", { className: "rows", tabIndex: 0, role: "region", "aria-label": words.title }, make("table", {}, make("thead", {}, head), body)),
   make(
     "div",
     { className: "foot" },
@@ -43,9 +36,6 @@ const dialog = make(
     make("div", { className: "acts" }, apply, act(words.cancel, "", () => dialog.close())),
   ),
 );
-dialog.setAttribute("aria-labelledby", heading.id);
-dialog.querySelector(".rows").setAttribute("role", "region");
-dialog.querySelector(".rows").setAttribute("aria-label", words.title);
 // Only there do rules for certain widths apply (Gradio 6.31).
 (element.closest(".contain") ?? document.body).append(dialog);
 

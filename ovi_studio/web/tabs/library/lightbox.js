@@ -1,20 +1,13 @@
 // The lightbox: one clip as large as the window, its settings next to it, and its neighbours by the arrow keys.
 // `props`, `element` and `trigger` are Gradio's. Everything that people wrote is inserted as text.
 const words = props.words;
+const { make, filled } = window.ovi;
 let ids = [];
 let shown = null;
 let opener = null;
 
-function make(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
-}
-
 function button(text, label, act, className = "") {
-  const made = make("button", { type: "button", textContent: text, className });
-  made.setAttribute("aria-label", label);
-  made.title = label;
+  const made = make("button", { type: "button", textContent: text, className, title: label, "aria-label": label });
   made.addEventListener("click", act);
   return made;
 }
@@ -22,10 +15,10 @@ function button(text, label, act, className = "") {
 const player = document.createElement("ovi-player");
 const compare = document.createElement("ovi-compare");
 const stage = make("div", { className: "lightbox-stage" }, player, compare);
-const prompt = make("p", { className: "prompt", tabIndex: 0 });
+const prompt = make("p", { className: "prompt", tabIndex: 0, role: "region", "aria-label": words.prompt });
 const star = button("♡", words.favourite, () => mark(), "star");
-const tags = make("ul", { className: "tags" });
-const field = make("input", { type: "text", placeholder: words.addTag, maxLength: 200 });
+const tags = make("ul", { className: "tags", "aria-label": words.tags });
+const field = make("input", { type: "text", placeholder: words.addTag, maxLength: 200, "aria-label": words.addTag });
 const facts = document.createElement("dl");
 const download = make("a", { textContent: words.download, className: "action", download: "" });
 const forms = document.createElement("ovi-save");
@@ -44,16 +37,10 @@ const actions = make(
 const panel = make("div", { className: "lightbox-side" }, trouble, prompt, actions, tags, field, facts);
 const previous = button("‹", words.previous, () => step(-1), "turn previous");
 const next = button("›", words.next, () => step(1), "turn next");
-const position = make("p", { className: "position" });
+const position = make("p", { className: "position", role: "status" });
 const close = button("×", words.close, () => dialog.close(), "close");
 const bar = make("div", { className: "lightbox-top" }, position, make("p", { className: "hints", textContent: words.hints }), star, close);
-const dialog = make("dialog", { id: "lightbox", tabIndex: -1 }, bar, previous, stage, next, panel);
-dialog.setAttribute("aria-label", words.title);
-prompt.setAttribute("role", "region");
-prompt.setAttribute("aria-label", words.prompt);
-tags.setAttribute("aria-label", words.tags);
-field.setAttribute("aria-label", words.addTag);
-position.setAttribute("role", "status");
+const dialog = make("dialog", { id: "lightbox", tabIndex: -1, "aria-label": words.title }, bar, previous, stage, next, panel);
 // Only there do rules for certain widths apply (Gradio 6.31).
 (element.closest(".contain") ?? document.body).append(dialog);
 
@@ -77,19 +64,17 @@ async function show(id) {
   download.href = `studio/clip/${id}/clip.mp4?download=1`;
   forms.setAttribute("address", `studio/clip/${id}`);
   const at = ids.indexOf(id);
-  position.textContent = at < 0 ? "" : words.position.replace("{at}", at + 1).replace("{count}", ids.length);
+  position.textContent = at < 0 ? "" : filled(words.position, { at: at + 1, count: ids.length });
   await refresh();
 }
 
 async function refresh() {
   const id = shown;
-  const found = await about(id);
+  const { found, reason = "" } = await about(id);
   if (id !== shown) return;
-  trouble.hidden = Boolean(found);
-  if (!found) {
-    trouble.textContent = words.gone;
-    return;
-  }
+  trouble.textContent = reason;
+  trouble.hidden = !reason;
+  if (!found) return;
   player.setAttribute("label", found.prompt.slice(0, 100));
   prompt.textContent = found.prompt;
   star.textContent = found.favourite ? "♥" : "♡";
@@ -101,9 +86,9 @@ async function refresh() {
 async function about(id) {
   try {
     const answer = await fetch(`studio/clip/${id}/about.json`, { cache: "no-store" });
-    return answer.ok ? await answer.json() : null;
+    return answer.ok ? { found: await answer.json() } : { reason: words.gone };
   } catch {
-    return null;
+    return { reason: words.lost };
   }
 }
 
@@ -151,7 +136,7 @@ async function showComparison(chosen) {
   const found = await Promise.all(compared.map(about));
   const clips = compared.map((id, index) => ({
     address: `studio/clip/${id}`,
-    label: `${words.seed} ${found[index]?.facts[0][1] ?? ""}: ${(found[index]?.prompt ?? "").slice(0, 60)}`,
+    label: labelOf(found[index].found),
   }));
   stage.classList.add("comparing");
   player.removeAttribute("address");
@@ -159,6 +144,7 @@ async function showComparison(chosen) {
   compare.focus();
   await refresh();
 }
+const labelOf = (clip) => (clip ? `${words.seed} ${clip.facts[0][1]}: ${clip.prompt.slice(0, 60)}` : words.title);
 compare.addEventListener("close", () => show(shown));
 
 const KEYS = {
@@ -220,3 +206,4 @@ document.addEventListener("ovi:wall", (event) => {
   // What was noted about the clip may have changed.
   if (dialog.open) refresh();
 });
+document.addEventListener("ovi:again", () => dialog.open && refresh());

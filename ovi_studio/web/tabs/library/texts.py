@@ -74,6 +74,7 @@ LIGHTBOX = {
     "close": "Close (Esc)",
     "position": "Clip {at} of {count} on this page",
     "gone": "This clip is no longer in the library.",
+    "lost": "The server does not answer; the settings of the clip follow as soon as it does.",
     "seed": "Seed",
 }
 """What the lightbox says; the script fills in the braces."""

@@ -13,8 +13,8 @@ const says = (name, card) => window.ovi.filled(props.words[name], card.dataset);
 const address = (id) => `studio/job/${id}`;
 
 // Kept over a reload, in this window. No id: the newest clip, as soon as it is there.
-const remembered = (name) => sessionStorage.getItem(`ovi-stage-${name}`) ?? "";
-const remember = (name, value) => sessionStorage.setItem(`ovi-stage-${name}`, value);
+const remembered = (name) => window.ovi.kept(`ovi-stage-${name}`, "sessionStorage") ?? "";
+const remember = (name, value) => window.ovi.keep(`ovi-stage-${name}`, value, "sessionStorage");
 let chosen = remembered("clip");
 let watched = "";
 let large = "clip";
