@@ -1,4 +1,6 @@
-"""The colours of the page, once for each mode: everything else names a token, and no colour stands anywhere else.
+"""The colours of the page, once for each mode, and the heights of its buttons: everything else names a token.
+
+No colour stands anywhere else.
 
 `gradio_variables` makes Gradio's variables of them, which stylesheets use where there is one; `own_variables` are the
 tokens by their own names. All pairs of text and background reach a contrast of 4.5, and what marks a control 3 (WCAG
@@ -106,6 +108,11 @@ _ALWAYS = {"film": "#000", "over-picture": "#0e0f13d9", "on-picture": "#fff"}
 """Behind a video, and on top of pictures: the same in both modes."""
 
 
+_SIZES = {"button": "40px", "tool": "36px"}
+"""The heights of buttons with words of their own line, and of those in a row of many."""
+_TOUCH = dict.fromkeys(_SIZES, "44px")
+
+
 BATCH_COLOURS = len(DARK.batches)
 
 
@@ -116,13 +123,15 @@ def own_variables(palette: Palette) -> dict[str, str]:
 
 
 def token_rules() -> str:
-    """Return the CSS rules of the tokens of both modes.
+    """Return the CSS rules of the tokens of both modes, and of buttons for a mouse and for fingers.
 
     Gradio (6.31) has one value of its accent for both modes and sets it on `body.dark`, too, so it is set again for the
     dark one, by selectors that come before Gradio's.
     """
     dark = own_variables(DARK) | {"color-accent": DARK.accent}
-    return _rule(":root", own_variables(LIGHT)) + _rule(":root.dark.dark, :root.dark.dark body", dark)
+    light = own_variables(LIGHT) | _SIZES
+    touch = f"@media (pointer: coarse) {{ {_rule(':root', _TOUCH)} }}"
+    return _rule(":root", light) + _rule(":root.dark.dark, :root.dark.dark body", dark) + touch
 
 
 def _rule(selector: str, variables: Mapping[str, str]) -> str:

@@ -2,6 +2,7 @@
 const STYLE = `
   :host { display: inline-grid; }
   select { width: 100%; height: 100%; font: inherit; color: inherit; cursor: pointer; }
+  select:focus-visible { outline: 2px solid var(--focus); outline-offset: -2px; }
 `;
 
 class OviSave extends HTMLElement {

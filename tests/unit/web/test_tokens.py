@@ -12,7 +12,18 @@ from ovi_studio.web.theme import build_theme
 from ovi_studio.web.tokens import DARK, LIGHT, Palette, gradio_variables, own_variables, token_rules
 
 WEB = Path(web.__file__).parent
-HEX = re.compile(r"#[0-9a-fA-F]{3,8}\b(?=[\s;,)])")
+HEX = re.compile(r"(?:#|%23)[0-9a-fA-F]{3,8}\b(?=[\s;,)'])")
+RULE = re.compile(r"([^{}]+)\{([^{}]*)\}")
+GRADIO_CLASSES = {
+    "gradio-container",
+    "html-container",
+    "label-wrap",
+    "prose",
+    "source-selection",
+    "tab-container",
+    "tab-wrapper",
+    "wrap-inner",
+}
 modes = pytest.mark.parametrize("palette", [DARK, LIGHT], ids=["dark", "light"])
 
 
@@ -55,6 +66,30 @@ def test_no_stylesheet_names_a_colour_of_its_own() -> None:
         if (colours := HEX.findall(path.read_text(encoding="utf-8")))
     }
     assert found == {}
+
+
+def test_there_is_one_ring_around_what_has_the_focus() -> None:
+    rules = [rule for path in WEB.rglob("*.css") for rule in RULE.findall(path.read_text(encoding="utf-8"))]
+    rings = {
+        outline.removesuffix(" !important")
+        for selector, body in rules
+        if "focus" in selector
+        for outline in re.findall(r"outline: ([^;]+)", body)
+    }
+    assert rings == {"2px solid var(--focus)", "none"}
+
+
+def test_every_class_and_id_of_a_stylesheet_is_one_that_the_page_has() -> None:
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in WEB.rglob("*") if path.suffix in (".py", ".js"))
+    known = set(re.findall(r"[A-Za-z][\w-]*", sources)) | GRADIO_CLASSES | {"too-much"}  # of `PaceLevel`
+    unknown = {
+        (path.name, name)
+        for path in WEB.rglob("*.css")
+        for selector, _ in RULE.findall(path.read_text(encoding="utf-8"))
+        for name in re.findall(r"[.#]([A-Za-z][\w-]*)", selector)
+        if name not in known
+    }
+    assert unknown == set()
 
 
 @pytest.mark.parametrize("path", sorted(WEB.rglob("*.css")), ids=lambda path: path.name)

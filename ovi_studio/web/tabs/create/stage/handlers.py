@@ -11,7 +11,7 @@ from ovi_studio.core.requests import draw_seeds
 from ovi_studio.core.spans import ALL, NOTHING, kept_around
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.variants import Variant
-from ovi_studio.media.clip_files import FirstFrameMissing
+from ovi_studio.media.clip_files import FirstFrameMissing, read_record
 from ovi_studio.queue.model import ENDED, Job, JobState
 from ovi_studio.services.studio import Studio
 from ovi_studio.web.tabs.create.stage import texts, views
@@ -67,7 +67,7 @@ class StageHandlers:
             job = self._job(event)
         except JobError:
             return "", ""
-        return self._bar(job), views.recipe_html(job, self._variant(job))
+        return self._bar(job), views.recipe_html(job, self._variant(job), _size(job))
 
     def vary(self, event: gr.EventData) -> Any:
         """Queue the clip again with a new seed."""
@@ -227,6 +227,15 @@ def _seconds(part: dict[str, Any], name: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise JobError(texts.NO_SECONDS)
     return float(value)
+
+
+def _size(job: Job) -> tuple[int, int] | None:
+    """Height and width of a job's clip; None if its file is gone, or older than this record."""
+    try:
+        height, width = read_record(job.clip)["size"] if job.clip else ()
+    except (JobError, KeyError, TypeError, ValueError):
+        return None
+    return height, width
 
 
 def _data(event: gr.EventData) -> dict[str, Any]:

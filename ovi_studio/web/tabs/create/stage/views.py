@@ -6,12 +6,9 @@ up to the page: `stage.js` reads the data attributes.
 
 from collections.abc import Sequence
 from html import escape
-from pathlib import Path
 
-from ovi_studio.core.errors import JobError
 from ovi_studio.core.prompt_spelling import for_people
 from ovi_studio.core.variants import Variant
-from ovi_studio.media.clip_files import read_record
 from ovi_studio.queue.model import ClipPhase, Job, JobState
 from ovi_studio.web import texts as common
 from ovi_studio.web.job_views import WAVE, bar, progress_words, step_of
@@ -188,14 +185,18 @@ def _act(job: Job, act: str, words: str, hint: str, more: str = "") -> str:
     )
 
 
-def recipe_html(job: Job, variant: Variant | None) -> str:
-    """Render the settings of a clip; empty if the job has none."""
+def recipe_html(job: Job, variant: Variant | None, size: tuple[int, int] | None = None) -> str:
+    """Render the settings of a clip; empty if the job has none.
+
+    Args:
+        size: height and width in pixels; left out if they are not known.
+    """
     if job.clip is None:
         return ""
     spec = job.spec
     rows = {
         common.SEED: str(spec.seed),
-        common.SIZE: _size(job.clip),
+        common.SIZE: f"{size[1]} × {size[0]}" if size else "",
         common.LENGTH: f"{variant.seconds:.1f} s" if variant else "",
         common.MODEL: variant.title if variant else spec.variant,
         common.FIRST_FRAME: format_first_frame(spec, common.YES),
@@ -224,11 +225,3 @@ def _skipped(layer: int | None, variant: Variant | None) -> str:
         return ""
     block = variant.slg_layer if layer is None and variant else layer or 0
     return str(block) if block > 0 else common.NONE
-
-
-def _size(clip: Path) -> str:
-    try:
-        height, width = read_record(clip)["size"]
-    except (JobError, KeyError, TypeError, ValueError):
-        return ""
-    return f"{width} × {height}"
