@@ -138,6 +138,13 @@ def of_jobs(browser: Any, application: Application, jobs: int) -> None:
         document.querySelector("[data-page='1']").click();
     }"""
     report(f"next page of {jobs} jobs", acted(page, application, turn, other))
+    # Rows out of sight are drawn only when they come into it.
+    drawn = """() => {
+        const last = document.querySelector(".jobs").lastElementChild;
+        last.scrollIntoView({ block: "center" });
+        return last.firstElementChild.checkVisibility({ contentVisibilityAuto: true });
+    }"""
+    report(f"scroll through a page of {jobs} jobs", acted(page, application, "() => scrollTo(0, 0)", drawn))
     page.close()
 
 

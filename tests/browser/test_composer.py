@@ -281,18 +281,6 @@ def test_chips_name_the_settings_and_the_look_in_use(page: Any) -> None:
     assert "this model" in page.inner_text("#pop-length")
 
 
-def test_one_click_on_an_empty_page_makes_a_clip(chromium: Any, tmp_path: Path) -> None:
-    with running(tmp_path / "outputs") as application:
-        page = new_page(chromium, application.url)
-        page.click("[data-example='0']")
-        page.wait_for_selector("#notice >> text=1 clip is in the queue")
-        wait_for(lambda: scene(page).startswith("A red ball"))
-        assert page.get_by_label("Sound", exact=True).input_value() == "a thud at every bounce"
-        wait_for(lambda: list(application.outputs.glob("*.mp4")), 60)
-        page.wait_for_selector("[data-example]", state="detached")
-        leave(page)
-
-
 def test_a_prompt_that_is_sent_at_once_is_among_the_earlier_ones(page: Any) -> None:
     page.evaluate(
         """async () => {

@@ -177,6 +177,14 @@ def test_selected_clips_are_queued_to_be_made_smoother_and_what_cannot_be_is_sai
     dialog.get_by_role("button", name="Queue a copy").click()
     dialog.get_by_text("no longer in the library").wait_for()
     assert accessibility_faults(page) == []
+    dialog.get_by_role("button", name="Cancel").click()
+    harbour = [clip.id for clip in studio.library.search(Query("harbour")).clips]
+    ask = "ids => document.dispatchEvent(new CustomEvent('ovi:improve', { detail: { clips: ids } }))"
+    page.evaluate(ask, [*fox, *harbour])
+    dialog.get_by_role("button", name="Queue 2 copies").click()
+    page.wait_for_selector("#toasts >> text=A copy is in the queue: 60 frames a second.")
+    dialog.get_by_text("1 clip was not queued:").wait_for()
+    assert dialog.get_by_role("button", name="Queue a copy").is_enabled()
     studio.library.restore(trashed)
 
 

@@ -125,6 +125,42 @@ def is_bright(colour: str) -> bool:
     return min(map(int, re.findall(r"\d+", colour)[:3])) > 200
 
 
+@needs_browser
+def test_a_newcomers_first_clip_is_one_click_and_plays_with_picture_and_sound(tmp_path: Path, chromium: Any) -> None:
+    with running(tmp_path / "outputs", models=None) as application:
+        page = new_page(chromium, application.url)
+        page.wait_for_selector("[data-example='0']")
+        started = time.monotonic()
+        page.click("[data-example='0']")
+        page.wait_for_selector("#notice >> text=1 clip is in the queue")
+        page.wait_for_function(PLAYING)
+        print(
+            f"\na newcomer's first clip of the embedded model plays {time.monotonic() - started:.1f} s after the click"
+        )
+        assert page.input_value("#prompt textarea").startswith("A red ball")
+        assert page.get_by_label("Sound", exact=True).input_value() == "a thud at every bounce"
+        contrast, loudness = page.evaluate(SEEN_AND_HEARD)
+        assert contrast > 60
+        assert loudness > 8
+        page.wait_for_selector("[data-example]", state="detached")
+        leave(page)
+
+
+PLAYING = """() => {
+    const video = document.querySelector("ovi-player")?.video;
+    return video && !video.paused && video.currentTime > 0 && video.videoWidth > 0;
+}"""
+SEEN_AND_HEARD = """async () => {
+    const player = document.querySelector("ovi-player");
+    const pen = new OffscreenCanvas(64, 64).getContext("2d");
+    pen.drawImage(player.video, 0, 0, 64, 64);
+    const levels = [...pen.getImageData(0, 0, 64, 64).data].filter((_, index) => index % 4 === 1);
+    const { peaks } = await (await fetch(`${player.getAttribute("address")}/sound.json`)).json();
+    return [Math.max(...levels) - Math.min(...levels), Math.max(...peaks.map(Math.abs))];
+}"""
+"""How far the shades of the picture that is shown lie apart, of 255, and the loudest peak of the sound, of 127."""
+
+
 # Navigation
 
 

@@ -3,7 +3,7 @@
 RESTART = "Restart the engine"
 BELL, BELL_HINT = "Notify me when done", "Sound and notification"
 THEME = "Theme"
-THEMES = {"system": "Theme: as the system", "light": "Theme: light", "dark": "Theme: dark"}
+THEMES = {"system": "Theme: same as the system", "light": "Theme: light", "dark": "Theme: dark"}
 HELP, HELP_HINT = "Keyboard shortcuts", "Keyboard shortcuts (?)"
 DISMISS = "Dismiss this notice"
 LOG = "Last lines of its log"
@@ -17,7 +17,7 @@ RESTARTS_SOON = "The engine will restart after this step"
 WORKING = "Working"
 READY = "Ready"
 
-LOST, LOST_TITLE = "No connection; this page goes on by itself", "No connection"
+LOST, LOST_TITLE = "No connection; the page goes on by itself as soon as it is back", "No connection"
 LOGGED_OUT, LOG_IN = "You are logged out.", "Log in again"
 
 

@@ -32,7 +32,7 @@ WORDS = {
     "space": "Space",
     "escape": "Esc",
     "speech": "Speech, at estimated times",
-    "estimated": "Words at estimated times",
+    "estimated": "Times of words are estimated",
     "estimatedFrom": "From the prompt and the loudness of the sound",
     "comparison": "Comparison",
     "wipe": "Wipe",

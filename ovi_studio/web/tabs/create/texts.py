@@ -12,7 +12,7 @@ DRAW_FRAME = "Draw a first frame"
 IMAGE_MODEL = "Image model"
 OFFICIAL_IMAGE_MODEL = "FLUX.1 Krea [dev], as in the official code"
 OFFICIAL_FACTS = (
-    "Not on this machine: {size:.0f} GB, {licence}. Its terms are accepted on the hub; HF_TOKEN says so here."
+    "Not on this machine: {size:.0f} GB, {licence}. Accept its terms on the hub, then set HF_TOKEN here."
 )
 HUB_FACTS = (
     'Not on this machine; its size and licence are <a href="https://huggingface.co/{name}" target="_blank" '
@@ -20,9 +20,9 @@ HUB_FACTS = (
 )
 DOWNLOAD_IMAGE_MODEL = "Download"
 IMAGE_MODEL_DOWNLOADS = "Downloading {name}: {done:.1f} of {total:.1f} GB"
-IMAGE_PROMPT = "What is drawn"
+IMAGE_PROMPT = "What to draw"
 IMAGE_PROMPT_HINT = "The prompt, without speech and sound"
-IMAGE_NEGATIVE = "What is not"
+IMAGE_NEGATIVE = "What to leave out"
 IMAGE_STEPS, IMAGE_GUIDANCE, IMAGE_SEED = "Steps", "Guidance", "Seed"
 MODELS_OWN, CLIPS_OWN = "the model's", "the clip's"
 CANDIDATES = "Pictures"
@@ -162,7 +162,7 @@ TABLE_SUGGESTIONS = {
     "prompt": "Your prompt",
     "suggestion": "Suggestion",
     "line": "Line {line}",
-    "waiting": "Waits",
+    "waiting": "Waiting",
     "asking": "Asking…",
     "use": "Use",
     "discard": "Discard",
@@ -209,7 +209,7 @@ PRESET_NOT_APPLIED, PRESET_APPLIED = "The preset was not applied", "{title}: set
 PRESET_NOT_SAVED, PRESET_SAVED = "The preset was not saved", "The preset {title} was saved."
 PRESET_DELETED = "The preset {title} was deleted."
 PRESET_GONE = "This preset no longer exists; reload the page."
-MODEL_NOT_HERE = "The model {model} is not downloaded; get it in the System tab first."
+MODEL_NOT_HERE = "The model {model} is not downloaded; download it in the System tab first."
 LORAS_UNUSABLE = "These LoRA files cannot be used"
 NOT_QUEUED = "Not queued"
 WHICH_PICTURES = "Which pictures work with the embedded model?"

@@ -12,14 +12,14 @@ STAGE_SHORTCUTS = (
 IDLE = "Your clip appears here"
 IDLE_HINT = "Describe what it should show and sound like, then press Create or Ctrl+Enter."
 PAUSED = "The queue is paused; resume it in the Queue tab."
-NEXT = "The engine starts the next one."
+NEXT = "The next one starts as soon as the engine is free."
 CANCELLED = "Cancelled"
 CANCEL = "Cancel"
 PREVIEW = "Preview of the clip that is being made"
 SWAP = "Swap preview and clip (P)"
 
 STRIP = "Recent clips"
-EMPTY_STRIP = "Clips of this studio line up here, the newest first."
+EMPTY_STRIP = "Finished clips line up here, the newest first."
 
 VARY = "Vary"
 VARY_HINT = "Make it again with a new seed"
@@ -131,7 +131,7 @@ def first_frame_taken(number: int) -> str:
 
 
 MAKE_GRID = "Make a grid"
-GRID_ABOUT = "The clip of the form over one setting, or two: a table of clips that differ in nothing else."
+GRID_ABOUT = "Makes the clip of the form with several values of one setting, or of two, and shows them as a table."
 ACROSS = "Across"
 DOWN = "Down"
 VALUES = "Values"
