@@ -116,15 +116,29 @@ def fits_width(page: Any) -> bool:
     return page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def accessibility_faults(page: Any) -> list[str]:
-    """What axe finds wrong with the page as it is shown now, one line each; every rule counts."""
+def accessibility_faults(page: Any, *, both_themes: bool = True) -> list[str]:
+    """What axe finds wrong with the page as it is shown now, one line each; every rule counts.
+
+    With `both_themes` colours are looked at in the other theme, too, which nothing else depends on.
+    """
     from axe_playwright_python.sync_playwright import Axe
 
     page.mouse.move(0, 0)
-    page.evaluate(_SETTLED)
     if not page.evaluate("'axe' in window"):
         page.evaluate(Axe().axe_script)
-    found = page.evaluate("axe.run({ resultTypes: ['violations'] }).then(({ violations }) => violations)")
+    found = _violations(page, {})
+    if both_themes:
+        dark = page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
+        page.emulate_media(color_scheme="light" if dark else "dark")
+        found += _violations(page, {"runOnly": {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}})
+        page.emulate_media(color_scheme="dark" if dark else "light")
+    return found
+
+
+def _violations(page: Any, options: dict[str, Any]) -> list[str]:
+    page.evaluate(_SETTLED)
+    run = "options => axe.run({ resultTypes: ['violations'], ...options }).then(({ violations }) => violations)"
+    found = page.evaluate(run, options)
     return [f"{fault['id']}: {node['html'][:160]}" for fault in found for node in fault["nodes"]]
 
 
