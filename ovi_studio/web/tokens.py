@@ -1,4 +1,4 @@
-"""The colours of the page, once for each mode, and the heights of its buttons: everything else names a token.
+"""The colours of the page, once for each mode, and its sizes: everything else names a token.
 
 No colour stands anywhere else.
 
@@ -108,9 +108,19 @@ _ALWAYS = {"film": "#000", "over-picture": "#0e0f13d9", "on-picture": "#fff"}
 """Behind a video, and on top of pictures: the same in both modes."""
 
 
-_SIZES = {"button": "40px", "tool": "36px"}
-"""The heights of buttons with words of their own line, and of those in a row of many."""
-_TOUCH = dict.fromkeys(_SIZES, "44px")
+_SIZES = {
+    "font-s": "12.5px",
+    "font-m": "13.5px",
+    "font-l": "14px",
+    "font-xl": "15px",
+    "radius-s": "9px",
+    "radius-m": "12px",
+    "radius-l": "14px",
+    "button": "40px",
+    "tool": "36px",
+}
+"""Of text, of corners, and the heights of buttons: those on a line of their own, and those in a row of many."""
+_TOUCH = {"button": "44px", "tool": "44px"}
 
 
 BATCH_COLOURS = len(DARK.batches)

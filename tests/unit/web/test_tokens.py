@@ -68,6 +68,22 @@ def test_no_stylesheet_names_a_colour_of_its_own() -> None:
     assert found == {}
 
 
+def test_sizes_of_text_that_have_a_token_stand_nowhere_else() -> None:
+    found = {
+        path.name: sizes
+        for path in WEB.rglob("*.css")
+        if (sizes := re.findall(r"font-size: 1[2-5](?:\.\d)?px", path.read_text(encoding="utf-8")))
+    }
+    assert found == {}
+
+
+def test_every_variable_of_a_stylesheet_has_a_value() -> None:
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in WEB.rglob("*") if path.suffix in (".css", ".js"))
+    given = set(re.findall(r"(--[\w-]+):", f"{sources} {token_rules()} {build_theme()._get_theme_css()}"))
+    given |= set(re.findall(r'setProperty\(\s*"(--[\w-]+)"', sources)) | {"--icon", "--own"}  # of `theme`
+    assert set(re.findall(r"var\((--[\w-]+)[,)]", sources)) - given == set()
+
+
 def test_there_is_one_ring_around_what_has_the_focus() -> None:
     rules = [rule for path in WEB.rglob("*.css") for rule in RULE.findall(path.read_text(encoding="utf-8"))]
     rings = {

@@ -11,9 +11,7 @@ FIRST_FRAME, THE_FIRST_FRAME = "First frame (optional)", "first frame"
 DRAW_FRAME = "Draw a first frame"
 IMAGE_MODEL = "Image model"
 OFFICIAL_IMAGE_MODEL = "FLUX.1 Krea [dev], as in the official code"
-OFFICIAL_FACTS = (
-    "Not on this machine: {size:.0f} GB, {licence}. Accept its terms on the hub, then set HF_TOKEN here."
-)
+OFFICIAL_FACTS = "Not on this machine: {size:.0f} GB, {licence}. Accept its terms on the hub, then set HF_TOKEN here."
 HUB_FACTS = (
     'Not on this machine; its size and licence are <a href="https://huggingface.co/{name}" target="_blank" '
     'rel="noopener">on the hub</a>.'
