@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,12 @@ from stored_clips import make_clip
 from upscaler_files import write_upscaler
 
 from ovi_studio.core.errors import JobError
+from ovi_studio.media.remade_clip import StoredClip
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.services import improvements
 from ovi_studio.services.studio import Studio
+
+OPEN = StoredClip.open
 
 
 @pytest.fixture
@@ -46,15 +50,15 @@ def test_what_cannot_be_done_is_refused_when_it_is_queued(studio, wanted):
     assert studio.store.jobs() == []
 
 
-def test_a_clip_that_cannot_be_improved_keeps_no_other_out(studio):
+def test_a_clip_that_cannot_be_improved_keeps_no_other_out(studio, monkeypatch):
     clips = clip_ids(studio, 2)
-    broken, gone = studio.library.find(make_clip(studio.paths.outputs, "broken", frames=2).name), "0" * 32
-    file = studio.library.path(broken)
-    file.write_bytes(file.read_bytes()[:-500])
-    queued = studio.improvements.improve_clips([clips[0], broken, gone, clips[1]], {"fps": 48})
+    smooth = make_clip(studio.paths.outputs, "smooth", frames=2)
+    monkeypatch.setattr(StoredClip, "open", lambda path: replace(OPEN(path), rate=60 if path == smooth else 24))
+    fast, gone = studio.library.find(smooth.name), "0" * 32
+    queued = studio.improvements.improve_clips([clips[0], fast, gone, clips[1]], {"fps": 48})
     assert [studio.store.get(job).improves.clip for job in queued.jobs] == [studio.library.path(clip) for clip in clips]
-    assert list(queued.refused) == [broken, gone]
-    assert file.name in queued.refused[broken]
+    assert list(queued.refused) == [fast, gone]
+    assert "60 frames a second already" in queued.refused[fast]
     assert "no longer in the library" in queued.refused[gone]
 
 

@@ -15,9 +15,9 @@ SHARED = ("job_views.py", "studio_page.py", "uploads.py", "views.py")
 MODULES = sorted(
     path
     for path in [*(WEB / name for name in SHARED), *(path for part in FOLDERS for path in (WEB / part).rglob("*.py"))]
-    if path.name not in ("texts.py", "routes.py")
+    if path.name not in ("texts.py", "routes.py") and path.parent.name != "film"
 )
-SCRIPTS = sorted(WEB.rglob("*.js"))
+SCRIPTS = sorted(path for path in WEB.rglob("*.js") if path.parent.name != "film")
 
 # Names of keys, and those that browsers, HTTP and Gradio give to things.
 NAMES = {"Arrow", "Delete", "End", "Enter", "Escape", "Files", "Home", "Notification", "Tab"}
@@ -40,7 +40,12 @@ def words_of_script(source: str) -> Iterator[str]:
     """The words among the literals of a script."""
     for match in LITERAL.finditer(source):
         text = " ".join(re.sub(r"\$\{[^}]*\}", " some ", match[1] or "")[1:-1].split())
-        if text not in NAMES | {PRODUCT} and re.fullmatch(r"[\w\s.,:;!?…’-]+", text) and is_words(text):
+        if (
+            text not in NAMES | {PRODUCT}
+            and set(text.split()) != {"some"}
+            and re.fullmatch(r"[\w\s.,:;!?…’-]+", text)
+            and is_words(text)
+        ):
             yield text
 
 

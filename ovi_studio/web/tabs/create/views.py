@@ -220,7 +220,7 @@ def table_html(clips: Expansion) -> str:
     head = f"<strong>{texts.table_makes(len(clips.specs))}</strong>"
     head += f"<span>{texts.skipped(len(bad_rows))}</span>" if bad_rows else ""
     bad = _rows_html("bad-rows", [texts.bad_row(row.line, for_page(row.reason)) for row in bad_rows])
-    warned = _rows_html("warned-rows", [*clips.notes, *map(texts.warning, clips.warnings)])
+    warned = _rows_html("warned-rows", [*clips.notes, *(texts.warning(str(warning)) for warning in clips.warnings)])
     return f'<div class="makes"><p>{head}</p>{bad}{warned}</div>'
 
 

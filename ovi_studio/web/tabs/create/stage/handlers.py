@@ -231,8 +231,10 @@ def _seconds(part: dict[str, Any], name: str) -> float | None:
 
 def _size(job: Job) -> tuple[int, int] | None:
     """Height and width of a job's clip; None if its file is gone, or older than this record."""
+    if job.clip is None:
+        return None
     try:
-        height, width = read_record(job.clip)["size"] if job.clip else ()
+        height, width = read_record(job.clip)["size"]
     except (JobError, KeyError, TypeError, ValueError):
         return None
     return height, width
