@@ -15,9 +15,9 @@ SHARED = ("job_views.py", "studio_page.py", "uploads.py", "views.py")
 MODULES = sorted(
     path
     for path in [*(WEB / name for name in SHARED), *(path for part in FOLDERS for path in (WEB / part).rglob("*.py"))]
-    if path.name not in ("texts.py", "routes.py") and path.parent.name != "film"
+    if path.name not in ("texts.py", "routes.py")
 )
-SCRIPTS = sorted(path for path in WEB.rglob("*.js") if path.parent.name != "film")
+SCRIPTS = sorted(WEB.rglob("*.js"))
 
 # Names of keys, and those that browsers, HTTP and Gradio give to things.
 NAMES = {"Arrow", "Delete", "End", "Enter", "Escape", "Files", "Home", "Notification", "Tab"}

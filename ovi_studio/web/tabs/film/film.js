@@ -1,5 +1,6 @@
 // The storyboard. `props.value` is {shots: [{id, clip, html}], empty}; every `html` is escaped on the server. Only changed
 // cards are replaced, and none whose form is open. `element`, `props`, `trigger`, `upload` and `watch` are Gradio's.
+const { filled } = window.ovi;
 const shown = new Map();
 let dragged = null;
 
@@ -71,7 +72,7 @@ function play(card) {
   video.onended = () => {
     if (next >= made.length) return dialog().close();
     const [node, clip] = made[next++];
-    dialog().querySelector("p").textContent = `Shot ${cards().indexOf(node) + 1} of ${cards().length}`;
+    dialog().querySelector("p").textContent = filled(props.words.played, { number: cards().indexOf(node) + 1, count: cards().length });
     video.src = clip;
     video.play().catch(() => {});
   };
@@ -111,7 +112,7 @@ element.addEventListener("submit", async (event) => {
   try {
     if (picture?.size) values.picture = (await upload(picture)).path;
   } catch {
-    const detail = { text: props.upload_failed };
+    const detail = { text: props.words.notUploaded };
     document.dispatchEvent(new CustomEvent("ovi:toast", { detail }));
     return;
   }

@@ -123,7 +123,7 @@ def _changed_takes(takes: Takes, values: Mapping[str, str]) -> dict[str, Any]:
 
 def _rate(percent: str) -> float:
     if not (percent.isascii() and percent.isdecimal()):
-        raise JobError("The percentage of wrong words is not a number; choose 0 to 99.")
+        raise JobError(texts.NO_PERCENTAGE)
     return int(percent[:9]) / 100
 
 
@@ -133,5 +133,5 @@ def _said(done: QueuedFilm) -> str:
 
 def _number(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise JobError("That is not a number of this film; reload the page.")
+        raise JobError(texts.NO_NUMBER)
     return value

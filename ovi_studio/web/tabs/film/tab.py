@@ -18,10 +18,10 @@ from ovi_studio.web.tabs.film.handlers import FilmHandlers
 from ovi_studio.web.toasts import Toasts
 
 REFRESH_SECONDS = 1
-_TEMPLATE = """
-<ol class="shots" aria-label="Shots"></ol><p class="none" hidden></p>
-<dialog aria-label="Film"><video controls playsinline></video><p role="status"></p>
-<button type="button" data-action="end" aria-label="Close">✕</button></dialog>
+_TEMPLATE = f"""
+<ol class="shots" aria-label="{texts.SHOTS}"></ol><p class="none" hidden></p>
+<dialog aria-label="{texts.FILM}"><video controls playsinline></video><p role="status"></p>
+<button type="button" data-action="end" aria-label="{texts.CLOSE}">✕</button></dialog>
 """
 
 
@@ -74,7 +74,7 @@ def _build() -> FilmComponents:
         summary = gr.HTML(elem_id="film-summary", apply_default_css=False)
         play = gr.Button(texts.PLAY, elem_id="film-play", size="md", min_width=100, scale=0, interactive=False)
         join = gr.Button(texts.JOIN, elem_id="film-join", size="md", min_width=130, scale=0, interactive=False)
-    file = gr.File(label="Film", visible=False, interactive=False)
+    file = gr.File(label=texts.FILM, visible=False, interactive=False)
     script = (Path(__file__).parent / "film.js").read_text(encoding="utf-8")
     board = gr.HTML(
         {},
@@ -82,7 +82,7 @@ def _build() -> FilmComponents:
         js_on_load=script,
         elem_id="storyboard",
         apply_default_css=False,
-        upload_failed=texts.UPLOAD_FAILED,
+        words={"played": texts.PLAYED, "notUploaded": texts.UPLOAD_FAILED},
     )
     with gr.Accordion(texts.NEW, open=False, elem_id="film-new"):
         text = gr.Textbox(

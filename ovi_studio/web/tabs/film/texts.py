@@ -1,6 +1,7 @@
 """What the Film tab says."""
 
 from ovi_studio.film.script import Takes
+from ovi_studio.web import texts as common
 
 EMPTY = (
     "No film yet. Paste a screenplay below, or queue one on the command line: its scenes and lines become the shots of "
@@ -24,15 +25,15 @@ WITHOUT_FRAME = "Without the first frame"
 FROM_PICTURE = "begins with a picture"
 NO_UPLOAD = "The first frame was not uploaded here; choose the picture again."
 UPLOAD_FAILED = "The first frame could not be uploaded; nothing was changed. Try again, or choose another picture."
-STATES = {
-    "queued": "Waiting",
-    "running": "Running",
-    "done": "Done",
-    "failed": "Failed",
-    "cancelled": "Cancelled",
-    "blocked": "Blocked",
-    "deleted": "Deleted",
-}
+STATES = {**common.STATES, "blocked": "Blocked", "deleted": "Deleted"}
+FILM, SHOTS, CLOSE = "Film", "Shots", "Close"
+EARLIER, LATER, EDIT, AGAIN = "Move earlier", "Move later", "Edit", "Another take"
+SOUND, SAVE, CANCEL = "Sound", "Save", "Cancel"
+SOMEBODY = "somebody"
+PLAYED = "Shot {number} of {count}"
+"""What the script says while a film plays; it fills in the braces."""
+NO_PERCENTAGE = "The percentage of wrong words is not a number; choose 0 to 99."
+NO_NUMBER = "That is not a number of this film; reload the page."
 
 
 def made(done: int, total: int) -> str:
@@ -48,3 +49,53 @@ def queued(count: int) -> str:
 def until_right(takes: Takes) -> str:
     """Say how long takes are made."""
     return f"up to {takes.count} takes, until at most {100 * (takes.word_errors or 0):.0f}% of the words are wrong"
+
+
+def shot(number: int) -> str:
+    """What a shot is called."""
+    return f"Shot {number}"
+
+
+def take(number: int) -> str:
+    """What a take is called."""
+    return f"Take {number}"
+
+
+def takes_of(number: int) -> str:
+    """The group of a shot's takes."""
+    return f"Takes of shot {number}"
+
+
+def checks_of(number: int) -> str:
+    """The list of what was measured about a take."""
+    return f"Checks of take {number}"
+
+
+def play_from(shot: str) -> str:
+    """What the picture of a shot does."""
+    return f"Play from {shot.lower()}"
+
+
+def continues(shot: str) -> str:
+    """Which shot this one goes on from."""
+    return f"continues {shot}"
+
+
+def fades(milliseconds: int) -> str:
+    """How a shot begins."""
+    return f"fades in {milliseconds} ms"
+
+
+def state_and_seed(state: str, seed: int) -> str:
+    """What became of a take."""
+    return f"{STATES[state]}, seed {seed}"
+
+
+def seen(shot: str) -> str:
+    """The field of what a shot shows."""
+    return f"{shot}: what is seen"
+
+
+def speech(number: int, who: str) -> str:
+    """The field of what somebody says in a shot."""
+    return f"Speech {number}: {who}"

@@ -11,10 +11,10 @@ from ovi_studio.web.public_text import for_page
 from ovi_studio.web.tabs.film import texts
 
 _ICONS = {
-    "earlier": ("Move earlier", "M19 12H6M11 6l-6 6 6 6"),
-    "later": ("Move later", "M5 12h13M13 6l6 6-6 6"),
-    "edit": ("Edit", "M4 20h4L19 9l-4-4L4 16zM13 7l4 4"),
-    "again": ("Another take", "M4 12a8 8 0 1 1 2.5 5.8M4 12V6M4 12h6"),
+    "earlier": (texts.EARLIER, "M19 12H6M11 6l-6 6 6 6"),
+    "later": (texts.LATER, "M5 12h13M13 6l6 6-6 6"),
+    "edit": (texts.EDIT, "M4 20h4L19 9l-4-4L4 16zM13 7l4 4"),
+    "again": (texts.AGAIN, "M4 12a8 8 0 1 1 2.5 5.8M4 12V6M4 12h6"),
 }
 
 
@@ -40,7 +40,7 @@ def _shot(status: ShotStatus, number: int, total: int) -> dict[str, Any]:
 
 def _card(status: ShotStatus, number: int, total: int) -> str:
     chosen = status.chosen
-    name = f"Shot {number}"
+    name = texts.shot(number)
     hidden = {"earlier"} if number == 1 else {"later"} if number == total else set()
     buttons = "".join(_button(action, name) for action in _ICONS if action not in hidden)
     takes = "".join(_take(take) for take in status.takes) if len(status.takes) > 1 else ""
@@ -49,7 +49,7 @@ def _card(status: ShotStatus, number: int, total: int) -> str:
         f'<div class="still">{_picture(chosen, name)}<span class="number">{number}</span>'
         f'<span class="chip {chosen.state}">{texts.STATES[chosen.state]}</span></div>'
         f'<div class="about">{_text(status)}{message}{_scores(chosen)}</div>'
-        + (f'<div class="takes" role="group" aria-label="Takes of shot {number}">{takes}</div>' if takes else "")
+        + (f'<div class="takes" role="group" aria-label="{texts.takes_of(number)}">{takes}</div>' if takes else "")
         + f'<div class="actions">{buttons}</div>{_form(status, name)}'
     )
 
@@ -58,7 +58,7 @@ def _picture(take: TakeStatus, name: str) -> str:
     if _clip(take) is None:
         return ""
     return (
-        f'<button type="button" data-action="play" aria-label="Play from {name.lower()}">'
+        f'<button type="button" data-action="play" aria-label="{texts.play_from(name)}">'
         f'<img src="studio/job/{take.job}/picture.jpg?done" alt="" loading="lazy" decoding="async">'
         '<svg viewBox="0 0 24 24" aria-hidden="true"><path d="M8 5l11 7-11 7z"/></svg></button>'
     )
@@ -72,9 +72,9 @@ def _clip(take: TakeStatus) -> str | None:
 
 def _text(status: ShotStatus) -> str:
     shot = status.shot
-    facts = [f"continues {status.continues}"] if status.continues else []
+    facts = [texts.continues(status.continues)] if status.continues else []
     facts += [texts.FROM_PICTURE] if isinstance(shot.begin, FromPicture) else []
-    facts += [f"fades in {shot.fade_ms} ms"] if shot.fade_ms else []
+    facts += [texts.fades(shot.fade_ms)] if shot.fade_ms else []
     facts += [shot.place] if shot.place else []
     facts += [texts.until_right(shot.takes)] if shot.takes.word_errors is not None else []
     rows = "".join(f"<p class=said><b>{escape(row.who or row.how)}</b> {escape(row.said)}</p>" for row in shot.speech)
@@ -86,20 +86,20 @@ def _scores(take: TakeStatus) -> str:
     """What was measured about a take: a list, in which what is wrong stands out."""
     lines = [(line, False) for line in score_summary(take.scores)] + [(line, True) for line in fault_lines(take.scores)]
     items = "".join(f"<li{' class=fault' if bad else ''}>{escape(for_page(line))}</li>" for line, bad in lines)
-    return f'<ul class="scores" aria-label="Checks of take {take.number}">{items}</ul>' if items else ""
+    return f'<ul class="scores" aria-label="{texts.checks_of(take.number)}">{items}</ul>' if items else ""
 
 
 def _take(take: TakeStatus) -> str:
     pressed = str(take.chosen).lower()
     return (
         f'<button type="button" data-action="choose" data-take="{take.number}" aria-pressed="{pressed}" '
-        f'title="{escape(_about_take(take))}">Take {take.number}</button>'
+        f'title="{escape(_about_take(take))}">{texts.take(take.number)}</button>'
     )
 
 
 def _about_take(take: TakeStatus) -> str:
     lines = [*score_summary(take.scores), *fault_lines(take.scores)]
-    return ". ".join([f"{texts.STATES[take.state]}, seed {take.seed}", *(for_page(line).rstrip(".") for line in lines)])
+    return ". ".join([texts.state_and_seed(take.state, take.seed), *(for_page(line).rstrip(".") for line in lines)])
 
 
 def _button(action: str, name: str) -> str:
@@ -112,11 +112,11 @@ def _button(action: str, name: str) -> str:
 
 def _form(status: ShotStatus, name: str) -> str:
     """The form that edits a shot, which `film.js` opens."""
-    fields = _field(f"{name}: what is seen", "prompt", status.shot.prompt)
+    fields = _field(texts.seen(name), "prompt", status.shot.prompt)
     for number, row in enumerate(status.shot.speech, 1):
-        who = row.who or row.how or "somebody"
-        fields += _field(f"Speech {number}: {who}", f"said-{number - 1}", row.said)
-    fields += _field("Sound", "sound", status.shot.sound)
+        who = row.who or row.how or texts.SOMEBODY
+        fields += _field(texts.speech(number, who), f"said-{number - 1}", row.said)
+    fields += _field(texts.SOUND, "sound", status.shot.sound)
     fields += _first_frame(isinstance(status.shot.begin, FromPicture))
     takes = status.shot.takes
     percent = "" if takes.word_errors is None else f"{100 * takes.word_errors:.0f}"
@@ -124,8 +124,8 @@ def _form(status: ShotStatus, name: str) -> str:
     if status.shot.speech:
         fields += _number(texts.UNTIL, "percent", percent, 0, 99)
     return (
-        f'<form hidden>{fields}<div><button type="submit" class="primary">Save</button>'
-        '<button type="button" data-action="close">Cancel</button></div></form>'
+        f'<form hidden>{fields}<div><button type="submit" class="primary">{texts.SAVE}</button>'
+        f'<button type="button" data-action="close">{texts.CANCEL}</button></div></form>'
     )
 
 
