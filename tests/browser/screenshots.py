@@ -16,7 +16,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT)]
 
-from browser import DESKTOP, PHONE, new_page, open_browser, show, wait_for  # noqa: E402
+from browser import DESKTOP, PATIENCE, PHONE, open_browser, show, visit, wait_for  # noqa: E402
 from chat_server import chat_server  # noqa: E402
 from sketch_models import NAME, scene  # noqa: E402
 from studio_app import Application  # noqa: E402
@@ -88,7 +88,7 @@ def take_dialogs(folder: Path, suffix: str) -> None:
             make_clips(application.client(), 2)
             with open_browser() as browser:
                 for name, size, scale in SIZES:
-                    page = new_page(browser, application.url, size, device_scale_factor=scale)
+                    page = fine_page(browser, application.url, size, scale)
                     page.wait_for_selector("#filmstrip [data-state=done]", state="attached")
                     take_suggestions(page, home / "evening.txt", folder / f"suggestions-{name}{suffix}")
                     take_improving(page, folder / f"improve-{name}{suffix}")
@@ -96,6 +96,14 @@ def take_dialogs(folder: Path, suffix: str) -> None:
         finally:
             application.end()
             shutil.rmtree(home, ignore_errors=True)
+
+
+def fine_page(browser: Any, url: str, size: tuple[int, int], scale: int) -> Any:
+    """A page whose pictures have `scale` times as many pixels."""
+    page = browser.new_page(device_scale_factor=scale)
+    page.set_default_timeout(PATIENCE * 1000)
+    visit(page, url, size)
+    return page
 
 
 def take_suggestions(page: Any, table: Path, target: Path) -> None:
@@ -161,7 +169,7 @@ def line_up(client: Any, steps: int) -> None:
 def take_all(
     browser: Any, application: Application, folder: Path, name: str, size: tuple[int, int], scale: int, suffix: str
 ) -> None:
-    page = new_page(browser, application.url, size, device_scale_factor=scale)
+    page = fine_page(browser, application.url, size, scale)
 
     def take(tab: str, *, top: bool = True) -> None:
         page.mouse.move(0, 0)
