@@ -265,3 +265,9 @@ def test_plain_http_works_as_the_openapi_file_describes_it(application: Applicat
     clip = "/studio/job/{job}/clip.mp4"
     assert clip in paths
     assert application.get(clip[1:].format(job=job))[4:8] == b"ftyp"
+
+
+def test_without_its_option_mcp_is_not_served(application: Application) -> None:
+    asked = urllib.request.Request(f"{application.url}mcp", b"{}", {"Content-Type": "application/json"})
+    with pytest.raises(urllib.error.HTTPError, match=r"404|405"):
+        urllib.request.urlopen(asked, timeout=30)

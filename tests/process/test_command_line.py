@@ -307,10 +307,10 @@ def test_settings_along_with_a_configuration_are_refused(run: Run, tmp_path: Pat
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a process cannot be sent Ctrl+C alone")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_a_stopped_background_command_keeps_finished_clips_and_leaves_no_partial_files(
-    number: signal.Signals, tmp_path: Path, tiny_bundle: Path, python_environment: dict[str, str]
+    tmp_path: Path, tiny_bundle: Path, python_environment: dict[str, str]
 ) -> None:
+    """By SIGINT, which such a command was started to ignore; that SIGTERM does the same is shown of the engine."""
     table = tmp_path / "prompts.csv"
     table.write_text("text_prompt,steps\nfirst,1\nsecond,1000\nthird,1\n")
     command = [sys.executable, "-m", "ovi_studio", "generate", "--prompts", table.name, "--ckpt-dir", str(tiny_bundle)]
@@ -325,7 +325,7 @@ def test_a_stopped_background_command_keeps_finished_clips_and_leaves_no_partial
         seen = b""
         while b" of 1000" not in seen and (more := child.stderr.read1()):
             seen += more
-        child.send_signal(number)
+        child.send_signal(signal.SIGINT)
         out, err = child.communicate()
         deadline.cancel()
     ended = Ended(child.returncode, out.decode().splitlines(), (seen + err).decode())

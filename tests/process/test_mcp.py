@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -240,8 +239,3 @@ def test_without_the_package_the_option_says_what_to_install(python_environment:
     ended = subprocess.run(command, env=python_environment, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 1
     assert "pip install 'mcp" in ended.stderr
-
-
-def test_without_the_option_nothing_is_served(tmp_path: Path) -> None:
-    with running(tmp_path / "outputs") as plain:
-        assert httpx.post(f"{plain.url}mcp", json={}).status_code in (404, 405)

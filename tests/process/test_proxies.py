@@ -67,8 +67,8 @@ def proxy_of(port: int, outside: list[str]) -> http.server.ThreadingHTTPServer:
     return server
 
 
-def behind_proxy(outputs: Path, *more: str) -> Iterator[Proxied]:
-    with running(outputs, "--root-path", PREFIX, *more, cold=True) as found:
+def behind_proxy(outputs: Path, *more: str, cold: bool = False) -> Iterator[Proxied]:
+    with running(outputs, "--root-path", PREFIX, *more, cold=cold) as found:
         outside: list[str] = []
         server = proxy_of(found.port, outside)
         yield Proxied(found, f"http://127.0.0.1:{server.server_port}{PREFIX}/", outside)
@@ -84,7 +84,8 @@ def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
         # What belongs to somebody else cannot be written to either.
         (folder / "tmp" / "gradio").write_text("another user's")
         patch.setenv("TMPDIR", str(folder / "tmp"))
-        yield from behind_proxy(folder / "outputs")
+        # Where temporary files go is decided when the libraries are imported.
+        yield from behind_proxy(folder / "outputs", cold=True)
 
 
 def picture(folder: Path) -> Path:
