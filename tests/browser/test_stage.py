@@ -183,6 +183,9 @@ def test_a_part_of_a_clip_is_marked_kept_in_the_form_and_made_again(page: Any, c
     page.wait_for_selector("#toasts >> text=The form makes this part of clip")
     kept = page.locator("#kept .kept")
     assert kept.get_by_label("What is made again").input_value() == "sound"
+    kept.get_by_label("To second").fill("0.2")
+    kept.get_by_label("To second").press("Tab")
+    kept.get_by_text("This part ends before it begins").wait_for()
     kept.get_by_label("To second").fill("0.9")
     kept.get_by_label("To second").press("Tab")
     page.click("#generate")

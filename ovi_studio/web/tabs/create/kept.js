@@ -34,6 +34,7 @@ function show() {
   const words = [];
   const kept = { picture: value.keep_picture ?? "–", sound: value.keep_sound ?? "–" };
   if (!part) words.push(window.ovi.filled(props.words.spans, kept));
+  if (part?.to && Number(part.to) <= Number(part.from)) words.push(props.words.backwards);
   if (value.strength < 1) words.push(window.ovi.filled(props.words.strength, { strength: value.strength }));
   more.textContent = words.join(" ");
   more.hidden = !words.length;

@@ -20,7 +20,7 @@ _SCRIPT = Path(__file__).parent / "kept.js"
 _TEMPLATE = f"""
 <div class="kept" role="group" aria-label="{texts.KEPT}" hidden>
 <p><b></b><button type="button" aria-label="{texts.FORGET_KEPT}" title="{texts.FORGET_KEPT}">×</button></p>
-<div class="span">{part_fields_html()}</div><p class="more" hidden></p></div>
+<div class="span">{part_fields_html()}</div><p class="more" role="status" hidden></p></div>
 """
 
 

@@ -134,6 +134,7 @@ KEPT_WORDS = {
     "title": "A part of {clip} is made again",
     "spans": "Kept of the picture: {picture}; of the sound: {sound}.",
     "dropped": KEPT_DROPPED,
+    "backwards": "This part ends before it begins; enter a later second.",
     "strength": "The rest starts from the clip, with a strength of {strength}.",
 }
 KEPT_OR_FRAME = "With a first frame, the form no longer keeps the beginning of a clip."
