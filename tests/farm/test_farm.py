@@ -22,7 +22,7 @@ from ovi_studio.farm import files
 from ovi_studio.farm.command import FarmAddress, farm_command
 from ovi_studio.farm.files import read_pieces
 from ovi_studio.farm.machine import Machine, Versions
-from ovi_studio.farm.roster import MachineState, Order, give_order, machines
+from ovi_studio.farm.roster import MachineState, Order, dashboard, give_order, machines
 from ovi_studio.media.clip_files import read_record
 from ovi_studio.queue.model import JobState
 from ovi_studio.queue.store import Store
@@ -30,9 +30,21 @@ from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.services.machines import machine_figures
 
 
-def test_clips_come_from_another_machine_and_say_so(farm: object, store: Store) -> None:
+@pytest.fixture
+def dashboard_address(farm: object) -> Iterator[str]:
+    """What Ray's dashboard says of itself when it runs."""
+    from ray._private.ray_constants import DASHBOARD_ADDRESS, KV_NAMESPACE_DASHBOARD
+    from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_put
+
+    _internal_kv_put(DASHBOARD_ADDRESS, "127.0.0.1:8265", namespace=KV_NAMESPACE_DASHBOARD)
+    yield "http://127.0.0.1:8265"
+    _internal_kv_del(DASHBOARD_ADDRESS, namespace=KV_NAMESPACE_DASHBOARD)
+
+
+def test_clips_come_from_another_machine_and_say_so(dashboard_address: str, store: Store) -> None:
     (job,) = store.add([spec()])
     with dispatcher(store):
+        wait_for(lambda: dashboard(store.database) == dashboard_address, 30)
         wait_until_ended(store, 120)
         wait_for(lambda: all(one.free and one.clips == 1 for one in machine_figures(store, [], {})), 30)
         (rig,) = machine_figures(store, [], {})
@@ -42,6 +54,7 @@ def test_clips_come_from_another_machine_and_say_so(farm: object, store: Store) 
     assert_done_exactly_once(store, [job])
     for file in (store.get(job).clip, store.get(job).poster):
         assert read_record(file)["machine"]["name"] == "rig"
+    assert dashboard(store.database) is None
 
 
 def test_job_that_ends_its_process_is_tried_twice_and_others_are_made(farm: object, store: Store) -> None:

@@ -10,13 +10,16 @@ import pytest
 from job_helpers import SPEC
 
 from ovi_studio.__main__ import main
+from ovi_studio.core.errors import JobError
 from ovi_studio.farm.roster import MachineState, MachineStatus, Order, give_order, publish
 from ovi_studio.queue.estimates import PhaseTimes, record_phase_times
 from ovi_studio.queue.model import EngineState
 from ovi_studio.queue.schedule import Maker
 from ovi_studio.queue.store import Store
 from ovi_studio.queue.work import EngineSession
+from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.services.machines import MachineFigures, format_figures, list_makers, machine_figures
+from ovi_studio.services.studio import Studio
 from ovi_studio.web.tabs.system.machine_views import machines_html
 
 GIB = 2**30
@@ -108,6 +111,15 @@ def test_jobs_are_expected_only_of_machines_that_take_them(store, serving):
     assert list_makers(store) == [Maker("farm.rig", frozenset({SPEC.variant}))]
     engine(serving, store, "engine1-d")
     assert Maker("engine1") in list_makers(store)
+
+
+def test_clip_that_only_another_machine_can_make_is_queued_and_one_that_none_can_is_refused(tmp_path: Path) -> None:
+    options = RuntimeOptions(checkpoint_directory=tmp_path / "none")
+    with closing(Studio.open(tmp_path / "outputs", options)) as studio:
+        with pytest.raises(JobError, match="is not complete; download it"):
+            studio.queue([SPEC])
+        publish(studio.store.database, [RIG])
+        assert len(studio.queue([SPEC])) == 1
 
 
 def test_farm_status_prints_the_figures_of_the_system_tab(store, serving, capsys, tmp_path):
