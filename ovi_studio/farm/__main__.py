@@ -16,7 +16,14 @@ from ovi_studio.distributed.ending import end_with
 from ovi_studio.engine.command import add_engine_options
 from ovi_studio.engine.loop import stop_on_signals
 from ovi_studio.engine.slot import EngineSlot
-from ovi_studio.farm.command import FarmAddress, add_farm_options, farm_address, ray_environment, token_file
+from ovi_studio.farm.command import (
+    TOKEN_VARIABLE,
+    FarmAddress,
+    add_farm_options,
+    farm_address,
+    ray_environment,
+    token_file,
+)
 from ovi_studio.queue.database import Database
 from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.queue.recovery import recover_dead_engines
@@ -49,6 +56,8 @@ def _serve(options: argparse.Namespace, address: FarmAddress) -> int:
     start_log(EngineSlot.of_farm().file(paths.log), to_terminal=not options.supervised)
     environment = ray_environment(token_file(paths) if address.own else None)
     os.environ.update(environment)
+    if address.own:
+        os.environ.pop(TOKEN_VARIABLE, None)  # of another farm; Ray would prefer it to ours, which machines are told
     stop = threading.Event()
     stop_on_signals(stop)
     # Only now, since Ray reads these variables when it is imported.
