@@ -103,7 +103,8 @@ def tiny_pipeline(tiny_bundle: Path) -> Any:
     import torch
 
     from ovi_studio.checkpoints.layout import require
-    from ovi_studio.runtime.pipeline import Compute, Pipeline
+    from ovi_studio.runtime.compute import Compute
+    from ovi_studio.runtime.pipeline import Pipeline
 
     return Pipeline.load(require("tiny", tiny_bundle), Compute(torch.device("cpu"), torch.float32))
 

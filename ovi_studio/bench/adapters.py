@@ -21,7 +21,7 @@ from ovi_studio.adapters.runtime import RuntimeAdapters, RuntimeLora
 from ovi_studio.core.variants import published_variants
 from ovi_studio.models.device import compute_device
 from ovi_studio.models.transformer import OviTransformer
-from ovi_studio.runtime.pipeline import Compute
+from ovi_studio.runtime.compute import Compute
 
 RANKS = (16, 64, 128)
 VIDEO_SHAPE = (2, 16, 16)

@@ -30,7 +30,7 @@ from ovi_studio.models.compilation import choose_compilation
 from ovi_studio.models.precision import check_weights
 from ovi_studio.models.transformer import OviTransformer, Pass, TextContext
 from ovi_studio.runtime.attention_choice import choose_attention
-from ovi_studio.runtime.pipeline import Compute
+from ovi_studio.runtime.compute import Compute
 from ovi_studio.runtime.streaming import HostedModel
 
 _SMALL_TOWER = {"dim": 512, "ffn_dim": 2048, "freq_dim": 256, "num_heads": 4, "num_layers": 4, "text_len": 512}

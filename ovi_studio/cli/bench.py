@@ -19,7 +19,7 @@ from ovi_studio.runtime.options import OptionGroup, RuntimeOptions
 
 if TYPE_CHECKING:
     from ovi_studio.bench.steps import BenchShape
-    from ovi_studio.runtime.pipeline import Compute
+    from ovi_studio.runtime.compute import Compute
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +42,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from ovi_studio.runtime.pipeline import Compute
+    from ovi_studio.runtime.compute import Compute
 
     runtime = RuntimeOptions.of(options)
     try:
@@ -103,7 +103,8 @@ def _shape(name: str) -> "BenchShape":
 def _run_clip(options: argparse.Namespace, runtime: RuntimeOptions) -> int:
     from ovi_studio.bench.steps import peak_memory
     from ovi_studio.checkpoints.layout import default_variant, require
-    from ovi_studio.runtime.pipeline import Compute, Pipeline
+    from ovi_studio.runtime.compute import Compute
+    from ovi_studio.runtime.pipeline import Pipeline
 
     compute = Compute.of(runtime)
     variant = options.variant or default_variant(runtime.checkpoints)

@@ -32,8 +32,9 @@ from ovi_studio.demo.scenes import Motion, Scene, draw_scene, render
 from ovi_studio.media.clip_files import write_clip
 from ovi_studio.media.frame_array import FrameArray
 from ovi_studio.runtime.clip_runner import ClipRunner
+from ovi_studio.runtime.compute import Compute
 from ovi_studio.runtime.options import RuntimeOptions
-from ovi_studio.runtime.pipeline import Compute, Pipeline
+from ovi_studio.runtime.pipeline import Pipeline
 from ovi_studio.services.presets import Presets
 
 PROMPTS = 200

@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from ovi_studio.core.imports import without_collecting
 from ovi_studio.core.log_lines import one_line
 from ovi_studio.core.terminal import use_forgiving_output
 
@@ -32,9 +33,10 @@ def report_path() -> Path | None:
 
 def main() -> int:
     """Launch the ranks of the command line, and return the exit status of the first one that failed."""
-    from accelerate.commands.launch import main as launch
-    from torch.distributed.elastic.multiprocessing.api import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    with without_collecting():
+        from accelerate.commands.launch import main as launch
+        from torch.distributed.elastic.multiprocessing.api import SignalException
+        from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     # Whatever is worth telling about the ranks is said below; they log by themselves.
     logging.disable(logging.CRITICAL)

@@ -90,7 +90,8 @@ class OviModels:
         """See `ModelSource`."""
         with without_collecting():
             from ovi_studio.checkpoints.layout import require
-            from ovi_studio.runtime.pipeline import Compute, Pipeline
+            from ovi_studio.runtime.compute import Compute
+            from ovi_studio.runtime.pipeline import Pipeline
 
         inventory = require(variant, options.checkpoints)
         return Pipeline.load(inventory, Compute.of(options, exhausted), AdapterLibrary(options.adapters).path, ranks)
@@ -98,7 +99,7 @@ class OviModels:
     def tier(self, variant: str, options: RuntimeOptions) -> str | None:
         """See `ModelSource`."""
         with without_collecting():
-            from ovi_studio.runtime.pipeline import Compute
+            from ovi_studio.runtime.compute import Compute
             from ovi_studio.runtime.placement import choose_plan
 
         device = Compute.of(options).device

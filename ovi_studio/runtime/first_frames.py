@@ -98,8 +98,8 @@ class FirstFrames:
             return self._loaded
         self.drop()
         with without_collecting():
+            from ovi_studio.runtime.compute import Compute
             from ovi_studio.runtime.image_pipeline import ImagePipeline
-            from ovi_studio.runtime.pipeline import Compute
 
         compute = Compute.of(options)
         needed = sum(model.parameters.values()) * compute.dtype.itemsize

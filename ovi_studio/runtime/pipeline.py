@@ -2,20 +2,18 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ovi_studio.adapters.library import AdapterLibrary, default_adapter_directory
 from ovi_studio.adapters.manager import AdapterManager
-from ovi_studio.capacity.arithmetic import TowerSizes
-from ovi_studio.capacity.memory import TOKENS_AT_ONCE, Demand
-from ovi_studio.capacity.tiers import ALL_RESIDENT, AUTO, MemoryPlan
+from ovi_studio.capacity.memory import TOKENS_AT_ONCE
+from ovi_studio.capacity.tiers import ALL_RESIDENT, MemoryPlan
 from ovi_studio.checkpoints.hashes import BackgroundHash
 from ovi_studio.checkpoints.layout import Inventory
 from ovi_studio.checkpoints.load import Models, StoredTensors, load_models
@@ -36,17 +34,15 @@ from ovi_studio.media.sources import Source, pin_source, read_source
 from ovi_studio.models import video_vae
 from ovi_studio.models.attention import choose_backend
 from ovi_studio.models.causal_layers import make_channels_last
-from ovi_studio.models.compilation import choose_compilation
-from ovi_studio.models.device import compute_device, forbid_spilling
+from ovi_studio.models.device import forbid_spilling
 from ovi_studio.models.mel import mel_spectrogram
 from ovi_studio.models.precision import set_tf32
 from ovi_studio.models.text_encoder import encode_texts
-from ovi_studio.runtime.attention_choice import choose_attention
 from ovi_studio.runtime.clip_decoder import ClipDecoder, OnDecoded
 from ovi_studio.runtime.clip_record import PhaseClock, machine, package_versions, source_record
+from ovi_studio.runtime.compute import Compute
 from ovi_studio.runtime.conditioning import TextEmbeddings, first_frame_pixels
 from ovi_studio.runtime.finite import FiniteCheck
-from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.placement import Placement, check_host_memory, choose_plan
 from ovi_studio.sampling.denoise import Latents, OnStep, Schedule, Step, denoise, draw_noise
 from ovi_studio.sampling.guidance import Guidance
@@ -54,43 +50,6 @@ from ovi_studio.sampling.kept import Kept, KeptStream
 
 if TYPE_CHECKING:
     from ovi_studio.distributed.sharding import Sharding
-
-
-@dataclass(frozen=True)
-class Compute:
-    """The device, the number format and the options with which models compute."""
-
-    device: torch.device
-    dtype: torch.dtype
-    options: RuntimeOptions = field(default_factory=RuntimeOptions)
-    """Their folders, device and number format are not used any more."""
-    exhausted: tuple[str, ...] = ()
-    """Memory tiers or fallbacks that ran out of memory before, for the clip's record."""
-
-    @classmethod
-    def of(cls, options: RuntimeOptions | None = None, exhausted: tuple[str, ...] = ()) -> "Compute":
-        """Resolve options; the default is the first GPU in bfloat16, or the CPU in float32.
-
-        Raises `JobError` if the device does not exist.
-        """
-        options = options or RuntimeOptions()
-        device = compute_device(options.device)
-        usual = "bfloat16" if device.type == "cuda" else "float32"
-        return cls(device, getattr(torch, usual if options.dtype == AUTO else options.dtype), options, exhausted)
-
-    def with_attention(self, variant: Variant, ranks: Ranks = ALONE) -> "Compute":
-        """Return a copy whose options name the attention kernel that makes the variant's clips here.
-
-        Raises `JobError` if the requested kernel does not run here.
-        """
-        tokens = Demand.largest(variant).video_tokens
-        name = choose_attention(self.options.attention, tokens, self.device, self.dtype, ranks)
-        return replace(self, options=replace(self.options, attention=name))
-
-    def compiles(self, variant: Variant) -> bool:
-        """Whether the blocks of the variant's transformer are compiled; raises `JobError` as `choose_compilation`."""
-        parameters = TowerSizes.of(variant.dimensions).parameters
-        return choose_compilation(self.options.compilation, self.device, parameters)
 
 
 class Pipeline:
@@ -259,13 +218,13 @@ class Pipeline:
         texts = [prompt, spec.video_negative_prompt, spec.audio_negative_prompt]
         models = self.models
         limit = models.transformer.video_model.text_len
-        with self._in_use(models.text_encoder):
+        with self._placement.in_use(models.text_encoder):
             return TextEmbeddings(*encode_texts(models.text_encoder, models.tokenizer, texts, limit))
 
     def encode_first_frame(self, picture: Picture) -> Tensor:
         """Encode a picture at the clip's size: latents (channels, 1, height, width)."""
         pixels = first_frame_pixels(picture.pixels, self.variant.pixel_area, self.variant.size_unit)
-        with self._in_use(self.models.video_vae):
+        with self._placement.in_use(self.models.video_vae):
             return video_vae.encode(self.models.video_vae, pixels.unsqueeze(2).to(self.compute.device))[0]
 
     def encode_source(self, spec: ClipSpec, source: Source) -> Kept:
@@ -274,12 +233,12 @@ class Pipeline:
         models, device = self.models, self.compute.device
         if source.frames is not None:
             mask = kept_of_picture(spec.keep_picture, self.variant.video_latent_frames)
-            with self._in_use(models.video_vae):
+            with self._placement.in_use(models.video_vae):
                 video = KeptStream.of_video(video_vae.encode_frames(models.video_vae, source.frames)[0], mask)
         if source.samples is not None:
             mask = kept_of_sound(spec.keep_sound, self.variant.audio_latent_length)
             mel = mel_spectrogram(torch.from_numpy(source.samples).unsqueeze(0).to(device))
-            with self._in_use(models.audio_vae):
+            with self._placement.in_use(models.audio_vae):
                 audio = KeptStream.of_audio(models.audio_vae.encode(mel)[0].T, mask)
         return Kept(video, audio, spec.strength, spec.resamples)
 
@@ -303,7 +262,7 @@ class Pipeline:
     ) -> Latents:
         """Run the sampling loop with this pipeline's transformer and the adapters that were applied last."""
         transformer = self.models.transformer
-        with self._in_use(transformer):
+        with self._placement.in_use(transformer):
             positive, video_negative, audio_negative = (
                 embedding.unsqueeze(0).to(self.compute.device, transformer.dtype)
                 for embedding in (texts.positive, texts.video_negative, texts.audio_negative)
@@ -440,6 +399,3 @@ class Pipeline:
             "memory": memory | ({"lacked_memory_with": list(self.compute.exhausted)} if self.compute.exhausted else {}),
             "seconds": clock.seconds,
         }
-
-    def _in_use(self, model: nn.Module) -> AbstractContextManager[None]:
-        return self._placement.in_use(model)

@@ -32,8 +32,8 @@ from ovi_studio.models.attention_kernels import NATIVE
 from ovi_studio.models.device import available_memory, compute_device, forbid_spilling, usable_memory
 from ovi_studio.models.precision import set_tf32
 from ovi_studio.models.text_encoder import encode_texts
+from ovi_studio.runtime.compute import Compute
 from ovi_studio.runtime.options import RuntimeOptions
-from ovi_studio.runtime.pipeline import Compute
 from ovi_studio.runtime.streaming import HostedModel
 from ovi_studio.training import memory
 from ovi_studio.training.flow import Unconditional

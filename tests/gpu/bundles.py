@@ -17,8 +17,9 @@ from ovi_studio.core.clip import Clip
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.variants import Variant
 from ovi_studio.demo.bundle_writer import build_models, write_bundle
+from ovi_studio.runtime.compute import Compute
 from ovi_studio.runtime.options import RuntimeOptions
-from ovi_studio.runtime.pipeline import Compute, Pipeline
+from ovi_studio.runtime.pipeline import Pipeline
 
 PROMPT = "a red ball bounces on a green floor"
 

@@ -18,7 +18,8 @@ from ovi_studio.demo.captions import caption
 from ovi_studio.demo.judges import judge, measure
 from ovi_studio.demo.scenes import Colour, Scene, Shape, draw_scene, render, synthesise
 from ovi_studio.media.clip_files import write_clip
-from ovi_studio.runtime.pipeline import Compute, Pipeline
+from ovi_studio.runtime.compute import Compute
+from ovi_studio.runtime.pipeline import Pipeline
 
 NEW = Colour.PINK
 """The word that gets a new meaning. Not a new combination of words: the text encoder reads that as a known colour."""

@@ -25,8 +25,9 @@ from ovi_studio.core.spec import ClipSpec
 from ovi_studio.distributed.decode import decode_pieces
 from ovi_studio.distributed.ranks import Ranks, join_ranks
 from ovi_studio.models.video_vae import decode_whole
+from ovi_studio.runtime.compute import Compute
 from ovi_studio.runtime.options import RuntimeOptions
-from ovi_studio.runtime.pipeline import Compute, Pipeline
+from ovi_studio.runtime.pipeline import Pipeline
 
 SPEC = ClipSpec(prompt="a red ball bounces <AUDCAP>a deep thump<ENDAUDCAP>", variant="tiny", steps=3, seed=7)
 

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from parity import Case, evaluate, find_cases
+from parity import evaluate, find_cases
+from parity_case import Case
 from places import REFERENCE
 
 

@@ -2,7 +2,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from parity import CPU, Case, Place, evaluate, find_computing_cases, forget_models
+from parity import evaluate, find_computing_cases
+from parity_case import CPU, Case, Place
+from parity_models import forget_models
 
 from gpu.check import Findings, Rig, require
 from gpu.device import tf32

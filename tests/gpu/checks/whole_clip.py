@@ -22,8 +22,9 @@ from ovi_studio.core.prompts import AudioTag
 from ovi_studio.core.variants import Variant, published_variants
 from ovi_studio.demo.bundle_writer import train_tokenizer
 from ovi_studio.models.device import usable_memory
+from ovi_studio.runtime.compute import Compute
 from ovi_studio.runtime.options import RuntimeOptions
-from ovi_studio.runtime.pipeline import Compute, Pipeline
+from ovi_studio.runtime.pipeline import Pipeline
 from ovi_studio.runtime.placement import choose_plan
 
 _TIER = "24"

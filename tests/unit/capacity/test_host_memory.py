@@ -22,7 +22,8 @@ from ovi_studio.core.allocator import configure_allocator, share_host_arenas
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.variants import Part, published_variants
 from ovi_studio.models.device import compute_device, forbid_spilling, usable_memory
-from ovi_studio.runtime.pipeline import Compute, Pipeline
+from ovi_studio.runtime.compute import Compute
+from ovi_studio.runtime.pipeline import Pipeline
 from ovi_studio.runtime.placement import check_host_memory, choose_plan
 
 GIB = 2**30

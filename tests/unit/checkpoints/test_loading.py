@@ -1,19 +1,12 @@
-"""Checkpoint files into models: every layout gives the same ones, no bad file gets through, none is in memory twice."""
+"""Checkpoint files into models: every layout gives the same ones."""
 
-import dataclasses
-import json
-import pickle
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from huggingface_hub import save_torch_state_dict
-from places import REFERENCE
+from official_checkpoints import OFFICIAL, assert_same, load, load_bundle, official_path, official_tensors, part_path
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -23,100 +16,18 @@ from ovi_studio.checkpoints.layout import require, take_inventory
 from ovi_studio.checkpoints.load import (
     Models,
     StoredTensors,
-    load_models,
-    read_tensors,
     stored_tensors,
     text_encoder_format,
     transformer_format,
     video_vae_tensors,
 )
-from ovi_studio.core.errors import JobError
 from ovi_studio.core.spec import ClipSpec
-from ovi_studio.core.variants import Part, Variant, published_variants
+from ovi_studio.core.variants import Part
 from ovi_studio.core.weight_formats import Weights
-from ovi_studio.models.transformer import OviTransformer
 from ovi_studio.models.video_vae import decode_whole, encode
 from ovi_studio.runtime.pipeline import Pipeline
 
-CPU = torch.device("cpu")
 SPEC = ClipSpec(prompt="a red ball bounces on a green floor", variant="tiny", steps=1)
-FREE_BYTES = 6 * 10**9
-"""On the disk, for the test with a large file."""
-
-
-def load(variant: Variant, directory: Path, dtype: torch.dtype = torch.float32) -> Models:
-    inventory = take_inventory(variant, directory)
-    assert inventory.problems == ()
-    return load_models(inventory, CPU, dtype)
-
-
-def tensors_of(models: Models) -> dict[str, Tensor]:
-    parts = (models.transformer, models.text_encoder, models.video_vae, models.audio_vae, models.vocoder)
-    return {
-        f"{number}.{name}": tensor for number, part in enumerate(parts) for name, tensor in part.state_dict().items()
-    }
-
-
-def assert_same(one: Models, other: Models) -> None:
-    left, right = tensors_of(one), tensors_of(other)
-    assert left.keys() == right.keys()
-    assert [name for name in left if not torch.equal(left[name], right[name])] == []
-
-
-# The layout of the official code, with its names of files and tensors
-
-
-def read_json(name: str) -> dict[str, Any]:
-    return json.loads((REFERENCE / f"{name}.config.json").read_text())
-
-
-OFFICIAL = dataclasses.replace(
-    published_variants()["720x720_5s"],
-    dimensions={name: read_json(name) for name in ("fusion", "video_vae", "text_encoder", "audio_codec")},
-)
-WEIGHTS = {
-    Part.TRANSFORMER: "fusion.weights",
-    Part.TEXT_ENCODER: "text_encoder.weights",
-    Part.VIDEO_VAE: "video_vae.weights",
-    Part.AUDIO_VAE: "audio_codec.vae",
-    Part.VOCODER: "audio_codec.vocoder",
-}
-
-
-def official_tensors(part: Part) -> dict[str, Tensor]:
-    return load_file(REFERENCE / f"{WEIGHTS[part]}.safetensors")
-
-
-def official_path(directory: Path, part: Part) -> Path:
-    path = directory / OFFICIAL.files[part][0].location
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
-
-
-@pytest.fixture
-def converted(tmp_path: Path, tiny_pipeline: Pipeline) -> Path:
-    """Everything as safetensors under the official names."""
-    directory = tmp_path / "converted"
-    for part in WEIGHTS:
-        save_file(official_tensors(part), official_path(directory, part).with_suffix(".safetensors"))
-    tiny_pipeline.models.tokenizer.save_pretrained(directory / "wan" / "tokenizer")
-    return directory
-
-
-@pytest.fixture
-def official(tmp_path: Path, converted: Path) -> Path:
-    """As the official code's download leaves it: four files of `torch.save`."""
-    directory = tmp_path / "official"
-    shutil.copytree(converted / "wan", directory / "wan")
-    for part in WEIGHTS:
-        path, tensors = official_path(directory, part), official_tensors(part)
-        if path.suffix == ".safetensors":
-            save_file(tensors, path)
-        elif part is Part.VOCODER:
-            torch.save({"generator": tensors}, path)
-        else:
-            torch.save(tensors, path)
-    return directory
 
 
 @torch.no_grad()
@@ -188,21 +99,6 @@ def test_the_token_embedding_is_in_memory_once_also_after_a_move(official: Path)
 
 
 # Other layouts of a bundle
-
-
-@pytest.fixture
-def bundle(tmp_path: Path, tiny_bundle: Path) -> Path:
-    """A copy of the tiny bundle to be changed."""
-    return Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
-
-
-def part_path(bundle: Path, part: Part) -> Path:
-    (path,) = require("tiny", bundle).files[part]
-    return path
-
-
-def load_bundle(bundle: Path, dtype: torch.dtype = torch.float32) -> Models:
-    return load_models(require("tiny", bundle), CPU, dtype)
 
 
 @pytest.mark.slow
@@ -335,242 +231,3 @@ def test_a_text_encoder_in_fp8_with_scales_is_dequantised(official: Path, conver
     path = official_path(converted, Part.TEXT_ENCODER).with_suffix(".safetensors")
     save_file(scaled, path)
     assert_equal(loaded(converted, Part.TEXT_ENCODER), expected)
-
-
-# Files that hold another model
-
-
-def change_shape(tensors: dict[str, Tensor]) -> None:
-    tensors["video_model.head.head.bias"] = torch.zeros(7)
-
-
-def lose_one(tensors: dict[str, Tensor]) -> None:
-    del tensors["audio_model.blocks.1.cross_attn.k_fusion.weight"]
-
-
-def add_one(tensors: dict[str, Tensor]) -> None:
-    tensors["video_model.blocks.2.norm3.bias"] = torch.zeros(32)
-
-
-@pytest.mark.parametrize(
-    ("spoil", "reason"),
-    [
-        (change_shape, r"video_model\.head\.head\.bias has shape \(7,\) instead of \(32,\)"),
-        (lose_one, r"1 tensors missing, 0 too many, such as audio_model\.blocks\.1\.cross_attn\.k_fusion\.weight"),
-        (add_one, r"0 tensors missing, 1 too many, such as video_model\.blocks\.2\.norm3\.bias"),
-    ],
-)
-def test_a_file_of_another_model_is_refused_by_name(
-    bundle: Path, spoil: Callable[[dict[str, Tensor]], None], reason: str
-) -> None:
-    path = part_path(bundle, Part.TRANSFORMER)
-    tensors = load_file(path)
-    spoil(tensors)
-    save_file(tensors, path)
-    with pytest.raises(
-        JobError, match=rf"model\.safetensors is not the transformer of variant tiny \({reason}\)"
-    ) as error:
-        load_bundle(bundle)
-    assert str(path) in str(error.value)
-
-
-def test_the_file_of_another_part_is_refused_by_name(bundle: Path) -> None:
-    vae = part_path(bundle, Part.VIDEO_VAE)
-    shutil.copy(part_path(bundle, Part.TEXT_ENCODER), vae)
-    with pytest.raises(JobError, match="is not the video VAE of variant tiny") as error:
-        load_bundle(bundle)
-    assert str(vae) in str(error.value)
-
-
-@pytest.mark.slow
-def test_half_of_a_weight_norm_pair_is_refused_by_name(official: Path) -> None:
-    path = official_path(official, Part.VOCODER)
-    tensors = official_tensors(Part.VOCODER)
-    del tensors["conv_pre.parametrizations.weight.original0"]
-    torch.save({"generator": tensors}, path)
-    with pytest.raises(JobError, match="is not the vocoder of variant") as error:
-        load(OFFICIAL, official)
-    assert str(path) in str(error.value)
-
-
-def test_a_folder_without_a_tokenizer_is_refused_by_name(bundle: Path) -> None:
-    path = part_path(bundle, Part.TOKENIZER)
-    path.write_text('{"no": "tokenizer"}')
-    with pytest.raises(JobError, match=r"The tokenizer in .* cannot be read") as error:
-        load_bundle(bundle)
-    assert str(path.parent) in str(error.value)
-
-
-# Damaged and hostile files
-
-WEB_PAGE = b"<!DOCTYPE html><html><title>Log in</title></html>"
-
-
-def test_a_web_page_in_place_of_a_file_is_refused_before_loading(bundle: Path) -> None:
-    path = part_path(bundle, Part.TRANSFORMER)
-    path.write_bytes(WEB_PAGE)
-    with pytest.raises(JobError, match="is a web page, not a model file") as error:
-        require("tiny", bundle)
-    assert str(path) in str(error.value)
-
-
-def saved(path: Path, content: Any, **options: Any) -> Path:
-    torch.save(content, path, **options)
-    return path
-
-
-def cut(path: Path, size: int) -> Path:
-    path.write_bytes(path.read_bytes()[:size])
-    return path
-
-
-def written(path: Path, data: bytes) -> Path:
-    path.write_bytes(data)
-    return path
-
-
-def stored(folder: Path) -> Path:
-    path = folder / "model.safetensors"
-    save_file({"a": torch.zeros(1000)}, path)
-    return path
-
-
-TENSORS = {"a": torch.zeros(1000)}
-OLD = {"_use_new_zipfile_serialization": False}
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        pytest.param(lambda folder: cut(stored(folder), 2000), id="safetensors cut in its data"),
-        pytest.param(lambda folder: cut(stored(folder), 20), id="safetensors cut in its header"),
-        pytest.param(lambda folder: cut(stored(folder), 0), id="safetensors empty"),
-        pytest.param(lambda folder: written(folder / "model.safetensors", WEB_PAGE), id="safetensors is a web page"),
-        pytest.param(lambda folder: written(folder / "model.pth", WEB_PAGE), id="pth is a web page"),
-        pytest.param(lambda folder: cut(saved(folder / "model.pth", TENSORS), 2000), id="pth cut"),
-        pytest.param(lambda folder: cut(saved(folder / "model.pth", TENSORS), 0), id="pth empty"),
-        pytest.param(lambda folder: cut(saved(folder / "model.pt", TENSORS, **OLD), 1000), id="old pt cut in its data"),
-        pytest.param(lambda folder: cut(saved(folder / "model.pt", TENSORS, **OLD), 30), id="old pt cut at its start"),
-        pytest.param(lambda folder: written(folder / "model.pt", b"\x80\x02garbage"), id="pt is noise"),
-        pytest.param(lambda folder: saved(folder / "model.pth", [torch.zeros(2)]), id="pth holds a list"),
-        pytest.param(lambda folder: saved(folder / "model.pth", torch.zeros(2)), id="pth holds one tensor"),
-        pytest.param(lambda folder: saved(folder / "model.pth", {"step": 3, "model": TENSORS}), id="pth holds a run"),
-        pytest.param(lambda folder: folder / "missing.safetensors", id="safetensors missing"),
-        pytest.param(lambda folder: folder / "missing.pth", id="pth missing"),
-    ],
-)
-def test_a_damaged_file_is_refused_by_name(tmp_path: Path, make: Callable[[Path], Path]) -> None:
-    path = make(tmp_path)
-    with pytest.raises(JobError, match="cannot be read as a checkpoint") as error:
-        list(read_tensors(path))
-    assert str(path) in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-class Hostile:
-    """Unpickling it makes a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.mkdir, (self.folder,)
-
-
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-@pytest.mark.parametrize("kind", ["zip", "old", "plain"])
-def test_code_in_a_file_is_not_run(tmp_path: Path, kind: str) -> None:
-    path, trace = tmp_path / "model.pth", tmp_path / "trace"
-    content = {"a": torch.zeros(3), "b": Hostile(trace)}
-    if kind == "plain":
-        path.write_bytes(pickle.dumps(content))
-    else:
-        torch.save(content, path, _use_new_zipfile_serialization=kind == "zip")
-    with pytest.raises(JobError, match="contains more than tensors") as error:
-        list(read_tensors(path))
-    assert "weights_only" not in str(error.value)
-    assert not trace.exists()
-    # The file was a real danger: read without care, it does what it says.
-    if kind == "plain":
-        pickle.loads(path.read_bytes())
-    else:
-        torch.load(path, weights_only=False)
-    assert trace.exists()
-
-
-# Memory
-
-CHILD = """
-import os
-import sys
-from pathlib import Path
-import torch
-from ovi_studio.checkpoints.layout import require
-from ovi_studio.checkpoints.load import load_models
-from ovi_studio.core.weight_formats import Weights
-
-def load(kind):
-    dtype, weights = {"int8": ("bfloat16", "int8")}.get(kind, (kind, "bf16"))
-    inventory = require("tiny", Path(sys.argv[1]))
-    models = load_models(inventory, torch.device("cpu"), getattr(torch, dtype), weights=Weights(weights))
-    # What is mapped counts only when it was touched.
-    assert not any(each.any() for name, each in models.transformer.named_parameters() if not name.endswith("scale"))
-    peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
-    print(kind, int(peak.split()[1]) * 1024, flush=True)
-
-for kind in sys.argv[2:]:
-    # Each in a process of its own, which has what is imported here in its memory, too.
-    if (child := os.fork()) == 0:
-        load(kind)
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0, kind
-"""
-
-
-@pytest.fixture
-def large_bundle(bundle: Path) -> Iterator[Path]:
-    """A bundle whose transformer is one float32 file of about 1.7 GB, all zeros."""
-    if shutil.disk_usage(bundle).free < FREE_BYTES:
-        pytest.skip(f"less than {FREE_BYTES / 1e9:g} GB of disk are free")
-    entries = json.loads((bundle / "bundle.json").read_text())
-    for tower in entries["dimensions"]["fusion"].values():
-        tower |= {"dim": 1024, "ffn_dim": 4096, "num_heads": 8, "num_layers": 9}
-    (bundle / "bundle.json").write_text(json.dumps(entries))
-    with torch.device("meta"):
-        shapes = {
-            name: tensor.shape
-            for name, tensor in OviTransformer(**entries["dimensions"]["fusion"]).state_dict().items()
-        }
-    header: dict[str, Any] = {}
-    end = 0
-    for name, shape in shapes.items():
-        start, end = end, end + 4 * shape.numel()
-        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [start, end]}
-    encoded = json.dumps(header).encode()
-    path = part_path(bundle, Part.TRANSFORMER)
-    with path.open("wb") as file:
-        file.write(len(encoded).to_bytes(8, "little") + encoded)
-        # The rest are zeros that take no time to write, but as much memory as any others to read.
-        file.truncate(8 + len(encoded) + end)
-    yield bundle
-    path.unlink()
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of resident memory is read from /proc")
-def test_loading_takes_less_memory_than_the_largest_file_and_one_gigabyte(
-    large_bundle: Path, python_environment: dict[str, str]
-) -> None:
-    size = part_path(large_bundle, Part.TRANSFORMER).stat().st_size
-    assert size > 1.5e9
-    command = [sys.executable, "-c", CHILD, str(large_bundle), "float32", "bfloat16", "int8"]
-    # The allocator gives temporary tensors of the published width back at once, but would keep these smaller ones.
-    environment = python_environment | {"MALLOC_MMAP_THRESHOLD_": "1000000"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    peaks = {kind: int(peak) for kind, peak in map(str.split, done.stdout.splitlines())}
-    print(f"file {size / 1e9:.2f} GB; peaks: {peaks}")
-    assert peaks["float32"] < size + 10**9
-    # A half or a quarter of the size, and the process itself.
-    assert peaks["bfloat16"] < size
-    assert peaks["int8"] < size

@@ -28,9 +28,10 @@ from ovi_studio.models import compilation
 from ovi_studio.models.attention import choose_backend
 from ovi_studio.models.device import available_memory, compute_device, usable_memory
 from ovi_studio.models.transformer import OviTransformer
+from ovi_studio.runtime.compute import Compute
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.pinning import Pinning
-from ovi_studio.runtime.pipeline import Compute, Pipeline
+from ovi_studio.runtime.pipeline import Pipeline
 from ovi_studio.runtime.placement import choose_plan
 
 pytestmark = pytest.mark.slow

@@ -23,8 +23,9 @@ from ovi_studio.core.errors import JobError
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.media.clip_files import read_record, read_spec
 from ovi_studio.runtime.clip_runner import ClipRunner
+from ovi_studio.runtime.compute import Compute
 from ovi_studio.runtime.options import RuntimeOptions
-from ovi_studio.runtime.pipeline import Compute, Pipeline
+from ovi_studio.runtime.pipeline import Pipeline
 from ovi_studio.sampling.denoise import Step
 
 pytestmark = pytest.mark.slow

@@ -22,8 +22,9 @@ from ovi_studio.models.attention_kernels import KERNELS
 from ovi_studio.models.device import compute_device
 from ovi_studio.runtime import attention_choice
 from ovi_studio.runtime.attention_choice import choose_attention, exact_kernels
+from ovi_studio.runtime.compute import Compute
 from ovi_studio.runtime.options import RuntimeOptions
-from ovi_studio.runtime.pipeline import Compute, Pipeline
+from ovi_studio.runtime.pipeline import Pipeline
 
 BF16 = torch.bfloat16
 SHORT, LONG = 15_004, 54_900

@@ -17,8 +17,9 @@ from ovi_studio.media.film import Film
 from ovi_studio.media.frame_array import FrameArray
 from ovi_studio.queue.database import Database
 from ovi_studio.queue.paths import StudioPaths
+from ovi_studio.runtime.compute import Compute
 from ovi_studio.runtime.options import RuntimeOptions
-from ovi_studio.runtime.pipeline import Compute, Pipeline
+from ovi_studio.runtime.pipeline import Pipeline
 from ovi_studio.runtime.preview import Previewer
 
 SPEC = ClipSpec(prompt="a red ball bounces", variant="tiny", steps=2, seed=7)

@@ -26,10 +26,11 @@ from ovi_studio.queue.model import ClipPhase
 from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.queue.store import Store
 from ovi_studio.queue.work import EngineSession
-from ovi_studio.runtime import pipeline as pipelines
+from ovi_studio.runtime import compute as computing
 from ovi_studio.runtime.clip_runner import ClipRunner
+from ovi_studio.runtime.compute import Compute
 from ovi_studio.runtime.options import RuntimeOptions
-from ovi_studio.runtime.pipeline import Compute, Pipeline
+from ovi_studio.runtime.pipeline import Pipeline
 from ovi_studio.web.job_views import progress_words
 
 SPEC = ClipSpec(prompt="a red ball bounces", variant="tiny", steps=1, seed=7)
@@ -38,7 +39,7 @@ SPEC = ClipSpec(prompt="a red ball bounces", variant="tiny", steps=1, seed=7)
 @pytest.fixture
 def compiling(tiny_pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
     """A pipeline that takes its blocks for compiled ones."""
-    monkeypatch.setattr(pipelines, "choose_compilation", lambda *_: True)
+    monkeypatch.setattr(computing, "choose_compilation", lambda *_: True)
     monkeypatch.setattr(OviTransformer, "compile_blocks", lambda _: None)
     compute = Compute(torch.device("cpu"), torch.float32)
     return Pipeline(tiny_pipeline.variant, tiny_pipeline.models, compute)

@@ -12,8 +12,9 @@ from ovi_studio.checkpoints.layout import require
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.runtime.clip_runner import ClipRunner, OviModels
+from ovi_studio.runtime.compute import Compute
 from ovi_studio.runtime.options import RuntimeOptions
-from ovi_studio.runtime.pipeline import Compute, Pipeline
+from ovi_studio.runtime.pipeline import Pipeline
 
 SPEC = ClipSpec(prompt="a red ball bounces", variant="tiny", steps=4, seed=7)
 CPU = torch.device("cpu")

@@ -20,8 +20,9 @@ from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.variants import EMBEDDED_BUNDLE, FRAME_RATE, SAMPLE_RATE, read_bundle
 from ovi_studio.demo.bundle_writer import build_models, write_bundle
 from ovi_studio.demo.dimensions import BUNDLE, DIMENSIONS
+from ovi_studio.runtime.compute import Compute
 from ovi_studio.runtime.options import RuntimeOptions
-from ovi_studio.runtime.pipeline import Compute, Pipeline
+from ovi_studio.runtime.pipeline import Pipeline
 from ovi_studio.sampling.denoise import Step
 
 SPEC = ClipSpec(prompt="a red ball bounces <AUDCAP>a deep thump<ENDAUDCAP>", variant="tiny", steps=2, seed=7)

@@ -17,9 +17,10 @@ from ovi_studio.checkpoints.layout import require
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.core.variants import published_variants
 from ovi_studio.runtime import pinning
+from ovi_studio.runtime.compute import Compute
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.pinning import Pinning
-from ovi_studio.runtime.pipeline import Compute, Pipeline
+from ovi_studio.runtime.pipeline import Pipeline
 from ovi_studio.runtime.streaming import HostedModel
 from ovi_studio.runtime.transfers import DirectTransfers
 

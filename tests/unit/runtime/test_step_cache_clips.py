@@ -17,8 +17,9 @@ from ovi_studio.core.spec import ClipSpec
 from ovi_studio.media.clip_files import read_record, read_spec
 from ovi_studio.media.frame_array import FrameArray
 from ovi_studio.runtime.clip_runner import ClipRunner
+from ovi_studio.runtime.compute import Compute
 from ovi_studio.runtime.options import RuntimeOptions
-from ovi_studio.runtime.pipeline import Compute, Pipeline
+from ovi_studio.runtime.pipeline import Pipeline
 
 PROMPT = "a red ball <AUDCAP>thump<ENDAUDCAP>"
 SPEC = ClipSpec(prompt=PROMPT, variant="tiny", steps=20, seed=7, step_cache="fast")

@@ -28,8 +28,9 @@ from ovi_studio.models import fusion_block, token_layout, video_vae
 from ovi_studio.models.audio_branch import AudioBranch
 from ovi_studio.models.token_layout import UNSHARDED, TokenLayout
 from ovi_studio.models.transformer import OviTransformer, Pass
+from ovi_studio.runtime.compute import Compute
 from ovi_studio.runtime.options import RuntimeOptions
-from ovi_studio.runtime.pipeline import Compute, Pipeline
+from ovi_studio.runtime.pipeline import Pipeline
 from ovi_studio.runtime.placement import choose_plan
 from ovi_studio.runtime.streaming import HostedModel
 

@@ -1,10 +1,6 @@
 """Clips as files: what is written comes back, nothing is overwritten, nothing half-written stays."""
 
-import contextlib
 import dataclasses
-import hashlib
-import io
-import json
 import os
 import subprocess
 import sys
@@ -17,62 +13,11 @@ import pytest
 from clip_reading import read_frames, read_samples
 from PIL import Image
 from places import ROOT, SUPPORT
+from sample_clips import FRAMES, HEIGHT, WIDTH, encoded_picture, make_clip, tiny_clip
 
-from ovi_studio import __version__
-from ovi_studio.core.clip import Clip, Picture
 from ovi_studio.core.errors import JobError
-from ovi_studio.core.spec import ClipSpec
 from ovi_studio.media import clip_files
 from ovi_studio.media.clip_names import check_name_free
-from ovi_studio.media.pictures import decode_picture
-
-FRAMES, HEIGHT, WIDTH = 25, 64, 96
-SAMPLES = 16_400
-
-
-def make_clip(picture: Picture | None = None, **settings) -> Clip:
-    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
-    frames = [np.stack([rows * 3, columns * 2, rows + columns + 2 * t], axis=-1) for t in range(FRAMES)]
-    sound = 0.4 * np.sin(2 * np.pi * 440 * np.arange(SAMPLES) / 16_000)
-    image = Path("/home/somebody/private/first frame.png") if picture else None
-    settings = {"prompt": "A <S>small<E> clip", "variant": "960x960_5s", "image": image, "seed": 7} | settings
-    return Clip(
-        spec=ClipSpec(**settings),
-        frames=np.stack(frames).astype(np.uint8),
-        samples=sound.astype(np.float32),
-        picture=picture,
-        record={"seconds": 1.5, "checkpoints": {"transformer": "00ff"}},
-    )
-
-
-def tiny_clip(**settings) -> Clip:
-    clip = make_clip(**settings)
-    return dataclasses.replace(clip, frames=clip.frames[:2, :32, :32], samples=clip.samples[:1400])
-
-
-def encoded_picture(kind: str, size: tuple[int, int] = (40, 30), **options) -> Picture:
-    noise = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(noise).save(buffer, kind, **options)
-    return decode_picture(buffer.getvalue(), "test")
-
-
-def foreign_mp4(path: Path, comment: str | None) -> Path:
-    """An mp4 with the given comment that another program could have written."""
-    with av.open(str(path), "w") as container:
-        if comment is not None:
-            container.metadata["comment"] = comment
-        stream = container.add_stream("libx264", rate=24)
-        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")))
-        container.mux(stream.encode(None))
-    return path
-
-
-@pytest.fixture(scope="module")
-def clip_path(tmp_path_factory) -> Path:
-    return clip_files.write_clip(make_clip(encoded_picture("PNG")), tmp_path_factory.mktemp("clips"))
-
 
 # Picture and sound
 
@@ -159,151 +104,6 @@ def test_poster_is_a_jpeg_of_the_clip(clip_path):
     assert np.sqrt(np.mean(error**2)) < 10
 
 
-# The recipe
-
-
-def test_record_says_how_the_clip_was_made(clip_path):
-    record = clip_files.read_record(clip_path)
-    assert (record["app"], record["version"]) == ("Ovi Studio", __version__)
-    assert record["spec"]["prompt"] == "A <S>small<E> clip"
-    assert record["seconds"] == 1.5
-    assert record["checkpoints"] == {"transformer": "00ff"}
-    assert record["picture"]["name"] == "first frame.png"
-    assert record["picture"]["sha256"] == encoded_picture("PNG").sha256
-
-
-def test_record_does_not_tell_where_pictures_lie(clip_path):
-    assert b"somebody" not in clip_path.read_bytes()
-
-
-def test_other_programs_find_the_record_in_the_comment(clip_path):
-    with av.open(str(clip_path)) as container:
-        assert json.loads(container.metadata["comment"]) == clip_files.read_record(clip_path)
-
-
-def test_clip_can_be_made_again_from_the_mp4_alone(tmp_path):
-    clip = make_clip(size=(704, 1280), steps=9, solver="dpm++", slg_layer=-1, audio_negative_prompt="", shift=2.5)
-    assert clip_files.read_spec(clip_files.write_clip(clip, tmp_path), tmp_path) == clip.spec
-
-
-@pytest.mark.parametrize("prompt", ["雨の音 🌧 \u202e", 'quotes " and \\ and \x07', "x" * 4000, "ü" * 4000])
-def test_any_prompt_survives(tmp_path, prompt):
-    clip = tiny_clip(prompt=prompt)
-    assert clip_files.read_spec(clip_files.write_clip(clip, tmp_path), tmp_path).prompt == prompt
-
-
-@pytest.mark.parametrize(("kind", "suffix"), [("PNG", ".png"), ("JPEG", ".jpg")])
-def test_first_frame_comes_back_byte_for_byte(tmp_path, kind, suffix):
-    picture = encoded_picture(kind, (1100, 1000))
-    spec = clip_files.read_spec(clip_files.write_clip(make_clip(picture), tmp_path), tmp_path / "pictures")
-    assert spec.image == tmp_path / "pictures" / (picture.sha256 + suffix)
-    assert spec.image.read_bytes() == picture.data
-    assert [path.name for path in (tmp_path / "pictures").iterdir()] == [spec.image.name]
-
-
-@pytest.mark.parametrize("kind", ["WEBP", "BMP", "GIF", "TIFF"])
-def test_first_frame_of_another_kind_comes_back_pixel_for_pixel(tmp_path, kind):
-    picture = encoded_picture(kind)
-    path = clip_files.write_clip(make_clip(picture), tmp_path)
-    image = clip_files.read_spec(path, tmp_path).image
-    assert image.name == hashlib.sha256(image.read_bytes()).hexdigest() + ".png"
-    assert np.array_equal(np.asarray(Image.open(image)), picture.pixels)
-    assert clip_files.read_record(path)["picture"]["sha256"] == picture.sha256
-
-
-def test_reading_a_spec_twice_leaves_one_picture(clip_path, tmp_path):
-    assert clip_files.read_spec(clip_path, tmp_path) == clip_files.read_spec(clip_path, tmp_path)
-    assert len(list(tmp_path.iterdir())) == 1
-
-
-def test_spec_of_a_clip_whose_first_frame_was_removed_is_refused(clip_path, tmp_path):
-    stripped = foreign_mp4(tmp_path / "stripped.mp4", json.dumps(clip_files.read_record(clip_path)))
-    with pytest.raises(JobError, match="choose the picture again"):
-        clip_files.read_spec(stripped, tmp_path)
-
-
-def test_first_frame_that_was_changed_is_refused(clip_path, tmp_path):
-    data = bytearray(clip_path.read_bytes())
-    data[data.index(b"IDAT") + 20] ^= 1
-    changed = tmp_path / "changed.mp4"
-    changed.write_bytes(data)
-    with pytest.raises(JobError, match="choose the picture again"):
-        clip_files.read_spec(changed, tmp_path)
-
-
-def test_a_first_frame_that_is_not_a_picture_is_never_written(clip_path, tmp_path):
-    data, picture = clip_path.read_bytes(), encoded_picture("PNG").data
-    page = b"<script>".ljust(len(picture))
-    forged = tmp_path / "forged.mp4"
-    old, new = (hashlib.sha256(content).hexdigest().encode() for content in (picture, page))
-    forged.write_bytes(data.replace(picture, page).replace(old, new))
-    with pytest.raises(JobError, match="not a PNG or JPEG"):
-        clip_files.read_spec(forged, tmp_path / "pictures")
-    assert not (tmp_path / "pictures").exists()
-
-
-@pytest.mark.parametrize(
-    "comment",
-    [
-        None,
-        "",
-        "a holiday",
-        "{",
-        "[1]",
-        "null",
-        '{"app": "Another"}',
-        '{"app": "Ovi Studio", "spec": 3}',
-        "[" * 100_000,
-    ],
-)
-def test_file_without_a_recipe_of_ours_is_refused(tmp_path, comment):
-    with pytest.raises(JobError, match="made"):
-        clip_files.read_record(foreign_mp4(tmp_path / "foreign.mp4", comment))
-
-
-def test_huge_recipe_is_not_read(tmp_path):
-    record = json.dumps({"app": "Ovi Studio", "spec": {}, "more": "x" * clip_files.MAX_RECORD_BYTES})
-    with pytest.raises(JobError, match="1 MB"):
-        clip_files.read_record(foreign_mp4(tmp_path / "huge.mp4", record))
-
-
-@pytest.mark.parametrize("spec", [{}, {"prompt": "a", "variant": "b", "new_setting": 1}, {"prompt": 3, "variant": "b"}])
-def test_recipe_with_a_spec_that_is_not_understood_is_refused(tmp_path, spec):
-    path = foreign_mp4(tmp_path / "newer.mp4", json.dumps({"app": "Ovi Studio", "spec": spec}))
-    with pytest.raises(JobError):
-        clip_files.read_spec(path, tmp_path)
-
-
-def test_missing_file_and_folder_are_refused_with_advice(tmp_path):
-    for path in (tmp_path / "missing.mp4", tmp_path):
-        with pytest.raises(JobError, match="There is no clip"):
-            clip_files.read_record(path)
-
-
-def test_broken_files_raise_nothing_but_job_errors(clip_path, tmp_path):
-    random = np.random.default_rng(2)
-    whole, path = clip_path.read_bytes(), tmp_path / "broken.mp4"
-    for attempt in range(150):
-        data = bytearray(whole[: random.integers(len(whole))] if attempt % 2 else whole)
-        for position in random.integers(0, min(len(data), 6000) or 1, 20):
-            if data:
-                data[position] = random.integers(256)
-        path.write_bytes(data)
-        for read in (
-            clip_files.read_record,
-            lambda path: clip_files.read_spec(path, tmp_path / "pictures"),
-        ):
-            with contextlib.suppress(JobError):
-                read(path)
-
-
-def test_file_of_empty_boxes_is_given_up_early(tmp_path):
-    path = tmp_path / "boxes.mp4"
-    path.write_bytes(b"\0\0\0\x08free" * 1_000_000)
-    with pytest.raises(JobError):
-        clip_files.read_record(path)
-
-
 # Names
 
 
@@ -368,7 +168,7 @@ def test_nothing_is_overwritten(tmp_path):
 def run_python(code: str, *arguments: object) -> subprocess.Popen:
     """A child that can make clips with this module's helpers."""
     prelude = f"import sys; sys.path[:0] = {[str(Path(__file__).parent), str(SUPPORT), str(ROOT)]!r}\n"
-    prelude += "from test_media import *\n"
+    prelude += "from test_clip_files import *\n"
     command = [sys.executable, "-c", prelude + textwrap.dedent(code), *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 

@@ -1,0 +1,93 @@
+"""Loading holds no file in memory twice."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from official_checkpoints import part_path
+
+from ovi_studio.core.variants import Part
+from ovi_studio.models.transformer import OviTransformer
+
+FREE_BYTES = 6 * 10**9
+"""On the disk, for the test with a large file."""
+CHILD = """
+import os
+import sys
+from pathlib import Path
+import torch
+from ovi_studio.checkpoints.layout import require
+from ovi_studio.checkpoints.load import load_models
+from ovi_studio.core.weight_formats import Weights
+
+def load(kind):
+    dtype, weights = {"int8": ("bfloat16", "int8")}.get(kind, (kind, "bf16"))
+    inventory = require("tiny", Path(sys.argv[1]))
+    models = load_models(inventory, torch.device("cpu"), getattr(torch, dtype), weights=Weights(weights))
+    # What is mapped counts only when it was touched.
+    assert not any(each.any() for name, each in models.transformer.named_parameters() if not name.endswith("scale"))
+    peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    print(kind, int(peak.split()[1]) * 1024, flush=True)
+
+for kind in sys.argv[2:]:
+    # Each in a process of its own, which has what is imported here in its memory, too.
+    if (child := os.fork()) == 0:
+        load(kind)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0, kind
+"""
+
+
+@pytest.fixture
+def large_bundle(bundle: Path) -> Iterator[Path]:
+    """A bundle whose transformer is one float32 file of about 1.7 GB, all zeros."""
+    if shutil.disk_usage(bundle).free < FREE_BYTES:
+        pytest.skip(f"less than {FREE_BYTES / 1e9:g} GB of disk are free")
+    entries = json.loads((bundle / "bundle.json").read_text())
+    for tower in entries["dimensions"]["fusion"].values():
+        tower |= {"dim": 1024, "ffn_dim": 4096, "num_heads": 8, "num_layers": 9}
+    (bundle / "bundle.json").write_text(json.dumps(entries))
+    with torch.device("meta"):
+        shapes = {
+            name: tensor.shape
+            for name, tensor in OviTransformer(**entries["dimensions"]["fusion"]).state_dict().items()
+        }
+    header: dict[str, Any] = {}
+    end = 0
+    for name, shape in shapes.items():
+        start, end = end, end + 4 * shape.numel()
+        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [start, end]}
+    encoded = json.dumps(header).encode()
+    path = part_path(bundle, Part.TRANSFORMER)
+    with path.open("wb") as file:
+        file.write(len(encoded).to_bytes(8, "little") + encoded)
+        # The rest are zeros that take no time to write, but as much memory as any others to read.
+        file.truncate(8 + len(encoded) + end)
+    yield bundle
+    path.unlink()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of resident memory is read from /proc")
+def test_loading_takes_less_memory_than_the_largest_file_and_one_gigabyte(
+    large_bundle: Path, python_environment: dict[str, str]
+) -> None:
+    size = part_path(large_bundle, Part.TRANSFORMER).stat().st_size
+    assert size > 1.5e9
+    command = [sys.executable, "-c", CHILD, str(large_bundle), "float32", "bfloat16", "int8"]
+    # The allocator gives temporary tensors of the published width back at once, but would keep these smaller ones.
+    environment = python_environment | {"MALLOC_MMAP_THRESHOLD_": "1000000"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    peaks = {kind: int(peak) for kind, peak in map(str.split, done.stdout.splitlines())}
+    print(f"file {size / 1e9:.2f} GB; peaks: {peaks}")
+    assert peaks["float32"] < size + 10**9
+    # A half or a quarter of the size, and the process itself.
+    assert peaks["bfloat16"] < size
+    assert peaks["int8"] < size
