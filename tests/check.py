@@ -31,8 +31,8 @@ def module(title: str, name: str, *arguments: str) -> Part:
     return Part(title, (sys.executable, "-m", name, *arguments))
 
 
-LIGHT = ("capacity", "cli", "core", "engine", "farm", "film", "library", "media", "queue", "services", "takes", "web")
-"""Layers whose unit tests are quick to import, in `tests/unit`."""
+LIGHT = ("capacity", "cli", "core", "engine", "farm", "film", "library", "media", "queue", "takes", "web")
+"""Layers in `tests/unit` whose tests import no torch; as many as leave both lanes equally long."""
 
 
 def unit_tests(title: str, *arguments: str) -> Part:

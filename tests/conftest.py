@@ -67,6 +67,8 @@ def pytest_collection() -> Iterator[None]:
         found = yield
         # The modules stay for as long as this process.
         gc.freeze()
+        # Pages of Gradio and graphs of torch are many objects, and tests soon end: to look for garbage takes longer.
+        gc.set_threshold(50_000, 20, 50)
         return found
 
 

@@ -97,6 +97,11 @@ def few_cases() -> Iterator[tuple[str, dict[str, Any]]]:
             yield name, case
 
 
+def cases_with(tokens: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """All with tokens that no number of ranks divides evenly; others differ from them in their layout alone."""
+    return cases() if tokens == "45 tokens" else few_cases()
+
+
 def shard(sharding: Sharding, weights: Weights = Weights.BF16, dtype: torch.dtype = torch.float32) -> OviTransformer:
     """Load the reference model, of which every rank reads its shards."""
     if not sharding.shards:
@@ -126,14 +131,14 @@ def layouts(ranks: Ranks) -> dict[str, float]:
     expected = {
         (tokens, name): of_one_process(ranks, partial(step, plain, shape, alone, **case))
         for tokens, shape in SHAPES.items()
-        for name, case in cases()
+        for name, case in cases_with(tokens)
     }
     found = {}
     for strategy, sharding in strategies.items():
         model = shard(sharding)
         every_layout = strategy == "FULL_SHARD"
         for tokens, shape in SHAPES.items() if every_layout else [("45 tokens", SHAPES["45 tokens"])]:
-            for name, case in cases() if every_layout else few_cases():
+            for name, case in cases_with(tokens) if every_layout else few_cases():
                 result = step(model, shape, ranks, **case)
                 found[f"{strategy}, {tokens}, {name}"] = difference(ranks, result, expected[tokens, name])
     return found
@@ -199,7 +204,7 @@ def compiled(ranks: Ranks) -> dict[str, float]:
     if ranks.count > 2:
         return {}
     model = shard(Sharding(Strategy.FULL_SHARD, resident_blocks=1))
-    with mock.patch("torch.compile", partial(torch.compile, backend="aot_eager")):
+    with mock.patch("torch.compile", partial(torch.compile, backend="eager")):
         model.compile_blocks()
     compute = partial(step, shape=SHAPES["45 tokens"], guided=False, skip=None, clean=False)
     expected = of_one_process(ranks, lambda: compute(build_model(), ranks=Ranks()))

@@ -29,7 +29,7 @@ def sizes() -> TowerSizes:
 
 
 def test_every_layout_and_strategy_equals_one_process_on_every_rank(found: dict[str, Any], ranks: int) -> None:
-    assert len(found["layouts"]) == 3 * 6 + (4 + (ranks == 4)) * 2
+    assert len(found["layouts"]) == 6 + (2 + 4 + (ranks == 4)) * 2
     assert {name: error for name, error in found["layouts"].items() if not error < 1e-5} == {}
 
 

@@ -8,13 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 import training_ranks
-from places import ROOT
 from rank_helpers import RankServer, environment
 from safetensors.torch import load_file
 from training_helpers import COMMAND, build, own_clip, write_samples
 
 from ovi_studio.__main__ import main
-from ovi_studio.distributed.launch import launch_command
 from ovi_studio.training.report import read_log
 from ovi_studio.training.trainer import CHECKPOINT, EMA
 
@@ -86,17 +84,17 @@ def test_the_command_on_two_ranks_makes_one_processs_adapter_and_only_the_leader
         assert all(torch.allclose(tensor, wanted[name], atol=1e-5) for name, tensor in load_file(path).items())
 
 
-def test_a_rank_out_of_memory_ends_all_ranks_with_its_message(tiny_bundle: Path, tmp_path: Path) -> None:
-    """The other ranks wait for it in a collective operation, and their launcher ends them."""
+def test_a_rank_out_of_memory_ends_all_ranks_with_its_message(
+    rank_server: RankServer, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    """The other ranks wait for it in a collective operation, until whoever started them ends them."""
     own_clip(tmp_path / "clips", "clip", 1)
     options = [*COMMAND, str(tmp_path / "clips"), "--ckpt-dir", str(tiny_bundle), "--work", str(tmp_path / "work")]
     options += ["--out", str(tmp_path / "white.safetensors"), "--steps", "3", "--checkpoint-minutes", "0"]
     assert main([*options, "--encode-only"]) == 0
-    command = launch_command(2, "training_ranks", [str(tmp_path / "held"), "out-of-memory", *options, "--gpus", "2"])
-    ended = subprocess.run(
-        command, env=environment(), capture_output=True, text=True, timeout=200, check=False, cwd=ROOT
-    )
-    assert ended.returncode != 0
-    assert "error: Memory ran out while training; " in ended.stderr
-    assert "OutOfMemoryError" not in ended.stderr
+    program = (str(tmp_path / "held"), "out-of-memory", *options, "--gpus", "2")
+    status, said = rank_server.end(2, "training_ranks", *program)
+    assert status != 0
+    assert "error: Memory ran out while training; " in said
+    assert "OutOfMemoryError" not in said
     assert torch.load(tmp_path / "work" / "run" / CHECKPOINT, weights_only=True)["step"] == 1

@@ -21,17 +21,21 @@ class RankServer:
 
     def run(self, count: int, module: str, *arguments: str) -> Any:
         """Run `module` of `tests/ranks`; returns what rank 0 writes as JSON to the file of the first argument."""
-        answer = Path(arguments[0])
-        output = answer.with_suffix(".output")
+        status, said = self.end(count, module, *arguments)
+        assert status == 0, (status, said[-6000:])
+        return json.loads(Path(arguments[0]).read_text())
+
+    def end(self, count: int, module: str, *arguments: str) -> tuple[int, str]:
+        """Run it; returns the exit status of the first rank that failed, or 0, and what the ranks have said."""
+        output = Path(arguments[0]).with_suffix(".output")
         order = {"count": count, "module": module, "arguments": arguments, "output": str(output)}
         if self._process is None:
             command = [sys.executable, str(SUPPORT / "rank_server.py")]
             pipe = subprocess.PIPE
             self._process = subprocess.Popen(command, env=environment(), cwd=ROOT, stdin=pipe, stdout=pipe, text=True)
         print(json.dumps(order), file=self._process.stdin, flush=True)
-        status = self._process.stdout.readline().strip()
-        assert status == "0", (status, output.read_text(encoding="utf-8")[-6000:] if output.exists() else "")
-        return json.loads(answer.read_text())
+        status = int(self._process.stdout.readline())
+        return status, output.read_text(encoding="utf-8") if output.exists() else ""
 
     def close(self) -> None:
         if self._process is not None:

@@ -3,6 +3,7 @@
 import argparse
 import itertools
 import math
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -173,18 +174,28 @@ def test_too_little_host_memory_for_all_ranks_is_reported_before_loading(monkeyp
         check(Strategy.NO_SHARD, Weights.INT8, offloaded=False, home="cpu")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("device", "count"), [("nvidia0", 2), ("kfd", 2), ("dxg", 2), ("nvidiactl", 0)])
-def test_gpus_are_counted_wherever_their_driver_shows_itself(
-    cuda: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, device: str, count: int
+def test_torch_is_asked_for_gpus_wherever_their_driver_shows_itself(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, device: str, count: int
 ) -> None:
     """WSL has only `dxg`."""
-    for name, value in cuda(24, 2).environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("PYTHONPATH", str(SUPPORT / "cuda"))
+    answer = subprocess.CompletedProcess([], 0, "2\n")
+    monkeypatch.setattr(launch.subprocess, "run", lambda *_, **__: answer)
     (tmp_path / device).touch()
     monkeypatch.setattr(launch, "DEVICES", tmp_path)
     assert launch.gpu_count() == count
+
+
+@pytest.mark.slow
+def test_gpus_are_counted_in_a_process_of_its_own(
+    cuda: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in cuda(24, 2).environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PYTHONPATH", str(SUPPORT / "cuda"))
+    (tmp_path / "nvidia0").touch()
+    monkeypatch.setattr(launch, "DEVICES", tmp_path)
+    assert launch.gpu_count() == 2
 
 
 @pytest.mark.parametrize(("depth", "count"), [(30, 0), (30, 1), (30, 9), (30, 15), (30, 30), (3, 2)])
