@@ -51,6 +51,10 @@ def test_a_screenplay_becomes_cards_whose_text_is_escaped(studio: Studio, handle
     assert "HALL &lt;b&gt;" in cards[0]["html"]
     assert shown[1] == "<p>0 of 2 shots are made</p>"
     assert handlers.refresh(shown[5], film) == gr.skip()
+    # A late answer does not take back what was chosen meanwhile.
+    late, chosen = handlers.refresh((-1, 0), film)[0], handlers.choose_film(film)[0]
+    assert "value" not in late.constructor_args
+    assert chosen.constructor_args["value"] == film
 
 
 def test_a_film_in_yaml_is_taken_too_and_faults_keep_the_text(handlers: FilmHandlers) -> None:

@@ -31,7 +31,7 @@ class FilmHandlers:
         """Return updates for `FilmComponents.shown`, or none if nothing changed."""
         if (self._studio.store.change_counter(), film or 0) == seen:
             return gr.skip()
-        return self._shown(film)
+        return self._shown(film, answers_choice=False)
 
     def choose_film(self, film: int | None) -> Any:
         """Show another film."""
@@ -53,7 +53,7 @@ class FilmHandlers:
             toast = self._toasts.note(_said(acts[action]()))
         except JobError as error:
             toast = self._toasts.note(str(error), failed=True)
-        return *self._shown(film), toast
+        return *self._shown(film, answers_choice=False), toast
 
     def queue(self, text: str, film: int | None) -> Any:
         """Queue the film in a text, and show it."""
@@ -71,16 +71,18 @@ class FilmHandlers:
         except gr.Error as error:
             return gr.skip(), self._toasts.note(str(error.message), failed=True)
 
-    def _shown(self, film: int | None) -> tuple[Any, ...]:
+    def _shown(self, film: int | None, *, answers_choice: bool = True) -> tuple[Any, ...]:
         counter = self._studio.store.change_counter()
         films = self._films.all()
         known = [one.id for one in films]
         chosen = film if film in known else known[0] if known else None
         status = None if chosen is None else self._films.status(chosen)
         choices = [(f"{one.title} ({one.id})", one.id) for one in films]
+        # An answer that comes late must not choose the film of before again; the next one shows the one that is chosen.
+        choice = {"value": chosen} if answers_choice or chosen != film else {}
         ready = status is not None and status.done == len(status.shots)
         return (
-            gr.Dropdown(choices, value=chosen, interactive=bool(choices)),
+            gr.Dropdown(choices, interactive=bool(choices), **choice),
             views.summary_html(status),
             views.storyboard(status),
             gr.Button(interactive=status is not None and status.done > 0),
