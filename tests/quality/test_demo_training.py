@@ -1,4 +1,4 @@
-"""The recipe of the embedded model, with seconds instead of minutes: every stage runs and resumes, up to the bundle."""
+"""The recipe of the embedded model, with steps instead of minutes: every stage runs and resumes, up to the bundle."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -34,20 +34,20 @@ from ovi_studio.runtime.pipeline import Pipeline
 from ovi_studio.training.report import read_log
 from ovi_studio.training.settings import TrainSettings
 
-SECONDS = TrainingBudget(minutes=0.02)
+STEPS = TrainingBudget(steps=2)
 QUICK = replace(
     RECIPE,
-    text=SECONDS,
-    audio=SECONDS,
-    video=SECONDS,
-    vocoder=SECONDS,
-    decoder=SECONDS,
-    outlines=SECONDS,
-    refiner=SECONDS,
+    text=STEPS,
+    audio=STEPS,
+    video=STEPS,
+    vocoder=STEPS,
+    decoder=STEPS,
+    outlines=STEPS,
+    refiner=STEPS,
     scenes=2,
     regenerated=2,
     transformer=TrainSettings(steps=1, batch_size=2),
-    lightning=LightningBudget(trajectories=2, train=TrainSettings(steps=1, batch_size=2)),
+    lightning=LightningBudget(trajectories=1, train=TrainSettings(steps=1, batch_size=2)),
 )
 
 

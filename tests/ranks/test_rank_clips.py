@@ -1,17 +1,13 @@
 """Whole clips on several ranks, from text and from a picture: equal to one process, and refusals on all ranks."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from clip_reading import read_frames
 from PIL import Image
-from rank_helpers import RankServer, environment
+from rank_helpers import RankServer
 
-from ovi_studio.__main__ import main
 from ovi_studio.distributed.decode import grid
 
 
@@ -65,33 +61,6 @@ def test_tiles_that_ranks_decode_equal_the_whole(found: Any) -> None:
         assert error < 0.5 + 1e-4 * 255, name
         if name.startswith("11x13"):
             assert min(shares) > 0.7 * max(shares), name
-
-
-def test_the_command_makes_the_same_clip_on_two_ranks_as_on_one(
-    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    command = [
-        "generate",
-        "--prompt",
-        "a red ball",
-        "--steps",
-        "2",
-        "--variant",
-        "tiny",
-        "--ckpt-dir",
-        str(tiny_bundle),
-    ]
-    assert main([*command, "--gpus", "1", "--out", "one"]) == 0
-    said = capsys.readouterr().out
-    done = subprocess.run(
-        [sys.executable, "-m", "ovi_studio", *command, "--gpus", "2", "--out", "two"],
-        env=environment(), capture_output=True, text=True, timeout=500, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-4000:]
-    one, two = (read_frames(tmp_path / written.strip()) for written in (said, done.stdout))
-    # A few pixels are cut to the whole number beside, and the mp4 spreads that a little; other seeds differ by tens.
-    assert np.abs(one.astype(int) - two).mean() < 1
 
 
 @pytest.mark.parametrize(
