@@ -308,29 +308,36 @@ def test_no_step_reads_a_tensor_on_the_host(model: OviTransformer, solver: Any, 
     assert result.audio.device.type == "meta"
 
 
+@torch.no_grad()
+def steps_of_every_size(model: OviTransformer, *, clean: bool) -> tuple[Tensor, ...]:
+    """With and without guidance."""
+    text = model.prepare_text(*embeddings())
+    found: list[Tensor] = []
+    for frames, width, length in SIZES:
+        video, audio = random(1, 8, frames, HEIGHT, width), random(1, length, 20)
+        for passes in ([Pass(text)], [Pass(text), Pass(text, skip_block=1)]):
+            step = model.velocities(video, audio, torch.tensor([500.0]), passes, clean_first_frame=clean)
+            found += [tensor for one in step for tensor in one]
+    return tuple(found)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("graphs_alone")
+def test_all_sizes_share_one_graph_for_clips_from_text_and_one_for_those_from_a_picture(model: OviTransformer) -> None:
+    expected = [steps_of_every_size(model, clean=clean) for clean in (False, True)]
+    before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    model.compile_blocks()
+    for clean in (False, True):
+        assert_close(steps_of_every_size(model, clean=clean), expected[clean], tolerance=1e-5)
+        assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == before + 1 + clean
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="compiling for the CPU needs g++")
-def test_compiled_blocks_equal_eager_ones_and_all_sizes_share_one_compilation(model: OviTransformer) -> None:
-    """One for clips from text, one for clips that begin with a picture; with and without guidance, in every size."""
-
-    def graphs() -> int:
-        return torch._dynamo.utils.counters["stats"]["unique_graphs"]
-
-    @torch.no_grad()
-    def results() -> list[Tensor]:
-        text = model.prepare_text(*embeddings())
-        found = []
-        for clean, frames, width, length in ((clean, *size) for clean in (False, True) for size in SIZES):
-            video, audio = random(1, 8, frames, HEIGHT, width), random(1, length, 20)
-            for passes in ([Pass(text)], [Pass(text), Pass(text, skip_block=1)]):
-                step = model.velocities(video, audio, torch.tensor([500.0]), passes, clean_first_frame=clean)
-                found += [tensor for one in step for tensor in one]
-        return found
-
-    expected, before = results(), graphs()
+def test_code_made_of_blocks_computes_what_they_do_in_all_sizes(model: OviTransformer) -> None:
+    expected = steps_of_every_size(model, clean=True)
     model.compile_blocks()
-    assert_close(tuple(results()), tuple(expected), tolerance=1e-5)
-    assert graphs() == before + 2
+    assert_close(steps_of_every_size(model, clean=True), expected, tolerance=1e-5)
 
 
 @pytest.mark.slow
