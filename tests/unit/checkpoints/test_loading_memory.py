@@ -17,6 +17,8 @@ from ovi_studio.models.transformer import OviTransformer
 
 FREE_BYTES = 6 * 10**9
 """On the disk, for the test with a large file."""
+PROCESS = 7 * 10**8
+"""Bytes of a process that has loaded nothing, 0.4 GB, and of what it converts at a time."""
 CHILD = """
 import os
 import sys
@@ -46,12 +48,12 @@ for kind in sys.argv[2:]:
 
 @pytest.fixture
 def large_bundle(bundle: Path) -> Iterator[Path]:
-    """A bundle whose transformer is one float32 file of about 1.7 GB, all zeros."""
+    """A bundle whose transformer is one float32 file of about 1.1 GB, all zeros."""
     if shutil.disk_usage(bundle).free < FREE_BYTES:
         pytest.skip(f"less than {FREE_BYTES / 1e9:g} GB of disk are free")
     entries = json.loads((bundle / "bundle.json").read_text())
     for tower in entries["dimensions"]["fusion"].values():
-        tower |= {"dim": 1024, "ffn_dim": 4096, "num_heads": 8, "num_layers": 9}
+        tower |= {"dim": 1024, "ffn_dim": 4096, "num_heads": 8, "num_layers": 6}
     (bundle / "bundle.json").write_text(json.dumps(entries))
     with torch.device("meta"):
         shapes = {
@@ -75,11 +77,11 @@ def large_bundle(bundle: Path) -> Iterator[Path]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of resident memory is read from /proc")
-def test_loading_takes_less_memory_than_the_largest_file_and_one_gigabyte(
+def test_loading_takes_no_more_memory_than_the_weights_in_their_number_format(
     large_bundle: Path, python_environment: dict[str, str]
 ) -> None:
     size = part_path(large_bundle, Part.TRANSFORMER).stat().st_size
-    assert size > 1.5e9
+    assert size > 1e9
     command = [sys.executable, "-c", CHILD, str(large_bundle), "float32", "bfloat16", "int8"]
     # The allocator gives temporary tensors of the published width back at once, but would keep these smaller ones.
     environment = python_environment | {"MALLOC_MMAP_THRESHOLD_": "1000000"}
@@ -87,7 +89,7 @@ def test_loading_takes_less_memory_than_the_largest_file_and_one_gigabyte(
     assert done.returncode == 0, done.stderr
     peaks = {kind: int(peak) for kind, peak in map(str.split, done.stdout.splitlines())}
     print(f"file {size / 1e9:.2f} GB; peaks: {peaks}")
-    assert peaks["float32"] < size + 10**9
-    # A half or a quarter of the size, and the process itself.
-    assert peaks["bfloat16"] < size
-    assert peaks["int8"] < size
+    # The weights, and the process itself.
+    assert peaks["float32"] < size + PROCESS
+    assert peaks["bfloat16"] < size / 2 + PROCESS
+    assert peaks["int8"] < size / 4 + PROCESS
