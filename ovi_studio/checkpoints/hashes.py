@@ -40,14 +40,19 @@ def file_sha256(path: Path) -> str:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if _identity(path) == (key, stamp):  # otherwise the file changed while it was read
-        remember(path, digest)
+        _store(key, stamp, digest)
     return digest
 
 
 def remember(path: Path, digest: str) -> None:
     """Cache the SHA-256 of a complete file that was computed elsewhere, for example during its download."""
+    with suppress(OSError):
+        _store(*_identity(path), digest)
+
+
+def _store(key: str, stamp: list[int], digest: str) -> None:
+    """Cache the hash of a file as it was at `stamp`; it may have changed since."""
     with suppress(OSError), _lock:
-        key, stamp = _identity(path)
         entries = {known: entry for known, entry in _cached().items() if Path(known).is_file()}
         entries[key] = [*stamp, digest]
         target = _cache_file()

@@ -4,6 +4,9 @@ import time
 from hashlib import sha256
 from pathlib import Path
 
+import pytest
+
+from ovi_studio.checkpoints import hashes
 from ovi_studio.checkpoints.hashes import file_sha256
 
 
@@ -15,3 +18,24 @@ def test_a_file_that_is_replaced_at_once_by_one_of_the_same_size_has_another_has
         assert file_sha256(path) == sha256(content).hexdigest()
         # A file system may give two changes within some milliseconds the same time.
         assert time.time() - path.stat().st_mtime > 0.015
+
+
+def test_a_file_that_is_replaced_while_its_hash_is_cached_has_another_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "adapter.safetensors"
+    path.write_bytes(b"before")
+    identity = hashes._identity
+    looks = 0
+
+    def looked(file: Path) -> tuple[str, list[int]]:
+        nonlocal looks
+        looks += 1
+        found = identity(file)
+        if looks == 2:  # as another process does, once the file was found unchanged
+            path.write_bytes(b"after that")
+        return found
+
+    monkeypatch.setattr(hashes, "_identity", looked)
+    assert file_sha256(path) == sha256(b"before").hexdigest()
+    assert file_sha256(path) == sha256(b"after that").hexdigest()
