@@ -186,7 +186,8 @@ def stat_of_large_clips(clip: Path, size: int) -> object:
 
     def stat(path: Path, **options: bool) -> os.stat_result:
         found = real(path, **options)
-        return os.stat_result((*found[:6], size, *found[7:10])) if path == clip else found
+        times = {"st_mtime_ns": found.st_mtime_ns}
+        return os.stat_result((*found[:6], size, *found[7:10]), times) if path == clip else found
 
     return stat
 
