@@ -9,15 +9,12 @@ import json
 import os
 import sys
 import threading
-import time
 from collections.abc import Iterable
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 
 CACHE_VARIABLE = "OVI_CACHE_DIR"
-_TICK = 0.02
-"""Seconds within which two changes of a file may have the same modification time."""
 _lock = threading.Lock()
 
 
@@ -35,8 +32,6 @@ def file_sha256(path: Path) -> str:
     match _cached().get(key):
         case [*known, str(digest)] if known == stamp:
             return digest
-    # Whatever changes the file after this has another time, so the hash is not taken for that of its new content.
-    time.sleep(max(0.0, min(_TICK, stamp[1] / 1e9 + _TICK - time.time())))
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if _identity(path) == (key, stamp):  # otherwise the file changed while it was read

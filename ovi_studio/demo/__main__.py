@@ -44,7 +44,10 @@ def _add_making(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "--part", type=_part, default=(1, 1), metavar="I/N", help="make only this part of scenes or trajectories"
     )
     train.add_argument(
-        "--from", dest="bundle", type=Path, help="continue training of a bundle's text encoder, transformer and decoder"
+        "--from",
+        dest="bundle",
+        type=Path,
+        help="train the text encoder, transformer, decoder and refiner of a bundle",
     )
     train.add_argument("--adapter", type=Path, default=LIGHTNING, help="the bundle's lightning adapter, with --from")
     train.set_defaults(run=_train)

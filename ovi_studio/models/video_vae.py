@@ -2,9 +2,9 @@
 
 Time: encoder and decoder are causal, so a clip goes through them latent frame by latent frame (`causal_layers`).
 Space: the layers before the up blocks see the whole frame (one of them attends over it), but at latent resolution,
-where that is cheap. The up blocks are convolutions alone, so they run tile by tile on a region that is larger by their
-receptive field; what a block no longer needs of that margin is cropped after it. Tiles therefore agree with the whole
-decode to rounding: nothing is blended and there are no seams.
+where that is cheap. The up blocks, and a refiner if there is one, are convolutions alone, so they run tile by tile on a
+region that is larger by their receptive field; what a block no longer needs of that margin is cropped after it. Tiles
+therefore agree with the whole decode to rounding: nothing is blended and there are no seams.
 """
 
 import itertools
