@@ -6,10 +6,11 @@ import secrets
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 
@@ -75,23 +76,47 @@ def start_head(address: FarmAddress, environment: Mapping[str, str], stopping: C
             f"Another program, or the head of another studio, uses {address}; choose another port with --farm "
             f"ADDRESS:PORT."
         )
-    if head is None:
-        # Its resources are 0, since the head's own GPUs are used by the page's engines, and nothing scales them.
-        none = ("--num-cpus=0", "--num-gpus=0", "--no-monitor")
-        head = _start([*_head_options(address), *none, *_dashboard_options()], environment)
-    deadline = time.monotonic() + _STARTS_SECONDS
-    try:
-        while not answers(address):
-            if not _runs(head) or time.monotonic() > deadline:
-                raise JobError(
-                    f"Ray's head does not start on {address}; check that this is an address of this machine and that "
-                    f"the port is free, or choose others with --farm ADDRESS:PORT."
-                )
-            _wait(stopping)
-    except BaseException:
-        end_node(head)
-        raise
+    with tempfile.TemporaryFile() as said:
+        head = head or _start_head(address, environment, said)
+        deadline = time.monotonic() + _STARTS_SECONDS
+        try:
+            while not answers(address):
+                if not _runs(head) or time.monotonic() > deadline:
+                    raise JobError(
+                        f"Ray's head does not start on {address}; check that this is an address of this machine and "
+                        f"that the port is free, or choose others with --farm ADDRESS:PORT.{_last_line(said)}"
+                    )
+                _wait(stopping)
+        except BaseException:
+            end_node(head)
+            raise
     return head
+
+
+def _start_head(address: FarmAddress, environment: Mapping[str, str], said: IO[bytes]) -> psutil.Process:
+    _forget_head(address)
+    # Its resources are 0, since the head's own GPUs are used by the page's engines, and nothing scales them.
+    none = ("--num-cpus=0", "--num-gpus=0", "--no-monitor")
+    return _start([*_head_options(address), *none, *_dashboard_options()], environment, said)
+
+
+def _forget_head(address: FarmAddress) -> None:
+    """Let Ray start a head where the one before has ended.
+
+    It refuses if that was the last cluster that this machine belonged to and one of its nodes is still here, as that of
+    a machine that joined from here, which tries to reach the head for longer than a supervisor tries to start it.
+    """
+    from ray._common.utils import reset_ray_address
+    from ray._private.utils import read_ray_address
+
+    if read_ray_address() == str(address):
+        reset_ray_address()
+
+
+def _last_line(said: IO[bytes]) -> str:
+    said.seek(0)
+    lines = said.read().decode(errors="replace").strip().splitlines()
+    return f" Ray says: {lines[-1].strip()}" if lines else ""
 
 
 def _head_options(address: FarmAddress) -> tuple[str, ...]:
@@ -274,7 +299,9 @@ def head_facts(address: FarmAddress) -> Machine:
     return Machine.from_json(json.loads(stored))
 
 
-def _start(arguments: Sequence[str], environment: Mapping[str, str]) -> psutil.Popen:
+def _start(
+    arguments: Sequence[str], environment: Mapping[str, str], said: IO[bytes] | int = subprocess.DEVNULL
+) -> psutil.Popen:
     # Not its script, which names the Python of the folder in which it was installed.
     program = [sys.executable, "-m", "ray.scripts.scripts", "start"]
     store = f"--object-store-memory={OBJECT_STORE_BYTES}"
@@ -283,7 +310,7 @@ def _start(arguments: Sequence[str], environment: Mapping[str, str]) -> psutil.P
     return psutil.Popen(
         [*program, *arguments, store, *quiet],
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stdout=said,
+        stderr=said,
         env={**child_environment(), **environment},  # actors find our package there
     )

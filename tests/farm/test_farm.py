@@ -116,7 +116,7 @@ def test_farm_process_uses_a_cluster_that_is_there_and_at_a_signal_leaves_in_ord
     command = farm_command(store.paths, FarmAddress.parse(farm.address, own=False), RuntimeOptions(), NAME)
     with (tmp_path / "farm.log").open("wb") as said, subprocess.Popen(command, stdout=said, stderr=said) as process:
         try:
-            wait_for(lambda: running(store), 60)
+            wait_for(lambda: store.get(made).state is JobState.DONE and running(store), 120)
             process.terminate()
             assert process.wait(20) == 0, (tmp_path / "farm.log").read_text()
         finally:

@@ -15,6 +15,7 @@ import psutil
 import pytest
 from engine_helpers import assert_done_exactly_once, running, studio, wait_for, wait_until_ended
 from farm_helpers import free_port, spec, supervised_farm
+from processes import with_children
 
 from ovi_studio.engine.slot import EngineSlot
 from ovi_studio.farm.command import FarmAddress, token_file
@@ -65,6 +66,15 @@ def farm_owners(store: Store) -> set[str]:
     return {engine.owner for engine in store.engines() if engine.ready and not EngineSlot.of(engine.owner).makes_clips}
 
 
+@contextmanager
+def held_up(process: psutil.Process) -> Iterator[None]:
+    process.suspend()
+    try:
+        yield
+    finally:
+        process.resume()
+
+
 def kill_head(address: FarmAddress) -> None:
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []
@@ -97,8 +107,10 @@ def test_machine_copies_models_joins_comes_back_after_the_head_and_leaves_in_ord
         assert fingerprints(own) == fingerprints(tiny_bundle)
 
         before = farm_owners(store)
-        kill_head(address)
-        wait_for(lambda: farm_owners(store) - before, 120)
+        (node,) = (one for one in with_children(machine.pid) if one.name() == "raylet")
+        with held_up(node):  # it notices only when there is another head
+            kill_head(address)
+            wait_for(lambda: farm_owners(store) - before, 120)
         (late,) = store.add([spec()])
         wait_for(lambda: store.get(late).state is JobState.DONE, 180)
         assert_done_exactly_once(store, [job, late])

@@ -1,5 +1,6 @@
 """A machine whose GPUs share a clip: Ray believes in two GPUs, the processes on them compute on the processor."""
 
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -8,10 +9,13 @@ import psutil
 import pytest
 from engine_helpers import assert_done_exactly_once, running, wait_for, wait_until_ended
 from farm_helpers import OPTIONS, add_machine, dispatcher, kill_actors, spec
+from processes import is_alive
+from rank_helpers import ranks_of
 
 from ovi_studio.adapters.library import AdapterLibrary
 from ovi_studio.engine.executor import ExecutorFault
 from ovi_studio.farm.actor import ActorSetup
+from ovi_studio.farm.rank_executor import MODULE
 from ovi_studio.farm.roster import Order, give_order, machines
 from ovi_studio.farm.seats import seats
 from ovi_studio.media.clip_files import read_record
@@ -34,16 +38,11 @@ def reservations() -> list[dict]:
 
 
 def ranks() -> list[psutil.Process]:
-    found = psutil.process_iter(["cmdline", "environ"])
-    return [
-        process
-        for process in found
-        if "ovi_studio.farm.rank" in (process.info["cmdline"] or []) and "LOCAL_RANK" in (process.info["environ"] or {})
-    ]
+    return ranks_of(os.getpid(), MODULE)
 
 
 def kill_follower() -> None:
-    next(process for process in ranks() if process.environ()["LOCAL_RANK"] == "1").kill()
+    ranks()[1].kill()
 
 
 def test_two_ranks_share_clips_and_one_that_dies_costs_its_own_clip_a_try(pair: None, store: Store) -> None:
@@ -80,7 +79,7 @@ def test_two_ranks_share_clips_and_one_that_dies_costs_its_own_clip_a_try(pair: 
         before = ranks()
         store.cancel([job])
         kill_actors()
-        wait_for(lambda: not any(process.is_running() for process in before), 20)
+        wait_for(lambda: not any(map(is_alive, before)), 20)
         wait_for(lambda: store.get(job).state is JobState.CANCELLED, 60)
     wait_for(lambda: not reservations(), 20)
 

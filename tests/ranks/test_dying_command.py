@@ -13,11 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 from clip_reading import read_frames
-from processes import kill, wait_while, with_children
-from rank_helpers import environment
+from processes import is_alive, kill, wait_while, with_children
+from rank_helpers import environment, ranks_of
 
 from ovi_studio.media.clip_files import read_spec, write_clip
 from ovi_studio.runtime.pipeline import Pipeline
@@ -53,11 +52,6 @@ def generating(bundle: Path, folder: Path, *more: str, **variables: str) -> Iter
             kill(with_children(launcher.pid))
 
 
-def rank(launcher: int, number: int) -> psutil.Process:
-    (found,) = [child for child in psutil.Process(launcher).children() if child.environ().get("RANK") == str(number)]
-    return found
-
-
 def sentences(stderr: str) -> list[str]:
     """The lines without the progress bar."""
     return [line for line in re.split(r"[\r\n]+", stderr) if line.strip() and "| step " not in line]
@@ -68,10 +62,11 @@ def test_a_killed_rank_is_one_sentence_and_finished_clips_stay(
 ) -> None:
     with generating(tiny_bundle, tmp_path) as command:
         clip = command.stdout.readline().strip()
-        processes = [rank(command.pid, number) for number in range(2)]
+        processes = ranks_of(command.pid, "ovi_studio")
+        assert len(processes) == 2
         processes[1].send_signal(signal.SIGKILL)
         _, said = command.communicate(timeout=60)
-        assert wait_while(lambda: any(process.is_running() for process in processes), 10)
+        assert wait_while(lambda: any(map(is_alive, processes)), 10)
     assert command.returncode == 128 + signal.SIGKILL
     (sentence,) = sentences(said)
     assert sentence.startswith("error: rank 1 of 2 was ended by SIGKILL")

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 from places import SUPPORT
+from processes import is_alive
 from rank_helpers import RankServer, environment
 
 from ovi_studio.distributed.launch import launch_command
@@ -87,7 +88,7 @@ def test_a_refusal_on_the_leader_ends_all_ranks_at_once(tiny_bundle: Path) -> No
             ranks = psutil.Process(launcher.pid).children(recursive=True)
             assert launcher.wait(60) != 0
             assert time.monotonic() - refused < 2 * SOON
-            assert not any(rank.is_running() for rank in ranks)
+            assert not any(map(is_alive, ranks))
         finally:
-            for process in (launcher, *(rank for rank in ranks if rank.is_running())):
+            for process in (launcher, *filter(is_alive, ranks)):
                 process.kill()

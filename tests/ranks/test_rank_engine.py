@@ -21,7 +21,10 @@ from engine_helpers import (
     wait_until_ended,
 )
 from places import SUPPORT
+from processes import is_alive
+from rank_helpers import ranks_of
 
+from ovi_studio.engine.command import MODULE
 from ovi_studio.engine.supervisor import Supervisor
 from ovi_studio.queue.model import JobState
 from ovi_studio.queue.store import Store, enable_memory_fallback
@@ -54,16 +57,8 @@ def two_supervised(store: Store, *options: str) -> Iterator[None]:
         found.stop()
 
 
-def ranks_of(launcher: int) -> list[psutil.Process]:
-    return [
-        child
-        for child in psutil.Process(launcher).children(recursive=True)
-        if child.environ().get("LOCAL_RANK") is not None and "ovi_studio.engine" in " ".join(child.cmdline())
-    ]
-
-
 def gone(processes: list[psutil.Process]) -> bool:
-    return not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes)
+    return not any(map(is_alive, processes))
 
 
 def test_two_ranks_process_a_queue_as_one_engine_and_end_cleanly(store: Store) -> None:
@@ -73,7 +68,7 @@ def test_two_ranks_process_a_queue_as_one_engine_and_end_cleanly(store: Store) -
     with subprocess.Popen(on_two_ranks(store), stderr=subprocess.PIPE, text=True) as engine:
         try:
             wait_for(lambda: running(store), STARTING)
-            processes = ranks_of(engine.pid)
+            processes = ranks_of(engine.pid, MODULE)
             assert len(processes) == 2
             # One of them has the store; cancelling reaches both.
             wait_for(lambda: store.get(cancelled).state is JobState.RUNNING and running(store), STARTING)
@@ -94,7 +89,7 @@ def test_a_rank_that_dies_ends_the_others_and_the_job_is_tried_again(store: Stor
     (job,) = store.add([spec("wait", steps=60)])
     with two_supervised(store):
         wait_for(lambda: running(store), STARTING)
-        processes = ranks_of(os.getpid())
+        processes = ranks_of(os.getpid(), MODULE)
         # The one that has the store; below, the other one crashes.
         leader = store.engines()[0].pid
         next(process for process in processes if process.pid == leader).kill()
@@ -114,15 +109,15 @@ def test_a_rank_that_crashes_ends_all_at_once_even_with_threads_that_never_end(
     processes: list[psutil.Process] = []
     with subprocess.Popen(on_two_ranks(store), stderr=subprocess.PIPE, text=True) as engine:
         try:
-            wait_for(lambda: len(ranks_of(engine.pid)) == 2, STARTING)
-            processes = ranks_of(engine.pid)
+            wait_for(lambda: len(ranks_of(engine.pid, MODULE)) == 2, STARTING)
+            processes = ranks_of(engine.pid, MODULE)
             assert any("RuntimeError: a defect" in line for line in engine.stderr)
             crashed = time.monotonic()
             wait_for(lambda: gone(processes), 60)
             assert time.monotonic() - crashed < SOON
             assert engine.wait(60) != 0
         finally:
-            for process in (engine, *(process for process in processes if process.is_running())):
+            for process in (engine, *filter(is_alive, processes)):
                 process.kill()
 
 
@@ -152,6 +147,6 @@ def test_ranks_end_when_their_launcher_is_killed(store: Store) -> None:
     store.add([spec("wait", steps=1000)])
     with subprocess.Popen(on_two_ranks(store), stderr=subprocess.DEVNULL) as engine:
         wait_for(lambda: running(store), STARTING)
-        processes = ranks_of(engine.pid)
+        processes = ranks_of(engine.pid, MODULE)
         os.kill(engine.pid, signal.SIGKILL)
         wait_for(lambda: gone(processes), SOON)

@@ -15,7 +15,7 @@ from ovi_studio.core.spec import ClipSpec
 from ovi_studio.engine.executor import LocalExecutor
 from ovi_studio.engine.loop import Engine
 from ovi_studio.engine.slot import EngineSlot
-from ovi_studio.engine.supervisor import Supervisor
+from ovi_studio.engine.supervisor import Supervisor, tail
 from ovi_studio.farm.command import FarmAddress, farm_command
 from ovi_studio.farm.machine import NAME_LABEL, RANKS_LABEL, Machine, Versions, fingerprints
 from ovi_studio.farm.roster import machines
@@ -133,8 +133,16 @@ def supervised_farm(store: Store, address: FarmAddress, options: RuntimeOptions 
         supervisor.start()
         try:
             yield supervisor
+        except BaseException as error:
+            error.add_note("\n".join(["What the farm process said:", str(supervisor.status()), *_log(store)]))
+            raise
         finally:
             supervisor.stop()
+
+
+def _log(store: Store) -> Iterator[str]:
+    for log in (store.paths.log, store.paths.engine_stderr):
+        yield from tail(EngineSlot.of_farm().file(log), 40)
 
 
 def wait_for_machines(store: Store, *names: str) -> None:

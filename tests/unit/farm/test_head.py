@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 
+import psutil
 import pytest
 
 from ovi_studio.core.errors import JobError, Stopped
@@ -61,9 +62,17 @@ def test_head_that_a_killed_farm_process_has_left_is_taken_over_and_that_of_anot
 
 def test_farm_that_is_asked_to_end_waits_for_no_head(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "answers", lambda address: False)
-    monkeypatch.setattr(cluster, "_start", lambda *_: cluster.psutil.Popen([sys.executable, "-c", "input()"]))
+    monkeypatch.setattr(cluster, "_start_head", lambda *_: psutil.Popen([sys.executable, "-c", "input()"]))
     with pytest.raises(Stopped):
         cluster.start_head(FarmAddress("127.0.0.1", 1), {}, lambda: True)
+
+
+def test_head_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    failing = [sys.executable, "-c", "print('started'); exit('no room')"]
+    monkeypatch.setattr(cluster, "answers", lambda address: False)
+    monkeypatch.setattr(cluster, "_start_head", lambda *given: psutil.Popen(failing, stdout=given[2], stderr=given[2]))
+    with pytest.raises(JobError, match=r"does not start on 127\.0\.0\.1:1; .*Ray says: no room$"):
+        cluster.start_head(FarmAddress("127.0.0.1", 1), {}, lambda: False)
 
 
 @pytest.mark.parametrize("installed", [True, False])
