@@ -75,6 +75,28 @@ def test_head_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch) -> N
         cluster.start_head(FarmAddress("127.0.0.1", 1), {}, lambda: False)
 
 
+@pytest.mark.parametrize(("remembered", "left"), [("127.0.0.1:1", None), ("192.168.1.5:6379", "192.168.1.5:6379")])
+def test_ray_forgets_a_head_that_has_ended_before_it_starts_another_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, remembered: str, left: str | None
+) -> None:
+    """It would refuse as long as a machine that joined from here has a node of the one before."""
+    utils = pytest.importorskip("ray._private.utils")
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    (tmp_path / "ray").mkdir()
+    utils.write_ray_address(remembered)
+    found = []
+
+    def start(*_: object) -> psutil.Popen:
+        found.append(utils.read_ray_address())
+        return psutil.Popen([sys.executable, "-c", "input()"])
+
+    monkeypatch.setattr(cluster, "answers", lambda address: False)
+    monkeypatch.setattr(cluster, "_start", start)
+    with pytest.raises(Stopped):
+        cluster.start_head(FarmAddress("127.0.0.1", 1), {}, lambda: True)
+    assert found == [left]
+
+
 @pytest.mark.parametrize("installed", [True, False])
 def test_dashboard_listens_on_the_head_alone_if_it_is_installed(
     monkeypatch: pytest.MonkeyPatch, installed: bool
