@@ -6,7 +6,6 @@ import os
 import secrets
 import sys
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 
 from ovi_studio.adapters.library import AdapterLibrary
@@ -68,16 +67,14 @@ def _serve(options: argparse.Namespace, address: FarmAddress) -> int:
     with (
         EngineSession(database, owner, supervised=options.supervised) as work,
         suppress(Stopped),
-        connected(address, environment, lambda: stop.is_set() or work.stop_requested()) as head_alive,
+        connected(address, environment, lambda: stop.is_set() or work.stop_requested()),
     ):
         stop_on_signals(stop)  # Ray has replaced the handler by one that ends the process wherever it is
-        _dispatch(options, work, stop, head_alive)
+        _dispatch(options, work, stop)
     return 0
 
 
-def _dispatch(
-    options: argparse.Namespace, work: EngineSession, stop: threading.Event, head_alive: Callable[[], bool]
-) -> None:
+def _dispatch(options: argparse.Namespace, work: EngineSession, stop: threading.Event) -> None:
     from ovi_studio.farm.actor import ActorSetup
     from ovi_studio.farm.cluster import offer_models, publish_facts
     from ovi_studio.farm.dispatcher import Dispatcher
@@ -95,7 +92,6 @@ def _dispatch(
         AdapterLibrary(runtime.adapters),
         stop,
         supervised=options.supervised,
-        head_alive=head_alive,
     ).serve()
 
 

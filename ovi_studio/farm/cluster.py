@@ -2,11 +2,14 @@
 
 import contextlib
 import json
+import logging
+import os
 import secrets
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -33,36 +36,55 @@ _HASHING_SECONDS = 1800.0
 _STARTS_SECONDS = 120.0
 _CONNECT_SECONDS = 3.0
 
+log = logging.getLogger(__name__)
+
 
 class HeadNotReady(JobError):
     """There is no head of a farm, or not yet."""
 
 
 @contextlib.contextmanager
-def connected(
-    address: FarmAddress, environment: Mapping[str, str], stopping: Callable[[], bool]
-) -> Iterator[Callable[[], bool]]:
+def connected(address: FarmAddress, environment: Mapping[str, str], stopping: Callable[[], bool]) -> Iterator[None]:
     """Connect this process to the cluster; its own head is started first, and ended at last.
 
-    Yields a function that returns whether the head lives, as far as this machine knows. Raises `JobError`, and
-    `Stopped` if the process is asked to end before the cluster is there. No thread may use Ray at the end: it would
-    abort the process.
+    If that head ends by itself, so does this process. Raises `JobError`, and `Stopped` if the process is asked to end
+    before the cluster is there. No thread may use Ray at the end: it would abort the process.
     """
     import ray
 
-    head = start_head(address, environment, stopping) if address.own else None
-    try:
+    with _own_head(address, environment, stopping) if address.own else contextlib.nullcontext():
         while not answers(address):  # a cluster that is there already may be starting again
             _wait(stopping)
-        own = {} if head is None else {"_node_ip_address": address.host}
+        own = {"_node_ip_address": address.host} if address.own else {}
         ray.init(address=str(address), log_to_driver=False, logging_level="error", namespace=NAMESPACE, **own)
         try:
-            yield lambda: head is None or _runs(head)
+            yield
         finally:
             ray.shutdown()  # the interpreter's end would come while Ray's own threads still run
+
+
+@contextlib.contextmanager
+def _own_head(address: FarmAddress, environment: Mapping[str, str], stopping: Callable[[], bool]) -> Iterator[None]:
+    head = start_head(address, environment, stopping)
+    over = threading.Event()
+    threading.Thread(target=end_with_head, args=(head, over), name="head", daemon=True).start()
+    try:
+        yield
     finally:
-        if head is not None:
-            end_node(head)
+        over.set()
+        end_node(head)
+
+
+def end_with_head(head: psutil.Process, over: threading.Event) -> None:
+    """End this process at once when the head has ended, unless it is over before.
+
+    Whoever asks Ray anything then waits for the head, until Ray aborts the process half a minute later.
+    """
+    while not over.wait(_POLL_SECONDS):
+        if not _runs(head):
+            log.error("Ray's head has ended, and so does this process; the next one starts another head.")
+            logging.shutdown()
+            os._exit(1)
 
 
 def start_head(address: FarmAddress, environment: Mapping[str, str], stopping: Callable[[], bool]) -> psutil.Process:

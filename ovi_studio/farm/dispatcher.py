@@ -9,7 +9,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import ray
 
@@ -49,11 +49,7 @@ log = logging.getLogger(__name__)
 
 
 class Dispatcher:
-    """Runs the engines of all machines; the process is connected to the cluster.
-
-    Args:
-        head_alive: whether Ray's head lives, as far as this process knows.
-    """
+    """Runs the engines of all machines; the process is connected to the cluster."""
 
     def __init__(
         self,
@@ -64,7 +60,6 @@ class Dispatcher:
         stop: threading.Event,
         *,
         supervised: bool = False,
-        head_alive: Callable[[], bool] = lambda: True,
         back_off: Sequence[float] = BACK_OFF_SECONDS,
         silence: float = SILENCE_SECONDS,
         notice_after: float = NOTICE_SECONDS,
@@ -76,7 +71,6 @@ class Dispatcher:
         self._adapters = adapters
         self._stop = stop
         self._supervised = supervised
-        self._head_alive = head_alive
         self._back_off = back_off
         self._silence = silence
         self._notice_after = notice_after
@@ -100,8 +94,6 @@ class Dispatcher:
             self._end()
 
     def _tick(self) -> None:
-        if not self._head_alive():
-            raise RuntimeError("Ray's head has ended")
         present = seats(ray.nodes(), self._engines)
         try:
             self._tend(present)

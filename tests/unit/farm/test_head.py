@@ -60,6 +60,19 @@ def test_head_that_a_killed_farm_process_has_left_is_taken_over_and_that_of_anot
         left.communicate()
 
 
+def test_farm_process_ends_when_its_head_does_whatever_it_waits_for(python_environment: dict[str, str]) -> None:
+    watching = "import sys, threading, psutil; from ovi_studio.farm.cluster import end_with_head; "
+    watching += "end_with_head(psutil.Process(int(sys.argv[1])), threading.Event())"
+    with (
+        subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as head,
+        subprocess.Popen([sys.executable, "-c", watching, str(head.pid)], env=python_environment) as farm,
+    ):
+        with pytest.raises(subprocess.TimeoutExpired):
+            farm.wait(1)
+        head.kill()
+        assert farm.wait(30) == 1
+
+
 def test_farm_that_is_asked_to_end_waits_for_no_head(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "answers", lambda address: False)
     monkeypatch.setattr(cluster, "_start_head", lambda *_: psutil.Popen([sys.executable, "-c", "input()"]))
