@@ -9,7 +9,6 @@ from ovi_studio.core.errors import JobError
 from ovi_studio.distributed.ending import end_with
 from ovi_studio.distributed.launch import launch_if_several
 from ovi_studio.engine.command import MODULE, add_engine_options
-from ovi_studio.engine.loop import run
 from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.runtime.options import RuntimeOptions
 
@@ -24,6 +23,8 @@ def serve(parsed: argparse.Namespace, arguments: Sequence[str]) -> int:
     faulthandler.enable()
     options = RuntimeOptions.of(parsed)
     launch_if_several(options.ranks, MODULE, arguments)
+    from ovi_studio.engine.loop import run  # only now, since the launcher of several ranks does not need it
+
     paths = StudioPaths.of(parsed.out, parsed.state)
     run(paths, options, models=parsed.models, owner=parsed.owner, supervised=parsed.supervised, shared=parsed.shared)
     return 0

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from engine_helpers import studio
 from farm_helpers import TOKEN, add_machine, cluster
-from places import PYTHON_PATH
+from places import FORKING_PATH
 
 from ovi_studio.queue.store import Store
 
@@ -17,7 +17,7 @@ def farm() -> Iterator[object]:
     if find_spec("ray") is None:
         pytest.skip("Ray is not installed")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", PYTHON_PATH)
+        patch.setenv("PYTHONPATH", FORKING_PATH)
         patch.setenv("RAY_AUTH_MODE", "token")
         patch.setenv("RAY_AUTH_TOKEN", TOKEN)
         # Ray would wait 15 s before it believes that a machine is gone.

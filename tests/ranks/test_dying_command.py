@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from clip_reading import read_frames
-from processes import is_alive, kill, wait_while, with_children
-from rank_helpers import environment, ranks_of
+from processes import is_alive, kill, ranks_of, wait_while, with_children
+from rank_helpers import environment
 
 from ovi_studio.media.clip_files import read_spec, write_clip
 from ovi_studio.runtime.pipeline import Pipeline

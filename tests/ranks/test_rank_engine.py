@@ -20,9 +20,8 @@ from engine_helpers import (
     wait_for,
     wait_until_ended,
 )
-from places import SUPPORT
-from processes import is_alive
-from rank_helpers import ranks_of
+from places import FORKING_PATH, SUPPORT
+from processes import is_alive, ranks_of
 
 from ovi_studio.engine.command import MODULE
 from ovi_studio.engine.supervisor import Supervisor
@@ -40,6 +39,13 @@ SOON = 20
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     with studio(tmp_path / "outputs", monkeypatch) as store:
         yield store
+
+
+@pytest.fixture
+def forked(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """The queue of `store`, whose launchers fork their ranks."""
+    monkeypatch.setenv("PYTHONPATH", FORKING_PATH)
+    return store
 
 
 def on_two_ranks(store: Store) -> list[str]:
@@ -85,20 +91,20 @@ def test_two_ranks_process_a_queue_as_one_engine_and_end_cleanly(store: Store) -
     assert_done_exactly_once(store, [first, last])
 
 
-def test_a_rank_that_dies_ends_the_others_and_the_job_is_tried_again(store: Store) -> None:
-    (job,) = store.add([spec("wait", steps=60)])
-    with two_supervised(store):
-        wait_for(lambda: running(store), STARTING)
+def test_a_rank_that_dies_ends_the_others_and_the_job_is_tried_again(forked: Store) -> None:
+    (job,) = forked.add([spec("wait", steps=60)])
+    with two_supervised(forked):
+        wait_for(lambda: running(forked), STARTING)
         processes = ranks_of(os.getpid(), MODULE)
         # The one that has the store; below, the other one crashes.
-        leader = store.engines()[0].pid
+        leader = forked.engines()[0].pid
         next(process for process in processes if process.pid == leader).kill()
         killed = time.monotonic()
         wait_for(lambda: gone(processes), 60)
         assert time.monotonic() - killed < SOON
-        wait_until_ended(store, STARTING)
-        assert store.get(job).attempt == 2
-    assert_done_exactly_once(store, [job])
+        wait_until_ended(forked, STARTING)
+        assert forked.get(job).attempt == 2
+    assert_done_exactly_once(forked, [job])
 
 
 def test_a_rank_that_crashes_ends_all_at_once_even_with_threads_that_never_end(
@@ -121,32 +127,32 @@ def test_a_rank_that_crashes_ends_all_at_once_even_with_threads_that_never_end(
                 process.kill()
 
 
-def test_a_rank_that_runs_out_of_memory_fails_the_job_with_advice_and_the_next_is_made(store: Store) -> None:
-    enable_memory_fallback(store.database, False)
-    short, good = store.add([spec("memory on rank 1"), spec()])
-    with two_supervised(store):
-        wait_until_ended(store, STARTING)
-    assert store.get(short).state is JobState.FAILED
-    assert "let each GPU hold less with --fsdp-strategy FULL_SHARD --resident-blocks 0" in store.get(short).error
-    assert_done_exactly_once(store, [good])
+def test_a_rank_that_runs_out_of_memory_fails_the_job_with_advice_and_the_next_is_made(forked: Store) -> None:
+    enable_memory_fallback(forked.database, False)
+    short, good = forked.add([spec("memory on rank 1"), spec()])
+    with two_supervised(forked):
+        wait_until_ended(forked, STARTING)
+    assert forked.get(short).state is JobState.FAILED
+    assert "let each GPU hold less with --fsdp-strategy FULL_SHARD --resident-blocks 0" in forked.get(short).error
+    assert_done_exactly_once(forked, [good])
 
 
-def test_a_job_is_made_again_with_less_on_each_rank_and_says_so(store: Store) -> None:
-    (job,) = store.add([spec("cramped on rank 1")])
-    with two_supervised(store, "--fsdp-strategy", "FULL_SHARD", "--resident-blocks", "0"):
-        wait_until_ended(store, STARTING)
-        assert store.get(job).attempt == 1  # it is not to blame
-        assert "--fsdp-offload" in store.get(job).note
+def test_a_job_is_made_again_with_less_on_each_rank_and_says_so(forked: Store) -> None:
+    (job,) = forked.add([spec("cramped on rank 1")])
+    with two_supervised(forked, "--fsdp-strategy", "FULL_SHARD", "--resident-blocks", "0"):
+        wait_until_ended(forked, STARTING)
+        assert forked.get(job).attempt == 1  # it is not to blame
+        assert "--fsdp-offload" in forked.get(job).note
         assert any(
-            "are made with" in notice.text and "--fsdp-offload" in notice.text for notice in store.database.notices()
+            "are made with" in notice.text and "--fsdp-offload" in notice.text for notice in forked.database.notices()
         )
-    assert_done_exactly_once(store, [job])
+    assert_done_exactly_once(forked, [job])
 
 
-def test_ranks_end_when_their_launcher_is_killed(store: Store) -> None:
-    store.add([spec("wait", steps=1000)])
-    with subprocess.Popen(on_two_ranks(store), stderr=subprocess.DEVNULL) as engine:
-        wait_for(lambda: running(store), STARTING)
+def test_ranks_end_when_their_launcher_is_killed(forked: Store) -> None:
+    forked.add([spec("wait", steps=1000)])
+    with subprocess.Popen(on_two_ranks(forked), stderr=subprocess.DEVNULL) as engine:
+        wait_for(lambda: running(forked), STARTING)
         processes = ranks_of(engine.pid, MODULE)
         os.kill(engine.pid, signal.SIGKILL)
         wait_for(lambda: gone(processes), SOON)

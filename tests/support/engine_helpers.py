@@ -71,7 +71,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
+        time.sleep(0.02)  # a look at the queue takes a millisecond or two
 
 
 def wait_until_ended(store: Store, seconds: float = 60) -> None:

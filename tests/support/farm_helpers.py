@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import psutil
 from engine_helpers import wait_for
 from fake_models import NAME
+from places import SUPPORT
 
 from ovi_studio.adapters.library import AdapterLibrary
 from ovi_studio.checkpoints.layout import complete_variants
@@ -30,7 +31,11 @@ VARIANT = complete_variants(RuntimeOptions().checkpoints)[-1].name
 """The embedded one, which every machine has."""
 TOKEN = "0123456789abcdef" * 4
 BACK_OFF = (0.1, 0.2, 0.4)
-_LEAST = {"object_store_memory": 80 * 2**20, "include_log_monitor": False}
+_LEAST = {
+    "object_store_memory": 80 * 2**20,
+    "include_log_monitor": False,
+    "setup_worker_path": str(SUPPORT / "worker_setup.py"),
+}
 
 
 def spec(prompt: str = "a clip", **settings: object) -> ClipSpec:

@@ -15,6 +15,8 @@ _TEST = "PYTEST_CURRENT_TEST"
 """Set by pytest during a test, so that processes started by a test have it and pytest's workers do not."""
 PATIENCE = 5
 """Seconds that a process has to end after a request."""
+RANK_NAME = "rank "
+"""What forked ranks are called, before their number: their environment shows that of the launcher."""
 
 
 def mark_processes() -> str:
@@ -72,6 +74,18 @@ def with_children(pid: int) -> list[psutil.Process]:
         process = psutil.Process(pid)
         return [process, *process.children(recursive=True)]
     return []
+
+
+def ranks_of(launcher: int, module: str) -> list[psutil.Process]:
+    """The ranks in their order that run a module, among all that a process has started."""
+    found = {}
+    for child in psutil.Process(launcher).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # one that is just ending has no environment any more
+            name = child.name().removeprefix(RANK_NAME)
+            number = name if name.isdecimal() else child.environ().get("LOCAL_RANK")
+            if number is not None and module in child.cmdline():
+                found[int(number)] = child
+    return [found[number] for number in sorted(found)]
 
 
 def has_loaded(pid: int, package: str) -> bool:

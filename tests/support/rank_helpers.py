@@ -1,6 +1,5 @@
 """Helpers for tests on several ranks: real processes and their results."""
 
-import contextlib
 import json
 import os
 import subprocess
@@ -10,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch.distributed as dist
 from places import PYTHON_PATH, ROOT, SUPPORT
 
@@ -47,17 +45,6 @@ class RankServer:
 
 def environment() -> Mapping[str, str]:
     return {**os.environ, "PYTHONPATH": PYTHON_PATH, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-
-
-def ranks_of(launcher: int, module: str) -> list[psutil.Process]:
-    """The ranks in their order that run a module, among all that a process has started."""
-    found = {}
-    for child in psutil.Process(launcher).children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):  # one that is just ending has no environment any more
-            number = child.environ().get("LOCAL_RANK")
-            if number is not None and module in child.cmdline():
-                found[int(number)] = child
-    return [found[number] for number in sorted(found)]
 
 
 class Traffic:

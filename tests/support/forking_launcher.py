@@ -1,0 +1,89 @@
+"""Lets a launcher start its ranks without the seconds in which each imports torch (see `forked_ranks/sitecustomize.py`).
+
+A rank is the child of a process that the launcher has forked for it, which has nothing else to do, and ends when the
+launcher does.
+"""
+
+import contextlib
+import ctypes
+import gc
+import json
+import os
+import runpy
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+from forked import Forked
+from processes import RANK_NAME
+
+from ovi_studio.core.imports import without_collecting
+
+_SET_DEATH_SIGNAL, _SET_NAME = 1, 15
+"""Of Linux's `prctl`."""
+
+
+def prepare(count: int) -> None:
+    """Import what ranks import, and let torch's launcher fork so many of them; no thread runs yet."""
+    with without_collecting():
+        import fake_models  # noqa: F401
+        from torch.distributed.elastic.multiprocessing.subprocess_handler import SubprocessHandler
+
+        import ovi_studio.engine.loop
+        import ovi_studio.models.device  # noqa: F401
+    gc.freeze()  # what ranks share is not written to
+    parents = [_fork_parent() for _ in range(count)]
+
+    def start(handler: SubprocessHandler, command: Sequence[str], environment: Mapping[str, str]) -> Forked:
+        parent = parents.pop()
+        parent.sendall(json.dumps([list(command), dict(environment)]).encode() + b"\n")
+        return Forked(parent)
+
+    SubprocessHandler._popen = start
+
+
+def _fork_parent() -> socket.socket:
+    """Fork a process that waits for the command of a rank; returns the connection to it."""
+    here, there = socket.socketpair()
+    if os.fork() == 0:
+        here.close()
+        ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL)
+        _be_parent(there)
+    there.close()
+    return here
+
+
+def _be_parent(connection: socket.socket) -> NoReturn:
+    with connection.makefile() as orders:
+        command, environment = json.loads(orders.readline())
+    if (rank := os.fork()) == 0:
+        connection.close()
+        _be_rank(command, environment)
+    with contextlib.suppress(OSError):  # nobody wants to know
+        connection.sendall(f"{rank}\n".encode())
+        status = os.waitpid(rank, 0)[1]
+        connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+    os._exit(0)
+
+
+def _be_rank(command: Sequence[str], environment: dict[str, str]) -> NoReturn:
+    os.setsid()
+    os.environ.clear()
+    os.environ.update(environment)
+    ctypes.CDLL(None).prctl(_SET_NAME, f"{RANK_NAME}{environment['LOCAL_RANK']}".encode())
+    module = command.index("-m") + 1
+    sys.argv[:] = command[module:]
+    status: Any = 0
+    try:
+        runpy.run_module(command[module], run_name="__main__", alter_sys=True)
+    except SystemExit as error:
+        status = error.code or 0
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status if isinstance(status, int) else 1)
