@@ -1,4 +1,4 @@
-"""Lets a launcher start its ranks without the seconds in which each imports torch (see `forked_ranks/sitecustomize.py`).
+"""Lets a launcher start its ranks without the seconds in which each imports torch; the folder `forked_ranks` uses it.
 
 A rank is the child of a process that the launcher has forked for it, which has nothing else to do, and ends when the
 launcher does.
