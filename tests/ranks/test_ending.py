@@ -87,7 +87,7 @@ def test_a_refusal_on_the_leader_ends_all_ranks_at_once(tiny_bundle: Path) -> No
             refused = time.monotonic()
             ranks = psutil.Process(launcher.pid).children(recursive=True)
             assert launcher.wait(60) != 0
-            assert time.monotonic() - refused < 2 * SOON
+            assert time.monotonic() - refused < 4 * SOON  # torch's launcher would wait for half a minute
             assert not any(map(is_alive, ranks))
         finally:
             for process in (launcher, *filter(is_alive, ranks)):
