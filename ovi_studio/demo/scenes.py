@@ -118,6 +118,8 @@ SOUNDS_OF = {
 """Possible sounds of each motion; a sound listed twice is drawn twice as often."""
 _FOOT = {Shape.BALL: 1.0, Shape.SQUARE: 0.89, Shape.TRIANGLE: 0.85, Shape.RING: 1.05}
 """Distance from the object's centre to its lowest point, in radii."""
+_REACH = 1.05
+"""Distance from the object's centre, across or down, beyond which no shape has a point, in radii."""
 
 
 @dataclass(frozen=True)
@@ -209,13 +211,24 @@ def render(scene: Scene, frames: slice = slice(None), side: int = SIDE) -> np.nd
     wall, floor = (np.array(colour, np.float32) for colour in WALL_AND_FLOOR[scene.background])
     grid = (np.arange(side, dtype=np.float32) + 0.5) / side
     below = np.clip((grid - FLOOR) * side + 0.5, 0, 1)[:, None, None]
-    background = np.broadcast_to(wall + (floor - wall) * below, (side, side, 3))
+    background = wall + (floor - wall) * below
+    colour, radius = np.array(RGB[scene.colour], np.float32), RADIUS * scene.scale
     centres = path(scene)[frames].astype(np.float32)
-    dx = grid[None, None, :] - centres[:, 0, None, None]
-    dy = grid[None, :, None] - centres[:, 1, None, None]
-    coverage = np.clip(0.5 - side * distance(scene.shape, dx, dy, RADIUS * scene.scale), 0, 1)[..., None]
-    colour = np.array(RGB[scene.colour], np.float32)
-    return np.rint(background + (colour - background) * coverage).astype(np.uint8)
+    rendered = np.empty((len(centres), side, side, 3), np.uint8)
+    rendered[:] = np.rint(background).astype(np.uint8)
+    # Most of a picture is background alone: only a window around the object is worth the distances.
+    reach = _REACH * radius + 2 / side
+    for picture, (x, y) in zip(rendered, centres, strict=True):
+        columns, rows = _within(grid, x, reach), _within(grid, y, reach)
+        away = distance(scene.shape, grid[columns] - x, grid[rows, None] - y, radius)
+        coverage = np.clip(0.5 - side * away, 0, 1)[..., None]
+        picture[rows, columns] = np.rint(background[rows] + (colour - background[rows]) * coverage)
+    return rendered
+
+
+def _within(grid: np.ndarray, middle: float, reach: float) -> slice:
+    """Return the part of an ascending grid that is at most so far from the middle."""
+    return slice(*np.searchsorted(grid, (middle - reach, middle + reach)))
 
 
 def synthesise(scene: Scene) -> np.ndarray:

@@ -86,7 +86,7 @@ def measure_video(frames: np.ndarray) -> VideoMeasurement:
     coverage = np.clip(2 * part - 0.5, 0, 1)  # half at the middle of an edge, however soft it is
     centroids, areas = _find_object(coverage, differs, np.median(contrasts, axis=1))
     single = np.isfinite(areas)
-    readable = differs.mean(axis=(1, 2)) < 0.4
+    readable = _counts(differs) / differs[0].size < 0.4
     background = _agreed(
         _background_of(frame) if clear else None
         for frame, clear in zip(frames[sampled], readable[sampled], strict=True)
@@ -133,11 +133,15 @@ def _row_colours(frames: np.ndarray) -> np.ndarray:
 
 def _difference(frames: np.ndarray, background: np.ndarray) -> np.ndarray:
     """Return the Euclidean distance from the background in levels, float32 (T, H, W)."""
-    squares = np.zeros(frames.shape[:3], np.float32)
-    for channel in range(3):
-        levels = frames[..., channel] - background[..., channel]
-        squares += np.square(levels, out=levels)
-    return np.sqrt(squares, out=squares)
+    difference = np.empty(frames.shape[:3], np.float32)
+    # One frame at a time stays in the processor's cache.
+    for frame, squares in zip(frames, difference, strict=True):
+        red, green, blue = (frame[..., channel] - background[..., channel] for channel in range(3))
+        np.square(red, out=squares)
+        squares += np.square(green, out=green)
+        squares += np.square(blue, out=blue)
+        np.sqrt(squares, out=squares)
+    return difference
 
 
 def _contrasts(frames: np.ndarray, differs: np.ndarray, background: np.ndarray) -> np.ndarray:
@@ -169,10 +173,15 @@ def _find_object(coverage: np.ndarray, differs: np.ndarray, contrast: np.ndarray
     different = differs.astype(np.float32)
     inside = (near_y[:, None] @ different @ near_x[:, :, None])[:, 0, 0]
     area = mass / (height * width)
-    single = (area > _AREAS[0]) & (area < _AREAS[1]) & (inside >= _COMPACT * differs.sum(axis=(1, 2)))
+    single = (area > _AREAS[0]) & (area < _AREAS[1]) & (inside >= _COMPACT * _counts(differs))
     single &= _near_median(area, single, _STEADY_AREA) & _near_median(contrast, single, _STEADY_CONTRAST)
     centres = np.stack([centre_x, centre_y], axis=1)
     return np.where(single[:, None], centres, np.nan), np.where(single, area, np.nan)
+
+
+def _counts(masks: np.ndarray) -> np.ndarray:
+    """Return how many pixels of each mask (T, H, W) are set; many times faster than their sum."""
+    return np.array([np.count_nonzero(mask) for mask in masks])
 
 
 def _near_median(values: np.ndarray, where: np.ndarray, factors: tuple[float, float]) -> np.ndarray:

@@ -10,6 +10,7 @@ from ovi_studio.core.variants import FRAME_RATE, SAMPLE_RATE
 from ovi_studio.demo.captions import caption
 from ovi_studio.demo.scenes import (
     FRAMES,
+    RADIUS,
     RGB,
     SAMPLES,
     SIDE,
@@ -20,6 +21,7 @@ from ovi_studio.demo.scenes import (
     Scene,
     Shape,
     Sound,
+    distance,
     draw_scene,
     draw_training_scene,
     following_pitch,
@@ -52,6 +54,18 @@ def test_the_object_has_its_colour_and_covers_a_third_of_the_frame(shape):
     height, width = (np.ptp(np.nonzero(covered.any(axis=axis))[0]) / SIDE for axis in (1, 0))
     assert 0.3 < height < 0.42
     assert 0.3 < width < 0.42
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.013, -0.4])
+@pytest.mark.parametrize("shape", list(Shape))
+def test_what_is_drawn_around_the_objects_centre_is_all_of_it(shape, offset):
+    scene = replace(BOUNCE, shape=shape, motion=Motion.STILL, offset=offset)
+    frame, (x, y) = render(scene, slice(0, 1))[0], path(scene)[0]
+    grid = (np.arange(SIDE) + 0.5) / SIDE
+    covered = 0.5 - SIDE * distance(shape, grid - x, grid[:, None] - y, RADIUS)
+    differs = (frame != frame[:, -1:]).any(axis=-1)
+    assert differs[covered > 0.03].all()
+    assert not differs[covered < 0].any()
 
 
 @pytest.mark.parametrize(("motion", "shape"), list(product(Motion, Shape)))
