@@ -67,12 +67,14 @@ def test_a_lora_gives_a_word_another_colour_and_keeps_the_old_ones(
     write(tmp_path / "clips", draw(2, OLD_CLIPS, new=False), "old")
     out = tmp_path / "loras" / "colour.safetensors"
     command = ["train-lora", str(tmp_path / "clips"), "--variant", VARIANT, "--out", str(out), "--trigger", ""]
-    command += ["--steps", "240", "--batch-size", "2", "--shift", "3"]
-    command += ["--learning-rate", "8e-3", "--work", str(tmp_path / "work")]
+    command += ["--steps", "120", "--batch-size", "2", "--shift", "3"]
+    command += ["--learning-rate", "1.2e-2", "--work", str(tmp_path / "work")]
     assert main(command) == 0
 
     inventory = require(VARIANT, tmp_path)
     pipeline = Pipeline.load(inventory, Compute(torch.device("cpu"), torch.float32), lambda name: out)
+    # It redraws outlines, which nothing here asks about, and takes longer than everything else of a clip.
+    pipeline.models.video_vae.refiner = None
     adapters = parse_stack([{"name": "colour"}])
 
     def make(text: str, stack: tuple[object, ...]) -> Clip:

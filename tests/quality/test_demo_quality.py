@@ -19,8 +19,16 @@ MOTIONS = 12
 """Prompts that have every motion twice, once held out."""
 ONCE = [index for index in range(MOTIONS) if index % 4 in (0, 3)]
 """Prompts that have every motion once, every second one held out."""
-PROMPTS = {"fast": ONCE, "picture": ONCE, "quality-short": range(8)}
-"""The others take all `MOTIONS`."""
+OTHERS = [index for index in range(MOTIONS) if index not in ONCE]
+"""The others, which have the same. Settings that differ in their steps alone share the prompts."""
+PROMPTS = {
+    "quality": OTHERS,
+    "fast": ONCE,
+    "lightning": OTHERS,
+    "picture": ONCE,
+    "quality-short": range(8),
+    "lightning-short": range(8),
+}
 STEPS = {"quality": 8, "fast": 20, "picture": 8, "quality-short": 8}
 """Steps instead of 50, to save time, where they are not fixed; of 12 or fewer the step cache leaves out nothing."""
 LEAST = {
@@ -48,7 +56,7 @@ def test_clips_follow_their_prompts(
     if name in STEPS:
         setting = replace(setting, fields={**setting.fields, "steps": STEPS[name]})
     every = tasks(MOTIONS, 1, short=setting.short)
-    wanted = [every[index] for index in PROMPTS.get(name, range(MOTIONS))]
+    wanted = [every[index] for index in PROMPTS[name]]
     rows = Evaluation(EMBEDDED_BUNDLE, setting, tmp_path / "rows.jsonl").run(wanted, runner)
     scores, least = score(rows), LEAST[name]
     missed = {question: getattr(scores, question) for question in least if getattr(scores, question) < least[question]}

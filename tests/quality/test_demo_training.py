@@ -14,7 +14,7 @@ from torch import nn
 
 from ovi_studio.checkpoints.layout import require
 from ovi_studio.core.spec import ClipSpec
-from ovi_studio.demo import codecs, drawing, refining
+from ovi_studio.demo import codecs, drawing, lightning, refining, stages, text_encoder
 from ovi_studio.demo.__main__ import STAGES
 from ovi_studio.demo.codecs import scale_latents
 from ovi_studio.demo.decoder_clips import DecoderClips
@@ -49,6 +49,21 @@ QUICK = replace(
     transformer=TrainSettings(steps=1, batch_size=2),
     lightning=LightningBudget(trajectories=1, train=TrainSettings(steps=1, batch_size=2)),
 )
+
+
+@pytest.fixture
+def quick_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sample sheets with a single clip, a teacher of few steps, and a tokenizer and answers of fewer prompts.
+
+    Each would take longer than all the training of a stage with `QUICK`.
+    """
+    for module in (codecs, drawing, refining, stages):
+        monkeypatch.setattr(module, "_SHOWN", 1)
+    monkeypatch.setattr(stages, "_STEPS", 2)
+    monkeypatch.setattr(stages, "_READ_SCENES", 2)
+    monkeypatch.setattr(lightning, "_TEACHER", replace(lightning._TEACHER, steps=4))
+    monkeypatch.setattr(text_encoder, "_TEXTS", 1000)
+    monkeypatch.setattr(text_encoder, "_BATCH", 24)
 
 
 def line_losses(model: nn.Module, step: int) -> dict[str, torch.Tensor]:
@@ -211,6 +226,7 @@ def video_clips(folder: Path, count: int = 2) -> DecoderClips:
     return clips
 
 
+@pytest.mark.usefixtures("quick_stages")
 def test_the_last_levels_of_the_decoder_learn_and_the_others_stay(tmp_path):
     torch.manual_seed(0)
     vae, clips = video_vae_of_the_bundle(), video_clips(tmp_path)
@@ -225,6 +241,7 @@ def test_the_last_levels_of_the_decoder_learn_and_the_others_stay(tmp_path):
     assert not (tmp_path / "outlines" / "features.npy").exists()
 
 
+@pytest.mark.usefixtures("quick_stages")
 def test_the_refiner_learns_and_everything_else_stays(tmp_path, monkeypatch):
     found = []
 
@@ -264,6 +281,7 @@ def test_the_decoder_trained_on_parts_is_that_of_whole_clips():
     torch.testing.assert_close(part[0].clamp(-1, 1), whole[:, 13:], rtol=0, atol=1e-5)
 
 
+@pytest.mark.usefixtures("quick_stages")
 def test_all_stages_end_in_a_bundle_that_makes_a_clip(tmp_path, capsys):
     training = DemoTraining(tmp_path / "training", QUICK)
     for stage in STAGES:
