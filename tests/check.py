@@ -16,6 +16,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT = 60
 """Seconds that all of it may take on two cores that have nothing else to do."""
+AT_ONCE = 2
+"""Parts that run beside each other; each keeps a core busy."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,11 @@ def module(title: str, name: str, *arguments: str) -> Part:
     return Part(title, (sys.executable, "-m", name, *arguments))
 
 
-LIGHT = ("capacity", "cli", "core", "engine", "farm", "film", "library", "media", "queue", "takes", "web")
-"""Layers in `tests/unit` whose tests import no torch; as many as leave both lanes equally long."""
+LIGHT = (
+    ("capacity", "core", "farm", "film", "library", "media", "queue", "takes"),
+    ("cli", "engine", "web"),
+)
+"""Layers in `tests/unit` whose tests import no torch, in two processes of about the same length."""
 
 
 def unit_tests(title: str, *arguments: str) -> Part:
@@ -41,33 +46,33 @@ def unit_tests(title: str, *arguments: str) -> Part:
     return module(title, "pytest", "-m", "not slow", "-p", "no:cacheprovider", *arguments)
 
 
-LANES = (
-    (
-        module("format", "ruff", "format", "--check", "."),
-        module("lint", "ruff", "check", "."),
-        Part(
-            "import contracts",
-            (sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"),
-        ),
-        module("types", "mypy"),
-        unit_tests("unit tests, light layers", *(f"tests/unit/{layer}" for layer in LIGHT)),
+PARTS = (
+    module("format", "ruff", "format", "--check", "."),
+    module("lint", "ruff", "check", "."),
+    Part(
+        "import contracts",
+        (sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"),
     ),
-    (
-        unit_tests(
-            "unit tests, other layers",
-            "tests/unit",
-            *(f"--ignore=tests/unit/{ignored}" for ignored in ("test_layers.py", *LIGHT)),
-        ),
+    unit_tests(
+        "unit tests, other layers",
+        "tests/unit",
+        *(f"--ignore=tests/unit/{ignored}" for ignored in ("test_layers.py", *LIGHT[0], *LIGHT[1])),
+    ),
+    module("types", "mypy"),
+    *(
+        unit_tests(f"unit tests, {layers[0]} to {layers[-1]}", *(f"tests/unit/{layer}" for layer in layers))
+        for layers in LIGHT
     ),
 )
-"""Lanes run beside each other, the parts of a lane one after the other; together they take equally long."""
+"""After what takes no time, the longest first: a core that is free takes the next one, so that both end together."""
 
 
 def main() -> int:
     """Run everything; returns the exit status."""
     started = time.monotonic()
-    with ThreadPoolExecutor(len(LANES)) as pool:
-        failed = [title for lane in pool.map(run_lane, LANES) for title in lane]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        passed = list(pool.map(run, PARTS))
+    failed = [part.title for part, fine in zip(PARTS, passed, strict=True) if not fine]
     seconds = time.monotonic() - started
     late = f", more than the {LIMIT} s that it should" if seconds > LIMIT else ""
     print(
@@ -76,20 +81,15 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def run_lane(parts: Sequence[Part]) -> list[str]:
-    """Titles of what failed."""
-    return [part.title for part in parts if not run(part)]
-
-
 def run(part: Part) -> bool:
-    """Run it and print its time, and what it said if it failed."""
+    """Run it and print its time, and what it said if it failed; returns whether it did not."""
     started = time.monotonic()
     done = subprocess.run(
         part.command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace"
     )
     failed = done.returncode != 0
     said = done.stdout.strip() if failed else ""
-    # One call, so that two lanes do not mix their lines.
+    # One call, so that two parts do not mix their lines.
     print(
         f"{said}\n" * bool(said)
         + f"{part.title}: {time.monotonic() - started:.1f} s, {'FAILED' if failed else 'ok'}\n",
