@@ -29,6 +29,8 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["HF_HUB_CACHE"] = str(Path(cache.name) / "hub")
     # Models this small gain nothing from threads, and wait for each other's on a machine that is busy.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # Code that torch makes for a test runs a few times: to find out which vectors there are would take longer.
+    os.environ["TORCHINDUCTOR_VEC_ISA_OK"] = "0"
     # Whoever stops a run with SIGTERM wants what it has started to be ended, too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     config.pluginmanager.register(leftovers)
