@@ -21,11 +21,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO, Protocol
 
 from ovi_studio.core.child_processes import child_environment
 from ovi_studio.core.errors import JobError
@@ -73,6 +73,29 @@ class Supervision:
     """The last lines of the engine's log, if it failed."""
 
 
+class Child(Protocol):
+    """The process of an engine, as `subprocess.Popen` has it."""
+
+    pid: int
+    """It leads its process group."""
+    returncode: int | None
+
+    def poll(self) -> int | None:
+        """Return the exit status, negative for a signal; None while it runs."""
+
+
+StartEngine = Callable[[Sequence[str], Mapping[str, str], BinaryIO], Child]
+"""Starts a command in an environment, with a file for all that it prints."""
+
+
+def start_engine(command: Sequence[str], environment: Mapping[str, str], words: BinaryIO) -> Child:
+    """Start an engine in a process group of its own."""
+    start = {"start_new_session": True}
+    if sys.platform == "win32":
+        start = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=words, stderr=words, env=environment, **start)
+
+
 def tail(path: Path, lines: int = LAST_LINES) -> tuple[str, ...]:
     """Return the last lines of a log; empty if it cannot be read."""
     try:
@@ -95,8 +118,10 @@ class Supervisor:
         back_off: Sequence[float] = BACK_OFF_SECONDS,
         patience: float = PATIENCE_SECONDS,
         slot: EngineSlot | None = None,
+        start_engine: StartEngine = start_engine,
     ) -> None:
         self._slot = slot or EngineSlot()
+        self._start_engine = start_engine
         self._store = store
         self._database = store.database
         self._paths = store.paths
@@ -207,14 +232,8 @@ class Supervisor:
         self._supervision = Supervision(Condition.STARTING)
         owner = f"{self._slot.name}-{secrets.token_hex(4)}"
         with self._slot.file(self._paths.engine_stderr).open("wb") as words:
-            child = subprocess.Popen(
-                [*self._command, "--owner", owner, "--supervised"],
-                stdin=subprocess.DEVNULL,
-                stdout=words,
-                stderr=words,
-                env={**child_environment(), **self._slot.environment},
-                **_own_process_group(),
-            )
+            command = [*self._command, "--owner", owner, "--supervised"]
+            child = self._start_engine(command, {**child_environment(), **self._slot.environment}, words)
         return _Process(self._paths, owner, child)
 
     def _watch(self, engine: "_Process") -> "_End":
@@ -266,17 +285,10 @@ class _End:
     reason: str = ""
 
 
-def _own_process_group() -> dict[str, Any]:
-    """Return the arguments of `Popen` that start a process in its own group."""
-    if sys.platform == "win32":
-        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
-    return {"start_new_session": True}
-
-
 class _Process:
     """An engine's process: a child, or one that was started earlier."""
 
-    def __init__(self, paths: StudioPaths, owner: str, child: subprocess.Popen | None = None) -> None:
+    def __init__(self, paths: StudioPaths, owner: str, child: Child | None = None) -> None:
         self.owner = owner
         self._lock_path = paths.owners / f"{owner}.lock"
         self._child = child

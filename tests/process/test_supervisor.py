@@ -6,8 +6,10 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+import engine_helpers
 import numpy as np
 import pytest
 from engine_helpers import (
@@ -21,13 +23,13 @@ from engine_helpers import (
     spec,
     start_web,
     studio,
-    supervisor,
     wait_for,
     wait_until_ended,
 )
-from fake_models import BROKEN
+from fake_models import BROKEN, NAME
 from PIL import Image
 from places import SUPPORT
+from warm_start import ENGINES
 
 from ovi_studio.core.errors import JobError
 from ovi_studio.engine.supervisor import Condition, Supervisor, tail
@@ -44,6 +46,11 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="kills processes
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     with studio(tmp_path / "outputs", monkeypatch) as store:
         yield store
+
+
+def supervisor(store: Store, models: str = NAME, **options: object) -> AbstractContextManager[Supervisor]:
+    """Of engines that have their libraries; how they are started by a command is the matter of `test_fleet.py`."""
+    return engine_helpers.supervisor(store, models, start_engine=ENGINES.start_engine, **options)
 
 
 # Killed engines
@@ -211,7 +218,7 @@ def test_kill_at_random_moments_of_a_short_queue_loses_nothing(store):
     ids = store.add([spec("wait", seed=seed, steps=2) for seed in range(8)])
     with supervisor(store):
         for _ in range(6):
-            time.sleep(dice.uniform(0.2, 1.0))
+            time.sleep(dice.uniform(0.05, 0.4))
             kill_engines(store)
         finish(store, ids)
     assert_done_exactly_once(store, ids)
@@ -225,12 +232,12 @@ def test_fifty_kills_of_engine_web_process_or_both_lose_nothing(store):
     """
     dice = random.Random(7)
     shots = [None, 8, 9, 9, 11, 12, None, 14, 15, 15, 15, 18]
-    ids = store.add([spec("wait", seed=seed, steps=6) for seed in range(20)], parents=[*[None] * 8, *shots])
+    ids = store.add([spec("wait", seed=seed, steps=3) for seed in range(20)], parents=[*[None] * 8, *shots])
     web = start_web(store)
     try:
         for _ in range(50):
             wait_for(lambda: engine_pids(store))
-            time.sleep(dice.uniform(0, 0.8))
+            time.sleep(dice.uniform(0, 0.4))
             victims = dice.choice(["engine", "engine", "web", "both"])
             if victims != "engine":
                 end(web)

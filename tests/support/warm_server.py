@@ -2,8 +2,8 @@
 
 Every connection to its socket is a program: an order comes in with the program's three streams, and its process id and
 in the end its exit status go out. The program is a process of its own and runs as under `python FILE` or `python -m
-MODULE`: with these arguments, in this environment and folder, ignoring these signals; and it ends as the interpreter
-does. The server ends when its standard input does.
+MODULE`: with these arguments, in this environment and folder, ignoring these signals, in a session of its own if it is
+to lead its process group; and it ends as the interpreter does. The server ends when its standard input does.
 """
 
 import contextlib
@@ -69,6 +69,8 @@ def _become(order: dict[str, Any], streams: list[int]) -> None:
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
+    if order["leads"]:
+        os.setsid()
     os.chdir(order["folder"])
     os.environ.clear()
     os.environ.update(order["environment"])
