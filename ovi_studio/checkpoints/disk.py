@@ -5,9 +5,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from filelock import Timeout
-from huggingface_hub.utils import WeakFileLock
-
 from ovi_studio.checkpoints.file_check import holds
 from ovi_studio.core.errors import JobError
 
@@ -49,6 +46,9 @@ def writing(place: Path) -> Iterator[None]:
 @contextmanager
 def exclusive(directory: Path) -> Iterator[None]:
     """Allow only one download into a directory, since two would append to the same files."""
+    from filelock import Timeout
+    from huggingface_hub.utils import WeakFileLock  # with an HTTP client
+
     with ExitStack() as stack:
         with writing(directory):
             directory.mkdir(parents=True, exist_ok=True)

@@ -12,9 +12,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled
-
-from ovi_studio.checkpoints import hub
 from ovi_studio.checkpoints.disk import RESUMES, exclusive, existing_ancestor, format_bytes, free_space, writing
 from ovi_studio.checkpoints.file_check import damage
 from ovi_studio.checkpoints.hashes import remember
@@ -171,6 +168,8 @@ def format_progress(progress: DownloadProgress) -> str:
 
 
 def _request_metadata(missing: MissingFile) -> PlannedFile:
+    from ovi_studio.checkpoints import hub  # with an HTTP client
+
     source, answer = missing.source, hub.ask(missing.source)
     content = hashlib.sha256(answer.content.encode()).hexdigest()[:12]
     part = missing.target.with_name(f"{missing.target.name}.{content}.part")
@@ -268,6 +267,8 @@ def _fetch_file(file: PlannedFile, meter: Meter) -> None:
 
 def _complete(file: PlannedFile, part: PartialFile) -> None:
     """Request the rest until the file is complete; gives up if nothing arrives for too long."""
+    from ovi_studio.checkpoints import hub  # with an HTTP client
+
     waits = iter(RETRY_WAITS)
     complete = file.exact and part.size >= file.size
     furthest = part.size
@@ -275,7 +276,7 @@ def _complete(file: PlannedFile, part: PartialFile) -> None:
         failure = None
         try:
             hub.append(file.url, part, file.size if file.exact else None)
-        except (HTTPError, OfflineModeIsEnabled) as error:
+        except hub.FAILURES as error:
             if not hub.is_transient(error):
                 raise hub.explain(error, file.source) from error
             failure = error

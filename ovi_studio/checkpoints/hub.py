@@ -1,5 +1,8 @@
 """What the hub is asked: the size and content of a file, and its bytes. Imports no torch.
 
+Functions that ask import this module themselves: huggingface_hub and its HTTP client are a third of what a process
+imports that asks for nothing, such as an engine that waits, or `show`.
+
 Endpoint, token, session and errors are huggingface_hub's, with its HF_ENDPOINT, HF_TOKEN and HF_HUB_DOWNLOAD_TIMEOUT.
 Its `hf_hub_download` cannot be used: it starts with a new temporary file every time and removes it on failure (1.33 and
 2.4), so closing a laptop's lid could cost 20 GB of 23; and it does not retry after a connection reset. The price is a
@@ -28,6 +31,8 @@ from ovi_studio.checkpoints.partial_file import PartialFile
 from ovi_studio.core.errors import JobError
 from ovi_studio.core.variants import HubFile
 
+FAILURES = HTTPError, OfflineModeIsEnabled
+"""What requests raise."""
 _TRANSIENT = {408, 416, 429, 500, 502, 503, 504}
 _NO_HEAD = {403, 405, 501}
 """Statuses that may only mean that HEAD is refused, as signed addresses of a CDN do."""
@@ -85,7 +90,7 @@ def _json(url: str, repository: str, path: str) -> Any:
         )
         hf_raise_for_status(response)
         return response.json()
-    except (HTTPError, OfflineModeIsEnabled) as error:
+    except FAILURES as error:
         raise explain(error, HubFile(repository, path, "", 0, "")) from error
     except ValueError as error:
         raise _no_hub(repository) from error
@@ -105,7 +110,7 @@ def ask(source: HubFile) -> HubAnswer:
     url = hf_hub_url(source.repository, source.path, endpoint=endpoint)
     try:
         headers = _headers(url)
-    except (HTTPError, OfflineModeIsEnabled) as error:
+    except FAILURES as error:
         raise explain(error, source) from error
     if headers.get("content-type", "").startswith("text/html"):
         raise JobError(
@@ -133,7 +138,7 @@ def ask(source: HubFile) -> HubAnswer:
 def append(url: str, part: PartialFile, limit: int | None) -> None:
     """Request the rest of a file; returns when the answer has ended, or holds more than `limit` bytes.
 
-    Raises `HTTPError` or `OfflineModeIsEnabled`, possibly after some of it arrived.
+    Raises one of `FAILURES`, possibly after some of it arrived.
     """
     # The file's own URL is requested every time, since the URL that it redirects to is signed and expires within an
     # hour.

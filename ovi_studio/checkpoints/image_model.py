@@ -17,10 +17,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import try_to_load_from_cache
-from huggingface_hub.errors import HFValidationError
-
-from ovi_studio.checkpoints import hub
 from ovi_studio.checkpoints.download import DownloadPlan, MissingFile, plan_files
 from ovi_studio.checkpoints.file_check import damage, holds, read_header
 from ovi_studio.checkpoints.hashes import BackgroundHash
@@ -94,6 +90,10 @@ def find_folder(name: str, checkpoint_directory: Path) -> Path | None:
     path = Path(name).expanduser()
     candidates = [path] if path.is_absolute() else [checkpoint_directory / name] if is_name(name) else []
     if is_name(name) and "/" in name:
+        # With an HTTP client, and most clips need no image model.
+        from huggingface_hub import try_to_load_from_cache
+        from huggingface_hub.errors import HFValidationError
+
         with suppress(HFValidationError):
             cached = try_to_load_from_cache(name, INDEX)
             candidates += [Path(cached).parent] if isinstance(cached, str) else []
@@ -156,6 +156,8 @@ def chosen_files(files: Iterable[str], parts: Iterable[str]) -> list[str]:
 
 def plan_image_model(name: str, checkpoint_directory: Path) -> DownloadPlan:
     """Ask the hub for the files of an image model that are missing; raises `JobError`, also if it cannot be used."""
+    from ovi_studio.checkpoints import hub  # with an HTTP client
+
     if not is_name(name) or "/" not in name:
         raise JobError(f"{name} is not the name of a repository on the hub, such as {OFFICIAL_MODEL}.")
     listing = hub.list_files(name)

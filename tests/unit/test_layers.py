@@ -19,6 +19,15 @@ def test_every_folder_imports_what_stands_below_it_and_the_page_starts_without_t
     assert found.returncode == 0, found.stdout
 
 
+def test_a_waiting_engine_and_a_command_that_says_its_options_import_no_heavy_library() -> None:
+    """Not even in functions that they call at their start, which the contracts would allow."""
+    heavy = {"torch", "diffusers", "transformers", "huggingface_hub", "gradio", "ray", "scipy"}
+    code = "import sys, ovi_studio.engine.loop, ovi_studio.__main__ as program; program.build_parser()"
+    code = f"{code}; print(*sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
 def test_an_import_that_runs_upwards_and_a_torch_in_the_queue_are_found(tmp_path: Path) -> None:
     ignored = shutil.ignore_patterns("bundle", "__pycache__")
     shutil.copytree(ROOT / "ovi_studio", tmp_path / "ovi_studio", ignore=ignored)
