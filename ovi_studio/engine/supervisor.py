@@ -25,7 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from ovi_studio.core.child_processes import child_environment
 from ovi_studio.core.errors import JobError
@@ -90,10 +90,10 @@ StartEngine = Callable[[Sequence[str], Mapping[str, str], BinaryIO], Child]
 
 def start_engine(command: Sequence[str], environment: Mapping[str, str], words: BinaryIO) -> Child:
     """Start an engine in a process group of its own."""
-    start = {"start_new_session": True}
+    group: dict[str, Any] = {"start_new_session": True}
     if sys.platform == "win32":
-        start = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=words, stderr=words, env=environment, **start)
+        group = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=words, stderr=words, env=environment, **group)
 
 
 def tail(path: Path, lines: int = LAST_LINES) -> tuple[str, ...]:

@@ -10,6 +10,8 @@ from studio_app import Application
 
 pytestmark = needs_browser
 TABS = ("Create", "Queue", "Library", "Templates", "System")
+COVERED = ("Library",)
+"""Tabs of which `open_something` covers what was there; it only adds to the others."""
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +67,8 @@ def test_axe_finds_nothing_on_any_tab(busy: Application, chromium: Any, size: tu
     faults = {}
     for title in titles:
         show(page, title)
-        faults[title] = accessibility_faults(page, **both)
+        if title in COVERED:
+            faults[title] = accessibility_faults(page, **both)
         open_something(page, title)
         faults[f"{title}, in use"] = accessibility_faults(page, **both)
         assert fits_width(page), title

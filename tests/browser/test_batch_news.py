@@ -60,7 +60,8 @@ def test_a_batch_that_ends_between_two_checks_is_announced_and_an_old_one_is_not
     toast(page, "Done: Quick (1 made)").wait_for()
     page.reload()
     page.wait_for_selector("#batch-news", state="attached")
-    page.wait_for_timeout(2500)
+    make(client, "Next", "a clip", steps=1)
+    toast(page, "Done: Next (1 made)").wait_for()
     assert toast(page, "Quick").count() == 0
 
 
@@ -90,5 +91,6 @@ def test_a_cancelled_batch_is_not_announced(page: Any, client: Any) -> None:
     page.wait_for_selector("#status >> text=/Step \\d+ of 1000/")
     page.click("#status .cancel")
     page.wait_for_selector("#status >> text=Cancelled")
-    page.wait_for_timeout(2500)
+    make(client, "Next", "a clip", steps=1)
+    toast(page, "Done: Next (1 made)").wait_for()
     assert toast(page, "Not wanted").count() == 0

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-import pytest
 from browser import fits_width, leave, needs_browser, show
 from page_helpers import LONG, line_up, open_page
 from studio_app import Application
 
 pytestmark = needs_browser
+WIDTHS = (320, 720, 2560)
 ICON = "document.querySelector('link[rel~=icon]').href"
 
 
@@ -43,13 +43,14 @@ def test_keys_show_the_shortcuts_and_go_from_tab_to_tab_but_not_while_somebody_t
     page.locator("[role=tab][aria-selected=true][data-tab-id=system]").wait_for()
 
 
-@pytest.mark.parametrize("width", [320, 720, 2560], ids=["narrowest", "zoomed", "widest"])
-def test_every_tab_has_room_and_no_name_is_cut(application: Application, chromium: Any, width: int) -> None:
-    page = open_page(application, chromium, (width, 900))
-    for title in page.get_by_role("tab").all_inner_texts():
-        show(page, title)
-        assert fits_width(page), title
-    cut = "[...document.querySelectorAll('[role=tab]')].filter(tab => tab.scrollWidth > tab.clientWidth)"
-    assert page.evaluate(f"{cut}.map(tab => tab.innerText)") == []
-    assert page.get_by_role("button", name="Keyboard shortcuts").is_visible()
+def test_every_tab_has_room_and_no_name_is_cut_narrow_zoomed_and_wide(application: Application, chromium: Any) -> None:
+    page = open_page(application, chromium, (WIDTHS[0], 900))
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 900})
+        for title in page.get_by_role("tab").all_inner_texts():
+            show(page, title)
+            assert fits_width(page), (width, title)
+        cut = "[...document.querySelectorAll('[role=tab]')].filter(tab => tab.scrollWidth > tab.clientWidth)"
+        assert page.evaluate(f"{cut}.map(tab => tab.innerText)") == [], width
+        assert page.get_by_role("button", name="Keyboard shortcuts").is_visible(), width
     leave(page)

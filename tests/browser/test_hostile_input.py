@@ -13,7 +13,18 @@ from urllib.parse import quote, urlsplit
 
 import numpy as np
 import pytest
-from browser import DESKTOP, HOSTILE, PHONE, fits_width, is_unharmed, needs_browser, show, wait_for
+from browser import (
+    DESKTOP,
+    HOSTILE,
+    PHONE,
+    fits_width,
+    is_unharmed,
+    needs_browser,
+    settle,
+    show,
+    unanswered,
+    wait_for,
+)
 from page_helpers import open_page
 from PIL import Image
 from studio_app import Application
@@ -235,6 +246,7 @@ def test_user_text_is_shown_as_text_on_every_tab(
     client.predict(ESCAPED, settings={"steps": 1}, name=HOSTILE, api_name="/queue")
     wait_for(lambda: not client.predict("queued", api_name="/list") and not client.predict("running", api_name="/list"))
     page = open_page(application, chromium, size)
+    waiting = unanswered(page)
     page.on("dialog", lambda dialog: pytest.fail(f"a script ran: {dialog.message}"))
     page.wait_for_selector("#news .news-item >> text=<script>window.pwned=1")
     page.fill("#prompt textarea", f"{ESCAPED} A man says, <S>{ESCAPED}<E>")
@@ -249,7 +261,7 @@ def test_user_text_is_shown_as_text_on_every_tab(
     page.wait_for_selector("#notice >> text=in the queue as “<script>window.pwned=1")
     for title in page.get_by_role("tab").all_inner_texts():
         show(page, title)
-        page.wait_for_timeout(1500)
+        settle(page, waiting)
         assert is_unharmed(page), title
         assert fits_width(page), title
     show(page, "Queue")

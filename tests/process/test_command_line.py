@@ -25,26 +25,6 @@ PATIENCE = 300
 # Prompts and clips
 
 
-def test_a_prompt_becomes_an_mp4_and_a_poster_in_a_separate_process(
-    tmp_path: Path, tiny_bundle: Path, python_environment: dict[str, str]
-) -> None:
-    command = [sys.executable, "-m", "ovi_studio", "generate", "--prompt", PROMPT, "--steps", "2"]
-    done = subprocess.run(
-        command,
-        env=python_environment | {"OVI_CKPT_DIR": str(tiny_bundle)},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
-    assert done.returncode == 0, done.stderr
-    (path,) = (tmp_path / line for line in done.stdout.splitlines())
-    assert files_below(tmp_path) == [path.with_suffix(".jpg"), path]
-    assert path.parent == tmp_path / "outputs"
-    assert read_frames(path).shape == (17, 64, 64, 3)
-    assert "Traceback" not in done.stderr
-
-
 def test_settings_reach_the_clip_and_show_prints_them(generate: Run, run: Run, picture: Path) -> None:
     settings = {"steps": 1, "seed": 5, "solver": "euler", "shift": 3.5, "video_guidance": 2.0, "audio_guidance": 1.0}
     settings |= {"slg_layer": 0, "video_negative_prompt": "blur", "audio_negative_prompt": "", "variant": "tiny"}
@@ -310,14 +290,16 @@ def test_settings_along_with_a_configuration_are_refused(run: Run, tmp_path: Pat
 def test_a_stopped_background_command_keeps_finished_clips_and_leaves_no_partial_files(
     tmp_path: Path, tiny_bundle: Path, python_environment: dict[str, str]
 ) -> None:
-    """By SIGINT, which such a command was started to ignore; that SIGTERM does the same is shown of the engine."""
+    """By SIGINT, which such a command was started to ignore; that SIGTERM does the same is shown of the engine.
+
+    That a command which nobody stops ends with success is shown in `test_wheel.py`.
+    """
     table = tmp_path / "prompts.csv"
     table.write_text("text_prompt,steps\nfirst,1\nsecond,1000\nthird,1\n")
-    command = [sys.executable, "-m", "ovi_studio", "generate", "--prompts", table.name, "--ckpt-dir", str(tiny_bundle)]
+    command = [sys.executable, "-m", "ovi_studio", "generate", "--prompts", table.name]
+    variables = python_environment | {"OVI_CKPT_DIR": str(tiny_bundle)}
     with deaf_to_ctrl_c():
-        child = subprocess.Popen(
-            command, env=python_environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
+        child = subprocess.Popen(command, env=variables, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     with child:
         deadline = threading.Timer(PATIENCE, child.kill)
         deadline.start()
@@ -332,5 +314,7 @@ def test_a_stopped_background_command_keeps_finished_clips_and_leaves_no_partial
     assert (ended.status, ended.out) == (130, []), ended.err
     assert ended.complaints == ["Stopped. Finished files are kept; no partial files are left."]
     path = tmp_path / first.decode().strip()
-    assert files_below(tmp_path / "outputs") == [path.with_suffix(".jpg"), path]
+    assert files_below(tmp_path) == [path.with_suffix(".jpg"), path, table]
+    assert path.parent == tmp_path / "outputs"
+    assert read_frames(path).shape == (17, 64, 64, 3)
     assert read_record(path)["spec"]["prompt"] == "first"

@@ -28,6 +28,18 @@ _SETTLED = """async () => {
 }"""
 """A box that moves or fades has other colours for a moment; what moves for ever is no matter of time."""
 
+_STILL = """() => new Promise((resolve) => {
+    let timer;
+    const observer = new MutationObserver(wait);
+    function wait() {
+        clearTimeout(timer);
+        timer = setTimeout(() => { observer.disconnect(); resolve(); }, 200);
+    }
+    observer.observe(document.body, { childList: true, characterData: true, subtree: true });
+    wait();
+})"""
+"""Nothing was put into the page for a while."""
+
 _FORGET = """async () => {
     localStorage.clear();
     sessionStorage.clear();
@@ -104,6 +116,30 @@ def write(field: Any, text: str) -> None:
         return field.input_value() == text
 
     wait_for(stays)
+
+
+def unanswered(page: Any) -> set[Any]:
+    """The requests of a page that wait for an answer, from now on."""
+    waiting: set[Any] = set()
+    page.on("request", lambda request: _is_awaited(request) and waiting.add(request))
+    page.on("requestfinished", waiting.discard)
+    page.on("requestfailed", waiting.discard)
+    return waiting
+
+
+def _is_awaited(request: Any) -> bool:
+    """Not so the answer to whether there is news, which always waits, and a film, which is read as it plays."""
+    return "/studio/pulse" not in request.url and request.resource_type != "media"
+
+
+def settle(page: Any, waiting: set[Any]) -> None:
+    """Wait until the page shows whatever it has asked for; `waiting` is from `unanswered`."""
+
+    def is_still() -> bool:
+        page.evaluate(_STILL)
+        return not waiting
+
+    wait_for(is_still, PATIENCE)
 
 
 def is_unharmed(page: Any) -> bool:
