@@ -194,7 +194,7 @@ def client(application: Any) -> Iterator[Any]:
 
     with closing(Store.open(application.outputs)) as store:
         store.clear_finished()
-        yield application.client()
+        yield application.shared_client
         store.cancel(store.ids())
         store.resume()
         wait_for(lambda: not store.ids(states=["running"]), 120)

@@ -122,8 +122,8 @@ def unanswered(page: Any) -> set[Any]:
     """The requests of a page that wait for an answer, from now on."""
     waiting: set[Any] = set()
     page.on("request", lambda request: _is_awaited(request) and waiting.add(request))
-    page.on("requestfinished", waiting.discard)
-    page.on("requestfailed", waiting.discard)
+    for end in ("requestfinished", "requestfailed"):
+        page.on(end, lambda request: waiting.discard(request))
     return waiting
 
 
@@ -181,7 +181,10 @@ def _violations(page: Any, options: dict[str, Any]) -> list[str]:
 def wait_for(condition: Callable[[], Any], seconds: float = 30) -> Any:
     """What the condition returns once that is true."""
     deadline = time.monotonic() + seconds
-    while not (found := condition()):
+    while True:
+        asked = time.monotonic()
+        if found := condition():
+            return found
         assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
-    return found
+        # Questions that take long, as to the API, take the time of what they ask for.
+        time.sleep(min(max(0.05, 2 * (time.monotonic() - asked)), 0.5))

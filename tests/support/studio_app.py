@@ -46,6 +46,7 @@ class Application:
         arguments += ["--out", str(self.outputs), *self.more]
         environment = {**os.environ, "PYTHONPATH": PYTHON_PATH}
         started = time.monotonic()
+        self._shared_client: Any = None
         self.process: subprocess.Popen[bytes] | Forked
         if self.cold:
             self.process = subprocess.Popen([sys.executable, *arguments], env=environment, stdout=subprocess.DEVNULL)
@@ -75,9 +76,17 @@ class Application:
             return answer.read()
 
     def client(self, **options: Any) -> Any:
+        """A client of the API, with a session of its own."""
         from gradio_client import Client
 
         return Client(self.url, verbose=False, **options)
+
+    @property
+    def shared_client(self) -> Any:
+        """The same client until the next start; a new one first asks for all that the page consists of."""
+        if self._shared_client is None:
+            self._shared_client = self.client()
+        return self._shared_client
 
     def end(self) -> None:
         """In order; whatever does not end so is killed, and the test fails."""
