@@ -29,11 +29,13 @@ from PIL import Image
 from places import PYTHON_PATH
 
 from ovi_studio.core.spec import ClipSpec
+from ovi_studio.engine.command import engine_command
 from ovi_studio.media import clip_files
 from ovi_studio.queue.model import ClipPhase, EngineState, JobState
 from ovi_studio.queue.recovery import live_engines
 from ovi_studio.queue.schedule import estimate_clip
 from ovi_studio.queue.store import Store
+from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.preview import Previewer
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="kills processes as only POSIX can")
@@ -208,6 +210,30 @@ def test_idle_engine_takes_over_from_one_that_was_killed(store):
             wait_for(lambda: store.get(job).attempt == 2)
             store.cancel([job])
             wait_until_ended(store)
+
+
+def test_tiny_model_makes_a_clip_with_previews_and_learns_from_it(store, tiny_bundle):
+    ids = store.add([spec(variant="tiny", steps=30, seed=seed) for seed in range(2)])
+    previews: set[bytes] = set()
+    options = engine_command(store.paths, RuntimeOptions(checkpoint_directory=tiny_bundle))
+    child = subprocess.Popen(options, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while store.ids(states=[JobState.QUEUED, JobState.RUNNING]):
+            assert time.monotonic() < deadline
+            for job in store.jobs(states=[JobState.RUNNING]):
+                if job.progress and job.progress.preview:
+                    with contextlib.suppress(FileNotFoundError):
+                        previews.add(job.progress.preview.read_bytes())
+            time.sleep(0.005)
+    finally:
+        child.kill()
+        child.wait()
+    assert_done_exactly_once(store, ids)
+    assert previews
+    assert all(data.startswith(b"\xff\xd8") and data.endswith(b"\xff\xd9") for data in previews)
+    assert np.array(store.database.setting("preview/tiny")).shape == (9, 3)
+    assert store.paths.log.read_text().count(", starts.") == 2
 
 
 def test_learned_preview_has_the_colours_of_the_clip(store):
