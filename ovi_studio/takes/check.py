@@ -53,8 +53,15 @@ def score_summary(scores: Mapping[str, Any] | None) -> list[str]:
     if scores is None or "error" in scores:
         return []
     errors, loudness = scores["word_error_rate"], scores["loudness"]
-    words = [] if errors is None else [f"{100 * errors:.0f}% of the words are wrong" if errors else "Words are right"]
+    words = [] if errors is None else [_words(errors)]
     return [*words, "Silent" if loudness is None else f"{loudness:.0f} LUFS"]
+
+
+def _words(rate: float) -> str:
+    if not rate:
+        return "Words are right"
+    # With words that nobody asked for, there may be more errors than words.
+    return f"{100 * min(rate, 1):.0f}% of the words are wrong"
 
 
 def fault_lines(scores: Mapping[str, Any] | None) -> list[str]:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from ovi_studio.takes.check import score_summary
 from ovi_studio.takes.words import WordErrors, align, count_errors, tokens
 
 
@@ -28,6 +29,14 @@ def test_the_rate_is_errors_per_wanted_word_and_one_for_speech_that_nobody_wante
     assert count_errors("a", "a b c").rate == 2
     assert count_errors("", "noise").rate == 1
     assert count_errors("", "").rate == 0
+
+
+@pytest.mark.parametrize(
+    ("rate", "said"),
+    [(0.0, "Words are right"), (0.25, "25% of the words are wrong"), (2.0, "100% of the words are wrong")],
+)
+def test_no_more_words_are_wrong_than_there_are(rate: float, said: str) -> None:
+    assert score_summary({"word_error_rate": rate, "loudness": None}) == [said, "Silent"]
 
 
 def test_words_keep_their_place_around_those_that_were_not_heard():
