@@ -10,10 +10,11 @@ from diffusers import AutoencoderKLWan
 from torch import Tensor
 
 from ovi_studio.demo.decoder_clips import DecoderClips
-from ovi_studio.demo.drawing import autocast, compare, draw, outline_weight
+from ovi_studio.demo.drawing import autocast, compare, outline_weight
 from ovi_studio.demo.fit import NamedLosses, TrainingBudget, fit
 from ovi_studio.demo.scenes import FRAMES, SIDE, Scene, path, render
 from ovi_studio.demo.sheets import SheetRow
+from ovi_studio.models import video_vae
 from ovi_studio.models.refiner import Refiner
 from ovi_studio.models.video_vae import from_bytes, to_bytes
 
@@ -59,9 +60,11 @@ def _store_frames(vae: AutoencoderKLWan, clips: DecoderClips, numbers: Sequence[
     part = target.with_name(f"{target.name}.part")
     stored = np.lib.format.open_memmap(part, "w+", np.uint8, (len(clips.paths), _STORED, SIDE, SIDE, 3))
     device = next(vae.parameters()).device
+    refiner, vae.refiner = vae.refiner, None
     for index, file in enumerate(clips.paths):
-        latents, _ = clips.read(file)
-        stored[index] = to_bytes(draw(vae, latents.unsqueeze(0).to(device))[0])[numbers[index]]
+        latents = video_vae.normalised(vae, clips.read(file)[0].to(device))
+        stored[index] = to_bytes(video_vae.decode_whole(vae, latents))[numbers[index]]
+    vae.refiner = refiner
     part.replace(target)
 
 
@@ -98,8 +101,12 @@ def _losses(refiner: Refiner, step: int, *, draw_part: DrawPart, seed: int) -> N
     random = np.random.default_rng([seed, step])
     device = next(refiner.parameters()).device
     before, after, weights = zip(*(draw_part(random) for _ in range(_BATCH)), strict=True)
+    decoded = torch.stack(before).to(device)
     with autocast(device):
-        refined = refiner(torch.stack(before).to(device))
+        # Half of the parts are for the second pass, which gets what the first has drawn.
+        with torch.no_grad():
+            once = refiner.redraw(decoded[: _BATCH // 2]).float()
+        refined = refiner.redraw(torch.cat((once, decoded[_BATCH // 2 :])))
     return compare(refined, torch.stack(after).to(device), torch.tensor(weights, device=device).view(-1, 1, 1, 1))
 
 

@@ -113,7 +113,11 @@ def _encode_groups(vae: AutoencoderKLWan, groups: Iterable[Tensor]) -> Tensor:
             x = down_block(block, x, past, first=index == 0)
         x = mid_block(encoder.mid_block, x, past)
         moments.append(causal_convolution(encoder.conv_out, x, past, encoder.norm_out))
-    latents = timeless(vae.quant_conv, torch.cat(moments, dim=2))[:, : vae.config.z_dim]
+    return normalised(vae, timeless(vae.quant_conv, torch.cat(moments, dim=2))[:, : vae.config.z_dim])
+
+
+def normalised(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
+    """Return latents (..., channels, frames, height, width) as the transformer has them: mean 0, deviation 1."""
     mean, std = _statistics(vae, latents)
     return (latents.float() - mean) / std
 
