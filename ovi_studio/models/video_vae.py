@@ -244,7 +244,9 @@ def decode_tile(vae: AutoencoderKLWan, features: Tensor, tile: Region) -> Iterat
 
 def refine(refiner: Refiner, picture: Tensor) -> Tensor:
     """Redraw frames (3, frames, height, width) in [-1, 1]."""
-    return refiner(picture.transpose(0, 1)).transpose(0, 1)
+    # Channels last; otherwise a CPU converts what the refiner concatenates at full resolution.
+    frames = picture.transpose(0, 1).contiguous(memory_format=torch.channels_last)
+    return refiner(frames).transpose(0, 1)
 
 
 def decoder_patch(decoder: WanDecoder3d) -> int:
