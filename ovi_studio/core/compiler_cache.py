@@ -2,7 +2,7 @@
 
 import atexit
 import os
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,11 +15,12 @@ def keep_compiled_code(folder: Path, environment: MutableMapping[str, str] = os.
     Its default is a folder for temporary files, which is empty after a restart of the system.
     """
     if environment.setdefault(_VARIABLE, str(folder)) == str(folder):
-        atexit.register(_remove_if_empty, folder)
+        # torch creates it even where nothing is compiled.
+        atexit.register(remove_empty, [path for path in (folder, *folder.parents) if not path.exists()])
 
 
-def _remove_if_empty(folder: Path) -> None:
-    """Remove the folder and the state's, which torch has created even where nothing was compiled."""
+def remove_empty(folders: Sequence[Path]) -> None:
+    """Remove folders, the innermost first, up to one that is not empty."""
     with suppress(OSError):
-        for path in (folder, folder.parent, folder.parent.parent):
-            path.rmdir()
+        for folder in folders:
+            folder.rmdir()

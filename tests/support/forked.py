@@ -1,9 +1,13 @@
-"""`Forked`: a process that another one has forked."""
+"""`Forked`: a process that another one has forked; and what such a process does."""
 
 import os
+import runpy
 import signal
 import socket
 import subprocess
+import sys
+import traceback
+from typing import NoReturn
 
 
 class Forked:
@@ -48,3 +52,18 @@ class Forked:
                 raise EOFError("the server that forks processes has ended")
             line += more
         return line
+
+
+def run_and_leave(module: str) -> NoReturn:
+    """Do in a forked process what `python -m module` does, and end it at once: the interpreter is not its own."""
+    status: object = 0
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as error:
+        status = error.code or 0
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status if isinstance(status, int) else 1)

@@ -9,15 +9,13 @@ import ctypes
 import gc
 import json
 import os
-import runpy
 import signal
 import socket
 import sys
-import traceback
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from forked import Forked
+from forked import Forked, run_and_leave
 from processes import RANK_NAME
 
 from ovi_studio.core.imports import without_collecting
@@ -76,14 +74,4 @@ def _be_rank(command: Sequence[str], environment: dict[str, str]) -> NoReturn:
     ctypes.CDLL(None).prctl(_SET_NAME, f"{RANK_NAME}{environment['LOCAL_RANK']}".encode())
     module = command.index("-m") + 1
     sys.argv[:] = command[module:]
-    status: Any = 0
-    try:
-        runpy.run_module(command[module], run_name="__main__", alter_sys=True)
-    except SystemExit as error:
-        status = error.code or 0
-    except BaseException:
-        traceback.print_exc()
-        status = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status if isinstance(status, int) else 1)
+    run_and_leave(command[module])

@@ -6,13 +6,13 @@ failed, or 0. The ranks find each other by the variables that torch's launcher s
 
 import json
 import os
-import runpy
 import signal
 import socket
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import NoReturn
+
+from forked import run_and_leave
 
 from ovi_studio.core.imports import without_collecting
 
@@ -54,17 +54,7 @@ def become(rank: int, count: int, port: int, module: str, arguments: Sequence[st
     os.environ |= {"RANK": own, "LOCAL_RANK": own, "WORLD_SIZE": all_ranks, "LOCAL_WORLD_SIZE": all_ranks}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "none"}
     sys.argv[1:] = arguments
-    status: object = 0
-    try:
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
-    except SystemExit as error:
-        status = error.code or 0
-    except BaseException:
-        traceback.print_exc()
-        status = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status if isinstance(status, int) else 1)
+    run_and_leave(module)
 
 
 if __name__ == "__main__":

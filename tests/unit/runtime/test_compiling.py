@@ -13,7 +13,7 @@ from PIL import Image
 
 from ovi_studio.cli.sources import as_recorded
 from ovi_studio.core.clip import Clip
-from ovi_studio.core.compiler_cache import keep_compiled_code
+from ovi_studio.core.compiler_cache import keep_compiled_code, remove_empty
 from ovi_studio.core.errors import JobError, Stopped
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.engine import monitor as monitors
@@ -187,6 +187,24 @@ def test_compiled_code_is_kept_in_the_state_folder_unless_the_user_chose_another
     assert environment == {"TORCHINDUCTOR_CACHE_DIR": str(folder)}
     keep_compiled_code(tmp_path, environment)
     assert environment == {"TORCHINDUCTOR_CACHE_DIR": str(folder)}
+
+
+def test_only_folders_that_are_new_and_stay_empty_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    registered: list[Any] = []
+    monkeypatch.setattr("atexit.register", lambda *call: registered.append(call))
+    old, new = tmp_path / "old", tmp_path / "old" / "state" / "compiled"
+    old.mkdir()
+    keep_compiled_code(new, {})
+    ((remove, folders),) = registered
+    assert remove is remove_empty
+    new.mkdir(parents=True)
+    (new / "code").touch()
+    remove(folders)
+    assert (new / "code").exists()
+    (new / "code").unlink()
+    remove(folders)
+    assert list(tmp_path.iterdir()) == [old]
+    assert list(old.iterdir()) == []
 
 
 def recorded(directory: Path, **changes: Any) -> RuntimeOptions:
