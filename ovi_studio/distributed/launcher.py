@@ -5,7 +5,6 @@ command line, ranks write the traceback of a defect to a file in that folder (`e
 Without it, as in the engine, whose output is a log, they print it.
 """
 
-import contextlib
 import logging
 import os
 import shutil
@@ -21,6 +20,8 @@ from ovi_studio.core.terminal import use_forgiving_output
 
 REPORTS = "OVI_STUDIO_RANK_REPORTS"
 """Environment variable: a folder for the tracebacks of ranks; empty for one that the launcher creates."""
+SCRATCH = "OVI_STUDIO_RANK_FOLDER"
+"""Environment variable: a folder for whatever ranks write for each other; the launcher removes it, however they end."""
 _INTERRUPTED = 130
 _FAILED = 1
 
@@ -42,14 +43,19 @@ def main() -> int:
     logging.disable(logging.CRITICAL)
     if REPORTS in os.environ:
         os.environ[REPORTS] = tempfile.mkdtemp(prefix="ovi-studio-")
-    try:
-        launch()
-    except SignalException:
-        return _INTERRUPTED
-    except ChildFailedError as error:
-        return _explain(error)
-    finally:
-        _remove_if_empty()
+    with tempfile.TemporaryDirectory(prefix="ovi-ranks-", ignore_cleanup_errors=True) as scratch:
+        os.environ[SCRATCH] = scratch
+        # Otherwise torch creates a folder for logs that it does not write, and leaves it.
+        sys.argv[1:1] = ["--log_dir", scratch]
+        try:
+            launch()
+        except SignalException:
+            return _INTERRUPTED
+        except ChildFailedError as error:
+            return _explain(error)
+        finally:
+            if not _first_report():
+                _remove_reports()
     return 0
 
 
@@ -59,6 +65,7 @@ def _explain(error: Any) -> int:
     # SIGTERM is how the launcher ends the others.
     for rank, failure in failures.items():
         if failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM:
+            _remove_reports()  # of what its end has meant for the others
             name = signal.Signals(-failure.exitcode).name
             memory = "; perhaps memory ran out" if name == "SIGKILL" else ""
             _say(f"rank {rank} of {_ranks()} was ended by {name}{memory}. Clips that were finished are kept.")
@@ -89,11 +96,9 @@ def _say(sentence: str) -> None:
     print(f"{start}error: {one_line(sentence)}", file=sys.stderr, flush=True)
 
 
-def _remove_if_empty() -> None:
-    folder = os.environ.get(REPORTS)
-    if folder and not any(Path(folder).iterdir()):
-        with contextlib.suppress(OSError):
-            shutil.rmtree(folder)
+def _remove_reports() -> None:
+    if folder := os.environ.get(REPORTS):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

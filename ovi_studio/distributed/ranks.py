@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ovi_studio.capacity.layouts import layout_for
 from ovi_studio.core.errors import JobError
+from ovi_studio.distributed.launcher import SCRATCH
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -111,7 +112,7 @@ class RankGroup(Ranks):
         self._idle = dist.new_group(backend="gloo", timeout=_IDLE)
         self._neighbours: dict[int, list[ProcessGroup]] = {}
         self.watchdog = PeerWatchdog(self.all_gather(os.getpid()))
-        self._notes = Path(self.broadcast(tempfile.mkdtemp(prefix="ovi-ranks-") if self.is_leader else ""))
+        self._notes = Path(self.broadcast(_new_folder() if self.is_leader else ""))
 
     def broadcast(self, value: T) -> T:
         return self._broadcast(value, self._hosts)
@@ -188,6 +189,11 @@ class RankGroup(Ranks):
         box = [value]
         dist.broadcast_object_list(box, src=0, group=group)
         return box[0]
+
+
+def _new_folder() -> str:
+    """Create a folder for what ranks write for each other: in the launcher's, since killed ranks remove none."""
+    return tempfile.mkdtemp(prefix="ovi-ranks-", dir=os.environ.get(SCRATCH))
 
 
 ALONE = Ranks()

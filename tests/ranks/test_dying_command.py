@@ -60,7 +60,9 @@ def sentences(stderr: str) -> list[str]:
 def test_a_killed_rank_is_one_sentence_and_finished_clips_stay(
     tiny_bundle: Path, tiny_pipeline: Pipeline, tmp_path: Path
 ) -> None:
-    with generating(tiny_bundle, tmp_path) as command:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    with generating(tiny_bundle, tmp_path, TMPDIR=str(temporary)) as command:
         clip = command.stdout.readline().strip()
         processes = ranks_of(command.pid, "ovi_studio")
         assert len(processes) == 2
@@ -71,6 +73,7 @@ def test_a_killed_rank_is_one_sentence_and_finished_clips_stay(
     (sentence,) = sentences(said)
     assert sentence.startswith("error: rank 1 of 2 was ended by SIGKILL")
     assert not list(tmp_path.rglob("*.part"))
+    assert not list(temporary.iterdir()), "what ranks wrote for each other"
     two = tmp_path / clip
     one = write_clip(tiny_pipeline(read_spec(two, tmp_path)), tmp_path / "one")
     # A few pixels are cut to the whole number beside, and the mp4 spreads that a little; other seeds differ by tens.
