@@ -49,8 +49,8 @@ DIMENSIONS: dict[str, Any] = {
         "num_res_blocks": 1,
         "temperal_downsample": [True, True],
         "patch_size": 6,
-        # Redraws whole frames: its deepest level sees a picture of 18x18.
-        "refiner": [12, 24, 48, 64],
+        # Redraws whole frames: its deepest level sees a picture of 18x18. It knows the shapes of scenes, and others.
+        "refiner": {"widths": [12, 24, 48, 64], "kinds": 5},
         "latents_mean": [0.0] * LATENT_CHANNELS,
         "latents_std": [1.0] * LATENT_CHANNELS,
     },

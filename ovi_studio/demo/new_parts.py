@@ -23,8 +23,7 @@ def with_new_parts(weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> 
     new: tuple[str, ...] = ()
     if not any(name.startswith(last) for name in weights):
         new = (last, f"decoder.up_blocks.{number - 1}.upsampler.", "decoder.norm_out.", "decoder.conv_out.")
-    if not any(name.startswith("refiner.") for name in weights):
-        new += ("refiner.",)
+    new += tuple(name for name in built if name.startswith("refiner.") and name not in weights)
     result = {name: tensor if name.startswith(new) else weights.get(name) for name, tensor in built.items()}
     wrong = [name for name, tensor in result.items() if tensor is None or tensor.shape != built[name].shape]
     if wrong:

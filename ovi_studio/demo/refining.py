@@ -1,6 +1,11 @@
-"""Training of the refiner, which redraws what the rest of the video VAE decodes, on stored frames of each clip."""
+"""Training of the refiner, which redraws what the rest of the video VAE decodes, on stored frames of each clip.
+
+In some of them the object gets another outline (`demo.outlines`): what the refiner is told about the kind of the object
+counts only if the frame alone does not show it.
+"""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -8,29 +13,57 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKLWan
 from torch import Tensor
+from torch.nn import functional
 
 from ovi_studio.demo.decoder_clips import DecoderClips
 from ovi_studio.demo.drawing import autocast, compare, outline_weight
 from ovi_studio.demo.fit import NamedLosses, TrainingBudget, fit
-from ovi_studio.demo.scenes import FRAMES, SIDE, Scene, path, render
+from ovi_studio.demo.outlines import melted, unknown
+from ovi_studio.demo.scenes import FRAMES, SIDE, Scene, Shape, draw_outline, path, render
 from ovi_studio.demo.sheets import SheetRow
 from ovi_studio.models import video_vae
 from ovi_studio.models.refiner import Refiner
 from ovi_studio.models.video_vae import from_bytes, to_bytes
 
+KINDS = len(Shape) + 1
+"""What the refiner tells apart: the shapes of scenes, and then all others."""
 _STORED = 24
 """Frames of a clip. The first is always among them: it is unlike others, and may have been given."""
 _BATCH, _CROP = 12, 96
 """Frames of a step, and the side of the part of a frame that is compared, in pixels; an object fits into it."""
 _FIRST, _ANYWHERE, _SHIFT = 0.1, 0.15, 12.0
 """Fractions of the parts that are of first frames and anywhere; how far the others are off the object, in pixels."""
+_UNKNOWN, _MELTED = 0.1, 0.5
+"""Fractions of the parts that show a shape of no scene, which is to stay, and one that melts, which is not."""
+_BLURS = 4
+"""Such outlines are as soft as what is decoded: blurred so often, at most, over 3x3 pixels."""
+_AFRESH = 0.5
+"""Fraction of the parts that are drawn and blurred instead of decoded: what is left of a scene's own shape, where it
+gets another outline, would tell that it got one."""
+_FADED = (0.6, 1.0)
+"""How much of a melted outline is seen."""
 _OTHER_COLOURS = 0.3
 """Fraction of the parts in colours that no scene has: outlines are to be learned, and not colours."""
+_NOT_TOLD = 0.1
+"""Fraction of the parts that are redrawn without being told what they show."""
+_TOLD = 0.02
+"""Weight of the loss of kinds."""
 _SHOWN = 4
 """Parts on a sample sheet."""
 
-DrawPart = Callable[[np.random.Generator], tuple[Tensor, Tensor, float]]
-"""Returns a part of a frame as it was decoded, the same of the scene (3, height, width), and its weight."""
+
+@dataclass(frozen=True)
+class _Part:
+    """A part of a frame."""
+
+    decoded: Tensor
+    """(3, height, width) in [-1, 1], like `drawn`."""
+    drawn: Tensor
+    weight: float
+    kind: int
+
+
+DrawPart = Callable[[np.random.Generator], _Part]
 
 
 def train_refiner(vae: AutoencoderKLWan, clips: DecoderClips, budget: TrainingBudget, folder: Path, seed: int) -> None:
@@ -75,39 +108,78 @@ def _draw_part(
     numbers: Sequence[np.ndarray],
     scenes: Sequence[Scene],
     granularity: int,
-) -> tuple[Tensor, Tensor, float]:
+) -> _Part:
     clip = int(random.integers(len(frames)))
     index = 0 if random.random() < _FIRST else int(random.integers(1, _STORED))
     number, scene = int(numbers[clip][index]), scenes[clip]
+    decoded, drawn = from_bytes(np.array(frames[clip, index : index + 1]))[0, :, 0], _draw(scene, number)
+    kind, chance = list(Shape).index(scene.shape), random.random()
+    seen, after = drawn, drawn
+    if chance < _UNKNOWN:
+        seen = after = _to_pixels(draw_outline(scene, unknown(scene, number, random)))
+        kind = KINDS - 1
+    elif chance < _UNKNOWN + _MELTED:
+        other = _to_pixels(draw_outline(scene, melted(scene, number, random)))
+        seen = drawn + random.uniform(*_FADED) * (other - drawn)
+    before = _soft(seen, random) if random.random() < _AFRESH else decoded + _soft(seen - drawn, random)
+    weight = outline_weight(after.unsqueeze(1))
     middle = path(scene)[number] if random.random() >= _ANYWHERE else random.random(2)
     corner = SIDE * middle + random.uniform(-_SHIFT, _SHIFT, 2) - _CROP / 2
     # The refiner halves the same pixels as in whole frames.
     left, top = np.clip(np.rint(corner), 0, SIDE - _CROP).astype(int) // granularity * granularity
     part = (..., slice(top, top + _CROP), slice(left, left + _CROP))
-    decoded = from_bytes(np.array(frames[clip, index : index + 1]))[0, :, 0]
-    drawn = from_bytes(render(scene, slice(number, number + 1)))[0]
-    weight = outline_weight(drawn)
-    before, after = decoded[part], drawn[:, 0][part]
+    before, after = before.clamp(-1, 1)[part], after[part]
     if random.random() < 0.5:
         before, after = before.flip(-1), after.flip(-1)
     if random.random() < _OTHER_COLOURS:
         order = torch.from_numpy(random.permutation(3))
         signs = torch.from_numpy(random.choice([-1.0, 1.0], (3, 1, 1)).astype(np.float32))
         before, after = signs * before[order], signs * after[order]
-    return before, after, weight
+    return _Part(before, after, weight, kind)
+
+
+def _draw(scene: Scene, number: int) -> Tensor:
+    """Return a frame of a scene, (3, height, width) in [-1, 1]."""
+    return from_bytes(render(scene, slice(number, number + 1)))[0, :, 0]
+
+
+def _to_pixels(frame: np.ndarray) -> Tensor:
+    """Convert (height, width, 3), 0 to 255, to (3, height, width) in [-1, 1]."""
+    return torch.from_numpy(frame).permute(2, 0, 1) / 127.5 - 1
+
+
+def _soft(picture: Tensor, random: np.random.Generator) -> Tensor:
+    """Blur (3, height, width), also a difference of pictures."""
+    for _ in range(random.integers(1, _BLURS + 1)):
+        picture = functional.avg_pool2d(functional.pad(picture, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    return picture
 
 
 def _losses(refiner: Refiner, step: int, *, draw_part: DrawPart, seed: int) -> NamedLosses:
     random = np.random.default_rng([seed, step])
     device = next(refiner.parameters()).device
-    before, after, weights = zip(*(draw_part(random) for _ in range(_BATCH)), strict=True)
-    decoded = torch.stack(before).to(device)
+    parts = [draw_part(random) for _ in range(_BATCH)]
+    decoded, drawn = (torch.stack([getattr(part, name) for part in parts]).to(device) for name in ("decoded", "drawn"))
+    weights, kinds = (
+        torch.tensor([getattr(part, name) for part in parts], device=device) for name in ("weight", "kind")
+    )
+    told = torch.from_numpy(random.random((_BATCH, 1)) >= _NOT_TOLD).to(device)
+    kind = functional.one_hot(kinds, KINDS) * told.float()
+    half = _BATCH // 2
     with autocast(device):
-        # Half of the parts are for the second pass, which gets what the first has drawn.
+        # Half of the parts are for later passes, which get what the one before has drawn.
         with torch.no_grad():
-            once = refiner.redraw(decoded[: _BATCH // 2]).float()
-        refined = refiner.redraw(torch.cat((once, decoded[_BATCH // 2 :])))
-    return compare(refined, torch.stack(after).to(device), torch.tensor(weights, device=device).view(-1, 1, 1, 1))
+            once = refiner.redraw(decoded[:half], kind[:half]).float()
+        before = torch.cat((once, decoded[half:]))
+        seen = refiner.look(before)
+        refined = refiner.redraw(before, kind, seen)
+        # Kinds are told from frames as they were decoded, and the features are not there for that.
+        scores = refiner.score([seen[-1][half:].detach()])
+    return {
+        **compare(refined, drawn, weights.view(-1, 1, 1, 1)),
+        # Melted ones as well, so that a frame that may show several kinds is not sure of one.
+        "kinds": _TOLD * functional.cross_entropy(scores.float(), kinds[half:]),
+    }
 
 
 def _rows(refiner: Refiner, *, draw_part: DrawPart, seed: int) -> list[SheetRow]:
@@ -116,7 +188,8 @@ def _rows(refiner: Refiner, *, draw_part: DrawPart, seed: int) -> list[SheetRow]
     device = next(refiner.parameters()).device
     rows = []
     for _ in range(_SHOWN):
-        before, after, _ = draw_part(random)
-        shown = (before, refiner(before.unsqueeze(0).to(device))[0].clamp(-1, 1).cpu(), after)
-        rows.append(SheetRow("decoded, refined, drawn", to_bytes(torch.stack(shown, dim=1))))
+        part = draw_part(random)
+        refined = refiner(part.decoded.unsqueeze(0).to(device))[0].clamp(-1, 1).cpu()
+        shown = torch.stack((part.decoded, refined, part.drawn), dim=1)
+        rows.append(SheetRow("decoded, refined, drawn", to_bytes(shown)))
     return rows

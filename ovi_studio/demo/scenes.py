@@ -208,10 +208,8 @@ def impacts(scene: Scene) -> np.ndarray:
 
 def render(scene: Scene, frames: slice = slice(None), side: int = SIDE) -> np.ndarray:
     """Render all or some frames, uint8 (FRAMES, side, side, 3)."""
-    wall, floor = (np.array(colour, np.float32) for colour in WALL_AND_FLOOR[scene.background])
-    grid = (np.arange(side, dtype=np.float32) + 0.5) / side
-    below = np.clip((grid - FLOOR) * side + 0.5, 0, 1)[:, None, None]
-    background = wall + (floor - wall) * below
+    grid = _grid(side)
+    background = _background(scene, side)
     colour, radius = np.array(RGB[scene.colour], np.float32), RADIUS * scene.scale
     centres = path(scene)[frames].astype(np.float32)
     rendered = np.empty((len(centres), side, side, 3), np.uint8)
@@ -221,9 +219,34 @@ def render(scene: Scene, frames: slice = slice(None), side: int = SIDE) -> np.nd
     for picture, (x, y) in zip(rendered, centres, strict=True):
         columns, rows = _within(grid, x, reach), _within(grid, y, reach)
         away = distance(scene.shape, grid[columns] - x, grid[rows, None] - y, radius)
-        coverage = np.clip(0.5 - side * away, 0, 1)[..., None]
-        picture[rows, columns] = np.rint(background[rows] + (colour - background[rows]) * coverage)
+        picture[rows, columns] = np.rint(_covered(background[rows], colour, side * away))
     return rendered
+
+
+def draw_outline(scene: Scene, away: np.ndarray) -> np.ndarray:
+    """Draw a frame, float32 (SIDE, SIDE, 3), whose object has another outline than the scene's.
+
+    Args:
+        away: signed distances (SIDE, SIDE) from the outline, as fractions of the frame, negative inside.
+    """
+    colour, away = np.array(RGB[scene.colour], np.float32), away.astype(np.float32)
+    return _covered(_background(scene, SIDE), colour, SIDE * away)
+
+
+def _grid(side: int) -> np.ndarray:
+    """Return the middles of pixels, as fractions of the frame."""
+    return (np.arange(side, dtype=np.float32) + 0.5) / side
+
+
+def _background(scene: Scene, side: int) -> np.ndarray:
+    """Return the colour of each row, float32 (side, 1, 3)."""
+    wall, floor = (np.array(colour, np.float32) for colour in WALL_AND_FLOOR[scene.background])
+    return wall + (floor - wall) * np.clip((_grid(side) - FLOOR) * side + 0.5, 0, 1)[:, None, None]
+
+
+def _covered(background: np.ndarray, colour: np.ndarray, away: np.ndarray) -> np.ndarray:
+    """Return the colours of pixels that are so far, in pixels, from an object's outline."""
+    return background + (colour - background) * np.clip(0.5 - away, 0, 1)[..., None]
 
 
 def _within(grid: np.ndarray, middle: float, reach: float) -> slice:

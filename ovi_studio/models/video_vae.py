@@ -2,9 +2,9 @@
 
 Time: encoder and decoder are causal, so a clip goes through them latent frame by latent frame (`causal_layers`).
 Space: the layers before the up blocks see the whole frame (one of them attends over it), but at latent resolution,
-where that is cheap. The up blocks, and a refiner if there is one, are convolutions alone, so they run tile by tile on a
-region that is larger by their receptive field; what a block no longer needs of that margin is cropped after it. Tiles
-therefore agree with the whole decode to rounding: nothing is blended and there are no seams.
+where that is cheap. The up blocks are convolutions alone, so they run tile by tile on a region that is larger by their
+receptive field; what a block no longer needs of that margin is cropped after it. Tiles therefore agree with the whole
+decode to rounding: nothing is blended and there are no seams. A refiner, if there is one, sees whole clips after that.
 """
 
 import itertools
@@ -48,7 +48,7 @@ def build_video_vae(config: Mapping[str, Any]) -> AutoencoderKLWan:
     multipliers, patch = decoder_levels(config)
     if multipliers != list(config["dim_mult"]):
         vae.decoder = _decoder_of_its_own(config, multipliers, patch)
-    vae.refiner = Refiner(config["refiner"]) if "refiner" in config else None
+    vae.refiner = Refiner(**config["refiner"]) if "refiner" in config else None
     return vae
 
 
@@ -164,13 +164,13 @@ def to_bytes(pixels: Tensor) -> np.ndarray:
 
 
 def decode_whole(vae: AutoencoderKLWan, latents: Tensor, tile: int | None = None) -> Tensor:
-    """Decode a whole clip at once, (3, frames, height, width) in [-1, 1]; for short or small clips."""
+    """Decode and refine a whole clip at once, (3, frames, height, width) in [-1, 1]; for short or small clips."""
     patches = list(decode(vae, latents, tile))
     last = patches[-1]
     video = last.pixels.new_empty(3, last.frames.stop, last.rows.stop, last.columns.stop)
     for patch in patches:
         video[:, patch.frames, patch.rows, patch.columns] = patch.pixels
-    return video
+    return video if vae.refiner is None else refine(vae, video).clamp(-1, 1)
 
 
 @torch.no_grad()
@@ -224,7 +224,7 @@ def decode_tile(vae: AutoencoderKLWan, features: Tensor, tile: Region) -> Iterat
         tile.scaled(factor).widened(margin, height * factor, width * factor)
         for factor, margin in zip(factors, margins, strict=True)
     ]
-    drawn = tile.scaled(factors[-1]).widened(margins[-1] - 1, height * factors[-1], width * factors[-1])
+    drawn = tile.scaled(factors[-1])
     pixels = tile.scaled(vae.config.scale_factor_spatial)
     past = Past()
     start = 0
@@ -237,16 +237,13 @@ def decode_tile(vae: AutoencoderKLWan, features: Tensor, tile: Region) -> Iterat
         frames = slice(start, start + x.shape[2])
         start = frames.stop
         picture = unpatchify(x, decoder_patch(decoder))[0]
-        if vae.refiner is not None:
-            picture = pixels.crop(refine(vae.refiner, picture), drawn.scaled(decoder_patch(decoder)))
         yield Patch(frames, pixels.rows, pixels.columns, picture.clamp(-1, 1), torch.isfinite(picture).all())
 
 
-def refine(refiner: Refiner, picture: Tensor) -> Tensor:
-    """Redraw frames (3, frames, height, width) in [-1, 1]."""
-    # Channels last; otherwise a CPU converts what the refiner concatenates at full resolution.
-    frames = picture.transpose(0, 1).contiguous(memory_format=torch.channels_last)
-    return refiner(frames).transpose(0, 1)
+@torch.no_grad()
+def refine(vae: AutoencoderKLWan, video: Tensor) -> Tensor:
+    """Redraw a whole decoded clip, (3, frames, height, width) in [-1, 1]; the result may be a little outside."""
+    return vae.refiner(video.to(vae.dtype).transpose(0, 1)).transpose(0, 1)
 
 
 def decoder_patch(decoder: WanDecoder3d) -> int:
@@ -263,20 +260,11 @@ def _resolutions(vae: AutoencoderKLWan) -> tuple[list[int], list[int]]:
     factors = [1]
     for block in blocks:
         factors.append(factors[-1] * _upsampling(block))
-    margins = [1 + _refined_margin(vae)]
+    margins = [1]
     for block in reversed(blocks):
         after_resnets = margins[0] if block.upsampler is None else math.ceil((margins[0] + 1) / 2)
         margins.insert(0, after_resnets + 2 * len(block.resnets))
     return factors, margins
-
-
-def _refined_margin(vae: AutoencoderKLWan) -> int:
-    """Return the margin, in patches, that the refiner needs around a tile, so that it halves the same pixels."""
-    if vae.refiner is None:
-        return 0
-    patch = decoder_patch(vae.decoder)
-    step = math.lcm(patch, vae.refiner.granularity)
-    return math.ceil(vae.refiner.reach / step) * step // patch
 
 
 def _upsampling(block: nn.Module) -> int:

@@ -10,14 +10,18 @@ from torch import Tensor
 from ovi_studio.capacity.budget import usable
 from ovi_studio.capacity.memory import fitting_tile
 from ovi_studio.checkpoints.load import Models
-from ovi_studio.core.clip import Frames, NewFrameSink
+from ovi_studio.core.clip import Frames, FrameSink, NewFrameSink
 from ovi_studio.core.variants import FRAMES_PER_LATENT
 from ovi_studio.distributed.decode import FrameAssembler, decode_pieces
 from ovi_studio.distributed.ranks import Ranks
 from ovi_studio.media.frame_array import FrameArray
 from ovi_studio.models.device import available_memory, kernel_search
+from ovi_studio.models.video_vae import from_bytes, refine, to_bytes
 from ovi_studio.runtime.finite import FiniteCheck
 from ovi_studio.runtime.placement import Placement
+
+_REFINED = 0.8
+"""What a refiner takes of the time, as a fraction; measured with the embedded model."""
 
 OnDecoded = Callable[[float], None]
 """Called with the fraction of the picture that is decoded, after every latent frame of every tile; an exception that it
@@ -71,21 +75,56 @@ class ClipDecoder:
         """
         vae = self._models.video_vae
         height, width = (side * vae.config.scale_factor_spatial for side in latents.shape[2:])
-        count = (latents.shape[1] - 1) * FRAMES_PER_LATENT + 1
-        decoded, finite = 0, True
-        with self._placement.in_use(vae), kernel_search(self._device), new_sink(count, height, width) as sink:
-            assembler = FrameAssembler(height, width)
-            for pieces in decode_pieces(vae, latents, self.tile_size(*latents.shape[2:]), self._ranks):
-                for piece in pieces:
-                    decoded += piece.pixels.size
-                    finite = finite and piece.finite
-                    if (frames := assembler.add(piece)) is not None:
-                        sink.add(frames)
-                if on_decoded is not None:
-                    on_decoded(decoded / (count * height * width * 3))
+        size = ((latents.shape[1] - 1) * FRAMES_PER_LATENT + 1, height, width)
+        with self._placement.in_use(vae), kernel_search(self._device), new_sink(*size) as sink:
+            if vae.refiner is None:
+                finite = self._decode(latents, size, sink, on_decoded)
+            else:
+                # It sees the whole clip, before any of it is passed on.
+                whole = FrameArray(*size)
+                finite = self._decode(latents, size, whole, on_decoded, 1 - _REFINED)
+                finite = self._refine(whole.result(), sink, on_decoded) and finite
             # Only at the end, since the ranks decode together.
             self._finite.require("the picture", finite)
         return sink.result()
+
+    def _decode(
+        self,
+        latents: Tensor,
+        size: tuple[int, int, int],
+        sink: FrameSink,
+        on_decoded: OnDecoded | None,
+        part: float = 1,
+    ) -> bool:
+        """Pass decoded frames on; returns whether all pixels are finite.
+
+        Args:
+            size: frames, height and width of the clip.
+            part: what this is of all that there is to do, as a fraction.
+        """
+        count, height, width = size
+        decoded, finite = 0, True
+        assembler = FrameAssembler(height, width)
+        for pieces in decode_pieces(self._models.video_vae, latents, self.tile_size(*latents.shape[2:]), self._ranks):
+            for piece in pieces:
+                decoded += piece.pixels.size
+                finite = finite and piece.finite
+                if (frames := assembler.add(piece)) is not None:
+                    sink.add(frames)
+            if on_decoded is not None:
+                on_decoded(part * decoded / (count * height * width * 3))
+        return finite
+
+    def _refine(self, frames: np.ndarray, sink: FrameSink, on_decoded: OnDecoded | None) -> bool:
+        """Pass frames on as the leader has redrawn them; returns whether all pixels are finite."""
+        finite = True
+        if self._ranks.is_leader:
+            refined = refine(self._models.video_vae, from_bytes(frames)[0].to(self._device))
+            finite = bool(torch.isfinite(refined).all())
+            sink.add(to_bytes(refined.clamp(-1, 1)))
+        if on_decoded is not None:
+            on_decoded(1.0)
+        return finite
 
     def given(self, frames: np.ndarray, on_decoded: OnDecoded | None, new_sink: NewFrameSink) -> Frames:
         """Pass on frames that are there already, uint8 (T, H, W, 3), as if they were decoded."""

@@ -17,6 +17,8 @@ RANDOM = (
     "refiner.",
 )
 
+KINDS = ("refiner.kinds.", "refiner.modulation.")
+
 
 def test_all_but_the_last_level_and_the_refiner_stays() -> None:
     old, new = build_video_vae(COARSE), build_video_vae(FINE)
@@ -26,6 +28,15 @@ def test_all_but_the_last_level_and_the_refiner_stays() -> None:
         assert name.startswith(RANDOM) or torch.equal(tensor, kept[name]), name
     video = torch.rand(1, 3, 5, 48, 48) * 2 - 1
     assert torch.equal(encode(old, video), encode(new, video))
+
+
+def test_a_refiner_that_knows_no_kinds_learns_them_and_draws_as_before() -> None:
+    weights = build_video_vae(FINE).state_dict()
+    older = {name: tensor for name, tensor in weights.items() if not name.startswith(KINDS)}
+    same = with_new_parts(older, FINE)
+    assert same.keys() == weights.keys()
+    assert all(torch.equal(same[name], tensor) for name, tensor in older.items())
+    assert not same["refiner.modulation.weight"].any()
 
 
 def test_a_video_vae_that_has_all_parts_stays() -> None:

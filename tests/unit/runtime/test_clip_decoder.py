@@ -15,6 +15,8 @@ from ovi_studio.core.errors import JobError, Stopped
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.media.film import Film
 from ovi_studio.media.frame_array import FrameArray
+from ovi_studio.models.refiner import Refiner
+from ovi_studio.models.video_vae import from_bytes, refine, to_bytes
 from ovi_studio.queue.database import Database
 from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.runtime.compute import Compute
@@ -44,6 +46,34 @@ def test_frames_reach_the_sink_before_the_next_ones_are_decoded(tiny_pipeline: P
 
     tiny_pipeline.decoder.video(latents(), lambda fraction: events.append("decoded"), Noting)
     assert events == ["1 frames", "decoded", *["4 frames", "decoded"] * 4]
+
+
+@torch.no_grad()
+def test_a_refiner_redraws_the_whole_clip_before_any_of_it_is_passed_on(tiny_bundle: Path) -> None:
+    pipeline = with_refiner(tiny_bundle)
+    vae = pipeline.models.video_vae
+    events: list[float] = []
+    frames = pipeline.decoder.video(latents(), events.append)
+    refiner, vae.refiner = vae.refiner, None
+    plain = pipeline.decoder.video(latents())
+    vae.refiner = refiner
+    assert np.array_equal(frames, to_bytes(refine(vae, from_bytes(plain)[0]).clamp(-1, 1)))
+    assert np.abs(frames.astype(float) - plain).mean() > 5
+    assert events == sorted(events)
+    assert events[-2] < 1 == events[-1]
+    vae.refiner.out.bias[0] = torch.nan
+    with pytest.raises(JobError, match="values of the picture are NaN"):
+        pipeline.decoder.video(latents(), new_sink=Film)
+
+
+def with_refiner(bundle: Path) -> Pipeline:
+    """The tiny pipeline with a refiner that changes what it gets."""
+    torch.manual_seed(0)
+    pipeline = Pipeline.load(require("tiny", bundle), Compute(torch.device("cpu"), torch.float32))
+    refiner = Refiner([4, 4, 4], kinds=3)
+    torch.nn.init.normal_(refiner.out.weight, std=0.2)
+    pipeline.models.video_vae.refiner = refiner.eval().requires_grad_(False)
+    return pipeline
 
 
 def test_a_film_of_a_clip_has_the_clips_frames(tiny_pipeline: Pipeline) -> None:
