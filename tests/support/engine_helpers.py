@@ -68,12 +68,10 @@ def supervisor(store: Store, models: str = NAME, **options: object) -> Iterator[
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
-    start = time.monotonic()
+    deadline = time.monotonic() + seconds
     while not condition():
-        waited = time.monotonic() - start
-        assert waited < seconds, "it did not happen in time"
-        # A look at the queue takes a millisecond or two: who waits for long looks less often.
-        time.sleep(min(0.02 + waited / 20, 0.1))
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)  # a look at the queue takes a millisecond or two
 
 
 def wait_until_ended(store: Store, seconds: float = 60) -> None:
