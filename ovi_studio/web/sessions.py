@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
-from gradio import state_holder
+from gradio import blocks, route_utils, state_holder
 from gradio.blocks import Block
 
 from ovi_studio.web.events import LATEST
@@ -36,9 +36,9 @@ def forget_old_sessions(page: gr.Blocks) -> None:
 
 
 class _Session(state_holder.SessionState):
-    def __init__(self, blocks: Any) -> None:
+    def __init__(self, page: Any) -> None:
         # Without components there is nothing to describe.
-        super().__init__(SimpleNamespace(default_config=blocks.default_config, blocks={}))
+        super().__init__(SimpleNamespace(default_config=page.default_config, blocks={}))
 
     def __setitem__(self, key: int, value: Any) -> None:
         # Gradio gives a component that a handler has changed a new id, and the session would then keep it under both:
@@ -48,4 +48,6 @@ class _Session(state_holder.SessionState):
         super().__setitem__(key, value)
 
 
-state_holder.SessionState = _Session
+# A call that names no session is given one by `route_utils`, and one from within the process by `blocks`.
+for module in (state_holder, route_utils, blocks):
+    module.SessionState = _Session

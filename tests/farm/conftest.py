@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from engine_helpers import studio
-from farm_helpers import TOKEN, add_machine, cluster
+from farm_helpers import TOKEN, WAITED_FOR, add_machine, cluster
+from idle_agent import replace_agents
 from places import FORKING_PATH
 
 from ovi_studio.queue.store import Store
@@ -22,6 +23,9 @@ def farm() -> Iterator[object]:
         patch.setenv("RAY_AUTH_TOKEN", TOKEN)
         # Ray would wait 15 s before it believes that a machine is gone.
         patch.setenv("RAY_health_check_period_ms", "500")
+        for name, value in WAITED_FOR.items():
+            patch.setenv(name, value)
+        replace_agents(patch.setattr)
         with cluster() as found:
             add_machine(found, "rig")
             yield found

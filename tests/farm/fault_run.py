@@ -25,7 +25,7 @@ sys.path[:0] = [str(Path(__file__).parents[1] / "support"), str(Path(__file__).p
 import psutil  # noqa: E402
 from engine_helpers import assert_done_exactly_once, wait_for  # noqa: E402
 from fake_models import MIXED  # noqa: E402
-from farm_helpers import free_port, spec  # noqa: E402
+from farm_helpers import BY_COMMAND, free_port, spec  # noqa: E402
 from machines import HEAD, Machine, kill, machines, possible  # noqa: E402
 
 from ovi_studio.farm.command import FarmAddress, farm_command, token_file  # noqa: E402
@@ -214,9 +214,7 @@ def main() -> None:
     options = parser.parse_args()
     if not possible():
         sys.exit("Networks of their own need Linux, root and `ip`.")
-    from places import PYTHON_PATH
-
-    os.environ["PYTHONPATH"] = PYTHON_PATH
+    os.environ |= BY_COMMAND
     folder = options.folder or Path(tempfile.mkdtemp(prefix="ovi-faults-"))
     chance = random.Random(options.seed)
     kinds = shuffled(options.faults, chance)

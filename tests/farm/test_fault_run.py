@@ -6,9 +6,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from farm_helpers import BY_COMMAND
 from fault_run import COSTLY, SPARING, run, shuffled
 from machines import possible
-from places import PYTHON_PATH
 
 KINDS = ("cable pulled", "network slow", "page killed", "cut in one direction", "farm process killed")
 
@@ -24,7 +24,8 @@ def test_every_kind_of_fault_is_dealt() -> None:
 def test_clips_are_made_once_whatever_is_killed_or_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not possible():
         pytest.skip("Networks of their own need Linux, root and `ip`.")
-    monkeypatch.setenv("PYTHONPATH", PYTHON_PATH)
+    for name, value in BY_COMMAND.items():
+        monkeypatch.setenv(name, value)
     found = run(tmp_path, KINDS, jobs=6, steps=200, chance=random.Random(2), limit=400)
     assert found.faults == Counter(KINDS)
     assert set(found.tries) <= {1, 2}

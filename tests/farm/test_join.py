@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 from engine_helpers import assert_done_exactly_once, running, studio, wait_for, wait_until_ended
-from farm_helpers import free_port, spec, supervised_farm
+from farm_helpers import BY_COMMAND, free_port, spec, supervised_farm
 from processes import with_children
 
 from ovi_studio.engine.slot import EngineSlot
@@ -40,6 +40,8 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     monkeypatch.setenv("RAY_AUTH_TOKEN", "f" * 64)  # of another farm, which this machine may have joined
     with studio(tmp_path / "outputs", monkeypatch) as store:
+        for name, value in BY_COMMAND.items():
+            monkeypatch.setenv(name, value)
         yield store
 
 

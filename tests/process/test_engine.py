@@ -219,6 +219,7 @@ def test_tiny_model_makes_a_clip_with_previews_and_learns_from_it(store, tiny_bu
     child = subprocess.Popen(options, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 120
+        wait_for(lambda: store.ids(states=[JobState.RUNNING]), 60)
         while store.ids(states=[JobState.QUEUED, JobState.RUNNING]):
             assert time.monotonic() < deadline
             for job in store.jobs(states=[JobState.RUNNING]):

@@ -1,7 +1,7 @@
 """`ovi-studio film`, from a screenplay to one mp4."""
 
 import shutil
-import subprocess
+import threading
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -18,7 +18,8 @@ from ovi_studio.__main__ import main
 from ovi_studio.core.clip import Clip
 from ovi_studio.core.shipped import PRESETS
 from ovi_studio.core.variants import FRAME_RATE, SAMPLE_RATE
-from ovi_studio.engine.command import engine_command
+from ovi_studio.engine.executor import LocalExecutor
+from ovi_studio.engine.loop import Engine
 from ovi_studio.film.captions import film_captions
 from ovi_studio.film.cut import CutList
 from ovi_studio.film.film_yaml import read_film
@@ -26,9 +27,9 @@ from ovi_studio.film.reading import load_film
 from ovi_studio.film.script import FromShot
 from ovi_studio.media import clip_files
 from ovi_studio.queue.files import clip_name
-from ovi_studio.queue.paths import StudioPaths
 from ovi_studio.queue.store import Store
 from ovi_studio.queue.work import EngineSession
+from ovi_studio.runtime.clip_runner import ClipRunner
 from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.services.studio import Studio
 
@@ -133,8 +134,9 @@ def test_the_embedded_model_makes_the_example(film: Film, tmp_path: Path) -> Non
     source.write_text(source.read_text() + "look: {preset: demo-lightning, seed: 1}\n")
     film(source)
     options = RuntimeOptions(checkpoint_directory=tmp_path / "checkpoints")
-    # A supervised engine without a page ends when nothing waits.
-    subprocess.run([*engine_command(StudioPaths.of(outputs), options), "--supervised"], check=True, timeout=150)
+    with closing(Store.open(outputs)) as store, EngineSession(store.database, "engine", supervised=True) as work:
+        # A supervised engine without a page ends when nothing waits. In this process, which has imported the pipeline.
+        Engine(work, LocalExecutor(ClipRunner(options)), threading.Event(), supervised=True).serve()
     assert "6 of 6 shots are made" in film("status", source)
     film("export", source, target, tmp_path / "film.otio")
     frames = 6 * 73 - 1 - 12

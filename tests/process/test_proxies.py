@@ -6,6 +6,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from http.cookiejar import CookieJar
 from pathlib import Path
@@ -67,6 +68,7 @@ def proxy_of(port: int, outside: list[str]) -> http.server.ThreadingHTTPServer:
     return server
 
 
+@contextmanager
 def behind_proxy(outputs: Path, *more: str, cold: bool = False) -> Iterator[Proxied]:
     with running(outputs, "--root-path", PREFIX, *more, cold=cold) as found:
         outside: list[str] = []
@@ -79,13 +81,15 @@ def behind_proxy(outputs: Path, *more: str, cold: bool = False) -> Iterator[Prox
 @pytest.fixture(scope="module")
 def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
     folder = tmp_path_factory.mktemp("proxied")
-    with pytest.MonkeyPatch.context() as patch:
-        (folder / "tmp").mkdir()
-        # What belongs to somebody else cannot be written to either.
-        (folder / "tmp" / "gradio").write_text("another user's")
-        patch.setenv("TMPDIR", str(folder / "tmp"))
-        # Where temporary files go is decided when the libraries are imported.
-        yield from behind_proxy(folder / "outputs", cold=True)
+    (folder / "tmp").mkdir()
+    # What belongs to somebody else cannot be written to either.
+    (folder / "tmp" / "gradio").write_text("another user's")
+    with ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:  # for this process alone: others are forked by one that lives on
+            patch.setenv("TMPDIR", str(folder / "tmp"))
+            # Where temporary files go is decided when the libraries are imported.
+            found = stack.enter_context(behind_proxy(folder / "outputs", cold=True))
+        yield found
 
 
 def picture(folder: Path) -> Path:
@@ -138,7 +142,7 @@ def test_pages_of_others_stay_foreign_under_the_path(proxied: Proxied) -> None:
 
 
 def test_the_login_works_under_the_path(tmp_path: Path) -> None:
-    for found in behind_proxy(tmp_path / "outputs", "--login", "studio:right horse"):
+    with behind_proxy(tmp_path / "outputs", "--login", "studio:right horse") as found:
         opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
         with pytest.raises(urllib.error.HTTPError, match="401"):
             opener.open(f"{found.url}config", timeout=30)

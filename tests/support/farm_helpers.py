@@ -1,6 +1,7 @@
 """A farm on this machine: Ray nodes that are real processes, and a dispatcher in a thread of the test."""
 
 import contextlib
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from collections.abc import Iterator
 import psutil
 from engine_helpers import wait_for
 from fake_models import NAME
-from places import SUPPORT
+from places import PYTHON_PATH, SUPPORT
 
 from ovi_studio.adapters.library import AdapterLibrary
 from ovi_studio.checkpoints.layout import complete_variants
@@ -31,6 +32,10 @@ VARIANT = complete_variants(RuntimeOptions().checkpoints)[-1].name
 """The embedded one, which every machine has."""
 TOKEN = "0123456789abcdef" * 4
 BACK_OFF = (0.1, 0.2, 0.4)
+WAITED_FOR = {"RAY_worker_niceness": "0"}
+"""For nodes: Ray lets its workers yield to every other process, but tests wait for them."""
+BY_COMMAND = WAITED_FOR | {"PYTHONPATH": os.pathsep.join((str(SUPPORT / "idle_agents"), PYTHON_PATH))}
+"""The same for nodes that a command starts, which have no real agents either (see `idle_agent`)."""
 _LEAST = {
     "object_store_memory": 80 * 2**20,
     "include_log_monitor": False,

@@ -5,6 +5,7 @@ import tracemalloc
 from typing import Any
 
 import gradio as gr
+import pytest
 from gradio.routes import App
 from starlette.testclient import TestClient
 
@@ -57,3 +58,18 @@ def test_a_session_does_not_grow_with_every_change_of_a_component() -> None:
         assert answer.json()["data"][0]["choices"] == [["a", "a"], ["b", "b"]]
     session: Any = page.state_holder["one"]
     assert session.blocks_config.blocks.keys() == page.blocks.keys()
+
+
+@pytest.mark.parametrize("session", [{}, {"session_hash": "one"}], ids=["without a session", "in a session"])
+def test_a_call_describes_only_the_component_that_it_changes(
+    session: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with gr.Blocks() as page:
+        text, _ = gr.Textbox(), gr.Textbox()
+        gr.Button().click(str.upper, text, text)
+    client = TestClient(App.create_app(page))
+    described: list[gr.Textbox] = []
+    monkeypatch.setattr(gr.Textbox, "get_config", lambda self: described.append(self) or {})
+    answer = client.post("/gradio_api/run/predict", json={"data": ["a"], "fn_index": 0} | session)
+    assert answer.json()["data"] == ["A"]
+    assert [one._id for one in described] == [text._id]
