@@ -40,7 +40,7 @@ def generating(bundle: Path, folder: Path, *more: str, **variables: str) -> Iter
     command = [sys.executable, "-m", "ovi_studio", "generate", "--prompts", "prompts.csv", "--gpus", "2", *more]
     with subprocess.Popen(
         [*command, "--variant", "tiny", "--ckpt-dir", str(bundle), "--out", "out"],
-        env={**environment(), **variables},
+        env={**environment(forking=True), **variables},
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

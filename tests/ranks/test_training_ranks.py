@@ -68,7 +68,7 @@ def test_the_command_on_two_ranks_makes_one_processs_adapter_and_only_the_leader
     several = [*command, "--work", str(tmp_path / "ranks"), "--gpus", "2"]
     ended = subprocess.run(
         [sys.executable, "-m", "ovi_studio", *several, "--out", str(ranks)],
-        env=environment(), capture_output=True, text=True, timeout=500, check=False,
+        env=environment(forking=True), capture_output=True, text=True, timeout=500, check=False,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr[-3000:]
     assert ended.stdout.count(f"Wrote {ranks}.") == ended.stdout.count("3 clips, 0 of them already encoded") == 1

@@ -7,6 +7,7 @@ launcher does.
 import contextlib
 import ctypes
 import gc
+import importlib
 import json
 import os
 import signal
@@ -20,18 +21,20 @@ from processes import RANK_NAME
 
 from ovi_studio.core.imports import without_collecting
 
+COMMAND = ("ovi_studio.runtime.pipeline", "ovi_studio.distributed.sharding")
+ENGINE = ("fake_models", "ovi_studio.engine.loop", "ovi_studio.models.device")
+"""What ranks import, of a command and of an engine or a farm."""
 _SET_DEATH_SIGNAL, _SET_NAME = 1, 15
 """Of Linux's `prctl`."""
 
 
-def prepare(count: int) -> None:
-    """Import what ranks import, and let torch's launcher fork so many of them; no thread runs yet."""
+def prepare(count: int, module: str) -> None:
+    """Import what ranks of a module import, and let torch's launcher fork so many of them; no thread runs yet."""
     with without_collecting():
-        import fake_models  # noqa: F401
         from torch.distributed.elastic.multiprocessing.subprocess_handler import SubprocessHandler
 
-        import ovi_studio.engine.loop
-        import ovi_studio.models.device  # noqa: F401
+        for name in COMMAND if module == "ovi_studio" else ENGINE:
+            importlib.import_module(name)
     gc.freeze()  # what ranks share is not written to
     parents = [_fork_parent() for _ in range(count)]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
-from places import PYTHON_PATH, ROOT, SUPPORT
+from places import FORKING_PATH, PYTHON_PATH, ROOT, SUPPORT
 
 
 class RankServer:
@@ -43,8 +43,10 @@ class RankServer:
             assert self._process.wait(60) == 0
 
 
-def environment() -> Mapping[str, str]:
-    return {**os.environ, "PYTHONPATH": PYTHON_PATH, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+def environment(*, forking: bool = False) -> Mapping[str, str]:
+    """For commands that start ranks; `forking`: their launchers fork them."""
+    paths = FORKING_PATH if forking else PYTHON_PATH
+    return {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
 
 
 class Traffic:

@@ -7,4 +7,7 @@ LAUNCHER = "ovi_studio.distributed.launcher"
 if LAUNCHER in sys.orig_argv:
     import forking_launcher
 
-    forking_launcher.prepare(int(sys.orig_argv[sys.orig_argv.index("--num_processes") + 1]))
+    def after(option: str) -> str:
+        return sys.orig_argv[sys.orig_argv.index(option) + 1]
+
+    forking_launcher.prepare(int(after("--num_processes")), after("--module"))
