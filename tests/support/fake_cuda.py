@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_map
 
 from ovi_studio.models import attention_timing
 
@@ -198,9 +197,11 @@ class _OnHost(TorchFunctionMode):
     """Makes on the host what is asked for on a GPU."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if function is not torch.device:  # naming a GPU is not using one
-            args, kwargs = tree_map(_on_host, (args, kwargs or {}))
-        return function(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if function is torch.device:  # naming a GPU is not using one
+            return function(*args, **kwargs)
+        # No function takes a device inside of a list, and to look through all lists would take longer than the clip.
+        return function(*map(_on_host, args), **{name: _on_host(value) for name, value in kwargs.items()})
 
 
 class _HostGenerators(type):
