@@ -2,7 +2,13 @@
 
 from typing import Any
 
-PRIVATE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+PRIVATE: dict[str, Any] = {
+    "queue": False,
+    "show_progress": "hidden",
+    # Gradio (6.31) would still tell each output, at every step of every event, that there is nothing to show.
+    "show_progress_on": [],
+    "api_visibility": "private",
+}
 """Options of an event that only the page uses: not queued, and not part of the API, which is in `api`."""
 LATEST: dict[str, Any] = PRIVATE | {"trigger_mode": "always_last"}
 """Options of an event that says how something is now: while one is answered, the last of the others waits its turn.

@@ -1,5 +1,6 @@
 """The whole page: how it starts, what it costs, and that it loads nothing from other sites."""
 
+import json
 import re
 import subprocess
 import sys
@@ -82,6 +83,14 @@ def test_the_address_and_opening_a_browser_depend_on_the_environment(
         monkeypatch.setenv(name, value)
     options = app.parse_arguments([])
     assert (options.host, options.open, options.port) == (host, opens, 7860)
+
+
+def test_no_event_of_the_page_tells_its_outputs_of_progress(application: Application) -> None:
+    """To do so at every step takes a quarter of what a browser needs to change the tab, and nothing would be shown."""
+    events = json.loads(application.get("config"))["dependencies"]
+    own = [event for event in events if event["api_visibility"] == "private" and event["backend_fn"]]
+    assert own
+    assert [event["api_name"] for event in own if event["show_progress_on"] != []] == []
 
 
 @needs_browser

@@ -9,7 +9,9 @@ from urllib.parse import urljoin
 
 import pytest
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+_BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+"""The first has no interface that would be started with it, but the same engine, with the same media."""
+CHROMIUM = next(filter(None, map(shutil.which, _BROWSERS)), None)
 _QUIET = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
 _QUIET += " --disable-component-update --disable-sync --autoplay-policy=no-user-gesture-required"
 DESKTOP, PHONE = (1440, 900), (390, 844)
