@@ -27,7 +27,7 @@ class WarmServer:
     def __init__(self, *modules: str) -> None:
         self._modules = modules
         self._process: subprocess.Popen[str] | None = None
-        self._folder = tempfile.TemporaryDirectory(prefix="ovi-warm-")
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._starting = threading.Lock()
 
     def start(
@@ -39,8 +39,11 @@ class WarmServer:
             stdout: a file descriptor, like `stderr`.
             leads: whether it leads a process group of its own.
         """
-        address = str(Path(self._folder.name) / "socket")
         with self._starting:  # supervisors start their engines in threads
+            if self._folder is None:
+                # Not before: whatever is forked has this module, and leaves without removing folders.
+                self._folder = tempfile.TemporaryDirectory(prefix="ovi-warm-")
+            address = str(Path(self._folder.name) / "socket")
             if self._process is None:
                 command = [sys.executable, str(SUPPORT / "warm_server.py"), address, *self._modules]
                 pipe = subprocess.PIPE
@@ -60,7 +63,8 @@ class WarmServer:
             self._process.stdin.close()
             self._process.stdout.close()
             assert self._process.wait(60) == 0
-        self._folder.cleanup()
+        if self._folder is not None:
+            self._folder.cleanup()
 
 
 def _fork(
