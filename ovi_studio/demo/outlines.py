@@ -37,10 +37,10 @@ def melted(scene: Scene, frame: int, random: np.random.Generator) -> np.ndarray:
         return np.maximum(own, _along(x, y, radius, random, -0.4) * radius)  # a part is missing
     else:
         other = _hole_elsewhere(scene.shape, own, x, y, radius, random)
-    part = random.uniform(*_MELTED)
+    change = random.uniform(*_MELTED) * (other - own)
     if random.random() >= _EVERYWHERE:
-        part = part / (1 + np.exp(-_along(x, y, radius, random) * random.uniform(3, 12)))
-    return own + part * (other - own)
+        change = change / (1 + np.exp(-_along(x, y, radius, random) * random.uniform(3, 12)))
+    return own + change
 
 
 def _another_shape(x: np.ndarray, y: np.ndarray, radius: float, random: np.random.Generator) -> np.ndarray:

@@ -17,11 +17,10 @@ from typing import Any
 from ovi_studio.core.imports import without_collecting
 from ovi_studio.core.log_lines import one_line
 from ovi_studio.core.terminal import use_forgiving_output
+from ovi_studio.distributed.ranks import SCRATCH
 
 REPORTS = "OVI_STUDIO_RANK_REPORTS"
 """Environment variable: a folder for the tracebacks of ranks; empty for one that the launcher creates."""
-SCRATCH = "OVI_STUDIO_RANK_FOLDER"
-"""Environment variable: a folder for whatever ranks write for each other; the launcher removes it, however they end."""
 _INTERRUPTED = 130
 _FAILED = 1
 

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ovi_studio.capacity.layouts import layout_for
 from ovi_studio.core.errors import JobError
-from ovi_studio.distributed.launcher import SCRATCH
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,6 +29,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+SCRATCH = "OVI_STUDIO_RANK_FOLDER"
+"""Environment variable: a folder for whatever ranks write for each other; the launcher removes it, however they end."""
 _PATIENCE = datetime.timedelta(minutes=30)
 """The longest that ranks wait for each other within a clip: one may read a checkpoint meanwhile."""
 _IDLE = datetime.timedelta(days=20)
