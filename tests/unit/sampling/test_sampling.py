@@ -1,15 +1,11 @@
 """From noise to latents: the number of model calls, guidance, and stopping."""
 
-import importlib
-import sys
 from typing import Any
 
 import pytest
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
-from ovi_studio import sampling
 from ovi_studio.core.errors import JobError, Stopped
 from ovi_studio.core.solvers import SOLVERS
 from ovi_studio.models.transformer import OviTransformer, Pass
@@ -321,16 +317,3 @@ def test_a_report_that_raises_ends_the_run_at_once(model: OviTransformer, calls:
     with pytest.raises(Stopped):
         denoise(model, noise(), guidance(model), Schedule("unipc", 50, 5.0), on_step=stop)
     assert len(calls) == 2
-
-
-def test_statistics_are_imported_for_a_sigma_grid_that_needs_them_and_not_before(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    pytest.importorskip("scipy")
-    monkeypatch.delitem(sys.modules, "scipy.stats", raising=False)
-    importlib.reload(sampling)
-    assert not hasattr(importlib.import_module("scipy.stats"), "__file__")
-    scheduler = FlowMatchEulerDiscreteScheduler(use_beta_sigmas=True)
-    scheduler.set_timesteps(3)
-    first, middle, *_ = scheduler.sigmas.tolist()
-    assert 1 == first > middle > 0.4
