@@ -112,16 +112,8 @@ def _draw_part(
     clip = int(random.integers(len(frames)))
     index = 0 if random.random() < _FIRST else int(random.integers(1, _STORED))
     number, scene = int(numbers[clip][index]), scenes[clip]
-    decoded, drawn = from_bytes(np.array(frames[clip, index : index + 1]))[0, :, 0], _draw(scene, number)
-    kind, chance = list(Shape).index(scene.shape), random.random()
-    seen, after = drawn, drawn
-    if chance < _UNKNOWN:
-        seen = after = _to_pixels(draw_outline(scene, unknown(scene, number, random)))
-        kind = KINDS - 1
-    elif chance < _UNKNOWN + _MELTED:
-        other = _to_pixels(draw_outline(scene, melted(scene, number, random)))
-        seen = drawn + random.uniform(*_FADED) * (other - drawn)
-    before = _soft(seen, random) if random.random() < _AFRESH else decoded + _soft(seen - drawn, random)
+    decoded = from_bytes(np.array(frames[clip, index : index + 1]))[0, :, 0]
+    before, after, kind = _change_outline(decoded, scene, number, random)
     weight = outline_weight(after.unsqueeze(1))
     middle = path(scene)[number] if random.random() >= _ANYWHERE else random.random(2)
     corner = SIDE * middle + random.uniform(-_SHIFT, _SHIFT, 2) - _CROP / 2
@@ -136,6 +128,24 @@ def _draw_part(
         signs = torch.from_numpy(random.choice([-1.0, 1.0], (3, 1, 1)).astype(np.float32))
         before, after = signs * before[order], signs * after[order]
     return _Part(before, after, weight, kind)
+
+
+def _change_outline(
+    decoded: Tensor, scene: Scene, number: int, random: np.random.Generator
+) -> tuple[Tensor, Tensor, int]:
+    """Return a frame that often has another outline, what is to be drawn of it, and the kind of the object."""
+    drawn, chance = _draw(scene, number), random.random()
+    kind, after = list(Shape).index(scene.shape), drawn
+    if chance < _UNKNOWN:
+        seen = after = _to_pixels(draw_outline(scene, unknown(scene, number, random)))
+        kind = KINDS - 1
+    elif chance < _UNKNOWN + _MELTED:
+        other = _to_pixels(draw_outline(scene, melted(scene, number, random)))
+        seen = drawn + random.uniform(*_FADED) * (other - drawn)
+    else:
+        seen = drawn
+    before = _soft(seen, random) if random.random() < _AFRESH else decoded + _soft(seen - drawn, random)
+    return before, after, kind
 
 
 def _draw(scene: Scene, number: int) -> Tensor:

@@ -14,16 +14,20 @@ window.tones = 0;
 window.told = [];
 const start = OscillatorNode.prototype.start;
 OscillatorNode.prototype.start = function (...when) { window.tones += 1; return start.apply(this, when); };
-window.Notification = new Proxy(window.Notification, {
-  construct(kind, [title, options]) { window.told.push(`${title}: ${options.body}`); return new kind(title, options); },
-});
+// A browser without an interface shows none, and denies them.
+window.Notification = class {
+  static permission = "granted";
+  static requestPermission = async () => "granted";
+  constructor(title, options) { window.told.push(`${title}: ${options.body}`); }
+  close() {}
+};
 """
 
 
 @pytest.fixture(scope="module")
 def listening(chromium: Any) -> Iterator[Any]:
-    """A page that records its sounds and notifications, in a profile that allows them."""
-    page = chromium.new_page(permissions=["notifications"])
+    """A page that records its sounds and notifications, in a profile of its own."""
+    page = chromium.new_page()
     page.set_default_timeout(PATIENCE * 1000)
     page.add_init_script(LISTEN)
     yield page
