@@ -20,7 +20,7 @@ from ovi_studio.models.video_vae import from_bytes, refine, to_bytes
 from ovi_studio.runtime.finite import FiniteCheck
 from ovi_studio.runtime.placement import Placement
 
-_REFINED = 0.8
+_REFINED = 0.85
 """What a refiner takes of the time, as a fraction; measured with the embedded model."""
 
 OnDecoded = Callable[[float], None]
