@@ -10,6 +10,9 @@ import numpy as np
 
 from ovi_studio.demo.scenes import RADIUS, SIDE, Scene, Shape, distance, path
 
+_SHAPES, _UNEVEN, _GAPS = 0.5, 0.2, 0.15
+"""Fractions of the melted outlines that are half another shape, uneven, and such of which a part is missing; the others
+have a hole."""
 _SLIP, _SIZES = 0.006, (0.92, 1.08)
 """How far the shape that an outline melts into lies beside it (a standard deviation, as a fraction of the frame), and
 how large it is relative to it."""
@@ -28,13 +31,13 @@ def melted(scene: Scene, frame: int, random: np.random.Generator) -> np.ndarray:
     radius = RADIUS * scene.scale
     x, y = _from_the_middle(scene, frame)
     own = distance(scene.shape, x, y, radius)
-    kind = random.random()
-    if kind < 0.5:
+    chance = random.random()
+    if chance < _SHAPES:
         other = _another_shape(x, y, radius, random)
-    elif kind < 0.7:
+    elif chance < _SHAPES + _UNEVEN:
         other = _uneven(own, x, y, random)
-    elif kind < 0.85:
-        return np.maximum(own, _along(x, y, radius, random, -0.4) * radius)  # a part is missing
+    elif chance < _SHAPES + _UNEVEN + _GAPS:
+        return np.maximum(own, _along(x, y, radius, random, -0.4) * radius)
     else:
         other = _hole_elsewhere(scene.shape, own, x, y, radius, random)
     change = random.uniform(*_MELTED) * (other - own)

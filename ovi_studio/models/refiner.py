@@ -16,7 +16,7 @@ from torch.nn import functional
 
 PIXEL_CHANNELS = 3
 _PASSES = 3
-"""The second and the third pass sharpen what the first has straightened; a fourth sharpens little more."""
+"""The second and the third pass sharpen what the first has straightened; a fourth would add less than the third."""
 _TOGETHER = 4
 """Frames that are computed together: few, so that they stay in a processor's cache."""
 _VOTERS = 3
@@ -47,8 +47,8 @@ class Refiner(nn.Module):
         self.head = _convolution(PIXEL_CHANNELS + first + second, _HEAD)
         self.out = _convolution(_HEAD, PIXEL_CHANNELS)
         self.kinds = nn.Linear(deepest, kinds)
-        self._modulated = [deepest, *reversed(widths[1:-1]), _HEAD]
-        self.modulation = nn.Linear(kinds, 2 * sum(self._modulated), bias=False)
+        self._modulated_widths = [deepest, *reversed(widths[1:-1]), _HEAD]
+        self.modulation = nn.Linear(kinds, 2 * sum(self._modulated_widths), bias=False)
         with torch.no_grad():
             self.modulation.weight.zero_()
             for parameter in self.out.parameters():
@@ -93,7 +93,9 @@ class Refiner(nn.Module):
             seen: what `look` returned for the frames, if it was called.
         """
         *seen, x = seen or self.look(frames)
-        changes = iter(self.modulation(kind)[:, :, None, None].split([2 * width for width in self._modulated], dim=1))
+        changes = iter(
+            self.modulation(kind)[:, :, None, None].split([2 * width for width in self._modulated_widths], dim=1)
+        )
         x = _modulated(x, next(changes))
         for block in reversed(self.up):
             x = block(torch.cat((_twice(x), seen.pop()), dim=1), next(changes))

@@ -135,7 +135,7 @@ class Patch:
 
 
 def decode(vae: AutoencoderKLWan, latents: Tensor, tile: int | None = None) -> Iterator[Patch]:
-    """Decode normalised latents (channels, frames, height, width) piece by piece.
+    """Decode normalised latents (channels, frames, height, width) piece by piece, not refined.
 
     Args:
         tile: latent pixels along each side of a tile; None decodes whole frames.
