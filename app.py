@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from ovi_studio.core.allocator import share_host_arenas
 from ovi_studio.core.errors import JobError
+from ovi_studio.core.imports import without_collecting
 from ovi_studio.core.log_lines import keep_lines_whole, start_log
 from ovi_studio.core.signals import exit_cleanly_on_signals
 from ovi_studio.core.terminal import use_forgiving_output
@@ -183,37 +184,38 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _serve(studio: Any, options: argparse.Namespace) -> None:
-    from starlette.routing import BaseRoute
-
-    from ovi_studio.services.upload_folder import UploadFolder
-
     # Read by the server when it starts; by default it would trust any proxy on this machine.
     os.environ["FORWARDED_ALLOW_IPS"] = ",".join(options.trusted_proxy)
     start_log(studio.paths.page_log, to_terminal=True)
-    uploads = UploadFolder(studio.paths.uploads)
-    from ovi_studio.web.drop.routes import drop_routes
-    from ovi_studio.web.guard import checker, guard
-    from ovi_studio.web.hosts import Hosts
-    from ovi_studio.web.media_routes import media_routes
-    from ovi_studio.web.sessions import MAX_SESSIONS
-    from ovi_studio.web.studio_page import build_studio
-    from ovi_studio.web.theme import launch_options
+    with without_collecting():
+        from starlette.routing import BaseRoute
 
-    hosts = Hosts(options.host, options.allow_host)
-    login = login_of(options)
-    extra: dict[str, Any] = {"middleware": [guard(hosts, uploads)]}
-    routes: list[BaseRoute] = [*media_routes(studio), *drop_routes(studio.intake)]
-    if options.mcp:
-        from ovi_studio.web.mcp_server import McpServer
+        from ovi_studio.services.upload_folder import UploadFolder
 
-        programs = McpServer(studio, options.root_path)
-        extra["lifespan"] = programs.lifespan
-        routes = [*programs.routes, *routes]
-    if options.metrics:
-        from ovi_studio.web.metrics import metrics_route
+        uploads = UploadFolder(studio.paths.uploads)
+        from ovi_studio.web.drop.routes import drop_routes
+        from ovi_studio.web.guard import checker, guard
+        from ovi_studio.web.hosts import Hosts
+        from ovi_studio.web.media_routes import media_routes
+        from ovi_studio.web.sessions import MAX_SESSIONS
+        from ovi_studio.web.studio_page import build_studio
+        from ovi_studio.web.theme import launch_options
 
-        routes = [metrics_route(studio), *routes]
-    page = build_studio(studio).queue(max_size=None)
+        hosts = Hosts(options.host, options.allow_host)
+        login = login_of(options)
+        extra: dict[str, Any] = {"middleware": [guard(hosts, uploads)]}
+        routes: list[BaseRoute] = [*media_routes(studio), *drop_routes(studio.intake)]
+        if options.mcp:
+            from ovi_studio.web.mcp_server import McpServer
+
+            programs = McpServer(studio, options.root_path)
+            extra["lifespan"] = programs.lifespan
+            routes = [*programs.routes, *routes]
+        if options.metrics:
+            from ovi_studio.web.metrics import metrics_route
+
+            routes = [metrics_route(studio), *routes]
+        page = build_studio(studio).queue(max_size=None)
     # Gradio's value on Windows; elsewhere it polls its queue 1000 times a second, which took 9% of a core (6.31).
     page._queue.sleep_when_free = 0.05
     _, url, share_url = page.launch(
