@@ -29,6 +29,9 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["HF_HUB_CACHE"] = str(Path(cache.name) / "hub")
     # Models this small gain nothing from threads, and wait for each other's on a machine that is busy.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # Every process that starts would compile this package once more, and every worker rewrite all assertions.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     # Code that torch makes for a test runs a few times: to find out which vectors there are would take longer.
     os.environ["TORCHINDUCTOR_VEC_ISA_OK"] = "0"
     # Whoever stops a run with SIGTERM wants what it has started to be ended, too.
