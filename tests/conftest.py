@@ -7,6 +7,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,12 @@ import leftovers
 import pytest
 from places import PYTHON_PATH, TESTS
 from tiny_model import BUNDLE, DIMENSIONS
+from warm_start import warm_servers
 
 ROOMS = ("quality", "farm", "ranks", "browser", "process", "gpu")
 """Folders that need more than a processor and a moment; markers of their names say so."""
+
+_SERVERS = pytest.StashKey[ExitStack]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -57,11 +61,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
 
 
-def pytest_sessionfinish() -> None:
+def pytest_sessionstart(session: pytest.Session) -> None:
+    session.config.stash[_SERVERS] = servers = ExitStack()
+    if not hasattr(session.config, "workerinput") and sys.platform != "win32":
+        servers.enter_context(warm_servers())
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
     """End the processes that fork others, before they would be some that tests have left behind."""
-    if used := sys.modules.get("warm_start"):
-        used.PAGES.close()
-        used.ENGINES.close()
+    session.config.stash[_SERVERS].close()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -16,7 +16,7 @@ from typing import Any
 from fake_models import NAME
 from places import PYTHON_PATH, ROOT
 from processes import kill, with_children
-from warm_start import PAGES, Forked
+from warm_start import PAGES, Forked, may_fork
 
 APP = ROOT / "app.py"
 START_PATIENCE = 240
@@ -36,7 +36,7 @@ class Application:
     ) -> None:
         self.outputs, self.checkpoints = outputs, checkpoints
         self.more = (*more, *(["--models", models] if models else []))
-        self.cold = cold or sys.platform == "win32"
+        self.cold = cold or not may_fork()
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/"
         self.start()
