@@ -1,9 +1,9 @@
 """Clips made by the command, as a user runs it: from prompts, files and other clips, and no leftovers."""
 
 import json
+import os
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -14,6 +14,7 @@ from clip_reading import read_frames
 from commands import PROMPT, Ended, Run, assert_same_clip, files_below
 from PIL import Image
 from processes import deaf_to_ctrl_c
+from warm_start import PIPELINES
 
 from ovi_studio.media import pictures
 from ovi_studio.media.clip_files import read_record
@@ -288,7 +289,7 @@ def test_settings_along_with_a_configuration_are_refused(run: Run, tmp_path: Pat
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a process cannot be sent Ctrl+C alone")
 def test_a_stopped_background_command_keeps_finished_clips_and_leaves_no_partial_files(
-    tmp_path: Path, tiny_bundle: Path, python_environment: dict[str, str]
+    tmp_path: Path, tiny_bundle: Path, python_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By SIGINT, which such a command was started to ignore; that SIGTERM does the same is shown of the engine.
 
@@ -296,21 +297,25 @@ def test_a_stopped_background_command_keeps_finished_clips_and_leaves_no_partial
     """
     table = tmp_path / "prompts.csv"
     table.write_text("text_prompt,steps\nfirst,1\nsecond,1000\nthird,1\n")
-    command = [sys.executable, "-m", "ovi_studio", "generate", "--prompts", table.name]
+    monkeypatch.chdir(tmp_path)
+    command = ["-m", "ovi_studio", "generate", "--prompts", table.name]
     variables = python_environment | {"OVI_CKPT_DIR": str(tiny_bundle)}
-    with deaf_to_ctrl_c():
-        child = subprocess.Popen(command, env=variables, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    with child:
+    (out, into_out), (err, into_err) = os.pipe(), os.pipe()
+    with os.fdopen(out, "rb") as printed, os.fdopen(err, "rb") as complained:
+        with deaf_to_ctrl_c():
+            child = PIPELINES.start(*command, environment=variables, stdout=into_out, stderr=into_err)
+        os.close(into_out)
+        os.close(into_err)
         deadline = threading.Timer(PATIENCE, child.kill)
         deadline.start()
-        first = child.stdout.readline()  # a path is printed when its clip is there, not at the end
+        first = printed.readline()  # a path is printed when its clip is there, not at the end
         seen = b""
-        while b" of 1000" not in seen and (more := child.stderr.read1()):
+        while b" of 1000" not in seen and (more := complained.read1()):
             seen += more
         child.send_signal(signal.SIGINT)
-        out, err = child.communicate()
+        seen += complained.read()
+        ended = Ended(child.wait(), printed.read().decode().splitlines(), seen.decode())
         deadline.cancel()
-    ended = Ended(child.returncode, out.decode().splitlines(), (seen + err).decode())
     assert (ended.status, ended.out) == (130, []), ended.err
     assert ended.complaints == ["Stopped. Finished files are kept; no partial files are left."]
     path = tmp_path / first.decode().strip()

@@ -5,6 +5,7 @@ Most tests use models without weights (`fake_models`).
 
 import contextlib
 import io
+import os
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from engine_helpers import (
 from fake_models import STEP_SECONDS
 from PIL import Image
 from places import PYTHON_PATH
+from warm_start import PIPELINES
 
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.engine.command import engine_command
@@ -215,8 +217,9 @@ def test_idle_engine_takes_over_from_one_that_was_killed(store):
 def test_tiny_model_makes_a_clip_with_previews_and_learns_from_it(store, tiny_bundle):
     ids = store.add([spec(variant="tiny", steps=30, seed=seed) for seed in range(2)])
     previews: set[bytes] = set()
-    options = engine_command(store.paths, RuntimeOptions(checkpoint_directory=tiny_bundle))
-    child = subprocess.Popen(options, stderr=subprocess.DEVNULL)
+    _, *arguments = engine_command(store.paths, RuntimeOptions(checkpoint_directory=tiny_bundle))
+    with Path(os.devnull).open("w") as nothing:
+        child = PIPELINES.start(*arguments, environment=os.environ, stderr=nothing.fileno())
     try:
         deadline = time.monotonic() + 120
         wait_for(lambda: store.ids(states=[JobState.RUNNING]), 60)

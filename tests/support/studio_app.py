@@ -16,7 +16,7 @@ from typing import Any
 from fake_models import NAME
 from places import PYTHON_PATH, ROOT
 from processes import kill, with_children
-from warm_start import PAGES, Forked, may_fork
+from warm_start import PAGES, PIPELINES, Forked, may_fork
 
 APP = ROOT / "app.py"
 START_PATIENCE = 240
@@ -51,6 +51,8 @@ class Application:
         if self.cold:
             self.process = subprocess.Popen([sys.executable, *arguments], env=environment, stdout=subprocess.DEVNULL)
         else:
+            if "--models" not in arguments:
+                PIPELINES.get_ready(environment)  # not by the page, whose children end with it
             self.process = PAGES.start(*arguments, environment=environment)
         try:
             while not self.answers():

@@ -69,6 +69,9 @@ def _become(order: dict[str, Any], streams: list[int]) -> None:
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
+    # New ones, as the interpreter makes them: these know whether they are files, which has just changed.
+    sys.stdout = os.fdopen(1, "w", closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
     if order["leads"]:
         os.setsid()
     os.chdir(order["folder"])

@@ -19,6 +19,8 @@ from ovi_studio.queue.locks import Lock
 
 ENDING = [signal.SIGINT, *filter(None, [getattr(signal, "SIGHUP", None)])]
 """Signals that a process may be started to ignore."""
+PATIENCE = 300
+"""Seconds that `run` gives a program."""
 _ADDRESS = "OVI_TEST_WARM_SERVER"
 """In the environment of what a server has forked: where that server is."""
 _FOLDER = "OVI_TEST_WARM_SERVERS"
@@ -43,20 +45,43 @@ class WarmServer:
             stdout: a file descriptor, like `stderr`.
             leads: whether it leads a process group of its own.
         """
-        address = Path(os.environ[_FOLDER]) / self._name
-        with Lock.acquire(address.with_suffix(".lock"), 120):  # supervisors start their engines in threads
-            if not address.exists():
-                self._start_server(address, environment)
-        return _fork(str(address), arguments, environment, stdout, stderr, leads)
+        self.get_ready(environment)
+        return _fork(str(self._address), arguments, environment, stdout, stderr, leads)
 
-    def _start_server(self, address: Path, environment: Mapping[str, str]) -> None:
-        command = [sys.executable, str(SUPPORT / "warm_server.py"), str(address), *self._modules]
-        with address.with_name(_RUN).open() as run:
+    @property
+    def is_ready(self) -> bool:
+        """Whether it has been started; false where there are no servers."""
+        return _FOLDER in os.environ and self._address.exists()
+
+    def get_ready(self, environment: Mapping[str, str]) -> None:
+        """Start it unless that has been done; it is a child of this process."""
+        with Lock.acquire(self._address.with_suffix(".lock"), 120):  # supervisors start their engines in threads
+            if not self.is_ready:
+                self._start_server(environment)
+
+    @property
+    def _address(self) -> Path:
+        return Path(os.environ[_FOLDER]) / self._name
+
+    def _start_server(self, environment: Mapping[str, str]) -> None:
+        command = [sys.executable, str(SUPPORT / "warm_server.py"), str(self._address), *self._modules]
+        with self._address.with_name(_RUN).open() as run:
             server = subprocess.Popen(
                 command, env={**environment, "PYTHONPATH": PYTHON_PATH}, stdin=run, stdout=subprocess.PIPE, text=True
             )
         with server.stdout as said:
             assert said.readline() == "ready\n"
+
+    def run(self, *arguments: str, environment: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
+        """Run it to its end; returns what `subprocess.run` does of texts that it captures."""
+        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+            child = self.start(*arguments, environment=environment, stdout=out.fileno(), stderr=err.fileno())
+            try:
+                status = child.wait(PATIENCE)
+            finally:
+                child.kill()
+            said = [stream.seek(0) or stream.read() for stream in (out, err)]
+        return subprocess.CompletedProcess(arguments, status, *said)
 
     def start_engine(self, command: Sequence[str], environment: Mapping[str, str], words: BinaryIO) -> Forked:
         """Start an engine for a `Supervisor`."""
@@ -109,5 +134,6 @@ def is_forked() -> bool:
     return _ADDRESS in os.environ
 
 
-PAGES = WarmServer("pages", "app", "ovi_studio.web.studio_page")
+PAGES = WarmServer("pages", "app", "ovi_studio.web.studio_page", "forked_engines")
 ENGINES = WarmServer("engines", "ovi_studio.engine.loop", "ovi_studio.engine.supervisor", "fake_models")
+PIPELINES = WarmServer("pipelines", "ovi_studio.runtime.pipeline", "ovi_studio.cli.registry", "ovi_studio.engine.loop")

@@ -1,15 +1,15 @@
 """The numbers of the official implementation, case by case (see `parity.py`)."""
 
 import json
+import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from parity import evaluate, find_cases
 from parity_case import Case
 from places import REFERENCE
+from warm_start import PIPELINES
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in find_cases(REFERENCE)])
@@ -24,8 +24,7 @@ def test_the_script_ends_with_an_error_when_a_case_disagrees(tmp_path: Path) -> 
     wrong["snap_size"][0]["out"][0] += 32
     (tmp_path / "host.json").write_text(json.dumps(wrong))
     shutil.copy(REFERENCE / "image.case.safetensors", tmp_path)
-    command = [sys.executable, str(REFERENCE.parent / "parity.py"), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = PIPELINES.run(str(REFERENCE.parent / "parity.py"), str(tmp_path), environment=os.environ)
     assert done.returncode == 1
     assert "host/snap_size" in done.stdout
     assert "FAILED" in done.stdout

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from official_checkpoints import part_path
+from warm_start import PIPELINES
 
 from ovi_studio.core.variants import Part
 from ovi_studio.models.transformer import OviTransformer
@@ -20,6 +19,7 @@ FREE_BYTES = 6 * 10**9
 PROCESS = 7 * 10**8
 """Bytes of a process that has loaded nothing, 0.4 GB, and of what it converts at a time."""
 CHILD = """
+import ctypes
 import os
 import sys
 from pathlib import Path
@@ -27,6 +27,10 @@ import torch
 from ovi_studio.checkpoints.layout import require
 from ovi_studio.checkpoints.load import load_models
 from ovi_studio.core.weight_formats import Weights
+
+# The allocator gives temporary tensors of the published width back at once, but would keep these smaller ones.
+M_MMAP_THRESHOLD = -3
+assert ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1000000)
 
 def load(kind):
     dtype, weights = {"int8": ("bfloat16", "int8")}.get(kind, (kind, "bf16"))
@@ -78,14 +82,13 @@ def large_bundle(bundle: Path) -> Iterator[Path]:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of resident memory is read from /proc")
 def test_loading_takes_no_more_memory_than_the_weights_in_their_number_format(
-    large_bundle: Path, python_environment: dict[str, str]
+    large_bundle: Path, python_environment: dict[str, str], tmp_path: Path
 ) -> None:
     size = part_path(large_bundle, Part.TRANSFORMER).stat().st_size
     assert size > 1e9
-    command = [sys.executable, "-c", CHILD, str(large_bundle), "float32", "bfloat16", "int8"]
-    # The allocator gives temporary tensors of the published width back at once, but would keep these smaller ones.
-    environment = python_environment | {"MALLOC_MMAP_THRESHOLD_": "1000000"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    (program := tmp_path / "load.py").write_text(CHILD)
+    kinds = ("float32", "bfloat16", "int8")
+    done = PIPELINES.run(str(program), str(large_bundle), *kinds, environment=python_environment)
     assert done.returncode == 0, done.stderr
     peaks = {kind: int(peak) for kind, peak in map(str.split, done.stdout.splitlines())}
     print(f"file {size / 1e9:.2f} GB; peaks: {peaks}")
