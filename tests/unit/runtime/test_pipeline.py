@@ -2,8 +2,6 @@
 
 import dataclasses
 import hashlib
-import subprocess
-import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from warm_start import PIPELINES
 
 from ovi_studio.checkpoints.layout import require, take_inventory
 from ovi_studio.core.clip import Clip
@@ -315,8 +314,8 @@ def test_another_seed_writes_another_bundle_with_the_same_files(tmp_path: Path, 
 @pytest.mark.slow
 def test_a_bundle_written_twice_with_one_seed_is_identical(tmp_path: Path, python_environment: dict[str, str]) -> None:
     # In two processes, since sets have another order in each.
-    command = [sys.executable, "-m", "ovi_studio.demo", "make", str(tmp_path / "one"), "--seed", "3"]
-    done = subprocess.run(command, env=python_environment, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    command = ["-m", "ovi_studio.demo", "make", str(tmp_path / "one"), "--seed", "3"]
+    done = PIPELINES.run(*command, environment=python_environment)
     assert done.returncode == 0, done.stderr
     write_bundle(BUNDLE, build_models(DIMENSIONS, seed=3), tmp_path / "other", torch.bfloat16)
     assert contents(tmp_path / "one") == contents(tmp_path / "other")

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from places import PYTHON_PATH
 from safetensors.torch import load_file
 from tiny_model import CHANNELS
 from torch import Tensor
 from training_helpers import FRAMES, LENGTH, SETTINGS, SIDE, build, embeddings, sample, unconditional
+from warm_start import PIPELINES
 
 from ovi_studio.core.errors import JobError
 from ovi_studio.sampling.denoise import Latents
@@ -179,22 +177,21 @@ def test_a_stopped_run_resumes_exactly(dataset: LatentDataset, tmp_path: Path) -
 _KILLED_AT_SEVEN = """
 import os, signal, sys
 from pathlib import Path
+sys.path.append(sys.argv[1])
 import test_training as here
 def die(progress):
     if progress.step == 7:
         os.kill(os.getpid(), signal.SIGKILL)
-here.run(here.LatentDataset(Path(sys.argv[1])), Path(sys.argv[2]), 12, on_progress=die)
+here.run(here.LatentDataset(Path(sys.argv[2])), Path(sys.argv[3]), 12, on_progress=die)
 """
 
 
 @pytest.mark.slow
 def test_a_killed_process_resumes_from_its_last_checkpoint(dataset: LatentDataset, tmp_path: Path) -> None:
     run(dataset, tmp_path / "whole", 12)
-    command = [sys.executable, "-c", _KILLED_AT_SEVEN, str(tmp_path / "cache"), str(tmp_path / "parts")]
-    roots = os.pathsep.join([str(Path(__file__).parent), PYTHON_PATH])
-    killed = subprocess.run(
-        command, env=os.environ | {"PYTHONPATH": roots}, capture_output=True, text=True, timeout=500
-    )
+    (program := tmp_path / "killed.py").write_text(_KILLED_AT_SEVEN)
+    folders = (Path(__file__).parent, tmp_path / "cache", tmp_path / "parts")
+    killed = PIPELINES.run(str(program), *map(str, folders), environment=os.environ)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     # The log has a step that the checkpoint has not: it is repeated, and logged once.
     assert torch.load(tmp_path / "parts" / CHECKPOINT, weights_only=True)["step"] == 6
