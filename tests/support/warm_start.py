@@ -20,7 +20,7 @@ from ovi_studio.queue.locks import Lock
 ENDING = [signal.SIGINT, *filter(None, [getattr(signal, "SIGHUP", None)])]
 """Signals that a process may be started to ignore."""
 PATIENCE = 300
-"""Seconds that `run` gives a program."""
+"""Seconds that a program has for all it does, and a server to start."""
 _ADDRESS = "OVI_TEST_WARM_SERVER"
 """In the environment of what a server has forked: where that server is."""
 _FOLDER = "OVI_TEST_WARM_SERVERS"
@@ -55,7 +55,7 @@ class WarmServer:
 
     def get_ready(self, environment: Mapping[str, str]) -> None:
         """Start it unless that has been done; it is a child of this process."""
-        with Lock.acquire(self._address.with_suffix(".lock"), 120):  # supervisors start their engines in threads
+        with Lock.acquire(self._address.with_suffix(".lock"), PATIENCE):  # supervisors start their engines in threads
             if not self.is_ready:
                 self._start_server(environment)
 
@@ -73,7 +73,12 @@ class WarmServer:
             assert said.readline() == "ready\n"
 
     def run(self, *arguments: str, environment: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
-        """Run it to its end; returns what `subprocess.run` does of texts that it captures."""
+        """Run it to its end, if need be cold; returns what `subprocess.run` does of texts that it captures."""
+        if not may_fork():
+            command = [sys.executable, *arguments]
+            return subprocess.run(
+                command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE
+            )
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
             child = self.start(*arguments, environment=environment, stdout=out.fileno(), stderr=err.fileno())
             try:
