@@ -111,6 +111,9 @@ def ray_environment(token: Path | None) -> Mapping[str, str]:
         _MODE_VARIABLE: "token",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_gcs_rpc_server_reconnect_timeout_s": "20",
+        # By default, a node asks once a minute whether its head is still the one that it joined. If there is another,
+        # both keep a core each busy with messages that the other does not take, until the node has asked.
+        "RAY_raylet_liveness_self_check_interval_ms": "3000",
     }
     return variables if token is None else {**variables, TOKEN_PATH_VARIABLE: str(token)}
 

@@ -158,7 +158,7 @@ class _Run:
     ) -> None:
         """Take steps until the end of the budget or until a stop is requested."""
         window = _Window(self)
-        saved = self.elapsed
+        saved, saved_step = self.elapsed, -1
         clock = time.monotonic() - self.elapsed
         stop = False
         while not self.finished and not stop:
@@ -171,11 +171,12 @@ class _Run:
                 if window.steps:  # never save steps whose losses were not checked
                     window = self.report(window, on_progress)
                 self.save(on_checkpoint)
-                saved = self.elapsed
+                saved, saved_step = self.elapsed, self.step
                 clock = time.monotonic() - self.elapsed
         if window.steps:
             self.report(window, on_progress)
-        self.save(on_checkpoint)
+        if saved_step != self.step:
+            self.save(on_checkpoint)
 
     def synchronise(self, elapsed: float, stop: bool) -> tuple[float, bool]:
         """Return the mean time, and whether any process is to stop: all processes must take the same steps."""

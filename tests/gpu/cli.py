@@ -58,17 +58,21 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(parser: argparse.ArgumentParser, options: argparse.Namespace, folder: Path) -> int:
-    import torch
+    from ovi_studio.core.imports import without_collecting
+
+    with without_collecting():
+        import torch
 
     has_gpu = torch.cuda.is_available()
     if not has_gpu and not options.list and (options.device == "cuda" or not options.small):
         print(NO_GPU)
         return 0
 
-    from gpu.check import Rig
-    from gpu.checks import CHECKS
-    from gpu.session import Session
-    from ovi_studio.models.device import compute_device
+    with without_collecting():
+        from gpu.check import Rig
+        from gpu.checks import CHECKS
+        from gpu.session import Session
+        from ovi_studio.models.device import compute_device
 
     if options.list:
         width = max(len(check.name) for check in CHECKS)

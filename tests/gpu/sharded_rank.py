@@ -9,26 +9,29 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
-from tiny_model import BUNDLE, DIMENSIONS
+from ovi_studio.core.imports import without_collecting
 
-from gpu.bundles import bundle
-from gpu.check import Rig
-from gpu.device import measured
-from gpu.random_models import fusion_dimensions, random_transformer
-from gpu.steps import StepInputs, guided_step, relative_error
-from ovi_studio.capacity.layouts import Strategy
-from ovi_studio.checkpoints.layout import Inventory, require
-from ovi_studio.checkpoints.load import load_models
-from ovi_studio.core.errors import JobError
-from ovi_studio.core.weight_formats import Weights
-from ovi_studio.demo.bundle_writer import build_models, write_bundle
-from ovi_studio.distributed.ranks import RankGroup, Ranks
-from ovi_studio.distributed.sharding import Sharding, load_shared
-from ovi_studio.distributed.shards import is_sharded
-from ovi_studio.models.device import compute_device
-from ovi_studio.models.precision import check_weights
-from ovi_studio.models.transformer import OviTransformer
+with without_collecting():
+    import torch
+    from tiny_model import BUNDLE, DIMENSIONS
+
+    from gpu.bundles import bundle
+    from gpu.check import Rig
+    from gpu.device import measured
+    from gpu.random_models import fusion_dimensions, random_transformer
+    from gpu.steps import StepInputs, guided_step, relative_error
+    from ovi_studio.capacity.layouts import Strategy
+    from ovi_studio.checkpoints.layout import Inventory, require
+    from ovi_studio.checkpoints.load import load_models
+    from ovi_studio.core.errors import JobError
+    from ovi_studio.core.weight_formats import Weights
+    from ovi_studio.demo.bundle_writer import build_models, write_bundle
+    from ovi_studio.distributed.ranks import RankGroup, Ranks
+    from ovi_studio.distributed.sharding import Sharding, load_shared
+    from ovi_studio.distributed.shards import is_sharded
+    from ovi_studio.models.device import compute_device
+    from ovi_studio.models.precision import check_weights
+    from ovi_studio.models.transformer import OviTransformer
 
 
 def main() -> None:

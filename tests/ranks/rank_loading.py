@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from rank_helpers import counted_traffic
 from safetensors.torch import load_file, save_file
+from torch.distributed.tensor import DTensor, Shard
 
 from ovi_studio.capacity.layouts import ShardingOptions, Strategy
 from ovi_studio.checkpoints.layout import Inventory, require
@@ -24,7 +25,7 @@ from ovi_studio.core.variants import Part
 from ovi_studio.core.weight_formats import Weights
 from ovi_studio.distributed.ranks import Ranks, join_ranks
 from ovi_studio.distributed.sharding import Sharding, load_shared, resolve_sharding
-from ovi_studio.distributed.shards import local_part, whole
+from ovi_studio.distributed.shards import local_part
 from ovi_studio.models import quantized_linear
 
 CPU = torch.device("cpu")
@@ -68,7 +69,7 @@ def loading(ranks: Ranks, inventory: Inventory, formats: Sequence[Weights]) -> d
                     inventory, CPU, torch.float32, resolve_sharding(wish, inventory.variant, ranks), ranks, weights
                 )
             found[f"{name}, {weights}"] = {
-                "different": different(models, plain),
+                "different": different(ranks, models, plain),
                 "sent": sum(traffic.bytes.values()),
                 "quantised": ranks.all_gather(sum(rows)),
                 "parameters": ranks.all_gather(held(models)),
@@ -80,16 +81,32 @@ def loading(ranks: Ranks, inventory: Inventory, formats: Sequence[Weights]) -> d
     return found | {"rows": sum(rows_of_all)}
 
 
-def different(models: Models, plain: Models | None) -> list[str]:
-    """Return, on the leader, the names of parameters that are not exactly those of one process."""
+def different(ranks: Ranks, models: Models, plain: Models | None) -> list[str]:
+    """Return, on the leader, the names of parameters that are not exactly those of one process.
+
+    One message of a rank has all of its parts; to gather each weight on its own takes longer than to load it.
+    """
     names = []
     for part in ("transformer", "text_encoder"):
-        gathered = {name: whole(parameter) for name, parameter in getattr(models, part).named_parameters()}
+        own = dict(getattr(models, part).named_parameters())
+        of_all = ranks.gather({name: local_part(parameter).detach() for name, parameter in own.items()})
         if plain is not None:
             expected = dict(getattr(plain, part).named_parameters())
-            assert gathered.keys() == expected.keys()
-            names += [name for name, tensor in gathered.items() if not same(tensor, expected[name])]
+            assert all(parts.keys() == expected.keys() for parts in of_all)
+            for name, parameter in own.items():
+                found = copies(parameter, [parts[name] for parts in of_all])
+                if not all(same(copy, expected[name]) for copy in found):
+                    names.append(name)
     return names
+
+
+def copies(parameter: torch.Tensor, parts: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Put a weight together, as often as there is one, from the parts of all ranks."""
+    if not isinstance(parameter, DTensor):
+        return list(parts)
+    assert parameter.placements[-1] == Shard(0)
+    ranks = parameter.device_mesh.size(-1)
+    return [torch.cat(parts[first : first + ranks]) for first in range(0, len(parts), ranks)]
 
 
 def same(one: torch.Tensor, other: torch.Tensor) -> bool:

@@ -82,5 +82,8 @@ if __name__ == "__main__":
     cache, folder, steps, *kinds = arguments
     for kind in kinds:
         model = None if os.environ["RANK"] == "0" else build_as_follower()
-        run(Path(cache), Path(folder, kind), kind, replace(SHARDED, steps=int(steps), sharded=True), model)
+        # Of the whole model, checkpoints are also saved between steps; of the others only at the end of the run.
+        minutes = SHARDED.checkpoint_minutes if kind == "whole" else SETTINGS.checkpoint_minutes
+        settings = replace(SHARDED, steps=int(steps), checkpoint_minutes=minutes, sharded=True)
+        run(Path(cache), Path(folder, kind), kind, settings, model)
     dist.destroy_process_group()
