@@ -132,9 +132,10 @@ def _changed(convolution: nn.Conv2d, x: Tensor, change: Tensor) -> Tensor:
     if len(change) > 1:
         return _modulated(convolution(x), change)
     # The same for all frames: weights are fewer than pixels.
+    weight, bias = convolution.parameters()
     scale, shift = change.flatten().chunk(2)
-    weight = convolution.weight * (1 + scale)[:, None, None, None]
-    return functional.conv2d(x, weight, convolution.bias * (1 + scale) + shift, padding=1)
+    scale = 1 + scale
+    return functional.conv2d(x, weight * scale[:, None, None, None], bias * scale + shift, padding=1)
 
 
 def _activated(x: Tensor) -> Tensor:
