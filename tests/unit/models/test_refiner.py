@@ -83,6 +83,7 @@ def test_a_decoded_clip_is_refined_as_a_whole_also_from_tiles(tiny_dimensions: d
     latents = torch.randn(8, 2, 6, 6, generator=torch.Generator().manual_seed(1))
     refined = decode_whole(vae, latents)
     patches = torch.cat([patch.pixels for patch in decode(vae, latents)], dim=1)
+    assert torch.equal(decode_whole(vae, latents, refined=False), patches)
     expected = vae.refiner(patches.transpose(0, 1)).clamp(-1, 1).transpose(0, 1)
     assert (refined - patches).abs().mean() > 0.05
     torch.testing.assert_close(refined, expected, rtol=0, atol=1e-5)
