@@ -1,9 +1,8 @@
 """The trainer: its samples and losses, that it learns, and that a killed run resumes exactly."""
 
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from places import PYTHON_PATH
 from safetensors.torch import load_file
 from tiny_model import CHANNELS
 from torch import Tensor
@@ -176,26 +174,24 @@ def test_a_stopped_run_resumes_exactly(dataset: LatentDataset, tmp_path: Path) -
     assert_same_result(tmp_path / "whole", tmp_path / "parts")
 
 
-_KILLED_AT_SEVEN = """
-import os, signal, sys
-from pathlib import Path
-import test_training as here
-def die(progress):
-    if progress.step == 7:
-        os.kill(os.getpid(), signal.SIGKILL)
-here.run(here.LatentDataset(Path(sys.argv[1])), Path(sys.argv[2]), 12, on_progress=die)
-"""
-
-
 @pytest.mark.slow
 def test_a_killed_process_resumes_from_its_last_checkpoint(dataset: LatentDataset, tmp_path: Path) -> None:
     run(dataset, tmp_path / "whole", 12)
-    command = [sys.executable, "-c", _KILLED_AT_SEVEN, str(tmp_path / "cache"), str(tmp_path / "parts")]
-    roots = os.pathsep.join([str(Path(__file__).parent), PYTHON_PATH])
-    killed = subprocess.run(
-        command, env=os.environ | {"PYTHONPATH": roots}, capture_output=True, text=True, timeout=500
+
+    def die(progress) -> None:  # type: ignore[no-untyped-def]
+        if progress.step == 7:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    # A fork has imported torch already.
+    process = multiprocessing.get_context("fork").Process(
+        target=run, args=(dataset, tmp_path / "parts", 12), kwargs={"on_progress": die}
     )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    process.start()
+    try:
+        process.join(500)
+        assert process.exitcode == -signal.SIGKILL
+    finally:
+        process.kill()
     # The log has a step that the checkpoint has not: it is repeated, and logged once.
     assert torch.load(tmp_path / "parts" / CHECKPOINT, weights_only=True)["step"] == 6
     assert read_log(tmp_path / "parts")[-1]["step"] == 7
