@@ -166,7 +166,9 @@ def _video_rows(vae: AutoencoderKLWan) -> list[SheetRow]:
     rows = []
     for scene in _shown_scenes(draw_scene):
         frames = render(scene)
-        decoded = decode_whole(vae, encode(vae, from_bytes(frames).to(next(vae.parameters()).device))[0])
+        latents = encode(vae, from_bytes(frames).to(next(vae.parameters()).device))[0]
+        # The refiner is trained by itself, later.
+        decoded = decode_whole(vae, latents, refined=False)
         rows += [SheetRow(_title(scene), frames), SheetRow("encoded and decoded", to_bytes(decoded))]
     return rows
 

@@ -93,11 +93,9 @@ def _store_frames(vae: AutoencoderKLWan, clips: DecoderClips, numbers: Sequence[
     part = target.with_name(f"{target.name}.part")
     stored = np.lib.format.open_memmap(part, "w+", np.uint8, (len(clips.paths), _STORED, SIDE, SIDE, 3))
     device = next(vae.parameters()).device
-    refiner, vae.refiner = vae.refiner, None
     for index, file in enumerate(clips.paths):
         latents = video_vae.normalised(vae, clips.read(file)[0].to(device))
-        stored[index] = to_bytes(video_vae.decode_whole(vae, latents))[numbers[index]]
-    vae.refiner = refiner
+        stored[index] = to_bytes(video_vae.decode_whole(vae, latents, refined=False))[numbers[index]]
     part.replace(target)
 
 

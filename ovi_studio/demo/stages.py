@@ -248,7 +248,8 @@ class DemoTraining:
             noise = draw_noise(sample["video"].shape, sample["audio"].shape, seed, text.device, torch.float32)
             guidance = unconditional.guidance(transformer, text, _GUIDANCE, _GUIDANCE)
             latents = denoise(transformer, noise, guidance, Schedule("unipc", _STEPS, _SHIFT))
-            frames = to_bytes(video_vae.decode_whole(vae, latents.video))
+            # A refiner takes longer than all else, and shows less of what the transformer has drawn.
+            frames = to_bytes(video_vae.decode_whole(vae, latents.video, refined=False))
             rows.append(SheetRow(prompts[seed], frames, audio_vae.decode(latents.audio.T.unsqueeze(0))[0]))
         print(f"samples: {save_sheet(rows, self.folder / 'transformer', step)}", flush=True)
 

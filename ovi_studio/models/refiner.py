@@ -5,6 +5,8 @@ object the clip shows, and every frame is redrawn as one of that kind: a ball st
 
 The published models have none. It is for a video VAE whose decoder is so small that its outlines are soft and wobble;
 `refiner` in the dimensions of a VAE gives its widths and how many kinds it knows.
+
+It may have another number format than the frames: it computes corrections in its own, and adds them in theirs.
 """
 
 import itertools
@@ -71,7 +73,7 @@ class Refiner(nn.Module):
 
     def look(self, frames: Tensor) -> list[Tensor]:
         """Return features of frames at all levels, from full resolution down."""
-        seen = [functional.silu(self.stem(frames))]
+        seen = [_activated(self.stem(frames.to(self.stem.weight.dtype)))]
         for block in self.down:
             seen.append(block(functional.avg_pool2d(seen[-1], 2)))
         return seen
@@ -99,8 +101,8 @@ class Refiner(nn.Module):
         x = _modulated(x, next(changes))
         for block in reversed(self.up):
             x = block(torch.cat((_twice(x), seen.pop()), dim=1), next(changes))
-        x = _modulated(self.head(torch.cat((_twice(x), seen.pop(), frames), dim=1)), next(changes))
-        return frames + self.out(functional.silu(x))
+        x = _changed(self.head, torch.cat((_twice(x), seen.pop(), frames.to(x.dtype)), dim=1), next(changes))
+        return frames + self.out(_activated(x)).to(frames.dtype)
 
 
 class _Block(nn.Module):
@@ -109,10 +111,8 @@ class _Block(nn.Module):
         self.first, self.second = _convolution(width, result), _convolution(result, result)
 
     def forward(self, x: Tensor, change: Tensor | None = None) -> Tensor:
-        x = self.first(x)
-        if change is not None:
-            x = _modulated(x, change)
-        return functional.silu(self.second(functional.silu(x)))
+        x = self.first(x) if change is None else _changed(self.first, x, change)
+        return _activated(self.second(_activated(x)))
 
 
 def _parts(frames: Tensor) -> Iterator[Tensor]:
@@ -125,6 +125,22 @@ def _modulated(x: Tensor, change: Tensor) -> Tensor:
     """Scale and shift channels."""
     scale, shift = change.chunk(2, dim=1)
     return x * (1 + scale) + shift
+
+
+def _changed(convolution: nn.Conv2d, x: Tensor, change: Tensor) -> Tensor:
+    """Convolve, then scale and shift channels."""
+    if len(change) > 1:
+        return _modulated(convolution(x), change)
+    # The same for all frames: weights are fewer than pixels.
+    weight, bias = convolution.parameters()
+    scale, shift = change.flatten().chunk(2)
+    scale = 1 + scale
+    return functional.conv2d(x, weight * scale[:, None, None, None], bias * scale + shift, padding=1)
+
+
+def _activated(x: Tensor) -> Tensor:
+    """Apply SiLU to the result of a convolution, in place."""
+    return functional.silu(x, inplace=True)
 
 
 def _convolution(width: int, result: int) -> nn.Conv2d:

@@ -163,14 +163,18 @@ def to_bytes(pixels: Tensor) -> np.ndarray:
     return byte_frames(pixels).cpu().numpy()
 
 
-def decode_whole(vae: AutoencoderKLWan, latents: Tensor, tile: int | None = None) -> Tensor:
-    """Decode and refine a whole clip at once, (3, frames, height, width) in [-1, 1]; for short or small clips."""
+def decode_whole(vae: AutoencoderKLWan, latents: Tensor, tile: int | None = None, *, refined: bool = True) -> Tensor:
+    """Decode a whole clip at once, (3, frames, height, width) in [-1, 1]; for short or small clips.
+
+    Args:
+        refined: whether a refiner, if there is one, redraws it.
+    """
     patches = list(decode(vae, latents, tile))
     last = patches[-1]
     video = last.pixels.new_empty(3, last.frames.stop, last.rows.stop, last.columns.stop)
     for patch in patches:
         video[:, patch.frames, patch.rows, patch.columns] = patch.pixels
-    return video if vae.refiner is None else refine(vae, video).clamp(-1, 1)
+    return refine(vae, video).clamp(-1, 1) if refined and vae.refiner is not None else video
 
 
 @torch.no_grad()

@@ -20,8 +20,8 @@ from ovi_studio.models.video_vae import from_bytes, refine, to_bytes
 from ovi_studio.runtime.finite import FiniteCheck
 from ovi_studio.runtime.placement import Placement
 
-_REFINED = 0.85
-"""What a refiner takes of the time, as a fraction; measured with the embedded model."""
+_REFINED = 0.8
+"""What a refiner takes of the time, as a fraction: of the embedded model 0.78 in bfloat16 and 0.86 in float32."""
 
 OnDecoded = Callable[[float], None]
 """Called with the fraction of the picture that is decoded, after every latent frame of every tile; an exception that it

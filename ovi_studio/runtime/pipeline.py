@@ -36,7 +36,7 @@ from ovi_studio.models.attention import choose_backend
 from ovi_studio.models.causal_layers import make_channels_last
 from ovi_studio.models.device import forbid_spilling
 from ovi_studio.models.mel import mel_spectrogram
-from ovi_studio.models.precision import set_tf32
+from ovi_studio.models.precision import fast_bfloat16, set_tf32
 from ovi_studio.models.text_encoder import encode_texts
 from ovi_studio.runtime.clip_decoder import ClipDecoder, OnDecoded
 from ovi_studio.runtime.clip_record import PhaseClock, machine, package_versions, source_record
@@ -88,6 +88,9 @@ class Pipeline:
         self._sharding = sharding
         set_tf32(bool(compute.options.tf32))
         make_channels_last(models.video_vae)
+        if models.video_vae.refiner is not None and fast_bfloat16(compute.device):
+            # Of the rounding of its corrections, frames show less than a level.
+            models.video_vae.refiner.to(torch.bfloat16)
         self._placement = Placement(models, compute.device, self.plan, offloaded=compute.options.offloaded)
         self.adapters = AdapterManager(
             models.transformer,

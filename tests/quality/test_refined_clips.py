@@ -1,5 +1,7 @@
 """The embedded model's refiner draws in every frame what the clip shows, and leaves alone what it does not know."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -81,3 +83,14 @@ def test_other_shapes_stay_what_they_are(video_vae: AutoencoderKLWan) -> None:
         errors.append([np.abs(frames - drawn).mean() for frames in (clip, redrawn(video_vae, clip))])
     before, after = np.mean(errors, axis=0)
     assert after < before
+
+
+def test_corrections_in_bfloat16_are_those_in_float32_but_for_a_level(video_vae: AutoencoderKLWan) -> None:
+    clip = from_bytes(soft(render(scenes(Shape.TRIANGLE)[0], slice(6))))[0].transpose(0, 1)
+    levels = [
+        (127.5 * copy.deepcopy(video_vae.refiner).to(dtype)(clip)).round() for dtype in (torch.bfloat16, torch.float32)
+    ]
+    errors = (levels[0] - levels[1]).abs()
+    assert (levels[1] - 127.5 * clip).abs().mean() > 1
+    assert errors.mean() < 0.25
+    assert (errors > 1).float().mean() < 0.002

@@ -384,6 +384,7 @@ def test_device_memory_holds_the_slots_and_not_the_streamed_blocks(model: OviTra
 
 
 @pytest.mark.slow
+@torch.no_grad()  # as in a pipeline; otherwise backward passes are traced as well
 def test_compiled_blocks_stream_too(model: OviTransformer, monkeypatch: pytest.MonkeyPatch) -> None:
     # Weights that move are inputs of the graphs, which this form checks as the one that makes code does.
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))

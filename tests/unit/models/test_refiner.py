@@ -56,6 +56,20 @@ def test_a_frame_that_is_sure_counts_more() -> None:
     assert torch.equal(model.vote(torch.cat((doubtful, doubtful, sure))), kind(2))
 
 
+def test_one_kind_for_all_frames_is_that_kind_for_each() -> None:
+    model, clip = refiner(4, 4, 4), frames(3)
+    each = model.redraw(clip, kind(2).expand(len(clip), -1))
+    torch.testing.assert_close(model.redraw(clip, kind(2)), each, rtol=0, atol=1e-5)
+
+
+def test_corrections_of_another_number_format_leave_frames_in_theirs() -> None:
+    torch.manual_seed(0)
+    model, clip = Refiner([4, 4, 4], KINDS).requires_grad_(False), frames(3)
+    nn.init.zeros_(model.out.weight)
+    nn.init.zeros_(model.out.bias)
+    assert torch.equal(model.bfloat16()(clip), clip)
+
+
 def test_an_untrained_one_hardly_changes_a_frame_and_draws_all_kinds_alike() -> None:
     torch.manual_seed(0)
     model, clip = Refiner([4, 4, 4], KINDS), frames(2)
@@ -69,6 +83,7 @@ def test_a_decoded_clip_is_refined_as_a_whole_also_from_tiles(tiny_dimensions: d
     latents = torch.randn(8, 2, 6, 6, generator=torch.Generator().manual_seed(1))
     refined = decode_whole(vae, latents)
     patches = torch.cat([patch.pixels for patch in decode(vae, latents)], dim=1)
+    assert torch.equal(decode_whole(vae, latents, refined=False), patches)
     expected = vae.refiner(patches.transpose(0, 1)).clamp(-1, 1).transpose(0, 1)
     assert (refined - patches).abs().mean() > 0.05
     torch.testing.assert_close(refined, expected, rtol=0, atol=1e-5)

@@ -66,6 +66,17 @@ def test_a_refiner_redraws_the_whole_clip_before_any_of_it_is_passed_on(tiny_bun
         pipeline.decoder.video(latents(), new_sink=Film)
 
 
+@pytest.mark.parametrize(("has_it", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_a_refiner_computes_in_bfloat16_where_a_cpu_has_instructions_for_it(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, has_it: bool, expected: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": has_it})
+    loaded = with_refiner(tiny_bundle)
+    vae = Pipeline(loaded.variant, loaded.models, loaded.compute).models.video_vae
+    assert {parameter.dtype for parameter in vae.refiner.parameters()} == {expected}
+    assert vae.dtype is torch.float32
+
+
 def with_refiner(bundle: Path) -> Pipeline:
     """The tiny pipeline with a refiner that changes what it gets."""
     torch.manual_seed(0)
