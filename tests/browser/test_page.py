@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
-from browser import PHONE, fits_width, leave, needs_browser, new_page
+from browser import PHONE, fits_width, leave, needs_browser, new_page, wait_for
 from page_helpers import open_page
 from studio_app import APP, Application, running
 
@@ -39,6 +39,16 @@ def test_the_page_appears_quickly_and_uses_little_cpu_when_idle(tmp_path: Path, 
         print(f"the web process has {memory:.0f} MB and takes {100 * share:.1f}% of a core")
         assert memory < 300
         assert share < 0.1
+
+
+@needs_browser
+def test_a_page_where_nothing_moves_asks_for_no_frames(page: Any) -> None:
+    # Requests are numbered.
+    number = "requestAnimationFrame(() => {})"
+    asked = (
+        f"() => new Promise((end) => {{ const first = {number}; setTimeout(() => end({number} - first - 1), 500); }})"
+    )
+    wait_for(lambda: page.evaluate(asked) == 0)
 
 
 def processor_time(process: psutil.Process) -> float:

@@ -14,6 +14,13 @@ from studio_app import Application, running
 pytestmark = needs_browser
 SPOKEN = "A red ball bounces on a green floor. A voice says, <S>Here it comes again.<E> <AUDCAP>a thud<ENDAUDCAP>"
 FRAME = 1 / 24
+PLAYHEAD_MOVES = """() => new Promise((moves) => {
+    const { video, soundtrack } = document.querySelector("ovi-player");
+    let moved = 0;
+    new MutationObserver(() => (moved += 1)).observe(soundtrack.element, { attributeFilter: ["style"] });
+    video.addEventListener("timeupdate", () => (moved > 2 ? moves() : (moved = 0)));
+})"""
+"""Waits until the playhead moves between two events of a video that says a few times a second where it is."""
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +91,7 @@ def test_the_sound_is_seen_and_the_picture_can_be_stepped(page: Any, client: Any
     page.wait_for_function("document.querySelector('ovi-player').soundtrack.hasSpeech")
     assert page.locator("#clip .speech span").all_inner_texts() == ["Here", "it", "comes", "again."]
     assert page.locator("#clip .wave path").first.get_attribute("d").count("L") > 100
+    page.evaluate(PLAYHEAD_MOVES)
     # A small clip is shown at no more than three times its size.
     assert video.bounding_box()["width"] <= 3 * video.evaluate("video => video.videoWidth") + 1
     page.keyboard.press("Space")
@@ -190,7 +198,8 @@ def test_a_part_of_a_clip_is_marked_kept_in_the_form_and_made_again(page: Any, c
     kept.get_by_label("To second").press("Tab")
     page.click("#generate")
     page.wait_for_selector("#notice >> text=1 clip is in the queue")
-    spec = newest(client)["spec"]
+    queued = newest(client)
+    spec = queued["spec"]
     assert (spec["keep_picture"], spec["keep_sound"]) == ("all", f"0-{start:g},0.9-")
     assert job in spec["source"]
     # A first frame and a beginning that is kept do not go together, which is said and can be undone.
@@ -201,7 +210,9 @@ def test_a_part_of_a_clip_is_marked_kept_in_the_form_and_made_again(page: Any, c
     page.click("#desk [data-act=undo]")
     kept.wait_for()
     page.wait_for_selector("#first-frame img", state="detached")
-    # Other settings in its place, too; the clip that was queued may be on the stage by now.
+    # Other settings in its place, too. The clip that was queued comes first: it takes the place of the other one on the
+    # stage, and of its buttons, and a button that is gone before it is released does nothing.
+    page.wait_for_selector(f"#result-bar [data-of='{queued['id']}']")
     page.click(card(job))
     page.click(f"#result-bar [data-of='{job}'] [data-act=use]")
     page.locator("#toasts .toast", has_text="no longer makes a part of a clip again").wait_for()
