@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import PHONE, fits_width, leave, needs_browser, wait_for
+from browser import PHONE, close_toasts, fits_width, leave, needs_browser, wait_for
 from page_helpers import newest, open_page
 from PIL import Image
 from sketch_models import NAME
@@ -160,6 +160,7 @@ def test_the_buttons_of_a_clip_do_what_they_say(page: Any, client: Any) -> None:
     assert varied["spec"]["seed"] not in (41, 42)
     assert {**varied["spec"], "seed": 0} == {**next(j for j in listed(client) if j["id"] == first)["spec"], "seed": 0}
     wait_for(lambda: not client.predict("running", api_name="/list"))
+    close_toasts(page)
     with page.expect_download() as download:
         page.click("#result-bar a[download]")
     assert first in download.value.suggested_filename
@@ -249,6 +250,7 @@ def test_on_a_phone_the_stage_is_a_sheet_that_comes_up_with_a_clip(
     page.mouse.move(box["x"] + 100, box["y"] + 200, steps=4)
     page.mouse.up()
     page.wait_for_selector(".handle[aria-expanded=false]")
+    close_toasts(page)
     handle.click()
     page.wait_for_selector(".handle[aria-expanded=true]")
     page.keyboard.press("Escape")
@@ -280,6 +282,7 @@ def test_a_grid_is_made_from_the_form_and_is_shown_after_a_restart(
     on_stage(page, job)
     page.click("#result-bar [data-act=use]")
     page.wait_for_selector("#toasts >> text=The form has the settings of clip")
+    close_toasts(page)
     page.get_by_role("button", name="Make a grid").click()
     values = page.locator("#grid-maker").get_by_label("Values")
     values.first.fill("7, 8")
