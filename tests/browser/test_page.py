@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,17 @@ def test_a_port_in_use_is_reported_with_the_option_that_changes_it(
     assert ended.returncode == 1
     assert f"Port {application.port} is in use" in ended.stderr
     assert "--port" in ended.stderr
+
+
+def test_a_server_that_is_stopped_ends_the_answers_that_open_pages_wait_for(tmp_path: Path) -> None:
+    """It would otherwise wait for five seconds, and then cut them off."""
+    application = Application(tmp_path / "outputs", tmp_path / "checkpoints")
+    try:
+        answer = urllib.request.urlopen(f"{application.url}gradio_api/heartbeat/page", timeout=30)
+    finally:
+        application.end()
+    with answer:
+        assert b"ALIVE" in answer.read()
 
 
 @pytest.mark.parametrize(
