@@ -256,7 +256,19 @@ def _serve(studio: Any, options: argparse.Namespace) -> None:
         )
     if login and login[2]:
         print(f"Login: {login[0]}  Password: {login[1]}  (choose your own with --login USER:PASSWORD)", flush=True)
+    _end_promptly(page)
     page.block_thread()
+
+
+def _end_promptly(page: Any) -> None:
+    """Let the server end although pages are open: each waits for an answer of Gradio's that has no end (6.31)."""
+    close = page.server.close
+
+    def close_all() -> None:
+        page.server_app.stop_event.set()
+        close()
+
+    page.server.close = close_all
 
 
 def _root_path(text: str) -> str:

@@ -56,7 +56,7 @@ def _with_head(document: str) -> str:
 def head() -> str:
     """Return the script of the theme, and the colours until the theme's stylesheet has been loaded."""
     folder = Path(__file__).parent
-    scripts = head_script([folder / "shared.js", folder / "theme.js"], {"MODES": THEMES})
+    scripts = head_script([folder / name for name in ("shared.js", "frames.js", "theme.js")], {"MODES": THEMES})
     colours = "".join(
         f"html{mode} body {{ background: {palette.background} !important; color: {palette.text}; }}"
         for mode, palette in (("", LIGHT), (".dark", DARK))

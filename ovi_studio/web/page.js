@@ -1,5 +1,6 @@
 () => {
   document.documentElement.lang = "en";
+  window.ovi.endLoading();
 
   document.addEventListener("keydown", (event) => {
     const create = document.querySelector("#generate:not([disabled])");

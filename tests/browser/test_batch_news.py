@@ -42,7 +42,7 @@ def page(application: Application, listening: Any, client: Any) -> Iterator[Any]
     listening.goto("about:blank")
 
 
-def make(client: Any, name: str, prompt: str = "please wait", steps: int = 40, count: int = 1) -> None:
+def make(client: Any, name: str, prompt: str = "please wait", steps: int = 10, count: int = 1) -> None:
     client.predict(prompt, settings={"steps": steps}, count=count, name=name, api_name="/queue")
 
 
@@ -51,7 +51,7 @@ def toast(page: Any, text: str) -> Any:
 
 
 def test_a_toast_announces_a_finished_batch_without_sound_by_default(page: Any, client: Any) -> None:
-    make(client, "<b>Evening</b>", steps=20, count=2)
+    make(client, "<b>Evening</b>", steps=5, count=2)
     toast(page, "Done: <b>Evening</b> (2 made)").wait_for()
     assert page.evaluate("[tones, told.length]") == [0, 0]
     make(client, "Refused", "refuse this", steps=1)

@@ -23,7 +23,7 @@ def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Applicatio
 @pytest.fixture
 def page(application: Application, chromium: Any) -> Iterator[Any]:
     page = new_page(chromium, application.url)
-    page.wait_for_function("document.querySelector('[data-chip=model] b')?.textContent")
+    page.wait_for_selector("[data-chip=model] b:not(:empty)")
     yield page
     leave(page)
 

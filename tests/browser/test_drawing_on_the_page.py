@@ -50,7 +50,8 @@ def test_a_candidate_is_drawn_chosen_and_tells_in_the_clip_how_it_was_drawn(
     page.locator("#candidate-count label", has_text="2").click()
     page.click("#draw-candidates")
     page.wait_for_selector("#cancel-candidates")
-    page.wait_for_function("document.querySelectorAll('#candidates button img').length === 2", timeout=PATIENCE)
+    page.locator("#candidates button img").nth(1).wait_for(timeout=PATIENCE)
+    assert page.locator("#candidates button img").count() == 2
     assert client.predict(api_name="/list") == []  # nothing is queued yet
     page.locator("#candidates button:has(img)").nth(1).click()
     page.wait_for_selector("#first-frame img")

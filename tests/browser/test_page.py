@@ -5,12 +5,13 @@ import re
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from browser import PHONE, fits_width, leave, needs_browser, new_page
+from browser import PHONE, fits_width, leave, needs_browser, new_page, wait_for
 from page_helpers import open_page
 from studio_app import APP, Application, running
 
@@ -41,6 +42,16 @@ def test_the_page_appears_quickly_and_uses_little_cpu_when_idle(tmp_path: Path, 
         assert share < 0.1
 
 
+@needs_browser
+def test_a_page_where_nothing_moves_asks_for_no_frames(page: Any) -> None:
+    # Requests are numbered.
+    number = "requestAnimationFrame(() => {})"
+    asked = (
+        f"() => new Promise((end) => {{ const first = {number}; setTimeout(() => end({number} - first - 1), 500); }})"
+    )
+    wait_for(lambda: page.evaluate(asked) == 0)
+
+
 def processor_time(process: psutil.Process) -> float:
     times = process.cpu_times()
     return times.user + times.system
@@ -61,6 +72,17 @@ def test_a_port_in_use_is_reported_with_the_option_that_changes_it(
     assert ended.returncode == 1
     assert f"Port {application.port} is in use" in ended.stderr
     assert "--port" in ended.stderr
+
+
+def test_a_server_that_is_stopped_ends_the_answers_that_open_pages_wait_for(tmp_path: Path) -> None:
+    """It would otherwise wait for five seconds, and then cut them off."""
+    application = Application(tmp_path / "outputs", tmp_path / "checkpoints")
+    try:
+        answer = urllib.request.urlopen(f"{application.url}gradio_api/heartbeat/page", timeout=30)
+    finally:
+        application.end()
+    with answer:
+        assert b"ALIVE" in answer.read()
 
 
 @pytest.mark.parametrize(
@@ -142,7 +164,8 @@ def test_a_newcomers_first_clip_is_one_click_and_plays_with_picture_and_sound(tm
         started = time.monotonic()
         page.click("[data-example='0']")
         page.wait_for_selector("#notice >> text=1 clip is in the queue")
-        page.wait_for_function(PLAYING)
+        # Asked on every frame, it would take time from the model.
+        page.wait_for_function(PLAYING, polling=200)
         print(
             f"\na newcomer's first clip of the embedded model plays {time.monotonic() - started:.1f} s after the click"
         )

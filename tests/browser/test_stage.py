@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import PHONE, fits_width, leave, needs_browser, wait_for
+from browser import PHONE, close_toasts, fits_width, leave, needs_browser, wait_for
 from page_helpers import newest, open_page
 from PIL import Image
 from sketch_models import NAME
@@ -14,6 +14,13 @@ from studio_app import Application, running
 pytestmark = needs_browser
 SPOKEN = "A red ball bounces on a green floor. A voice says, <S>Here it comes again.<E> <AUDCAP>a thud<ENDAUDCAP>"
 FRAME = 1 / 24
+PLAYHEAD_MOVES = """() => new Promise((moves) => {
+    const { video, soundtrack } = document.querySelector("ovi-player");
+    let moved = 0;
+    new MutationObserver(() => (moved += 1)).observe(soundtrack.element, { attributeFilter: ["style"] });
+    video.addEventListener("timeupdate", () => (moved > 2 ? moves() : (moved = 0)));
+})"""
+"""Waits until the playhead moves between two events of a video that says a few times a second where it is."""
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +91,7 @@ def test_the_sound_is_seen_and_the_picture_can_be_stepped(page: Any, client: Any
     page.wait_for_function("document.querySelector('ovi-player').soundtrack.hasSpeech")
     assert page.locator("#clip .speech span").all_inner_texts() == ["Here", "it", "comes", "again."]
     assert page.locator("#clip .wave path").first.get_attribute("d").count("L") > 100
+    page.evaluate(PLAYHEAD_MOVES)
     # A small clip is shown at no more than three times its size.
     assert video.bounding_box()["width"] <= 3 * video.evaluate("video => video.videoWidth") + 1
     page.keyboard.press("Space")
@@ -152,6 +160,7 @@ def test_the_buttons_of_a_clip_do_what_they_say(page: Any, client: Any) -> None:
     assert varied["spec"]["seed"] not in (41, 42)
     assert {**varied["spec"], "seed": 0} == {**next(j for j in listed(client) if j["id"] == first)["spec"], "seed": 0}
     wait_for(lambda: not client.predict("running", api_name="/list"))
+    close_toasts(page)
     with page.expect_download() as download:
         page.click("#result-bar a[download]")
     assert first in download.value.suggested_filename
@@ -190,7 +199,8 @@ def test_a_part_of_a_clip_is_marked_kept_in_the_form_and_made_again(page: Any, c
     kept.get_by_label("To second").press("Tab")
     page.click("#generate")
     page.wait_for_selector("#notice >> text=1 clip is in the queue")
-    spec = newest(client)["spec"]
+    queued = newest(client)
+    spec = queued["spec"]
     assert (spec["keep_picture"], spec["keep_sound"]) == ("all", f"0-{start:g},0.9-")
     assert job in spec["source"]
     # A first frame and a beginning that is kept do not go together, which is said and can be undone.
@@ -201,7 +211,9 @@ def test_a_part_of_a_clip_is_marked_kept_in_the_form_and_made_again(page: Any, c
     page.click("#desk [data-act=undo]")
     kept.wait_for()
     page.wait_for_selector("#first-frame img", state="detached")
-    # Other settings in its place, too; the clip that was queued may be on the stage by now.
+    # Other settings in its place, too. The clip that was queued comes first: it takes the place of the other one on the
+    # stage, and of its buttons, and a button that is gone before it is released does nothing.
+    page.wait_for_selector(f"#result-bar [data-of='{queued['id']}']")
     page.click(card(job))
     page.click(f"#result-bar [data-of='{job}'] [data-act=use]")
     page.locator("#toasts .toast", has_text="no longer makes a part of a clip again").wait_for()
@@ -238,6 +250,7 @@ def test_on_a_phone_the_stage_is_a_sheet_that_comes_up_with_a_clip(
     page.mouse.move(box["x"] + 100, box["y"] + 200, steps=4)
     page.mouse.up()
     page.wait_for_selector(".handle[aria-expanded=false]")
+    close_toasts(page)
     handle.click()
     page.wait_for_selector(".handle[aria-expanded=true]")
     page.keyboard.press("Escape")
@@ -269,6 +282,7 @@ def test_a_grid_is_made_from_the_form_and_is_shown_after_a_restart(
     on_stage(page, job)
     page.click("#result-bar [data-act=use]")
     page.wait_for_selector("#toasts >> text=The form has the settings of clip")
+    close_toasts(page)
     page.get_by_role("button", name="Make a grid").click()
     values = page.locator("#grid-maker").get_by_label("Values")
     values.first.fill("7, 8")

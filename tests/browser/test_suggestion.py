@@ -30,7 +30,7 @@ def application(server: ChatServer, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture
 def page(application: Application, chromium: Any) -> Iterator[Any]:
     page = new_page(chromium, application.url)
-    page.wait_for_function("document.querySelector('[data-chip=model] b')?.textContent")
+    page.wait_for_selector("[data-chip=model] b:not(:empty)")
     yield page
     leave(page)
 

@@ -101,7 +101,7 @@ def picture(folder: Path) -> Path:
 def test_the_api_works_under_the_path(proxied: Proxied, tmp_path: Path) -> None:
     from gradio_client import Client, handle_file
 
-    client = Client(proxied.url, verbose=False)
+    client = Client(proxied.url, verbose=False, ssl_verify=False)
     first = handle_file(picture(tmp_path))
     (job,) = client.predict("a clip", picture=first, settings={"steps": 2}, api_name="/queue")["jobs"]
     assert list(client.submit(job, api_name="/wait"))[-1]["state"] == "done"

@@ -109,6 +109,11 @@ def show(page: Any, tab: str) -> None:
     page.locator(f"[role=tab][aria-selected=true]:text-is('{tab}')").wait_for()
 
 
+def close_toasts(page: Any) -> None:
+    """Close the messages in the corner, which cover what is behind them for eight seconds."""
+    page.evaluate("document.querySelectorAll('#toasts .dismiss').forEach((button) => button.click())")
+
+
 def write(field: Any, text: str) -> None:
     """Fill a field that was just built: what is typed before Gradio puts its first value into it is lost."""
 

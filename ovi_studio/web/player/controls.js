@@ -84,3 +84,9 @@ const choose = (changed) => keep(CHOICES, JSON.stringify({ ...choices(), ...chan
 function startPlaying(video) {
   video.play().catch(() => {});
 }
+
+// Calls `act` once the video shows its next picture; in browsers that do not say when, with the next frame of the page.
+function onNextPicture(video, act) {
+  if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(act);
+  else requestAnimationFrame(act);
+}

@@ -216,12 +216,12 @@ class OviPlayer extends HTMLElement {
     if (!paused && !this.following) this.follow();
   }
 
-  // The playhead moves with the picture, not four times a second.
+  // The playhead moves with the picture: not four times a second, and not between two pictures.
   follow() {
     this.following = true;
     this.showTime();
     if (this.video.paused || !this.isConnected) this.following = false;
-    else requestAnimationFrame(() => this.follow());
+    else onNextPicture(this.video, () => this.follow());
   }
 
   showTime() {

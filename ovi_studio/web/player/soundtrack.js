@@ -143,9 +143,12 @@ class Soundtrack {
   moveTo(time, duration) {
     const part = duration > 0 ? Math.min(1, time / duration) : 0;
     this.element.style.setProperty("--at", `${(100 * part).toFixed(3)}%`);
-    this.track.setAttribute("aria-valuemax", (duration || 0).toFixed(1));
-    this.track.setAttribute("aria-valuenow", time.toFixed(1));
-    this.track.setAttribute("aria-valuetext", secondsOf(time, duration || 0));
+    const spoken = secondsOf(time, duration || 0);
+    if (this.track.getAttribute("aria-valuetext") !== spoken) {
+      this.track.setAttribute("aria-valuemax", (duration || 0).toFixed(1));
+      this.track.setAttribute("aria-valuenow", time.toFixed(1));
+      this.track.setAttribute("aria-valuetext", spoken);
+    }
     for (const word of this.words) {
       word.classList.toggle("said", time >= Number(word.dataset.start) && time < Number(word.dataset.end));
     }
