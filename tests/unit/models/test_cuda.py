@@ -2,8 +2,6 @@
 
 import logging
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +12,7 @@ import pytest
 import torch
 from fake_cuda import computing_on_the_host
 from places import ROOT
+from warm_start import PIPELINES
 
 from ovi_studio.__main__ import main
 from ovi_studio.bench import steps
@@ -99,13 +98,12 @@ def test_a_streamed_clip_through_cudas_own_transfers_is_the_resident_one(cuda: C
 
 def test_the_doctor_sees_every_card(cuda: Cuda, tiny_bundle: Path) -> None:
     cards = cuda(24, 4, desktop=True)
-    command = [sys.executable, "-m", "ovi_studio", "doctor", "--ckpt-dir", str(tiny_bundle)]
-    told = subprocess.run(
-        command, env=cards.environment, cwd=SOURCES.parent, capture_output=True, text=True, check=True
-    ).stdout
-    assert told.count("NVIDIA GeForce RTX 3090, 23.7 GiB of memory") == 4
-    assert "22.8 GiB free" in told  # of the card with the desktop
-    assert "How these GPUs can work together" in told
+    command = ["-m", "ovi_studio", "doctor", "--ckpt-dir", str(tiny_bundle)]
+    done = PIPELINES.run(*command, environment=cards.environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("NVIDIA GeForce RTX 3090, 23.7 GiB of memory") == 4
+    assert "22.8 GiB free" in done.stdout  # of the card with the desktop
+    assert "How these GPUs can work together" in done.stdout
 
 
 def test_a_bench_is_set_up_on_a_gpu_and_limits_it(cuda: Cuda, monkeypatch: pytest.MonkeyPatch) -> None:
