@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from known_shapes import KnownShapes
 from live_tensors import Live
 from torch import nn
 
@@ -147,7 +148,7 @@ def test_a_model_streams_as_many_blocks_as_its_plan_says(blocks: int) -> None:
 
 
 def counted(work: Callable[[], object]) -> int:
-    with torch.no_grad(), Live() as live:
+    with torch.no_grad(), Live() as live, KnownShapes():
         work()
     return live.peak
 
