@@ -1,11 +1,12 @@
 """The count of bytes: what an operation reads and writes, what fusion leaves, and how much a step takes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from known_shapes import KnownShapes
 from torch import Tensor
 from torch.nn import functional
 
@@ -22,6 +23,12 @@ SIZE = ROWS * COLUMNS * 2
 
 def matrix(*shape: int, dtype: torch.dtype = torch.bfloat16) -> Tensor:
     return torch.empty(shape or (ROWS, COLUMNS), dtype=dtype, device="meta")
+
+
+@pytest.fixture(autouse=True)
+def _known_shapes() -> Iterator[None]:
+    with KnownShapes():
+        yield
 
 
 def counted(work: Callable[[], Any], *, compiled: bool = False) -> dict[Kind, Traffic]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from known_shapes import KnownShapes
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -155,7 +156,9 @@ def test_a_step_that_reuses_reads_no_tensor_on_the_host(tiny_dimensions: dict[st
         texts = [model.prepare_text(*torch.randn(2, 1, 5, 16)) for _ in range(2)]
         start = Latents(torch.randn(VIDEO), torch.randn(AUDIO))
     given = Guidance(texts[0], texts[1], 4.0, 3.0, skip_block=1)
-    assert denoise(model, start, given, Schedule("unipc", 8, 5.0, cache=HALVES)).audio.device.type == "meta"
+    with KnownShapes():
+        result = denoise(model, start, given, Schedule("unipc", 8, 5.0, cache=HALVES))
+    assert result.audio.device.type == "meta"
 
 
 @pytest.mark.slow
