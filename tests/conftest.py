@@ -175,6 +175,17 @@ def chromium() -> Iterator[Any]:
         yield found
 
 
+@pytest.fixture(scope="module")
+def kept() -> Iterator[list[Any]]:
+    """The page with which tests of a module go on, if it is as they expect it (see `browser.go_on`)."""
+    from browser import leave
+
+    pages: list[Any] = []
+    yield pages
+    for page in pages:
+        leave(page)
+
+
 @pytest.fixture(scope="session")
 def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """`app.py` in a process of its own; tests that use it leave no job that waits or runs (see `client`)."""

@@ -14,16 +14,17 @@ from browser import (
     HOSTILE,
     PHONE,
     accessibility_faults,
+    close_toasts,
     fits_width,
+    go_on,
     is_unharmed,
-    leave,
     needs_browser,
     new_page,
     show,
     wait_for,
     write,
 )
-from page_helpers import choose, set_steps
+from page_helpers import choose, remember_form, reset_form, set_steps
 from PIL import Image
 from processes import has_loaded
 from studio_app import Application
@@ -61,19 +62,31 @@ def application(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path, lor
 
 
 @pytest.fixture
-def page(chromium: Any, application: Application) -> Iterator[Any]:
-    page = open_tab(chromium, application)
-    yield page
-    assert is_unharmed(page)
-    leave(page)
+def page(request: pytest.FixtureRequest, chromium: Any, application: Application) -> Iterator[Any]:
+    with go_on(request, lambda: open_tab(chromium, application), tidy) as page:
+        yield page
+        assert is_unharmed(page)
 
 
-def open_tab(chromium: Any, application: Application, size: tuple[int, int] = DESKTOP) -> Any:
-    page = new_page(chromium, application.url, size)
-    page.wait_for_selector("#generate")
+def open_tab(chromium: Any, application: Application) -> Any:
+    page = new_page(chromium, application.url)
+    remember_form(page)
     show(page, "LoRAs")
     card(page, "Old film").wait_for()
     return page
+
+
+def tidy(page: Any) -> None:
+    """Bring back the form of a new page, with no file in use, and the tab as it is there."""
+    page.set_viewport_size({"width": DESKTOP[0], "height": DESKTOP[1]})
+    page.keyboard.press("Escape")
+    reset_form(page)
+    page.evaluate("document.querySelectorAll('details[open]').forEach((part) => (part.open = false))")
+    close_toasts(page)
+    show(page, "LoRAs")
+    page.get_by_label("Search").locator("visible=true").fill("")
+    page.wait_for_function("document.querySelectorAll('.lora:not(.chosen)').length === 2")
+    page.wait_for_function("!document.querySelector('.lora.chosen, #chosen li')")
 
 
 def card(page: Any, title: str) -> Any:
@@ -120,6 +133,7 @@ def test_a_file_appears_and_disappears_without_a_reload(page: Any, loras: Path) 
 def test_strengths_and_trigger_words_reach_the_clip_which_shows_previews_and_plays(
     page: Any, application: Application
 ) -> None:
+    earlier = set(application.outputs.glob("*.mp4"))
     film = use(page, "Old film")
     slider, field = film.get_by_label("Picture: strength of"), film.get_by_label("Picture", exact=True)
     assert (slider.input_value(), field.input_value()) == ("0.8", "0.8")
@@ -148,7 +162,7 @@ def test_strengths_and_trigger_words_reach_the_clip_which_shows_previews_and_pla
     set_steps(page, 30)
     page.click("#generate")
     page.wait_for_selector("#status .live img, #clip video", timeout=240_000)
-    (clip,) = wait_for(lambda: list(application.outputs.glob("*.mp4")), 240)
+    (clip,) = wait_for(lambda: set(application.outputs.glob("*.mp4")) - earlier, 240)
     spec = read_record(clip)["spec"]
     assert spec["prompt"] == "a red ball, 0ld film"
     assert [(u["name"], u["video"], u["audio"]) for u in spec["adapters"]] == [
@@ -161,8 +175,7 @@ def test_strengths_and_trigger_words_reach_the_clip_which_shows_previews_and_pla
     wait_for(lambda: page.locator("#clip video").evaluate("video => video.currentTime") > 0)
 
 
-def test_a_tag_in_the_prompt_is_an_adapter_of_the_job(application: Application) -> None:
-    client = application.client()
+def test_a_tag_in_the_prompt_is_an_adapter_of_the_job(client: Any) -> None:
     answer = client.predict("a dog <lora:film:video=0.5:audio=0>", settings={"steps": 1}, api_name="/queue")
     (job,) = [found for found in client.predict(api_name="/list") if found["id"] == answer["jobs"][0]]
     assert job["spec"]["prompt"] == "a dog"
@@ -276,8 +289,8 @@ def test_by_keyboard_alone(page: Any) -> None:
     assert page.evaluate("document.activeElement.type") == "text"
 
 
-def test_phone_and_accessibility(chromium: Any, application: Application) -> None:
-    page = open_tab(chromium, application, PHONE)
+def test_phone_and_accessibility(page: Any) -> None:
+    page.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
     card(page, "Old film").get_by_role("button", name="Use ").focus()
     page.keyboard.press("Enter")
     page.locator(".lora.chosen").wait_for()
@@ -289,7 +302,6 @@ def test_phone_and_accessibility(chromium: Any, application: Application) -> Non
     page.get_by_text("more presets need a LoRA file or another model").click()
     assert fits_width(page)
     assert accessibility_faults(page) == []
-    leave(page)
 
 
 def test_previews_are_served_by_id_and_nothing_else_is(application: Application, page: Any) -> None:

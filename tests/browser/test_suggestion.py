@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import accessibility_faults, leave, needs_browser, new_page
+from browser import accessibility_faults, close_toasts, go_on, needs_browser, new_page
 from chat_server import ChatServer, chat_server, fails
-from page_helpers import newest
+from page_helpers import newest, remember_form, reset_form
 from studio_app import Application, running
 
 pytestmark = needs_browser
@@ -28,11 +28,26 @@ def application(server: ChatServer, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture
-def page(application: Application, chromium: Any) -> Iterator[Any]:
+def page(request: pytest.FixtureRequest, application: Application, chromium: Any) -> Iterator[Any]:
+    with go_on(request, lambda: open_form(application, chromium), tidy) as page:
+        yield page
+
+
+def open_form(application: Application, chromium: Any) -> Any:
     page = new_page(chromium, application.url)
-    page.wait_for_selector("[data-chip=model] b:not(:empty)")
-    yield page
-    leave(page)
+    remember_form(page)
+    return page
+
+
+def tidy(page: Any) -> None:
+    """Bring back the empty form, with the part for many clips closed."""
+    reset_form(page)
+    page.wait_for_function("document.querySelector('#prompt textarea').value === ''")
+    page.wait_for_function("!/list|evening/.test(document.querySelector('#table')?.innerText)")
+    many = page.get_by_role("button", name="Many clips at once")
+    if "open" in many.get_attribute("class").split():
+        many.click()
+    close_toasts(page)
 
 
 def ask(page: Any) -> None:
@@ -54,7 +69,7 @@ def test_an_accepted_suggestion_fills_the_form_and_can_be_undone(page: Any, serv
     assert page.get_by_label("Sound", exact=True).input_value() == "Soft thuds."
     assert page.locator("#suggestion .offer").is_hidden()
     page.click("#generate")
-    page.wait_for_selector("#notice >> text=in the queue")
+    page.wait_for_selector("#notice >> text=1 clip is in the queue")
     spec = newest(client)["spec"]
     assert spec["typed_prompt"] == 'A red ball, a man says "Look."'
     page.click("#desk [data-act=undo]")

@@ -3,7 +3,7 @@
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from urllib.parse import urljoin
 
@@ -103,6 +103,24 @@ def leave(page: Any) -> None:
     _left.append(page)
 
 
+@contextmanager
+def go_on(request: Any, open_one: Callable[[], Any], tidy: Callable[[Any], None]) -> Iterator[Any]:
+    """The page that the last test of the module has left open, or else a new one: to open one takes a second.
+
+    `tidy` brings it back to where a new one begins. What a test that fails has left is not gone on with.
+    """
+    kept = request.getfixturevalue("kept")
+    page = kept.pop() if kept else open_one()
+    failures = request.session.testsfailed
+    with ExitStack() as end:
+        end.callback(leave, page)
+        yield page
+        if request.session.testsfailed == failures:
+            tidy(page)
+            end.pop_all()
+            kept.append(page)
+
+
 def show(page: Any, tab: str) -> None:
     """Go to a tab of the page by its title."""
     page.get_by_role("tab", name=tab, exact=True).click()
@@ -159,8 +177,8 @@ def fits_width(page: Any) -> bool:
     return page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def accessibility_faults(page: Any, *, both_themes: bool = True) -> list[str]:
-    """What axe finds wrong with the page as it is shown now, one line each; every rule counts.
+def accessibility_faults(page: Any, *, within: str = "html", both_themes: bool = True) -> list[str]:
+    """What axe finds wrong with the page (or this part of it) as it is shown now, one line each; every rule counts.
 
     With `both_themes` colours are looked at in the other theme, too, which nothing else depends on.
     """
@@ -169,19 +187,20 @@ def accessibility_faults(page: Any, *, both_themes: bool = True) -> list[str]:
     page.mouse.move(0, 0)
     if not page.evaluate("'axe' in window"):
         page.evaluate(Axe().axe_script)
-    found = _violations(page, {})
+    found = _violations(page, within, {})
     if both_themes:
         dark = page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
         page.emulate_media(color_scheme="light" if dark else "dark")
-        found += _violations(page, {"runOnly": {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}})
+        colours = {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}
+        found += _violations(page, within, {"runOnly": colours})
         page.emulate_media(color_scheme="dark" if dark else "light")
     return found
 
 
-def _violations(page: Any, options: dict[str, Any]) -> list[str]:
+def _violations(page: Any, within: str, options: dict[str, Any]) -> list[str]:
     page.evaluate(_SETTLED)
-    run = "options => axe.run({ resultTypes: ['violations'], ...options }).then(({ violations }) => violations)"
-    found = page.evaluate(run, options)
+    run = "([within, options]) => axe.run(within, options).then(({ violations }) => violations)"
+    found = page.evaluate(run, [within, {"resultTypes": ["violations"], **options}])
     return [f"{fault['id']}: {node['html'][:160]}" for fault in found for node in fault["nodes"]]
 
 

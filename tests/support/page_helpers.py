@@ -17,6 +17,16 @@ def open_page(application: Application, chromium: Any, size: tuple[int, int] = D
     return page
 
 
+def remember_form(page: Any) -> None:
+    """For `reset_form`, also after a reload: the form as it is."""
+    page.wait_for_selector("[data-chip=model] b:not(:empty)")
+    page.evaluate("composer.fill({}); sessionStorage.setItem('first-form', localStorage.getItem('ovi-draft'))")
+
+
+def reset_form(page: Any) -> None:
+    page.evaluate("composer.fill(JSON.parse(sessionStorage.getItem('first-form')))")
+
+
 def set_number(page: Any, label: str, value: int) -> None:
     field = page.get_by_label(label).first
     field.fill(str(value))
