@@ -81,7 +81,7 @@ def pytest_collection() -> Iterator[None]:
         # The modules stay for as long as this process.
         gc.freeze()
         # Pages of Gradio and graphs of torch are many objects, and tests soon end: to look for garbage takes longer.
-        gc.set_threshold(50_000, 20, 50)
+        gc.set_threshold(200_000, 50, 50)
         return found
 
 
