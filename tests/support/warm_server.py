@@ -16,6 +16,7 @@ import select
 import signal
 import socket
 import sys
+import tempfile
 import threading
 from typing import Any
 
@@ -77,6 +78,7 @@ def _become(order: dict[str, Any], streams: list[int]) -> None:
     os.chdir(order["folder"])
     os.environ.clear()
     os.environ.update(order["environment"])
+    tempfile.tempdir = None  # which this environment may name
     for number, default in ANSWERS.items():
         signal.signal(number, signal.SIG_IGN if number in order["ignored"] else default)
     first, *arguments = order["arguments"]

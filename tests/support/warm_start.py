@@ -141,4 +141,6 @@ def is_forked() -> bool:
 
 PAGES = WarmServer("pages", "app", "ovi_studio.web.studio_page", "forked_engines")
 ENGINES = WarmServer("engines", "ovi_studio.engine.loop", "ovi_studio.engine.supervisor", "fake_models")
-PIPELINES = WarmServer("pipelines", "ovi_studio.runtime.pipeline", "ovi_studio.cli.registry", "ovi_studio.engine.loop")
+PIPELINES = WarmServer(
+    "pipelines", "ovi_studio.runtime.pipeline", "ovi_studio.cli.registry", "ovi_studio.engine.loop", "forked_launchers"
+)
