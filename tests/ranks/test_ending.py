@@ -35,10 +35,13 @@ def main():
 end_with(main)
 """
 LINGERING_RANKS = """
-import os, sys, threading
+import os, runpy, sys, threading
+import forking_launcher
+forking_launcher.run_and_leave = lambda module: runpy.run_module(module, run_name="__main__", alter_sys=True)
 os.register_at_fork(after_in_child=lambda: threading.Thread(target=threading.Event().wait).start())
 os.execv(sys.executable, sys.argv[1:])
 """
+"""A launcher whose ranks are forked, have a thread that never ends, and end as the interpreter does."""
 
 
 def end(folder: Path, statement: str, **variables: str) -> subprocess.CompletedProcess:

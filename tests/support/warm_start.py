@@ -72,17 +72,19 @@ class WarmServer:
         with server.stdout as said:
             assert said.readline() == "ready\n"
 
-    def run(self, *arguments: str, environment: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
+    def run(
+        self, *arguments: str, environment: Mapping[str, str], patience: float = PATIENCE
+    ) -> "subprocess.CompletedProcess[str]":
         """Run it to its end, if need be cold; returns what `subprocess.run` does of texts that it captures."""
         if not may_fork():
             command = [sys.executable, *arguments]
             return subprocess.run(
-                command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE
+                command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=patience
             )
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
             child = self.start(*arguments, environment=environment, stdout=out.fileno(), stderr=err.fileno())
             try:
-                status = child.wait(PATIENCE)
+                status = child.wait(patience)
             finally:
                 child.kill()
             said = [stream.seek(0) or stream.read() for stream in (out, err)]
