@@ -18,6 +18,7 @@ import socket
 import sys
 import tempfile
 import threading
+import warnings
 from typing import Any
 
 from ovi_studio.core.imports import without_collecting
@@ -79,6 +80,8 @@ def _become(order: dict[str, Any], streams: list[int]) -> None:
     os.environ.clear()
     os.environ.update(order["environment"])
     tempfile.tempdir = None  # which this environment may name
+    if os.environ.get("PYTHONWARNINGS") == "ignore":
+        warnings.simplefilter("ignore")
     for number, default in ANSWERS.items():
         signal.signal(number, signal.SIG_IGN if number in order["ignored"] else default)
     first, *arguments = order["arguments"]

@@ -66,9 +66,9 @@ class WarmServer:
     def _start_server(self, environment: Mapping[str, str]) -> None:
         command = [sys.executable, str(SUPPORT / "warm_server.py"), str(self._address), *self._modules]
         with self._address.with_name(_RUN).open() as run:
-            server = subprocess.Popen(
-                command, env={**environment, "PYTHONPATH": PYTHON_PATH}, stdin=run, stdout=subprocess.PIPE, text=True
-            )
+            # Whoever comes first does not decide which warnings the programs of others give.
+            variables = {**environment, "PYTHONPATH": PYTHON_PATH, "PYTHONWARNINGS": ""}
+            server = subprocess.Popen(command, env=variables, stdin=run, stdout=subprocess.PIPE, text=True)
         with server.stdout as said:
             assert said.readline() == "ready\n"
 
