@@ -232,13 +232,3 @@ def page(application: Any, chromium: Any, client: Any) -> Iterator[Any]:
     page = open_page(application, chromium)
     yield page
     leave(page)
-
-
-@pytest.fixture(scope="session")
-def rank_server() -> Iterator[Any]:
-    """Runs the programs of `tests/ranks` on several ranks."""
-    from rank_helpers import RankServer
-
-    server = RankServer()
-    yield server
-    server.close()

@@ -1,5 +1,7 @@
 """The engine on a simulated GPU (see `fake_cuda`)."""
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -9,13 +11,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from places import ROOT
+from warm_start import PIPELINES, may_fork
 
 from ovi_studio.core.spec import ClipSpec
 from ovi_studio.media import clip_files
 from ovi_studio.queue.model import JobState
 from ovi_studio.queue.store import Store
 
+PROGRAM = """
+import runpy
+from fake_cuda import install_from_environment
+install_from_environment()
+runpy.run_module("ovi_studio.engine", run_name="__main__", alter_sys=True)
+"""
+"""The engine, which can be forked by a process that has imported torch."""
 SPEC = ClipSpec(prompt="a red ball bounces", variant="tiny", steps=2, seed=7)
 
 
@@ -23,10 +32,16 @@ def test_an_engine_starts_on_a_gpu_and_makes_the_clips_of_the_queue(
     cuda: Callable[..., Any], tiny_bundle: Path, tmp_path: Path
 ) -> None:
     cards = cuda(24, desktop=True)
-    command = [sys.executable, "-m", "ovi_studio.engine", "--out", str(tmp_path), "--ckpt-dir", str(tiny_bundle)]
+    program = tmp_path / "engine.py"
+    program.write_text(PROGRAM)
+    command = [str(program), "--out", str(tmp_path), "--ckpt-dir", str(tiny_bundle)]
     with closing(Store.open(tmp_path)) as store:
         job, other = store.add([SPEC, replace(SPEC, seed=8)])
-        engine = subprocess.Popen(command, env=cards.environment, cwd=ROOT, stderr=subprocess.DEVNULL)
+        with Path(os.devnull).open("w") as nothing:
+            if may_fork():
+                engine = PIPELINES.start(*command, environment=cards.environment, stderr=nothing.fileno())
+            else:
+                engine = subprocess.Popen([sys.executable, *command], env=cards.environment, stderr=nothing)
         try:
             deadline = time.monotonic() + 180
             while store.ids(states=[JobState.QUEUED, JobState.RUNNING]):
@@ -34,7 +49,7 @@ def test_an_engine_starts_on_a_gpu_and_makes_the_clips_of_the_queue(
                 assert time.monotonic() < deadline
                 time.sleep(0.2)
         finally:
-            engine.terminate()
+            engine.send_signal(signal.SIGTERM)
             engine.wait()
         assert [store.get(one).state for one in (job, other)] == [JobState.DONE, JobState.DONE]
         assert clip_files.read_record(store.get(job).clip)["machine"]["device"] == "NVIDIA GeForce RTX 3090"

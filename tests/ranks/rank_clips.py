@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from adapter_helpers import write_adapter
+from diffusers import AutoencoderKLWan
 from training_helpers import own_clip
 
 from ovi_studio.adapters.library import AdapterLibrary
@@ -30,6 +31,7 @@ from ovi_studio.runtime.options import RuntimeOptions
 from ovi_studio.runtime.pipeline import Pipeline
 
 SPEC = ClipSpec(prompt="a red ball bounces <AUDCAP>a deep thump<ENDAUDCAP>", variant="tiny", steps=3, seed=7)
+Pipelines = dict[Strategy, Pipeline]
 
 
 def make(pipeline: Pipeline, spec: ClipSpec) -> tuple[Clip, list[torch.Tensor]]:
@@ -42,8 +44,16 @@ def make(pipeline: Pipeline, spec: ClipSpec) -> tuple[Clip, list[torch.Tensor]]:
     return pipeline(spec, keep), latents
 
 
-def clips(ranks: Ranks, bundle: Path, picture: Path) -> dict[str, Any]:
-    find = AdapterLibrary(picture.parent).path
+def load(ranks: Ranks, bundle: Path, adapters: Path) -> Pipelines:
+    """Load what all parts of this program share: to load a pipeline takes as long as to make a clip or two."""
+    found = {}
+    for strategy in (Strategy.FULL_SHARD, Strategy.NO_SHARD):
+        compute = Compute(torch.device("cpu"), torch.float32, RuntimeOptions(fsdp_strategy=strategy, resident_blocks=1))
+        found[strategy] = Pipeline.load(require("tiny", bundle), compute, AdapterLibrary(adapters).path, ranks)
+    return found
+
+
+def clips(ranks: Ranks, bundle: Path, pipelines: Pipelines, picture: Path) -> dict[str, Any]:
     schedule = {"video": Strength.parse("1;0"), "audio": Strength.parse("0;1")}
     source = picture.with_name("source.mp4")
     if ranks.is_leader:
@@ -59,16 +69,14 @@ def clips(ranks: Ranks, bundle: Path, picture: Path) -> dict[str, Any]:
         ),
         "adapter beside": SPEC.with_settings({"adapters": (AdapterUse(name="style", **schedule),)}),
     }
-    inventory = require("tiny", bundle)
     expected = {}
     if ranks.is_leader:  # alone, since the ranks share few cores here
-        plain = Pipeline.load(inventory, Compute(torch.device("cpu"), torch.float32), find)
+        compute = Compute(torch.device("cpu"), torch.float32)
+        plain = Pipeline.load(require("tiny", bundle), compute, AdapterLibrary(picture.parent).path)
         expected = {name: make(plain, spec) for name, spec in specs.items()}
     wanted = ranks.broadcast({name: latents for name, (_, latents) in expected.items()})
     found = {}
-    for strategy in (Strategy.FULL_SHARD, Strategy.NO_SHARD):
-        compute = Compute(torch.device("cpu"), torch.float32, RuntimeOptions(fsdp_strategy=strategy, resident_blocks=1))
-        pipeline = Pipeline.load(inventory, compute, find, ranks)
+    for strategy, pipeline in pipelines.items():
         for name, spec in specs.items():
             clip, latents = make(pipeline, spec)
             own = max((a - b).abs().max().item() for a, b in zip(latents, wanted[name], strict=True))
@@ -88,10 +96,8 @@ def clips(ranks: Ranks, bundle: Path, picture: Path) -> dict[str, Any]:
     return found
 
 
-def refusals(ranks: Ranks, bundle: Path, picture: Path) -> list[str]:
+def refusals(ranks: Ranks, pipeline: Pipeline, picture: Path) -> list[str]:
     """An error of one rank is raised on all, and the next clip works."""
-    compute = Compute(torch.device("cpu"), torch.float32, RuntimeOptions(fsdp_strategy=Strategy.FULL_SHARD))
-    pipeline = Pipeline.load(require("tiny", bundle), compute, ranks=ranks)
     gone = picture.with_name("gone.png")
     said = []
     # Only the last rank has the picture that is not there.
@@ -107,8 +113,7 @@ def refusals(ranks: Ranks, bundle: Path, picture: Path) -> list[str]:
 
 
 @torch.no_grad()
-def decoding(ranks: Ranks, bundle: Path) -> dict[str, Any]:
-    vae = Pipeline.load(require("tiny", bundle), Compute(torch.device("cpu"), torch.float32)).models.video_vae
+def decoding(ranks: Ranks, vae: AutoencoderKLWan) -> dict[str, Any]:
     found = {}
     for height, width, tile in ((11, 13, None), (11, 13, 4), (2, 3, None), (1, 1, None)):
         latents = torch.randn(8, 3, height, width, generator=torch.Generator().manual_seed(1))
@@ -131,10 +136,12 @@ def main() -> None:
     if ranks.is_leader:
         write_adapter(picture.with_name("style.safetensors"))
     ranks.broadcast("written")
+    pipelines = load(ranks, bundle, picture.parent)
+    sharded = pipelines[Strategy.FULL_SHARD]
     answer = {
-        "clips": clips(ranks, bundle, picture),
-        "refusals": refusals(ranks, bundle, picture),
-        "decoding": decoding(ranks, bundle),
+        "clips": clips(ranks, bundle, pipelines, picture),
+        "refusals": refusals(ranks, sharded, picture),
+        "decoding": decoding(ranks, sharded.models.video_vae),
     }
     if ranks.is_leader:
         Path(sys.argv[1]).write_text(json.dumps(answer))

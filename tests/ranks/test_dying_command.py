@@ -6,17 +6,18 @@ These are the clips that one process makes.
 import os
 import re
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
 from clip_reading import read_frames
 from processes import is_alive, kill, ranks_of, wait_while, with_children
 from rank_helpers import environment
+from warm_start import PIPELINES, Forked
 
 from ovi_studio.media.clip_files import read_spec, write_clip
 from ovi_studio.runtime.pipeline import Pipeline
@@ -25,36 +26,42 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="several ranks n
 STARTING = 240
 """Seconds; three processes import torch, on a machine that may be busy."""
 DEFECT = """
-import os
-if os.environ.get("RANK") == "1":
-    import ovi_studio.runtime.clip_runner as runner
-    def follow(self):
-        raise RuntimeError("a defect\\nerror: forged")
-    runner.ClipRunner.follow = follow
+import runpy
+import ovi_studio.runtime.clip_runner as runner
+def follow(self):
+    raise RuntimeError("a defect\\nerror: forged")
+runner.ClipRunner.follow = follow
+runpy.run_module("ovi_studio", run_name="__main__", alter_sys=True)
 """
+"""The program, with a defect in the ranks that it forks, but not in their leader."""
+SAID = Path("said")
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
 
 
 @contextmanager
-def generating(bundle: Path, folder: Path, *more: str, **variables: str) -> Iterator[subprocess.Popen]:
-    (folder / "prompts.csv").write_text("text_prompt,steps\na red ball,2\na blue ball,1000\n")
-    command = [sys.executable, "-m", "ovi_studio", "generate", "--prompts", "prompts.csv", "--gpus", "2", *more]
-    with subprocess.Popen(
-        [*command, "--variant", "tiny", "--ckpt-dir", str(bundle), "--out", "out"],
-        env={**environment(forking=True), **variables},
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as launcher:
+def generating(bundle: Path, *program: str, **variables: str) -> Iterator[tuple[Forked, IO[str]]]:
+    """`generate` of this program on two ranks, and its output; its errors are in the file `SAID`."""
+    Path("prompts.csv").write_text("text_prompt,steps\na red ball,2\na blue ball,1000\n")
+    command = [*program, "generate", "--prompts", "prompts.csv", "--gpus", "2"]
+    command += ["--variant", "tiny", "--ckpt-dir", str(bundle), "--out", "out"]
+    reading, writing = os.pipe()
+    with os.fdopen(reading) as output, SAID.open("w") as said:
+        variables = {**environment(), **variables}
+        launcher = PIPELINES.start(*command, environment=variables, stdout=writing, stderr=said.fileno())
+        os.close(writing)
         try:
-            yield launcher
+            yield launcher, output
         finally:
             kill(with_children(launcher.pid))
 
 
-def sentences(stderr: str) -> list[str]:
-    """The lines without the progress bar."""
-    return [line for line in re.split(r"[\r\n]+", stderr) if line.strip() and "| step " not in line]
+def sentences() -> list[str]:
+    """The lines of `SAID` without the progress bar."""
+    return [line for line in re.split(r"[\r\n]+", SAID.read_text()) if line.strip() and "| step " not in line]
 
 
 def test_a_killed_rank_is_one_sentence_and_finished_clips_stay(
@@ -62,15 +69,14 @@ def test_a_killed_rank_is_one_sentence_and_finished_clips_stay(
 ) -> None:
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    with generating(tiny_bundle, tmp_path, TMPDIR=str(temporary)) as command:
-        clip = command.stdout.readline().strip()
-        processes = ranks_of(command.pid, "ovi_studio")
+    with generating(tiny_bundle, "-m", "ovi_studio", TMPDIR=str(temporary)) as (launcher, output):
+        clip = output.readline().strip()
+        processes = ranks_of(launcher.pid, "ovi_studio")
         assert len(processes) == 2
         processes[1].send_signal(signal.SIGKILL)
-        _, said = command.communicate(timeout=60)
+        assert launcher.wait(60) == 128 + signal.SIGKILL
         assert wait_while(lambda: any(map(is_alive, processes)), 10)
-    assert command.returncode == 128 + signal.SIGKILL
-    (sentence,) = sentences(said)
+    (sentence,) = sentences()
     assert sentence.startswith("error: rank 1 of 2 was ended by SIGKILL")
     assert not list(tmp_path.rglob("*.part"))
     assert not list(temporary.iterdir()), "what ranks wrote for each other"
@@ -83,13 +89,12 @@ def test_a_killed_rank_is_one_sentence_and_finished_clips_stay(
 def test_a_defect_in_a_rank_is_one_sentence_that_names_the_file_with_its_traceback(
     tiny_bundle: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "sitecustomize.py").write_text(DEFECT)
-    paths = os.pathsep.join([str(tmp_path / "site"), environment()["PYTHONPATH"]])
-    with generating(tiny_bundle, tmp_path, PYTHONPATH=paths, TMPDIR=str(tmp_path)) as command:
-        _, said = command.communicate(timeout=STARTING)
-    assert command.returncode == 1
-    (sentence,) = sentences(said)
+    program = tmp_path / "program.py"
+    program.write_text(DEFECT)
+    with generating(tiny_bundle, str(program), TMPDIR=str(tmp_path)) as (launcher, _):
+        assert launcher.wait(STARTING) == 1
+    (sentence,) = sentences()
     assert sentence.startswith("error: rank 1 of 2 failed (RuntimeError: a defect")
     traceback = Path(sentence.rpartition(" is in ")[2].removesuffix("."))
+    assert traceback.is_relative_to(tmp_path)
     assert "RuntimeError: a defect" in traceback.read_text()

@@ -9,8 +9,9 @@ from pathlib import Path
 import psutil
 import pytest
 from places import SUPPORT
-from processes import is_alive
-from rank_helpers import RankServer, environment
+from processes import is_alive, kill
+from rank_helpers import environment, run_ranks
+from warm_start import PIPELINES
 
 from ovi_studio.distributed.launch import launch_command
 
@@ -33,6 +34,14 @@ def main():
 
 end_with(main)
 """
+LINGERING_RANKS = """
+import os, runpy, sys, threading
+import forking_launcher
+forking_launcher.run_and_leave = lambda module: runpy.run_module(module, run_name="__main__", alter_sys=True)
+os.register_at_fork(after_in_child=lambda: threading.Thread(target=threading.Event().wait).start())
+os.execv(sys.executable, sys.argv[1:])
+"""
+"""A launcher whose ranks are forked, have a thread that never ends, and end as the interpreter does."""
 
 
 def end(folder: Path, statement: str, **variables: str) -> subprocess.CompletedProcess:
@@ -71,24 +80,28 @@ def test_other_processes_end_normally(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="several ranks need Linux")
-def test_ranks_that_leave_the_group_do_not_count_as_lost(rank_server: RankServer, tmp_path: Path) -> None:
-    rank_server.run(2, "rank_leaving", str(tmp_path / "answer.json"))
+def test_ranks_that_leave_the_group_do_not_count_as_lost(tmp_path: Path) -> None:
+    run_ranks(2, "rank_leaving", str(tmp_path / "answer.json"))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="several ranks need Linux")
-def test_a_refusal_on_the_leader_ends_all_ranks_at_once(tiny_bundle: Path) -> None:
+def test_a_refusal_on_the_leader_ends_all_ranks_at_once(tiny_bundle: Path, tmp_path: Path) -> None:
     arguments = ["generate", "--prompt", "a ball", "--variant", "tiny", "--ckpt-dir", str(tiny_bundle), "--count", "0"]
-    variables = {**environment(), "PYTHONPATH": os.pathsep.join([LINGERING, environment()["PYTHONPATH"]])}
+    program = tmp_path / "lingering.py"
+    program.write_text(LINGERING_RANKS)
+    reading, writing = os.pipe()
     command = launch_command(2, "ovi_studio", arguments)
-    with subprocess.Popen(command, env=variables, stderr=subprocess.PIPE, text=True) as launcher:
-        ranks: list[psutil.Process] = []
+    launcher = PIPELINES.start(str(program), *command, environment=environment(), stderr=writing)
+    os.close(writing)
+    ranks: list[psutil.Process] = []
+    with os.fdopen(reading) as said:
         try:
-            assert any("count must be 1 or more" in line for line in launcher.stderr)
+            assert any("count must be 1 or more" in line for line in said)
             refused = time.monotonic()
             ranks = psutil.Process(launcher.pid).children(recursive=True)
             assert launcher.wait(60) != 0
             assert time.monotonic() - refused < 4 * SOON  # torch's launcher would wait for half a minute
             assert not any(map(is_alive, ranks))
         finally:
-            for process in (launcher, *filter(is_alive, ranks)):
-                process.kill()
+            launcher.kill()
+            kill(ranks)

@@ -4,7 +4,7 @@ import statistics
 from typing import Any
 
 import pytest
-from rank_helpers import RankServer
+from rank_helpers import run_ranks
 from reference_adapters import build_model
 
 from ovi_studio.capacity.arithmetic import TowerSizes
@@ -18,8 +18,8 @@ def ranks(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture(scope="module")
-def found(rank_server: RankServer, ranks: int, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return rank_server.run(ranks, "rank_layouts", str(tmp_path_factory.mktemp("ranks") / "answer.json"))
+def found(ranks: int, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return run_ranks(ranks, "rank_layouts", str(tmp_path_factory.mktemp("ranks") / "answer.json"))
 
 
 @pytest.fixture(scope="module")

@@ -6,19 +6,17 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from rank_helpers import RankServer
+from rank_helpers import run_ranks
 
 from ovi_studio.distributed.decode import grid
 
 
 @pytest.fixture(scope="module", params=[2, 4], ids=["2 ranks", "4 ranks"])
-def found(
-    rank_server: RankServer, request: pytest.FixtureRequest, tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Any:
+def found(request: pytest.FixtureRequest, tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("clips")
     picture = folder / "picture.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (100, 160, 3), np.uint8)).save(picture)
-    return rank_server.run(request.param, "rank_clips", str(folder / "answer.json"), str(tiny_bundle), str(picture))
+    return run_ranks(request.param, "rank_clips", str(folder / "answer.json"), str(tiny_bundle), str(picture))
 
 
 def test_clips_equal_those_of_one_process(found: Any) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rank_helpers import RankServer
+from rank_helpers import run_ranks
 
 
 @pytest.fixture(scope="module", params=[3, 4], ids=["3 ranks", "4 ranks"])
@@ -14,11 +14,9 @@ def ranks(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture(scope="module")
-def found(
-    rank_server: RankServer, ranks: int, tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Any]:
+def found(ranks: int, tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("loading")
-    return rank_server.run(ranks, "rank_loading", str(folder / "answer.json"), str(tiny_bundle), str(folder))
+    return run_ranks(ranks, "rank_loading", str(folder / "answer.json"), str(tiny_bundle), str(folder))
 
 
 def loaded(found: dict[str, Any], files: str) -> dict[str, Any]:

@@ -1,16 +1,15 @@
 """Training on two ranks: what one process trains, and what ends all of them."""
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import training_ranks
-from rank_helpers import RankServer, environment
+from rank_helpers import end_ranks, environment, run_ranks
 from safetensors.torch import load_file
 from training_helpers import COMMAND, build, own_clip, write_samples
+from warm_start import PIPELINES
 
 from ovi_studio.__main__ import main
 from ovi_studio.training.report import read_log
@@ -20,7 +19,7 @@ KINDS = ("whole", "lora", "bf16")
 
 
 @pytest.fixture(scope="module")
-def trained(rank_server: RankServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with each kind, by two ranks over gloo that end after two steps and go on in other processes ("ranks"),
     and by one process that takes both ranks' batches in turn ("one").
     """
@@ -28,7 +27,7 @@ def trained(rank_server: RankServer, tmp_path_factory: pytest.TempPathFactory) -
     write_samples(folder / "cache")
     for steps in (2, 4):
         arguments = [folder / "held.json", folder / "cache", folder / "ranks", steps, *KINDS]
-        held = rank_server.run(2, "training_ranks", *map(str, arguments))
+        held = run_ranks(2, "training_ranks", *map(str, arguments))
         assert len(held) == len(KINDS)
         assert all(leader > 0 == follower for leader, follower in held)
     settings = replace(training_ranks.SHARDED, accumulation=2)
@@ -57,7 +56,7 @@ def test_two_ranks_train_an_adapter_of_a_bf16_model(trained: Path) -> None:
 
 
 def test_the_command_on_two_ranks_makes_one_processs_adapter_and_only_the_leader_reads_the_model(
-    rank_server: RankServer, tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for index in range(3):
         own_clip(tmp_path / "clips", f"clip_{index}", index + 1)
@@ -66,16 +65,13 @@ def test_the_command_on_two_ranks_makes_one_processs_adapter_and_only_the_leader
     assert main([*command, "--out", str(one), "--work", str(tmp_path / "one"), "--accumulation", "2"]) == 0
 
     several = [*command, "--work", str(tmp_path / "ranks"), "--gpus", "2"]
-    ended = subprocess.run(
-        [sys.executable, "-m", "ovi_studio", *several, "--out", str(ranks)],
-        env=environment(forking=True), capture_output=True, text=True, timeout=500, check=False,
-    )  # fmt: skip
+    ended = PIPELINES.run("-m", "ovi_studio", *several, "--out", str(ranks), environment=environment(forking=True))
     assert ended.returncode == 0, ended.stderr[-3000:]
     assert ended.stdout.count(f"Wrote {ranks}.") == ended.stdout.count("3 clips, 0 of them already encoded") == 1
 
     further = ["--out", str(again), "--from", str(one), "--learning-rate", "1e-9", "--work", str(tmp_path / "again")]
     assert main([*command, "--out", str(again), "--work", str(tmp_path / "again"), "--encode-only"]) == 0
-    (held,) = rank_server.run(2, "training_ranks", str(tmp_path / "held"), "command", *command, "--gpus", "2", *further)
+    (held,) = run_ranks(2, "training_ranks", str(tmp_path / "held"), "command", *command, "--gpus", "2", *further)
     assert held[0] > 0 == held[1]
 
     wanted = load_file(one)
@@ -84,17 +80,15 @@ def test_the_command_on_two_ranks_makes_one_processs_adapter_and_only_the_leader
         assert all(torch.allclose(tensor, wanted[name], atol=1e-5) for name, tensor in load_file(path).items())
 
 
-def test_a_rank_out_of_memory_ends_all_ranks_with_its_message(
-    rank_server: RankServer, tiny_bundle: Path, tmp_path: Path
-) -> None:
+def test_a_rank_out_of_memory_ends_all_ranks_with_its_message(tiny_bundle: Path, tmp_path: Path) -> None:
     """The other ranks wait for it in a collective operation, until whoever started them ends them."""
     own_clip(tmp_path / "clips", "clip", 1)
     options = [*COMMAND, str(tmp_path / "clips"), "--ckpt-dir", str(tiny_bundle), "--work", str(tmp_path / "work")]
     options += ["--out", str(tmp_path / "white.safetensors"), "--steps", "3", "--checkpoint-minutes", "0"]
     assert main([*options, "--encode-only"]) == 0
     program = (str(tmp_path / "held"), "out-of-memory", *options, "--gpus", "2")
-    status, said = rank_server.end(2, "training_ranks", *program)
-    assert status != 0
-    assert "error: Memory ran out while training; " in said
-    assert "OutOfMemoryError" not in said
+    ended = end_ranks(2, "training_ranks", *program)
+    assert ended.returncode != 0
+    assert "error: Memory ran out while training; " in ended.stderr
+    assert "OutOfMemoryError" not in ended.stdout + ended.stderr
     assert torch.load(tmp_path / "work" / "run" / CHECKPOINT, weights_only=True)["step"] == 1

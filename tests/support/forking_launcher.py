@@ -1,4 +1,6 @@
-"""Lets a launcher start its ranks without the seconds in which each imports torch; the folder `forked_ranks` uses it.
+"""Lets a launcher start its ranks without the seconds in which each imports torch.
+
+The folder `forked_ranks` uses it for launchers that are started cold, and `forked_launchers` for those that are forked.
 
 A rank is the child of a process that the launcher has forked for it, which has nothing else to do, and ends when the
 launcher does.
@@ -21,6 +23,7 @@ from processes import RANK_NAME
 
 from ovi_studio.core.imports import without_collecting
 
+LAUNCHER = "ovi_studio.distributed.launcher"
 COMMAND = ("ovi_studio.runtime.pipeline", "ovi_studio.distributed.sharding")
 ENGINE = ("fake_models", "ovi_studio.engine.loop", "ovi_studio.models.device")
 """What ranks import, of a command and of an engine or a farm."""
@@ -28,8 +31,17 @@ _SET_DEATH_SIGNAL, _SET_NAME = 1, 15
 """Of Linux's `prctl`."""
 
 
-def prepare(count: int, module: str) -> None:
-    """Import what ranks of a module import, and let torch's launcher fork so many of them; no thread runs yet."""
+def prepare(launcher: Sequence[str]) -> None:
+    """Import what the ranks of a launcher import, and let it fork them; no thread runs yet.
+
+    Args:
+        launcher: its command line.
+    """
+
+    def after(option: str) -> str:
+        return launcher[launcher.index(option) + 1]
+
+    count, module = int(after("--num_processes")), after("--module")
     with without_collecting():
         from torch.distributed.elastic.multiprocessing.subprocess_handler import SubprocessHandler
 

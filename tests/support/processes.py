@@ -81,9 +81,10 @@ def ranks_of(launcher: int, module: str) -> list[psutil.Process]:
     found = {}
     for child in psutil.Process(launcher).children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):  # one that is just ending has no environment any more
-            name = child.name().removeprefix(RANK_NAME)
-            number = name if name.isdecimal() else child.environ().get("LOCAL_RANK")
-            if number is not None and module in child.cmdline():
+            number = child.name().removeprefix(RANK_NAME)
+            if not number.isdecimal():
+                number = child.environ().get("LOCAL_RANK") if module in child.cmdline() else None
+            if number is not None:
                 found[int(number)] = child
     return [found[number] for number in sorted(found)]
 

@@ -3,44 +3,29 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
-from places import FORKING_PATH, PYTHON_PATH, ROOT, SUPPORT
+from places import FORKING_PATH, PYTHON_PATH, SUPPORT
+from warm_start import PIPELINES
 
 
-class RankServer:
-    """A process that forks ranks, started with the first order (see `rank_server`)."""
+def run_ranks(count: int, module: str, *arguments: str) -> Any:
+    """Run `module` of `tests/ranks` on several ranks.
 
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[str] | None = None
+    Returns what rank 0 writes as JSON to the file of the first argument.
+    """
+    ended = end_ranks(count, module, *arguments)
+    assert ended.returncode == 0, (ended.returncode, ended.stderr[-6000:])
+    return json.loads(Path(arguments[0]).read_text())
 
-    def run(self, count: int, module: str, *arguments: str) -> Any:
-        """Run `module` of `tests/ranks`; returns what rank 0 writes as JSON to the file of the first argument."""
-        status, said = self.end(count, module, *arguments)
-        assert status == 0, (status, said[-6000:])
-        return json.loads(Path(arguments[0]).read_text())
 
-    def end(self, count: int, module: str, *arguments: str) -> tuple[int, str]:
-        """Run it; returns the exit status of the first rank that failed, or 0, and what the ranks have said."""
-        output = Path(arguments[0]).with_suffix(".output")
-        order = {"count": count, "module": module, "arguments": arguments, "output": str(output)}
-        if self._process is None:
-            command = [sys.executable, str(SUPPORT / "rank_server.py")]
-            pipe = subprocess.PIPE
-            self._process = subprocess.Popen(command, env=environment(), cwd=ROOT, stdin=pipe, stdout=pipe, text=True)
-        print(json.dumps(order), file=self._process.stdin, flush=True)
-        status = int(self._process.stdout.readline())
-        return status, output.read_text(encoding="utf-8") if output.exists() else ""
-
-    def close(self) -> None:
-        if self._process is not None:
-            self._process.stdin.close()
-            assert self._process.wait(60) == 0
+def end_ranks(count: int, module: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run it to its end, which may be that of a rank that fails."""
+    return PIPELINES.run(str(SUPPORT / "several_ranks.py"), str(count), module, *arguments, environment=environment())
 
 
 def environment(*, forking: bool = False) -> Mapping[str, str]:

@@ -16,7 +16,9 @@ import select
 import signal
 import socket
 import sys
+import tempfile
 import threading
+import warnings
 from typing import Any
 
 from ovi_studio.core.imports import without_collecting
@@ -77,6 +79,9 @@ def _become(order: dict[str, Any], streams: list[int]) -> None:
     os.chdir(order["folder"])
     os.environ.clear()
     os.environ.update(order["environment"])
+    tempfile.tempdir = None  # which this environment may name
+    if os.environ.get("PYTHONWARNINGS") == "ignore":
+        warnings.simplefilter("ignore")
     if "OVI_TEST_CARDS" in os.environ:  # as `cuda/sitecustomize.py` does where an interpreter starts
         importlib.import_module("fake_cuda").install_from_environment()
     for number, default in ANSWERS.items():

@@ -66,23 +66,25 @@ class WarmServer:
     def _start_server(self, environment: Mapping[str, str]) -> None:
         command = [sys.executable, str(SUPPORT / "warm_server.py"), str(self._address), *self._modules]
         with self._address.with_name(_RUN).open() as run:
-            server = subprocess.Popen(
-                command, env={**environment, "PYTHONPATH": PYTHON_PATH}, stdin=run, stdout=subprocess.PIPE, text=True
-            )
+            # Whoever comes first does not decide which warnings the programs of others give.
+            variables = {**environment, "PYTHONPATH": PYTHON_PATH, "PYTHONWARNINGS": ""}
+            server = subprocess.Popen(command, env=variables, stdin=run, stdout=subprocess.PIPE, text=True)
         with server.stdout as said:
             assert said.readline() == "ready\n"
 
-    def run(self, *arguments: str, environment: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
+    def run(
+        self, *arguments: str, environment: Mapping[str, str], patience: float = PATIENCE
+    ) -> "subprocess.CompletedProcess[str]":
         """Run it to its end, if need be cold; returns what `subprocess.run` does of texts that it captures."""
         if not may_fork():
             command = [sys.executable, *arguments]
             return subprocess.run(
-                command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE
+                command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=patience
             )
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
             child = self.start(*arguments, environment=environment, stdout=out.fileno(), stderr=err.fileno())
             try:
-                status = child.wait(PATIENCE)
+                status = child.wait(patience)
             finally:
                 child.kill()
             said = [stream.seek(0) or stream.read() for stream in (out, err)]
@@ -141,4 +143,6 @@ def is_forked() -> bool:
 
 PAGES = WarmServer("pages", "app", "ovi_studio.web.studio_page", "forked_engines")
 ENGINES = WarmServer("engines", "ovi_studio.engine.loop", "ovi_studio.engine.supervisor", "fake_models")
-PIPELINES = WarmServer("pipelines", "ovi_studio.runtime.pipeline", "ovi_studio.cli.registry", "ovi_studio.engine.loop")
+PIPELINES = WarmServer(
+    "pipelines", "ovi_studio.runtime.pipeline", "ovi_studio.cli.registry", "ovi_studio.engine.loop", "forked_launchers"
+)

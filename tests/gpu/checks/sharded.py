@@ -4,7 +4,8 @@ import socket
 import subprocess
 import sys
 
-from places import PYTHON_PATH, ROOT
+from places import PYTHON_PATH
+from warm_start import PIPELINES
 
 from gpu.check import Findings, Rig, require
 
@@ -16,11 +17,9 @@ _ON_A_CPU = {"bf16": 1e-5, "int8": 2e-2, "fp8-fast": 2e-2}
 def check(rig: Rig, found: Findings) -> None:
     """A model sharded over one rank computes the same as the plain model; on a GPU bit for bit."""
     answer = rig.folder / "answer.json"
-    command = [sys.executable, "-m", "gpu.sharded_rank", str(answer), str(rig.folder), *["--small"] * rig.small]
+    command = ["-m", "gpu.sharded_rank", str(answer), str(rig.folder), *["--small"] * rig.small]
     try:
-        done = subprocess.run(
-            command, cwd=ROOT, env=_environment(), capture_output=True, text=True, timeout=_SECONDS, check=False
-        )
+        done = PIPELINES.run(*command, environment=_environment(), patience=_SECONDS)
     except subprocess.TimeoutExpired:
         require(False, f"The rank had not finished after {_SECONDS} seconds.")
     last = done.stderr.strip().splitlines()[-1:] or ["nothing"]

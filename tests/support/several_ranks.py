@@ -1,10 +1,9 @@
-"""Starts ranks without the seconds in which each imports torch: a process that has done so forks them.
+"""Runs `python -m MODULE ARGUMENTS` on several ranks, which it forks: `COUNT MODULE ARGUMENTS`.
 
-Reads orders from standard input, one JSON object a line, and answers each with the exit status of the first rank that
-failed, or 0. The ranks find each other by the variables that torch's launcher sets; one that fails ends the others.
+The ranks find each other by the variables that torch's launcher sets; one that fails ends the others, and its exit
+status is that of this program.
 """
 
-import json
 import os
 import signal
 import socket
@@ -21,19 +20,14 @@ with without_collecting():
     import ovi_studio.runtime.pipeline  # noqa: F401  # what all ranks import
 
 
-def main() -> None:
-    for line in sys.stdin:
-        print(run(**json.loads(line)), flush=True)
-
-
-def run(count: int, module: str, arguments: Sequence[str], output: str) -> int:
-    """Run `python -m module arguments` on several ranks, which write what they say to the file `output`."""
+def run(count: int, module: str, arguments: Sequence[str]) -> int:
+    """Run a module on several ranks; returns the exit status of the first one that failed, or 0."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     running = set()
     for rank in range(count):
         if (child := os.fork()) == 0:
-            become(rank, count, port, module, arguments, output)
+            become(rank, count, port, module, arguments)
         running.add(child)
     status = 0
     while running:
@@ -45,11 +39,7 @@ def run(count: int, module: str, arguments: Sequence[str], output: str) -> int:
     return status
 
 
-def become(rank: int, count: int, port: int, module: str, arguments: Sequence[str], output: str) -> NoReturn:
-    said = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    for stream in (1, 2):
-        os.dup2(said, stream)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+def become(rank: int, count: int, port: int, module: str, arguments: Sequence[str]) -> NoReturn:
     own, all_ranks = str(rank), str(count)
     os.environ |= {"RANK": own, "LOCAL_RANK": own, "WORLD_SIZE": all_ranks, "LOCAL_WORLD_SIZE": all_ranks}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "none"}
@@ -58,4 +48,5 @@ def become(rank: int, count: int, port: int, module: str, arguments: Sequence[st
 
 
 if __name__ == "__main__":
-    main()
+    count, module, *arguments = sys.argv[1:]
+    sys.exit(run(int(count), module, arguments))
