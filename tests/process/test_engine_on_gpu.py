@@ -18,13 +18,6 @@ from ovi_studio.media import clip_files
 from ovi_studio.queue.model import JobState
 from ovi_studio.queue.store import Store
 
-PROGRAM = """
-import runpy
-from fake_cuda import install_from_environment
-install_from_environment()
-runpy.run_module("ovi_studio.engine", run_name="__main__", alter_sys=True)
-"""
-"""The engine, which can be forked by a process that has imported torch."""
 SPEC = ClipSpec(prompt="a red ball bounces", variant="tiny", steps=2, seed=7)
 
 
@@ -32,9 +25,7 @@ def test_an_engine_starts_on_a_gpu_and_makes_the_clips_of_the_queue(
     cuda: Callable[..., Any], tiny_bundle: Path, tmp_path: Path
 ) -> None:
     cards = cuda(24, desktop=True)
-    program = tmp_path / "engine.py"
-    program.write_text(PROGRAM)
-    command = [str(program), "--out", str(tmp_path), "--ckpt-dir", str(tiny_bundle)]
+    command = ["-m", "ovi_studio.engine", "--out", str(tmp_path), "--ckpt-dir", str(tiny_bundle)]
     with closing(Store.open(tmp_path)) as store:
         job, other = store.add([SPEC, replace(SPEC, seed=8)])
         with Path(os.devnull).open("w") as nothing:
