@@ -20,7 +20,7 @@ def set_tf32(allowed: bool) -> None:
 
 
 def fast_bfloat16(device: torch.device) -> bool:
-    """Whether this is a CPU that multiplies bfloat16 in half the time of float32; others take longer."""
+    """Whether this is a CPU with instructions for products of bfloat16, without which they have to be emulated."""
     return device.type == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16"))
 
 

@@ -46,6 +46,11 @@ def on_two_ranks(store: Store) -> list[str]:
     return [*command(store), "--gpus", "2"]
 
 
+def forked_on_two_ranks(store: Store) -> Forked:
+    _, *arguments = on_two_ranks(store)
+    return PIPELINES.start(*arguments, environment=os.environ)
+
+
 @contextlib.contextmanager
 def two_supervised(store: Store, *options: str) -> Iterator[list[Forked]]:
     """Run a supervisor whose engines have two ranks; returns the engines that it has started."""
@@ -72,8 +77,7 @@ def test_two_ranks_process_a_queue_as_one_engine_and_end_cleanly(store: Store) -
     first, cancelled, refused, last = store.add(
         [spec(), spec("wait", steps=1000), spec("refuse"), spec("wait", steps=5)]
     )
-    _, *arguments = on_two_ranks(store)
-    engine = PIPELINES.start(*arguments, environment=os.environ)
+    engine = forked_on_two_ranks(store)
     try:
         wait_for(lambda: running(store), STARTING)
         processes = ranks_of(engine.pid, MODULE)
@@ -154,8 +158,7 @@ def test_a_job_is_made_again_with_less_on_each_rank_and_says_so(store: Store) ->
 
 def test_ranks_end_when_their_launcher_is_killed(store: Store) -> None:
     store.add([spec("wait", steps=1000)])
-    _, *arguments = on_two_ranks(store)
-    engine = PIPELINES.start(*arguments, environment=os.environ)
+    engine = forked_on_two_ranks(store)
     try:
         wait_for(lambda: running(store), STARTING)
         processes = ranks_of(engine.pid, MODULE)
